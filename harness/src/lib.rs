@@ -1,1 +1,6 @@
-//! Crate map.
+//! Proves, per `trace_id`, that what Datadog would receive is a complete, correctly linked trace.
+
+pub mod environment;
+pub mod intake;
+pub mod system;
+pub mod trace;

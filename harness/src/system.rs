@@ -1,0 +1,77 @@
+//! What is to run, in words that no environment owns: workloads, their ports, and the edges between them.
+//!
+//! How a workload is started is `environment`'s business; what it must do is a scenario's.
+
+use std::collections::BTreeMap;
+
+/// The set of workloads that a scenario needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct System {
+    /// In the order they were written; started callees first, by their edges.
+    pub workloads: Vec<Workload>,
+    /// Name of the workload that the driver sends requests to, at its port `http`.
+    pub entry: String,
+}
+
+/// One process, container or pod set of the system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    /// Unique in the system; a DNS label.
+    pub name: String,
+    /// What the harness uses it for.
+    pub role: Role,
+    /// What is started.
+    pub program: Program,
+    /// Arguments; may hold references, see [`crate::system`].
+    pub args: Vec<String>,
+    /// Environment variables; values may hold references. Values of secrets are in `secrets` instead.
+    pub env: BTreeMap<String, String>,
+    /// Environment variables that must not be printed or written to a log.
+    pub secrets: BTreeMap<String, String>,
+    /// Port names, for example `http` or `otlp-grpc`.
+    pub ports: Vec<String>,
+    /// How one knows that it is ready, beyond its having bound its ports.
+    pub health: Option<Health>,
+    /// Port of its ledger routes, where it has them.
+    pub ledger: Option<String>,
+    /// Files it is given, by file name; `${file:NAME}` is the path where it finds one.
+    pub files: BTreeMap<String, File>,
+}
+
+/// What the harness uses a workload for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The mock intake.
+    Intake,
+    /// The collector under test.
+    Collector,
+    /// A service under test.
+    Service,
+}
+
+/// What is started for a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// A subcommand of `tracecheck` itself (`intake`, `collector`, `sample-app`): binds port 0 and reports where.
+    Builtin(String),
+    /// Somebody else's program: it is told which port to use.
+    Command(String),
+}
+
+/// An HTTP route that answers 2xx once the workload can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Port name.
+    pub port: String,
+    /// Path, with its leading `/`.
+    pub path: String,
+}
+
+/// A file that a workload is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Its text.
+    pub contents: String,
+    /// Whether references in it are replaced; a user's own file is passed on unchanged.
+    pub expand: bool,
+}
