@@ -2,5 +2,7 @@
 
 pub mod environment;
 pub mod intake;
+pub mod secret;
+pub mod source;
 pub mod system;
 pub mod trace;
