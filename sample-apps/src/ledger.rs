@@ -1,0 +1,367 @@
+//! What this service knows of its own spans, per trace: the first entry of the books that a harness audits.
+//!
+//! The ledger learns of recorded spans as a span processor, from the same `SpanData` that the exporter is handed, and
+//! of unsampled ones (which no processor ever sees) from [`crate::span`]. It keeps ids and names only, for a bounded
+//! number of spans and traces; the oldest trace goes first, and what went is counted.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use opentelemetry::trace::SpanKind;
+use opentelemetry::{Context, SpanId, TraceId};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
+use serde::Serialize;
+
+/// How much the ledger keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct LedgerLimits {
+    /// Spans, over all traces.
+    pub max_spans: usize,
+    /// Traces.
+    pub max_traces: usize,
+}
+
+impl Default for LedgerLimits {
+    /// 100 000 spans of 20 000 traces: some 15 MB when full.
+    fn default() -> Self {
+        Self { max_spans: 100_000, max_traces: 20_000 }
+    }
+}
+
+/// A span this service ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LedgerSpan {
+    #[serde(serialize_with = "as_text")]
+    span_id: SpanId,
+    #[serde(serialize_with = "as_text_unless_invalid")]
+    parent_span_id: SpanId,
+    name: Cow<'static, str>,
+    kind: &'static str,
+    sampled: bool,
+}
+
+impl LedgerSpan {
+    /// Makes the entry of a span that was not sampled.
+    pub(crate) fn unsampled(
+        span_id: SpanId,
+        parent_span_id: SpanId,
+        name: Cow<'static, str>,
+        kind: &SpanKind,
+    ) -> Self {
+        Self { span_id, parent_span_id, name, kind: kind_word(kind), sampled: false }
+    }
+}
+
+impl From<&SpanData> for LedgerSpan {
+    fn from(span: &SpanData) -> Self {
+        Self {
+            span_id: span.span_context.span_id(),
+            parent_span_id: span.parent_span_id,
+            name: span.name.clone(),
+            kind: kind_word(&span.span_kind),
+            sampled: span.span_context.is_sampled(),
+        }
+    }
+}
+
+/// One trace's page: the body of `GET /ledger/{trace_id}`.
+#[derive(Debug, Serialize)]
+pub struct TracePage {
+    #[serde(serialize_with = "as_text")]
+    trace_id: TraceId,
+    spans: Vec<LedgerSpan>,
+    /// Some of this trace's spans may have been pushed out.
+    evicted: bool,
+}
+
+/// The totals since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Totals {
+    /// Spans ended, sampled or not, evicted or not.
+    pub spans_ended: u64,
+    /// Of these, the sampled ones: what the exporter ought to be handed.
+    #[serde(skip)]
+    pub sampled_ended: u64,
+    /// Traces kept now.
+    pub traces: usize,
+    /// Spans pushed out of the bounded memory.
+    pub spans_evicted: u64,
+    /// Spans started and not yet ended.
+    pub open_spans: u64,
+}
+
+/// The books, shared by everything that ends spans.
+#[derive(Debug)]
+pub struct Ledger {
+    limits: LedgerLimits,
+    books: Mutex<Books>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    traces: HashMap<TraceId, Trace>,
+    /// Trace ids, oldest first; each of `traces` once.
+    order: VecDeque<TraceId>,
+    /// The latest traces of which spans were pushed out, oldest first, as many as `max_traces`.
+    forgotten: VecDeque<TraceId>,
+    forgotten_ids: HashSet<TraceId>,
+    /// `forgotten` itself had to forget: of no unknown trace can it be said that nothing was pushed out.
+    forgotten_overflowed: bool,
+    kept_spans: usize,
+    totals: Totals,
+}
+
+#[derive(Debug, Default)]
+struct Trace {
+    spans: VecDeque<LedgerSpan>,
+    evicted: bool,
+}
+
+impl Ledger {
+    /// Opens empty books.
+    pub fn new(limits: LedgerLimits) -> Self {
+        Self { limits, books: Mutex::default() }
+    }
+
+    /// Counts a span as started.
+    pub(crate) fn open(&self) {
+        self.books().totals.open_spans += 1;
+    }
+
+    /// Enters a span that has ended, after [`Ledger::open`].
+    pub(crate) fn close(&self, trace_id: TraceId, span: LedgerSpan) {
+        let mut books = self.books();
+        books.totals.open_spans = books.totals.open_spans.saturating_sub(1);
+        books.totals.spans_ended += 1;
+        books.totals.sampled_ended += u64::from(span.sampled);
+        books.enter(trace_id, span);
+        books.keep_within(self.limits);
+    }
+
+    /// Returns the page of one trace, in the order in which its spans ended; empty when there is none.
+    pub fn page(&self, trace_id: TraceId) -> TracePage {
+        let books = self.books();
+        match books.traces.get(&trace_id) {
+            Some(trace) => TracePage {
+                trace_id,
+                spans: trace.spans.iter().cloned().collect(),
+                evicted: trace.evicted,
+            },
+            None => TracePage {
+                trace_id,
+                spans: Vec::new(),
+                evicted: books.may_have_forgotten(trace_id),
+            },
+        }
+    }
+
+    /// Returns the totals.
+    pub fn totals(&self) -> Totals {
+        let books = self.books();
+        Totals { traces: books.traces.len(), ..books.totals }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        // Nothing in here panics while the books are half written.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Books {
+    fn enter(&mut self, trace_id: TraceId, span: LedgerSpan) {
+        if !self.traces.contains_key(&trace_id) {
+            let evicted = self.may_have_forgotten(trace_id);
+            self.traces.insert(trace_id, Trace { spans: VecDeque::new(), evicted });
+            self.order.push_back(trace_id);
+        }
+        if let Some(trace) = self.traces.get_mut(&trace_id) {
+            trace.spans.push_back(span);
+            self.kept_spans += 1;
+        }
+    }
+
+    fn keep_within(&mut self, limits: LedgerLimits) {
+        while self.traces.len() > limits.max_traces.max(1) {
+            self.forget_oldest_trace(limits);
+        }
+        while self.kept_spans > limits.max_spans.max(1) {
+            if self.traces.len() > 1 {
+                self.forget_oldest_trace(limits);
+            } else {
+                self.forget_oldest_span();
+            }
+        }
+    }
+
+    fn forget_oldest_trace(&mut self, limits: LedgerLimits) {
+        let Some(trace_id) = self.order.pop_front() else { return };
+        let spans = self.traces.remove(&trace_id).map_or(0, |trace| trace.spans.len());
+        self.kept_spans -= spans;
+        self.totals.spans_evicted += spans as u64;
+        if self.forgotten_ids.insert(trace_id) {
+            self.forgotten.push_back(trace_id);
+        }
+        if self.forgotten.len() > limits.max_traces
+            && let Some(oldest) = self.forgotten.pop_front()
+        {
+            self.forgotten_ids.remove(&oldest);
+            self.forgotten_overflowed = true;
+        }
+    }
+
+    fn forget_oldest_span(&mut self) {
+        let Some(trace) = self.order.front().and_then(|id| self.traces.get_mut(id)) else { return };
+        if trace.spans.pop_front().is_some() {
+            trace.evicted = true;
+            self.kept_spans -= 1;
+            self.totals.spans_evicted += 1;
+        }
+    }
+
+    fn may_have_forgotten(&self, trace_id: TraceId) -> bool {
+        self.forgotten_overflowed || self.forgotten_ids.contains(&trace_id)
+    }
+}
+
+/// Enters every recorded span into a ledger as it ends.
+#[derive(Debug)]
+pub(crate) struct LedgerProcessor(pub(crate) Arc<Ledger>);
+
+impl SpanProcessor for LedgerProcessor {
+    fn on_start(&self, _: &mut Span, _: &Context) {
+        self.0.open();
+    }
+
+    fn on_end(&self, span: SpanData) {
+        self.0.close(span.span_context.trace_id(), LedgerSpan::from(&span));
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+fn kind_word(kind: &SpanKind) -> &'static str {
+    match kind {
+        SpanKind::Server => "server",
+        SpanKind::Client => "client",
+        SpanKind::Internal => "internal",
+        SpanKind::Producer => "producer",
+        SpanKind::Consumer => "consumer",
+    }
+}
+
+fn as_text<S: serde::Serializer>(id: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&id.to_string())
+}
+
+fn as_text_unless_invalid<S: serde::Serializer>(
+    id: &SpanId,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    if *id == SpanId::INVALID { serializer.serialize_none() } else { as_text(id, serializer) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(max_spans: usize, max_traces: usize) -> Ledger {
+        Ledger::new(LedgerLimits { max_spans, max_traces })
+    }
+
+    fn end(ledger: &Ledger, trace: u128, span: u64) {
+        ledger.open();
+        let span = LedgerSpan::unsampled(
+            SpanId::from(span),
+            SpanId::INVALID,
+            "GET".into(),
+            &SpanKind::Server,
+        );
+        ledger.close(TraceId::from(trace), span);
+    }
+
+    fn kept(ledger: &Ledger, trace: u128) -> (usize, bool) {
+        let page = ledger.page(TraceId::from(trace));
+        (page.spans.len(), page.evicted)
+    }
+
+    #[test]
+    fn a_trace_that_was_never_seen_is_empty_and_not_evicted() {
+        let ledger = ledger(10, 10);
+        end(&ledger, 1, 1);
+        assert_eq!(kept(&ledger, 1), (1, false));
+        assert_eq!(kept(&ledger, 2), (0, false));
+    }
+
+    #[test]
+    fn the_oldest_trace_goes_first_and_is_counted() {
+        let ledger = ledger(10, 2);
+        for trace in 1..=3 {
+            end(&ledger, trace, 1);
+        }
+        assert_eq!(
+            [1, 2, 3].map(|trace| kept(&ledger, trace)),
+            [(0, true), (1, false), (1, false)]
+        );
+        let totals = ledger.totals();
+        assert_eq!(
+            (totals.spans_ended, totals.traces, totals.spans_evicted, totals.open_spans),
+            (3, 2, 1, 0)
+        );
+    }
+
+    #[test]
+    fn a_trace_that_comes_back_after_eviction_says_so() {
+        let ledger = ledger(10, 1);
+        end(&ledger, 1, 1);
+        end(&ledger, 2, 2);
+        end(&ledger, 1, 3);
+        assert_eq!(kept(&ledger, 1), (1, true));
+    }
+
+    #[test]
+    fn one_endless_trace_loses_its_oldest_spans() {
+        let ledger = ledger(3, 10);
+        for span in 1..=5 {
+            end(&ledger, 1, span);
+        }
+        assert_eq!(kept(&ledger, 1), (3, true));
+        assert_eq!(ledger.totals().spans_evicted, 2);
+    }
+
+    #[test]
+    fn memory_stays_bounded_and_what_is_unknown_is_admitted() {
+        let ledger = ledger(50, 10);
+        for trace in 1..=1_000 {
+            end(&ledger, trace, 1);
+        }
+        let books = ledger.books();
+        assert_eq!((books.traces.len(), books.order.len()), (10, 10));
+        assert_eq!((books.forgotten.len(), books.forgotten_ids.len()), (10, 10));
+        drop(books);
+        assert_eq!(kept(&ledger, 5_000), (0, true));
+    }
+
+    #[test]
+    fn a_page_has_the_agreed_shape() {
+        let ledger = ledger(10, 10);
+        end(&ledger, 0xabc, 0xdef);
+        let page = serde_json::to_value(ledger.page(TraceId::from(0xabc))).unwrap();
+        let expected = serde_json::json!({
+            "trace_id": "00000000000000000000000000000abc",
+            "spans": [{
+                "span_id": "0000000000000def", "parent_span_id": null, "name": "GET", "kind": "server", "sampled": false
+            }],
+            "evicted": false
+        });
+        assert_eq!(page, expected);
+    }
+}

@@ -1,0 +1,109 @@
+//! Carries out the faults of a request, its own and the standing ones, before its handler runs.
+
+use axum::http::{HeaderMap, StatusCode};
+use opentelemetry::{KeyValue, TraceId};
+use tokio::time;
+
+use crate::fault::{FAULT_HEADER, FaultKind, Faults, MAX_HOLD, RESEND_HEADER};
+use crate::settings::Settings;
+use crate::span::OpenSpan;
+
+/// What is left to do once the faults were carried out.
+#[derive(Debug, PartialEq)]
+pub(super) enum Verdict {
+    /// The handler runs.
+    GoOn,
+    /// This is answered instead.
+    Answer(StatusCode, String),
+    /// Nothing is answered; the connection is reset.
+    CutOff,
+}
+
+/// What a request's headers ask of this service.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    faults: Faults,
+    resend_count: u32,
+}
+
+impl Asked {
+    /// Reads the fault and resend headers.
+    ///
+    /// # Errors
+    ///
+    /// The message for the caller, naming the part that is wrong.
+    pub(super) fn from_headers(headers: &HeaderMap) -> Result<Self, String> {
+        let faults = match forwarded_faults(headers) {
+            None => Faults::default(),
+            Some(Err(())) => return Err(format!("header {FAULT_HEADER}: is not text")),
+            Some(Ok(text)) => {
+                text.parse().map_err(|error| format!("header {FAULT_HEADER}: {error}"))?
+            }
+        };
+        let resend_count = match headers.get(RESEND_HEADER) {
+            None => 0,
+            Some(value) => value.to_str().ok().and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
+                format!("header {RESEND_HEADER}: {value:?} is no count; write a whole number, 0 or more")
+            })?,
+        };
+        Ok(Self { faults, resend_count })
+    }
+}
+
+/// Returns the fault header as it is to be forwarded; several lines of it are one list (RFC 9110, section 5.3).
+pub(super) fn forwarded_faults(headers: &HeaderMap) -> Option<Result<String, ()>> {
+    let lines: Vec<_> =
+        headers.get_all(FAULT_HEADER).iter().map(|value| value.to_str().map_err(|_| ())).collect();
+    if lines.is_empty() {
+        return None;
+    }
+    Some(lines.into_iter().collect::<Result<Vec<_>, ()>>().map(|lines| lines.join(",")))
+}
+
+/// Applies the standing latency, then the request's own faults in their order, then the standing fault. The first that
+/// is more than a delay decides.
+pub(super) async fn carry_out(asked: &Asked, settings: &Settings, span: &OpenSpan) -> Verdict {
+    time::sleep(settings.faults.latency).await;
+    let trace_id = span.trace_id();
+    let own = asked.faults.at(&settings.name, asked.resend_count);
+    for fault in own.chain(settings.faults.of(trace_id)) {
+        match apply(fault, trace_id, span).await {
+            Verdict::GoOn => {}
+            decided => return decided,
+        }
+    }
+    Verdict::GoOn
+}
+
+async fn apply(fault: &FaultKind, trace_id: TraceId, span: &OpenSpan) -> Verdict {
+    if let FaultKind::ErrorRate { rate, seed } = fault
+        && !rate.hits(*seed, trace_id)
+    {
+        return Verdict::GoOn;
+    }
+    // Says on the span itself that this failure was asked for.
+    span.set(KeyValue::new("tracecheck.fault", fault.to_string()));
+    match fault {
+        FaultKind::Status(code) => Verdict::Answer(
+            StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            format!("injected fault: {fault}"),
+        ),
+        FaultKind::ErrorRate { .. } => {
+            Verdict::Answer(StatusCode::INTERNAL_SERVER_ERROR, format!("injected fault: {fault}"))
+        }
+        FaultKind::Delay(delay) => {
+            time::sleep(*delay).await;
+            Verdict::GoOn
+        }
+        FaultKind::Abort => Verdict::CutOff,
+        FaultKind::Hang => {
+            // Ends earlier by being dropped, when the caller goes away.
+            time::sleep(MAX_HOLD).await;
+            Verdict::Answer(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "injected fault: hang; the caller waited it out".to_owned(),
+            )
+        }
+        FaultKind::Panic => panic!("injected fault: panic"),
+    }
+}

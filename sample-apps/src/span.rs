@@ -1,0 +1,97 @@
+//! A span that is open for as long as this value lives, and that the ledger hears of even if it is not sampled.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use opentelemetry::trace::{
+    SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt as _, Tracer as _,
+};
+use opentelemetry::{Context, KeyValue, TraceId};
+use opentelemetry_semantic_conventions::attribute as semconv;
+
+use crate::ledger::{Ledger, LedgerSpan};
+use crate::telemetry::Telemetry;
+
+/// An open span; it ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenSpan {
+    context: Context,
+    /// The ledger entry of a span that no span processor sees.
+    unsampled: Option<(Arc<Ledger>, LedgerSpan)>,
+}
+
+impl OpenSpan {
+    pub(crate) fn start(
+        telemetry: &Telemetry,
+        parent: &Context,
+        name: Cow<'static, str>,
+        kind: SpanKind,
+        attributes: Vec<KeyValue>,
+    ) -> Self {
+        let builder = SpanBuilder::from_name(name.clone())
+            .with_kind(kind.clone())
+            .with_attributes(attributes);
+        let parent_context = parent.span().span_context().clone();
+        let context = parent.with_span(telemetry.tracer().build_with_context(builder, parent));
+        let span = context.span();
+        let unsampled = (telemetry.enabled()
+            && !span.is_recording()
+            && span.span_context().is_valid())
+        .then(|| {
+            telemetry.ledger.open();
+            // The SDK makes a new root of a parent that is not valid.
+            let parent_id = if parent_context.is_valid() {
+                parent_context.span_id()
+            } else {
+                SpanContext::NONE.span_id()
+            };
+            let entry =
+                LedgerSpan::unsampled(span.span_context().span_id(), parent_id, name, &kind);
+            (Arc::clone(&telemetry.ledger), entry)
+        });
+        Self { context, unsampled }
+    }
+
+    /// The context in which this span is the current one.
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub(crate) fn trace_id(&self) -> TraceId {
+        self.context.span().span_context().trace_id()
+    }
+
+    pub(crate) fn set(&self, attribute: KeyValue) {
+        self.context.span().set_attribute(attribute);
+    }
+
+    /// Marks the span as failed: `error.type` is a word of few values, the description is for people; it stays empty
+    /// where a status code says it already (HTTP semantic conventions, "Status").
+    pub(crate) fn fail(
+        &self,
+        error_type: impl Into<Cow<'static, str>>,
+        description: impl Into<Cow<'static, str>>,
+    ) {
+        self.set(KeyValue::new(semconv::ERROR_TYPE, error_type.into()));
+        self.context.span().set_status(Status::Error { description: description.into() });
+    }
+
+    /// Records an `exception` event.
+    pub(crate) fn record_exception(&self, exception_type: &'static str, message: String) {
+        let attributes = vec![
+            KeyValue::new(semconv::EXCEPTION_TYPE, exception_type),
+            KeyValue::new(semconv::EXCEPTION_MESSAGE, message),
+        ];
+        self.context.span().add_event("exception", attributes);
+    }
+}
+
+impl Drop for OpenSpan {
+    fn drop(&mut self) {
+        // Not left to the context: handlers hold clones of it.
+        self.context.span().end();
+        if let Some((ledger, entry)) = self.unsampled.take() {
+            ledger.close(self.trace_id(), entry);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Builds the SDK's OTLP exporter from settings that are already checked.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use opentelemetry_otlp::{
+    Compression, ExporterBuildError, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
+    WithTonicConfig,
+};
+use tonic::metadata::MetadataMap;
+
+use crate::settings::telemetry::{OtlpCompression, OtlpProtocol, OtlpSettings};
+
+/// Builds an exporter whose every export ends within the shorter of its own timeout and `export_timeout`: the SDK's
+/// batch processor has a thread of its own and does not enforce its limit.
+pub(super) fn make_exporter(
+    settings: &OtlpSettings,
+    export_timeout: Duration,
+) -> Result<SpanExporter, ExporterBuildError> {
+    let timeout = settings.timeout.min(export_timeout);
+    let compression = settings.compression.map(|compression| match compression {
+        OtlpCompression::Gzip => Compression::Gzip,
+        OtlpCompression::Zstd => Compression::Zstd,
+    });
+    match settings.protocol {
+        OtlpProtocol::Grpc => {
+            let mut builder = SpanExporter::builder()
+                .with_tonic()
+                .with_endpoint(&settings.endpoint)
+                .with_timeout(timeout)
+                .with_metadata(MetadataMap::from_headers(settings.headers.0.clone()));
+            if let Some(compression) = compression {
+                builder = builder.with_compression(compression);
+            }
+            builder.build()
+        }
+        OtlpProtocol::HttpProtobuf => {
+            let headers = settings.headers.0.iter();
+            let headers: HashMap<_, _> = headers
+                .filter_map(|(name, value)| {
+                    Some((name.to_string(), value.to_str().ok()?.to_owned()))
+                })
+                .collect();
+            let mut builder = SpanExporter::builder()
+                .with_http()
+                .with_protocol(Protocol::HttpBinary)
+                .with_endpoint(&settings.endpoint)
+                .with_timeout(timeout)
+                .with_headers(headers);
+            if let Some(compression) = compression {
+                builder = builder.with_compression(compression);
+            }
+            builder.build()
+        }
+    }
+}
