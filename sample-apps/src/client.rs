@@ -39,11 +39,11 @@ pub(crate) struct Answered {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
     #[error("{url} answered {status}")]
-    Status { url: Url, status: u16 },
+    Status { url: String, status: u16 },
     #[error("{url} did not answer within {timeout:?}")]
-    TimedOut { url: Url, timeout: Duration },
+    TimedOut { url: String, timeout: Duration },
     #[error("{url} could not be called: {cause}")]
-    Failed { url: Url, cause: String },
+    Failed { url: String, cause: String },
 }
 
 impl Client {
@@ -108,24 +108,26 @@ impl Client {
 
         let request =
             self.http.request(Method::GET, url.clone()).headers(headers).timeout(self.timeout);
-        match read_answer(request, &span).await {
+        let outcome = match read_answer(request, &span).await {
             Ok(status) if status < 400 => Ok(status),
             Ok(status) => {
                 span.fail(status.to_string(), "");
-                Err(CallError::Status { url: url.clone(), status })
+                Err(CallError::Status { url: without_credentials(url), status })
             }
             Err(error) => {
                 let word = error_type(&error);
-                let error = error.without_url();
-                let cause = with_causes(&error);
+                let cause = with_causes(&error.without_url());
                 span.record_exception("reqwest::Error", cause.clone());
                 span.fail(word, cause.clone());
+                let url = without_credentials(url);
                 Err(match word {
-                    TIMEOUT => CallError::TimedOut { url: url.clone(), timeout: self.timeout },
-                    _ => CallError::Failed { url: url.clone(), cause },
+                    TIMEOUT => CallError::TimedOut { url, timeout: self.timeout },
+                    _ => CallError::Failed { url, cause },
                 })
             }
-        }
+        };
+        span.end();
+        outcome
     }
 }
 
@@ -160,8 +162,8 @@ pub(crate) fn version_text(version: Version) -> Option<&'static str> {
     }
 }
 
-/// `url.full` must not hold credentials (semantic conventions, "url.full").
-fn without_credentials(url: &Url) -> String {
+/// `url.full` must not hold credentials (semantic conventions, "url.full"), nor do answers.
+pub(crate) fn without_credentials(url: &Url) -> String {
     let mut url = url.clone();
     if !url.username().is_empty() {
         // Fails only where a URL can have no user, and then it has none.

@@ -12,10 +12,13 @@ use opentelemetry_semantic_conventions::attribute as semconv;
 use crate::ledger::{Ledger, LedgerSpan};
 use crate::telemetry::Telemetry;
 
-/// An open span; it ends when it is dropped.
+/// An open span. It ends when it is dropped, even with the future that holds it; it ends as a failure unless
+/// [`OpenSpan::end`] was called.
 #[derive(Debug)]
 pub(crate) struct OpenSpan {
     context: Context,
+    kind: SpanKind,
+    complete: bool,
     /// The ledger entry of a span that no span processor sees.
     unsampled: Option<(Arc<Ledger>, LedgerSpan)>,
 }
@@ -49,7 +52,7 @@ impl OpenSpan {
                 LedgerSpan::unsampled(span.span_context().span_id(), parent_id, name, &kind);
             (Arc::clone(&telemetry.ledger), entry)
         });
-        Self { context, unsampled }
+        Self { context, kind, complete: false, unsampled }
     }
 
     /// The context in which this span is the current one.
@@ -65,7 +68,12 @@ impl OpenSpan {
         self.context.span().set_attribute(attribute);
     }
 
-    /// Marks the span as failed: `error.type` is a word of few values, the description is for people; it stays empty
+    /// Ends the span as it is.
+    pub(crate) fn end(mut self) {
+        self.complete = true;
+    }
+
+    /// Marks the span as failed, once at most: `error.type` is a word of few values, the description is for people; it stays empty
     /// where a status code says it already (HTTP semantic conventions, "Status").
     pub(crate) fn fail(
         &self,
@@ -88,6 +96,14 @@ impl OpenSpan {
 
 impl Drop for OpenSpan {
     fn drop(&mut self) {
+        if !self.complete {
+            match self.kind {
+                SpanKind::Client => self.fail("cancelled", "given up before it was answered"),
+                _ => {
+                    self.fail("client_disconnected", "the caller went away before it was answered")
+                }
+            }
+        }
         // Not left to the context: handlers hold clones of it.
         self.context.span().end();
         if let Some((ledger, entry)) = self.unsampled.take() {

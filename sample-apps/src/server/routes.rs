@@ -11,7 +11,7 @@ use reqwest::Url;
 use serde_json::{Map, Value, json};
 
 use super::{App, inject};
-use crate::client::{Answered, CallError};
+use crate::client::{Answered, CallError, without_credentials};
 use crate::fault::FAULT_HEADER;
 
 /// The context of the request's server span.
@@ -100,7 +100,7 @@ pub(super) async fn not_found(
 }
 
 fn told(url: &Url, answered: &Answered) -> Value {
-    json!({ "url": url.as_str(), "status": answered.status, "tries": answered.tries })
+    json!({ "url": without_credentials(url), "status": answered.status, "tries": answered.tries })
 }
 
 /// Appends a route to a base URL, which may have a path of its own.

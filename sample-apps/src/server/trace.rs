@@ -34,12 +34,12 @@ pub(super) async fn trace(
     request: Request,
     next: Next,
 ) -> Response {
-    let span = ServerSpan::start(&app, &peer, &request);
+    let span = start_span(&app, &peer, &request);
     let traced = Traced {
-        context: span.open.context().clone(),
-        trace_id: app.telemetry.trace_id_text(span.open.trace_id()),
+        context: span.context().clone(),
+        trace_id: app.telemetry.trace_id_text(span.trace_id()),
     };
-    let reply = AssertUnwindSafe(reply(&app, &span.open, &traced, request, next)).catch_unwind();
+    let reply = AssertUnwindSafe(reply(&app, &span, &traced, request, next)).catch_unwind();
     let reply = tokio::select! {
         reply = reply => reply,
         () = app.stop_now.cancelled() => {
@@ -48,27 +48,31 @@ pub(super) async fn trace(
         }
     };
     let response = match reply {
-        Ok(Some(response)) => response,
+        Ok(Some(response)) => {
+            // A server is not to blame for a 4xx: no error (HTTP semantic conventions, "Status").
+            if response.status().is_server_error() {
+                span.fail(response.status().as_u16().to_string(), "");
+            }
+            response
+        }
         Ok(None) => {
-            span.end_with_failure(
-                "connection_aborted",
-                "the connection was reset without an answer",
-            );
+            span.fail("connection_aborted", "the connection was reset without an answer");
+            span.end();
             peer.cut_off();
             // The connection's task now drops this future.
             return future::pending().await;
         }
         Err(panic) => {
             let message = panic_message(panic.as_ref());
-            span.open.record_exception("panic", message.clone());
-            traced.answer(
-                &app,
-                StatusCode::INTERNAL_SERVER_ERROR,
-                json!({ "error": format!("panic: {message}") }),
-            )
+            span.record_exception("panic", message.clone());
+            span.fail("panic", message.clone());
+            let error = json!({ "error": format!("panic: {message}") });
+            traced.answer(&app, StatusCode::INTERNAL_SERVER_ERROR, error)
         }
     };
-    span.end_with(response.status());
+    let status = i64::from(response.status().as_u16());
+    span.set(KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, status));
+    span.end();
     response
 }
 
@@ -100,75 +104,41 @@ async fn reply(
     }
 }
 
-/// A server span; dropped without an end, it says that the caller went away.
-struct ServerSpan {
-    open: OpenSpan,
-    ended: bool,
-}
-
-impl ServerSpan {
-    fn start(app: &App, peer: &Peer, request: &Request) -> Self {
-        let (method, original) = known_method(request.method());
-        let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-        let mut attributes = vec![
-            KeyValue::new(semconv::HTTP_REQUEST_METHOD, method),
-            KeyValue::new(semconv::URL_PATH, request.uri().path().to_owned()),
-            KeyValue::new(semconv::URL_SCHEME, "http"),
-            KeyValue::new(semconv::CLIENT_ADDRESS, client_address(request.headers(), peer)),
-            KeyValue::new(semconv::NETWORK_PEER_ADDRESS, peer.address.ip().to_string()),
-            KeyValue::new(semconv::NETWORK_PEER_PORT, i64::from(peer.address.port())),
-        ];
-        let mut add = |key: &'static str, value: Option<String>| {
-            attributes.extend(value.map(|value| KeyValue::new(key, value)));
-        };
-        add(semconv::HTTP_REQUEST_METHOD_ORIGINAL, original);
-        add(semconv::HTTP_ROUTE, route.clone());
-        add(semconv::URL_QUERY, request.uri().query().map(str::to_owned));
-        add(
-            semconv::USER_AGENT_ORIGINAL,
-            text(request.headers(), header::USER_AGENT).map(str::to_owned),
-        );
-        add(semconv::NETWORK_PROTOCOL_VERSION, version_text(request.version()).map(str::to_owned));
-        if let Some((host, port)) = server_address(request.headers()) {
-            attributes.push(KeyValue::new(semconv::SERVER_ADDRESS, host));
-            attributes
-                .extend(port.map(|port| KeyValue::new(semconv::SERVER_PORT, i64::from(port))));
-        }
-        // "HTTP", not "_OTHER", stands for an unknown method in a name.
-        let method = if method == OTHER_METHOD { "HTTP" } else { method };
-        let name = match route {
-            Some(route) => Cow::Owned(format!("{method} {route}")),
-            None => Cow::Borrowed(method),
-        };
-        let parent = app.telemetry.extract(request.headers());
-        Self {
-            open: OpenSpan::start(&app.telemetry, &parent, name, SpanKind::Server, attributes),
-            ended: false,
-        }
+/// Starts the server span of a request.
+fn start_span(app: &App, peer: &Peer, request: &Request) -> OpenSpan {
+    let (method, original) = known_method(request.method());
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let mut attributes = vec![
+        KeyValue::new(semconv::HTTP_REQUEST_METHOD, method),
+        KeyValue::new(semconv::URL_PATH, request.uri().path().to_owned()),
+        KeyValue::new(semconv::URL_SCHEME, "http"),
+        KeyValue::new(semconv::CLIENT_ADDRESS, client_address(request.headers(), peer)),
+        KeyValue::new(semconv::NETWORK_PEER_ADDRESS, peer.address.ip().to_string()),
+        KeyValue::new(semconv::NETWORK_PEER_PORT, i64::from(peer.address.port())),
+    ];
+    let mut add = |key: &'static str, value: Option<String>| {
+        attributes.extend(value.map(|value| KeyValue::new(key, value)));
+    };
+    add(semconv::HTTP_REQUEST_METHOD_ORIGINAL, original);
+    add(semconv::HTTP_ROUTE, route.clone());
+    add(semconv::URL_QUERY, request.uri().query().map(str::to_owned));
+    add(
+        semconv::USER_AGENT_ORIGINAL,
+        text(request.headers(), header::USER_AGENT).map(str::to_owned),
+    );
+    add(semconv::NETWORK_PROTOCOL_VERSION, version_text(request.version()).map(str::to_owned));
+    if let Some((host, port)) = server_address(request.headers()) {
+        attributes.push(KeyValue::new(semconv::SERVER_ADDRESS, host));
+        attributes.extend(port.map(|port| KeyValue::new(semconv::SERVER_PORT, i64::from(port))));
     }
-
-    fn end_with(mut self, status: StatusCode) {
-        self.open
-            .set(KeyValue::new(semconv::HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16())));
-        // A server is not to blame for a 4xx: no error (HTTP semantic conventions, "Status").
-        if status.is_server_error() {
-            self.open.fail(status.as_u16().to_string(), "");
-        }
-        self.ended = true;
-    }
-
-    fn end_with_failure(mut self, error_type: &'static str, description: &'static str) {
-        self.open.fail(error_type, description);
-        self.ended = true;
-    }
-}
-
-impl Drop for ServerSpan {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.open.fail("client_disconnected", "the caller went away before it was answered");
-        }
-    }
+    // "HTTP", not "_OTHER", stands for an unknown method in a name.
+    let method = if method == OTHER_METHOD { "HTTP" } else { method };
+    let name = match route {
+        Some(route) => Cow::Owned(format!("{method} {route}")),
+        None => Cow::Borrowed(method),
+    };
+    let parent = app.telemetry.extract(request.headers());
+    OpenSpan::start(&app.telemetry, &parent, name, SpanKind::Server, attributes)
 }
 
 const OTHER_METHOD: &str = "_OTHER";
