@@ -1,5 +1,15 @@
 //! The mock Datadog intake: keeps every attempt with its reply, and tells what it was sent.
 //!
-//! It stands in for Datadog towards exporters, and is read over HTTP by the harness on every environment.
+//! It stands in for Datadog towards exporters, and is read over HTTP by the harness on every environment. It
+//! judges nothing: that is the rules' and expectations' work.
 
+mod api_key;
 pub mod attempt;
+pub mod client;
+pub mod decode;
+pub mod replies;
+pub mod server;
+pub mod store;
+pub mod stream;
+
+pub use api_key::{ApiKey, ParseApiKeyError};
