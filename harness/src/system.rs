@@ -2,7 +2,9 @@
 //!
 //! How a workload is started is `environment`'s business; what it must do is a scenario's.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
+
+use crate::secret::Secret;
 
 /// The set of workloads that a scenario needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +28,8 @@ pub struct Workload {
     pub args: Vec<String>,
     /// Environment variables; values may hold references. Values of secrets are in `secrets` instead.
     pub env: BTreeMap<String, String>,
-    /// Environment variables that must not be printed or written to a log.
-    pub secrets: BTreeMap<String, String>,
+    /// Environment variables that must not be printed or written to a log. Values hold no references.
+    pub secrets: BTreeMap<String, Secret>,
     /// Port names, for example `http` or `otlp-grpc`.
     pub ports: Vec<String>,
     /// How one knows that it is ready, beyond its having bound its ports.
@@ -36,6 +38,9 @@ pub struct Workload {
     pub ledger: Option<String>,
     /// Files it is given, by file name; `${file:NAME}` is the path where it finds one.
     pub files: BTreeMap<String, File>,
+    /// Where a process of it starts, so that its relative paths mean what they mean to its author; the harness's
+    /// own directory when `None`. Of no effect where it runs from an image.
+    pub working_dir: Option<PathBuf>,
 }
 
 /// What the harness uses a workload for.
