@@ -1,10 +1,27 @@
 //! What is to run, in words that no environment owns: workloads, their ports, and the edges between them.
 //!
 //! How a workload is started is `environment`'s business; what it must do is a scenario's.
+//!
+//! Arguments, environment variables and expandable files may hold references, which an environment replaces:
+//!
+//! | Reference | Becomes |
+//! | --- | --- |
+//! | `${endpoint:WORKLOAD.PORT}` | `http://host:port`, where others reach that workload |
+//! | `${address:WORKLOAD.PORT}` | `host:port`, where others reach that workload |
+//! | `${listen:PORT}` | `host:port` that the workload itself is to bind |
+//! | `${port:PORT}` | the port number that the workload itself is to bind; `0` where it reports what it got |
+//! | `${file:NAME}` | the path of one of its own files |
+//! | `$${` | `${`, for a program that expands such things itself |
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::secret::Secret;
+
+pub mod reference;
+pub mod start_order;
+mod validate;
+
+pub use self::validate::Problem;
 
 /// The set of workloads that a scenario needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,4 +96,51 @@ pub struct File {
     pub contents: String,
     /// Whether references in it are replaced; a user's own file is passed on unchanged.
     pub expand: bool,
+}
+
+impl System {
+    /// The workload of that name.
+    pub fn workload(&self, name: &str) -> Option<&Workload> {
+        self.workloads.iter().find(|workload| workload.name == name)
+    }
+
+    /// All workloads' names, as written.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.workloads.iter().map(|workload| workload.name.as_str())
+    }
+}
+
+impl Workload {
+    /// Whether it has a port of that name.
+    pub fn has_port(&self, port: &str) -> bool {
+        self.ports.iter().any(|known| known == port)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A service with port `http` that is started by a command with these arguments.
+    pub(crate) fn service(name: &str, args: &[&str]) -> Workload {
+        Workload {
+            name: name.to_owned(),
+            role: Role::Service,
+            program: Program::Command("service".to_owned()),
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            ports: vec!["http".to_owned()],
+            health: None,
+            ledger: None,
+            files: BTreeMap::new(),
+            working_dir: None,
+        }
+    }
+
+    /// A system of these, entered at the first.
+    pub(crate) fn system(workloads: impl IntoIterator<Item = Workload>) -> System {
+        let workloads: Vec<Workload> = workloads.into_iter().collect();
+        System { entry: workloads[0].name.clone(), workloads }
+    }
 }
