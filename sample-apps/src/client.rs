@@ -51,6 +51,7 @@ impl Client {
         let http = reqwest::Client::builder()
             .redirect(redirect::Policy::none())
             .retry(retry::never())
+            .no_proxy()
             .user_agent(concat!("sample-app/", env!("CARGO_PKG_VERSION")))
             .build()?;
         Ok(Self { http, timeout, retries })

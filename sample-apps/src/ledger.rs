@@ -1,7 +1,7 @@
 //! What this service knows of its own spans, per trace: the first entry of the books that a harness audits.
 //!
 //! The ledger learns of recorded spans as a span processor, from the same `SpanData` that the exporter is handed, and
-//! of unsampled ones (which no processor ever sees) from [`crate::span`]. It keeps ids and names only, for a bounded
+//! of unsampled ones (which no processor ever sees) from the module `span`. It keeps ids and names only, for a bounded
 //! number of spans and traces; the oldest trace goes first, and what went is counted.
 
 use std::borrow::Cow;
@@ -25,7 +25,7 @@ pub struct LedgerLimits {
 }
 
 impl Default for LedgerLimits {
-    /// 100 000 spans of 20 000 traces: some 15 MB when full.
+    /// 100 000 spans of 20 000 traces: about 20 MB when full.
     fn default() -> Self {
         Self { max_spans: 100_000, max_traces: 20_000 }
     }

@@ -48,8 +48,11 @@ pub enum StartError {
     /// The exporter refused its settings.
     #[error("the span exporter cannot be set up: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
-    /// The HTTP client could not be set up.
-    #[error("the HTTP client cannot be set up: {0}")]
+    /// The thread that sets the exporter's client up ended early.
+    #[error("the span exporter cannot be set up: its thread panicked")]
+    ExporterThread,
+    /// An HTTP client could not be set up.
+    #[error("an HTTP client cannot be set up: {0}")]
     Client(#[from] reqwest::Error),
 }
 

@@ -17,7 +17,6 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry::trace::noop::NoopTracer;
 use opentelemetry::{Context, InstrumentationScope, KeyValue, TraceId};
 use opentelemetry_aws::trace::{XrayIdGenerator, XrayPropagator};
-use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
@@ -29,6 +28,7 @@ use opentelemetry_sdk::trace::{
 use opentelemetry_semantic_conventions::{SCHEMA_URL, attribute as semconv};
 use reqwest::header::HeaderMap;
 
+use crate::StartError;
 use crate::ledger::{Ledger, LedgerLimits, LedgerProcessor};
 use crate::settings::telemetry::{
     BatchSettings, ExporterSettings, PropagatorName, RootSampler, SamplerSettings,
@@ -56,7 +56,7 @@ impl Telemetry {
     pub(crate) fn start(
         settings: &TelemetrySettings,
         limits: LedgerLimits,
-    ) -> Result<Self, ExporterBuildError> {
+    ) -> Result<Self, StartError> {
         let ledger = Arc::new(Ledger::new(limits));
         let (resource, service, instance_id) = make_resource(&settings.resource);
         let xray = settings.propagators.contains(&PropagatorName::Xray);

@@ -9,7 +9,7 @@ use crate::settings::Settings;
 use crate::span::OpenSpan;
 
 /// What is left to do once the faults were carried out.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) enum Verdict {
     /// The handler runs.
     GoOn,
@@ -60,14 +60,17 @@ pub(super) fn forwarded_faults(headers: &HeaderMap) -> Option<Result<String, ()>
     Some(lines.into_iter().collect::<Result<Vec<_>, ()>>().map(|lines| lines.join(",")))
 }
 
-/// Applies the standing latency, then the request's own faults in their order, then the standing fault. The first that
-/// is more than a delay decides.
+/// Waits the standing latency, then carries out what is due.
 pub(super) async fn carry_out(asked: &Asked, settings: &Settings, span: &OpenSpan) -> Verdict {
     time::sleep(settings.faults.latency).await;
-    let trace_id = span.trace_id();
-    let own = asked.faults.at(&settings.name, asked.resend_count);
-    for fault in own.chain(settings.faults.of(trace_id)) {
-        match apply(fault, trace_id, span).await {
+    let due = due(asked, settings, span.trace_id());
+    if !due.is_empty() {
+        // Says on the span itself that this failure was asked for. Once, for the SDK keeps every value of a key.
+        let told: Vec<_> = due.iter().map(ToString::to_string).collect();
+        span.set(KeyValue::new("tracecheck.fault", told.join(",")));
+    }
+    for fault in due {
+        match apply(fault).await {
             Verdict::GoOn => {}
             decided => return decided,
         }
@@ -75,22 +78,31 @@ pub(super) async fn carry_out(asked: &Asked, settings: &Settings, span: &OpenSpa
     Verdict::GoOn
 }
 
-async fn apply(fault: &FaultKind, trace_id: TraceId, span: &OpenSpan) -> Verdict {
-    if let FaultKind::ErrorRate { rate, seed } = fault
-        && !rate.hits(*seed, trace_id)
-    {
-        return Verdict::GoOn;
-    }
-    // Says on the span itself that this failure was asked for.
-    span.set(KeyValue::new("tracecheck.fault", fault.to_string()));
-    match fault {
-        FaultKind::Status(code) => Verdict::Answer(
-            StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            format!("injected fault: {fault}"),
-        ),
-        FaultKind::ErrorRate { .. } => {
-            Verdict::Answer(StatusCode::INTERNAL_SERVER_ERROR, format!("injected fault: {fault}"))
+/// Returns the faults that this request meets: its own in their order, then the standing one, up to and including the
+/// first that is more than a delay.
+fn due<'a>(asked: &'a Asked, settings: &'a Settings, trace_id: TraceId) -> Vec<&'a FaultKind> {
+    let own = asked.faults.at(&settings.name, asked.resend_count);
+    let met = own.chain(settings.faults.of(trace_id)).filter(|fault| match fault {
+        FaultKind::ErrorRate { rate, seed } => rate.hits(*seed, trace_id),
+        _ => true,
+    });
+    let mut due = Vec::new();
+    for fault in met {
+        due.push(fault);
+        if !matches!(fault, FaultKind::Delay(_)) {
+            break;
         }
+    }
+    due
+}
+
+async fn apply(fault: &FaultKind) -> Verdict {
+    let answer = |status| Verdict::Answer(status, format!("injected fault: {fault}"));
+    match fault {
+        FaultKind::Status(code) => {
+            answer(StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
+        }
+        FaultKind::ErrorRate { .. } => answer(StatusCode::INTERNAL_SERVER_ERROR),
         FaultKind::Delay(delay) => {
             time::sleep(*delay).await;
             Verdict::GoOn
@@ -99,10 +111,7 @@ async fn apply(fault: &FaultKind, trace_id: TraceId, span: &OpenSpan) -> Verdict
         FaultKind::Hang => {
             // Ends earlier by being dropped, when the caller goes away.
             time::sleep(MAX_HOLD).await;
-            Verdict::Answer(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "injected fault: hang; the caller waited it out".to_owned(),
-            )
+            answer(StatusCode::SERVICE_UNAVAILABLE)
         }
         FaultKind::Panic => panic!("injected fault: panic"),
     }

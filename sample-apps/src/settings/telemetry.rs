@@ -1,7 +1,7 @@
 //! The standard `OTEL_*` variables, as the OpenTelemetry specification defines them.
 //!
 //! The Rust SDK reads most of these by itself, but it ignores what it cannot use. So all of them are read here, and
-//! the SDK is told by its builders; see [`crate::telemetry`].
+//! the SDK is told by its builders; see the module `telemetry`.
 
 use std::fmt;
 use std::time::Duration;

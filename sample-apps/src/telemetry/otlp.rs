@@ -1,14 +1,15 @@
 //! Builds the SDK's OTLP exporter from settings that are already checked.
 
 use std::collections::HashMap;
+use std::thread;
 use std::time::Duration;
 
 use opentelemetry_otlp::{
-    Compression, ExporterBuildError, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
-    WithTonicConfig,
+    Compression, Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
 use tonic::metadata::MetadataMap;
 
+use crate::StartError;
 use crate::settings::telemetry::{OtlpCompression, OtlpProtocol, OtlpSettings};
 
 /// Builds an exporter whose every export ends within the shorter of its own timeout and `export_timeout`: the SDK's
@@ -16,7 +17,7 @@ use crate::settings::telemetry::{OtlpCompression, OtlpProtocol, OtlpSettings};
 pub(super) fn make_exporter(
     settings: &OtlpSettings,
     export_timeout: Duration,
-) -> Result<SpanExporter, ExporterBuildError> {
+) -> Result<SpanExporter, StartError> {
     let timeout = settings.timeout.min(export_timeout);
     let compression = settings.compression.map(|compression| match compression {
         OtlpCompression::Gzip => Compression::Gzip,
@@ -32,7 +33,7 @@ pub(super) fn make_exporter(
             if let Some(compression) = compression {
                 builder = builder.with_compression(compression);
             }
-            builder.build()
+            Ok(builder.build()?)
         }
         OtlpProtocol::HttpProtobuf => {
             let headers = settings.headers.0.iter();
@@ -43,6 +44,7 @@ pub(super) fn make_exporter(
                 .collect();
             let mut builder = SpanExporter::builder()
                 .with_http()
+                .with_http_client(make_client(timeout)?)
                 .with_protocol(Protocol::HttpBinary)
                 .with_endpoint(&settings.endpoint)
                 .with_timeout(timeout)
@@ -50,7 +52,17 @@ pub(super) fn make_exporter(
             if let Some(compression) = compression {
                 builder = builder.with_compression(compression);
             }
-            builder.build()
+            Ok(builder.build()?)
         }
     }
+}
+
+/// Makes the client that the batch processor's own thread can use: a blocking one. The SDK would choose by what Cargo
+/// features are on in the whole build, and some of its choices need a tokio runtime on that thread.
+fn make_client(timeout: Duration) -> Result<reqwest::blocking::Client, StartError> {
+    // A blocking client must not be built on a runtime's thread.
+    let built = thread::spawn(move || {
+        reqwest::blocking::Client::builder().timeout(timeout).no_proxy().build()
+    });
+    built.join().map_err(|_| StartError::ExporterThread)?.map_err(StartError::Client)
 }

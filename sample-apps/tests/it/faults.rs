@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Chain, TRACE_ID, TRACEPARENT, eventually, get};
+use crate::support::{Chain, DEADLINE, TRACE_ID, TRACEPARENT, eventually, get};
 
 /// `status` of the first hop's answer, then what its server, its client and the second hop's server span say.
 async fn chain_with_fault(fault: &str) -> (u16, Vec<crate::support::ReceivedSpan>) {
-    let chain = Chain::start_with(&[("HTTP_CLIENT_REQUEST_TIMEOUT", "300ms")], &[]).await;
+    // Short only where it is waited out.
+    let timeout = if fault.ends_with("=hang") { "300ms" } else { "20s" };
+    let chain = Chain::start_with(&[("HTTP_CLIENT_REQUEST_TIMEOUT", timeout)], &[]).await;
     let answer = chain.first.get_with_fault("/outgoing-sampleapp", fault).await;
     assert_eq!(answer.trace_id(), TRACE_ID);
     // A hop that was left hanging notices a moment later.
@@ -113,6 +115,37 @@ async fn a_delay_slows_that_hop_and_fails_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn several_faults_of_a_hop_are_carried_out_in_order_up_to_the_first_that_answers() {
+    let (status, spans) =
+        chain_with_fault("sample-app-2=delay:20ms,sample-app-2=status:503,sample-app-2=abort")
+            .await;
+    assert_eq!(status, 502);
+    assert_eq!(spans[2].attribute("tracecheck.fault"), "delay:20ms,status:503");
+    let keys: Vec<_> = spans[2].span.attributes.iter().map(|pair| &pair.key).collect();
+    let unique: std::collections::BTreeSet<_> = keys.iter().collect();
+    assert_eq!(keys.len(), unique.len(), "{keys:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_gives_up_ends_every_span_down_the_chain_as_a_failure() {
+    let chain = Chain::start().await;
+    let headers = [TRACEPARENT, ("x-tracecheck-fault", "sample-app-2=hang")];
+    let url = chain.first.url("/outgoing-sampleapp");
+    get(&url, &headers, Duration::from_millis(200)).await.unwrap_err();
+    for app in [&chain.first, &chain.second] {
+        eventually(async || match app.ledger().await["open_spans"].as_u64() {
+            Some(0) => Ok(()),
+            open => Err(format!("{open:?} open spans")),
+        })
+        .await;
+    }
+    let spans = chain.spans().await;
+    let told: Vec<_> = spans.iter().map(|span| span.attribute("error.type")).collect();
+    assert_eq!(told, ["client_disconnected", "cancelled", "client_disconnected"]);
+    assert!(spans.iter().all(|span| span.is_error()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_error_rate_decides_by_the_trace_id() {
     let chain = Chain::start().await;
     let (mut failed, mut repeated) = (Vec::new(), Vec::new());
@@ -171,7 +204,8 @@ async fn each_standing_kind_is_carried_out() {
     {
         let vars = [("ERROR_RATE", "1"), ("ERROR_TYPE", kind), ("ERROR_DELAY", "20ms")];
         let chain = Chain::start_with(&vars, &[]).await;
-        let answer = get(&chain.first.url("/"), &[TRACEPARENT], Duration::from_millis(500)).await;
+        let timeout = if kind == "hang" { Duration::from_millis(300) } else { DEADLINE };
+        let answer = get(&chain.first.url("/"), &[TRACEPARENT], timeout).await;
         assert_eq!(answer.ok().map(|answer| answer.status), expected, "{kind}");
     }
 }

@@ -21,7 +21,8 @@ async fn a_third_party_gets_the_trace_context_and_no_faults() {
     let app =
         start(&receiver, &[("OUTGOING_HTTP_CALL_URL", &format!("{}/api", party.uri()))]).await;
     let fault = ("x-tracecheck-fault", "other=status:503");
-    let answer = app.get_with("/outgoing-http-call", &[TRACEPARENT, fault]).await;
+    let headers = [TRACEPARENT, ("tracestate", "vendor=1"), ("baggage", "tenant=a"), fault];
+    let answer = app.get_with("/outgoing-http-call", &headers).await;
     assert_eq!((answer.status, &answer.json["outgoing"]["status"]), (200, &204.into()));
     app.stop().await.unwrap();
 
@@ -30,6 +31,8 @@ async fn a_third_party_gets_the_trace_context_and_no_faults() {
     assert!(spans[1].is_client());
     let expected = format!("00-{TRACE_ID}-{}-01", spans[1].id());
     assert_eq!(requests[0].headers["traceparent"], expected.as_str());
+    assert_eq!(requests[0].headers["tracestate"], "vendor=1");
+    assert_eq!(requests[0].headers["baggage"], "tenant=a");
     assert!(!requests[0].headers.contains_key("x-tracecheck-fault"));
 }
 
