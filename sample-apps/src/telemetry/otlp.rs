@@ -8,6 +8,7 @@ use opentelemetry_otlp::{
     Compression, Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
 use tonic::metadata::MetadataMap;
+use tonic::transport::ClientTlsConfig;
 
 use crate::StartError;
 use crate::settings::telemetry::{OtlpCompression, OtlpProtocol, OtlpSettings};
@@ -30,6 +31,10 @@ pub(super) fn make_exporter(
                 .with_endpoint(&settings.endpoint)
                 .with_timeout(timeout)
                 .with_metadata(MetadataMap::from_headers(settings.headers.0.clone()));
+            if settings.endpoint.starts_with("https:") {
+                // Left to itself the exporter would trust no authority at all.
+                builder = builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
+            }
             if let Some(compression) = compression {
                 builder = builder.with_compression(compression);
             }

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message as _;
 use sample_apps::{FlushError, RunError};
+use wiremock::matchers::method;
+use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::support::{App, Receiver, TRACE_ID, TRACEPARENT, eventually};
 
@@ -71,26 +75,32 @@ async fn spans_that_cannot_be_delivered_are_reported() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_that_the_queue_had_no_room_for_are_reported() {
-    let receiver = Receiver::start().await;
+    let slow = MockServer::start().await;
+    let answer = ResponseTemplate::new(200).set_delay(Duration::from_millis(400));
+    Mock::given(method("POST")).respond_with(answer).mount(&slow).await;
     let vars = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.grpc.as_str()),
-        ("OTEL_BSP_SCHEDULE_DELAY", "3600000"),
-        ("OTEL_BSP_MAX_QUEUE_SIZE", "1"),
-        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", slow.uri()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "1".to_owned()),
     ];
-    let app = App::start(&vars).await;
+    let app = App::start(&vars.each_ref().map(|(name, value)| (*name, value.as_str()))).await;
+    // One span is being exported, one waits, for the others there is no room.
     let client = reqwest::Client::new();
-    let requests = (0..300).map(|_| client.get(app.url("/")).send());
+    let requests = (0..20).map(|_| client.get(app.url("/")).send());
     futures_util::future::join_all(requests).await;
-    let ended = app.ledger().await["spans_ended"].as_u64().unwrap();
-    let outcome = app.stop().await;
-    let received = receiver.spans().len() as u64;
-    // How many fit depends on the exporter's speed; what was lost is told to the span.
-    match outcome {
-        Ok(()) => assert_eq!(received, ended),
-        Err(RunError::Flush(FlushError::Lost { lost, of, .. })) => {
-            assert_eq!((of, lost), (ended, ended - received))
-        }
-        Err(other) => panic!("{other:?}"),
-    }
+    let error = app.stop().await.unwrap_err();
+    let RunError::Flush(FlushError::Lost { lost, of: 20, reason }) = error else {
+        panic!("{error:?}")
+    };
+    assert!(reason.contains("OTEL_BSP_MAX_QUEUE_SIZE"), "{reason}");
+    let exports = slow.received_requests().await.unwrap();
+    let delivered: usize = exports
+        .iter()
+        .map(|export| ExportTraceServiceRequest::decode(&export.body[..]).unwrap())
+        .flat_map(|export| export.resource_spans)
+        .flat_map(|resource| resource.scope_spans)
+        .map(|scope| scope.spans.len())
+        .sum();
+    assert!(delivered > 0);
+    assert_eq!(lost, 20 - delivered as u64);
 }
