@@ -1,1 +1,32 @@
-//! Placeholder of the crate map.
+//! OTLP in, batch, Datadog out.
+//!
+//! [`Config`] reads the OpenTelemetry Collector's YAML; [`Collector`] binds its ports and runs it until it is told to stop.
+//! Between the stages travels a [`TraceBatch`]. [`command`] is the program around it; nothing below reads the environment
+//! or ends the process.
+//!
+//! - `receiver`, `processor`, `exporter`, `extension`: the components, each with its settings beside it
+//! - `pipeline`: builds them from a config, joins them and takes them down in order
+//! - `consumer`: how a batch goes from one stage to the next
+//! - `server`: listening; `telemetry`: self-metrics and logs
+
+pub mod command;
+mod config;
+mod consumer;
+mod exporter;
+mod extension;
+mod pipeline;
+mod processor;
+mod receiver;
+mod server;
+mod telemetry;
+mod trace_batch;
+
+pub use config::{Config, ConfigError, Sources};
+pub use pipeline::{Collector, Drained, StartError};
+pub use trace_batch::TraceBatch;
+
+/// Chooses the implementation of TLS's cryptography for this process, unless it was chosen before.
+fn install_crypto_provider() {
+    // An error says that there is one already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

@@ -1,0 +1,174 @@
+//! The program: arguments, signals, output and exit codes.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Subcommand;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Component as _, Config, Sources, duration};
+use crate::exporter::ExporterConfig;
+use crate::extension::ExtensionConfig;
+use crate::pipeline::{Collector, Drained};
+use crate::processor::ProcessorConfig;
+use crate::receiver::ReceiverConfig;
+use crate::telemetry::log;
+
+/// Everything was sent.
+const OK: u8 = 0;
+/// It failed while running, or something could not be sent.
+const FAILED: u8 = 1;
+/// The arguments or the config are wrong.
+const USAGE: u8 = 2;
+
+/// What the collector is to do.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    sources: SourceArgs,
+    /// How long to go on sending after SIGTERM or SIGINT; what is left then is reported as lost, and the exit code is 1
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = parse_duration)]
+    shutdown_timeout: Duration,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, clap::Args)]
+struct SourceArgs {
+    /// A config: a path, `file:PATH`, `env:NAME` or `yaml:TEXT`; several are merged, the last one wins
+    #[arg(long, value_name = "URI")]
+    config: Vec<String>,
+    /// A single setting, laid upon the configs
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a config without running it; needs neither a valid key nor a network
+    Validate(SourceArgs),
+    /// List the components that are built in
+    Components,
+}
+
+/// Runs the collector until it is told to stop by a signal.
+pub fn run(args: Args) -> ExitCode {
+    ExitCode::from(match args.command {
+        Some(Command::Components) => components(),
+        Some(Command::Validate(sources)) => match load(sources) {
+            Ok(_) => OK,
+            Err(code) => code,
+        },
+        None => match load(args.sources) {
+            Ok(config) => serve(config, args.shutdown_timeout),
+            Err(code) => code,
+        },
+    })
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    duration::parse(text).ok_or_else(|| "write for example `20s` or `1m30s`".into())
+}
+
+fn load(sources: SourceArgs) -> Result<Config, u8> {
+    let sources = Sources { configs: sources.config, settings: sources.set };
+    Config::load(&sources, &|name| std::env::var(name).ok()).map_err(|error| {
+        last_word(&error);
+        USAGE
+    })
+}
+
+fn serve(config: Config, shutdown_timeout: Duration) -> u8 {
+    log::init(&config.service);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            last_word(&format_args!("cannot start threads: {error}"));
+            return FAILED;
+        }
+    };
+    let code = runtime.block_on(async {
+        let collector = match Collector::bind(config, &hostname()).await {
+            Ok(collector) => collector,
+            Err(error) => {
+                last_word(&error);
+                return FAILED;
+            }
+        };
+        let shutdown = CancellationToken::new();
+        if let Err(error) = stop_on_signal(&shutdown) {
+            last_word(&format_args!("cannot wait for signals: {error}"));
+            return FAILED;
+        }
+        let ports = collector.ports();
+        let running = collector.run(shutdown, shutdown_timeout);
+        announce(&ports);
+        match running.await {
+            Ok(drained) if drained.is_clean() => OK,
+            Ok(Drained { invalid_key: true, .. }) => {
+                last_word(&"Datadog refuses the API key, and `api.fail_on_invalid_key` is set; check `api.key` and `api.site`");
+                FAILED
+            }
+            Ok(drained) => {
+                let left: u64 = drained.left.values().sum();
+                last_word(&format_args!("{left} spans could not be sent within {shutdown_timeout:?} of shutting down; they are lost"));
+                FAILED
+            }
+            Err(error) => {
+                last_word(&error);
+                FAILED
+            }
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
+}
+
+/// Says on standard output where the collector listens, as one line of JSON.
+fn announce(ports: &BTreeMap<String, SocketAddr>) {
+    let line = serde_json::json!({ "listening": ports });
+    let mut out = std::io::stdout();
+    // Nobody may be reading it.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+fn stop_on_signal(shutdown: &CancellationToken) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        shutdown.cancel();
+    });
+    Ok(())
+}
+
+/// This machine's host name; empty if it has none.
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.unwrap_or_default().trim().to_owned()
+}
+
+fn components() -> u8 {
+    let list = serde_json::json!({
+        "receivers": ReceiverConfig::KINDS,
+        "processors": ProcessorConfig::KINDS,
+        "exporters": ExporterConfig::KINDS,
+        "extensions": ExtensionConfig::KINDS,
+    });
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "{list:#}");
+    OK
+}
+
+#[expect(clippy::print_stderr, reason = "the process's last word, also where no log is set up yet")]
+fn last_word(error: &dyn std::fmt::Display) {
+    eprintln!("error: {error}");
+}

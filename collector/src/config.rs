@@ -1,0 +1,178 @@
+//! The Collector's YAML as types: read, merged, expanded, decoded and checked, before anything is started.
+//!
+//! Strict: what is not known, not built or not consistent is an error with its place. What a component's settings mean is
+//! the component's matter; this module knows the sections around them.
+
+pub(crate) mod component_id;
+pub(crate) mod decode;
+pub(crate) mod duration;
+pub(crate) mod expand;
+mod findings;
+pub(crate) mod node;
+pub(crate) mod secret;
+mod service;
+mod source;
+
+use std::collections::BTreeMap;
+
+pub(crate) use component_id::ComponentId;
+pub use findings::ConfigError;
+pub(crate) use findings::Findings;
+use node::{Node, Value};
+pub(crate) use service::{LogEncoding, LogLevel, MetricsEndpoint, Service};
+
+use crate::exporter::ExporterConfig;
+use crate::extension::ExtensionConfig;
+use crate::processor::ProcessorConfig;
+use crate::receiver::ReceiverConfig;
+
+/// A whole config, valid.
+#[derive(Debug)]
+pub struct Config {
+    pub(crate) receivers: BTreeMap<ComponentId, ReceiverConfig>,
+    pub(crate) processors: BTreeMap<ComponentId, ProcessorConfig>,
+    pub(crate) exporters: BTreeMap<ComponentId, ExporterConfig>,
+    pub(crate) extensions: BTreeMap<ComponentId, ExtensionConfig>,
+    pub(crate) service: Service,
+}
+
+/// Where a config is to be read from.
+#[derive(Debug, Default, Clone)]
+pub struct Sources {
+    /// Paths and URIs (`file:`, `env:`, `yaml:`), merged in this order.
+    pub configs: Vec<String>,
+    /// `path.to.key=value`, laid upon the merged configs.
+    pub settings: Vec<String>,
+}
+
+/// A component's config that can be decoded from its section.
+pub(crate) trait Component: Sized {
+    /// The section's key, such as `receivers`.
+    const SECTION: &'static str;
+    /// One of them, such as `receiver`.
+    const NOUN: &'static str;
+    /// The types that are built.
+    const KINDS: &'static [&'static str];
+    /// Types that are known, and what to do instead.
+    const REFUSED: &'static [(&'static str, &'static str)];
+
+    /// Decodes the settings of a component of this type, one of [`Self::KINDS`].
+    fn decode(kind: &str, node: &Node, findings: &mut Findings<'_>) -> Option<Self>;
+}
+
+impl Config {
+    /// Reads, merges and checks a config.
+    ///
+    /// # Errors
+    ///
+    /// The first source that cannot be read; else the first value of a wrong shape; else all that is inconsistent.
+    pub fn load(
+        sources: &Sources,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let mut root: Option<Node> = None;
+        for uri in &sources.configs {
+            let node = source::read(uri, environment)?;
+            match &mut root {
+                // An empty file lays nothing upon the others.
+                Some(_) if matches!(node.value, Value::Null) => {}
+                Some(root) => root.merge(node),
+                None => root = Some(node),
+            }
+        }
+        for setting in &sources.settings {
+            let node = source::setting(setting)?;
+            match &mut root {
+                Some(root) => root.merge(node),
+                None => root = Some(node),
+            }
+        }
+        let mut root = root.ok_or(ConfigError::NoSource)?;
+        let unresolved = expand::expand(&mut root, environment);
+        if !unresolved.is_empty() {
+            return Err(ConfigError::expansion(&unresolved));
+        }
+        Self::decode(&root)
+    }
+
+    fn decode(root: &Node) -> Result<Self, ConfigError> {
+        const SECTIONS: [&str; 6] =
+            ["receivers", "processors", "exporters", "connectors", "extensions", "service"];
+        let mut findings = Findings::new(root);
+        if let Value::Map(entries) = &root.value {
+            for (key, _) in entries {
+                if !SECTIONS.contains(&key.name.as_str()) {
+                    findings.at(
+                        &key.at,
+                        &key.name,
+                        &decode::unknown("section", &key.name, &SECTIONS),
+                    );
+                }
+            }
+        }
+        if let Some(connectors) = root.get("connectors")
+            && matches!(&connectors.value, Value::Map(entries) if !entries.is_empty())
+        {
+            findings.add(&["connectors"], "connectors are not built: APM stats need none here");
+        }
+        let receivers = components(root, &mut findings);
+        let processors = components(root, &mut findings);
+        let exporters = components(root, &mut findings);
+        let extensions = components(root, &mut findings);
+        let service = findings.decode::<Service>(&["service"], &service::REFUSED);
+        let config =
+            service.map(|service| Self { receivers, processors, exporters, extensions, service });
+        if let Some(config) = &config {
+            // What is configured wrongly was told above; here it only counts that it is there.
+            let exists = |section: &str, id: &ComponentId| {
+                let Some(Value::Map(entries)) = root.get(section).map(|node| &node.value) else {
+                    return false;
+                };
+                entries.iter().any(|(key, _)| key.name.parse().as_ref() == Ok(id))
+            };
+            config.service.check(&mut findings, exists);
+        }
+        findings.finish()?;
+        config.ok_or(ConfigError::NoSource)
+    }
+}
+
+/// Decodes all components of a section.
+fn components<C: Component>(root: &Node, findings: &mut Findings<'_>) -> BTreeMap<ComponentId, C> {
+    let mut components = BTreeMap::new();
+    let Some(section) = root.get(C::SECTION) else { return components };
+    let entries = match &section.value {
+        Value::Map(entries) => entries,
+        Value::Null => return components,
+        _ => {
+            let problem = format!("expected a map of {}, found {}", C::SECTION, section.describe());
+            findings.add(&[C::SECTION], &problem);
+            return components;
+        }
+    };
+    for (key, node) in entries {
+        let path = format!("{}.{}", C::SECTION, key.name);
+        let id = match key.name.parse::<ComponentId>() {
+            Ok(id) => id,
+            Err(problem) => {
+                findings.at(&key.at, &path, &problem);
+                continue;
+            }
+        };
+        if !C::KINDS.contains(&id.kind()) {
+            let known = C::REFUSED.iter().find(|(kind, _)| *kind == id.kind());
+            let problem = match known {
+                Some((kind, instead)) => format!("{} `{kind}` is not built; {instead}", C::NOUN),
+                None => decode::unknown(C::NOUN, id.kind(), C::KINDS),
+            };
+            findings.at(&key.at, &path, &problem);
+            continue;
+        }
+        let component = findings
+            .within(&[C::SECTION, &key.name], |findings| C::decode(id.kind(), node, findings));
+        if let Some(component) = component {
+            components.insert(id, component);
+        }
+    }
+    components
+}

@@ -1,0 +1,172 @@
+//! `${env:NAME}`, `${env:NAME:-default}`, `${NAME}` and `$$` in a config's values.
+
+use super::node::{Location, Node, Scalar, Style, Value};
+
+/// Gives the value of an environment variable.
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Why a reference cannot be replaced.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {problem}")]
+pub(crate) struct ExpandError {
+    pub(crate) at: Location,
+    pub(crate) problem: String,
+}
+
+/// Replaces all references in the values of a tree; collects what is wrong with any of them.
+pub(crate) fn expand(node: &mut Node, environment: Environment<'_>) -> Vec<ExpandError> {
+    let mut errors = Vec::new();
+    visit(node, &mut Vec::new(), environment, &mut errors);
+    errors
+}
+
+fn visit(
+    node: &mut Node,
+    path: &mut Vec<String>,
+    environment: Environment<'_>,
+    errors: &mut Vec<ExpandError>,
+) {
+    match &mut node.value {
+        Value::Null => {}
+        Value::List(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                path.push(index.to_string());
+                visit(item, path, environment, errors);
+                path.pop();
+            }
+        }
+        Value::Map(entries) => {
+            for (key, value) in entries {
+                path.push(key.name.clone());
+                visit(value, path, environment, errors);
+                path.pop();
+            }
+        }
+        Value::Scalar(scalar) if scalar.text.contains('$') => {
+            match text(&scalar.text, environment) {
+                Ok(Expanded { text, whole }) => {
+                    // Only a value that is one reference may become a number or a boolean.
+                    let style = if whole { Style::Expanded } else { Style::Quoted };
+                    *scalar = Scalar { text, style };
+                }
+                Err(problem) => {
+                    let problem = format!("`{}`: {problem}", path.join("."));
+                    errors.push(ExpandError { at: node.at.clone(), problem });
+                }
+            }
+        }
+        Value::Scalar(_) => {}
+    }
+}
+
+struct Expanded {
+    text: String,
+    whole: bool,
+}
+
+fn text(text: &str, environment: Environment<'_>) -> Result<Expanded, String> {
+    let (mut out, mut rest, mut whole) = (String::new(), text, false);
+    while let Some(dollar) = rest.find('$') {
+        out.push_str(&rest[..dollar]);
+        rest = &rest[dollar + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix('{') {
+            let end = after.find('}').ok_or_else(|| {
+                format!("`${{{after}` has no closing brace; write `$$` for a dollar sign")
+            })?;
+            let value = reference(&after[..end], environment)?;
+            whole = out.is_empty() && dollar == 0 && after[end + 1..].is_empty();
+            out.push_str(&value);
+            rest = &after[end + 1..];
+        } else {
+            out.push('$');
+        }
+    }
+    out.push_str(rest);
+    Ok(Expanded { text: out, whole })
+}
+
+fn reference(reference: &str, environment: Environment<'_>) -> Result<String, String> {
+    let (scheme, rest) = match reference.split_once(':') {
+        Some((scheme, rest)) => (scheme, rest),
+        None => ("env", reference),
+    };
+    if scheme != "env" {
+        return Err(format!(
+            "`${{{reference}}}` has the unknown scheme `{scheme}`; a value may refer to `env:` only"
+        ));
+    }
+    let (name, default) = match rest.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (rest, None),
+    };
+    let valid = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_');
+    if !valid {
+        return Err(format!(
+            "`${{{reference}}}` does not name a variable: letters, digits and `_` are allowed"
+        ));
+    }
+    match (environment(name), default) {
+        (Some(value), None) => Ok(value),
+        (Some(value), Some(_)) if !value.is_empty() => Ok(value),
+        (_, Some(default)) => Ok(default.into()),
+        (None, None) => Err(format!(
+            "environment variable `{name}` is not set; set it, or give a default: `${{env:{name}:-default}}`"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::expand;
+    use crate::config::node::{Node, Resolved, Value};
+
+    fn environment(name: &str) -> Option<String> {
+        match name {
+            "PORT" => Some("4317".into()),
+            "KEY" => Some("0123".into()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        }
+    }
+
+    fn value(yaml: &str) -> (String, Resolved) {
+        let mut node = Node::parse("test", &format!("v: {yaml}")).unwrap();
+        assert_eq!(expand(&mut node, &environment), []);
+        match &node.get("v").unwrap().value {
+            Value::Scalar(scalar) => (scalar.text.clone(), scalar.resolve()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn references_are_replaced_and_dollars_kept() {
+        assert_eq!(value("${env:PORT}"), ("4317".into(), Resolved::Int(4317)));
+        assert_eq!(value("${PORT}"), ("4317".into(), Resolved::Int(4317)));
+        assert_eq!(value("0.0.0.0:${env:PORT}"), ("0.0.0.0:4317".into(), Resolved::Text));
+        assert_eq!(value("${env:NO:-a:-b}"), ("a:-b".into(), Resolved::Text));
+        assert_eq!(value("${env:EMPTY:-x}"), ("x".into(), Resolved::Text));
+        assert_eq!(value("a$$b$c"), ("a$b$c".into(), Resolved::Text));
+        assert_eq!(value("$${PORT}"), ("${PORT}".into(), Resolved::Text));
+    }
+
+    #[test]
+    fn all_broken_references_are_told_with_their_places() {
+        let yaml = "a: ${env:NO}\nb:\n  - x\n  - ${NO2\nc: ${vault:x}\nd: ${env:1x}\n";
+        let mut node = Node::parse("c.yaml", yaml).unwrap();
+        let errors = expand(&mut node, &environment);
+        let messages: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            messages,
+            [
+                "c.yaml:1:4: `a`: environment variable `NO` is not set; set it, or give a default: `${env:NO:-default}`",
+                "c.yaml:4:5: `b.1`: `${NO2` has no closing brace; write `$$` for a dollar sign",
+                "c.yaml:5:4: `c`: `${vault:x}` has the unknown scheme `vault`; a value may refer to `env:` only",
+                "c.yaml:6:4: `d`: `${env:1x}` does not name a variable: letters, digits and `_` are allowed",
+            ]
+        );
+    }
+}

@@ -1,0 +1,340 @@
+//! YAML as a tree that knows where each part came from, and the merging of such trees.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use granit_parser::{Event, Parser, ScalarStyle};
+
+/// How many nodes a file may have once its aliases are followed.
+const MAX_NODES: usize = 100_000;
+/// How deep maps and lists may be nested.
+const MAX_DEPTH: usize = 64;
+
+/// A place in a config source; lines and columns count from 1.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Location {
+    pub(crate) source: Arc<str>,
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}:{}", self.source, self.line, self.column)
+    }
+}
+
+/// A value and its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) value: Value,
+    pub(crate) at: Location,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    Null,
+    Scalar(Scalar),
+    List(Vec<Node>),
+    /// In the order of the file; keys are unique.
+    Map(Vec<(Key, Node)>),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Scalar {
+    pub(crate) text: String,
+    pub(crate) style: Style,
+}
+
+/// What says of which type a scalar is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// Its text: `5` is a number, `true` a boolean.
+    Plain,
+    /// Quotes make it a string.
+    Quoted,
+    /// It came out of a reference such as `${env:NAME}`: a string where a string is wanted, else by its text.
+    Expanded,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Key {
+    pub(crate) name: String,
+    pub(crate) at: Location,
+}
+
+/// Why a text is not the YAML of a config.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {problem}")]
+pub(crate) struct YamlError {
+    pub(crate) at: Location,
+    pub(crate) problem: String,
+}
+
+impl Node {
+    /// Reads one YAML document; an empty one is null.
+    pub(crate) fn parse(source: &str, text: &str) -> Result<Self, YamlError> {
+        let source: Arc<str> = source.into();
+        let mut options = granit_parser::Options::default();
+        options.set_emit_comments(false);
+        let mut builder = Builder {
+            parser: Parser::new_from_str_with_options(text, options),
+            anchors: HashMap::new(),
+            nodes: 0,
+            source: Arc::clone(&source),
+        };
+        let mut root = None;
+        while let Some((event, at)) = builder.next()? {
+            match event {
+                Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
+                Event::StreamEnd => break,
+                _ if root.is_some() => {
+                    let problem = "a second YAML document begins here; one file is one document";
+                    return Err(YamlError { at, problem: problem.into() });
+                }
+                event => root = Some(builder.node(event, at, 0)?),
+            }
+        }
+        Ok(root.unwrap_or(Self { value: Value::Null, at: Location { source, line: 1, column: 1 } }))
+    }
+
+    /// Lays `over` upon this tree: maps are merged key by key, anything else is replaced.
+    pub(crate) fn merge(&mut self, over: Self) {
+        match (&mut self.value, over.value) {
+            (Value::Map(entries), Value::Map(others)) => {
+                for (key, node) in others {
+                    match entries.iter_mut().find(|(known, _)| known.name == key.name) {
+                        Some((_, known)) => known.merge(node),
+                        None => entries.push((key, node)),
+                    }
+                }
+            }
+            (value, other) => {
+                *value = other;
+                self.at = over.at;
+            }
+        }
+    }
+
+    /// The entry of a map.
+    pub(crate) fn get(&self, name: &str) -> Option<&Self> {
+        match &self.value {
+            Value::Map(entries) => {
+                entries.iter().find(|(key, _)| key.name == name).map(|(_, node)| node)
+            }
+            _ => None,
+        }
+    }
+
+    /// Where the part with this path stands (keys joined by `.`, or as far down as it exists).
+    pub(crate) fn locate<'k>(&self, path: impl IntoIterator<Item = &'k str>) -> &Location {
+        let mut node = self;
+        for name in path {
+            let next = match &node.value {
+                Value::List(items) => name.parse().ok().and_then(|index: usize| items.get(index)),
+                _ => node.get(name),
+            };
+            match next {
+                Some(next) => node = next,
+                None => break,
+            }
+        }
+        &node.at
+    }
+
+    /// What kind of value this is, for messages.
+    pub(crate) fn describe(&self) -> String {
+        match &self.value {
+            Value::Null => "nothing (null)".into(),
+            Value::List(_) => "a list".into(),
+            Value::Map(_) => "a map".into(),
+            Value::Scalar(scalar) => match scalar.resolve() {
+                Resolved::Null => "nothing (null)".into(),
+                Resolved::Bool(value) => format!("the boolean `{value}`"),
+                Resolved::Int(_) | Resolved::Float(_) if scalar.style == Style::Plain => {
+                    format!("the number `{}`", scalar.text)
+                }
+                // What came out of a variable may be a secret.
+                _ if scalar.style == Style::Expanded => "text from a `${…}` reference".into(),
+                _ => format!("the text `{}`", scalar.text),
+            },
+        }
+    }
+}
+
+/// A scalar by YAML's core schema.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Resolved {
+    Null,
+    Bool(bool),
+    Int(i128),
+    Float(f64),
+    Text,
+}
+
+impl Scalar {
+    /// The type that the scalar's text has.
+    pub(crate) fn resolve(&self) -> Resolved {
+        if self.style == Style::Quoted {
+            return Resolved::Text;
+        }
+        match self.text.as_str() {
+            "" | "~" | "null" | "Null" | "NULL" => return Resolved::Null,
+            "true" | "True" | "TRUE" => return Resolved::Bool(true),
+            "false" | "False" | "FALSE" => return Resolved::Bool(false),
+            ".nan" | ".NaN" | ".NAN" => return Resolved::Float(f64::NAN),
+            ".inf" | ".Inf" | ".INF" | "+.inf" => return Resolved::Float(f64::INFINITY),
+            "-.inf" | "-.Inf" | "-.INF" => return Resolved::Float(f64::NEG_INFINITY),
+            _ => {}
+        }
+        let digits = self.text.strip_prefix(['+', '-']).unwrap_or(&self.text);
+        if !digits.starts_with(|first: char| first.is_ascii_digit() || first == '.') {
+            return Resolved::Text;
+        }
+        for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] {
+            if let Some(digits) = self.text.strip_prefix(prefix)
+                && let Ok(value) = i128::from_str_radix(digits, radix)
+            {
+                return Resolved::Int(value);
+            }
+        }
+        match (self.text.parse(), self.text.parse()) {
+            (Ok(value), _) => Resolved::Int(value),
+            (_, Ok(value)) => Resolved::Float(value),
+            _ => Resolved::Text,
+        }
+    }
+}
+
+struct Builder<'a, I: granit_parser::BorrowedInput<'a>> {
+    parser: Parser<'a, I>,
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+    source: Arc<str>,
+}
+
+impl<'a, I: granit_parser::BorrowedInput<'a>> Builder<'a, I> {
+    fn next(&mut self) -> Result<Option<(Event<'a>, Location)>, YamlError> {
+        match self.parser.next_event() {
+            None => Ok(None),
+            Some(Ok((event, span))) => Ok(Some((event, self.location(&span.start)))),
+            Some(Err(error)) => {
+                let at = self.location(error.marker());
+                Err(YamlError { at, problem: format!("not YAML: {}", error.info()) })
+            }
+        }
+    }
+
+    fn location(&self, marker: &granit_parser::Marker) -> Location {
+        Location { source: Arc::clone(&self.source), line: marker.line(), column: marker.col() + 1 }
+    }
+
+    fn node(&mut self, event: Event<'a>, at: Location, depth: usize) -> Result<Node, YamlError> {
+        self.count(1, &at)?;
+        if depth > MAX_DEPTH {
+            let problem = format!("nested deeper than {MAX_DEPTH} levels");
+            return Err(YamlError { at, problem });
+        }
+        let (value, anchor) = match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let is_string = tag.as_ref().is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
+                let plain = style == ScalarStyle::Plain && !is_string;
+                let style = if plain { Style::Plain } else { Style::Quoted };
+                let scalar = Scalar { text: text.into_owned(), style };
+                let value = match scalar.resolve() {
+                    Resolved::Null => Value::Null,
+                    _ => Value::Scalar(scalar),
+                };
+                (value, anchor)
+            }
+            Event::SequenceStart(_, anchor, _) => {
+                let mut items = Vec::new();
+                loop {
+                    match self.next()? {
+                        Some((Event::SequenceEnd, _)) | None => break,
+                        Some((event, at)) => items.push(self.node(event, at, depth + 1)?),
+                    }
+                }
+                (Value::List(items), anchor)
+            }
+            Event::MappingStart(_, anchor, _) => (self.map(depth)?, anchor),
+            Event::Alias(id) => {
+                let Some(node) = self.anchors.get(&id).cloned() else {
+                    let problem = "an alias to an anchor that is not complete yet";
+                    return Err(YamlError { at, problem: problem.into() });
+                };
+                self.count(node.size(), &at)?;
+                return Ok(node);
+            }
+            _ => return Err(YamlError { at, problem: "not a YAML value".into() }),
+        };
+        let node = Node { value, at };
+        if anchor > 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Value, YamlError> {
+        let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut merged = Vec::new();
+        loop {
+            let (event, at) = match self.next()? {
+                Some((Event::MappingEnd, _)) | None => break,
+                Some(next) => next,
+            };
+            let Event::Scalar(name, style, ..) = event else {
+                return Err(YamlError { at, problem: "a key must be plain text".into() });
+            };
+            let Some((event, value_at)) = self.next()? else { break };
+            let node = self.node(event, value_at, depth + 1)?;
+            if *name == *"<<" && style == ScalarStyle::Plain {
+                merged.push(node);
+                continue;
+            }
+            if let Some((known, _)) = entries.iter().find(|(key, _)| key.name == *name) {
+                let problem = format!("key `{name}` is given twice; the first is at {}", known.at);
+                return Err(YamlError { at, problem });
+            }
+            entries.push((Key { name: name.into_owned(), at }, node));
+        }
+        for node in merged {
+            let nodes = match node.value {
+                Value::List(nodes) => nodes,
+                _ => vec![node],
+            };
+            for node in nodes {
+                let Value::Map(others) = node.value else {
+                    let problem = "`<<` takes a map or a list of maps".into();
+                    return Err(YamlError { at: node.at, problem });
+                };
+                for (key, node) in others {
+                    if entries.iter().all(|(known, _)| known.name != key.name) {
+                        entries.push((key, node));
+                    }
+                }
+            }
+        }
+        Ok(Value::Map(entries))
+    }
+
+    fn count(&mut self, nodes: usize, at: &Location) -> Result<(), YamlError> {
+        self.nodes += nodes;
+        if self.nodes > MAX_NODES {
+            let problem = format!("more than {MAX_NODES} values");
+            return Err(YamlError { at: at.clone(), problem });
+        }
+        Ok(())
+    }
+}
+
+impl Node {
+    fn size(&self) -> usize {
+        1 + match &self.value {
+            Value::List(items) => items.iter().map(Self::size).sum(),
+            Value::Map(entries) => entries.iter().map(|(_, node)| node.size()).sum(),
+            Value::Null | Value::Scalar(_) => 0,
+        }
+    }
+}

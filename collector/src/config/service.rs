@@ -1,0 +1,247 @@
+//! The section `service`: which components run, how they are joined, and what the collector tells about itself.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+
+use super::component_id::ComponentId;
+use super::findings::Findings;
+
+/// Keys that the Collector has, and why they are not here.
+pub(super) const REFUSED: [(&str, &str); 12] = [
+    ("telemetry.traces", "this collector does not trace itself; remove the key"),
+    ("telemetry.resource", "self-metrics carry no resource; remove the key"),
+    ("telemetry.logs.output_paths", "logs go to standard error; redirect it"),
+    ("telemetry.logs.error_output_paths", "logs go to standard error; redirect it"),
+    ("telemetry.logs.development", "use `level: debug`"),
+    ("telemetry.logs.disable_caller", "log lines name no caller; remove the key"),
+    ("telemetry.logs.disable_stacktrace", "log lines have no stack traces; remove the key"),
+    ("telemetry.logs.sampling", "log lines are not sampled; remove the key"),
+    ("telemetry.logs.initial_fields", "log lines have no fields of one's own; remove the key"),
+    ("telemetry.logs.processors", "logs go to standard error; collect them from there"),
+    ("telemetry.metrics.views", "self-metrics have no views; remove the key"),
+    ("telemetry.metrics.address", "it was removed from the Collector too; use `readers`"),
+];
+
+/// What runs.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Service {
+    /// Extensions to start.
+    #[serde(deserialize_with = "ids")]
+    pub(crate) extensions: Vec<ComponentId>,
+    /// Pipelines, by id; the type is `traces`.
+    #[serde(deserialize_with = "pipelines")]
+    pub(crate) pipelines: BTreeMap<ComponentId, Pipeline>,
+    pub(crate) telemetry: Telemetry,
+}
+
+/// The path of traces from receivers to exporters.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Pipeline {
+    #[serde(deserialize_with = "ids")]
+    pub(crate) receivers: Vec<ComponentId>,
+    /// In this order.
+    #[serde(deserialize_with = "ids")]
+    pub(crate) processors: Vec<ComponentId>,
+    #[serde(deserialize_with = "ids")]
+    pub(crate) exporters: Vec<ComponentId>,
+}
+
+/// What the collector tells about itself.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Telemetry {
+    pub(crate) logs: Logs,
+    pub(crate) metrics: Metrics,
+}
+
+/// The collector's own logs, on standard error.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Logs {
+    /// The lowest level that is written.
+    pub(crate) level: LogLevel,
+    /// `console` for people, `json` for machines.
+    pub(crate) encoding: LogEncoding,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogLevel {
+    Debug,
+    #[default]
+    #[serde(alias = "INFO")]
+    Info,
+    Warn,
+    Error,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogEncoding {
+    #[default]
+    Console,
+    Json,
+}
+
+/// The collector's own metrics.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Metrics {
+    /// `none` switches them off; the other levels are one here.
+    pub(crate) level: MetricsLevel,
+    /// Where they are served; by default on `localhost:8888`.
+    pub(crate) readers: Option<Vec<Reader>>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MetricsLevel {
+    None,
+    Basic,
+    #[default]
+    Normal,
+    Detailed,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Reader {
+    pub(crate) pull: Option<Pull>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Pull {
+    pub(crate) exporter: PullExporter,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct PullExporter {
+    pub(crate) prometheus: Option<MetricsEndpoint>,
+}
+
+/// Where self-metrics are served, as Prometheus text.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MetricsEndpoint {
+    /// The address to bind.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// Whether counters end in `_total`: not if this is set.
+    pub(crate) without_type_suffix: bool,
+    /// Accepted; names have no units here.
+    pub(crate) without_units: bool,
+    /// Accepted; there is no scope information here.
+    pub(crate) without_scope_info: bool,
+}
+
+impl Default for MetricsEndpoint {
+    fn default() -> Self {
+        Self {
+            host: "localhost".into(),
+            port: 8888,
+            without_type_suffix: true,
+            without_units: true,
+            without_scope_info: true,
+        }
+    }
+}
+
+impl Service {
+    /// Where self-metrics are to be served, if they are.
+    pub(crate) fn metrics_endpoints(&self) -> Vec<MetricsEndpoint> {
+        let metrics = &self.telemetry.metrics;
+        if metrics.level == MetricsLevel::None {
+            return Vec::new();
+        }
+        match &metrics.readers {
+            None => vec![MetricsEndpoint::default()],
+            Some(readers) => {
+                let pulls = readers.iter().filter_map(|reader| reader.pull.as_ref());
+                pulls.filter_map(|pull| pull.exporter.prometheus.clone()).collect()
+            }
+        }
+    }
+
+    /// Checks that pipelines are whole and refer to what there is.
+    pub(super) fn check(
+        &self,
+        findings: &mut Findings<'_>,
+        exists: impl Fn(&str, &ComponentId) -> bool,
+    ) {
+        let missing = |section: &str, id: &ComponentId| {
+            format!("refers to `{id}`, which is not configured under `{section}`")
+        };
+        for (index, id) in self.extensions.iter().enumerate() {
+            if !exists("extensions", id) {
+                let path = ["service", "extensions", &index.to_string()];
+                findings.add(&path, &missing("extensions", id));
+            }
+        }
+        if self.pipelines.is_empty() {
+            let problem = "there is no pipeline; add `traces` with `receivers` and `exporters`";
+            findings.add(&["service", "pipelines"], problem);
+        }
+        for (name, pipeline) in &self.pipelines {
+            let name = name.to_string();
+            let lists = [
+                ("receivers", &pipeline.receivers),
+                ("processors", &pipeline.processors),
+                ("exporters", &pipeline.exporters),
+            ];
+            for (section, ids) in lists {
+                if ids.is_empty() && section != "processors" {
+                    let problem = format!("`{section}` is empty; a pipeline needs at least one");
+                    findings.add(&["service", "pipelines", &name], &problem);
+                }
+                for (index, id) in ids.iter().enumerate() {
+                    let path = ["service", "pipelines", &name, section, &index.to_string()];
+                    if !exists(section, id) {
+                        findings.add(&path, &missing(section, id));
+                    } else if ids[..index].contains(id) {
+                        findings.add(&path, &format!("`{id}` is there twice"));
+                    }
+                }
+            }
+        }
+        if let Some(readers) = &self.telemetry.metrics.readers {
+            for (index, reader) in readers.iter().enumerate() {
+                if reader.pull.as_ref().and_then(|pull| pull.exporter.prometheus.as_ref()).is_none()
+                {
+                    let path = ["service", "telemetry", "metrics", "readers", &index.to_string()];
+                    findings.add(&path, "only `pull.exporter.prometheus` is built");
+                }
+            }
+        }
+    }
+}
+
+fn ids<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ComponentId>, D::Error> {
+    let names = Option::<Vec<String>>::deserialize(from)?.unwrap_or_default();
+    names.iter().map(|name| name.parse().map_err(D::Error::custom)).collect()
+}
+
+fn pipelines<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<BTreeMap<ComponentId, Pipeline>, D::Error> {
+    let pipelines = BTreeMap::<String, Pipeline>::deserialize(from)?;
+    let pipeline = |(name, pipeline): (String, Pipeline)| {
+        let id: ComponentId = name.parse().map_err(D::Error::custom)?;
+        match id.kind() {
+            "traces" => Ok((id, pipeline)),
+            "metrics" | "logs" | "profiles" => Err(D::Error::custom(format_args!(
+                "pipeline `{name}`: this collector carries traces only; run another one for {}",
+                id.kind()
+            ))),
+            _ => Err(D::Error::custom(format_args!(
+                "pipeline `{name}`: the type of a pipeline is `traces`; write `traces` or `traces/name`"
+            ))),
+        }
+    };
+    pipelines.into_iter().map(pipeline).collect()
+}

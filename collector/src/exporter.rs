@@ -1,0 +1,86 @@
+//! What happens to batches at the end of a pipeline.
+//!
+//! An [`Exporter`] turns a batch into requests (pure) and sends one (network). Waiting, retrying and splitting are the same
+//! for all of them: [`queue`] and [`retry`].
+
+pub(crate) mod datadog;
+pub(crate) mod debug;
+pub(crate) mod queue;
+pub(crate) mod retry;
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::config::node::Node;
+use crate::config::{Component, Findings};
+use crate::trace_batch::TraceBatch;
+
+/// Sends batches somewhere.
+pub(crate) trait Exporter: Send + Sync + 'static {
+    /// What is sent at once.
+    type Request: Outgoing;
+
+    /// Turns a batch into requests.
+    fn requests(&self, batch: &TraceBatch) -> Prepared<Self::Request>;
+
+    /// Makes one attempt.
+    fn send(&self, request: &Self::Request)
+    -> impl Future<Output = Result<(), ExportError>> + Send;
+}
+
+/// A request of an exporter, ready to be sent any number of times.
+pub(crate) trait Outgoing: Sized + Send + Sync + 'static {
+    /// How many spans it carries.
+    fn span_count(&self) -> usize;
+
+    /// Cuts it into two smaller ones; `None` if it is as small as it gets.
+    fn halve(self) -> Option<(Self, Self)>;
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub(crate) struct Prepared<R> {
+    pub(crate) requests: Vec<R>,
+    /// Spans that by the mapping's rules are not sent, by the reason's name.
+    pub(crate) dropped: Vec<(&'static str, usize)>,
+}
+
+/// Why an attempt failed, as far as it matters to what is done next.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ExportError {
+    /// It may work later, but not before `after`.
+    #[error("{reason}")]
+    Retryable { reason: String, after: Option<Duration> },
+    /// A smaller request may work.
+    #[error("{reason}")]
+    TooLarge { reason: String },
+    /// It will not work, and the reason says what to do.
+    #[error("{reason}")]
+    Permanent { reason: String },
+}
+
+/// The settings of an exporter.
+#[derive(Debug, Clone)]
+pub(crate) enum ExporterConfig {
+    Datadog(Box<datadog::Config>),
+    Debug(debug::Config),
+}
+
+impl Component for ExporterConfig {
+    const SECTION: &'static str = "exporters";
+    const NOUN: &'static str = "exporter";
+    const KINDS: &'static [&'static str] = &["datadog", "debug"];
+    const REFUSED: &'static [(&'static str, &'static str)] = &[
+        ("otlp", "use `datadog`"),
+        ("otlphttp", "use `datadog`"),
+        ("awsxray", "this collector sends to Datadog; run another one beside it for X-Ray"),
+        ("logging", "it was renamed; use `debug`"),
+    ];
+
+    fn decode(kind: &str, _node: &Node, findings: &mut Findings<'_>) -> Option<Self> {
+        match kind {
+            "debug" => debug::Config::decode(findings).map(Self::Debug),
+            _ => datadog::Config::decode(findings).map(Box::new).map(Self::Datadog),
+        }
+    }
+}

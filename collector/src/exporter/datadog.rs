@@ -1,0 +1,127 @@
+//! Sends traces to Datadog as contrib's `datadogexporter` does.
+//!
+//! [`translate`] maps spans (pure), [`payload`] writes bytes (pure), [`client`] talks to the intake. A payload goes out as
+//! soon as its batch arrives; waiting is the batch processor's matter.
+
+mod client;
+mod config;
+mod model;
+mod payload;
+mod translate;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use client::Client;
+pub(crate) use client::{ClientError, KeyCheck};
+pub(crate) use config::Config;
+use payload::{Payload, Sender};
+use translate::{Naming, Settings};
+
+use super::{ExportError, Exporter, Outgoing, Prepared};
+use crate::trace_batch::TraceBatch;
+
+/// The exporter.
+pub(crate) struct Datadog {
+    client: Client,
+    settings: Settings,
+    sender: Arc<Sender>,
+    compression: config::Compression,
+}
+
+/// A payload, and its body as it is sent.
+pub(crate) struct Request {
+    payload: Payload,
+    sender: Arc<Sender>,
+    compression: config::Compression,
+    body: Bytes,
+}
+
+impl Datadog {
+    /// Sets up the exporter; `system_hostname` is the host of spans that tell none, unless the config has one.
+    pub(crate) fn new(config: &Config, system_hostname: &str) -> Result<Self, ClientError> {
+        let hostname = match config.hostname.as_str() {
+            "" => system_hostname,
+            configured => configured,
+        };
+        let agent_version = concat!("datadogexporter-collector-", env!("CARGO_PKG_VERSION"));
+        Ok(Self {
+            client: Client::new(config, agent_version)?,
+            settings: settings(config, hostname),
+            sender: Arc::new(Sender {
+                host_name: hostname.into(),
+                env: "none".into(),
+                agent_version: agent_version.into(),
+            }),
+            compression: config.compression,
+        })
+    }
+
+    /// Asks Datadog whether the API key is valid.
+    pub(crate) fn key_checker(&self) -> impl Future<Output = KeyCheck> + Send + 'static {
+        let client = self.client.clone();
+        async move { client.check_key().await }
+    }
+}
+
+fn settings(config: &Config, hostname: &str) -> Settings {
+    let traces = &config.traces;
+    Settings {
+        hostname: hostname.into(),
+        naming: Naming {
+            span_name_as_resource_name: traces.span_name_as_resource_name,
+            span_name_remappings: traces.span_name_remappings.clone(),
+            first_version: false,
+        },
+        top_level_by_span_kind: traces.compute_top_level_by_span_kind,
+        // Checked with the config.
+        ignore_resources: traces
+            .ignore_resources
+            .iter()
+            .filter_map(|pattern| regex::Regex::new(pattern).ok())
+            .collect(),
+    }
+}
+
+impl Request {
+    fn new(payload: Payload, sender: Arc<Sender>, compression: config::Compression) -> Self {
+        let body = payload.body_for(&sender);
+        // Compressing into memory does not fail; if it did, the body would be refused by the intake and be counted.
+        let body = payload::compress(body, compression).unwrap_or_default().into();
+        Self { payload, sender, compression, body }
+    }
+}
+
+impl Outgoing for Request {
+    fn span_count(&self) -> usize {
+        self.payload.spans
+    }
+
+    fn halve(self) -> Option<(Self, Self)> {
+        let (front, back) = payload::halve(&self.payload)?;
+        let request = |half| Self::new(half, Arc::clone(&self.sender), self.compression);
+        Some((request(front), request(back)))
+    }
+}
+
+impl Exporter for Datadog {
+    type Request = Request;
+
+    fn requests(&self, batch: &TraceBatch) -> Prepared<Request> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
+        let translation = translate::translate(&self.settings, batch, now);
+        let request = |payload| Request::new(payload, Arc::clone(&self.sender), self.compression);
+        let requests = payload::build(&translation.tracers).into_iter().map(request).collect();
+        let dropped = translation.dropped.iter().map(|(reason, spans)| (reason.name(), *spans));
+        Prepared { requests, dropped: dropped.collect() }
+    }
+
+    async fn send(&self, request: &Request) -> Result<(), ExportError> {
+        self.client.send_traces(request.body.clone()).await
+    }
+}
+
+#[cfg(test)]
+mod golden_tests;

@@ -1,0 +1,190 @@
+//! Talks to Datadog: which request goes where, and what the replies mean.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{StatusCode, Url};
+
+use super::config::{Compression, Config};
+use crate::exporter::ExportError;
+
+/// The longest wait that a `Retry-After` is taken at its word for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("`{0}` is not a URL")]
+    Url(String),
+    #[error("cannot set up an HTTP client: {0}")]
+    Http(#[from] reqwest::Error),
+    #[error("the API key cannot be sent in a header")]
+    Key,
+}
+
+/// What Datadog says about an API key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum KeyCheck {
+    Valid,
+    Invalid,
+    /// Datadog could not be asked.
+    Unknown(String),
+}
+
+/// A connection pool to one Datadog account.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    traces: Url,
+    validate: Url,
+    headers: HeaderMap,
+    encoding: Option<HeaderValue>,
+}
+
+impl Client {
+    pub(crate) fn new(config: &Config, agent_version: &str) -> Result<Self, ClientError> {
+        let url = |base: String, path: &str| {
+            Url::parse(&format!("{base}{path}")).map_err(|_| ClientError::Url(base))
+        };
+        let mut key =
+            HeaderValue::from_str(config.api.key.expose()).map_err(|_| ClientError::Key)?;
+        key.set_sensitive(true);
+        let mut headers = HeaderMap::new();
+        headers.insert("dd-api-key", key);
+        headers.insert("x-datadog-reported-languages", HeaderValue::from_static(""));
+        let http = reqwest::Client::builder()
+            .user_agent(format!("Datadog Trace Agent/{agent_version}/"))
+            .timeout(config.timeout)
+            .connect_timeout(config.timeout.min(Duration::from_secs(10)))
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(Self {
+            http,
+            traces: url(config.traces_endpoint(), "/api/v0.2/traces")?,
+            validate: url(config.api_endpoint(), "/api/v1/validate")?,
+            headers,
+            encoding: match config.compression {
+                Compression::Gzip => Some(HeaderValue::from_static("gzip")),
+                Compression::Zstd => Some(HeaderValue::from_static("zstd")),
+                Compression::None => None,
+            },
+        })
+    }
+
+    /// Sends a payload of traces, once.
+    pub(crate) async fn send_traces(&self, body: Bytes) -> Result<(), ExportError> {
+        let mut request = self
+            .http
+            .post(self.traces.clone())
+            .headers(self.headers.clone())
+            .header(CONTENT_TYPE, "application/x-protobuf")
+            .body(body);
+        if let Some(encoding) = &self.encoding {
+            request = request.header(CONTENT_ENCODING, encoding);
+        }
+        match request.send().await {
+            Ok(response) => {
+                let (status, headers) = (response.status(), response.headers().clone());
+                // The reply is read so that the connection can be used again.
+                let _ = response.bytes().await;
+                judge(status, &headers)
+            }
+            Err(error) => Err(ExportError::Retryable { reason: chain(&error), after: None }),
+        }
+    }
+
+    /// Asks whether the API key is valid.
+    pub(crate) async fn check_key(&self) -> KeyCheck {
+        let request = self.http.get(self.validate.clone()).headers(self.headers.clone());
+        match request.header(reqwest::header::ACCEPT, "application/json").send().await {
+            Ok(response) if response.status() == StatusCode::FORBIDDEN => KeyCheck::Invalid,
+            Ok(response) if response.status().is_success() => match response.bytes().await {
+                Ok(body) => match serde_json::from_slice::<serde_json::Value>(&body) {
+                    Ok(body) if body["valid"] == true => KeyCheck::Valid,
+                    Ok(body) if body["valid"] == false => KeyCheck::Invalid,
+                    _ => KeyCheck::Unknown("the reply is not the expected JSON".into()),
+                },
+                Err(error) => KeyCheck::Unknown(chain(&error)),
+            },
+            Ok(response) => KeyCheck::Unknown(format!("Datadog answered {}", response.status())),
+            Err(error) => KeyCheck::Unknown(chain(&error)),
+        }
+    }
+}
+
+/// What a reply means for the request.
+fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), ExportError> {
+    let reason = format!("Datadog answered {status}");
+    match status.as_u16() {
+        200..=299 => Ok(()),
+        408 | 429 | 500..=599 => {
+            Err(ExportError::Retryable { reason, after: retry_after(headers) })
+        }
+        413 => Err(ExportError::TooLarge { reason }),
+        401 | 403 => Err(ExportError::Permanent {
+            reason: format!("{reason}; check `api.key`, and that `api.site` is the key's site"),
+        }),
+        _ => Err(ExportError::Permanent {
+            reason: format!("{reason}; check `traces.endpoint` and `api.site`"),
+        }),
+    }
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+}
+
+/// An error with its causes, without the URL's credentials.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HeaderMap, HeaderValue, StatusCode, judge};
+    use crate::exporter::ExportError;
+    use std::time::Duration;
+
+    fn judged(status: u16, retry_after: Option<&'static str>) -> Result<(), ExportError> {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = retry_after {
+            headers.insert("retry-after", HeaderValue::from_static(value));
+        }
+        judge(StatusCode::from_u16(status).unwrap(), &headers)
+    }
+
+    #[test]
+    fn replies_are_told_apart_by_what_to_do_next() {
+        assert_eq!(judged(202, None), Ok(()));
+        for status in [408, 429, 500, 502, 503, 504] {
+            assert!(matches!(
+                judged(status, None),
+                Err(ExportError::Retryable { after: None, .. })
+            ));
+        }
+        assert!(matches!(judged(413, None), Err(ExportError::TooLarge { .. })));
+        for status in [302, 400, 401, 403, 404] {
+            assert!(matches!(judged(status, None), Err(ExportError::Permanent { .. })));
+        }
+    }
+
+    #[test]
+    fn retry_after_is_honoured_within_reason() {
+        let after = |value| match judged(429, Some(value)) {
+            Err(ExportError::Retryable { after, .. }) => after,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(after("100000"), Some(Duration::from_secs(300)));
+        assert_eq!(after("soon"), None);
+    }
+}

@@ -1,0 +1,249 @@
+//! Settings of the Datadog exporter, in the words of contrib's `datadogexporter`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::config::secret::Secret;
+use crate::config::{Findings, duration};
+use crate::exporter::{queue, retry};
+
+const REFUSED: [(&str, &str); 8] = [
+    ("tls", "only the system's certificate authorities are used so far"),
+    ("proxy_url", "set `HTTPS_PROXY` in the environment"),
+    ("only_metadata", "this exporter sends traces; remove the key"),
+    ("orchestrator_explorer", "this exporter sends traces only; remove the key"),
+    ("traces.trace_buffer", "nothing waits in front of the sending queue; use `sending_queue`"),
+    ("traces.peer_service_aggregation", "it is deprecated; use `peer_tags_aggregation`"),
+    ("hostname_detection_timeout", "no cloud is asked for a host name; set `hostname`"),
+    (
+        "host_metadata.reporter_period",
+        "host metadata is not sent; set `host_metadata.enabled: false`",
+    ),
+];
+
+/// How to reach Datadog, and how spans become Datadog's.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) api: Api,
+    /// The host of spans that tell none. Default: this machine's host name.
+    pub(crate) hostname: String,
+    pub(crate) traces: Traces,
+    /// Accepted, so that a config for all signals is one for this collector; only traces are sent.
+    pub(crate) metrics: Endpoint,
+    /// Accepted, so that a config for all signals is one for this collector; only traces are sent.
+    pub(crate) logs: Endpoint,
+    pub(crate) host_metadata: HostMetadata,
+    /// How long one attempt may take. Default `15s`.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) timeout: Duration,
+    /// `zstd` (default), `gzip` or `none`; Datadog's intake takes all of them.
+    pub(crate) compression: Compression,
+    pub(crate) sending_queue: queue::Config,
+    pub(crate) retry_on_failure: retry::Config,
+}
+
+/// The account.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Api {
+    /// The API key. Required.
+    pub(crate) key: Secret,
+    /// The site, such as `datadoghq.eu`. Default `datadoghq.com`.
+    pub(crate) site: String,
+    /// Whether the collector ends when Datadog refuses the key at the start. Default `false`: it is logged.
+    pub(crate) fail_on_invalid_key: bool,
+}
+
+/// How spans become Datadog's.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Traces {
+    /// Where payloads go. Default `https://trace.agent.<site>`.
+    pub(crate) endpoint: String,
+    /// Traces whose root's resource name matches one of these regular expressions are dropped.
+    pub(crate) ignore_resources: Vec<String>,
+    /// Operation names to be replaced. Any of them switches to the first version of the naming.
+    pub(crate) span_name_remappings: BTreeMap<String, String>,
+    /// Whether the span's name is the operation name. Switches to the first version of the naming.
+    pub(crate) span_name_as_resource_name: bool,
+    /// Whether stats count spans by their kind. Default `true`.
+    pub(crate) compute_stats_by_span_kind: bool,
+    /// Whether top-level spans are told by their kind (server, consumer, no parent).
+    pub(crate) compute_top_level_by_span_kind: bool,
+    /// Whether stats are grouped by peer tags. Default `true`.
+    pub(crate) peer_tags_aggregation: bool,
+    /// More peer tags.
+    pub(crate) peer_tags: Vec<String>,
+}
+
+/// An endpoint of a signal that is not sent.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Endpoint {
+    pub(crate) endpoint: String,
+}
+
+/// Facts about the host.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct HostMetadata {
+    /// Whether they are sent. Default `true`.
+    pub(crate) enabled: bool,
+    /// Where the host's name comes from.
+    pub(crate) hostname_source: HostnameSource,
+    /// Tags of the host.
+    pub(crate) tags: Vec<String>,
+}
+
+/// Where the host's name comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HostnameSource {
+    FirstResource,
+    #[default]
+    ConfigOrSystem,
+}
+
+/// How a payload is compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Compression {
+    #[default]
+    Zstd,
+    Gzip,
+    #[serde(alias = "")]
+    None,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            api: Api::default(),
+            hostname: String::new(),
+            traces: Traces::default(),
+            metrics: Endpoint::default(),
+            logs: Endpoint::default(),
+            host_metadata: HostMetadata::default(),
+            timeout: Duration::from_secs(15),
+            compression: Compression::default(),
+            sending_queue: queue::Config::default(),
+            retry_on_failure: retry::Config::default(),
+        }
+    }
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { key: Secret::default(), site: "datadoghq.com".into(), fail_on_invalid_key: false }
+    }
+}
+
+impl Default for Traces {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            ignore_resources: Vec::new(),
+            span_name_remappings: BTreeMap::new(),
+            span_name_as_resource_name: false,
+            compute_stats_by_span_kind: true,
+            compute_top_level_by_span_kind: false,
+            peer_tags_aggregation: true,
+            peer_tags: Vec::new(),
+        }
+    }
+}
+
+impl Default for HostMetadata {
+    fn default() -> Self {
+        Self { enabled: true, hostname_source: HostnameSource::default(), tags: Vec::new() }
+    }
+}
+
+impl Config {
+    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
+        let refused: Vec<_> = REFUSED.iter().chain(&queue::REFUSED).copied().collect();
+        let config: Self = findings.decode(&[], &refused)?;
+        config.check(findings);
+        Some(config)
+    }
+
+    fn check(&self, findings: &mut Findings<'_>) {
+        let key = self.api.key.expose();
+        if key.is_empty() {
+            findings.add(
+                &["api", "key"],
+                "is not set; give Datadog's API key: `key: ${env:DD_API_KEY}`",
+            );
+        } else if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let problem = "has a character that no API key has (a space or a line break?)";
+            findings.add(&["api", "key"], problem);
+        }
+        let site = &self.api.site;
+        if site.is_empty() || site.contains("://") || site.contains('/') {
+            let problem = "is not a Datadog site; write for example `datadoghq.com`";
+            findings.add(&["api", "site"], problem);
+        }
+        for (section, endpoint) in [
+            ("traces", &self.traces.endpoint),
+            ("metrics", &self.metrics.endpoint),
+            ("logs", &self.logs.endpoint),
+        ] {
+            if !endpoint.is_empty()
+                && let Err(error) = parse_url(endpoint)
+            {
+                let problem = format!("`{endpoint}` is not a URL: {error}");
+                findings.add(&[section, "endpoint"], &problem);
+            }
+        }
+        for (index, pattern) in self.traces.ignore_resources.iter().enumerate() {
+            if let Err(error) = regex::Regex::new(pattern) {
+                let problem =
+                    format!("`{pattern}` is not a regular expression: {}", last_line(&error));
+                findings.add(&["traces", "ignore_resources", &index.to_string()], &problem);
+            }
+        }
+        for (name, mapped) in &self.traces.span_name_remappings {
+            if name.is_empty() || mapped.is_empty() {
+                let problem = "maps from or to an empty name";
+                findings.add(&["traces", "span_name_remappings", name], problem);
+            }
+        }
+        if self.timeout.is_zero() {
+            findings.add(&["timeout"], "must be more than zero");
+        }
+        self.sending_queue.check(findings);
+        self.retry_on_failure.check(findings);
+    }
+
+    /// Where trace payloads go.
+    pub(crate) fn traces_endpoint(&self) -> String {
+        match self.traces.endpoint.as_str() {
+            "" => format!("https://trace.agent.{}", self.api.site),
+            endpoint => endpoint.trim_end_matches('/').into(),
+        }
+    }
+
+    /// Where the API key is checked.
+    pub(crate) fn api_endpoint(&self) -> String {
+        match self.metrics.endpoint.as_str() {
+            "" => format!("https://api.{}", self.api.site),
+            endpoint => endpoint.trim_end_matches('/').into(),
+        }
+    }
+}
+
+fn parse_url(text: &str) -> Result<(), String> {
+    let url = reqwest::Url::parse(text).map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(()),
+        "http" | "https" => Err("it has no host".into()),
+        scheme => Err(format!("the scheme `{scheme}` is neither `http` nor `https`")),
+    }
+}
+
+fn last_line(error: &regex::Error) -> String {
+    error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").into()
+}

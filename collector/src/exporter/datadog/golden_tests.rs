@@ -1,0 +1,221 @@
+//! Recorded requests, and what the reference exporter made of them, field by field.
+//!
+//! Compared is the canonical form: one entry for each span, with what surrounds it. Left out is what cannot be equal: the
+//! sender's version, and times that are made from the clock.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use libdd_trace_protobuf::pb;
+use prost::Message as _;
+use serde_json::{Value, json};
+
+use super::{Datadog, payload, translate};
+use crate::config::{Config, Sources};
+use crate::exporter::ExporterConfig;
+use crate::trace_batch::TraceBatch;
+
+fn golden(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/golden").join(case)
+}
+
+fn exporter(case: &str) -> Datadog {
+    let config = golden(case).join("config.yaml");
+    let sources = Sources { configs: vec![config.display().to_string()], settings: Vec::new() };
+    let config = Config::load(&sources, &|_| None).unwrap();
+    let ExporterConfig::Datadog(config) = config.exporters.into_values().next().unwrap() else {
+        panic!("the first exporter is not datadog")
+    };
+    crate::install_crypto_provider();
+    Datadog::new(&config, "unused").unwrap()
+}
+
+/// What our exporter sends for the case's requests, each a batch of its own.
+fn sent(case: &str) -> Vec<pb::AgentPayload> {
+    let exporter = exporter(case);
+    let mut files: Vec<_> =
+        std::fs::read_dir(golden(case)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "bin"));
+    files.sort();
+    assert!(!files.is_empty());
+    let mut payloads = Vec::new();
+    for file in files {
+        let batch = TraceBatch::from_protobuf(std::fs::read(&file).unwrap().into()).unwrap();
+        let translation =
+            translate::translate(&exporter.settings, &batch, 1_800_000_000_000_000_000);
+        for payload in payload::build(&translation.tracers) {
+            payloads.push(pb::AgentPayload::decode(&*payload.body_for(&exporter.sender)).unwrap());
+        }
+    }
+    payloads
+}
+
+/// The order-free form of payloads, as the recorded cases have it.
+fn canonical(payloads: &[pb::AgentPayload]) -> Vec<Value> {
+    let mut entries = Vec::new();
+    for agent in payloads {
+        let agent_fields = json!({
+            "env": agent.env, "hostName": agent.host_name,
+            "targetTPS": agent.target_tps, "errorTPS": agent.error_tps,
+        });
+        for tracer in &agent.tracer_payloads {
+            let mut tags: BTreeMap<String, String> = BTreeMap::new();
+            for (key, value) in &tracer.tags {
+                if key == "_dd.tags.container" {
+                    let mut parts: Vec<_> = value.split(',').collect();
+                    parts.sort_unstable();
+                    tags.insert("_dd.tags.container(sorted)".into(), parts.join(","));
+                } else {
+                    tags.insert(key.clone(), value.clone());
+                }
+            }
+            let tracer_fields = without_empty(
+                json!({
+                    "containerID": tracer.container_id, "languageName": tracer.language_name,
+                    "languageVersion": tracer.language_version, "tracerVersion": tracer.tracer_version,
+                    "runtimeID": tracer.runtime_id, "env": tracer.env, "hostname": tracer.hostname,
+                    "appVersion": tracer.app_version,
+                }),
+                &[("tags", json!(tags))],
+            );
+            for chunk in &tracer.chunks {
+                let mut ids: Vec<_> =
+                    chunk.spans.iter().map(|span| span.span_id.to_string()).collect();
+                ids.sort();
+                let chunk_fields = without_empty(
+                    json!({ "origin": chunk.origin, "priority": chunk.priority }),
+                    &[("tags", json!(sorted(&chunk.tags)))],
+                );
+                for span in &chunk.spans {
+                    let number =
+                        |value: u64| if value == 0 { String::new() } else { value.to_string() };
+                    let signed =
+                        |value: i64| if value == 0 { String::new() } else { value.to_string() };
+                    let mut fields = without_empty(
+                        json!({
+                            "service": span.service, "name": span.name, "resource": span.resource,
+                            "traceID": number(span.trace_id), "spanID": number(span.span_id),
+                            "parentID": number(span.parent_id), "start": signed(span.start),
+                            "duration": signed(span.duration), "type": span.r#type,
+                        }),
+                        &[
+                            ("meta", json!(sorted(&span.meta))),
+                            ("metrics", json!(sorted(&span.metrics))),
+                        ],
+                    );
+                    if span.error != 0 {
+                        fields["error"] = json!(span.error);
+                    }
+                    entries.push(json!({
+                        "agent_payload": agent_fields, "tracer_payload": tracer_fields,
+                        "chunk": chunk_fields, "chunk_spans": ids, "span": fields,
+                    }));
+                }
+            }
+        }
+    }
+    sort(&mut entries);
+    entries
+}
+
+fn sorted<V: Clone>(map: &std::collections::HashMap<String, V>) -> BTreeMap<String, V> {
+    map.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+fn without_empty(fields: Value, more: &[(&str, Value)]) -> Value {
+    let Value::Object(mut fields) = fields else { panic!("not an object") };
+    fields.retain(|_, value| *value != json!(""));
+    for (key, value) in more {
+        fields.insert((*key).into(), value.clone());
+    }
+    Value::Object(fields)
+}
+
+fn sort(entries: &mut [Value]) {
+    entries.sort_by_key(|entry| {
+        let field = |name: &str| entry["span"][name].as_str().unwrap_or_default().to_owned();
+        (field("traceID"), field("spanID"), field("resource"))
+    });
+}
+
+/// The recorded form, less what cannot be equal.
+fn recorded(case: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(golden(case).join("canonical.json")).unwrap();
+    let mut entries: Vec<Value> = serde_json::from_str(&text).unwrap();
+    for entry in &mut entries {
+        entry["agent_payload"].as_object_mut().unwrap().remove("agentVersion");
+        let mut ids: Vec<_> = entry["chunk_spans"].as_array().unwrap().clone();
+        ids.sort_by_key(|id| id.as_str().unwrap().to_owned());
+        entry["chunk_spans"] = ids.into();
+    }
+    sort(&mut entries);
+    entries
+}
+
+/// The places at which two values differ.
+fn differences(path: &str, ours: &Value, theirs: &Value, found: &mut Vec<String>) {
+    match (ours, theirs) {
+        (Value::Object(ours), Value::Object(theirs)) => {
+            let keys: std::collections::BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
+            for key in keys {
+                let (ours, theirs) = (ours.get(key), theirs.get(key));
+                let path = format!("{path}.{key}");
+                differences(
+                    &path,
+                    ours.unwrap_or(&Value::Null),
+                    theirs.unwrap_or(&Value::Null),
+                    found,
+                );
+            }
+        }
+        (Value::Number(one), Value::Number(other)) if one.as_f64() == other.as_f64() => {}
+        _ if ours == theirs => {}
+        _ => found.push(format!("{path}: ours {ours}, recorded {theirs}")),
+    }
+}
+
+fn check(case: &str) {
+    let (mut ours, mut theirs) = (canonical(&sent(case)), recorded(case));
+    assert_eq!(ours.len(), theirs.len(), "{case}: number of spans");
+    let mut found = Vec::new();
+    for (ours, theirs) in ours.iter_mut().zip(&mut theirs) {
+        let resource = ours["span"]["resource"].as_str().unwrap_or_default().to_owned();
+        // A start before 2000 is replaced by the time of sending, which is never the recorded one.
+        if ours["span"]["start"].as_str().is_some_and(|start| start.starts_with("1799")) {
+            let recorded = theirs["span"]["start"].take();
+            assert!(recorded.as_str().unwrap() > "1760000000000000000", "{case}: {recorded}");
+            ours["span"]["start"].take();
+        }
+        differences(&format!("{case}/{resource}"), ours, theirs, &mut found);
+    }
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+macro_rules! cases {
+    ($($test:ident $case:literal),+ $(,)?) => {$(
+        #[test]
+        fn $test() {
+            check($case);
+        }
+    )+};
+}
+
+cases! {
+    a_chain_of_services_is_sent_as_recorded "01-chain",
+    a_chain_in_several_requests_is_sent_as_recorded "02-chain-split-requests",
+    http_spans_are_sent_as_recorded "03-http",
+    odd_ids_and_times_are_sent_as_recorded "11-ids",
+    kinds_and_top_level_marks_are_sent_as_recorded "13-kinds-toplevel",
+}
+
+#[test]
+fn a_difference_in_any_field_is_found() {
+    let theirs = json!({ "span": { "meta": { "a": "1", "b": "2" }, "error": 1 } });
+    let ours = json!({ "span": { "meta": { "a": "1", "c": "2" }, "error": 1.0 } });
+    let mut found = Vec::new();
+    differences("", &ours, &theirs, &mut found);
+    assert_eq!(
+        found,
+        [".span.meta.b: ours null, recorded \"2\"", ".span.meta.c: ours \"2\", recorded null"]
+    );
+}

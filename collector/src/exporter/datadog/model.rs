@@ -1,0 +1,98 @@
+//! Datadog's trace payload as data: what translation makes and the payload builder writes.
+//!
+//! Field names follow Datadog's `AgentPayload` schema. Text is bytes, borrowed from the received batch where it can be.
+
+use std::borrow::Cow;
+
+/// Text that need not be UTF-8.
+pub(crate) type Text<'a> = Cow<'a, [u8]>;
+
+/// The spans of one resource.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TracerPayload<'a> {
+    pub(crate) container_id: Text<'a>,
+    pub(crate) language_name: Text<'a>,
+    pub(crate) tracer_version: Text<'a>,
+    pub(crate) chunks: Vec<TraceChunk<'a>>,
+    pub(crate) tags: Vec<(&'static str, Text<'a>)>,
+    pub(crate) env: Text<'a>,
+    pub(crate) hostname: Text<'a>,
+    pub(crate) app_version: Text<'a>,
+}
+
+/// The spans of one trace within a resource.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TraceChunk<'a> {
+    pub(crate) priority: i32,
+    pub(crate) origin: Text<'a>,
+    pub(crate) spans: Vec<Span<'a>>,
+    pub(crate) tags: Vec<(&'static str, Text<'a>)>,
+}
+
+/// One span.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Span<'a> {
+    pub(crate) service: Text<'a>,
+    /// Datadog's operation name.
+    pub(crate) name: Text<'a>,
+    /// Datadog's resource name.
+    pub(crate) resource: Text<'a>,
+    pub(crate) trace_id: u64,
+    pub(crate) span_id: u64,
+    pub(crate) parent_id: u64,
+    /// Nanoseconds since the epoch.
+    pub(crate) start: i64,
+    /// Nanoseconds.
+    pub(crate) duration: i64,
+    pub(crate) error: i32,
+    pub(crate) meta: Entries<'a, Text<'a>>,
+    pub(crate) metrics: Entries<'a, f64>,
+    pub(crate) span_type: Text<'a>,
+}
+
+/// A small map, kept as a list: spans have a few dozen entries.
+#[derive(Debug, Clone)]
+pub(crate) struct Entries<'a, V> {
+    list: Vec<(Text<'a>, V)>,
+}
+
+impl<V> Default for Entries<'_, V> {
+    fn default() -> Self {
+        Self { list: Vec::new() }
+    }
+}
+
+impl<'a, V> Entries<'a, V> {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self { list: Vec::with_capacity(capacity) }
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&V> {
+        self.list.iter().find(|(name, _)| name.as_ref() == key).map(|(_, value)| value)
+    }
+
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// Sets the entry, whether or not it was there.
+    pub(crate) fn set(&mut self, key: impl Into<Text<'a>>, value: V) {
+        let key = key.into();
+        match self.list.iter_mut().find(|(name, _)| *name == key) {
+            Some((_, old)) => *old = value,
+            None => self.list.push((key, value)),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: &[u8]) {
+        self.list.retain(|(name, _)| name.as_ref() != key);
+    }
+
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&Text<'a>, &V)> {
+        self.list.iter().map(|(key, value)| (key, value))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl ExactSizeIterator<Item = (&mut Text<'a>, &mut V)> {
+        self.list.iter_mut().map(|(key, value)| (key, value))
+    }
+}

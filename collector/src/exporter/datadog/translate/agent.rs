@@ -1,0 +1,161 @@
+//! What the trace agent inside the reference's exporter does to spans once they are Datadog's: it normalizes, obfuscates,
+//! cuts what is too long, marks top-level spans and decides which traces are kept.
+//!
+//! Rules: agent, `pkg/trace/agent`.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use libdd_trace_obfuscation::obfuscation_config::{DbmsKind, SqlConfig};
+use libdd_trace_obfuscation::{redis, sql};
+
+use super::normalize;
+use crate::exporter::datadog::model::{Span, Text};
+
+const MAX_RESOURCE_BYTES: usize = 5000;
+const MAX_TYPE_BYTES: usize = 100;
+const MAX_KEY_BYTES: usize = 200;
+const MAX_VALUE_BYTES: usize = 25_000;
+/// Times before 2000 are taken for a mistake in the unit.
+const YEAR_2000_NANOS: i64 = 946_684_800_000_000_000;
+
+/// Why a trace is not sent on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Dropped {
+    /// Its id's low 64 bits are zero.
+    ZeroTraceId,
+    /// One of its spans has no id.
+    ZeroSpanId,
+    /// Its sampling priority says so.
+    Sampled,
+    /// Its root's resource name is one of `ignore_resources`.
+    Ignored,
+}
+
+impl Dropped {
+    /// The reason's name in counters and logs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ZeroTraceId => "zero_trace_id",
+            Self::ZeroSpanId => "zero_span_id",
+            Self::Sampled => "sampling_priority",
+            Self::Ignored => "ignored_resource",
+        }
+    }
+}
+
+/// Refuses a trace that has a span without ids; brings the others' fields into the form the intake expects.
+pub(super) fn normalize(spans: &mut [Span<'_>], now: i64) -> Result<(), Dropped> {
+    for span in spans {
+        if span.trace_id == 0 {
+            return Err(Dropped::ZeroTraceId);
+        }
+        if span.span_id == 0 {
+            return Err(Dropped::ZeroSpanId);
+        }
+        if span.resource.is_empty() {
+            span.resource = span.name.clone();
+        }
+        if span.parent_id == span.trace_id && span.parent_id == span.span_id {
+            span.parent_id = 0;
+        }
+        if span.duration < 0 || span.start.checked_add(span.duration).is_none() {
+            span.duration = 0;
+        }
+        if span.start < YEAR_2000_NANOS {
+            span.start = now.saturating_sub(span.duration);
+            if span.start < 0 {
+                span.start = now;
+            }
+        }
+        shorten(&mut span.span_type, MAX_TYPE_BYTES);
+        if let Some(env) = span.meta.get(b"env") {
+            let env = normalize::tag_value(env.clone());
+            span.meta.set(&b"env"[..], env);
+        }
+        if span.meta.get(b"http.status_code").is_some_and(|code| !is_status_code(code)) {
+            span.meta.remove(b"http.status_code");
+        }
+    }
+    Ok(())
+}
+
+fn is_status_code(text: &[u8]) -> bool {
+    let code = std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok());
+    code.is_some_and(|code| (100..600).contains(&code))
+}
+
+/// The span that stands for its trace: the last one without a parent; else one whose parent is elsewhere; else the last.
+pub(super) fn root_index(spans: &[Span<'_>]) -> usize {
+    if let Some(index) = spans.iter().rposition(|span| span.parent_id == 0) {
+        return index;
+    }
+    let ids: std::collections::HashSet<u64> = spans.iter().map(|span| span.span_id).collect();
+    spans
+        .iter()
+        .rposition(|span| !ids.contains(&span.parent_id))
+        .unwrap_or(spans.len().saturating_sub(1))
+}
+
+/// Marks the spans at which a service is entered: without a parent here, or with one of another service.
+pub(super) fn mark_top_level(spans: &mut [Span<'_>]) {
+    let by_id: HashMap<u64, usize> =
+        spans.iter().enumerate().map(|(index, span)| (span.span_id, index)).collect();
+    for index in 0..spans.len() {
+        let span = &spans[index];
+        let is_top_level = span.parent_id == 0
+            || match by_id.get(&span.parent_id) {
+                Some(parent) => spans[*parent].service != span.service,
+                None => true,
+            };
+        if is_top_level {
+            spans[index].metrics.set(&b"_top_level"[..], 1.0);
+        }
+    }
+}
+
+/// Takes literals out of queries, where Datadog shows them as resource names.
+pub(super) fn obfuscate(span: &mut Span<'_>) {
+    match &*span.span_type {
+        b"sql" | b"cassandra" if !span.resource.is_empty() => {
+            let dbms = span.meta.get(b"db.type").and_then(|name| std::str::from_utf8(name).ok());
+            let dbms = dbms.and_then(|name| DbmsKind::try_from(name).ok()).unwrap_or_default();
+            let query = String::from_utf8_lossy(&span.resource);
+            let query = sql::obfuscate_sql_resource(&query, &SqlConfig::default(), dbms);
+            let query: Text<'_> = Cow::Owned(query.into_bytes());
+            if !span.meta.contains(b"sql.query") {
+                span.meta.set(&b"sql.query"[..], query.clone());
+            }
+            span.resource = query;
+        }
+        b"redis" => {
+            let query = String::from_utf8_lossy(&span.resource);
+            span.resource = Cow::Owned(redis::quantize_redis_string(&query).into_bytes());
+        }
+        _ => {}
+    }
+}
+
+/// Cuts what is longer than Datadog keeps.
+pub(super) fn truncate(span: &mut Span<'_>) {
+    shorten(&mut span.resource, MAX_RESOURCE_BYTES);
+    for (key, value) in span.meta.iter_mut() {
+        shorten_with_dots(key, MAX_KEY_BYTES);
+        shorten_with_dots(value, MAX_VALUE_BYTES);
+    }
+    for (key, _) in span.metrics.iter_mut() {
+        shorten_with_dots(key, MAX_KEY_BYTES);
+    }
+}
+
+fn shorten(text: &mut Text<'_>, limit: usize) {
+    if text.len() > limit {
+        *text = Cow::Owned(normalize::truncated(text, limit).to_vec());
+    }
+}
+
+fn shorten_with_dots(text: &mut Text<'_>, limit: usize) {
+    if text.len() > limit {
+        *text = Cow::Owned([normalize::truncated(text, limit), b"..."].concat());
+    }
+}

@@ -1,0 +1,291 @@
+//! What Datadog calls a span: service, operation name, resource name and type.
+//!
+//! Rules: agent, `pkg/trace/traceutil/otel_util.go`, the second version of the naming (`OperationAndResourceNameV2`) unless
+//! an option asks for the first.
+
+use std::borrow::Cow;
+
+use super::attributes::Both;
+use super::{Naming, normalize};
+use crate::exporter::datadog::model::Text;
+use crate::trace_batch::{Scope, Span, SpanKind};
+
+const MAX_RESOURCE_BYTES: usize = 5000;
+
+const HTTP_METHOD: &[&str] = &["http.request.method", "http.method"];
+
+pub(super) fn service<'a>(attributes: Both<'_, 'a>) -> Text<'a> {
+    let name = attributes.text(&["service.name"]);
+    normalize::service(if name.is_empty() {
+        Cow::Borrowed(b"otlpresourcenoservicename")
+    } else {
+        name
+    })
+}
+
+pub(super) fn kind_name(kind: SpanKind) -> &'static str {
+    match kind {
+        SpanKind::Internal => "internal",
+        SpanKind::Server => "server",
+        SpanKind::Client => "client",
+        SpanKind::Producer => "producer",
+        SpanKind::Consumer => "consumer",
+        SpanKind::Unspecified | SpanKind::Unknown => "unspecified",
+    }
+}
+
+/// The operation name, by the naming in force; not yet normalized.
+pub(super) fn operation<'a>(
+    naming: &Naming,
+    span: &Span<'a>,
+    scope: &Scope<'a>,
+    attributes: Both<'_, 'a>,
+) -> Text<'a> {
+    if naming.is_second_version() {
+        operation_v2(span, attributes)
+    } else {
+        operation_v1(naming, span, scope, attributes)
+    }
+}
+
+fn operation_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
+    let normal = |keys: &[&str]| attributes.normal(keys);
+    let explicit = normal(&["operation.name"]);
+    if !explicit.is_empty() {
+        return explicit;
+    }
+    let is_client = span.kind == SpanKind::Client;
+    let is_server = span.kind == SpanKind::Server;
+    if (is_client || is_server) && !attributes.text(HTTP_METHOD).is_empty() {
+        let name: &[u8] = if is_server { b"http.server.request" } else { b"http.client.request" };
+        return Cow::Borrowed(name);
+    }
+    let database = normal(&["db.system"]);
+    if is_client && !database.is_empty() {
+        return join([&database, b".query"]);
+    }
+    let (system, action) = (normal(&["messaging.system"]), normal(&["messaging.operation"]));
+    let has_peer =
+        !matches!(span.kind, SpanKind::Unspecified | SpanKind::Internal | SpanKind::Unknown);
+    if !system.is_empty() && !action.is_empty() && has_peer {
+        return join([&system, b".", &action]);
+    }
+    let rpc = normal(&["rpc.system"]);
+    if !rpc.is_empty() && is_client {
+        if *rpc != *b"aws-api" {
+            return join([&rpc, b".client.request"]);
+        }
+        let service = normal(&["rpc.service"]);
+        return if service.is_empty() {
+            Cow::Borrowed(b"aws.client.request")
+        } else {
+            join([b"aws.", &service, b".request"])
+        };
+    }
+    if !rpc.is_empty() && is_server {
+        return join([&rpc, b".server.request"]);
+    }
+    let (provider, function) = (normal(&["faas.invoked_provider"]), normal(&["faas.invoked_name"]));
+    if !provider.is_empty() && !function.is_empty() && is_client {
+        return join([&provider, b".", &function, b".invoke"]);
+    }
+    let trigger = normal(&["faas.trigger"]);
+    if !trigger.is_empty() && is_server {
+        return join([&trigger, b".invoke"]);
+    }
+    if !normal(&["graphql.operation.type"]).is_empty() {
+        return Cow::Borrowed(b"graphql.server.request");
+    }
+    let protocol = normal(&["network.protocol.name"]);
+    Cow::Borrowed(match span.kind {
+        SpanKind::Server if !protocol.is_empty() => return join([&protocol, b".server.request"]),
+        SpanKind::Client if !protocol.is_empty() => return join([&protocol, b".client.request"]),
+        SpanKind::Server => b"server.request",
+        SpanKind::Client => b"client.request",
+        SpanKind::Producer => b"Producer",
+        SpanKind::Consumer => b"Consumer",
+        SpanKind::Internal | SpanKind::Unspecified => b"Internal",
+        // The name that Go gives to a kind it does not know.
+        SpanKind::Unknown => b"",
+    })
+}
+
+fn operation_v1<'a>(
+    naming: &Naming,
+    span: &Span<'a>,
+    scope: &Scope<'a>,
+    attributes: Both<'_, 'a>,
+) -> Text<'a> {
+    let mut name = attributes.resource_first(&["operation.name"]);
+    if name.is_empty() {
+        name = if naming.span_name_as_resource_name {
+            Cow::Borrowed(span.name)
+        } else {
+            let library = if scope.name.is_empty() { b"opentelemetry" } else { scope.name };
+            let kind = match span.kind {
+                SpanKind::Unknown => "",
+                kind => kind_name(kind),
+            };
+            join([library, b".", kind.as_bytes()])
+        };
+    }
+    match std::str::from_utf8(&name).ok().and_then(|name| naming.span_name_remappings.get(name)) {
+        Some(mapped) => Cow::Owned(mapped.clone().into_bytes()),
+        None => name,
+    }
+}
+
+/// The resource name, by the naming in force.
+pub(super) fn resource<'a>(naming: &Naming, span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
+    let name = if naming.is_second_version() {
+        resource_v2(span, attributes)
+    } else {
+        resource_v1(span, attributes)
+    };
+    match name {
+        Cow::Borrowed(text) => Cow::Borrowed(&text[..text.len().min(MAX_RESOURCE_BYTES)]),
+        Cow::Owned(mut text) => {
+            text.truncate(MAX_RESOURCE_BYTES);
+            Cow::Owned(text)
+        }
+    }
+}
+
+fn resource_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
+    let text = |keys: &[&str]| attributes.text(keys);
+    let explicit = text(&["resource.name"]);
+    if !explicit.is_empty() {
+        return explicit;
+    }
+    let method = text(HTTP_METHOD);
+    if !method.is_empty() {
+        let method = if *method == *b"_OTHER" { Cow::Borrowed(&b"HTTP"[..]) } else { method };
+        let is_server = span.kind == SpanKind::Server;
+        let route = if is_server { text(&["http.route"]) } else { Cow::Borrowed(&b""[..]) };
+        return with_detail(method, &route);
+    }
+    let action = text(&["messaging.operation"]);
+    if !action.is_empty() {
+        return with_detail(
+            action,
+            &text(&["messaging.destination", "messaging.destination.name"]),
+        );
+    }
+    let method = text(&["rpc.method"]);
+    if !method.is_empty() {
+        return with_detail(method, &text(&["rpc.service"]));
+    }
+    let operation = text(&["graphql.operation.type"]);
+    if !operation.is_empty() {
+        return with_detail(operation, &text(&["graphql.operation.name"]));
+    }
+    if !text(&["db.system"]).is_empty() {
+        for key in ["db.statement", "db.query.text"] {
+            let statement = text(&[key]);
+            if !statement.is_empty() {
+                return statement;
+            }
+        }
+    }
+    Cow::Borrowed(span.name)
+}
+
+fn resource_v1<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
+    let text = |keys: &[&str]| attributes.resource_first(keys);
+    let explicit = text(&["resource.name"]);
+    if !explicit.is_empty() {
+        return explicit;
+    }
+    let method = text(HTTP_METHOD);
+    if !method.is_empty() {
+        return with_detail(method, &text(&["http.route"]));
+    }
+    let action = text(&["messaging.operation"]);
+    if !action.is_empty() {
+        return with_detail(
+            action,
+            &text(&["messaging.destination", "messaging.destination.name"]),
+        );
+    }
+    let method = text(&["rpc.method"]);
+    if !method.is_empty() {
+        // The reference adds the space even where there is no service.
+        return join([&method, b" ", &text(&["rpc.service"])]);
+    }
+    let operation = text(&["graphql.operation.type"]);
+    if !operation.is_empty() {
+        return with_detail(operation, &text(&["graphql.operation.name"]));
+    }
+    Cow::Borrowed(span.name)
+}
+
+/// Datadog's span type.
+pub(super) fn span_type<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
+    let explicit = attributes.text(&["span.type"]);
+    if !explicit.is_empty() {
+        return explicit;
+    }
+    Cow::Borrowed(match span.kind {
+        SpanKind::Server => b"web",
+        SpanKind::Client => database_type(&attributes.normal(&["db.system"])),
+        _ => b"custom",
+    })
+}
+
+fn database_type(system: &[u8]) -> &'static [u8] {
+    const SQL: [&[u8]; 34] = [
+        b"other_sql",
+        b"mssql",
+        b"mysql",
+        b"oracle",
+        b"db2",
+        b"postgresql",
+        b"redshift",
+        b"cloudscape",
+        b"hsqldb",
+        b"maxdb",
+        b"ingres",
+        b"firstsql",
+        b"edb",
+        b"cache",
+        b"firebird",
+        b"derby",
+        b"informix",
+        b"mariadb",
+        b"sqlite",
+        b"sybase",
+        b"teradata",
+        b"vertica",
+        b"h2",
+        b"coldfusion",
+        b"cockroachdb",
+        b"progress",
+        b"hanadb",
+        b"adabas",
+        b"filemaker",
+        b"instantdb",
+        b"interbase",
+        b"netezza",
+        b"pervasive",
+        b"pointbase",
+    ];
+    match system {
+        b"" => b"http",
+        b"cassandra" => b"cassandra",
+        b"redis" => b"redis",
+        b"memcached" => b"memcached",
+        b"mongodb" => b"mongodb",
+        b"elasticsearch" => b"elasticsearch",
+        b"opensearch" => b"opensearch",
+        system if SQL.contains(&system) => b"sql",
+        _ => b"db",
+    }
+}
+
+fn with_detail<'a>(what: Text<'a>, detail: &[u8]) -> Text<'a> {
+    if detail.is_empty() { what } else { join([&what, b" ", detail]) }
+}
+
+fn join<'a, const N: usize>(parts: [&[u8]; N]) -> Text<'a> {
+    Cow::Owned(parts.concat())
+}

@@ -1,0 +1,131 @@
+//! Datadog's rules for names and tags (agent, `pkg/trace/traceutil/normalize`).
+//!
+//! `libdd-trace-normalization` has them for services, names and tags; what is already normal is recognised without a copy. It
+//! lacks the rule for tag *values*, which may begin with a digit.
+
+use std::borrow::Cow;
+
+use libdd_trace_normalization::normalize_utils;
+
+use crate::exporter::datadog::model::Text;
+
+const MAX_TAG_CHARS: usize = 200;
+const MAX_NAME_BYTES: usize = 100;
+
+/// A service name: lower-case, at most 100 bytes, `unnamed-service` if nothing is left.
+pub(super) fn service(text: Text<'_>) -> Text<'_> {
+    if text.len() <= MAX_NAME_BYTES && is_normal_tag(&text, true) && !text.is_empty() {
+        return text;
+    }
+    let mut owned = to_string(text);
+    normalize_utils::normalize_service(&mut owned);
+    Cow::Owned(owned.into_bytes())
+}
+
+/// An operation name: letters, digits, `.`, `_` and `-`, at most 100 bytes, `unnamed_operation` if nothing is left.
+pub(super) fn name(text: Text<'_>) -> Text<'_> {
+    let normal = |text: &[u8]| {
+        text.len() <= MAX_NAME_BYTES
+            && text.first().is_some_and(u8::is_ascii_alphabetic)
+            && text.last().is_some_and(u8::is_ascii_alphanumeric)
+            && text.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'.')
+    };
+    if normal(&text) {
+        return text;
+    }
+    let mut owned = to_string(text);
+    normalize_utils::normalize_name(&mut owned);
+    Cow::Owned(owned.into_bytes())
+}
+
+/// A tag's value: lower-case, at most 200 characters, anything odd as `_`.
+pub(super) fn tag_value(text: Text<'_>) -> Text<'_> {
+    if is_normal_tag(&text, false) {
+        return text;
+    }
+    let (mut out, mut chars, mut bytes, mut gap) = (String::new(), 0, 0, false);
+    for char in to_string(text).chars() {
+        bytes += char.len_utf8();
+        chars += 1;
+        let lower = match char.to_lowercase().next() {
+            Some(lower) if lower.len_utf8() == char.len_utf8() => lower,
+            _ => char,
+        };
+        if lower.is_alphabetic() || lower.is_numeric() || matches!(lower, ':' | '.' | '/' | '-') {
+            if std::mem::take(&mut gap) {
+                out.push('_');
+            }
+            out.push(lower);
+        } else {
+            gap = true;
+        }
+        if bytes >= 2 * MAX_TAG_CHARS || chars >= MAX_TAG_CHARS {
+            break;
+        }
+    }
+    Cow::Owned(out.into_bytes())
+}
+
+/// The longest beginning of the text, at most `limit` bytes, that does not end within a character.
+pub(super) fn truncated(text: &[u8], limit: usize) -> &[u8] {
+    if text.len() <= limit {
+        return text;
+    }
+    let mut end = limit;
+    while end > 0 && text[end] & 0xc0 == 0x80 {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// Whether the normalization of tags would leave the text as it is.
+fn is_normal_tag(text: &[u8], starts_with_letter: bool) -> bool {
+    let fits = text.len() <= MAX_TAG_CHARS;
+    let starts = match text.first() {
+        Some(first) if starts_with_letter => first.is_ascii_lowercase() || *first == b':',
+        _ => true,
+    };
+    let valid =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b":./-".contains(&byte);
+    fits && starts
+        && text.iter().enumerate().all(|(index, byte)| {
+            valid(*byte) || *byte == b'_' && text.get(index + 1).is_some_and(|next| valid(*next))
+        })
+}
+
+fn to_string(text: Text<'_>) -> String {
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{name, service, tag_value, truncated};
+
+    fn text(bytes: &[u8]) -> String {
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    #[test]
+    fn services_names_and_tag_values_follow_the_agents_rules() {
+        assert_eq!(text(&service(b"checkout-1.eu/x:y_z".into())), "checkout-1.eu/x:y_z");
+        assert_eq!(text(&service(b"My Service!!".into())), "my_service");
+        assert_eq!(text(&service(b"123".into())), "unnamed-service");
+        assert_eq!(text(&service(vec![b'a'; 150].into())), "a".repeat(100));
+        assert_eq!(text(&name(b"http.server.request".into())), "http.server.request");
+        assert_eq!(text(&name(b"Internal".into())), "Internal");
+        assert_eq!(text(&name(b"GET x y!".into())), "GET_x_y");
+        assert_eq!(text(&name(b"".into())), "unnamed_operation");
+        assert_eq!(text(&tag_value(b"2024-prod".into())), "2024-prod");
+        assert_eq!(text(&tag_value(b"Prod  EU__1_".into())), "prod_eu_1");
+        assert_eq!(text(&tag_value("ÜBER\u{ff}".as_bytes().into())), "überÿ");
+        assert_eq!(text(&tag_value(vec![b'A'; 300].into())), "a".repeat(200));
+        assert_eq!(text(&tag_value(b"".into())), "");
+    }
+
+    #[test]
+    fn text_is_cut_between_characters() {
+        assert_eq!(truncated("aé".as_bytes(), 2), b"a");
+        assert_eq!(truncated("aé".as_bytes(), 3), "aé".as_bytes());
+        assert_eq!(truncated(b"\x80\x80\x80", 2), b"");
+    }
+}

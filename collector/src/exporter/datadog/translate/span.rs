@@ -1,0 +1,316 @@
+//! One OTLP span to one Datadog span, before the agent's own treatment.
+//!
+//! Rules: agent, `pkg/trace/transform`.
+
+use std::borrow::Cow;
+use std::io::Write as _;
+
+use super::attributes::{Attrs, Both};
+use super::go_text::{as_text, write_json, write_json_text};
+use super::{Naming, Settings, naming, normalize};
+use crate::exporter::datadog::model::{Entries, Span as DatadogSpan, Text};
+use crate::trace_batch::{AnyValue, Event, Link, Scope, Span, SpanKind, StatusCode};
+
+/// What translating a span leaves for its chunk to know.
+pub(super) struct Translated<'a> {
+    pub(super) span: DatadogSpan<'a>,
+    /// The sampling priority that the span's attributes ask for.
+    pub(super) priority: Option<f64>,
+}
+
+pub(super) fn translate<'a>(
+    settings: &Settings,
+    span: &Span<'a>,
+    scope: &Scope<'a>,
+    resource: &Attrs<'a>,
+) -> Translated<'a> {
+    let own = Attrs::new(span.attributes());
+    let both = Both { span: &own, resource };
+    let size = own.iter().len() + resource.iter().len() + 10;
+    let mut out = DatadogSpan {
+        service: naming::service(both),
+        name: operation(&settings.naming, span, scope, both),
+        resource: naming::resource(&settings.naming, span, both),
+        trace_id: span.trace_id as u64,
+        span_id: span.span_id,
+        parent_id: span.parent_span_id,
+        start: span.start as i64,
+        duration: (span.end as i64).wrapping_sub(span.start as i64),
+        error: i32::from(span.status == StatusCode::Error),
+        meta: Entries::with_capacity(size),
+        metrics: Entries::default(),
+        span_type: naming::span_type(span, both),
+    };
+    out.meta.set(&b"span.kind"[..], naming::kind_name(span.kind).as_bytes().into());
+    set_status_code(&mut out, both);
+    if settings.top_level_by_span_kind {
+        let entry = matches!(span.kind, SpanKind::Server | SpanKind::Consumer);
+        if span.parent_span_id == 0 || entry {
+            out.metrics.set(&b"_top_level"[..], 1.0);
+        }
+        if matches!(span.kind, SpanKind::Client | SpanKind::Producer) {
+            out.metrics.set(&b"_dd.measured"[..], 1.0);
+        }
+    }
+    if matches!(both.text(&["_dd.measured"]).as_ref(), b"1") {
+        out.metrics.set(&b"_dd.measured"[..], 1.0);
+    }
+    for (key, value) in own.iter() {
+        match value {
+            AnyValue::Int(int) => set_metric(&mut out, key, int as f64),
+            AnyValue::Double(double) => set_metric(&mut out, key, double),
+            value => set_meta(&mut out, key, as_text(&value)),
+        }
+    }
+    out.meta.set(&b"otel.trace_id"[..], hex(&span.trace_id.to_be_bytes()).into());
+    if !out.meta.contains(b"version") {
+        set_unless_empty(&mut out, "version", both.normal(&["service.version"]));
+    }
+    set_events(&mut out, span);
+    if span.links().next().is_some() {
+        out.meta.set(&b"_dd.span_links"[..], links(span.links()).into());
+    }
+    set_unless_empty(&mut out, "w3c.tracestate", Cow::Borrowed(span.trace_state));
+    set_unless_empty(&mut out, "otel.library.name", Cow::Borrowed(scope.name));
+    set_unless_empty(&mut out, "otel.library.version", Cow::Borrowed(scope.version));
+    let status: &[u8] = match span.status {
+        StatusCode::Unset => b"Unset",
+        StatusCode::Ok => b"Ok",
+        StatusCode::Error => b"Error",
+        StatusCode::Unknown => b"",
+    };
+    out.meta.set(&b"otel.status_code"[..], status.into());
+    set_unless_empty(&mut out, "otel.status_description", Cow::Borrowed(span.status_message));
+    set_error_message(&mut out, span);
+    if !out.meta.contains(b"env") {
+        let env = both.normal(&["deployment.environment.name", "deployment.environment"]);
+        set_unless_empty(&mut out, "env", env);
+    }
+    for (key, value) in resource.iter() {
+        set_meta(&mut out, key, as_text(&value));
+    }
+    for (key, value) in scope.attributes().iter() {
+        out.meta.set(key, as_text(&value));
+    }
+    if !out.meta.contains(b"db.name") {
+        set_unless_empty(&mut out, "db.name", both.resource_first(&["db.namespace"]));
+    }
+    let priority = out.metrics.get(b"_sampling_priority_v1").copied();
+    Translated { span: out, priority }
+}
+
+fn operation<'a>(
+    naming: &Naming,
+    span: &Span<'a>,
+    scope: &Scope<'a>,
+    attributes: Both<'_, 'a>,
+) -> Text<'a> {
+    normalize::name(naming::operation(naming, span, scope, attributes))
+}
+
+/// The status code goes first, so that no attribute that is renamed to it wins.
+fn set_status_code(out: &mut DatadogSpan<'_>, attributes: Both<'_, '_>) {
+    let keys = ["http.status_code", "http.response.status_code"];
+    let found = keys.iter().find_map(|key| attributes.span.get(key));
+    let found = found.or_else(|| keys.iter().find_map(|key| attributes.resource.get(key)));
+    if let Some(AnyValue::Int(code)) = found
+        && code as u32 != 0
+    {
+        out.metrics.set(&b"http.status_code"[..], f64::from(code as u32));
+    }
+}
+
+/// Sets an attribute under Datadog's name for it, unless that name has a value already.
+fn set_meta<'a>(out: &mut DatadogSpan<'a>, key: &'a [u8], value: Text<'a>) {
+    let Some(key) = datadog_key(key) else { return };
+    if out.meta.get(&key).is_some_and(|value| !value.is_empty()) {
+        return;
+    }
+    if *key == *b"analytics.event" {
+        if let Some(wanted) = parse_bool(&value)
+            && !out.metrics.contains(b"_dd1.sr.eausr")
+        {
+            out.metrics.set(&b"_dd1.sr.eausr"[..], f64::from(u8::from(wanted)));
+        }
+        return;
+    }
+    out.meta.set(key, value);
+}
+
+fn set_metric<'a>(out: &mut DatadogSpan<'a>, key: &'a [u8], value: f64) {
+    let Some(key) = datadog_key(key) else { return };
+    let key = match &*key {
+        b"sampling.priority" => Cow::Borrowed(&b"_sampling_priority_v1"[..]),
+        _ => key,
+    };
+    if !out.metrics.contains(&key) {
+        out.metrics.set(key, value);
+    }
+}
+
+fn set_unless_empty<'a>(out: &mut DatadogSpan<'a>, key: &'static str, value: Text<'a>) {
+    if !value.is_empty() {
+        out.meta.set(key.as_bytes(), value);
+    }
+}
+
+/// Datadog's key for an attribute; none for those that become fields of the span.
+fn datadog_key(key: &[u8]) -> Option<Text<'_>> {
+    const HEADER: &[u8] = b"http.request.header.";
+    Some(Cow::Borrowed(match key {
+        b"client.address" => b"http.client_ip",
+        b"http.response.body.size" => b"http.response.content_length",
+        b"http.response.status_code" => b"http.status_code",
+        b"http.request.body.size" => b"http.request.content_length",
+        b"http.request.header.referrer" => b"http.referrer",
+        b"http.request.method" => b"http.method",
+        b"network.protocol.version" => b"http.version",
+        b"server.address" => b"http.server_name",
+        b"url.full" => b"http.url",
+        b"user_agent.original" => b"http.useragent",
+        b"service.name" | b"operation.name" | b"resource.name" | b"span.type" => return None,
+        _ => match key.strip_prefix(HEADER) {
+            Some(name) => return Some(Cow::Owned([b"http.request.headers.", name].concat())),
+            None => key,
+        },
+    }))
+}
+
+/// As Go's `strconv.ParseBool`.
+fn parse_bool(text: &[u8]) -> Option<bool> {
+    match text {
+        b"1" | b"t" | b"T" | b"TRUE" | b"true" | b"True" => Some(true),
+        b"0" | b"f" | b"F" | b"FALSE" | b"false" | b"False" => Some(false),
+        _ => None,
+    }
+}
+
+fn set_error_message(out: &mut DatadogSpan<'_>, span: &Span<'_>) {
+    if out.error == 0 || out.meta.contains(b"error.msg") {
+        return;
+    }
+    let message = if !span.status_message.is_empty() {
+        span.status_message.to_vec()
+    } else if let Some(code) = out.meta.get(b"http.status_code").filter(|code| !code.is_empty()) {
+        let status = std::str::from_utf8(code).ok().and_then(|code| code.parse().ok());
+        let reason = status
+            .and_then(|code| http::StatusCode::from_u16(code).ok())
+            .and_then(|status| status.canonical_reason());
+        match reason {
+            Some(reason) => [code, &b" "[..], reason.as_bytes()].concat(),
+            None => code.to_vec(),
+        }
+    } else {
+        return;
+    };
+    out.meta.set(&b"error.msg"[..], message.into());
+}
+
+fn set_events(out: &mut DatadogSpan<'_>, span: &Span<'_>) {
+    if span.events().next().is_none() {
+        return;
+    }
+    out.meta.set(&b"events"[..], events(span.events()).into());
+    if span.events().any(|event| event.name == b"exception") {
+        out.meta.set(&b"_dd.span_events.has_exception"[..], Cow::Borrowed(b"true"));
+    }
+}
+
+/// The events as a JSON array; absent parts are left out.
+fn events<'a>(events: impl Iterator<Item = Event<'a>>) -> Vec<u8> {
+    let mut out = vec![b'['];
+    for (index, event) in events.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        let start = out.len();
+        if event.time != 0 {
+            push(&mut out, format_args!(",\"time_unix_nano\":{}", event.time));
+        }
+        if !event.name.is_empty() {
+            out.extend_from_slice(b",\"name\":");
+            write_json_text(&mut out, event.name);
+        }
+        if !event.attributes().is_empty() {
+            out.extend_from_slice(b",\"attributes\":{");
+            for (index, (key, value)) in event.attributes().iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write_json_text(&mut out, key);
+                out.push(b':');
+                let start = out.len();
+                if !write_json(&mut out, &value) {
+                    out.truncate(start);
+                    out.extend_from_slice(b"\"redacted\"");
+                }
+            }
+            out.push(b'}');
+        }
+        if event.dropped_attributes != 0 {
+            let count = event.dropped_attributes;
+            push(&mut out, format_args!(",\"dropped_attributes_count\":{count}"));
+        }
+        // The first comma becomes the opening brace.
+        match out.get_mut(start) {
+            Some(comma) => *comma = b'{',
+            None => out.push(b'{'),
+        }
+        out.push(b'}');
+    }
+    out.push(b']');
+    out
+}
+
+/// The links as a JSON array. The reference writes attributes and trace state without escaping; ours is always valid JSON.
+fn links<'a>(links: impl Iterator<Item = Link<'a>>) -> Vec<u8> {
+    let mut out = vec![b'['];
+    for (index, link) in links.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        push(
+            &mut out,
+            format_args!(
+                "{{\"trace_id\":\"{:032x}\",\"span_id\":\"{:016x}\"",
+                link.trace_id, link.span_id
+            ),
+        );
+        if !link.trace_state.is_empty() {
+            out.extend_from_slice(b",\"tracestate\":");
+            write_json_text(&mut out, link.trace_state);
+        }
+        if !link.attributes().is_empty() {
+            out.extend_from_slice(b",\"attributes\":{");
+            for (index, (key, value)) in link.attributes().iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write_json_text(&mut out, key);
+                out.push(b':');
+                write_json_text(&mut out, &as_text(&value));
+            }
+            out.push(b'}');
+        }
+        if link.dropped_attributes > 0 {
+            let count = link.dropped_attributes;
+            push(&mut out, format_args!(",\"dropped_attributes_count\":{count}"));
+        }
+        out.push(b'}');
+    }
+    out.push(b']');
+    out
+}
+
+fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // Writing to a vector does not fail.
+    let _ = out.write_fmt(text);
+}
+
+fn hex(bytes: &[u8]) -> Vec<u8> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]])
+        .collect()
+}

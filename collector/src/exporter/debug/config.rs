@@ -1,0 +1,37 @@
+//! Settings of the debug exporter.
+
+use serde::Deserialize;
+
+use crate::config::Findings;
+
+const REFUSED: [(&str, &str); 5] = [
+    ("sampling_initial", "lines are not sampled; remove the key"),
+    ("sampling_thereafter", "lines are not sampled; remove the key"),
+    ("use_internal_logger", "lines go to the collector's log; remove the key"),
+    ("output_paths", "lines go to the collector's log; remove the key"),
+    ("sending_queue", "nothing is sent; remove the key"),
+];
+
+/// What is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// `basic` (default): one line for each batch; `normal`: one for each span; `detailed`: with attributes too.
+    pub(crate) verbosity: Verbosity,
+}
+
+/// How much is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Verbosity {
+    #[default]
+    Basic,
+    Normal,
+    Detailed,
+}
+
+impl Config {
+    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
+        findings.decode(&[], &REFUSED)
+    }
+}

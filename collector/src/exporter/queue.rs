@@ -1,0 +1,332 @@
+//! The bounded queue in front of an exporter, and the workers that empty it.
+//!
+//! What is in the queue, or on its way out of it, counts against its size until its fate is known. A batch that was
+//! accepted is sent, dropped for a reason that is counted, or reported as left over when the collector stops.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::retry::{self, Backoff};
+use super::{ExportError, Exporter, Outgoing};
+use crate::config::Findings;
+use crate::consumer::{Commit, Consumer, Refused};
+use crate::telemetry::{Counter, Gauge, Registry};
+use crate::trace_batch::TraceBatch;
+
+/// The queue, in the Collector's words.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Whether batches wait for each other; without it one batch is under way at a time. Default `true`.
+    pub(crate) enabled: bool,
+    /// How many batches are sent at the same time. Default 10.
+    pub(crate) num_consumers: usize,
+    /// How many batches may be held; more are refused. Default 1000.
+    pub(crate) queue_size: usize,
+}
+
+pub(crate) const REFUSED: [(&str, &str); 6] = [
+    ("sending_queue.storage", "the queue is in memory; remove the key"),
+    ("sending_queue.sizer", "the queue is counted in batches; remove the key"),
+    (
+        "sending_queue.wait_for_result",
+        "senders are answered when their spans are held; remove the key",
+    ),
+    (
+        "sending_queue.block_on_overflow",
+        "a full queue refuses at once, and senders try again; remove the key",
+    ),
+    ("sending_queue.batch", "use the `batch` processor"),
+    (
+        "sending_queue.blocking",
+        "a full queue refuses at once, and senders try again; remove the key",
+    ),
+];
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { enabled: true, num_consumers: 10, queue_size: 1000 }
+    }
+}
+
+impl Config {
+    pub(crate) fn check(&self, findings: &mut Findings<'_>) {
+        for (key, value) in [("num_consumers", self.num_consumers), ("queue_size", self.queue_size)]
+        {
+            if !(1..=1_000_000).contains(&value) {
+                findings.add(&["sending_queue", key], "must be from 1 to 1000000");
+            }
+        }
+    }
+}
+
+/// The way into the queue. When the last one is gone, the queue is emptied and its workers end.
+pub(crate) struct Input {
+    held: mpsc::UnboundedSender<Held>,
+    room: Arc<Semaphore>,
+    counters: Counters,
+}
+
+/// A batch in the queue, with the room it takes.
+struct Held {
+    batch: TraceBatch,
+    _room: OwnedSemaphorePermit,
+}
+
+/// What became of the spans that an exporter was given.
+#[derive(Debug, Clone)]
+pub(crate) struct Counters {
+    accepted: Counter,
+    sent: Counter,
+    failed: Counter,
+    refused: Counter,
+    size: Gauge,
+    dropped: Dropped,
+}
+
+#[derive(Debug, Clone)]
+struct Dropped {
+    registry: Registry,
+    exporter: Arc<str>,
+    total: Counter,
+    told: Arc<Mutex<HashMap<String, u64>>>,
+}
+
+impl Counters {
+    fn new(registry: &Registry, id: &str, capacity: usize) -> Self {
+        let labels = [("exporter", id), ("data_type", "traces")];
+        let exporter = [("exporter", id)];
+        registry
+            .gauge(
+                "otelcol_exporter_queue_capacity",
+                "Fixed capacity of the sending queue, in batches.",
+                &labels,
+            )
+            .set(capacity as u64);
+        Self {
+            accepted: registry.counter(
+                "otelcol_exporter_enqueued_spans",
+                "Number of spans that the exporter holds or has held.",
+                &exporter,
+            ),
+            sent: registry.counter(
+                "otelcol_exporter_sent_spans",
+                "Number of spans successfully sent to destination.",
+                &exporter,
+            ),
+            failed: registry.counter(
+                "otelcol_exporter_send_failed_spans",
+                "Number of spans in failed attempts to send to destination.",
+                &exporter,
+            ),
+            refused: registry.counter(
+                "otelcol_exporter_enqueue_failed_spans",
+                "Number of spans refused because the sending queue was full.",
+                &exporter,
+            ),
+            size: registry.gauge(
+                "otelcol_exporter_queue_size",
+                "Current size of the sending queue, in batches.",
+                &labels,
+            ),
+            dropped: Dropped {
+                registry: registry.clone(),
+                exporter: id.into(),
+                total: Counter::default(),
+                told: Arc::default(),
+            },
+        }
+    }
+
+    /// Spans that were accepted and are neither sent nor dropped.
+    pub(crate) fn left(&self) -> u64 {
+        let done = self.sent.value() + self.dropped.total.value();
+        self.accepted.value().saturating_sub(done)
+    }
+
+    fn drop(&self, reason: &str, spans: usize) {
+        self.dropped.total.add(spans);
+        let labels = [("exporter", &*self.dropped.exporter), ("reason", reason)];
+        let help = "Number of spans that were not sent, by reason.";
+        self.dropped.registry.counter("otelcol_exporter_dropped_spans", help, &labels).add(spans);
+    }
+
+    /// Whether a message is new: each is logged at its 1st, 10th, 100th, … time.
+    fn is_news(&self, message: &str) -> Option<u64> {
+        let mut told = self.dropped.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() > 1000 {
+            told.clear();
+        }
+        let times = told.entry(message.into()).or_default();
+        *times += 1;
+        let times = *times;
+        (times == 10u64.pow(times.ilog10())).then_some(times)
+    }
+}
+
+/// Starts a queue and its workers in front of an exporter.
+pub(crate) fn start<E: Exporter>(
+    exporter: E,
+    id: &str,
+    config: &Config,
+    retry: retry::Config,
+    registry: &Registry,
+) -> (Input, Counters, JoinHandle<()>) {
+    let (capacity, consumers) = match config.enabled {
+        true => (config.queue_size, config.num_consumers),
+        false => (1, 1),
+    };
+    let (held, waiting) = mpsc::unbounded_channel();
+    let room = Arc::new(Semaphore::new(capacity));
+    let counters = Counters::new(registry, id, capacity);
+    let worker = Arc::new(Worker { exporter, retry, counters: counters.clone(), id: id.into() });
+    let task = tokio::spawn(run(worker, waiting, consumers, Arc::clone(&room), capacity));
+    (Input { held, room, counters: counters.clone() }, counters, task)
+}
+
+impl Input {
+    fn hold(&self, batch: TraceBatch, room: OwnedSemaphorePermit) -> Result<(), Refused> {
+        let spans = batch.span_count();
+        self.held.send(Held { batch, _room: room }).map_err(|_| Refused::Closed)?;
+        self.counters.accepted.add(spans);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Consumer for Input {
+    fn reserve(&self, batch: &TraceBatch) -> Result<Commit, Refused> {
+        if self.held.is_closed() {
+            return Err(Refused::Closed);
+        }
+        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+            self.counters.refused.add(batch.span_count());
+            return Err(Refused::Full);
+        };
+        let (held, accepted) = (self.held.clone(), self.counters.accepted.clone());
+        Ok(Box::new(move |batch| {
+            accepted.add(batch.span_count());
+            // A queue that ended meanwhile shows in what is left over.
+            let _ = held.send(Held { batch, _room: room });
+        }))
+    }
+
+    async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {
+        let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| Refused::Closed)?;
+        self.hold(batch, room)
+    }
+}
+
+/// Gives batches to workers until the queue is closed and empty, and waits for the last of them.
+async fn run<E: Exporter>(
+    worker: Arc<Worker<E>>,
+    mut waiting: mpsc::UnboundedReceiver<Held>,
+    consumers: usize,
+    room: Arc<Semaphore>,
+    capacity: usize,
+) {
+    let mut busy = JoinSet::new();
+    loop {
+        worker.counters.size.set((capacity - room.available_permits().min(capacity)) as u64);
+        tokio::select! {
+            held = waiting.recv(), if busy.len() < consumers => match held {
+                Some(held) => {
+                    let worker = Arc::clone(&worker);
+                    busy.spawn(async move {
+                        worker.deliver(&held.batch).await;
+                        drop(held);
+                    });
+                }
+                None => break,
+            },
+            Some(_) = busy.join_next(), if !busy.is_empty() => {}
+        }
+    }
+    while busy.join_next().await.is_some() {}
+}
+
+struct Worker<E> {
+    exporter: E,
+    retry: retry::Config,
+    counters: Counters,
+    id: String,
+}
+
+impl<E: Exporter> Worker<E> {
+    async fn deliver(&self, batch: &TraceBatch) {
+        let prepared = self.exporter.requests(batch);
+        for (reason, spans) in prepared.dropped {
+            self.counters.drop(reason, spans);
+        }
+        let mut requests = prepared.requests;
+        requests.reverse();
+        while let Some(request) = requests.pop() {
+            if let Some((front, back)) = self.send(request).await {
+                requests.extend([back, front]);
+            }
+        }
+    }
+
+    /// Sends a request until its fate is known; gives its halves if it was too large.
+    async fn send(&self, request: E::Request) -> Option<(E::Request, E::Request)> {
+        let spans = request.span_count();
+        let begun = Instant::now();
+        let mut backoff = Backoff::new(&self.retry);
+        loop {
+            let error = match self.exporter.send(&request).await {
+                Ok(()) => {
+                    self.counters.sent.add(spans);
+                    return None;
+                }
+                Err(error) => error,
+            };
+            self.counters.failed.add(spans);
+            match &error {
+                ExportError::Retryable { reason, after } => {
+                    match backoff.next(begun.elapsed(), *after, rand::random()) {
+                        Some(wait) => {
+                            if let Some(times) = self.counters.is_news(reason) {
+                                tracing::warn!(
+                                    exporter = self.id,
+                                    reason,
+                                    times,
+                                    ?wait,
+                                    "sending failed and will be tried again"
+                                );
+                            }
+                            tokio::time::sleep(wait).await;
+                        }
+                        None => {
+                            self.give_up("retries_exhausted", reason, spans);
+                            return None;
+                        }
+                    }
+                }
+                ExportError::TooLarge { reason } => {
+                    let halves = request.halve();
+                    if halves.is_none() {
+                        self.give_up("too_large", reason, spans);
+                    }
+                    return halves;
+                }
+                ExportError::Permanent { reason } => {
+                    self.give_up("refused", reason, spans);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn give_up(&self, name: &str, reason: &str, spans: usize) {
+        self.counters.drop(name, spans);
+        if let Some(times) = self.counters.is_news(reason) {
+            tracing::error!(exporter = self.id, reason, spans, times, "spans were dropped");
+        }
+    }
+}

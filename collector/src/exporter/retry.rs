@@ -1,0 +1,121 @@
+//! When a failed attempt is made again.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::config::{Findings, duration};
+
+/// Retrying, in the Collector's words. The default outlives an outage: nothing is given up while there is room for it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Whether a failed attempt is made again at all. Default `true`.
+    pub(crate) enabled: bool,
+    /// The first wait. Default `500ms`.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) initial_interval: Duration,
+    /// By how much each wait is moved at random, as a part of it. Default 0.5.
+    pub(crate) randomization_factor: f64,
+    /// What each wait is multiplied by for the next. Default 1.5.
+    pub(crate) multiplier: f64,
+    /// The longest wait. Default `30s`.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) max_interval: Duration,
+    /// After this time a request is given up. Default 0: never.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) max_elapsed_time: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            initial_interval: Duration::from_millis(500),
+            randomization_factor: 0.5,
+            multiplier: 1.5,
+            max_interval: Duration::from_secs(30),
+            max_elapsed_time: Duration::ZERO,
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn check(&self, findings: &mut Findings<'_>) {
+        if !(0.0..=1.0).contains(&self.randomization_factor) {
+            let path = ["retry_on_failure", "randomization_factor"];
+            findings.add(&path, "must be from 0 to 1");
+        }
+        if !(1.0..=1e6).contains(&self.multiplier) {
+            findings.add(&["retry_on_failure", "multiplier"], "must be at least 1");
+        }
+    }
+}
+
+/// The waits of one request.
+#[derive(Debug)]
+pub(crate) struct Backoff<'a> {
+    config: &'a Config,
+    interval: Duration,
+}
+
+impl<'a> Backoff<'a> {
+    pub(crate) fn new(config: &'a Config) -> Self {
+        Self { config, interval: config.initial_interval }
+    }
+
+    /// How long to wait before the next attempt, `elapsed` after the first one; `None` to give up.
+    ///
+    /// `random` is from 0 to 1. The wait is never shorter than the receiver asked for.
+    pub(crate) fn next(
+        &mut self,
+        elapsed: Duration,
+        after: Option<Duration>,
+        random: f64,
+    ) -> Option<Duration> {
+        if !self.config.enabled {
+            return None;
+        }
+        let spread = self.config.randomization_factor * (2.0 * random - 1.0);
+        let wait = self.interval.mul_f64((1.0 + spread).max(0.0));
+        self.interval = self.interval.mul_f64(self.config.multiplier).min(self.config.max_interval);
+        let wait = wait.max(after.unwrap_or_default());
+        let limit = self.config.max_elapsed_time;
+        (limit.is_zero() || elapsed + wait <= limit).then_some(wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Backoff, Config};
+    use std::time::Duration;
+
+    #[test]
+    fn waits_grow_to_the_limit_and_honour_the_receivers_wish() {
+        let config = Config { max_interval: Duration::from_secs(1), ..Config::default() };
+        let mut backoff = Backoff::new(&config);
+        let mut wait = |after| backoff.next(Duration::ZERO, after, 0.5).unwrap().as_millis();
+        assert_eq!([wait(None), wait(None), wait(None), wait(None)], [500, 750, 1000, 1000]);
+        assert_eq!(wait(Some(Duration::from_secs(7))), 7000);
+    }
+
+    #[test]
+    fn waits_are_spread_at_random() {
+        let config = Config::default();
+        let wait = |random| Backoff::new(&config).next(Duration::ZERO, None, random).unwrap();
+        assert_eq!(wait(0.0), Duration::from_millis(250));
+        assert_eq!(wait(1.0), Duration::from_millis(750));
+    }
+
+    #[test]
+    fn a_request_is_given_up_only_if_the_user_says_so() {
+        let day = Duration::from_secs(86_400);
+        let config = Config::default();
+        assert!(Backoff::new(&config).next(day, None, 0.5).is_some());
+        let config = Config { max_elapsed_time: Duration::from_secs(60), ..Config::default() };
+        assert!(Backoff::new(&config).next(Duration::from_secs(59), None, 0.5).is_some());
+        assert!(Backoff::new(&config).next(Duration::from_secs(60), None, 0.5).is_none());
+        let config = Config { enabled: false, ..Config::default() };
+        assert!(Backoff::new(&config).next(Duration::ZERO, None, 0.5).is_none());
+    }
+}

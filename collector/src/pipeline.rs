@@ -1,0 +1,321 @@
+//! Builds what a config describes, from the exporters backwards, and takes it down from the receivers forwards.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{ComponentId, Config, MetricsEndpoint};
+use crate::consumer::{Consumer, Fanout};
+use crate::exporter::datadog::{ClientError, Datadog, KeyCheck};
+use crate::exporter::debug::Debug;
+use crate::exporter::{ExporterConfig, queue, retry};
+use crate::extension::ExtensionConfig;
+use crate::extension::health_check::{self, Health};
+use crate::processor::{ProcessorConfig, batch};
+use crate::receiver::ReceiverConfig;
+use crate::receiver::otlp::Receiver;
+use crate::server::{self, BindError, Bound, Limits};
+use crate::telemetry::{self, Registry};
+
+/// Why a collector does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port cannot be had.
+    #[error("{0}")]
+    Bind(String),
+    /// An exporter cannot be set up.
+    #[error("exporter `{id}`: {problem}")]
+    Exporter {
+        /// The exporter's id.
+        id: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl From<BindError> for StartError {
+    fn from(error: BindError) -> Self {
+        Self::Bind(error.to_string())
+    }
+}
+
+/// What a collector left behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Drained {
+    /// Spans that were accepted and could not be sent in time, by exporter.
+    pub left: BTreeMap<String, u64>,
+    /// Datadog refused the API key, and the config says that the collector is to end then.
+    pub invalid_key: bool,
+}
+
+impl Drained {
+    /// Whether everything that was accepted was sent or was dropped for a counted reason.
+    pub fn is_clean(&self) -> bool {
+        self.left.is_empty() && !self.invalid_key
+    }
+}
+
+/// A collector whose ports are bound, before it serves.
+pub struct Collector {
+    config: Config,
+    receivers: BTreeMap<ComponentId, Receiver>,
+    metrics: Vec<(Bound, MetricsEndpoint)>,
+    health: Vec<(Bound, health_check::Config)>,
+    hostname: String,
+}
+
+impl Collector {
+    /// Binds every port of the config; `hostname` is the host of spans that tell none.
+    ///
+    /// # Errors
+    ///
+    /// The first port that cannot be had, with its key in the config.
+    pub async fn bind(config: Config, hostname: &str) -> Result<Self, StartError> {
+        let mut metrics = Vec::new();
+        for (index, endpoint) in config.service.metrics_endpoints().into_iter().enumerate() {
+            let key = format!("service.telemetry.metrics.readers.{index}.pull.exporter.prometheus");
+            let bound = server::bind(&format!("{}:{}", endpoint.host, endpoint.port), &key).await?;
+            metrics.push((bound, endpoint));
+        }
+        let mut health = Vec::new();
+        for id in &config.service.extensions {
+            if let Some(ExtensionConfig::HealthCheck(check)) = config.extensions.get(id) {
+                let key = format!("extensions.{id}.endpoint");
+                health.push((server::bind(&check.endpoint, &key).await?, check.clone()));
+            }
+        }
+        let mut receivers = BTreeMap::new();
+        for (id, receiver) in &config.receivers {
+            let used =
+                config.service.pipelines.values().any(|pipeline| pipeline.receivers.contains(id));
+            if !used {
+                continue;
+            }
+            let ReceiverConfig::Otlp(otlp) = receiver;
+            receivers.insert(id.clone(), Receiver::bind(&id.to_string(), otlp.clone()).await?);
+        }
+        Ok(Self { config, receivers, metrics, health, hostname: hostname.into() })
+    }
+
+    /// The bound ports by name: `otlp-grpc`, `otlp-http`, `metrics`, `health`.
+    pub fn ports(&self) -> BTreeMap<String, SocketAddr> {
+        let mut ports: BTreeMap<_, _> = self.receivers.values().flat_map(Receiver::ports).collect();
+        let numbered = |name: &str, index: usize| match index {
+            0 => name.to_owned(),
+            index => format!("{name}-{}", index + 1),
+        };
+        for (index, (bound, _)) in self.metrics.iter().enumerate() {
+            ports.insert(numbered("metrics", index), bound.address);
+        }
+        for (index, (bound, _)) in self.health.iter().enumerate() {
+            ports.insert(numbered("health", index), bound.address);
+        }
+        ports
+    }
+
+    /// Serves until `shutdown`; then accepts no more, and sends what it holds within `drain`.
+    ///
+    /// # Errors
+    ///
+    /// If an exporter cannot be set up.
+    pub async fn run(
+        self,
+        shutdown: CancellationToken,
+        drain: Duration,
+    ) -> Result<Drained, StartError> {
+        crate::install_crypto_provider();
+        let registry = Registry::default();
+        let health = Health::default();
+        let stop = shutdown.child_token();
+        let mut exporters = Exporters::default();
+        let mut key_checks = JoinSet::new();
+        for (id, config) in &self.config.exporters {
+            let used = self.config.service.pipelines.values();
+            if used.into_iter().any(|pipeline| pipeline.exporters.contains(id)) {
+                exporters.start(id, config, &self.hostname, &registry, &mut key_checks)?;
+            }
+        }
+        let mut stages = Vec::new();
+        let entries = self.entries(&exporters, &registry, &mut stages);
+        let Exporters { inputs, tasks, counters, .. } = exporters;
+        drop(inputs);
+
+        // Self-metrics and health are served until the very end, the receivers until the shutdown.
+        let end = CancellationToken::new();
+        let mut pages = JoinSet::new();
+        for (bound, endpoint) in self.metrics {
+            let registry = registry.clone();
+            let page = server::page(move |request| {
+                let path = request.uri().path();
+                telemetry::server::answer(&registry, &endpoint, request.method(), path)
+            });
+            pages.spawn(server::serve(bound, page, Limits::default(), end.clone()));
+        }
+        for (bound, config) in self.health {
+            let health = health.clone();
+            let page = server::page(move |request| health.answer(&config, request.uri().path()));
+            pages.spawn(server::serve(bound, page, Limits::default(), end.clone()));
+        }
+        let mut receivers = JoinSet::new();
+        for (id, receiver) in self.receivers {
+            let Some(to) = entries.get(&id).map(Arc::clone) else { continue };
+            let (registry, stop) = (registry.clone(), stop.clone());
+            receivers.spawn(async move { receiver.serve(&registry, to, stop).await });
+        }
+        drop(entries);
+        health.set_ready(true);
+        tracing::info!("everything is ready, traces are accepted");
+
+        let mut drained = Drained {
+            invalid_key: wait(&shutdown, key_checks, &health).await,
+            ..Drained::default()
+        };
+        tracing::info!(?drain, "shutting down: no more traces are accepted");
+        health.set_ready(false);
+        stop.cancel();
+        let deadline = Instant::now() + drain;
+        // Half of the time is for senders that are slow to finish, the rest for what they sent.
+        let patience = Instant::now() + drain / 2;
+        while let Ok(Some(_)) = timeout_at(patience, receivers.join_next()).await {}
+        receivers.shutdown().await;
+        for task in stages {
+            finish(task, deadline).await;
+        }
+        for (id, task) in tasks {
+            finish(task, deadline).await;
+            let left = counters.get(&id).map_or(0, queue::Counters::left);
+            if left > 0 {
+                tracing::error!(
+                    exporter = id,
+                    spans = left,
+                    "spans could not be sent before the deadline of the shutdown"
+                );
+                drained.left.insert(id, left);
+            }
+        }
+        end.cancel();
+        while let Ok(Some(_)) =
+            timeout_at(deadline.max(Instant::now() + Duration::from_millis(200)), pages.join_next())
+                .await
+        {}
+        Ok(drained)
+    }
+
+    /// Where each receiver hands its batches.
+    fn entries(
+        &self,
+        exporters: &Exporters,
+        registry: &Registry,
+        stages: &mut Vec<JoinHandle<()>>,
+    ) -> BTreeMap<ComponentId, Arc<dyn Consumer>> {
+        let mut entries: BTreeMap<ComponentId, Vec<Arc<dyn Consumer>>> = BTreeMap::new();
+        for pipeline in self.config.service.pipelines.values() {
+            let ends = pipeline.exporters.iter().filter_map(|id| exporters.inputs.get(id).cloned());
+            let mut next = Fanout::join(ends.collect());
+            let mut tasks = Vec::new();
+            for id in pipeline.processors.iter().rev() {
+                if let Some(ProcessorConfig::Batch(config)) = self.config.processors.get(id) {
+                    let (input, task) =
+                        batch::start(config.clone(), &id.to_string(), registry, next);
+                    next = Arc::new(input);
+                    tasks.push(task);
+                }
+            }
+            // The first processor ends first.
+            stages.extend(tasks.into_iter().rev());
+            for id in &pipeline.receivers {
+                entries.entry(id.clone()).or_default().push(Arc::clone(&next));
+            }
+        }
+        entries.into_iter().map(|(id, to)| (id, Fanout::join(to))).collect()
+    }
+}
+
+/// The queues of exporters, and what runs behind them.
+#[derive(Default)]
+struct Exporters {
+    inputs: BTreeMap<ComponentId, Arc<dyn Consumer>>,
+    tasks: Vec<(String, JoinHandle<()>)>,
+    counters: BTreeMap<String, queue::Counters>,
+}
+
+/// An exporter's id, whether its key must be valid, and what Datadog says about it.
+type CheckedKey = (String, bool, KeyCheck);
+
+impl Exporters {
+    fn start(
+        &mut self,
+        id: &ComponentId,
+        config: &ExporterConfig,
+        hostname: &str,
+        registry: &Registry,
+        key_checks: &mut JoinSet<CheckedKey>,
+    ) -> Result<(), StartError> {
+        let name = id.to_string();
+        let (input, counters, task) = match config {
+            ExporterConfig::Datadog(config) => {
+                let exporter = Datadog::new(config, hostname).map_err(|error: ClientError| {
+                    StartError::Exporter { id: name.clone(), problem: error.to_string() }
+                })?;
+                let (check, must, id) =
+                    (exporter.key_checker(), config.api.fail_on_invalid_key, name.clone());
+                key_checks.spawn(async move { (id, must, check.await) });
+                let retry = config.retry_on_failure.clone();
+                queue::start(exporter, &name, &config.sending_queue, retry, registry)
+            }
+            ExporterConfig::Debug(config) => {
+                let (queue, retry) = (queue::Config::default(), retry::Config::default());
+                queue::start(Debug::new(*config, &name), &name, &queue, retry, registry)
+            }
+        };
+        self.inputs.insert(id.clone(), Arc::new(input));
+        self.counters.insert(name.clone(), counters);
+        self.tasks.push((name, task));
+        Ok(())
+    }
+}
+
+/// Waits for the shutdown; `true` if it is because of a key that Datadog refuses.
+async fn wait(
+    shutdown: &CancellationToken,
+    mut key_checks: JoinSet<CheckedKey>,
+    health: &Health,
+) -> bool {
+    loop {
+        let checked = tokio::select! {
+            () = shutdown.cancelled() => return false,
+            Some(checked) = key_checks.join_next(), if !key_checks.is_empty() => checked,
+        };
+        match checked {
+            Ok((exporter, _, KeyCheck::Valid)) => tracing::info!(exporter, "the API key is valid"),
+            Ok((exporter, must, KeyCheck::Invalid)) => {
+                tracing::error!(
+                    exporter,
+                    "Datadog refuses the API key; check `api.key`, and that `api.site` is the key's site"
+                );
+                health.report(&format!("Datadog refuses the API key of exporter `{exporter}`"));
+                if must {
+                    return true;
+                }
+            }
+            Ok((exporter, _, KeyCheck::Unknown(reason))) => {
+                tracing::warn!(exporter, reason, "the API key could not be checked");
+            }
+            Err(error) => tracing::warn!(%error, "the API key could not be checked"),
+        }
+    }
+}
+
+/// Waits for a task until the deadline, and ends it then.
+async fn finish(mut task: JoinHandle<()>, deadline: Instant) {
+    if timeout_at(deadline, &mut task).await.is_err() {
+        task.abort();
+        let _ = task.await;
+    }
+}

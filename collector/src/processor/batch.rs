@@ -1,0 +1,213 @@
+//! Groups small requests into batches, by number of spans and by time.
+
+mod config;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+pub(crate) use config::Config;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use crate::consumer::{Commit, Consumer, Refused};
+use crate::telemetry::{Counter, Registry};
+use crate::trace_batch::TraceBatch;
+
+/// How many requests may wait in front of the batch that is being filled; more are refused.
+const WAITING_REQUESTS: usize = 64;
+
+/// The way into the processor. When the last one is gone, what is batched is flushed and the processor ends.
+pub(crate) struct Input {
+    requests: mpsc::Sender<TraceBatch>,
+}
+
+/// Starts the processor in front of `next`.
+pub(crate) fn start(
+    config: Config,
+    id: &str,
+    registry: &Registry,
+    next: Arc<dyn Consumer>,
+) -> (Input, JoinHandle<()>) {
+    let (requests, waiting) = mpsc::channel(WAITING_REQUESTS);
+    let labels = [("processor", id)];
+    let by_size = registry.counter(
+        "otelcol_processor_batch_batch_size_trigger_send",
+        "Number of times the batch was sent due to a size trigger.",
+        &labels,
+    );
+    let by_timeout = registry.counter(
+        "otelcol_processor_batch_timeout_trigger_send",
+        "Number of times the batch was sent due to a timeout trigger.",
+        &labels,
+    );
+    let lost = registry.counter(
+        "otelcol_processor_dropped_spans",
+        "Number of spans dropped because the next stage had ended.",
+        &labels,
+    );
+    let task = tokio::spawn(Batcher { config, next, by_size, by_timeout, lost }.run(waiting));
+    (Input { requests }, task)
+}
+
+#[async_trait]
+impl Consumer for Input {
+    fn reserve(&self, _batch: &TraceBatch) -> Result<Commit, Refused> {
+        match self.requests.clone().try_reserve_owned() {
+            Ok(permit) => Ok(Box::new(move |batch| {
+                permit.send(batch);
+            })),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(Refused::Full),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Refused::Closed),
+        }
+    }
+
+    async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {
+        self.requests.send(batch).await.map_err(|_| Refused::Closed)
+    }
+}
+
+struct Batcher {
+    config: Config,
+    next: Arc<dyn Consumer>,
+    by_size: Counter,
+    by_timeout: Counter,
+    lost: Counter,
+}
+
+impl Batcher {
+    async fn run(self, mut waiting: mpsc::Receiver<TraceBatch>) {
+        let mut batch = TraceBatch::default();
+        let mut deadline = Instant::now();
+        loop {
+            let next = if batch.is_empty() {
+                Ok(waiting.recv().await)
+            } else {
+                timeout_at(deadline, waiting.recv()).await
+            };
+            match next {
+                Ok(Some(more)) => {
+                    if batch.is_empty() {
+                        deadline = Instant::now() + self.config.timeout;
+                    }
+                    batch.append(more);
+                    while batch.span_count() >= self.threshold() {
+                        self.by_size.add(1);
+                        self.send(&mut batch).await;
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    self.by_timeout.add(1);
+                    self.send(&mut batch).await;
+                    deadline = Instant::now() + self.config.timeout;
+                }
+            }
+        }
+        while !batch.is_empty() {
+            self.send(&mut batch).await;
+        }
+    }
+
+    /// From how many spans on a batch is sent without waiting for the time-out.
+    fn threshold(&self) -> usize {
+        match (self.config.timeout.is_zero(), self.config.send_batch_size) {
+            (true, _) | (_, 0) => 1,
+            (_, size) => size,
+        }
+    }
+
+    async fn send(&self, batch: &mut TraceBatch) {
+        let part = match self.config.send_batch_max_size {
+            0 => std::mem::take(batch),
+            size => batch.split_front(size),
+        };
+        let spans = part.span_count();
+        if self.next.deliver(part).await.is_err() {
+            self.lost.add(spans);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use tokio::time::{Instant, advance};
+
+    use super::{Config, start};
+    use crate::consumer::{Commit, Consumer, Refused};
+    use crate::telemetry::Registry;
+    use crate::trace_batch::TraceBatch;
+
+    /// Notes the sizes of batches and when they came.
+    #[derive(Default, Clone)]
+    struct Sink(Arc<Mutex<Vec<(usize, Duration)>>>, Option<Instant>);
+
+    #[async_trait]
+    impl Consumer for Sink {
+        fn reserve(&self, _: &TraceBatch) -> Result<Commit, Refused> {
+            Err(Refused::Full)
+        }
+
+        async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {
+            let elapsed = self.1.map(|start| start.elapsed()).unwrap_or_default();
+            self.0.lock().unwrap().push((batch.span_count(), elapsed));
+            Ok(())
+        }
+    }
+
+    fn spans(count: usize) -> TraceBatch {
+        let spans = vec!["{}"; count].join(",");
+        let json = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}"#);
+        TraceBatch::from_json(json.as_bytes()).unwrap()
+    }
+
+    async fn batches(config: Config, requests: &[usize], wait: Duration) -> Vec<(usize, Duration)> {
+        let sink = Sink(Arc::default(), Some(Instant::now()));
+        let (input, task) = start(config, "batch", &Registry::default(), Arc::new(sink.clone()));
+        for size in requests {
+            input.deliver(spans(*size)).await.unwrap();
+        }
+        tokio::task::yield_now().await;
+        advance(wait).await;
+        tokio::task::yield_now().await;
+        drop(input);
+        task.await.unwrap();
+        let seen = sink.0.lock().unwrap();
+        seen.clone()
+    }
+
+    fn config(timeout: u64, size: usize, max: usize) -> Config {
+        let timeout = Duration::from_millis(timeout);
+        Config { timeout, send_batch_size: size, send_batch_max_size: max }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_batch_goes_at_once_and_the_rest_at_shutdown() {
+        let seen = batches(config(5000, 50, 0), &[20, 20, 20, 7], Duration::ZERO).await;
+        assert_eq!(seen.iter().map(|(size, _)| *size).collect::<Vec<_>>(), [60, 7]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_waits_no_longer_than_the_timeout() {
+        let seen = batches(config(5000, 50, 0), &[3], Duration::from_secs(5)).await;
+        assert_eq!(seen, [(3, Duration::from_secs(5))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_batch_is_larger_than_the_maximum() {
+        let seen = batches(config(5000, 10, 10), &[35], Duration::ZERO).await;
+        assert_eq!(seen.iter().map(|(size, _)| *size).collect::<Vec<_>>(), [10, 10, 10, 5]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_timeout_or_a_size_every_request_goes_on_as_it_is() {
+        for config in [config(0, 50, 0), config(5000, 0, 0)] {
+            let seen = batches(config, &[3, 4], Duration::ZERO).await;
+            assert_eq!(seen.iter().map(|(size, _)| *size).collect::<Vec<_>>(), [3, 4]);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Settings of the batch processor.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::config::{Findings, duration};
+
+const REFUSED: [(&str, &str); 2] = [
+    ("metadata_keys", "batches are not kept apart by metadata; remove the key"),
+    ("metadata_cardinality_limit", "batches are not kept apart by metadata; remove the key"),
+];
+
+/// When a batch goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// How long the first span of a batch waits at most. Default `200ms`; 0 sends every request on as it is.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) timeout: Duration,
+    /// From this many spans on, a batch goes at once. Default 8192; 0 sends every request on as it is.
+    pub(crate) send_batch_size: usize,
+    /// A batch has at most this many spans; larger ones are cut. Default 0: no limit.
+    pub(crate) send_batch_max_size: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { timeout: Duration::from_millis(200), send_batch_size: 8192, send_batch_max_size: 0 }
+    }
+}
+
+impl Config {
+    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
+        let config: Self = findings.decode(&[], &REFUSED)?;
+        let (size, max) = (config.send_batch_size, config.send_batch_max_size);
+        if max > 0 && max < size {
+            let problem = format!(
+                "must not be smaller than `send_batch_size` ({max} < {size}); 0 means no limit"
+            );
+            findings.add(&["send_batch_max_size"], &problem);
+        }
+        Some(config)
+    }
+}

@@ -1,0 +1,141 @@
+//! Receives OTLP over gRPC and HTTP.
+//!
+//! Both protocols decode into a [`TraceBatch`] and offer it to the pipelines; they differ in how they say what became of
+//! it. OK is said only for what a pipeline holds.
+
+mod config;
+mod grpc;
+mod http;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use config::Config;
+use tokio_util::sync::CancellationToken;
+
+use crate::consumer::{Consumer, Refused};
+use crate::server::{self, BindError, Bound};
+use crate::telemetry::{Counter, Registry};
+use crate::trace_batch::TraceBatch;
+
+/// How long a refused sender is asked to wait.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// A receiver whose ports are bound.
+pub(crate) struct Receiver {
+    id: String,
+    config: Config,
+    grpc: Option<Bound>,
+    http: Option<Bound>,
+}
+
+impl Receiver {
+    /// Binds the ports of a receiver.
+    pub(crate) async fn bind(id: &str, config: Config) -> Result<Self, BindError> {
+        let key = |protocol: &str| format!("receivers.{id}.protocols.{protocol}.endpoint");
+        let grpc = match &config.protocols.grpc {
+            Some(grpc) => Some(server::bind(&grpc.endpoint, &key("grpc")).await?),
+            None => None,
+        };
+        let http = match &config.protocols.http {
+            Some(http) => Some(server::bind(&http.endpoint, &key("http")).await?),
+            None => None,
+        };
+        Ok(Self { id: id.into(), config, grpc, http })
+    }
+
+    /// The bound ports by name.
+    pub(crate) fn ports(&self) -> Vec<(String, std::net::SocketAddr)> {
+        let port = |name: &str, bound: &Option<Bound>| {
+            bound.as_ref().map(|bound| (format!("{}-{name}", self.id), bound.address))
+        };
+        [port("grpc", &self.grpc), port("http", &self.http)].into_iter().flatten().collect()
+    }
+
+    /// Serves until `shutdown`, then until the requests under way are answered.
+    pub(crate) async fn serve(
+        self,
+        registry: &Registry,
+        to: Arc<dyn Consumer>,
+        shutdown: CancellationToken,
+    ) {
+        let entry = |transport| Entry::new(registry, &self.id, transport, Arc::clone(&to));
+        let grpc = self.grpc.zip(self.config.protocols.grpc.as_ref()).map(|(bound, config)| {
+            let limits = server::Limits { max_concurrent_streams: config.max_concurrent_streams };
+            server::serve(bound, grpc::service(config, entry("grpc")), limits, shutdown.clone())
+        });
+        let http = self.http.zip(self.config.protocols.http.as_ref()).map(|(bound, config)| {
+            let limits = server::Limits::default();
+            server::serve(bound, http::service(config, entry("http")), limits, shutdown.clone())
+        });
+        drop(to);
+        match (grpc, http) {
+            (Some(grpc), Some(http)) => {
+                tokio::join!(grpc, http);
+            }
+            (Some(grpc), None) => grpc.await,
+            (None, Some(http)) => http.await,
+            (None, None) => {}
+        }
+    }
+}
+
+/// The way from a protocol into the pipelines.
+#[derive(Clone)]
+struct Entry {
+    to: Arc<dyn Consumer>,
+    accepted: Counter,
+    refused: Counter,
+    failed: Counter,
+    malformed: Counter,
+}
+
+impl Entry {
+    fn new(registry: &Registry, id: &str, transport: &str, to: Arc<dyn Consumer>) -> Self {
+        let labels = [("receiver", id), ("transport", transport)];
+        Self {
+            to,
+            accepted: registry.counter(
+                "otelcol_receiver_accepted_spans",
+                "Number of spans successfully pushed into the pipeline.",
+                &labels,
+            ),
+            refused: registry.counter(
+                "otelcol_receiver_refused_spans",
+                "Number of spans that could not be pushed into the pipeline.",
+                &labels,
+            ),
+            failed: registry.counter(
+                "otelcol_receiver_refused_requests",
+                "Number of requests that could not be pushed into the pipeline.",
+                &labels,
+            ),
+            malformed: registry.counter(
+                "otelcol_receiver_malformed_requests",
+                "Number of requests that are not OTLP, too large or cut short.",
+                &labels,
+            ),
+        }
+    }
+
+    /// Offers a batch to all pipelines: held by all, or refused.
+    fn offer(&self, batch: TraceBatch) -> Result<(), Refused> {
+        let spans = batch.span_count();
+        if spans == 0 {
+            return Ok(());
+        }
+        match self.to.reserve(&batch) {
+            Ok(commit) => {
+                // Counted first, so that nothing downstream is ever ahead of what was accepted.
+                self.accepted.add(spans);
+                commit(batch);
+                Ok(())
+            }
+            Err(refused) => {
+                self.refused.add(spans);
+                self.failed.add(1);
+                Err(refused)
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Settings of the OTLP receiver.
+
+use serde::{Deserialize, Deserializer};
+
+use crate::config::Findings;
+use crate::receiver::check_endpoint;
+
+const REFUSED: [(&str, &str); 21] = [
+    ("protocols.grpc.tls", "put a proxy in front that ends TLS"),
+    ("protocols.grpc.auth", "put a proxy in front that authenticates"),
+    ("protocols.grpc.include_metadata", "request metadata is not carried on; remove the key"),
+    ("protocols.grpc.keepalive", "clients are pinged every minute; remove the key"),
+    ("protocols.grpc.transport", "only TCP is served; remove the key"),
+    ("protocols.grpc.read_buffer_size", "buffers are sized by themselves; remove the key"),
+    ("protocols.grpc.write_buffer_size", "buffers are sized by themselves; remove the key"),
+    ("protocols.grpc.middlewares", "there is no middleware; remove the key"),
+    ("protocols.http.tls", "put a proxy in front that ends TLS"),
+    ("protocols.http.auth", "put a proxy in front that authenticates"),
+    ("protocols.http.cors", "put a proxy in front that answers browsers"),
+    ("protocols.http.include_metadata", "request metadata is not carried on; remove the key"),
+    ("protocols.http.response_headers", "put a proxy in front that adds headers"),
+    (
+        "protocols.http.compression_algorithms",
+        "gzip, zstd and deflate are understood; remove the key",
+    ),
+    ("protocols.http.metrics_url_path", "this collector carries traces only; remove the key"),
+    ("protocols.http.logs_url_path", "this collector carries traces only; remove the key"),
+    ("protocols.http.read_timeout", "a request has 30 s to arrive; remove the key"),
+    ("protocols.http.read_header_timeout", "a request's head has 30 s to arrive; remove the key"),
+    ("protocols.http.write_timeout", "replies are short; remove the key"),
+    ("protocols.http.idle_timeout", "idle connections are kept; remove the key"),
+    ("protocols.http.middlewares", "there is no middleware; remove the key"),
+];
+
+/// What is received, and where.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) protocols: Protocols,
+}
+
+/// The protocols; each is served if its key is there, with or without settings.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Protocols {
+    #[serde(deserialize_with = "present")]
+    pub(crate) grpc: Option<Grpc>,
+    #[serde(deserialize_with = "present")]
+    pub(crate) http: Option<Http>,
+}
+
+/// OTLP over gRPC.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Grpc {
+    /// The address to bind. Default `localhost:4317`; `0.0.0.0:4317` for every interface.
+    pub(crate) endpoint: String,
+    /// The largest request, decompressed, in MiB. Default 4.
+    pub(crate) max_recv_msg_size_mib: usize,
+    /// How many requests a client may have under way on one connection. Default 1024.
+    pub(crate) max_concurrent_streams: Option<u32>,
+}
+
+/// OTLP over HTTP.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Http {
+    /// The address to bind. Default `localhost:4318`; `0.0.0.0:4318` for every interface.
+    pub(crate) endpoint: String,
+    /// The path for traces. Default `/v1/traces`.
+    pub(crate) traces_url_path: String,
+    /// The largest request, decompressed, in bytes. Default 20971520 (20 MiB).
+    pub(crate) max_request_body_size: usize,
+}
+
+impl Default for Grpc {
+    fn default() -> Self {
+        Self {
+            endpoint: "localhost:4317".into(),
+            max_recv_msg_size_mib: 4,
+            max_concurrent_streams: None,
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            endpoint: "localhost:4318".into(),
+            traces_url_path: "/v1/traces".into(),
+            max_request_body_size: 20 << 20,
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
+        let config: Self = findings.decode(&[], &REFUSED)?;
+        if config.protocols.grpc.is_none() && config.protocols.http.is_none() {
+            findings.add(&["protocols"], "names no protocol; add `grpc:`, `http:` or both");
+        }
+        if let Some(grpc) = &config.protocols.grpc {
+            findings.within(&["protocols", "grpc"], |findings| {
+                check_endpoint(findings, &["endpoint"], &grpc.endpoint);
+                if !(1..=2048).contains(&grpc.max_recv_msg_size_mib) {
+                    findings.add(&["max_recv_msg_size_mib"], "must be from 1 to 2048");
+                }
+            });
+        }
+        if let Some(http) = &config.protocols.http {
+            findings.within(&["protocols", "http"], |findings| {
+                check_endpoint(findings, &["endpoint"], &http.endpoint);
+                if !http.traces_url_path.starts_with('/') {
+                    findings.add(&["traces_url_path"], "must begin with `/`");
+                }
+                if http.max_request_body_size == 0 {
+                    findings.add(&["max_request_body_size"], "must be more than zero");
+                }
+            });
+        }
+        Some(config)
+    }
+}
+
+/// A key without a value stands for its defaults.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}

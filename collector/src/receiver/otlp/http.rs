@@ -1,0 +1,227 @@
+//! OTLP over HTTP: `POST /v1/traces`, protobuf or JSON.
+
+use std::convert::Infallible;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+
+use super::config;
+use super::{Entry, RETRY_DELAY};
+use crate::trace_batch::TraceBatch;
+use crate::trace_batch::wire::{put_bytes, put_uint};
+
+/// How long the body of a request may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Answers HTTP requests on one port.
+pub(super) fn service(
+    config: &config::Http,
+    entry: Entry,
+) -> impl tower::Service<
+    Request<Incoming>,
+    Response = Response<Full<Bytes>>,
+    Error = Infallible,
+    Future: Send + 'static,
+> + Clone
++ Send
++ 'static {
+    let config: Arc<config::Http> = Arc::new(config.clone());
+    tower::service_fn(move |request| {
+        let (config, entry) = (Arc::clone(&config), entry.clone());
+        async move { Ok(answer(&config, &entry, request).await) }
+    })
+}
+
+/// The encodings of a request, and so of its reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Protobuf,
+    Json,
+}
+
+/// An answer that is not OK.
+#[derive(Debug)]
+struct Rejection {
+    status: StatusCode,
+    message: String,
+}
+
+impl Rejection {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+}
+
+async fn answer(
+    config: &config::Http,
+    entry: &Entry,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let encoding = encoding(request.headers());
+    let reply_in = encoding.as_ref().map_or(Encoding::Protobuf, |encoding| *encoding);
+    let outcome = match (encoding, route(config, &request)) {
+        (_, Err(rejection)) | (Err(rejection), _) => Err(rejection),
+        (Ok(encoding), Ok(())) => export(config, entry, encoding, request).await,
+    };
+    let rejection = match outcome {
+        Ok(()) => return respond(StatusCode::OK, reply_in, ok_body(reply_in)),
+        Err(rejection) => rejection,
+    };
+    if rejection.status.is_client_error() && rejection.status != StatusCode::TOO_MANY_REQUESTS {
+        entry.malformed.add(1);
+    }
+    let body = status_body(reply_in, rejection.status, &rejection.message);
+    let mut response = respond(rejection.status, reply_in, body);
+    match rejection.status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            response.headers_mut().insert(RETRY_AFTER, RETRY_DELAY.as_secs().into());
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("POST"));
+        }
+        _ => {}
+    }
+    response
+}
+
+fn route(config: &config::Http, request: &Request<Incoming>) -> Result<(), Rejection> {
+    match request.uri().path() {
+        path if path == config.traces_url_path => match *request.method() {
+            Method::POST => Ok(()),
+            _ => Err(Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "traces are sent by POST")),
+        },
+        "/v1/metrics" | "/v1/logs" => Err(Rejection::new(
+            StatusCode::NOT_FOUND,
+            "this collector carries traces only; switch this signal's exporter off",
+        )),
+        _ => {
+            let message = format!("traces are sent to {}", config.traces_url_path);
+            Err(Rejection::new(StatusCode::NOT_FOUND, message))
+        }
+    }
+}
+
+fn encoding(headers: &HeaderMap) -> Result<Encoding, Rejection> {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if essence.eq_ignore_ascii_case(b"application/x-protobuf") {
+        Ok(Encoding::Protobuf)
+    } else if essence.eq_ignore_ascii_case(b"application/json") {
+        Ok(Encoding::Json)
+    } else {
+        let message = "the content type is neither application/x-protobuf nor application/json";
+        Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
+    }
+}
+
+async fn export(
+    config: &config::Http,
+    entry: &Entry,
+    encoding: Encoding,
+    request: Request<Incoming>,
+) -> Result<(), Rejection> {
+    let (head, body) = request.into_parts();
+    let limit = config.max_request_body_size;
+    let body = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
+    let body = body
+        .map_err(|_| Rejection::new(StatusCode::REQUEST_TIMEOUT, "the body took more than 30 s"))?
+        .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+            Some(_) => too_large(limit),
+            None => Rejection::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")),
+        })?
+        .to_bytes();
+    let body = decompress(&head.headers, body, limit)?;
+    let batch = match encoding {
+        Encoding::Protobuf => TraceBatch::from_protobuf(body),
+        Encoding::Json => TraceBatch::from_json(&body),
+    };
+    let batch =
+        batch.map_err(|error| Rejection::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    entry
+        .offer(batch)
+        .map_err(|refused| Rejection::new(StatusCode::SERVICE_UNAVAILABLE, refused.to_string()))
+}
+
+fn too_large(limit: usize) -> Rejection {
+    let message = format!("the body is larger than {limit} bytes (`max_request_body_size`)");
+    Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+}
+
+fn decompress(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Bytes, Rejection> {
+    let encoding = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes).unwrap_or_default();
+    match encoding.to_ascii_lowercase().as_slice() {
+        b"" | b"identity" => Ok(body),
+        b"gzip" => inflate(flate2::read::MultiGzDecoder::new(&*body), "gzip", limit),
+        b"deflate" | b"zlib" => inflate(flate2::read::ZlibDecoder::new(&*body), "deflate", limit),
+        b"zstd" => match zstd::stream::read::Decoder::new(&*body) {
+            Ok(mut decoder) => {
+                // No more memory for a window than a whole request may have.
+                let window = (limit.max(1 << 10) as u64).ilog2() + 1;
+                let bounded = decoder.window_log_max(window.clamp(10, 27));
+                bounded.map_err(|error| broken("zstd", &error))?;
+                inflate(decoder, "zstd", limit)
+            }
+            Err(error) => Err(broken("zstd", &error)),
+        },
+        _ => {
+            let message = "the content encoding is none of gzip, zstd, deflate, identity";
+            Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
+        }
+    }
+}
+
+fn inflate(decoder: impl Read, name: &str, limit: usize) -> Result<Bytes, Rejection> {
+    let mut out = Vec::new();
+    decoder.take(limit as u64 + 1).read_to_end(&mut out).map_err(|error| broken(name, &error))?;
+    if out.len() > limit { Err(too_large(limit)) } else { Ok(out.into()) }
+}
+
+fn broken(name: &str, error: &std::io::Error) -> Rejection {
+    Rejection::new(StatusCode::BAD_REQUEST, format!("the body is not whole {name}: {error}"))
+}
+
+/// An `ExportTraceServiceResponse` without partial success.
+fn ok_body(encoding: Encoding) -> Vec<u8> {
+    match encoding {
+        Encoding::Protobuf => Vec::new(),
+        Encoding::Json => b"{}".to_vec(),
+    }
+}
+
+/// A `google.rpc.Status`, as the OTLP specification asks for in replies that are not OK.
+fn status_body(encoding: Encoding, status: StatusCode, message: &str) -> Vec<u8> {
+    // gRPC's codes: invalid argument, unimplemented, unavailable.
+    let code = match status {
+        StatusCode::SERVICE_UNAVAILABLE => 14,
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => 12,
+        _ => 3,
+    };
+    match encoding {
+        Encoding::Json => {
+            serde_json::json!({ "code": code, "message": message }).to_string().into()
+        }
+        Encoding::Protobuf => {
+            let mut out = Vec::new();
+            put_uint(&mut out, 1, code);
+            put_bytes(&mut out, 2, message.as_bytes());
+            out
+        }
+    }
+}
+
+fn respond(status: StatusCode, encoding: Encoding, body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    let kind = match encoding {
+        Encoding::Protobuf => "application/x-protobuf",
+        Encoding::Json => "application/json",
+    };
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}

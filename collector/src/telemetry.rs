@@ -1,0 +1,131 @@
+//! What the collector tells about itself: counters under the Collector's own names, as Prometheus text, and its logs.
+
+pub(crate) mod log;
+pub(crate) mod server;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// All counters and gauges of a process.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Registry {
+    families: Arc<Mutex<BTreeMap<&'static str, Family>>>,
+}
+
+#[derive(Debug)]
+struct Family {
+    help: &'static str,
+    kind: Kind,
+    /// By their labels, as they are written.
+    series: BTreeMap<String, Arc<AtomicU64>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// A number that only grows.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counter(Arc<AtomicU64>);
+
+/// A number that goes up and down.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gauge(Arc<AtomicU64>);
+
+impl Counter {
+    pub(crate) fn add(&self, count: usize) {
+        self.0.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Gauge {
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+impl Registry {
+    /// The counter of that name and these labels; made at its first use.
+    pub(crate) fn counter(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &[(&str, &str)],
+    ) -> Counter {
+        Counter(self.series(name, help, Kind::Counter, labels))
+    }
+
+    /// The gauge of that name and these labels; made at its first use.
+    pub(crate) fn gauge(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &[(&str, &str)],
+    ) -> Gauge {
+        Gauge(self.series(name, help, Kind::Gauge, labels))
+    }
+
+    fn series(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        kind: Kind,
+        labels: &[(&str, &str)],
+    ) -> Arc<AtomicU64> {
+        let mut text = String::new();
+        for (index, (key, value)) in labels.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(text, "{comma}{key}=\"{value}\"");
+        }
+        let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        let family = families.entry(name).or_insert(Family { help, kind, series: BTreeMap::new() });
+        Arc::clone(family.series.entry(text).or_default())
+    }
+
+    /// All series as Prometheus text; `total` says whether the names of counters end in `_total`.
+    pub(crate) fn render(&self, total: bool) -> String {
+        let mut out = String::new();
+        let families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, family) in families.iter() {
+            let (kind, suffix) = match family.kind {
+                Kind::Counter => ("counter", if total { "_total" } else { "" }),
+                Kind::Gauge => ("gauge", ""),
+            };
+            let _ = writeln!(out, "# HELP {name}{suffix} {}", family.help);
+            let _ = writeln!(out, "# TYPE {name}{suffix} {kind}");
+            for (labels, value) in &family.series {
+                let value = value.load(Ordering::Relaxed);
+                let _ = match labels.as_str() {
+                    "" => writeln!(out, "{name}{suffix} {value}"),
+                    labels => writeln!(out, "{name}{suffix}{{{labels}}} {value}"),
+                };
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Registry;
+
+    #[test]
+    fn series_are_written_as_prometheus_text() {
+        let registry = Registry::default();
+        registry.counter("a", "Help.", &[("x", "1\"\n"), ("y", "2")]).add(3);
+        registry.counter("a", "Help.", &[("x", "1\"\n"), ("y", "2")]).add(4);
+        registry.gauge("b", "More.", &[]).set(5);
+        let text = "# HELP a_total Help.\n# TYPE a_total counter\na_total{x=\"1\\\"\\n\",y=\"2\"} 7\n# HELP b More.\n# TYPE b gauge\nb 5\n";
+        assert_eq!(registry.render(true), text);
+        assert_eq!(registry.render(false), text.replace("a_total", "a"));
+    }
+}

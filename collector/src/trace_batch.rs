@@ -1,0 +1,277 @@
+//! The spans that travel between receiver, processor and exporter.
+//!
+//! A [`TraceBatch`] is a view over the bytes that were received: [`ResourceSpans`] messages that were checked once, at the
+//! door, and are read in place afterwards. Batches are joined and cut without copying spans. What is not UTF-8 is kept
+//! as it came. The batch knows OTLP's shape and nothing of what an exporter makes of it.
+
+mod check;
+mod json;
+mod view;
+pub(crate) mod wire;
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+pub(crate) use check::DecodeError;
+pub(crate) use view::{AnyValue, Attributes, Event, Link, Scope, Span, SpanKind, StatusCode};
+use wire::{checked, put_bytes, put_message, repeated};
+
+/// Spans of one or several OTLP requests, grouped by resource as they were sent.
+#[derive(Debug, Clone, Default)]
+pub struct TraceBatch {
+    resources: VecDeque<ResourceSpans>,
+    span_count: usize,
+    byte_count: usize,
+}
+
+/// The spans of one resource: one `ResourceSpans` message, or a part of it.
+#[derive(Debug, Clone)]
+pub(crate) struct ResourceSpans {
+    body: Bytes,
+    /// Which of the message's spans belong to this batch, counted through all its scopes.
+    skip: usize,
+    take: usize,
+}
+
+impl TraceBatch {
+    /// Reads an `ExportTraceServiceRequest` in protobuf's wire format.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are no such message, or nested deeper than [`check::MAX_DEPTH`].
+    pub(crate) fn from_protobuf(request: Bytes) -> Result<Self, DecodeError> {
+        let mut batch = Self::default();
+        for message in check::resource_spans(&request)? {
+            let body = request.slice_ref(message.body);
+            batch.push(ResourceSpans { body, skip: 0, take: message.spans });
+        }
+        Ok(batch)
+    }
+
+    /// Reads an `ExportTraceServiceRequest` in OTLP's JSON encoding.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are not JSON or not of that shape; unknown fields are ignored, as the OTLP specification asks.
+    pub(crate) fn from_json(request: &[u8]) -> Result<Self, DecodeError> {
+        Self::from_protobuf(json::to_protobuf(request)?.into())
+    }
+
+    /// Writes the batch as an `ExportTraceServiceRequest` in protobuf's wire format.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the OTLP exporters need it"))]
+    pub(crate) fn to_protobuf(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.byte_count + 16 * self.resources.len());
+        for resource in &self.resources {
+            if resource.is_whole() {
+                put_bytes(&mut out, 1, &resource.body);
+            } else {
+                put_message(&mut out, 1, |out| resource.write_part(out));
+            }
+        }
+        out
+    }
+
+    /// The number of spans in the batch.
+    pub fn span_count(&self) -> usize {
+        self.span_count
+    }
+
+    /// Whether the batch has no spans.
+    pub fn is_empty(&self) -> bool {
+        self.span_count == 0
+    }
+
+    /// About how many bytes of memory the batch holds: the length of its messages.
+    pub fn byte_count(&self) -> usize {
+        self.byte_count
+    }
+
+    /// The resources with their spans, in the order of arrival.
+    pub(crate) fn resources(&self) -> impl ExactSizeIterator<Item = &ResourceSpans> {
+        self.resources.iter()
+    }
+
+    /// Adds the spans of `other` behind those already there.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.span_count += other.span_count;
+        self.byte_count += other.byte_count;
+        self.resources.extend(other.resources);
+    }
+
+    /// Takes the first spans out of the batch, at most `max_spans` of them.
+    pub(crate) fn split_front(&mut self, max_spans: usize) -> Self {
+        let mut front = Self::default();
+        while front.span_count < max_spans
+            && let Some(mut resource) = self.pop()
+        {
+            let room = max_spans - front.span_count;
+            if resource.take > room {
+                let mut rest = resource.clone();
+                rest.skip += room;
+                rest.take -= room;
+                self.push_front(rest);
+                resource.take = room;
+            }
+            front.push(resource);
+        }
+        front
+    }
+
+    /// Cuts the batch into two that together have its spans, keeping traces whole where it can; `None` for a single span.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the OTLP exporters need it"))]
+    pub(crate) fn halve(mut self) -> Option<(Self, Self)> {
+        if self.span_count < 2 {
+            return None;
+        }
+        if self.resources.len() > 1 {
+            let mut front = Self::default();
+            let half = self.resources.len() / 2;
+            for _ in 0..half {
+                front.push(self.pop()?);
+            }
+            if !front.is_empty() && !self.is_empty() {
+                return Some((front, self));
+            }
+            front.append(self);
+            self = front;
+        }
+        let half = self.span_count / 2;
+        let front = self.split_front(half);
+        Some((front, self))
+    }
+
+    fn push(&mut self, resource: ResourceSpans) {
+        self.span_count += resource.take;
+        self.byte_count += resource.body.len();
+        self.resources.push_back(resource);
+    }
+
+    fn push_front(&mut self, resource: ResourceSpans) {
+        self.span_count += resource.take;
+        self.byte_count += resource.body.len();
+        self.resources.push_front(resource);
+    }
+
+    fn pop(&mut self) -> Option<ResourceSpans> {
+        let resource = self.resources.pop_front()?;
+        self.span_count -= resource.take;
+        self.byte_count -= resource.body.len();
+        Some(resource)
+    }
+}
+
+impl ResourceSpans {
+    /// The resource's attributes.
+    pub(crate) fn attributes(&self) -> Attributes<'_> {
+        Attributes::new(repeated(&self.body, 1).last().unwrap_or_default(), 1)
+    }
+
+    /// The spans, each with the instrumentation scope it belongs to.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = (Scope<'_>, Span<'_>)> {
+        repeated(&self.body, 2)
+            .flat_map(|scope_spans| {
+                let scope = Scope::new(repeated(scope_spans, 1).last().unwrap_or_default());
+                repeated(scope_spans, 2).map(move |span| (scope, span))
+            })
+            .skip(self.skip)
+            .take(self.take)
+            .map(|(scope, span)| (scope, Span::new(span)))
+    }
+
+    fn is_whole(&self) -> bool {
+        self.skip == 0 && self.span_count_of_message() == self.take
+    }
+
+    fn span_count_of_message(&self) -> usize {
+        repeated(&self.body, 2).map(|scope_spans| repeated(scope_spans, 2).count()).sum()
+    }
+
+    /// Writes the message with only the spans of this part; scopes without any are left out.
+    fn write_part(&self, out: &mut Vec<u8>) {
+        let wanted = self.skip..self.skip + self.take;
+        let mut index = 0;
+        for (field, value) in checked(&self.body) {
+            let wire::Value::Bytes(bytes) = value else { continue };
+            if field != 2 {
+                put_bytes(out, field, bytes);
+                continue;
+            }
+            let count = repeated(bytes, 2).count();
+            if index < wanted.end && wanted.start < index + count {
+                put_message(out, 2, |out| {
+                    let mut index = index;
+                    for (field, value) in checked(bytes) {
+                        let wire::Value::Bytes(bytes) = value else { continue };
+                        if field != 2 || wanted.contains(&index) {
+                            put_bytes(out, field, bytes);
+                        }
+                        index += usize::from(field == 2);
+                    }
+                });
+            }
+            index += count;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TraceBatch;
+
+    fn batch(resources: &[&[&[&str]]]) -> TraceBatch {
+        let scopes = |scopes: &[&[&str]]| -> Vec<_> {
+            let spans = |names: &[&str]| -> Vec<_> {
+                names.iter().map(|name| serde_json::json!({ "name": name })).collect()
+            };
+            scopes.iter().map(|names| serde_json::json!({ "spans": spans(names) })).collect()
+        };
+        let resources: Vec<_> = resources
+            .iter()
+            .map(|resource| serde_json::json!({ "scopeSpans": scopes(resource) }))
+            .collect();
+        let json = serde_json::json!({ "resourceSpans": resources }).to_string();
+        TraceBatch::from_json(json.as_bytes()).unwrap()
+    }
+
+    fn names(batch: &TraceBatch) -> Vec<String> {
+        let spans = batch.resources().flat_map(|resource| resource.spans());
+        spans.map(|(_, span)| String::from_utf8_lossy(span.name).into_owned()).collect()
+    }
+
+    #[test]
+    fn a_batch_is_cut_at_any_span_and_nothing_is_lost() {
+        let all = ["a", "b", "c", "d", "e", "f"];
+        for size in 1..8 {
+            let mut whole = batch(&[&[&["a", "b"], &["c"]], &[], &[&["d", "e", "f"]]]);
+            let mut seen = Vec::new();
+            while !whole.is_empty() {
+                let before = whole.span_count();
+                let part = whole.split_front(size);
+                assert_eq!(part.span_count(), size.min(before), "{size}");
+                assert_eq!(names(&part).len(), part.span_count());
+                let again = TraceBatch::from_protobuf(part.to_protobuf().into()).unwrap();
+                assert_eq!(names(&again), names(&part));
+                seen.extend(names(&part));
+            }
+            assert_eq!(seen, all, "{size}");
+            assert_eq!(whole.span_count(), 0);
+        }
+    }
+
+    #[test]
+    fn halving_ends_at_single_spans() {
+        let mut parts = vec![batch(&[&[], &[&["a", "b"], &["c"]], &[&["d"]]])];
+        let mut single = Vec::new();
+        while let Some(part) = parts.pop() {
+            match part.clone().halve() {
+                Some((front, back)) => {
+                    assert!(!front.is_empty() && !back.is_empty());
+                    parts.extend([back, front]);
+                }
+                None => single.extend(names(&part)),
+            }
+        }
+        assert_eq!(single, ["a", "b", "c", "d"]);
+    }
+}

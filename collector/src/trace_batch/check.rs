@@ -1,0 +1,196 @@
+//! The one check of received bytes, after which they are read without looking for errors again.
+
+use super::wire::{Fields, Value, WireError};
+
+/// How deep arrays and maps may be nested in an attribute's value: prost's limit, so that no peer in Rust refuses what we accept.
+pub(crate) const MAX_DEPTH: usize = 100;
+
+/// Why a request is not OTLP.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DecodeError {
+    #[error("not an OTLP trace request in protobuf: {0}")]
+    Wire(#[from] WireError),
+    #[error("{what} has {length} bytes, where OTLP has {expected}")]
+    IdLength { what: &'static str, length: usize, expected: usize },
+    #[error("an attribute's value is nested deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+    #[error("not an OTLP trace request in JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("not an OTLP trace request in JSON: `{path}` {problem}")]
+    JsonShape { path: String, problem: String },
+}
+
+/// One `ResourceSpans` message that was found whole.
+pub(super) struct Checked<'a> {
+    pub(super) body: &'a [u8],
+    pub(super) spans: usize,
+}
+
+/// Checks an `ExportTraceServiceRequest` and finds its `ResourceSpans`.
+pub(super) fn resource_spans(request: &[u8]) -> Result<Vec<Checked<'_>>, DecodeError> {
+    let mut found = Vec::new();
+    messages(request, "ExportTraceServiceRequest", |field, value| {
+        if let (1, body) = (field, value) {
+            let body = bytes(body, "ExportTraceServiceRequest", 1)?;
+            let mut spans = 0;
+            messages(body, "ResourceSpans", |field, value| match field {
+                1 => attributes(bytes(value, "ResourceSpans", 1)?, "Resource", 1),
+                2 => scope_spans(bytes(value, "ResourceSpans", 2)?, &mut spans),
+                3 => text(value, "ResourceSpans", 3),
+                _ => Ok(()),
+            })?;
+            found.push(Checked { body, spans });
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn scope_spans(message: &[u8], spans: &mut usize) -> Result<(), DecodeError> {
+    messages(message, "ScopeSpans", |field, value| match field {
+        1 => messages(bytes(value, "ScopeSpans", 1)?, "InstrumentationScope", |field, value| {
+            match field {
+                1 | 2 => text(value, "InstrumentationScope", field),
+                3 => key_value(bytes(value, "InstrumentationScope", 3)?, 0),
+                4 => varint(value, "InstrumentationScope", 4),
+                _ => Ok(()),
+            }
+        }),
+        2 => {
+            *spans += 1;
+            span(bytes(value, "ScopeSpans", 2)?)
+        }
+        3 => text(value, "ScopeSpans", 3),
+        _ => Ok(()),
+    })
+}
+
+fn span(message: &[u8]) -> Result<(), DecodeError> {
+    const NAME: &str = "Span";
+    messages(message, NAME, |field, value| match field {
+        1 => id(value, NAME, field, "a trace id", 16),
+        2 => id(value, NAME, field, "a span id", 8),
+        4 => id(value, NAME, field, "a parent span id", 8),
+        3 | 5 => text(value, NAME, field),
+        6 | 10 | 12 | 14 => varint(value, NAME, field),
+        7 | 8 => fixed64(value, NAME, field),
+        9 => key_value(bytes(value, NAME, 9)?, 0),
+        11 => messages(bytes(value, NAME, 11)?, "Event", |field, value| match field {
+            1 => fixed64(value, "Event", 1),
+            2 => text(value, "Event", 2),
+            3 => key_value(bytes(value, "Event", 3)?, 0),
+            4 => varint(value, "Event", 4),
+            _ => Ok(()),
+        }),
+        13 => messages(bytes(value, NAME, 13)?, "Link", |field, value| match field {
+            1 => id(value, "Link", field, "a link's trace id", 16),
+            2 => id(value, "Link", field, "a link's span id", 8),
+            3 => text(value, "Link", 3),
+            4 => key_value(bytes(value, "Link", 4)?, 0),
+            5 => varint(value, "Link", 5),
+            6 => fixed32(value, "Link", 6),
+            _ => Ok(()),
+        }),
+        15 => messages(bytes(value, NAME, 15)?, "Status", |field, value| match field {
+            2 => text(value, "Status", 2),
+            3 => varint(value, "Status", 3),
+            _ => Ok(()),
+        }),
+        16 => fixed32(value, NAME, 16),
+        _ => Ok(()),
+    })
+}
+
+fn attributes(message: &[u8], name: &'static str, field: u32) -> Result<(), DecodeError> {
+    messages(message, name, |number, value| {
+        if number == field { key_value(bytes(value, name, field)?, 0) } else { Ok(()) }
+    })
+}
+
+fn key_value(message: &[u8], depth: usize) -> Result<(), DecodeError> {
+    messages(message, "KeyValue", |field, value| match field {
+        1 => text(value, "KeyValue", 1),
+        2 => any_value(bytes(value, "KeyValue", 2)?, depth),
+        _ => Ok(()),
+    })
+}
+
+fn any_value(message: &[u8], depth: usize) -> Result<(), DecodeError> {
+    const NAME: &str = "AnyValue";
+    if depth > MAX_DEPTH {
+        return Err(DecodeError::TooDeep);
+    }
+    messages(message, NAME, |field, value| match field {
+        1 | 7 => text(value, NAME, field),
+        2 | 3 => varint(value, NAME, field),
+        4 => fixed64(value, NAME, 4),
+        5 => messages(bytes(value, NAME, 5)?, "ArrayValue", |field, value| match field {
+            1 => any_value(bytes(value, "ArrayValue", 1)?, depth + 1),
+            _ => Ok(()),
+        }),
+        6 => messages(bytes(value, NAME, 6)?, "KeyValueList", |field, value| match field {
+            1 => key_value(bytes(value, "KeyValueList", 1)?, depth + 1),
+            _ => Ok(()),
+        }),
+        _ => Ok(()),
+    })
+}
+
+fn messages<'a>(
+    message: &'a [u8],
+    _name: &'static str,
+    mut check: impl FnMut(u32, Value<'a>) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
+    for field in Fields::new(message) {
+        let (field, value) = field?;
+        check(field, value)?;
+    }
+    Ok(())
+}
+
+fn bytes<'a>(value: Value<'a>, message: &'static str, field: u32) -> Result<&'a [u8], DecodeError> {
+    match value {
+        Value::Bytes(bytes) => Ok(bytes),
+        _ => Err(WireError::Unexpected { message, field }.into()),
+    }
+}
+
+fn text(value: Value<'_>, message: &'static str, field: u32) -> Result<(), DecodeError> {
+    bytes(value, message, field).map(drop)
+}
+
+fn varint(value: Value<'_>, message: &'static str, field: u32) -> Result<(), DecodeError> {
+    match value {
+        Value::Varint(_) => Ok(()),
+        _ => Err(WireError::Unexpected { message, field }.into()),
+    }
+}
+
+fn fixed64(value: Value<'_>, message: &'static str, field: u32) -> Result<(), DecodeError> {
+    match value {
+        Value::Fixed64(_) => Ok(()),
+        _ => Err(WireError::Unexpected { message, field }.into()),
+    }
+}
+
+fn fixed32(value: Value<'_>, message: &'static str, field: u32) -> Result<(), DecodeError> {
+    match value {
+        Value::Fixed32(_) => Ok(()),
+        _ => Err(WireError::Unexpected { message, field }.into()),
+    }
+}
+
+fn id(
+    value: Value<'_>,
+    message: &'static str,
+    field: u32,
+    what: &'static str,
+    expected: usize,
+) -> Result<(), DecodeError> {
+    let length = bytes(value, message, field)?.len();
+    if length == 0 || length == expected {
+        Ok(())
+    } else {
+        Err(DecodeError::IdLength { what, length, expected })
+    }
+}

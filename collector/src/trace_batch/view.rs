@@ -1,0 +1,292 @@
+//! OTLP's messages as borrowed views. They are made from bytes that were checked at the door.
+
+use super::wire::{Value, checked, repeated};
+
+/// A span as it was received.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span<'a> {
+    message: &'a [u8],
+    /// All 128 bits; zero if the sender left it out.
+    pub(crate) trace_id: u128,
+    pub(crate) span_id: u64,
+    /// Zero if the span has no parent.
+    pub(crate) parent_span_id: u64,
+    pub(crate) trace_state: &'a [u8],
+    pub(crate) name: &'a [u8],
+    pub(crate) kind: SpanKind,
+    /// Nanoseconds since the epoch.
+    pub(crate) start: u64,
+    /// Nanoseconds since the epoch.
+    pub(crate) end: u64,
+    pub(crate) status: StatusCode,
+    pub(crate) status_message: &'a [u8],
+}
+
+/// OTLP's span kinds; a number that is none of them is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SpanKind {
+    Unspecified,
+    Internal,
+    Server,
+    Client,
+    Producer,
+    Consumer,
+    Unknown,
+}
+
+/// OTLP's status codes; a number that is none of them is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StatusCode {
+    Unset,
+    Ok,
+    Error,
+    Unknown,
+}
+
+impl<'a> Span<'a> {
+    pub(super) fn new(message: &'a [u8]) -> Self {
+        let mut span = Self {
+            message,
+            trace_id: 0,
+            span_id: 0,
+            parent_span_id: 0,
+            trace_state: &[],
+            name: &[],
+            kind: SpanKind::Unspecified,
+            start: 0,
+            end: 0,
+            status: StatusCode::Unset,
+            status_message: &[],
+        };
+        for (field, value) in checked(message) {
+            match (field, value) {
+                (1, Value::Bytes(id)) => span.trace_id = trace_id(id),
+                (2, Value::Bytes(id)) => span.span_id = span_id(id),
+                (3, Value::Bytes(state)) => span.trace_state = state,
+                (4, Value::Bytes(id)) => span.parent_span_id = span_id(id),
+                (5, Value::Bytes(name)) => span.name = name,
+                (6, Value::Varint(kind)) => span.kind = SpanKind::new(kind),
+                (7, Value::Fixed64(time)) => span.start = time,
+                (8, Value::Fixed64(time)) => span.end = time,
+                (15, Value::Bytes(status)) => {
+                    for (field, value) in checked(status) {
+                        match (field, value) {
+                            (2, Value::Bytes(message)) => span.status_message = message,
+                            (3, Value::Varint(code)) => span.status = StatusCode::new(code),
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        span
+    }
+
+    pub(crate) fn attributes(&self) -> Attributes<'a> {
+        Attributes::new(self.message, 9)
+    }
+
+    pub(crate) fn events(&self) -> impl Iterator<Item = Event<'a>> + Clone {
+        repeated(self.message, 11).map(Event::new)
+    }
+
+    pub(crate) fn links(&self) -> impl Iterator<Item = Link<'a>> + Clone {
+        repeated(self.message, 13).map(Link::new)
+    }
+}
+
+impl SpanKind {
+    fn new(number: u64) -> Self {
+        match number {
+            0 => Self::Unspecified,
+            1 => Self::Internal,
+            2 => Self::Server,
+            3 => Self::Client,
+            4 => Self::Producer,
+            5 => Self::Consumer,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl StatusCode {
+    fn new(number: u64) -> Self {
+        match number {
+            0 => Self::Unset,
+            1 => Self::Ok,
+            2 => Self::Error,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// Something that happened within a span.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Event<'a> {
+    message: &'a [u8],
+    /// Nanoseconds since the epoch.
+    pub(crate) time: u64,
+    pub(crate) name: &'a [u8],
+    pub(crate) dropped_attributes: u32,
+}
+
+impl<'a> Event<'a> {
+    fn new(message: &'a [u8]) -> Self {
+        let mut event = Self { message, time: 0, name: &[], dropped_attributes: 0 };
+        for (field, value) in checked(message) {
+            match (field, value) {
+                (1, Value::Fixed64(time)) => event.time = time,
+                (2, Value::Bytes(name)) => event.name = name,
+                (4, Value::Varint(count)) => event.dropped_attributes = count as u32,
+                _ => {}
+            }
+        }
+        event
+    }
+
+    pub(crate) fn attributes(&self) -> Attributes<'a> {
+        Attributes::new(self.message, 3)
+    }
+}
+
+/// A reference from a span to another.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Link<'a> {
+    message: &'a [u8],
+    pub(crate) trace_id: u128,
+    pub(crate) span_id: u64,
+    pub(crate) trace_state: &'a [u8],
+    pub(crate) dropped_attributes: u32,
+}
+
+impl<'a> Link<'a> {
+    fn new(message: &'a [u8]) -> Self {
+        let mut link =
+            Self { message, trace_id: 0, span_id: 0, trace_state: &[], dropped_attributes: 0 };
+        for (field, value) in checked(message) {
+            match (field, value) {
+                (1, Value::Bytes(id)) => link.trace_id = trace_id(id),
+                (2, Value::Bytes(id)) => link.span_id = span_id(id),
+                (3, Value::Bytes(state)) => link.trace_state = state,
+                (5, Value::Varint(count)) => link.dropped_attributes = count as u32,
+                _ => {}
+            }
+        }
+        link
+    }
+
+    pub(crate) fn attributes(&self) -> Attributes<'a> {
+        Attributes::new(self.message, 4)
+    }
+}
+
+/// The library that made a span.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scope<'a> {
+    message: &'a [u8],
+    pub(crate) name: &'a [u8],
+    pub(crate) version: &'a [u8],
+}
+
+impl<'a> Scope<'a> {
+    pub(super) fn new(message: &'a [u8]) -> Self {
+        let mut scope = Self { message, name: &[], version: &[] };
+        for (field, value) in checked(message) {
+            match (field, value) {
+                (1, Value::Bytes(name)) => scope.name = name,
+                (2, Value::Bytes(version)) => scope.version = version,
+                _ => {}
+            }
+        }
+        scope
+    }
+
+    pub(crate) fn attributes(&self) -> Attributes<'a> {
+        Attributes::new(self.message, 3)
+    }
+}
+
+/// Key-value pairs, in the order of the wire; a key may come twice.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attributes<'a> {
+    message: &'a [u8],
+    field: u32,
+}
+
+impl<'a> Attributes<'a> {
+    pub(super) fn new(message: &'a [u8], field: u32) -> Self {
+        Self { message, field }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'a [u8], AnyValue<'a>)> + Clone + use<'a> {
+        repeated(self.message, self.field).map(key_value)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        repeated(self.message, self.field).next().is_none()
+    }
+}
+
+/// The value of an attribute.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum AnyValue<'a> {
+    Empty,
+    String(&'a [u8]),
+    Bool(bool),
+    Int(i64),
+    Double(f64),
+    /// An `ArrayValue` message; [`elements`](AnyValue::elements) reads it.
+    Array(&'a [u8]),
+    Map(Attributes<'a>),
+    Bytes(&'a [u8]),
+}
+
+impl<'a> AnyValue<'a> {
+    fn new(message: &'a [u8]) -> Self {
+        // A oneof: the last field on the wire wins.
+        let mut found = Self::Empty;
+        for (field, value) in checked(message) {
+            found = match (field, value) {
+                (1, Value::Bytes(text)) => Self::String(text),
+                (2, Value::Varint(value)) => Self::Bool(value != 0),
+                (3, Value::Varint(value)) => Self::Int(value as i64),
+                (4, Value::Fixed64(bits)) => Self::Double(f64::from_bits(bits)),
+                (5, Value::Bytes(array)) => Self::Array(array),
+                (6, Value::Bytes(map)) => Self::Map(Attributes::new(map, 1)),
+                (7, Value::Bytes(bytes)) => Self::Bytes(bytes),
+                _ => found,
+            };
+        }
+        found
+    }
+
+    /// The elements of an array; of anything else, none.
+    pub(crate) fn elements(&self) -> impl Iterator<Item = AnyValue<'a>> + Clone + use<'a> {
+        let message = match self {
+            Self::Array(message) => message,
+            _ => &[][..],
+        };
+        repeated(message, 1).map(AnyValue::new)
+    }
+}
+
+fn key_value(message: &[u8]) -> (&[u8], AnyValue<'_>) {
+    let (mut key, mut found) = (&[][..], AnyValue::Empty);
+    for (field, value) in checked(message) {
+        match (field, value) {
+            (1, Value::Bytes(text)) => key = text,
+            (2, Value::Bytes(value)) => found = AnyValue::new(value),
+            _ => {}
+        }
+    }
+    (key, found)
+}
+
+fn trace_id(bytes: &[u8]) -> u128 {
+    bytes.try_into().map(u128::from_be_bytes).unwrap_or_default()
+}
+
+fn span_id(bytes: &[u8]) -> u64 {
+    bytes.try_into().map(u64::from_be_bytes).unwrap_or_default()
+}
