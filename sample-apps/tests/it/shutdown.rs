@@ -8,7 +8,7 @@ use sample_apps::{FlushError, RunError};
 use wiremock::matchers::method;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::support::{App, Receiver, TRACE_ID, TRACEPARENT, eventually};
+use crate::support::{App, Receiver, TRACE_ID, TRACEPARENT, client, eventually};
 
 async fn one_open(app: &App) {
     eventually(async || match app.ledger().await["open_spans"].as_u64() {
@@ -85,8 +85,7 @@ async fn spans_that_the_queue_had_no_room_for_are_reported() {
     ];
     let app = App::start(&vars.each_ref().map(|(name, value)| (*name, value.as_str()))).await;
     // One span is being exported, one waits, for the others there is no room.
-    let client = reqwest::Client::new();
-    let requests = (0..20).map(|_| client.get(app.url("/")).send());
+    let requests = (0..20).map(|_| client().get(app.url("/")).send());
     futures_util::future::join_all(requests).await;
     let error = app.stop().await.unwrap_err();
     let RunError::Flush(FlushError::Lost { lost, of: 20, reason }) = error else {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -130,13 +130,22 @@ impl Answer {
     }
 }
 
+/// Returns the client of all tests: making one reads all root certificates. It keeps no connections, for each belongs
+/// to the runtime of the test that opened it.
+pub(crate) fn client() -> &'static reqwest::Client {
+    static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        reqwest::Client::builder().pool_max_idle_per_host(0).no_proxy().build().unwrap()
+    });
+    &CLIENT
+}
+
 pub(crate) async fn get(
     url: &str,
     headers: &[(&str, &str)],
     timeout: Duration,
 ) -> Result<Answer, reqwest::Error> {
-    let client = reqwest::Client::builder().timeout(timeout).build()?;
-    let mut request = client.get(url);
+    let mut request = client().get(url).timeout(timeout);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
