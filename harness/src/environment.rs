@@ -2,11 +2,18 @@
 //!
 //! After `up`, nothing downstream knows which backend it is on; it sees [`Endpoints`].
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 
-use crate::system::{Role, System};
+use crate::system::{Problem, Role, System};
+
+pub mod process;
 
 /// A place where a system can run. One value runs one system at a time.
 #[async_trait]
@@ -110,4 +117,127 @@ pub enum EnvironmentError {
         /// The names there are.
         known: String,
     },
+    /// The system cannot be brought up as it is described.
+    #[error("the system is not sound:{}", lines(.0))]
+    InvalidSystem(Vec<Problem>),
+    /// `up` was called while a system is up.
+    #[error("a system is up already; take it down first")]
+    AlreadyUp,
+    /// A program could not be started at all.
+    #[error(
+        "`{workload}`: cannot start `{program}`: {source}; check its path and that it may be executed"
+    )]
+    Spawn {
+        /// Which workload.
+        workload: String,
+        /// As it was to be started, without its arguments.
+        program: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A program ended before it was ready.
+    #[error(
+        "`{workload}` ended while it started ({status}); its last log lines:{}",
+        lines(log_tail)
+    )]
+    DiedAtStart {
+        /// Which workload.
+        workload: String,
+        /// For example `exit status: 1`.
+        status: String,
+        /// The end of its log.
+        log_tail: Vec<String>,
+    },
+    /// A program was not ready in time; it has been killed.
+    #[error(
+        "`{workload}` was not ready within {limit:?}: {waited_for}; its last log lines:{}",
+        lines(log_tail)
+    )]
+    NotReady {
+        /// Which workload.
+        workload: String,
+        /// How long it had.
+        limit: Duration,
+        /// What did not come.
+        waited_for: String,
+        /// The end of its log.
+        log_tail: Vec<String>,
+    },
+    /// Somebody else uses the port.
+    #[error(
+        "`{workload}` cannot bind {addresses}: in use by another program, also after {attempts} attempts; \
+         free the port; its last log lines:{}",
+        lines(log_tail)
+    )]
+    PortTaken {
+        /// Which workload.
+        workload: String,
+        /// The addresses that it was last told, or what it was to choose itself.
+        addresses: String,
+        /// How often it was tried.
+        attempts: u32,
+        /// The end of its log.
+        log_tail: Vec<String>,
+    },
+    /// A file or port of the run itself.
+    #[error("cannot {what} `{}`: {source}", path.display())]
+    Io {
+        /// For example `write`.
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No free port could be had.
+    #[error("cannot reserve a free port on 127.0.0.1 for `{workload}`: {source}")]
+    NoFreePort {
+        /// Which workload.
+        workload: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A reference for which there is nothing; [`System::problems`] tells of it beforehand.
+    #[error("`{workload}`: cannot replace {reference}")]
+    Unresolved {
+        /// Which workload.
+        workload: String,
+        /// The reference, or what is wrong with it.
+        reference: String,
+    },
+    /// The client that asks for health could not be made.
+    #[error("cannot make an HTTP client: {0}")]
+    HttpClient(reqwest::Error),
+    /// The runtime went away while workloads were starting.
+    #[error("starting was interrupted: the runtime is shutting down")]
+    Interrupted,
+    /// Everything asked to stop is gone, but not all of it in peace: something may be lost.
+    #[error("not every workload ended cleanly:{}", lines(.0))]
+    UncleanStop(Vec<UncleanStop>),
+}
+
+/// A workload that did not end as it should when it was asked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UncleanStop {
+    /// Which one.
+    pub workload: String,
+    /// How it ended, for example `exit status: 1` or `killed, since it was still running after 10s`.
+    pub how: String,
+    /// The end of its log.
+    pub log_tail: Vec<String>,
+}
+
+impl fmt::Display for UncleanStop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: {}; its last log lines:{}", self.workload, self.how, lines(&self.log_tail))
+    }
+}
+
+/// Each on a line of its own, indented.
+fn lines<T: fmt::Display>(lines: &[T]) -> String {
+    if lines.is_empty() {
+        return " none".to_owned();
+    }
+    let indented = |line: &T| format!("\n  {}", line.to_string().replace('\n', "\n  "));
+    lines.iter().map(indented).collect()
 }

@@ -1,0 +1,69 @@
+//! Ports on the loopback address: choosing free ones, and keeping those of a stopped workload from others.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use tokio::net::TcpSocket;
+
+/// Ports that are bound but not listened on: nobody is given them, and who connects is refused.
+#[derive(Debug, Default)]
+pub(super) struct Reservation {
+    sockets: BTreeMap<String, TcpSocket>,
+    numbers: BTreeMap<String, u16>,
+}
+
+impl Reservation {
+    /// Reserves a free port for each name.
+    pub(super) fn choose<'a>(names: impl IntoIterator<Item = &'a String>) -> io::Result<Self> {
+        let mut reservation = Self::default();
+        for name in names {
+            let socket = bound(0)?;
+            reservation.numbers.insert(name.clone(), socket.local_addr()?.port());
+            reservation.sockets.insert(name.clone(), socket);
+        }
+        Ok(reservation)
+    }
+
+    /// Keeps these ports, as far as they are free.
+    pub(super) fn keep(numbers: &BTreeMap<String, u16>) -> Self {
+        let sockets = numbers
+            .iter()
+            .filter_map(|(name, number)| Some((name.clone(), bound(*number).ok()?)))
+            .collect();
+        Self { sockets, numbers: numbers.clone() }
+    }
+
+    /// The port numbers by name.
+    pub(super) fn numbers(&self) -> &BTreeMap<String, u16> {
+        &self.numbers
+    }
+
+    /// Lets others bind them.
+    pub(super) fn release(&mut self) {
+        self.sockets.clear();
+    }
+}
+
+fn bound(port: u16) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    // Connections of the workload that was there may still be in TIME_WAIT.
+    socket.set_reuseaddr(port != 0)?;
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    Ok(socket)
+}
+
+/// Whether a log says that a port is somebody else's; the words of libc, Go, Node, Java and Windows.
+pub(super) fn tells_of_clash(log: &[String]) -> bool {
+    const WORDS: [&str; 4] = [
+        "address already in use",
+        "eaddrinuse",
+        "address in use",
+        "only one usage of each socket address",
+    ];
+    log.iter()
+        .map(|line| line.to_lowercase())
+        .any(|line| WORDS.iter().any(|word| line.contains(word)))
+}
