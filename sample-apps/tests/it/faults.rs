@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Chain, DEADLINE, TRACE_ID, TRACEPARENT, eventually, get};
+use crate::support::{App, Chain, DEADLINE, TRACE_ID, TRACEPARENT, eventually, get};
 
 /// `status` of the first hop's answer, then what its server, its client and the second hop's server span say.
 async fn chain_with_fault(fault: &str) -> (u16, Vec<crate::support::ReceivedSpan>) {
@@ -129,16 +129,22 @@ async fn several_faults_of_a_hop_are_carried_out_in_order_up_to_the_first_that_a
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_that_gives_up_ends_every_span_down_the_chain_as_a_failure() {
     let chain = Chain::start().await;
-    let headers = [TRACEPARENT, ("x-tracecheck-fault", "sample-app-2=hang")];
     let url = chain.first.url("/outgoing-sampleapp");
-    get(&url, &headers, Duration::from_millis(200)).await.unwrap_err();
-    for app in [&chain.first, &chain.second] {
+    let caller = tokio::spawn(async move {
+        let headers = [TRACEPARENT, ("x-tracecheck-fault", "sample-app-2=hang")];
+        get(&url, &headers, DEADLINE).await
+    });
+    let open_spans = async |app: &App, wanted: u64| {
         eventually(async || match app.ledger().await["open_spans"].as_u64() {
-            Some(0) => Ok(()),
+            Some(open) if open == wanted => Ok(()),
             open => Err(format!("{open:?} open spans")),
         })
         .await;
-    }
+    };
+    open_spans(&chain.second, 1).await;
+    caller.abort();
+    open_spans(&chain.first, 0).await;
+    open_spans(&chain.second, 0).await;
     let spans = chain.spans().await;
     let told: Vec<_> = spans.iter().map(|span| span.attribute("error.type")).collect();
     assert_eq!(told, ["client_disconnected", "cancelled", "client_disconnected"]);

@@ -1,14 +1,15 @@
 //! Stopping: what is in flight, what is not yet exported, what cannot be.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use sample_apps::{FlushError, RunError};
+use tokio::net::TcpStream;
 use wiremock::matchers::method;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::support::{App, Receiver, TRACE_ID, TRACEPARENT, client, eventually};
+use crate::support::{App, DEADLINE, Receiver, TRACE_ID, TRACEPARENT, client, eventually};
 
 async fn one_open(app: &App) {
     eventually(async || match app.ledger().await["open_spans"].as_u64() {
@@ -26,7 +27,7 @@ async fn a_request_in_flight_is_finished() {
     let url = app.url("/");
     let request = tokio::spawn(async move {
         let headers = [TRACEPARENT, ("x-tracecheck-fault", "a=delay:300ms")];
-        crate::support::get(&url, &headers, crate::support::DEADLINE).await
+        crate::support::get(&url, &headers, DEADLINE).await
     });
     one_open(&app).await;
     app.stop().await.unwrap();
@@ -43,7 +44,7 @@ async fn a_request_that_hangs_is_ended_at_the_drain_timeout_and_its_span_exporte
     let url = app.url("/");
     let request = tokio::spawn(async move {
         let headers = [TRACEPARENT, ("x-tracecheck-fault", "a=hang")];
-        crate::support::get(&url, &headers, crate::support::DEADLINE).await
+        crate::support::get(&url, &headers, DEADLINE).await
     });
     one_open(&app).await;
     app.stop().await.unwrap();
@@ -52,6 +53,19 @@ async fn a_request_that_hangs_is_ended_at_the_drain_timeout_and_its_span_exporte
     let spans = receiver.spans();
     assert_eq!(spans.len(), 1);
     assert!(spans[0].is_error());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_without_a_request_does_not_hold_the_app() {
+    let vars = [("OTEL_TRACES_EXPORTER", "none")];
+    let app = App::start_with(&vars, |settings| settings.drain_timeout = DEADLINE).await;
+    let unused = TcpStream::connect(app.address).await.unwrap();
+    // An answer on a later connection proves that this one was accepted.
+    app.get("/").await;
+    let started = Instant::now();
+    app.stop().await.unwrap();
+    assert!(started.elapsed() < DEADLINE / 2, "{:?}", started.elapsed());
+    drop(unused);
 }
 
 #[tokio::test(flavor = "multi_thread")]
