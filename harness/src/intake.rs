@@ -6,10 +6,14 @@
 mod api_key;
 pub mod attempt;
 pub mod client;
+#[cfg(feature = "cli")]
+pub mod command;
 pub mod decode;
 pub mod replies;
 pub mod server;
 pub mod store;
 pub mod stream;
+#[cfg(test)]
+mod testing;
 
 pub use api_key::{ApiKey, ParseApiKeyError};

@@ -354,8 +354,10 @@ impl IntakeClient {
         if self.wait(began + limit, reached).await {
             return Ok(());
         }
+        // Not inside the value below: its lock would still be held when `stream` takes it.
+        let own = self.copy.state().place.as_ref().map_or(0, |place| place.seq);
         Err(ClientError::Behind {
-            own: self.copy.state().place.as_ref().map_or(0, |place| place.seq),
+            own,
             theirs: theirs.seq,
             waited: began.elapsed(),
             stream: self.stream(),
@@ -382,3 +384,6 @@ impl Drop for IntakeClient {
         self.task.abort();
     }
 }
+
+#[cfg(test)]
+mod tests;

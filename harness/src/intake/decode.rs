@@ -135,3 +135,6 @@ fn decode_route(
 fn json(body: &[u8]) -> Result<serde_json::Value, DecodeError> {
     serde_json::from_slice(body).map_err(DecodeError::Json)
 }
+
+#[cfg(test)]
+mod tests;

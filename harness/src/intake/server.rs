@@ -267,3 +267,6 @@ impl Intake {
         EventId { instance: self.instance.clone(), seq }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -278,3 +278,6 @@ fn span_bytes(span: &Span) -> usize {
         + meta.sum::<usize>()
         + metrics.sum::<usize>()
 }
+
+#[cfg(test)]
+mod tests;
