@@ -17,6 +17,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::secret::Secret;
 
+pub mod chain;
+pub mod collector_overlay;
+pub mod parts;
 pub mod reference;
 pub mod start_order;
 mod validate;

@@ -46,8 +46,9 @@ pub use self::inherit::INHERITED;
 
 /// How long a process has to get ready, unless told otherwise.
 const START_LIMIT: Duration = Duration::from_secs(10);
-/// How long a process has to end after SIGTERM, unless told otherwise; a collector drains in this time.
-const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How long a process has to end after SIGTERM, unless told otherwise: longer than the collector drains (20 s), so that
+/// it can say itself what it lost.
+const STOP_GRACE: Duration = Duration::from_secs(25);
 /// How many lines of each log are kept in memory, unless told otherwise.
 const LOG_LINES: usize = 2_000;
 
@@ -140,7 +141,7 @@ impl Builder {
         self
     }
 
-    /// How long a process has to end after SIGTERM before it is killed; 10 s by default.
+    /// How long a process has to end after SIGTERM before it is killed; 25 s by default.
     #[must_use]
     pub fn stop_grace(mut self, grace: Duration) -> Self {
         self.settings.stop_grace = grace;

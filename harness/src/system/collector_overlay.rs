@@ -1,0 +1,267 @@
+//! The second `--config` of a collector: it binds a user's config to the run's addresses and points its `datadog`
+//! exporters at the mock intake, while the user's file stays as it is.
+//!
+//! The Collector merges maps and replaces lists and scalars, so the overlay holds maps and scalars alone, but for the
+//! one list that is to be replaced. It is JSON, which is YAML. What cannot be pointed at the mock is refused: no test
+//! talks to Datadog, or anybody else, by accident.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    source::{self, Finding, Place},
+    system::{Health, reference},
+};
+
+mod variables;
+
+/// The variable that holds the run's API key in a collector and in the mock intake.
+pub const API_KEY_VARIABLE: &str = "TRACECHECK_API_KEY";
+
+/// A collector's config as its author wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectorConfig {
+    /// Its path, for messages.
+    pub file: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Whose collector reads the config.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// Ours: port 0 may stand anywhere, and its metrics are served too.
+    Builtin,
+    /// Another one, such as the reference collector: its own metrics are switched off, since all its processes on a
+    /// machine would serve them at the same port.
+    Foreign,
+}
+
+/// What the overlay is and what the collector's workload needs for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlay {
+    /// The second config, with references in it.
+    pub contents: String,
+    /// Names of the ports that it binds.
+    pub ports: Vec<String>,
+    /// Its health route, where the config has the extension.
+    pub health: Option<Health>,
+    /// Variables that the user's config names as API key and that must have the run's.
+    pub api_key_variables: BTreeSet<String>,
+}
+
+/// Makes the overlay for a collector that sends to the workload `intake`, at its port `http`. `env` holds the variables
+/// that its workload has.
+///
+/// # Errors
+/// All findings: the config cannot be read, sends somewhere else, or names variables that nobody set.
+pub fn overlay(
+    config: &CollectorConfig,
+    reader: Reader,
+    intake: &str,
+    env: &BTreeMap<String, String>,
+) -> Result<Overlay, Vec<Finding>> {
+    let root: Value = source::read_yaml(&config.file, &config.text).map_err(|one| vec![one])?;
+    let mut maker = Maker { config, root: &root, ports: Vec::new(), findings: Vec::new() };
+    let mut overlay = Map::new();
+    maker.receivers(&mut overlay);
+    maker.exporters(&mut overlay, intake);
+    let health = maker.extensions(&mut overlay);
+    maker.telemetry(&mut overlay, reader);
+    let variables = variables::check(config, &root, env);
+    maker.findings.extend(variables.findings);
+    if !maker.findings.is_empty() {
+        return Err(maker.findings);
+    }
+    let contents = format!("{:#}", Value::Object(overlay));
+    Ok(Overlay { contents, ports: maker.ports, health, api_key_variables: variables.api_keys })
+}
+
+struct Maker<'a> {
+    config: &'a CollectorConfig,
+    root: &'a Value,
+    ports: Vec<String>,
+    findings: Vec<Finding>,
+}
+
+impl Maker<'_> {
+    /// Every protocol of every `otlp` receiver in use listens where the run says.
+    fn receivers(&mut self, overlay: &mut Map<String, Value>) {
+        let mut found = false;
+        for id in self.used("receivers") {
+            if kind(&id) != "otlp" {
+                continue;
+            }
+            let protocols = &self.root["receivers"][&id]["protocols"];
+            for (protocol, settings) in protocols.as_object().into_iter().flatten() {
+                if !matches!(protocol.as_str(), "grpc" | "http") {
+                    continue;
+                }
+                found = true;
+                let port = format!("{id}-{protocol}");
+                let mut changed = json!({ "endpoint": format!("${{listen:{port}}}") });
+                if settings.get("transport").is_some() {
+                    changed["transport"] = "tcp".into();
+                }
+                self.ports.push(port);
+                put(overlay, &["receivers", &id, "protocols", protocol], changed);
+            }
+        }
+        if !found {
+            let message = "no pipeline has an `otlp` receiver with a protocol, so nothing can be sent to this collector";
+            let remedy =
+                "add `receivers: {otlp: {protocols: {grpc:, http:}}}` and name it in the pipeline";
+            self.find(message.to_owned(), remedy, self.place(&["service", "pipelines"]));
+        }
+    }
+
+    /// Every `datadog` exporter in use sends to the mock; any other one that sends somewhere is refused.
+    fn exporters(&mut self, overlay: &mut Map<String, Value>, intake: &str) {
+        let endpoint = format!("${{endpoint:{intake}.http}}");
+        for id in self.used("exporters") {
+            let place = self.place(&["exporters", &id]);
+            match kind(&id) {
+                _ if self.root["connectors"].get(&id).is_some() => {}
+                // The collector tells of what is not there better than an overlay that puts it there.
+                _ if self.root["exporters"].get(&id).is_none() => {}
+                "datadog" => put(
+                    overlay,
+                    &["exporters", &id],
+                    json!({
+                        "api": { "key": reference::escape(&format!("${{env:{API_KEY_VARIABLE}}}")) },
+                        "traces": { "endpoint": endpoint },
+                        "metrics": { "endpoint": endpoint },
+                        "logs": { "endpoint": endpoint },
+                    }),
+                ),
+                "debug" | "nop" => {}
+                "otlp" | "otlphttp" | "otlp_grpc" | "otlp_http" => self.find(
+                    format!("exporter `{id}` sends to a destination that is not the mock intake"),
+                    "pointing OTLP exporters at the mock is not supported yet: take it out of the pipelines of this \
+                     config, or use `datadog`",
+                    place,
+                ),
+                other => self.find(
+                    format!(
+                        "exporter `{id}` sends to a destination that is not the mock intake, and type `{other}` cannot \
+                         be pointed at it"
+                    ),
+                    "take it out of the pipelines of this config; `datadog`, `debug` and `nop` can stay",
+                    place,
+                ),
+            }
+        }
+    }
+
+    /// Extensions that listen do it where the run says.
+    fn extensions(&mut self, overlay: &mut Map<String, Value>) -> Option<Health> {
+        let mut health = None;
+        let names = self.root["service"]["extensions"].as_array();
+        for id in names.into_iter().flatten().filter_map(Value::as_str) {
+            let settings = &self.root["extensions"][id];
+            match kind(id) {
+                "health_check" => {
+                    let port = id.replacen("health_check", "health", 1);
+                    let path = settings["path"].as_str().unwrap_or("/").to_owned();
+                    put(overlay, &["extensions", id], json!({ "endpoint": format!("${{listen:{port}}}") }));
+                    self.ports.push(port.clone());
+                    health = health.or(Some(Health { port, path }));
+                }
+                "pprof" | "zpages" => {
+                    put(overlay, &["extensions", id], json!({ "endpoint": format!("${{listen:{id}}}") }));
+                    self.ports.push(id.to_owned());
+                }
+                "datadog" => self.find(
+                    format!("extension `{id}` reports to Datadog, and cannot be pointed at the mock intake"),
+                    "take it out of `service.extensions` of this config",
+                    self.place(&["extensions", id]),
+                ),
+                _ => {}
+            }
+        }
+        health
+    }
+
+    /// The collector's own metrics are served at a port of the run, or not at all; its own traces and logs stay here.
+    fn telemetry(&mut self, overlay: &mut Map<String, Value>, reader: Reader) {
+        let telemetry = &self.root["service"]["telemetry"];
+        for signal in ["traces", "logs"] {
+            let processors = telemetry[signal]["processors"].as_array();
+            if processors.is_some_and(|list| !list.is_empty()) {
+                self.find(
+                    format!("`service.telemetry.{signal}.processors` sends the collector's own {signal} somewhere else"),
+                    "take it out of this config",
+                    self.place(&["service", "telemetry", signal, "processors"]),
+                );
+            }
+        }
+        let off = telemetry["metrics"]["level"]
+            .as_str()
+            .is_some_and(|level| level.eq_ignore_ascii_case("none"));
+        let metrics = match reader {
+            Reader::Builtin if !off => {
+                self.ports.push("metrics".to_owned());
+                let at = json!({ "host": "127.0.0.1", "port": 0 });
+                json!({ "readers": [{ "pull": { "exporter": { "prometheus": at } } }] })
+            }
+            Reader::Builtin | Reader::Foreign => json!({ "level": "none" }),
+        };
+        put(overlay, &["service", "telemetry", "metrics"], metrics);
+    }
+
+    /// Ids that the pipelines name, each once, in order.
+    fn used(&self, section: &str) -> Vec<String> {
+        let pipelines = self.root["service"]["pipelines"].as_object();
+        let lists = pipelines.into_iter().flatten().filter_map(|(_, one)| one[section].as_array());
+        let mut ids = Vec::new();
+        for id in lists.flatten().filter_map(Value::as_str) {
+            if !ids.iter().any(|known| known == id) {
+                ids.push(id.to_owned());
+            }
+        }
+        ids
+    }
+
+    fn find(&mut self, message: String, suggestion: &str, place: Option<Place>) {
+        let finding = Finding::new(&self.config.file, message).at(place);
+        self.findings.push(finding.suggest(Some(suggestion.to_owned())));
+    }
+
+    /// Where the keys of a path stand one below the other; `None` for spellings too free to find by looking.
+    fn place(&self, path: &[&str]) -> Option<Place> {
+        let mut lines = self.config.text.lines().zip(1..);
+        let mut place = None;
+        for key in path {
+            place = lines.by_ref().find_map(|(line, number)| {
+                let text = line.trim_start();
+                let quoted = text.trim_start_matches(['"', '\'']);
+                let rest = quoted.strip_prefix(key)?.trim_start_matches(['"', '\'']);
+                let column = line.chars().count() - text.chars().count() + 1;
+                rest.starts_with(':').then_some(Place { line: number, column: column as u64 })
+            });
+            place?;
+        }
+        place
+    }
+}
+
+/// The type in `type/name`.
+fn kind(id: &str) -> &str {
+    id.split_once('/').map_or(id, |(kind, _)| kind)
+}
+
+/// Puts a value at a path, making the maps on the way.
+fn put(root: &mut Map<String, Value>, path: &[&str], value: Value) {
+    let [parents @ .., last] = path else { return };
+    let mut at = root;
+    for key in parents {
+        let next = at.entry(reference::escape(key)).or_insert_with(|| json!({}));
+        let Value::Object(next) = next else { return };
+        at = next;
+    }
+    at.insert(reference::escape(last), value);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+use super::*;
+
+/// The article's config.
+const ARTICLE: &str = "\
+receivers:
+  otlp:
+    protocols:
+      grpc:
+        endpoint: 0.0.0.0:4317
+      http:
+        endpoint: 0.0.0.0:4318
+processors:
+  batch/traces:
+    timeout: 5s
+    send_batch_size: 50
+exporters:
+  datadog:
+    api:
+      site: datadoghq.com
+      key: ${datadog_api_key}
+service:
+  pipelines:
+    traces:
+      receivers: [otlp]
+      processors: [batch/traces]
+      exporters: [datadog]
+";
+
+fn made(text: &str, reader: Reader) -> Result<Overlay, Vec<String>> {
+    let config = CollectorConfig { file: "c.yaml".to_owned(), text: text.to_owned() };
+    let env = BTreeMap::from([("SET".to_owned(), "1".to_owned())]);
+    overlay(&config, reader, "intake", &env)
+        .map_err(|findings| findings.iter().map(ToString::to_string).collect())
+}
+
+fn contents(overlay: &Overlay) -> Value {
+    serde_json::from_str(&overlay.contents).unwrap()
+}
+
+#[test]
+fn the_articles_config_is_bound_to_the_run_and_pointed_at_the_mock() {
+    let overlay = made(ARTICLE, Reader::Builtin).unwrap();
+    assert_eq!(
+        contents(&overlay),
+        json!({
+            "receivers": { "otlp": { "protocols": {
+                "grpc": { "endpoint": "${listen:otlp-grpc}" },
+                "http": { "endpoint": "${listen:otlp-http}" },
+            } } },
+            "exporters": { "datadog": {
+                "api": { "key": "$${env:TRACECHECK_API_KEY}" },
+                "traces": { "endpoint": "${endpoint:intake.http}" },
+                "metrics": { "endpoint": "${endpoint:intake.http}" },
+                "logs": { "endpoint": "${endpoint:intake.http}" },
+            } },
+            "service": { "telemetry": { "metrics": { "readers": [
+                { "pull": { "exporter": { "prometheus": { "host": "127.0.0.1", "port": 0 } } } },
+            ] } } },
+        })
+    );
+    assert_eq!(overlay.ports, ["otlp-grpc", "otlp-http", "metrics"]);
+    assert_eq!(overlay.api_key_variables, BTreeSet::from(["datadog_api_key".to_owned()]));
+    assert_eq!(overlay.health, None);
+}
+
+#[test]
+fn a_foreign_collector_serves_no_metrics_and_listens_where_the_run_says() {
+    let text = "\
+receivers: {otlp: {protocols: {http: }}, otlp/x: {protocols: {grpc: {transport: unix}}}, otlp/unused: {protocols: {grpc: }}}
+extensions: {health_check: {path: /up}, zpages: , health_check/unused: }
+exporters: {datadog/a: {api: {key: '${env:KEY}'}}, debug: }
+connectors: {datadog/connector: }
+service:
+  extensions: [health_check, zpages]
+  pipelines:
+    traces: {receivers: [otlp, otlp/x], exporters: [datadog/a, debug, datadog/connector]}
+    metrics: {receivers: [datadog/connector], exporters: [datadog/a]}
+";
+    let overlay = made(text, Reader::Foreign).unwrap();
+    let contents = contents(&overlay);
+    assert_eq!(overlay.ports, ["otlp-http", "otlp/x-grpc", "health", "zpages"]);
+    assert_eq!(
+        contents["receivers"]["otlp/x"]["protocols"]["grpc"],
+        json!({ "endpoint": "${listen:otlp/x-grpc}", "transport": "tcp" })
+    );
+    assert_eq!(
+        contents["extensions"],
+        json!({ "health_check": { "endpoint": "${listen:health}" }, "zpages": { "endpoint": "${listen:zpages}" } })
+    );
+    assert_eq!(contents["service"], json!({ "telemetry": { "metrics": { "level": "none" } } }));
+    assert_eq!(
+        contents["exporters"].as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["datadog/a"]
+    );
+    assert_eq!(overlay.health, Some(Health { port: "health".to_owned(), path: "/up".to_owned() }));
+}
+
+#[test]
+fn metrics_that_the_user_switched_off_stay_off() {
+    let text = ARTICLE.replace("service:\n", "service:\n  telemetry: {metrics: {level: none}}\n");
+    let overlay = made(&text, Reader::Builtin).unwrap();
+    assert_eq!(overlay.ports, ["otlp-grpc", "otlp-http"]);
+    assert_eq!(contents(&overlay)["service"]["telemetry"]["metrics"], json!({ "level": "none" }));
+}
+
+#[test]
+fn a_destination_that_is_not_the_mock_is_refused_with_exporter_file_and_remedy() {
+    let text = ARTICLE
+        .replace("exporters: [datadog]", "exporters: [datadog, otlphttp/vendor, kafka]")
+        .replace(
+            "exporters:\n",
+            "exporters:\n  otlphttp/vendor:\n    endpoint: https://x\n  kafka:\n",
+        )
+        .replace(
+            "service:\n",
+            "service:\n  extensions: [datadog]\n  telemetry: {traces: {processors: [{batch: }]}}\n",
+        );
+    let findings = made(&text, Reader::Builtin).unwrap_err();
+    assert_eq!(
+        findings[0],
+        "c.yaml:13:3: exporter `otlphttp/vendor` sends to a destination that is not the mock intake; pointing OTLP \
+         exporters at the mock is not supported yet: take it out of the pipelines of this config, or use `datadog`"
+    );
+    assert!(
+        findings[1].starts_with("c.yaml:15:3: exporter `kafka` sends to a destination"),
+        "{findings:?}"
+    );
+    assert!(findings[2].contains("extension `datadog` reports to Datadog"), "{findings:?}");
+    assert!(findings[3].contains("`service.telemetry.traces.processors`"), "{findings:?}");
+    assert_eq!(findings.len(), 4);
+}
+
+#[test]
+fn a_variable_that_nobody_set_is_told_with_its_place() {
+    let text = ARTICLE
+        .replace("5s", "${env:BATCH_TIMEOUT}")
+        .replace("50\n", "${SET}\n")
+        .replace("datadoghq.com", "${env:SITE:-datadoghq.com}$${LITERAL}${file:x}");
+    let findings = made(&text, Reader::Builtin).unwrap_err();
+    assert_eq!(
+        findings,
+        [
+            "c.yaml:10:14: environment variable `BATCH_TIMEOUT` is not set for the collector; set it in the collector's \
+          `env`, or give a default: `${env:BATCH_TIMEOUT:-…}`"
+        ]
+    );
+}
+
+#[test]
+fn a_config_without_otlp_or_that_is_no_yaml_is_told() {
+    let findings = made(&ARTICLE.replace("[otlp]", "[zipkin]"), Reader::Builtin).unwrap_err();
+    assert!(
+        findings[0].starts_with("c.yaml:18:3: no pipeline has an `otlp` receiver"),
+        "{findings:?}"
+    );
+    let findings = made("receivers: [", Reader::Builtin).unwrap_err();
+    assert!(findings[0].starts_with("c.yaml:"), "{findings:?}");
+}

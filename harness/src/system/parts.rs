@@ -1,0 +1,116 @@
+//! The workloads that every system has: the mock intake and a collector.
+
+use std::collections::BTreeMap;
+
+use super::{
+    File, Program, Role, Workload,
+    collector_overlay::{self, API_KEY_VARIABLE, CollectorConfig, Reader},
+};
+use crate::{secret::Secret, source::Finding};
+
+/// Name of the mock intake's workload.
+pub const INTAKE: &str = "intake";
+/// Name of the collector's workload.
+pub const COLLECTOR: &str = "collector";
+
+/// The config of a collector for which nobody wrote one: all over to Datadog, in batches that do not make a scenario
+/// wait.
+const DEFAULT_CONFIG: &str = "\
+receivers:
+  otlp:
+    protocols:
+      grpc:
+      http:
+processors:
+  batch:
+    timeout: 50ms
+exporters:
+  datadog:
+    api:
+      key: ${env:TRACECHECK_API_KEY}
+service:
+  pipelines:
+    traces:
+      receivers: [otlp]
+      processors: [batch]
+      exporters: [datadog]
+";
+
+/// A collector as a user describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collector {
+    /// Its config; a small one of our own by default.
+    pub config: CollectorConfig,
+    /// Another program and its arguments, for example the reference collector, which is given `--config` twice after
+    /// them; the built-in collector when empty.
+    pub command: Vec<String>,
+    /// Its environment variables.
+    pub env: BTreeMap<String, String>,
+}
+
+impl Default for Collector {
+    fn default() -> Self {
+        let file = "built-in collector config".to_owned();
+        let config = CollectorConfig { file, text: DEFAULT_CONFIG.to_owned() };
+        Self { config, command: Vec::new(), env: BTreeMap::new() }
+    }
+}
+
+impl Collector {
+    /// Its workload, which sends to the mock intake with that key.
+    ///
+    /// # Errors
+    /// What is wrong with its config.
+    pub fn workload(&self, api_key: &Secret) -> Result<Workload, Vec<Finding>> {
+        let reader = if self.command.is_empty() { Reader::Builtin } else { Reader::Foreign };
+        let mut set = self.env.clone();
+        // Our own config names it; it is a secret of the workload below.
+        set.insert(API_KEY_VARIABLE.to_owned(), String::new());
+        let overlay = collector_overlay::overlay(&self.config, reader, INTAKE, &set)?;
+        let (program, mut args) = match self.command.split_first() {
+            None => (Program::Builtin("collector".to_owned()), Vec::new()),
+            Some((program, args)) => (Program::Command(program.clone()), args.to_vec()),
+        };
+        for file in [CONFIG_FILE, OVERLAY_FILE] {
+            args.push(format!("--config=${{file:{file}}}"));
+        }
+        let secrets = overlay.api_key_variables.into_iter().chain([API_KEY_VARIABLE.to_owned()]);
+        let files = BTreeMap::from([
+            (CONFIG_FILE.to_owned(), File { contents: self.config.text.clone(), expand: false }),
+            (OVERLAY_FILE.to_owned(), File { contents: overlay.contents, expand: true }),
+        ]);
+        Ok(Workload {
+            name: COLLECTOR.to_owned(),
+            role: Role::Collector,
+            program,
+            args,
+            env: self.env.clone(),
+            secrets: secrets.map(|name| (name, api_key.clone())).collect(),
+            ports: overlay.ports,
+            health: overlay.health,
+            ledger: None,
+            files,
+            working_dir: None,
+        })
+    }
+}
+
+const CONFIG_FILE: &str = "collector.yaml";
+const OVERLAY_FILE: &str = "overlay.json";
+
+/// The mock intake, which takes that key only.
+pub fn intake(api_key: &Secret) -> Workload {
+    Workload {
+        name: INTAKE.to_owned(),
+        role: Role::Intake,
+        program: Program::Builtin("intake".to_owned()),
+        args: vec!["--listen=${listen:http}".to_owned()],
+        env: BTreeMap::new(),
+        secrets: BTreeMap::from([(API_KEY_VARIABLE.to_owned(), api_key.clone())]),
+        ports: vec!["http".to_owned()],
+        health: None,
+        ledger: None,
+        files: BTreeMap::new(),
+        working_dir: None,
+    }
+}
