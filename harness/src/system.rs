@@ -26,6 +26,9 @@ mod validate;
 
 pub use self::validate::Problem;
 
+pub mod build;
+pub mod file;
+
 /// The set of workloads that a scenario needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct System {

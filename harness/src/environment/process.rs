@@ -185,8 +185,7 @@ impl Builder {
             Some(variables) => inherit::inherited(variables),
             None => inherit::inherited(std::env::vars_os()),
         };
-        // What runs here is on loopback: no proxy of the caller stands in between.
-        let client = reqwest::Client::builder().no_proxy().build();
+        let client = crate::http::client().build();
         let client = client.map_err(EnvironmentError::HttpClient)?;
         Ok(ProcessEnvironment {
             settings: self.settings,

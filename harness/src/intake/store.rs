@@ -199,6 +199,11 @@ impl Store {
         Some(Trace::new(id, spans.iter().map(|span| Span::clone(span)).collect()))
     }
 
+    /// The kept spans of one trace, in order of arrival.
+    pub fn spans(&self, id: TraceId) -> &[Arc<Span>] {
+        self.traces.get(&id).map_or(&[], Vec::as_slice)
+    }
+
     /// The ids of all kept traces, in no order.
     pub fn trace_ids(&self) -> impl Iterator<Item = TraceId> {
         self.traces.keys().copied()

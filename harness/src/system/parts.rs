@@ -68,7 +68,11 @@ impl Collector {
         set.insert(API_KEY_VARIABLE.to_owned(), String::new());
         let overlay = collector_overlay::overlay(&self.config, reader, INTAKE, &set)?;
         let (program, mut args) = match self.command.split_first() {
-            None => (Program::Builtin("collector".to_owned()), Vec::new()),
+            // Less than what an environment waits for a workload to end, so that it can still tell what it lost.
+            None => {
+                let args = vec!["--shutdown-timeout=5s".to_owned()];
+                (Program::Builtin("collector".to_owned()), args)
+            }
             Some((program, args)) => (Program::Command(program.clone()), args.to_vec()),
         };
         for file in [CONFIG_FILE, OVERLAY_FILE] {

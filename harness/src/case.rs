@@ -1,0 +1,222 @@
+//! A case: one driven request, and everything that is known about its trace when it is judged.
+//!
+//! Plain data, so that a saved run can be judged again without running anything.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ledger::LedgerEntry,
+    scenario::fault::Shape,
+    trace::{Span, SpanId, Trace, TraceId},
+};
+
+/// Service name of the harness's own spans.
+pub const DRIVER_SERVICE: &str = "tracecheck";
+
+/// One request that was driven, and how it ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// Which of the scenario's requests.
+    pub request: usize,
+    /// Which of its repetitions, from 0.
+    pub ordinal: u32,
+    /// The trace that the request belongs to: the one that was sent, or the one read from the answer.
+    pub trace_id: TraceId,
+    /// The harness's own client span.
+    pub driver_span: SpanId,
+    /// Whether that span was exported through the collector; else it is a virtual parent.
+    pub driver_exported: bool,
+    /// Whether a context was sent, so that the entry's span must be the driver's child.
+    pub context_sent: bool,
+    /// Whether the context said *sampled*.
+    pub sampled: bool,
+    /// When it was sent: nanoseconds since the Unix epoch.
+    pub sent_at: i64,
+    /// When its answer or failure was complete: nanoseconds since the Unix epoch.
+    pub ended_at: i64,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Outcome {
+    /// With an answer.
+    Response {
+        /// HTTP status.
+        status: u16,
+        /// The trace id that the answer tells, where it tells one.
+        trace_id: Option<TraceId>,
+    },
+    /// Without one.
+    Failed {
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+impl Outcome {
+    /// Status and trace id of the answer, or the reason why there is none.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Response { status, .. } => format!("status {status}"),
+            Self::Failed { reason } => format!("no answer: {reason}"),
+        }
+    }
+}
+
+/// Which workload a span comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Topology {
+    /// The services, entry first where the order is known.
+    pub services: Vec<ServiceIdentity>,
+}
+
+/// How a workload's spans can be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceIdentity {
+    /// The workload.
+    pub workload: String,
+    /// Its service name, where it is known.
+    pub service: Option<String>,
+    /// `service.instance.id` of each of its instances, where they are known.
+    pub instances: Vec<String>,
+}
+
+impl Topology {
+    /// The workload that made a span: by instance id, else by a service name that only one workload has. The harness
+    /// itself is [`DRIVER_SERVICE`].
+    pub fn workload_of<'a>(&'a self, span: &Span) -> Option<&'a str> {
+        if span.service == DRIVER_SERVICE {
+            return Some(DRIVER_SERVICE);
+        }
+        if let Some(instance) = span.instance()
+            && let Some(found) = self
+                .services
+                .iter()
+                .find(|service| service.instances.iter().any(|known| known == instance))
+        {
+            return Some(&found.workload);
+        }
+        let mut named = self.services.iter().filter(|service| same_service(service, &span.service));
+        match (named.next(), named.next()) {
+            (Some(only), None) => Some(&only.workload),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a span's service is the one that a workload says it has: Datadog puts service names into lower case.
+fn same_service(workload: &ServiceIdentity, service: &str) -> bool {
+    workload.service.as_ref().is_some_and(|name| name.to_lowercase() == service)
+}
+
+/// What one service's ledger says of one trace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum LedgerReport {
+    /// The spans that it ended.
+    Known(LedgerEntry),
+    /// It has no ledger, or it could not be asked; with the reason.
+    Unknown(String),
+}
+
+/// What evidence there is of one case.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// The spans captured for the case's trace id; `None` when there are none.
+    pub trace: Option<Trace>,
+    /// What each service's ledger says, by workload; empty while it was not asked.
+    pub ledgers: BTreeMap<String, LedgerReport>,
+    /// Traces nobody claimed whose spans began while the request was under way; only where the evidence is exclusive.
+    pub strays: Vec<Trace>,
+    /// What the source can give.
+    pub capabilities: Vec<Capability>,
+    /// Attempts the intake refused while the case was under way.
+    pub refused_attempts: u64,
+}
+
+/// Something that a source of evidence can give, and a check may need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Capability {
+    /// Payloads as they were sent, with their metrics and ids.
+    RawPayloads,
+    /// APM stats.
+    Stats,
+    /// Nobody else's traffic is in it.
+    Exclusiveness,
+    /// What is not there did not arrive.
+    Completeness,
+    /// The services tell which spans they ended.
+    Ledger,
+}
+
+impl Capability {
+    /// As it is written in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RawPayloads => "raw payloads",
+            Self::Stats => "APM stats",
+            Self::Exclusiveness => "exclusive evidence",
+            Self::Completeness => "complete evidence",
+            Self::Ledger => "the services' ledgers",
+        }
+    }
+}
+
+/// All that a check may look at.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The request.
+    pub case: &'a Case,
+    /// What is known of its trace.
+    pub evidence: &'a Evidence,
+    /// Who is who.
+    pub topology: &'a Topology,
+    /// What the faults imply.
+    pub shape: &'a Shape,
+}
+
+impl<'a> View<'a> {
+    /// The captured spans; empty when there are none.
+    pub fn spans(self) -> &'a [Span] {
+        self.evidence.trace.as_ref().map_or(&[], |trace| &trace.spans)
+    }
+
+    /// The captured spans of the services, without the harness's own.
+    pub fn service_spans(self) -> impl Iterator<Item = &'a Span> {
+        self.spans().iter().filter(|span| span.service != DRIVER_SERVICE)
+    }
+
+    /// Spans of a workload with this kind, by start.
+    pub fn spans_of(self, workload: &'a str, kind: &'static str) -> impl Iterator<Item = &'a Span> {
+        self.spans()
+            .iter()
+            .filter(move |span| span.kind() == kind && self.workload_of(span) == workload)
+    }
+
+    /// The workload that made a span, else its service.
+    pub fn workload_of(self, span: &'a Span) -> &'a str {
+        self.topology.workload_of(span).unwrap_or(&span.service)
+    }
+
+    /// Whether a span's parent is known though it was not captured: the harness's own span.
+    pub fn is_virtual_parent(self, id: SpanId) -> bool {
+        self.case.context_sent && id == self.case.driver_span
+    }
+
+    /// A span as messages name it: `` `GET /checkout` (server, sample-app-1, 00f067aa0ba902b7) ``.
+    pub fn name(self, span: &Span) -> String {
+        let kind = if span.kind().is_empty() { "span" } else { span.kind() };
+        let workload = self.topology.workload_of(span).unwrap_or(&span.service).to_owned();
+        format!("`{}` ({kind}, {workload}, {})", span.resource, span.id)
+    }
+}

@@ -1,0 +1,103 @@
+//! The command line: one subcommand per file below `cli/`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::embedded::Embedded;
+
+mod check;
+mod explain;
+mod replay;
+mod run;
+mod show;
+
+/// What the process tells by its exit code; part of the public contract.
+pub(crate) mod exit_code {
+    use std::process::ExitCode;
+
+    use harness::verdict::Verdict;
+
+    /// Usage, or an invalid scenario.
+    pub(crate) const USAGE: u8 = 2;
+    /// Nothing failed, but something could not be decided.
+    pub(crate) const INCONCLUSIVE: u8 = 3;
+
+    /// All passed, something failed, or something could not be decided.
+    pub(crate) fn of(verdict: Verdict) -> ExitCode {
+        match verdict {
+            Verdict::Pass => ExitCode::SUCCESS,
+            Verdict::Fail => ExitCode::from(1),
+            Verdict::Inconclusive => ExitCode::from(INCONCLUSIVE),
+        }
+    }
+}
+
+/// Proves, per trace_id, that the traces a system sends to Datadog arrive whole.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tracecheck",
+    version,
+    after_help = "Exit codes: 0 all passed; 1 something failed; 2 usage or an invalid scenario; \
+                  3 nothing failed, but something could not be decided."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Brings systems up, drives scenarios through them, and judges every trace.
+    Run(Box<run::Args>),
+    /// Checks scenario files, and runs nothing.
+    Check(check::Args),
+    /// Prints the JSON Schema of scenario files, for editors.
+    Schema,
+    /// Prints one captured trace: its waterfall and its spans.
+    Show(show::Args),
+    /// Judges a saved run again, and runs nothing.
+    Replay(replay::Args),
+    /// Says what a rule checks, and what usually causes its failure.
+    Explain(explain::Args),
+    #[command(flatten)]
+    Embedded(Embedded),
+}
+
+/// Parses, runs, and prints the one error that ended it.
+pub(crate) fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Embedded(embedded) => embedded.run(),
+        Command::Run(args) => ended(run::run(*args)),
+        Command::Check(args) => ended(check::run(&args)),
+        Command::Schema => ended(print(&harness::scenario::schema::json())),
+        Command::Show(args) => ended(show::run(&args)),
+        Command::Replay(args) => ended(replay::run(&args)),
+        Command::Explain(args) => ended(explain::run(&args)),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the process's last word")]
+fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        // The reader of our output went away, as `| head` does: nobody is left to be told.
+        let broken_pipe = |cause: &(dyn std::error::Error + 'static)| {
+            cause
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+        };
+        if !error.chain().any(broken_pipe) {
+            eprintln!("error: {error:#}");
+        }
+        ExitCode::from(exit_code::USAGE)
+    })
+}
+
+/// Writes data to stdout.
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    use std::io::Write;
+    let mut out = anstream::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,19 @@
+//! `tracecheck check`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use harness::scenario::load;
+
+/// What to check.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Scenario files, or folders of them.
+    #[arg(default_value = "scenarios")]
+    paths: Vec<PathBuf>,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let scenarios = load::load(&args.paths)?;
+    let requests: u32 = scenarios.iter().map(harness::scenario::Scenario::request_count).sum();
+    super::print(&format!("{} scenarios with {requests} requests are valid\n", scenarios.len()))
+}

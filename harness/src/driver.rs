@@ -1,0 +1,340 @@
+//! The driver: sends a scenario's requests, each in a trace whose id it chose, and exports its own client spans.
+//!
+//! It decides nothing about the answers; a [`Case`] tells what was sent and how it ended.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use opentelemetry::{
+    InstrumentationScope, KeyValue,
+    trace::{SpanContext, SpanKind, Status, TraceFlags, TraceState},
+};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::{
+    Resource,
+    trace::{SpanData, SpanEvents, SpanExporter as _, SpanLinks},
+};
+
+use crate::{
+    case::{Case, DRIVER_SERVICE, Outcome},
+    scenario::{Propagation, Request, TraceIdFrom},
+    trace::{SpanId, TraceId, unix_nanos},
+};
+
+/// The header that carries faults to the sample apps, which read and forward it themselves.
+pub const FAULT_HEADER: &str = "x-tracecheck-fault";
+
+/// Longest wait for the collector to take one of the harness's own spans.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest wait for a connection to the entry.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most of an answer's body that is read, for the trace id in it: bytes.
+const MAX_BODY: usize = 1 << 20;
+
+/// Why there is no driver.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The HTTP client could not be made.
+    #[error("no HTTP client for the requests: {0}")]
+    Client(String),
+    /// The exporter for the harness's own spans could not be made.
+    #[error("no OTLP exporter to {endpoint} for the harness's own spans: {reason}")]
+    Exporter {
+        /// The collector's endpoint.
+        endpoint: String,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// The collector's endpoint for the harness's own spans.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OtlpEndpoint {
+    /// OTLP/gRPC at this base URL.
+    Grpc(String),
+    /// OTLP/HTTP at this base URL.
+    Http(String),
+}
+
+/// Sends requests to one entry.
+#[derive(Debug, Clone)]
+pub struct Driver {
+    client: reqwest::Client,
+    entry_url: String,
+    run_id: String,
+    exporter: Option<Arc<SpanExporter>>,
+}
+
+/// The ids of a request that is about to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ids {
+    /// The trace.
+    pub trace_id: TraceId,
+    /// The harness's own client span.
+    pub span_id: SpanId,
+}
+
+impl Ids {
+    /// New ids; the trace id begins with the time in seconds, as X-Ray wants it.
+    pub fn generate() -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let random = rand::random::<u128>() & ((1 << 96) - 1);
+        let trace_id = TraceId((u128::from(now.as_secs() as u32) << 96) | random);
+        // Zero is no span id.
+        Self { trace_id, span_id: SpanId(rand::random_range(1..=u64::MAX)) }
+    }
+
+    /// The headers that hand the trace on.
+    pub fn headers(
+        self,
+        propagation: Propagation,
+        sampled: bool,
+    ) -> Option<(&'static str, String)> {
+        let Self { trace_id, span_id } = self;
+        let flag = u8::from(sampled);
+        match propagation {
+            Propagation::W3c => Some(("traceparent", format!("00-{trace_id}-{span_id}-0{flag}"))),
+            Propagation::Xray => {
+                let root = trace_id.to_xray();
+                Some(("x-amzn-trace-id", format!("Root={root};Parent={span_id};Sampled={flag}")))
+            }
+            Propagation::None => None,
+        }
+    }
+}
+
+impl Driver {
+    /// A driver for the entry at `entry_url`, whose own spans go to `otlp` where the collector can be reached.
+    ///
+    /// # Errors
+    ///
+    /// When the HTTP client or the exporter cannot be set up.
+    pub fn new(
+        entry_url: String,
+        otlp: Option<OtlpEndpoint>,
+        run_id: String,
+    ) -> Result<Self, DriverError> {
+        let client = crate::http::client()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .build()
+            .map_err(|error| DriverError::Client(crate::chain_of(&error)))?;
+        let exporter = otlp.map(|otlp| exporter(&otlp)).transpose()?.map(Arc::new);
+        Ok(Self { client, entry_url, run_id, exporter })
+    }
+
+    /// Sends one request and exports the harness's own span of it.
+    pub async fn send(
+        &self,
+        request: &Request,
+        place: (usize, u32),
+        ids: Ids,
+        fault: Option<&str>,
+    ) -> Case {
+        let url = format!("{}{}", self.entry_url, request.path);
+        let mut builder = self.client.get(&url).timeout(request.timeout);
+        for (name, value) in &request.headers {
+            builder = builder.header(name, value);
+        }
+        let context = ids.headers(request.propagation, request.sampled);
+        let context_sent = context.is_some();
+        if let Some((name, value)) = context {
+            builder = builder.header(name, value);
+        }
+        if let Some(fault) = fault {
+            builder = builder.header(FAULT_HEADER, fault);
+        }
+        let started = SystemTime::now();
+        let outcome = match builder.send().await {
+            Ok(response) => answered(request, response).await,
+            Err(error) => Outcome::Failed { reason: crate::chain_of(&error.without_url()) },
+        };
+        let ended = SystemTime::now();
+        let mut case = Case {
+            request: place.0,
+            ordinal: place.1,
+            trace_id: ids.trace_id,
+            driver_span: ids.span_id,
+            driver_exported: false,
+            context_sent,
+            sampled: request.sampled,
+            sent_at: unix_nanos(started),
+            ended_at: unix_nanos(ended),
+            outcome,
+        };
+        if !context_sent && let Outcome::Response { trace_id: Some(told), .. } = &case.outcome {
+            case.trace_id = *told;
+        }
+        if context_sent && request.sampled {
+            case.driver_exported = self.export(&case, &url, started, ended).await;
+        }
+        case
+    }
+
+    /// Exports the client span of a case; whether the collector said OK.
+    async fn export(
+        &self,
+        case: &Case,
+        url: &str,
+        start_time: SystemTime,
+        end_time: SystemTime,
+    ) -> bool {
+        let Some(exporter) = &self.exporter else { return false };
+        let mut attributes = vec![
+            KeyValue::new("http.request.method", "GET"),
+            KeyValue::new("url.full", url.to_owned()),
+            KeyValue::new("tracecheck.run.id", self.run_id.clone()),
+        ];
+        if let Ok(url) = reqwest::Url::parse(url) {
+            attributes.extend(
+                url.host_str().map(|host| KeyValue::new("server.address", host.to_owned())),
+            );
+            attributes.extend(
+                url.port_or_known_default()
+                    .map(|port| KeyValue::new("server.port", i64::from(port))),
+            );
+        }
+        // Client spans are errors from 400 up, by OpenTelemetry's HTTP conventions.
+        let status = match &case.outcome {
+            Outcome::Response { status, .. } => {
+                attributes.push(KeyValue::new("http.response.status_code", i64::from(*status)));
+                if *status >= 400 {
+                    attributes.push(KeyValue::new("error.type", status.to_string()));
+                    Status::error("")
+                } else {
+                    Status::Unset
+                }
+            }
+            Outcome::Failed { reason } => {
+                attributes.push(KeyValue::new("error.type", "no_answer"));
+                Status::error(reason.clone())
+            }
+        };
+        let span = SpanData {
+            span_context: SpanContext::new(
+                case.trace_id.0.into(),
+                case.driver_span.0.into(),
+                TraceFlags::SAMPLED,
+                false,
+                TraceState::default(),
+            ),
+            parent_span_id: opentelemetry::trace::SpanId::INVALID,
+            parent_span_is_remote: false,
+            span_kind: SpanKind::Client,
+            name: "GET".into(),
+            start_time,
+            end_time,
+            attributes,
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status,
+            instrumentation_scope: InstrumentationScope::builder(DRIVER_SERVICE)
+                .with_version(env!("CARGO_PKG_VERSION"))
+                .build(),
+        };
+        let exported = tokio::time::timeout(EXPORT_TIMEOUT, exporter.export(vec![span])).await;
+        matches!(exported, Ok(Ok(())))
+    }
+}
+
+fn exporter(otlp: &OtlpEndpoint) -> Result<SpanExporter, DriverError> {
+    let (built, endpoint) = match otlp {
+        OtlpEndpoint::Grpc(url) => {
+            let builder = SpanExporter::builder()
+                .with_tonic()
+                .with_endpoint(url)
+                .with_timeout(EXPORT_TIMEOUT);
+            (builder.build(), url)
+        }
+        OtlpEndpoint::Http(url) => {
+            let traces = format!("{url}/v1/traces");
+            let builder = SpanExporter::builder()
+                .with_http()
+                .with_endpoint(traces)
+                .with_timeout(EXPORT_TIMEOUT);
+            (builder.build(), url)
+        }
+    };
+    let mut exporter = built.map_err(|error| DriverError::Exporter {
+        endpoint: endpoint.clone(),
+        reason: crate::chain_of(&error),
+    })?;
+    exporter.set_resource(&Resource::builder_empty().with_service_name(DRIVER_SERVICE).build());
+    Ok(exporter)
+}
+
+async fn answered(request: &Request, mut response: reqwest::Response) -> Outcome {
+    let status = response.status().as_u16();
+    let header_id = match &request.trace_id_from {
+        Some(TraceIdFrom::Header(name)) => {
+            Some(response.headers().get(name).and_then(|value| value.to_str().ok()?.parse().ok()))
+        }
+        _ => None,
+    };
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_BODY => {
+                body.extend_from_slice(&chunk)
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            Err(error) => {
+                return Outcome::Failed {
+                    reason: format!(
+                        "status {status}, then the body broke off: {}",
+                        crate::chain_of(&error.without_url())
+                    ),
+                };
+            }
+        }
+    }
+    let trace_id = header_id.unwrap_or_else(|| {
+        // The sample apps' field, where the scenario names no other.
+        let field = match &request.trace_id_from {
+            Some(TraceIdFrom::Json(field)) => field,
+            _ => "traceId",
+        };
+        let json: serde_json::Value = serde_json::from_slice(&body).ok()?;
+        json.get(field)?.as_str()?.parse().ok()
+    });
+    Outcome::Response { status, trace_id }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_handed_on_in_both_spellings() {
+        let ids = Ids {
+            trace_id: TraceId(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c),
+            span_id: SpanId(0xb7),
+        };
+        assert_eq!(
+            ids.headers(Propagation::W3c, true),
+            Some((
+                "traceparent",
+                "00-0af7651916cd43dd8448eb211c80319c-00000000000000b7-01".to_owned()
+            ))
+        );
+        assert_eq!(
+            ids.headers(Propagation::Xray, false),
+            Some((
+                "x-amzn-trace-id",
+                "Root=1-0af76519-16cd43dd8448eb211c80319c;Parent=00000000000000b7;Sampled=0"
+                    .to_owned()
+            ))
+        );
+        assert_eq!(ids.headers(Propagation::None, true), None);
+    }
+
+    #[test]
+    fn a_trace_id_begins_with_the_time() {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let seconds = (Ids::generate().trace_id.0 >> 96) as u64;
+        assert!(now.abs_diff(seconds) <= 1, "{now} {seconds}");
+    }
+}

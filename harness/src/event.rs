@@ -1,0 +1,70 @@
+//! What happens in a run, as values: reporters render them and decide nothing.
+
+use serde::Serialize;
+
+use crate::verdict::{ScenarioResult, Summary, Verdict};
+
+/// A moment of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// The run begins.
+    RunStarted {
+        /// Version of this vocabulary; a reader should refuse one that it does not know.
+        schema: u32,
+        /// The run's id.
+        run_id: String,
+        /// Name of the environment.
+        environment: String,
+        /// How many scenarios there are.
+        scenarios: usize,
+    },
+    /// A system is ready for its scenarios.
+    SystemReady {
+        /// Which system, in words.
+        system: String,
+        /// How long it took to come up: milliseconds.
+        took_ms: u64,
+        /// The scenarios that share it.
+        scenarios: Vec<String>,
+    },
+    /// A scenario's first request is about to be sent.
+    ScenarioStarted {
+        /// Its name.
+        name: String,
+        /// How many requests it sends.
+        requests: u32,
+    },
+    /// One more of a scenario's cases is judged.
+    CaseJudged {
+        /// The scenario.
+        name: String,
+        /// How many are judged so far.
+        judged: usize,
+    },
+    /// A scenario has its verdict.
+    ScenarioFinished {
+        /// The verdict and everything behind it.
+        result: Box<ScenarioResult>,
+    },
+    /// The audit at the end changed a verdict.
+    VerdictRevised {
+        /// What it was.
+        from: Verdict,
+        /// The new verdict and everything behind it.
+        result: Box<ScenarioResult>,
+    },
+    /// Something the user should know.
+    Warning {
+        /// In words.
+        text: String,
+    },
+    /// The run is over, and everything is taken down.
+    RunFinished {
+        /// All of it.
+        summary: Box<Summary>,
+    },
+}
+
+/// Version of the vocabulary of [`Event`].
+pub const SCHEMA: u32 = 1;

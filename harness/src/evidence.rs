@@ -1,0 +1,86 @@
+//! Where evidence comes from: a source of captured traces, and what it can give.
+//!
+//! The mock intake pushes; a source that polls (Datadog's API) fits behind the same trait. Judging sees no difference
+//! beyond the capabilities a source declares.
+
+use std::{collections::HashSet, time::Instant};
+
+use tokio::sync::watch;
+
+use crate::{
+    case::Capability,
+    intake::{client::IntakeClient, store::Store},
+    trace::{Trace, TraceId},
+};
+
+/// A source of captured traces.
+pub trait EvidenceSource: Send + Sync {
+    /// What it can give.
+    fn capabilities(&self) -> Vec<Capability>;
+    /// What was captured for one trace so far.
+    fn trace(&self, id: TraceId) -> Option<Trace>;
+    /// How many spans were captured for one trace so far, and when the last of them came; cheaper than the trace.
+    fn progress(&self, id: TraceId) -> Option<(usize, Instant)>;
+    /// Captured traces that are not among `claimed`.
+    fn unclaimed(&self, claimed: &HashSet<TraceId>) -> Vec<Trace>;
+    /// Changes its value whenever something was captured.
+    fn changes(&self) -> watch::Receiver<u64>;
+    /// How many attempts were answered otherwise than with success so far.
+    fn refused_attempts(&self) -> u64;
+    /// What is missing from the evidence, each told once in words; empty when it is whole.
+    fn gaps(&self) -> Vec<String>;
+}
+
+impl EvidenceSource for IntakeClient {
+    fn capabilities(&self) -> Vec<Capability> {
+        vec![Capability::RawPayloads, Capability::Exclusiveness, Capability::Completeness]
+    }
+
+    fn trace(&self, id: TraceId) -> Option<Trace> {
+        self.trace(id)
+    }
+
+    fn progress(&self, id: TraceId) -> Option<(usize, Instant)> {
+        self.with_store(|store| {
+            let spans = store.spans(id);
+            let newest = spans.iter().map(|span| span.attempt).max()?;
+            Some((spans.len(), store.entry(newest)?.received))
+        })
+    }
+
+    fn unclaimed(&self, claimed: &HashSet<TraceId>) -> Vec<Trace> {
+        self.with_store(|store| unclaimed(store, claimed))
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changed()
+    }
+
+    fn refused_attempts(&self) -> u64 {
+        self.with_store(refused_attempts)
+    }
+
+    fn gaps(&self) -> Vec<String> {
+        let mut gaps: Vec<String> = self.gaps().iter().map(ToString::to_string).collect();
+        let undecodable = self.with_store(|store| store.counts().undecodable);
+        if undecodable > 0 {
+            gaps.push(format!(
+                "the intake could not read {undecodable} of the payloads it was sent"
+            ));
+        }
+        gaps
+    }
+}
+
+/// The traces of a store that are not among `claimed`.
+pub fn unclaimed(store: &Store, claimed: &HashSet<TraceId>) -> Vec<Trace> {
+    let strays = store.trace_ids().filter(|id| !claimed.contains(id));
+    strays.filter_map(|id| store.trace(id)).collect()
+}
+
+/// How many attempts to deliver traces a store knows that were not taken.
+pub fn refused_attempts(store: &Store) -> u64 {
+    let traces = store.counts().attempts.get(crate::intake::decode::Route::Traces.path());
+    let refused = traces.into_iter().flatten().filter(|(reply, _)| !reply.starts_with('2'));
+    refused.map(|(_, count)| count).sum()
+}

@@ -1,0 +1,296 @@
+//! Expectations: what a scenario asks of its traces, beyond the rules.
+//!
+//! Pure: a [`View`] in, failures out. The tree of spans is matched whole: what is not asked for must not be there,
+//! unless the node says `more`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    case::{DRIVER_SERVICE, Outcome, View},
+    rule::Failure,
+    scenario::Request,
+    trace::Span,
+};
+
+/// What must hold for every case of a scenario.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// How long after its answer a trace may take to be complete.
+    pub within: Duration,
+    /// The tree below the harness's own span; `None` where only the rules are asked for.
+    pub tree: Option<Node>,
+    /// No span of any service may be captured.
+    pub absent: bool,
+    /// How many spans of a kind there must be in the trace.
+    pub spans: Vec<SpanCount>,
+    /// How many attempts the intake must at least have refused while the scenario ran: proof that an outage took place.
+    pub refused_attempts: u64,
+}
+
+impl Default for Expect {
+    fn default() -> Self {
+        Self {
+            within: DEFAULT_WITHIN,
+            tree: None,
+            absent: false,
+            spans: Vec::new(),
+            refused_attempts: 0,
+        }
+    }
+}
+
+/// How long a trace may take where the scenario says nothing.
+pub const DEFAULT_WITHIN: Duration = Duration::from_secs(10);
+
+/// What one span must look like.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Matcher {
+    /// Workload that made it, or its service name; `None` for any.
+    pub at: Option<String>,
+    /// Span kind; `None` for any.
+    pub kind: Option<String>,
+    /// Datadog's operation name.
+    pub name: Option<String>,
+    /// Datadog's resource name.
+    pub resource: Option<String>,
+    /// Datadog's type.
+    pub span_type: Option<String>,
+    /// Whether it is marked as an error.
+    pub error: Option<bool>,
+    /// HTTP status code that it tells.
+    pub status: Option<u16>,
+    /// Meta that it must have, among others.
+    pub meta: BTreeMap<String, String>,
+    /// Shortest duration.
+    pub at_least: Option<Duration>,
+    /// Longest duration.
+    pub at_most: Option<Duration>,
+}
+
+/// A span of the expected tree, with what hangs below it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// The span.
+    pub span: Matcher,
+    /// Its children.
+    pub children: Vec<Node>,
+    /// Whether it may have children that are not listed.
+    pub more: bool,
+}
+
+/// How many spans of a trace match.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpanCount {
+    /// Which spans.
+    pub span: Matcher,
+    /// Fewest.
+    pub at_least: usize,
+    /// Most; `None` for any number.
+    pub at_most: Option<usize>,
+}
+
+/// Checks one case against its scenario's expectations.
+pub fn check(expect: &Expect, request: &Request, view: View<'_>) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    failures.extend(response(request, view));
+    if expect.absent {
+        failures.extend(absent(view));
+    }
+    if let Some(node) = &expect.tree {
+        failures.extend(tree(node, view).into_iter().map(|detail| Failure::new("tree", detail)));
+    }
+    for count in &expect.spans {
+        failures.extend(span_count(count, view));
+    }
+    failures
+}
+
+fn response(request: &Request, view: View<'_>) -> Option<Failure> {
+    let expected = request.status?;
+    match &view.case.outcome {
+        Outcome::Response { status, .. } if *status == expected => None,
+        other => Some(Failure::new(
+            "response",
+            format!(
+                "GET {} should be answered with status {expected}: got {}",
+                request.path,
+                other.describe()
+            ),
+        )),
+    }
+}
+
+fn absent(view: View<'_>) -> Option<Failure> {
+    let spans: Vec<_> = view.service_spans().map(|span| view.name(span)).collect();
+    (!spans.is_empty()).then(|| {
+        Failure::new(
+            "absent",
+            format!(
+                "trace {} should leave nothing, but {} span(s) were captured: {}",
+                view.case.trace_id,
+                spans.len(),
+                spans.join(", ")
+            ),
+        )
+    })
+}
+
+fn span_count(count: &SpanCount, view: View<'_>) -> Option<Failure> {
+    let found =
+        view.service_spans().filter(|span| count.span.mismatches(span, view).is_empty()).count();
+    let fits = found >= count.at_least && count.at_most.is_none_or(|most| found <= most);
+    (!fits).then(|| {
+        let wanted = match count.at_most {
+            Some(most) if most == count.at_least => most.to_string(),
+            Some(most) => format!("{} to {most}", count.at_least),
+            None => format!("at least {}", count.at_least),
+        };
+        Failure::new(
+            "spans",
+            format!("{wanted} of `{}` expected, {found} captured", count.span.describe()),
+        )
+    })
+}
+
+/// The services' spans at the top: those below the harness's own span, or without any parent.
+pub fn top_spans(view: View<'_>) -> Vec<&Span> {
+    view.service_spans()
+        .filter(|span| match span.parent_id {
+            None => true,
+            Some(parent) => parent == view.case.driver_span,
+        })
+        .collect()
+}
+
+fn tree(node: &Node, view: View<'_>) -> Vec<String> {
+    let mut found = Vec::new();
+    let root = Node { span: Matcher::default(), children: vec![node.clone()], more: false };
+    match_children(&root, top_spans(view), DRIVER_SERVICE, view, &mut found);
+    found
+}
+
+/// Pairs each expected child with the captured one that fits best, and tells what differs.
+fn match_children(
+    node: &Node,
+    mut captured: Vec<&Span>,
+    parent: &str,
+    view: View<'_>,
+    found: &mut Vec<String>,
+) {
+    for expected in &node.children {
+        let best = captured
+            .iter()
+            .enumerate()
+            .filter(|(_, span)| expected.span.is_about(span, view))
+            .min_by_key(|(_, span)| expected.span.mismatches(span, view).len())
+            .map(|(index, _)| index);
+        let Some(index) = best else {
+            found.push(format!("`{}` is missing below {parent}", expected.span.describe()));
+            continue;
+        };
+        let span = captured.remove(index);
+        for mismatch in expected.span.mismatches(span, view) {
+            found.push(format!("{}: {mismatch}", view.name(span)));
+        }
+        let children =
+            view.spans().iter().filter(|child| child.parent_id == Some(span.id)).collect();
+        match_children(expected, children, &view.name(span), view, found);
+    }
+    if !node.more {
+        found.extend(
+            captured
+                .iter()
+                .map(|span| format!("{} was not expected below {parent}", view.name(span))),
+        );
+    }
+}
+
+impl Matcher {
+    /// Whether a captured span is the one that is meant, right or wrong in its details.
+    fn is_about(&self, span: &Span, view: View<'_>) -> bool {
+        let at =
+            self.at.as_ref().is_none_or(|at| view.workload_of(span) == at || &span.service == at);
+        at && self.kind.as_ref().is_none_or(|kind| span.kind() == kind)
+    }
+
+    /// What is wrong with a span; empty when it matches.
+    fn mismatches(&self, span: &Span, view: View<'_>) -> Vec<String> {
+        let mut found = Vec::new();
+        if !self.is_about(span, view) {
+            found.push(format!("is not of `{}`", self.describe()));
+        }
+        let mut text = |what: &str, expected: &Option<String>, got: &str| {
+            if let Some(expected) = expected
+                && expected != got
+            {
+                found.push(format!("{what} should be `{expected}`, is `{got}`"));
+            }
+        };
+        text("name", &self.name, &span.name);
+        text("resource", &self.resource, &span.resource);
+        text("type", &self.span_type, &span.span_type);
+        if let Some(error) = self.error
+            && error != span.error
+        {
+            let should = if error {
+                "should be marked as an error"
+            } else {
+                "should not be marked as an error"
+            };
+            found.push(should.to_owned());
+        }
+        if let Some(status) = self.status {
+            let got = span_status(span);
+            if got != Some(status) {
+                let got = got.map_or("none".to_owned(), |got| got.to_string());
+                found.push(format!("HTTP status should be {status}, is {got}"));
+            }
+        }
+        for (key, value) in &self.meta {
+            match span.meta.get(key) {
+                Some(got) if got == value => {}
+                Some(got) => found.push(format!("meta `{key}` should be `{value}`, is `{got}`")),
+                None => found.push(format!("meta `{key}` should be `{value}`, is not there")),
+            }
+        }
+        let duration = Duration::from_nanos(span.duration.try_into().unwrap_or(0));
+        if let Some(least) = self.at_least
+            && duration < least
+        {
+            found.push(format!("should last at least {least:?}, lasts {duration:?}"));
+        }
+        if let Some(most) = self.at_most
+            && duration > most
+        {
+            found.push(format!("should last at most {most:?}, lasts {duration:?}"));
+        }
+        found
+    }
+
+    /// The matcher in one line: `sample-app-1 server GET /outgoing-sampleapp 503 error`.
+    pub fn describe(&self) -> String {
+        let mut words: Vec<String> = Vec::new();
+        words.extend(self.at.clone());
+        words.extend(self.kind.clone());
+        words.extend(self.resource.clone().or_else(|| self.name.clone()));
+        words.extend(self.status.map(|status| status.to_string()));
+        if self.error == Some(true) {
+            words.push("error".to_owned());
+        }
+        if words.is_empty() { "any span".to_owned() } else { words.join(" ") }
+    }
+}
+
+/// The HTTP status a span tells, as number or text.
+pub fn span_status(span: &Span) -> Option<u16> {
+    match span.metrics.get("http.status_code") {
+        Some(number) => Some(*number as u16),
+        None => span.meta.get("http.status_code")?.parse().ok(),
+    }
+}

@@ -1,0 +1,92 @@
+//! Judges one case from the evidence at hand: all rules, and the scenario's expectations. Pure.
+
+use crate::{
+    case::{Case, Evidence, Topology, View},
+    expectation,
+    rule::{self, Findings},
+    scenario::{FaultKind, Scenario, SystemChoice, fault::Shape},
+    verdict::{CaseResult, Trees},
+};
+
+pub mod tree;
+
+/// How long the sample apps wait for the next one where nothing else is set.
+const DEFAULT_CLIENT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What the faults of a scenario imply for its traces; empty where the system does not say who calls whom.
+pub fn shape(scenario: &Scenario, path: &str) -> Shape {
+    let SystemChoice::Chain(chain) = &scenario.system else { return Shape::default() };
+    let mut hops = chain.app_names();
+    // Only this route goes along the chain; the others end at the entry.
+    if path.split('?').next() != Some("/outgoing-sampleapp") {
+        hops.truncate(1);
+    }
+    // Standing faults strike by the services' own choice: nothing can be said of the shape.
+    let standing = |app: &String| {
+        chain
+            .app_env(app, "ERROR_RATE")
+            .is_some_and(|rate| rate.parse::<f64>().is_ok_and(|rate| rate > 0.0))
+    };
+    if hops.iter().any(standing) {
+        return Shape::default();
+    }
+    let all = |name: &str| hops.iter().find_map(|app| chain.app_env(app, name));
+    let retries = all("HTTP_CLIENT_RETRIES").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let timeout = all("HTTP_CLIENT_REQUEST_TIMEOUT")
+        .and_then(|text| humantime::parse_duration(text).ok())
+        .unwrap_or(DEFAULT_CLIENT_TIMEOUT);
+    Shape::of_chain(&hops, &scenario.faults, retries, timeout)
+}
+
+/// Checks all rules and the scenario's expectations on one case.
+pub fn judge(
+    scenario: &Scenario,
+    case: &Case,
+    evidence: &Evidence,
+    topology: &Topology,
+    shape: &Shape,
+) -> Findings {
+    let view = View { case, evidence, topology, shape };
+    let request = &scenario.requests[case.request];
+    let mut findings = rule::check_all(view, |name| scenario.tolerate.contains_key(name));
+    findings.failures.extend(expectation::check(&scenario.expect, request, view));
+    findings
+}
+
+/// A case's result, with both trees where something failed.
+pub fn result(
+    scenario: &Scenario,
+    view: View<'_>,
+    findings: Findings,
+    judged_after_ms: Option<u64>,
+) -> CaseResult {
+    let request = &scenario.requests[view.case.request];
+    let trees = (!findings.failures.is_empty()).then(|| Trees {
+        expected: tree::expected(scenario, view),
+        captured: tree::captured(view),
+    });
+    CaseResult {
+        trace_id: view.case.trace_id,
+        place: (view.case.request, view.case.ordinal),
+        request: format!("GET {}: {}", request.path, view.case.outcome.describe()),
+        findings,
+        trees,
+        spans: view.spans().len(),
+        judged_after_ms,
+    }
+}
+
+/// Whether a fault explains that the entry gives no answer.
+pub fn entry_may_be_silent(scenario: &Scenario, entry: &str) -> bool {
+    scenario.faults.iter().any(|fault| {
+        fault.at == entry
+            && matches!(
+                fault.kind,
+                FaultKind::Abort
+                    | FaultKind::Hang
+                    | FaultKind::Stop
+                    | FaultKind::Pause
+                    | FaultKind::Delay(_)
+            )
+    })
+}

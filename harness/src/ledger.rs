@@ -1,0 +1,106 @@
+//! What the services say they made: the first line of the ledger that ends with what was captured.
+
+use serde::{Deserialize, Serialize};
+
+use crate::trace::{SpanId, TraceId};
+
+/// A service's own record of one trace, as its route `/ledger/{trace_id}` tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerEntry {
+    /// The trace.
+    pub trace_id: TraceId,
+    /// The spans it ended.
+    pub spans: Vec<LedgerSpan>,
+    /// Whether some were pushed out of its bounded memory.
+    pub evicted: bool,
+}
+
+/// A span that a service ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerSpan {
+    /// Its id.
+    pub span_id: SpanId,
+    /// Its parent's.
+    pub parent_span_id: Option<SpanId>,
+    /// OpenTelemetry's span name.
+    pub name: String,
+    /// `server`, `client`, …
+    pub kind: String,
+    /// Whether it was handed to the exporter.
+    pub sampled: bool,
+}
+
+/// A service's totals, as its route `/ledger` tells them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerTotals {
+    /// The workload's name as the service knows it.
+    pub name: String,
+    /// Its service name.
+    pub service: String,
+    /// Its `service.instance.id`.
+    pub instance_id: String,
+    /// Spans it ended so far.
+    pub spans_ended: u64,
+    /// Traces it took part in.
+    pub traces: u64,
+    /// Spans pushed out of its bounded memory.
+    pub spans_evicted: u64,
+    /// Spans begun and not ended.
+    pub open_spans: u64,
+}
+
+/// Why a ledger could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// No answer, or one that is not a ledger's.
+    #[error("GET {url}: {reason}")]
+    Unreadable {
+        /// The route.
+        url: String,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// Reads the ledger of one service over HTTP.
+#[derive(Debug, Clone)]
+pub struct LedgerClient {
+    client: reqwest::Client,
+    base_url: String,
+}
+
+impl LedgerClient {
+    /// A client for the ledger routes below `base_url`. The client's own time limit bounds each call.
+    pub fn new(client: reqwest::Client, base_url: String) -> Self {
+        Self { client, base_url }
+    }
+
+    /// What the service ended so far.
+    ///
+    /// # Errors
+    ///
+    /// When the service does not answer, or not as a ledger.
+    pub async fn totals(&self) -> Result<LedgerTotals, LedgerError> {
+        self.read(format!("{}/ledger", self.base_url)).await
+    }
+
+    /// What the service ended of one trace.
+    ///
+    /// # Errors
+    ///
+    /// When the service does not answer, or not as a ledger.
+    pub async fn entry(&self, trace_id: TraceId) -> Result<LedgerEntry, LedgerError> {
+        self.read(format!("{}/ledger/{trace_id}", self.base_url)).await
+    }
+
+    async fn read<T: serde::de::DeserializeOwned>(&self, url: String) -> Result<T, LedgerError> {
+        let answer = async {
+            let response = self.client.get(&url).send().await?.error_for_status()?;
+            response.json::<T>().await
+        };
+        answer.await.map_err(|error| LedgerError::Unreadable {
+            reason: crate::chain_of(&error.without_url()),
+            url,
+        })
+    }
+}

@@ -1,0 +1,23 @@
+//! Reporters: each renders the events of a run in one form, and decides nothing.
+
+use std::io;
+
+use crate::event::Event;
+
+pub mod json;
+#[cfg(feature = "cli")]
+pub mod junit;
+pub mod plain;
+#[cfg(feature = "cli")]
+pub mod text;
+pub mod trace;
+
+/// Something that renders events.
+pub trait Reporter {
+    /// Renders one event.
+    ///
+    /// # Errors
+    ///
+    /// When its output cannot be written.
+    fn observe(&mut self, event: &Event) -> io::Result<()>;
+}

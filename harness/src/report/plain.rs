@@ -1,0 +1,96 @@
+//! Failures as plain text: what every report says of them.
+
+use crate::verdict::{CaseResult, ScenarioResult, Trees};
+
+/// Most columns that the expected tree takes.
+const MAX_LEFT: usize = 60;
+
+/// `3 traces`, `1 trace`.
+pub fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// What could not be evaluated though nothing depended on it, each reason once.
+pub fn not_required(result: &ScenarioResult) -> Vec<String> {
+    let mut told = Vec::new();
+    for skipped in result.cases.iter().flat_map(|case| &case.findings.not_evaluated) {
+        let text = format!("{}, because {}", skipped.rule, skipped.because);
+        if !told.contains(&text) {
+            told.push(text);
+        }
+    }
+    told
+}
+
+/// Names of the rules and expectations that failed, each once, in the order of their appearance.
+pub fn failing_rules(result: &ScenarioResult) -> Vec<String> {
+    let mut rules = Vec::new();
+    let of_cases = result.cases.iter().flat_map(|case| &case.findings.failures);
+    for failure in result.failures.iter().chain(of_cases) {
+        if !rules.contains(&failure.rule) {
+            rules.push(failure.rule.clone());
+        }
+    }
+    rules
+}
+
+/// What failed and why, without colours; at most `most` cases in full.
+pub fn details(result: &ScenarioResult, most: usize) -> String {
+    let mut lines = Vec::new();
+    if !result.description.is_empty() {
+        lines.push(format!("      {}", result.description));
+    }
+    for reason in result.reasons() {
+        lines.push(format!("      undecided: {reason}"));
+    }
+    for failure in &result.failures {
+        lines.push(format!("      {}: {}", failure.rule, failure.detail));
+    }
+    let failing: Vec<&CaseResult> =
+        result.cases.iter().filter(|case| !case.findings.failures.is_empty()).collect();
+    for failing in failing.iter().take(most) {
+        lines.push(String::new());
+        lines.extend(
+            case(failing).lines().map(|line| format!("      {line}").trim_end().to_owned()),
+        );
+    }
+    if failing.len() > most {
+        lines.push(format!(
+            "\n      … and {} with failures",
+            count(failing.len() - most, "more trace")
+        ));
+    }
+    if let Some(rule) = failing_rules(result).iter().find(|rule| crate::rule::named(rule).is_some())
+    {
+        lines
+            .push(format!("\n      hint: `tracecheck explain {rule}` says what usually causes it"));
+    }
+    lines.join("\n")
+}
+
+/// One case: its trace and answer, what failed, and both trees side by side.
+pub fn case(case: &CaseResult) -> String {
+    let mut lines = vec![format!("trace {}  {}", case.trace_id, case.request)];
+    for failure in &case.findings.failures {
+        lines.push(format!("  {}: {}", failure.rule, failure.detail));
+    }
+    if let Some(trees) = &case.trees {
+        lines.push(String::new());
+        lines.extend(side_by_side(trees).into_iter().map(|line| format!("  {line}")));
+    }
+    lines.join("\n")
+}
+
+/// The expected and the captured tree in two columns.
+fn side_by_side(trees: &Trees) -> Vec<String> {
+    let widest = trees.expected.iter().map(|line| line.chars().count()).max().unwrap_or(0);
+    let width = widest.clamp("expected".len(), MAX_LEFT);
+    let rows = trees.expected.len().max(trees.captured.len());
+    let cell = |lines: &[String], row: usize| lines.get(row).cloned().unwrap_or_default();
+    let mut lines = vec![format!("{:<width$}   captured", "expected")];
+    lines.extend((0..rows).map(|row| {
+        let (left, right) = (cell(&trees.expected, row), cell(&trees.captured, row));
+        format!("{left:<width$} | {right}").trim_end().to_owned()
+    }));
+    lines
+}

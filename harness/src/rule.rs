@@ -1,0 +1,244 @@
+//! Rules: what must hold on every captured trace without being asked for.
+//!
+//! A rule is a pure function over a [`View`]. It is written so that a healthy system never trips it, and so that its
+//! message names the broken hop and what usually causes it. What a scenario asks for beyond them is an `expectation`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::case::{Capability, View};
+
+mod errors;
+mod links;
+mod naming;
+mod presence;
+#[cfg(test)]
+mod tests;
+
+/// A check that always holds.
+#[derive(Debug)]
+pub struct Rule {
+    /// Stable, kebab-case.
+    pub name: &'static str,
+    /// Why it must hold, in one line.
+    pub reason: &'static str,
+    /// The page that `tracecheck explain` prints: Markdown.
+    pub page: &'static str,
+    /// What the evidence must be able to give.
+    pub needs: &'static [Capability],
+    check: fn(View<'_>) -> Checked,
+}
+
+/// Something that should hold and does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    /// Name of the rule, or of the kind of expectation.
+    pub rule: String,
+    /// What was found, where, and what usually causes it.
+    pub detail: String,
+}
+
+impl Failure {
+    /// A failure of `rule`.
+    pub fn new(rule: &str, detail: impl Into<String>) -> Self {
+        Self { rule: rule.to_owned(), detail: detail.into() }
+    }
+}
+
+/// Why a check could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotEvaluated {
+    /// Name of the rule or expectation.
+    pub rule: String,
+    /// What was missing.
+    pub because: String,
+    /// Whether a verdict needs it: then the verdict is inconclusive.
+    pub required: bool,
+}
+
+/// What one check found; no details means that nothing is wrong.
+enum Checked {
+    /// One entry a violation.
+    Found(Vec<String>),
+    /// It has nothing to say about this case.
+    NotApplicable,
+    /// It could not look.
+    NotEvaluated { because: String, required: bool },
+}
+
+/// What all rules found on one case.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Findings {
+    /// What is wrong.
+    pub failures: Vec<Failure>,
+    /// What could not be looked at.
+    pub not_evaluated: Vec<NotEvaluated>,
+}
+
+/// All rules, in the order in which they are told.
+pub const RULES: &[Rule] = &[
+    Rule {
+        name: "no-trace",
+        reason: "a request that was sampled leaves spans of the services that handled it",
+        page: include_str!("rule/pages/no-trace.md"),
+        needs: &[Capability::Completeness],
+        check: presence::no_trace,
+    },
+    Rule {
+        name: "missing-hop",
+        reason: "every service that the request reached has its server span in the trace",
+        page: include_str!("rule/pages/missing-hop.md"),
+        needs: &[Capability::Completeness],
+        check: presence::missing_hop,
+    },
+    Rule {
+        name: "orphan-span",
+        reason: "the parent that a span names is in the trace",
+        page: include_str!("rule/pages/orphan-span.md"),
+        needs: &[Capability::Completeness],
+        check: links::orphan_span,
+    },
+    Rule {
+        name: "several-roots",
+        reason: "a trace has one root",
+        page: include_str!("rule/pages/several-roots.md"),
+        needs: &[],
+        check: links::several_roots,
+    },
+    Rule {
+        name: "parent-cycle",
+        reason: "no span is its own ancestor",
+        page: include_str!("rule/pages/parent-cycle.md"),
+        needs: &[],
+        check: links::parent_cycle,
+    },
+    Rule {
+        name: "duplicate-span",
+        reason: "a span id is used once in a trace",
+        page: include_str!("rule/pages/duplicate-span.md"),
+        needs: &[],
+        check: links::duplicate_span,
+    },
+    Rule {
+        name: "wrong-service-edge",
+        reason: "a server span's parent is a client span of the service that called",
+        page: include_str!("rule/pages/wrong-service-edge.md"),
+        needs: &[],
+        check: links::wrong_service_edge,
+    },
+    Rule {
+        name: "trace-id-halves-disagree",
+        reason: "the 64-bit trace id, `_dd.p.tid` and `otel.trace_id` tell the same 128 bits",
+        page: include_str!("rule/pages/trace-id-halves-disagree.md"),
+        needs: &[Capability::RawPayloads],
+        check: links::trace_id_halves_disagree,
+    },
+    Rule {
+        name: "child-outside-parent",
+        reason: "a span begins while its parent is under way",
+        page: include_str!("rule/pages/child-outside-parent.md"),
+        needs: &[],
+        check: links::child_outside_parent,
+    },
+    Rule {
+        name: "error-not-marked",
+        reason: "the spans that a fault makes fail are marked as errors",
+        page: include_str!("rule/pages/error-not-marked.md"),
+        needs: &[],
+        check: errors::error_not_marked,
+    },
+    Rule {
+        name: "error-not-injected",
+        reason: "no span is marked as an error where nothing was made to fail",
+        page: include_str!("rule/pages/error-not-injected.md"),
+        needs: &[],
+        check: errors::error_not_injected,
+    },
+    Rule {
+        name: "fault-without-effect",
+        reason: "an injected delay or failed try shows in the trace",
+        page: include_str!("rule/pages/fault-without-effect.md"),
+        needs: &[],
+        check: errors::fault_without_effect,
+    },
+    Rule {
+        name: "missing-service-name",
+        reason: "every span names its service",
+        page: include_str!("rule/pages/missing-service-name.md"),
+        needs: &[],
+        check: naming::missing_service_name,
+    },
+    Rule {
+        name: "unnamed-resource",
+        reason: "every span has a resource name, and a server's tells its route",
+        page: include_str!("rule/pages/unnamed-resource.md"),
+        needs: &[],
+        check: naming::unnamed_resource,
+    },
+    Rule {
+        name: "sampled-out",
+        reason: "no service drops spans of a trace that was sampled from the start",
+        page: include_str!("rule/pages/sampled-out.md"),
+        needs: &[Capability::Ledger],
+        check: presence::sampled_out,
+    },
+    Rule {
+        name: "lost-span",
+        reason: "every span that a service ended arrives",
+        page: include_str!("rule/pages/lost-span.md"),
+        needs: &[Capability::Ledger, Capability::Completeness],
+        check: presence::lost_span,
+    },
+    Rule {
+        name: "invented-span",
+        reason: "every span that arrives was made by a service",
+        page: include_str!("rule/pages/invented-span.md"),
+        needs: &[Capability::Ledger],
+        check: presence::invented_span,
+    },
+    Rule {
+        name: "stray-trace",
+        reason: "every captured trace belongs to a request of the run",
+        page: include_str!("rule/pages/stray-trace.md"),
+        needs: &[Capability::Exclusiveness],
+        check: presence::stray_trace,
+    },
+];
+
+/// The rule of this name.
+pub fn named(name: &str) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| rule.name == name)
+}
+
+/// Checks every rule on one case; `tolerated` says which may fail.
+pub fn check_all(view: View<'_>, tolerated: impl Fn(&str) -> bool) -> Findings {
+    let mut findings = Findings::default();
+    for rule in RULES.iter().filter(|rule| !tolerated(rule.name)) {
+        let missing = rule.needs.iter().find(|need| !view.evidence.capabilities.contains(need));
+        let checked = match missing {
+            Some(need) => Checked::NotEvaluated {
+                because: format!("the evidence does not give {}", need.name()),
+                required: false,
+            },
+            None => (rule.check)(view),
+        };
+        match checked {
+            Checked::Found(details) => {
+                findings
+                    .failures
+                    .extend(details.into_iter().map(|detail| Failure::new(rule.name, detail)));
+            }
+            Checked::NotApplicable => {}
+            Checked::NotEvaluated { because, required } => {
+                findings.not_evaluated.push(NotEvaluated {
+                    rule: rule.name.to_owned(),
+                    because,
+                    required,
+                });
+            }
+        }
+    }
+    findings
+}

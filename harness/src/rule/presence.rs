@@ -1,0 +1,211 @@
+//! Rules about what must be there, and what must not.
+
+use std::collections::HashSet;
+
+use super::Checked;
+use crate::{
+    case::{LedgerReport, Outcome, View},
+    ledger::LedgerSpan,
+    scenario::fault::Expected,
+    trace::{SpanId, Trace},
+};
+
+pub(super) fn no_trace(view: View<'_>) -> Checked {
+    if !view.case.sampled || view.service_spans().next().is_some() {
+        return Checked::Found(Vec::new());
+    }
+    // When nothing was to be reached, there is nothing to be seen.
+    if !view.shape.hops.is_empty() && view.shape.hops.iter().all(|hop| hop.reached != Expected::Yes)
+    {
+        return Checked::NotApplicable;
+    }
+    Checked::Found(vec![format!(
+        "no span of any service was captured for trace {}: {}",
+        view.case.trace_id,
+        no_trace_cause(view)
+    )])
+}
+
+fn no_trace_cause(view: View<'_>) -> String {
+    if let Outcome::Failed { reason } = &view.case.outcome {
+        return format!("the request itself failed ({reason})");
+    }
+    if let Some(own) = own_trace(view) {
+        return own;
+    }
+    let ended: usize =
+        known_ledgers(view).map(|(_, spans, _)| spans.iter().filter(|s| s.sampled).count()).sum();
+    match (ended, view.evidence.refused_attempts) {
+        (0, _) if known_ledgers(view).next().is_some() => {
+            "no service ended a span of it: none took over the context that the request carried, or their SDK is off".to_owned()
+        }
+        (0, 0) => "the services do not export, or what they export does not reach the intake".to_owned(),
+        (_, 0) => format!(
+            "the services ended {ended} spans of it, so they were lost between the services and the intake: look at the collector's log"
+        ),
+        (_, refused) => format!(
+            "the services ended {ended} spans of it, and the intake refused {refused} attempts meanwhile: look at the collector's log"
+        ),
+    }
+}
+
+/// Says so when the entry answered with a trace id that is not the one it was sent.
+fn own_trace(view: View<'_>) -> Option<String> {
+    let Outcome::Response { trace_id: Some(told), .. } = &view.case.outcome else { return None };
+    let entry = view.topology.services.first().map_or("the entry", |service| &service.workload);
+    (view.case.context_sent && *told != view.case.trace_id).then(|| {
+        format!(
+            "`{entry}` did not take over the context it was sent, but started trace {told}: the link tracecheck -> {entry} is broken; look at its propagators (OTEL_PROPAGATORS)"
+        )
+    })
+}
+
+pub(super) fn missing_hop(view: View<'_>) -> Checked {
+    // Without any span the whole trace is missing, which is told once.
+    if !view.case.sampled || view.shape.hops.is_empty() || view.service_spans().next().is_none() {
+        return Checked::NotApplicable;
+    }
+    let mut found = Vec::new();
+    let mut caller = crate::case::DRIVER_SERVICE;
+    for hop in &view.shape.hops {
+        let here = hop.workload.as_str();
+        if hop.reached == Expected::Yes && view.spans_of(here, "server").next().is_none() {
+            found.push(format!(
+                "`{here}` has no server span in trace {}: the link {caller} -> {here} is broken; {}",
+                view.case.trace_id,
+                missing_hop_cause(view, caller, here)
+            ));
+        }
+        caller = here;
+    }
+    Checked::Found(found)
+}
+
+fn missing_hop_cause(view: View<'_>, caller: &str, here: &str) -> String {
+    match view.evidence.ledgers.get(here) {
+        Some(LedgerReport::Known(entry)) if !entry.spans.is_empty() => {
+            return format!(
+                "`{here}` did end {} span(s) of this trace, so they were lost on their way or sampled out",
+                entry.spans.len()
+            );
+        }
+        _ => {}
+    }
+    let stray = view.evidence.strays.iter().find(|trace| {
+        trace.spans.iter().any(|span| span.parent_id.is_none() && view.workload_of(span) == here)
+    });
+    match stray {
+        Some(stray) => format!(
+            "`{here}` started trace {} of its own meanwhile: `{caller}` does not send its context, or in a form that `{here}` does not read (OTEL_PROPAGATORS of both)",
+            stray.id
+        ),
+        None => format!(
+            "`{here}` knows nothing of this trace: `{caller}` does not send its context, or `{here}` does not read it (OTEL_PROPAGATORS of both)"
+        ),
+    }
+}
+
+/// The services whose ledger answered: workload, spans, whether some were evicted.
+fn known_ledgers<'a>(view: View<'a>) -> impl Iterator<Item = (&'a str, &'a [LedgerSpan], bool)> {
+    view.evidence.ledgers.iter().filter_map(|(workload, report)| match report {
+        LedgerReport::Known(entry) => {
+            Some((workload.as_str(), entry.spans.as_slice(), entry.evicted))
+        }
+        LedgerReport::Unknown(_) => None,
+    })
+}
+
+/// `Some` when a ledger that should be there could not be read.
+fn unreadable_ledger(view: View<'_>) -> Option<Checked> {
+    view.evidence.ledgers.iter().find_map(|(workload, report)| match report {
+        LedgerReport::Unknown(reason) => Some(Checked::NotEvaluated {
+            because: format!("the ledger of `{workload}` could not be read: {reason}"),
+            required: false,
+        }),
+        LedgerReport::Known(_) => None,
+    })
+}
+
+fn captured_ids(view: View<'_>) -> HashSet<SpanId> {
+    view.spans().iter().map(|span| span.id).collect()
+}
+
+pub(super) fn sampled_out(view: View<'_>) -> Checked {
+    if !view.case.sampled || !view.case.context_sent {
+        return Checked::NotApplicable;
+    }
+    let found = known_ledgers(view).filter_map(|(workload, spans, _)| {
+        let dropped = spans.iter().filter(|span| !span.sampled).count();
+        (dropped > 0).then(|| {
+            format!(
+                "`{workload}` sampled out {dropped} span(s) of trace {}, though its caller had decided to keep it: its sampler (OTEL_TRACES_SAMPLER) does not follow the parent",
+                view.case.trace_id
+            )
+        })
+    });
+    Checked::Found(found.collect())
+}
+
+pub(super) fn lost_span(view: View<'_>) -> Checked {
+    let captured = captured_ids(view);
+    let mut found = Vec::new();
+    for (workload, spans, _) in known_ledgers(view) {
+        for span in spans.iter().filter(|span| span.sampled && !captured.contains(&span.span_id)) {
+            let meanwhile = match view.evidence.refused_attempts {
+                0 => String::new(),
+                refused => format!("; the intake refused {refused} attempts meanwhile"),
+            };
+            found.push(format!(
+                "`{workload}` ended `{}` ({}, {}), but it was not captured: lost between `{workload}` and the intake{meanwhile}; look at the collector's log",
+                span.name, span.kind, span.span_id
+            ));
+        }
+    }
+    if view.case.driver_exported && view.case.sampled && !captured.contains(&view.case.driver_span)
+    {
+        found.push(format!(
+            "the harness exported its own span {} to the collector, which said OK, but it was not captured: lost between the collector and the intake",
+            view.case.driver_span
+        ));
+    }
+    match unreadable_ledger(view) {
+        Some(unreadable) if found.is_empty() => unreadable,
+        _ => Checked::Found(found),
+    }
+}
+
+pub(super) fn invented_span(view: View<'_>) -> Checked {
+    let mut found = Vec::new();
+    for (workload, spans, evicted) in known_ledgers(view).filter(|(_, _, evicted)| !evicted) {
+        debug_assert!(!evicted, "filtered");
+        let known: HashSet<SpanId> = spans.iter().map(|span| span.span_id).collect();
+        let strangers = view.service_spans().filter(|span| {
+            view.topology.workload_of(span) == Some(workload) && !known.contains(&span.id)
+        });
+        found.extend(strangers.map(|span| {
+            format!(
+                "{} was captured, but `{workload}` says that it never ended such a span",
+                view.name(span)
+            )
+        }));
+    }
+    match unreadable_ledger(view) {
+        Some(unreadable) if found.is_empty() => unreadable,
+        _ => Checked::Found(found),
+    }
+}
+
+pub(super) fn stray_trace(view: View<'_>) -> Checked {
+    let tell = |trace: &Trace| {
+        let root = trace
+            .spans
+            .first()
+            .map_or_else(String::new, |span| format!(", begun by {}", view.name(span)));
+        format!(
+            "trace {} ({} spans{root}) belongs to no request of this run: a service started it by itself while the request was under way",
+            trace.id,
+            trace.spans.len()
+        )
+    };
+    Checked::Found(view.evidence.strays.iter().map(tell).collect())
+}

@@ -1,0 +1,412 @@
+//! Each rule holds on a healthy trace, and fails on one that is broken in its way.
+
+use std::collections::BTreeMap;
+
+use super::{Findings, RULES, check_all};
+use crate::{
+    case::{Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Topology, View},
+    ledger::{LedgerEntry, LedgerSpan},
+    scenario::fault::{Fault, FaultKind, Shape},
+    trace::{Span, SpanId, Trace, TraceId},
+};
+
+const TRACE: TraceId = TraceId(0x6740_0000_1111_2222_3333_4444_5555_6666);
+const DRIVER: SpanId = SpanId(0xd0);
+
+struct World {
+    case: Case,
+    evidence: Evidence,
+    topology: Topology,
+    shape: Shape,
+}
+
+fn span(id: u64, parent: u64, workload: &str, kind: &str, start: i64, duration: i64) -> Span {
+    let meta = [
+        ("span.kind", kind),
+        ("otel.trace_id", &TRACE.to_string()),
+        ("service.instance.id", &format!("{workload}-instance")),
+        ("http.method", "GET"),
+    ];
+    Span {
+        trace_id: TRACE,
+        datadog_trace_id: TRACE.low(),
+        id: SpanId(id),
+        parent_id: (parent != 0).then_some(SpanId(parent)),
+        service: workload.to_owned(),
+        name: format!("http.{kind}.request"),
+        resource: if kind == "server" { "GET /work".to_owned() } else { "GET".to_owned() },
+        span_type: String::new(),
+        error: false,
+        start,
+        duration,
+        meta: meta.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        metrics: BTreeMap::new(),
+        hostname: "host".to_owned(),
+        env: "none".to_owned(),
+        container_id: String::new(),
+        priority: 1,
+        attempt: 1,
+    }
+}
+
+const MS: i64 = 1_000_000;
+
+impl World {
+    fn healthy() -> Self {
+        Self::with_faults(&[], 0)
+    }
+
+    fn with_faults(faults: &[Fault], retries: u32) -> Self {
+        let spans = vec![
+            span(0xd0, 0, "tracecheck", "client", 0, 100 * MS),
+            span(0xa1, 0xd0, "app-1", "server", 10 * MS, 80 * MS),
+            span(0xa2, 0xa1, "app-1", "client", 20 * MS, 60 * MS),
+            span(0xb1, 0xa2, "app-2", "server", 30 * MS, 40 * MS),
+        ];
+        let chain = ["app-1".to_owned(), "app-2".to_owned()];
+        let ledgers = chain.iter().map(|workload| {
+            let own = spans.iter().filter(|span| &span.service == workload);
+            let spans = own.map(|span| LedgerSpan {
+                span_id: span.id,
+                parent_span_id: span.parent_id,
+                name: span.resource.clone(),
+                kind: span.kind().to_owned(),
+                sampled: true,
+            });
+            let entry = LedgerEntry { trace_id: TRACE, spans: spans.collect(), evicted: false };
+            (workload.clone(), LedgerReport::Known(entry))
+        });
+        Self {
+            case: Case {
+                request: 0,
+                ordinal: 0,
+                trace_id: TRACE,
+                driver_span: DRIVER,
+                driver_exported: true,
+                context_sent: true,
+                sampled: true,
+                sent_at: 0,
+                ended_at: 100 * MS,
+                outcome: Outcome::Response { status: 200, trace_id: Some(TRACE) },
+            },
+            evidence: Evidence {
+                ledgers: ledgers.collect(),
+                trace: Some(Trace::new(TRACE, spans)),
+                strays: Vec::new(),
+                capabilities: vec![
+                    Capability::RawPayloads,
+                    Capability::Exclusiveness,
+                    Capability::Completeness,
+                    Capability::Ledger,
+                ],
+                refused_attempts: 0,
+            },
+            topology: Topology {
+                services: chain
+                    .iter()
+                    .map(|workload| ServiceIdentity {
+                        workload: workload.clone(),
+                        service: Some(workload.clone()),
+                        instances: vec![format!("{workload}-instance")],
+                    })
+                    .collect(),
+            },
+            shape: Shape::of_chain(&chain, faults, retries, std::time::Duration::from_secs(5)),
+        }
+    }
+
+    fn spans(&mut self) -> &mut Vec<Span> {
+        &mut self.evidence.trace.as_mut().unwrap().spans
+    }
+
+    fn remove(&mut self, id: u64) {
+        self.spans().retain(|span| span.id != SpanId(id));
+    }
+
+    fn span(&mut self, id: u64) -> &mut Span {
+        self.spans().iter_mut().find(|span| span.id == SpanId(id)).unwrap()
+    }
+
+    fn ledger(&mut self, workload: &str) -> &mut LedgerEntry {
+        match self.evidence.ledgers.get_mut(workload).unwrap() {
+            LedgerReport::Known(entry) => entry,
+            LedgerReport::Unknown(reason) => panic!("{reason}"),
+        }
+    }
+
+    fn findings(&self) -> Findings {
+        let view = View {
+            case: &self.case,
+            evidence: &self.evidence,
+            topology: &self.topology,
+            shape: &self.shape,
+        };
+        check_all(view, |_| false)
+    }
+
+    /// The names of the rules that fail, each once, and all details.
+    fn failing(&self) -> (Vec<String>, String) {
+        let failures = self.findings().failures;
+        let mut names: Vec<_> = failures.iter().map(|failure| failure.rule.clone()).collect();
+        names.dedup();
+        let details: Vec<_> = failures.into_iter().map(|failure| failure.detail).collect();
+        (names, details.join("\n"))
+    }
+}
+
+fn at(workload: &str, kind: FaultKind) -> Fault {
+    Fault { at: workload.to_owned(), kind, first: None }
+}
+
+#[test]
+fn a_healthy_trace_trips_no_rule() {
+    let findings = World::healthy().findings();
+    assert_eq!(findings, Findings::default());
+}
+
+#[test]
+fn every_rule_has_a_page_and_a_kebab_case_name_of_its_own() {
+    for rule in RULES {
+        assert!(rule.page.len() > 80, "{}", rule.name);
+        assert!(rule.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{}", rule.name);
+        assert_eq!(RULES.iter().filter(|other| other.name == rule.name).count(), 1);
+    }
+}
+
+#[test]
+fn no_span_at_all_is_no_trace() {
+    let mut world = World::healthy();
+    world.evidence.trace = None;
+    let (names, details) = world.failing();
+    assert_eq!(names, ["no-trace", "lost-span"]);
+    assert!(details.contains("the services ended 3 spans of it"), "{details}");
+}
+
+#[test]
+fn an_entry_that_answers_another_trace_id_is_named_as_the_break() {
+    let mut world = World::healthy();
+    world.spans().retain(|span| span.service == "tracecheck");
+    for app in ["app-1", "app-2"] {
+        world.ledger(app).spans.clear();
+    }
+    world.case.outcome = Outcome::Response { status: 200, trace_id: Some(TraceId(7)) };
+    let (names, details) = world.failing();
+    assert_eq!(names, ["no-trace"]);
+    assert!(details.contains("the link tracecheck -> app-1 is broken"), "{details}");
+}
+
+#[test]
+fn a_second_hop_in_a_trace_of_its_own_is_a_missing_hop() {
+    let mut world = World::healthy();
+    world.remove(0xb1);
+    world.ledger("app-2").spans.clear();
+    let mut stray = span(0xb1, 0, "app-2", "server", 30 * MS, 40 * MS);
+    stray.trace_id = TraceId(9);
+    world.evidence.strays = vec![Trace::new(TraceId(9), vec![stray])];
+    let (names, details) = world.failing();
+    assert_eq!(names, ["missing-hop", "stray-trace"]);
+    assert!(details.contains("the link app-1 -> app-2 is broken"), "{details}");
+    assert!(
+        details.contains("`app-2` started trace 00000000000000000000000000000009"),
+        "{details}"
+    );
+}
+
+#[test]
+fn a_missing_client_span_leaves_an_orphan_and_is_lost() {
+    let mut world = World::healthy();
+    world.remove(0xa2);
+    let (names, details) = world.failing();
+    assert_eq!(names, ["orphan-span", "lost-span"]);
+    assert!(details.contains("the client span of `app-1` was lost"), "{details}");
+}
+
+#[test]
+fn the_harness_span_that_was_not_exported_is_a_virtual_parent() {
+    let mut world = World::healthy();
+    world.remove(0xd0);
+    world.case.driver_exported = false;
+    assert_eq!(world.findings(), Findings::default());
+    world.case.driver_exported = true;
+    assert_eq!(world.failing().0, ["lost-span"]);
+}
+
+#[test]
+fn a_second_root_is_told() {
+    let mut world = World::healthy();
+    world.span(0xb1).parent_id = None;
+    assert_eq!(world.failing().0, ["several-roots"]);
+}
+
+#[test]
+fn a_cycle_is_told_once() {
+    let mut world = World::healthy();
+    world.span(0xa1).parent_id = Some(SpanId(0xb1));
+    world.span(0xa1).meta.insert("span.kind".to_owned(), "internal".to_owned());
+    world.shape = Shape::default();
+    let failures = world.findings().failures;
+    assert_eq!(
+        failures.iter().filter(|failure| failure.rule == "parent-cycle").count(),
+        1,
+        "{failures:?}"
+    );
+}
+
+#[test]
+fn a_span_that_came_twice_is_a_duplicate() {
+    let mut world = World::healthy();
+    let again = Span { attempt: 2, ..world.span(0xb1).clone() };
+    world.spans().push(again);
+    let (names, details) = world.failing();
+    assert_eq!(names, ["duplicate-span"]);
+    assert!(details.contains("in attempts #1, #2"), "{details}");
+}
+
+#[test]
+fn a_server_span_below_a_server_span_is_a_wrong_edge() {
+    let mut world = World::healthy();
+    world.span(0xb1).parent_id = Some(SpanId(0xa1));
+    assert_eq!(world.failing().0, ["wrong-service-edge"]);
+}
+
+#[test]
+fn a_hop_called_by_the_wrong_service_is_a_wrong_edge() {
+    let mut world = World::healthy();
+    world.span(0xb1).parent_id = Some(SpanId(0xd0));
+    assert_eq!(world.failing().0, ["wrong-service-edge"]);
+}
+
+#[test]
+fn disagreeing_id_halves_are_told() {
+    let mut low = World::healthy();
+    low.span(0xb1).datadog_trace_id = 1;
+    assert_eq!(low.failing().0, ["trace-id-halves-disagree"]);
+    let mut high = World::healthy();
+    high.span(0xb1).meta.insert("_dd.p.tid".to_owned(), "0000000000000001".to_owned());
+    assert_eq!(high.failing().0, ["trace-id-halves-disagree"]);
+}
+
+#[test]
+fn a_child_may_end_late_but_not_begin_outside_its_parent() {
+    let mut late_end = World::healthy();
+    late_end.span(0xb1).duration = 500 * MS;
+    assert_eq!(late_end.findings(), Findings::default());
+    let mut early = World::healthy();
+    early.span(0xb1).start = 5 * MS;
+    assert_eq!(early.failing().0, ["child-outside-parent"]);
+    let mut late = World::healthy();
+    late.span(0xb1).start = 90 * MS;
+    assert_eq!(late.failing().0, ["child-outside-parent"]);
+    late.span(0xb1).hostname = "other".to_owned();
+    assert_eq!(late.findings(), Findings::default());
+}
+
+#[test]
+fn a_fault_must_be_marked_where_it_fails_and_above() {
+    let mut world = World::with_faults(&[at("app-2", FaultKind::Status(503))], 0);
+    assert_eq!(world.findings().failures.len(), 3, "{:?}", world.failing());
+    for id in [0xa1, 0xa2, 0xb1] {
+        world.span(id).error = true;
+    }
+    assert_eq!(world.findings(), Findings::default());
+}
+
+#[test]
+fn an_error_without_a_fault_is_told_with_its_message() {
+    let mut world = World::healthy();
+    world.span(0xb1).error = true;
+    world.span(0xb1).meta.insert("error.msg".to_owned(), "disk full".to_owned());
+    let (names, details) = world.failing();
+    assert_eq!(names, ["error-not-injected"]);
+    assert!(details.contains("disk full"), "{details}");
+}
+
+#[test]
+fn a_delay_and_a_failed_try_must_show() {
+    let slow = World::with_faults(
+        &[at("app-2", FaultKind::Delay(std::time::Duration::from_millis(50)))],
+        0,
+    );
+    assert_eq!(slow.failing().0, ["fault-without-effect"]);
+    let retried = Fault { first: Some(1), ..at("app-2", FaultKind::Status(503)) };
+    let mut world = World::with_faults(&[retried], 1);
+    assert_eq!(world.failing().0, ["fault-without-effect"]);
+    let first_try = Span { error: true, ..span(0xa3, 0xa1, "app-1", "client", 12 * MS, 5 * MS) };
+    world.spans().insert(2, first_try);
+    world.ledger("app-1").spans.push(LedgerSpan {
+        span_id: SpanId(0xa3),
+        parent_span_id: Some(SpanId(0xa1)),
+        name: "GET".to_owned(),
+        kind: "client".to_owned(),
+        sampled: true,
+    });
+    assert_eq!(world.findings(), Findings::default());
+}
+
+#[test]
+fn names_must_be_there() {
+    let mut service = World::healthy();
+    service.span(0xb1).service = "otlpresourcenoservicename".to_owned();
+    assert_eq!(service.failing().0, ["missing-service-name"]);
+    let mut resource = World::healthy();
+    resource.span(0xb1).resource = "GET".to_owned();
+    assert_eq!(resource.failing().0, ["unnamed-resource"]);
+    resource.span(0xb1).metrics.insert("http.status_code".to_owned(), 404.0);
+    assert_eq!(resource.findings(), Findings::default());
+}
+
+#[test]
+fn a_span_that_a_service_did_not_keep_is_sampled_out() {
+    let mut world = World::healthy();
+    world.remove(0xb1);
+    world.ledger("app-2").spans[0].sampled = false;
+    let (names, details) = world.failing();
+    assert_eq!(names, ["missing-hop", "sampled-out"]);
+    assert!(details.contains("`app-2` sampled out 1 span(s)"), "{details}");
+}
+
+#[test]
+fn a_span_that_no_ledger_knows_is_invented() {
+    let mut world = World::healthy();
+    world.ledger("app-2").spans.clear();
+    assert_eq!(world.failing().0, ["invented-span"]);
+    world.ledger("app-2").evicted = true;
+    assert_eq!(world.findings(), Findings::default());
+}
+
+#[test]
+fn a_ledger_that_cannot_be_read_is_not_evaluated() {
+    let mut world = World::healthy();
+    world
+        .evidence
+        .ledgers
+        .insert("app-2".to_owned(), LedgerReport::Unknown("connection refused".to_owned()));
+    let findings = world.findings();
+    assert_eq!(findings.failures, []);
+    let named: Vec<_> =
+        findings.not_evaluated.iter().map(|skipped| skipped.rule.as_str()).collect();
+    assert_eq!(named, ["lost-span", "invented-span"]);
+}
+
+#[test]
+fn what_the_evidence_cannot_give_is_not_evaluated() {
+    let mut world = World::healthy();
+    world.evidence.capabilities = vec![Capability::RawPayloads];
+    let findings = world.findings();
+    assert_eq!(findings.failures, []);
+    assert_eq!(findings.not_evaluated.len(), 7, "{:?}", findings.not_evaluated);
+}
+
+#[test]
+fn an_unsampled_request_owes_no_trace() {
+    let mut world = World::healthy();
+    world.case.sampled = false;
+    world.case.driver_exported = false;
+    world.evidence.trace = None;
+    for app in ["app-1", "app-2"] {
+        for span in &mut world.ledger(app).spans {
+            span.sampled = false;
+        }
+    }
+    assert_eq!(world.findings(), Findings::default());
+}

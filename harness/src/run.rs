@@ -1,0 +1,209 @@
+//! The runner: groups scenarios by the system they need, runs each group in a session of its own, and tells what
+//! happens as events. It does not know how things are shown, nor how a system is built.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    environment::{Environment, EnvironmentError},
+    event::{self, Event},
+    scenario::{Scenario, SystemChoice},
+    system::System,
+    verdict::{ScenarioResult, Summary},
+};
+
+mod group;
+pub mod saved;
+
+/// Makes an environment, one for each system of a run.
+pub type NewEnvironment =
+    Box<dyn Fn() -> Result<Box<dyn Environment>, EnvironmentError> + Send + Sync>;
+
+/// What a run needs from its caller.
+pub struct Plan {
+    /// The scenarios, at least one of them for a run that can pass.
+    pub scenarios: Vec<Scenario>,
+    /// Makes an environment for one system.
+    pub environment: NewEnvironment,
+    /// Name of the environment, for people.
+    pub environment_name: String,
+    /// The system of each choice that a scenario makes.
+    pub systems: BTreeMap<SystemChoice, System>,
+    /// How many systems are up at the same time.
+    pub parallel: usize,
+    /// Whether the run ends at the first scenario that does not pass.
+    pub fail_fast: bool,
+    /// Whether the systems are left running for a look around until `cancel`.
+    pub keep: bool,
+    /// Where the run is saved.
+    pub save: Option<PathBuf>,
+    /// Cancelled when the user wants an early end; everything is still taken down.
+    pub cancel: CancellationToken,
+}
+
+/// A new id of a run: 8 hex digits.
+pub fn new_run_id() -> String {
+    format!("{:08x}", rand::random::<u32>())
+}
+
+/// Scenarios that share a system.
+struct Group {
+    number: usize,
+    choice: SystemChoice,
+    scenarios: Vec<Scenario>,
+}
+
+impl Group {
+    /// The system in words.
+    fn name(&self) -> String {
+        match &self.choice {
+            SystemChoice::Chain(chain) => format!("chain of {}", chain.apps),
+            SystemChoice::File(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// Groups scenarios by system; one that needs its system to itself is a group of its own. Slow ones first, so that they
+/// do not hold up the end.
+fn groups(scenarios: Vec<Scenario>) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for scenario in scenarios {
+        let shared = (!scenario.is_exclusive())
+            .then(|| {
+                groups.iter_mut().find(|group| {
+                    group.choice == scenario.system
+                        && !group.scenarios.iter().any(Scenario::is_exclusive)
+                })
+            })
+            .flatten();
+        match shared {
+            Some(group) => group.scenarios.push(scenario),
+            None => {
+                let choice = scenario.system.clone();
+                groups.push(Group { number: 0, choice, scenarios: vec![scenario] });
+            }
+        }
+    }
+    // A collector config of the user's may wait as long as it likes before it exports; the built-in one does not.
+    groups.sort_by_key(|group| match &group.choice {
+        SystemChoice::Chain(chain) => chain.collector_config.is_none(),
+        SystemChoice::File(_) => false,
+    });
+    for (number, group) in groups.iter_mut().enumerate() {
+        group.number = number;
+    }
+    groups
+}
+
+/// Runs all scenarios of the plan. Events go to `events`, ending with [`Event::RunFinished`]; a slow reader slows the
+/// run down.
+pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Summary {
+    let started = Instant::now();
+    let tell = Teller(events);
+    tell.tell(Event::RunStarted {
+        schema: event::SCHEMA,
+        run_id: run_id.clone(),
+        environment: plan.environment_name.clone(),
+        scenarios: plan.scenarios.len(),
+    })
+    .await;
+    let order: Vec<String> = plan.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
+    let mut plan = plan;
+    let groups = groups(std::mem::take(&mut plan.scenarios));
+    let plan = Arc::new(plan);
+    let places = Arc::new(Semaphore::new(plan.parallel.max(1)));
+    let mut running = JoinSet::new();
+    for group in groups {
+        let (plan, places, tell, run_id) =
+            (Arc::clone(&plan), Arc::clone(&places), tell.clone(), run_id.clone());
+        running.spawn(async move {
+            let _place = places.acquire().await;
+            group::run(group, &plan, &run_id, &tell).await
+        });
+    }
+    let mut summary = Summary { run_id, scenarios: Vec::new(), took_ms: 0, warnings: Vec::new() };
+    while let Some(finished) = running.join_next().await {
+        match finished {
+            Ok(outcome) => {
+                summary.scenarios.extend(outcome.results);
+                summary.warnings.extend(outcome.warnings);
+            }
+            Err(panicked) => {
+                let text = format!("a group of scenarios was not judged: {panicked}");
+                tell.tell(Event::Warning { text: text.clone() }).await;
+                summary.warnings.push(text);
+            }
+        }
+    }
+    for name in &order {
+        if !summary.scenarios.iter().any(|result| &result.name == name) {
+            let because = "it was not judged: its group ended early";
+            let result = ScenarioResult::undecided(name, "", because);
+            tell.tell(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
+            summary.scenarios.push(result);
+        }
+    }
+    summary.scenarios.sort_by_key(|result| order.iter().position(|name| name == &result.name));
+    summary.took_ms = millis(started.elapsed());
+    tell.tell(Event::RunFinished { summary: Box::new(summary.clone()) }).await;
+    summary
+}
+
+/// Sends events; that nobody listens any more is no reason to stop.
+#[derive(Clone)]
+struct Teller(mpsc::Sender<Event>);
+
+impl Teller {
+    async fn tell(&self, event: Event) {
+        let _nobody_listens = self.0.send(event).await;
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Chain, Fault, FaultKind, Request};
+
+    fn scenario(name: &str, apps: u32, faults: Vec<Fault>) -> Scenario {
+        Scenario {
+            name: name.to_owned(),
+            description: String::new(),
+            file: PathBuf::new(),
+            system: SystemChoice::Chain(Chain { apps, ..Chain::default() }),
+            requests: vec![Request::get("/")],
+            faults,
+            expect: crate::expectation::Expect::default(),
+            tolerate: std::collections::BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn scenarios_share_a_system_unless_they_change_it() {
+        let stop = Fault { at: "sample-app-2".to_owned(), kind: FaultKind::Stop, first: None };
+        let grouped = groups(vec![
+            scenario("a", 2, vec![]),
+            scenario("b", 5, vec![]),
+            scenario("c", 2, vec![stop]),
+            scenario("d", 2, vec![]),
+        ]);
+        let names: Vec<Vec<&str>> = grouped
+            .iter()
+            .map(|group| group.scenarios.iter().map(|scenario| scenario.name.as_str()).collect())
+            .collect();
+        assert_eq!(names, [vec!["a", "d"], vec!["b"], vec!["c"]]);
+    }
+}

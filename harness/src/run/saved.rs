@@ -1,0 +1,244 @@
+//! A saved run: everything needed to judge it again without running anything.
+//!
+//! One folder a system: `system.json` (who is who, the cases and what the ledgers said) and `attempts.jsonl` (what reached
+//! the intake, raw). Secrets are not in it: the intake redacts them before anything is kept.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs::File,
+    io::{BufRead, BufReader, BufWriter, Write},
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    case::{Capability, Case, Evidence, LedgerReport, Topology, View},
+    evidence,
+    intake::{
+        attempt::Attempt,
+        decode::{self, DEFAULT_MAX_DECODED},
+        store::{Bounds, Store},
+    },
+    judge,
+    scenario::Scenario,
+    session::Session,
+    trace::TraceId,
+    verdict::ScenarioResult,
+};
+
+/// Name of the file with the cases.
+const SYSTEM_FILE: &str = "system.json";
+/// Name of the file with the attempts.
+const ATTEMPTS_FILE: &str = "attempts.jsonl";
+/// Version of the form; a reader refuses another.
+const FORM: u32 = 1;
+
+/// Why a run could not be saved or read.
+#[derive(Debug, thiserror::Error)]
+pub enum SavedError {
+    /// A file or folder cannot be written or read.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// A file is not of the form that this version writes.
+    #[error("{path}:{line}: not a saved run of this version: {reason}")]
+    Form {
+        /// Which file.
+        path: PathBuf,
+        /// Where, from 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There is nothing in the folder.
+    #[error(
+        "{path} holds no saved run: it has no folder `system-…`; name the folder that `tracecheck run --save` was given"
+    )]
+    Empty {
+        /// Which folder.
+        path: PathBuf,
+    },
+}
+
+/// One system of a saved run, but for its attempts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedSystem {
+    form: u32,
+    topology: Topology,
+    capabilities: Vec<Capability>,
+    claims: Vec<TraceId>,
+    scenarios: Vec<SavedScenario>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedScenario {
+    scenario: Scenario,
+    cases: Vec<SavedCase>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedCase {
+    case: Case,
+    ledgers: BTreeMap<String, LedgerReport>,
+    refused_attempts: u64,
+}
+
+/// Saves one system's evidence into `dir`, with the logs of its workloads.
+///
+/// # Errors
+///
+/// When a file cannot be written, or the environment cannot give its logs.
+pub async fn save<'a>(
+    dir: &Path,
+    session: &Session,
+    driven: impl Iterator<Item = (&'a Scenario, &'a [Case])>,
+) -> Result<(), SavedError> {
+    std::fs::create_dir_all(dir)
+        .map_err(|source| SavedError::Io { path: dir.to_owned(), source })?;
+    let mut scenarios = Vec::new();
+    let mut capabilities = Vec::new();
+    for (scenario, cases) in driven {
+        let mut saved = Vec::new();
+        for case in cases {
+            let evidence = session.evidence(case, session.read_ledgers(case.trace_id).await);
+            capabilities.clone_from(&evidence.capabilities);
+            saved.push(SavedCase {
+                case: case.clone(),
+                ledgers: evidence.ledgers,
+                refused_attempts: evidence.refused_attempts,
+            });
+        }
+        scenarios.push(SavedScenario { scenario: scenario.clone(), cases: saved });
+    }
+    let system = SavedSystem {
+        form: FORM,
+        topology: session.topology().clone(),
+        capabilities,
+        claims: session.claims(),
+        scenarios,
+    };
+    write(&dir.join(SYSTEM_FILE), |out| {
+        serde_json::to_writer_pretty(&mut *out, &system)?;
+        writeln!(out)
+    })?;
+    write(&dir.join(ATTEMPTS_FILE), |out| {
+        for attempt in session.intake().attempts() {
+            serde_json::to_writer(&mut *out, attempt.as_ref())?;
+            writeln!(out)?;
+        }
+        Ok(())
+    })?;
+    session.collect_logs(dir).await.map_err(|error| SavedError::Io {
+        path: dir.to_owned(),
+        source: std::io::Error::other(error.to_string()),
+    })
+}
+
+fn write(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+) -> Result<(), SavedError> {
+    let written = File::create(path).and_then(|file| {
+        let mut out = BufWriter::new(file);
+        fill(&mut out)?;
+        out.flush()
+    });
+    written.map_err(|source| SavedError::Io { path: path.to_owned(), source })
+}
+
+/// A system of a saved run with its evidence, ready to be judged again.
+pub struct Replay {
+    system: SavedSystem,
+    store: Store,
+}
+
+/// Reads a saved run: every `system-…` folder in `dir`, by name.
+///
+/// # Errors
+///
+/// When there is none, or a file cannot be read.
+pub fn read(dir: &Path) -> Result<Vec<Replay>, SavedError> {
+    let entries =
+        std::fs::read_dir(dir).map_err(|source| SavedError::Io { path: dir.to_owned(), source })?;
+    let mut folders: Vec<PathBuf> =
+        entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    folders.retain(|folder| folder.join(SYSTEM_FILE).is_file());
+    folders.sort();
+    if folders.is_empty() {
+        return Err(SavedError::Empty { path: dir.to_owned() });
+    }
+    folders.iter().map(|folder| Replay::read(folder)).collect()
+}
+
+impl Replay {
+    fn read(dir: &Path) -> Result<Self, SavedError> {
+        let path = dir.join(SYSTEM_FILE);
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| SavedError::Io { path: path.clone(), source })?;
+        let system: SavedSystem = serde_json::from_str(&text).map_err(|error| {
+            SavedError::Form { path: path.clone(), line: error.line(), reason: error.to_string() }
+        })?;
+        if system.form != FORM {
+            let reason = format!("its form is {}, this version reads {FORM}", system.form);
+            return Err(SavedError::Form { path, line: 1, reason });
+        }
+        let path = dir.join(ATTEMPTS_FILE);
+        let file =
+            File::open(&path).map_err(|source| SavedError::Io { path: path.clone(), source })?;
+        let mut store = Store::new(Bounds { max_bytes: usize::MAX, max_attempts: usize::MAX });
+        for (index, line) in BufReader::new(file).lines().enumerate() {
+            let line = line.map_err(|source| SavedError::Io { path: path.clone(), source })?;
+            let attempt: Attempt = serde_json::from_str(&line).map_err(|error| {
+                SavedError::Form { path: path.clone(), line: index + 1, reason: error.to_string() }
+            })?;
+            let decoded = decode::decode(&attempt, DEFAULT_MAX_DECODED);
+            store.insert(attempt, decoded, Instant::now());
+        }
+        Ok(Self { system, store })
+    }
+
+    /// What was captured, all of it.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Judges every scenario of this system again.
+    pub fn judge(&self) -> Vec<ScenarioResult> {
+        let claims: HashSet<TraceId> = self.system.claims.iter().copied().collect();
+        let strays = evidence::unclaimed(&self.store, &claims);
+        let topology = &self.system.topology;
+        let judge_scenario = |saved: &SavedScenario| {
+            let scenario = &saved.scenario;
+            let mut result = ScenarioResult::undecided(&scenario.name, &scenario.description, "");
+            result.undecided.clear();
+            for saved in &saved.cases {
+                let case = &saved.case;
+                let shape = judge::shape(scenario, &scenario.requests[case.request].path);
+                let mut strays = strays.clone();
+                strays.retain(|trace| crate::session::is_during(case, trace));
+                let evidence = Evidence {
+                    trace: self.store.trace(case.trace_id),
+                    ledgers: saved.ledgers.clone(),
+                    strays,
+                    capabilities: self.system.capabilities.clone(),
+                    refused_attempts: saved.refused_attempts,
+                };
+                let findings = judge::judge(scenario, case, &evidence, topology, &shape);
+                let view = View { case, evidence: &evidence, topology, shape: &shape };
+                result.cases.push(judge::result(scenario, view, findings, None));
+            }
+            result.conclude();
+            result
+        };
+        self.system.scenarios.iter().map(judge_scenario).collect()
+    }
+}

@@ -1,0 +1,215 @@
+//! The scenario: which requests are driven through which system, what breaks on the way, and what must hold.
+//!
+//! A scenario states outcomes, never mechanics: it does not say where it runs or how evidence is gathered. The
+//! YAML form and its checks are in [`load`]; after that nothing is optional that has a default.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+pub mod fault;
+pub mod file;
+pub mod load;
+pub mod schema;
+
+use crate::expectation::Expect;
+pub use fault::{Fault, FaultKind};
+
+/// A checked scenario.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Unique among the scenarios of a run; kebab-case.
+    pub name: String,
+    /// The sentence that a user would say.
+    pub description: String,
+    /// File it was read from.
+    pub file: PathBuf,
+    /// The system that it needs.
+    pub system: SystemChoice,
+    /// What is driven, one after the other.
+    pub requests: Vec<Request>,
+    /// What breaks.
+    pub faults: Vec<Fault>,
+    /// What must hold beyond the rules.
+    pub expect: Expect,
+    /// Rules that may fail here, by name, with the reason the scenario gives.
+    pub tolerate: BTreeMap<String, String>,
+}
+
+/// Which system a scenario needs. Scenarios with equal choices share one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum SystemChoice {
+    /// The built-in chain of sample apps.
+    Chain(Chain),
+    /// A system file of the user's, at this path.
+    File(PathBuf),
+}
+
+/// Parameters of the built-in chain.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chain {
+    /// How many sample apps, from 1.
+    pub apps: u32,
+    /// How the apps name their services.
+    pub services: Services,
+    /// How the apps speak OTLP.
+    pub protocol: Protocol,
+    /// Environment variables by app; `all` for every app.
+    pub env: BTreeMap<String, BTreeMap<String, String>>,
+    /// The collector's config, passed on unchanged; `None` for the built-in one.
+    pub collector_config: Option<PathBuf>,
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self {
+            apps: 2,
+            services: Services::Own,
+            protocol: Protocol::Grpc,
+            env: BTreeMap::new(),
+            collector_config: None,
+        }
+    }
+}
+
+impl Chain {
+    /// The workload names of the apps, entry first.
+    pub fn app_names(&self) -> Vec<String> {
+        (1..=self.apps).map(|n| format!("sample-app-{n}")).collect()
+    }
+
+    /// The value an app's environment gives to `name`.
+    pub fn app_env(&self, app: &str, name: &str) -> Option<&str> {
+        let of = |owner: &str| self.env.get(owner)?.get(name).map(String::as_str);
+        of(app).or_else(|| of("all"))
+    }
+}
+
+/// The service name of the article's sample apps, `GettingStartedService`, as Datadog normalizes it.
+pub const SHARED_SERVICE: &str = "gettingstartedservice";
+
+/// How the apps of a chain name their services.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Services {
+    /// Each app by its workload's name.
+    Own,
+    /// All alike, as in the article: `GettingStartedService` in namespace `GettingStarted`.
+    Shared,
+}
+
+/// OTLP's transports.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+pub enum Protocol {
+    /// OTLP/gRPC.
+    #[serde(rename = "grpc")]
+    Grpc,
+    /// OTLP/HTTP with protobuf bodies.
+    #[serde(rename = "http/protobuf")]
+    HttpProtobuf,
+}
+
+/// One kind of request and how often it is sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Path with its leading `/`, sent to the entry by GET.
+    pub path: String,
+    /// How often.
+    pub times: u32,
+    /// How many at once.
+    pub concurrency: u32,
+    /// The status it must be answered with; `None` where any will do.
+    pub status: Option<u16>,
+    /// How the trace context is sent.
+    pub propagation: Propagation,
+    /// Whether the context says *sampled*.
+    pub sampled: bool,
+    /// Where the trace id is read from the answer, for services that choose it themselves.
+    pub trace_id_from: Option<TraceIdFrom>,
+    /// Longest wait for the whole answer.
+    pub timeout: Duration,
+    /// Further headers.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// How the driver hands its trace context to the entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Propagation {
+    /// `traceparent`.
+    W3c,
+    /// `X-Amzn-Trace-Id`.
+    Xray,
+    /// Not at all: the entry starts the trace, and the id is read from its answer.
+    None,
+}
+
+/// Where an answer tells its trace id, as 32 hex digits or in X-Ray's form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum TraceIdFrom {
+    /// A response header.
+    Header(String),
+    /// A top-level field of the JSON body.
+    Json(String),
+}
+
+impl Request {
+    /// One sampled GET of `path`, answered with any status.
+    pub fn get(path: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            times: 1,
+            concurrency: 1,
+            status: None,
+            propagation: Propagation::W3c,
+            sampled: true,
+            trace_id_from: None,
+            timeout: DEFAULT_TIMEOUT,
+            headers: BTreeMap::new(),
+        }
+    }
+}
+
+/// How long an answer is waited for where nothing else is said.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Scenario {
+    /// Whether it must have its system to itself: it scripts the intake, or acts on workloads, or its faults stand.
+    pub fn is_exclusive(&self) -> bool {
+        self.faults.iter().any(|fault| fault.kind.needs_own_system())
+    }
+
+    /// How many requests it sends in all.
+    pub fn request_count(&self) -> u32 {
+        self.requests.iter().map(|request| request.times).sum()
+    }
+}

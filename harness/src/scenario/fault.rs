@@ -1,0 +1,300 @@
+//! Faults, and the shape of a trace that each one implies.
+//!
+//! Injecting a fault says by itself which span must carry the error, which must not, and how far the request goes;
+//! [`Shape::of_chain`] works that out, so that no scenario has to repeat it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Something that breaks, and where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// Name of the workload.
+    pub at: String,
+    /// How it breaks.
+    pub kind: FaultKind,
+    /// Only while a request was resent fewer times than this; `None` for always.
+    pub first: Option<u32>,
+}
+
+/// The ways to break.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum FaultKind {
+    /// A service answers this HTTP status instead of doing its work.
+    Status(u16),
+    /// A service waits this long before it does its work.
+    Delay(Duration),
+    /// A service resets the connection instead of answering.
+    Abort,
+    /// A service does not answer until its caller gives up.
+    Hang,
+    /// A service's handler panics.
+    Panic,
+    /// A service fails this share of requests with status 500, chosen by the seed.
+    ErrorRate {
+        /// 0 to 1.
+        rate: f64,
+        /// Makes the choice repeatable.
+        seed: u64,
+    },
+    /// The workload is stopped before the requests, and started again when all are judged.
+    Stop,
+    /// The workload is frozen before the requests, and goes on when all are answered.
+    Pause,
+    /// The intake is scripted before the requests.
+    Intake(IntakeFault),
+}
+
+/// What the mock intake does instead of taking payloads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IntakeFault {
+    /// The reply; `None` with a delay alone is a slow success.
+    pub reply: Option<IntakeReply>,
+    /// How long it takes.
+    pub delay: Option<Duration>,
+    /// For the next so many requests.
+    pub next: Option<u32>,
+    /// For this long.
+    pub lasting: Option<Duration>,
+}
+
+/// A scripted reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum IntakeReply {
+    /// This HTTP status.
+    Status(u16),
+    /// The connection is reset.
+    Reset,
+}
+
+impl FaultKind {
+    /// Whether it changes more than the request that it travels with.
+    pub fn needs_own_system(&self) -> bool {
+        matches!(self, Self::Stop | Self::Pause | Self::Intake(_))
+    }
+}
+
+impl Fault {
+    /// The `x-tracecheck-fault` entry that asks a sample app for it; `None` where no request carries it.
+    pub fn header_entry(&self) -> Option<String> {
+        let kind = match &self.kind {
+            FaultKind::Status(status) => format!("status:{status}"),
+            FaultKind::Delay(delay) => format!("delay:{}ms", delay.as_millis()),
+            FaultKind::Abort => "abort".to_owned(),
+            FaultKind::Hang => "hang".to_owned(),
+            FaultKind::Panic => "panic".to_owned(),
+            FaultKind::ErrorRate { rate, seed } => format!("error-rate:{rate}:{seed}"),
+            FaultKind::Stop | FaultKind::Pause | FaultKind::Intake(_) => return None,
+        };
+        let first = self.first.map_or_else(String::new, |first| format!("*{first}"));
+        Some(format!("{}={kind}{first}", self.at))
+    }
+}
+
+/// The value of the `x-tracecheck-fault` header for these faults; `None` where none travels with the request.
+pub fn header_value(faults: &[Fault]) -> Option<String> {
+    let entries: Vec<_> = faults.iter().filter_map(Fault::header_entry).collect();
+    (!entries.is_empty()).then(|| entries.join(","))
+}
+
+/// What is known beforehand of a yes-or-no question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expected {
+    /// It must be so.
+    Yes,
+    /// It must not be so.
+    No,
+    /// Either is fine.
+    Either,
+}
+
+/// What one hop of a chain must look like in the trace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HopShape {
+    /// The workload.
+    pub workload: String,
+    /// Whether it has a server span in the trace.
+    pub reached: Expected,
+    /// Whether the last of its server spans is marked as an error.
+    pub server_error: Expected,
+    /// Whether the last of its client spans, if it has any, is marked as an error.
+    pub client_error: Expected,
+    /// How many of its client spans must be errors before that last one (failed tries).
+    pub failed_tries: u32,
+    /// Its server span lasts at least this long: nanoseconds.
+    pub at_least: i64,
+}
+
+/// What a chain's trace must look like, entry first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shape {
+    /// One entry a hop; empty where the system does not say which workload calls which.
+    pub hops: Vec<HopShape>,
+}
+
+/// What a caller sees of a hop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Success,
+    Failure,
+    Either,
+}
+
+impl Shape {
+    /// Works out the shape of a request that goes along `chain` (workload names, entry first) under `faults`, where a
+    /// caller tries `retries` more times and waits `timeout` for an answer.
+    pub fn of_chain(chain: &[String], faults: &[Fault], retries: u32, timeout: Duration) -> Self {
+        let mut hops = Vec::with_capacity(chain.len());
+        // From the far end back: what a hop does depends on what it sees of the next one.
+        let mut below: Option<Seen> = None;
+        let mut failed_tries = 0;
+        for workload in chain.iter().rev() {
+            let fault = faults.iter().find(|fault| &fault.at == workload);
+            let (mut hop, seen, reaches_on) = hop_shape(workload, fault, below, retries, timeout);
+            hop.failed_tries = failed_tries;
+            failed_tries =
+                fault.and_then(|fault| fault.first).filter(|first| *first <= retries).unwrap_or(0);
+            if reaches_on != Expected::Yes {
+                for unreached in &mut hops {
+                    cut_off(unreached, reaches_on);
+                }
+            }
+            hops.push(hop);
+            below = Some(seen);
+        }
+        hops.reverse();
+        Self { hops }
+    }
+}
+
+fn cut_off(hop: &mut HopShape, reached: Expected) {
+    if hop.reached != Expected::No {
+        hop.reached = reached;
+    }
+    hop.server_error = Expected::Either;
+    hop.client_error = Expected::Either;
+    hop.failed_tries = 0;
+    hop.at_least = 0;
+}
+
+/// The hop's own shape, what its caller sees, and whether the request goes on to the next hop.
+fn hop_shape(
+    workload: &str,
+    fault: Option<&Fault>,
+    below: Option<Seen>,
+    retries: u32,
+    timeout: Duration,
+) -> (HopShape, Seen, Expected) {
+    use Expected::{Either, No, Yes};
+    let hop = |reached, server_error, client_error| HopShape {
+        workload: workload.to_owned(),
+        reached,
+        server_error,
+        client_error,
+        failed_tries: 0,
+        at_least: 0,
+    };
+    let undisturbed = || match below {
+        None => (hop(Yes, No, Either), Seen::Success, Yes),
+        Some(Seen::Success) => (hop(Yes, No, No), Seen::Success, Yes),
+        Some(Seen::Failure) => (hop(Yes, Yes, Yes), Seen::Failure, Yes),
+        Some(Seen::Either) => (hop(Yes, Either, Either), Seen::Either, Yes),
+    };
+    let Some(fault) = fault else { return undisturbed() };
+    let failing = match &fault.kind {
+        FaultKind::Status(status) => {
+            let server = if *status >= 500 { Yes } else { No };
+            let seen = if *status >= 400 { Seen::Failure } else { Seen::Success };
+            (hop(Yes, server, Either), seen, No)
+        }
+        FaultKind::Abort | FaultKind::Panic => (hop(Yes, Yes, Either), Seen::Failure, No),
+        // The server notices that its caller went away only some time later, or calls it an error or not.
+        FaultKind::Hang => (hop(Yes, Either, Either), Seen::Failure, No),
+        FaultKind::Stop => (hop(No, Either, Either), Seen::Failure, No),
+        FaultKind::Pause => (hop(Either, Either, Either), Seen::Failure, Either),
+        FaultKind::ErrorRate { .. } => (hop(Yes, Either, Either), Seen::Either, Either),
+        FaultKind::Delay(delay) if *delay >= timeout => {
+            (hop(Yes, Either, Either), Seen::Failure, Either)
+        }
+        FaultKind::Delay(delay) => {
+            let (mut hop, seen, on) = undisturbed();
+            hop.at_least = i64::try_from(delay.as_nanos()).unwrap_or(i64::MAX);
+            // Delays of several hops add up in the callers' waits, so success is likely but not certain.
+            return (hop, seen, on);
+        }
+        FaultKind::Intake(_) => return undisturbed(),
+    };
+    match fault.first {
+        // The caller tries again and gets past the fault.
+        Some(first) if first <= retries => undisturbed(),
+        _ => failing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(faults: &[Fault], retries: u32) -> Vec<(Expected, Expected, Expected)> {
+        let chain = ["a", "b", "c"].map(str::to_owned);
+        let shape = Shape::of_chain(&chain, faults, retries, Duration::from_secs(5));
+        shape.hops.iter().map(|hop| (hop.reached, hop.server_error, hop.client_error)).collect()
+    }
+
+    fn at(at: &str, kind: FaultKind) -> Fault {
+        Fault { at: at.to_owned(), kind, first: None }
+    }
+
+    use Expected::{Either, No, Yes};
+
+    #[test]
+    fn without_faults_every_hop_is_reached_and_none_fails() {
+        assert_eq!(shape(&[], 0), [(Yes, No, No), (Yes, No, No), (Yes, No, Either)]);
+    }
+
+    #[test]
+    fn a_failing_hop_fails_its_callers_and_cuts_off_what_is_below() {
+        assert_eq!(
+            shape(&[at("b", FaultKind::Status(503))], 0),
+            [(Yes, Yes, Yes), (Yes, Yes, Either), (No, Either, Either)]
+        );
+    }
+
+    #[test]
+    fn a_client_error_is_not_the_servers_fault() {
+        assert_eq!(shape(&[at("c", FaultKind::Status(404))], 0)[2], (Yes, No, Either));
+        assert_eq!(shape(&[at("c", FaultKind::Status(404))], 0)[1], (Yes, Yes, Yes));
+    }
+
+    #[test]
+    fn a_stopped_workload_is_not_reached() {
+        assert_eq!(shape(&[at("c", FaultKind::Stop)], 0)[2], (No, Either, Either));
+        assert_eq!(shape(&[at("c", FaultKind::Stop)], 0)[1], (Yes, Yes, Yes));
+    }
+
+    #[test]
+    fn a_retry_gets_past_a_fault_of_the_first_try_only() {
+        let fault = Fault { first: Some(1), ..at("c", FaultKind::Status(503)) };
+        assert_eq!(shape(std::slice::from_ref(&fault), 0)[0], (Yes, Yes, Yes));
+        assert_eq!(shape(std::slice::from_ref(&fault), 1)[0], (Yes, No, No));
+        let chain = ["a", "b", "c"].map(str::to_owned);
+        let shape = Shape::of_chain(&chain, &[fault], 1, Duration::from_secs(5));
+        assert_eq!(shape.hops.iter().map(|hop| hop.failed_tries).collect::<Vec<_>>(), [0, 1, 0]);
+    }
+
+    #[test]
+    fn the_header_is_what_the_sample_apps_read() {
+        let retried = Fault { first: Some(1), ..at("c", FaultKind::Status(503)) };
+        let slow = at("b", FaultKind::Delay(Duration::from_millis(250)));
+        assert_eq!(header_value(&[retried, slow]).unwrap(), "c=status:503*1,b=delay:250ms");
+        assert_eq!(header_value(&[at("c", FaultKind::Stop)]), None);
+    }
+}

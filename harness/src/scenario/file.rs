@@ -1,0 +1,310 @@
+//! The scenario file as it is written: YAML types, with the place of every value that is checked later.
+//!
+//! Only what serde can tell is checked here (syntax, keys, types); [`super::load`] checks the meaning and resolves
+//! defaults. The doc comments are the descriptions in the JSON Schema.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    time::Duration,
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+use serde_saphyr::Spanned;
+
+use super::{Propagation, Protocol, Services};
+
+/// A scenario: the requests that are driven through a system, what breaks on the way, and what must hold.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScenarioFile {
+    /// Unique among the scenarios of a run; lower-case words joined by hyphens.
+    #[schemars(with = "String")]
+    pub(super) name: Spanned<String>,
+    /// One sentence that a user would say.
+    #[schemars(with = "String")]
+    pub(super) description: Spanned<String>,
+    /// The system that it needs; the built-in chain of two sample apps when left out.
+    #[schemars(with = "Option<SystemFile>")]
+    pub(super) system: Option<Spanned<SystemFile>>,
+    /// What is driven through the entry, one entry after the other.
+    #[schemars(with = "Vec<RequestFile>")]
+    pub(super) requests: Spanned<Vec<Spanned<RequestFile>>>,
+    /// What breaks.
+    #[serde(default)]
+    #[schemars(with = "Vec<FaultFile>")]
+    pub(super) faults: Vec<Spanned<FaultFile>>,
+    /// What must hold beyond the rules, which always hold (`tracecheck explain`).
+    #[serde(default)]
+    pub(super) expect: ExpectFile,
+    /// Rules that may fail here, each with its reason.
+    #[serde(default)]
+    #[schemars(with = "Vec<TolerateFile>")]
+    pub(super) tolerate: Vec<Spanned<TolerateFile>>,
+}
+
+/// Which system a scenario needs: the built-in chain, or a system file.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SystemFile {
+    /// The built-in chain: `sample-app-1` calls `sample-app-2`, and so on.
+    pub(super) chain: Option<ChainFile>,
+    /// Path of a system file, relative to the scenario.
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) file: Option<Spanned<PathBuf>>,
+}
+
+/// Parameters of the built-in chain.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChainFile {
+    /// How many sample apps, 1 to 20; 2 when left out.
+    #[schemars(with = "Option<u32>")]
+    pub(super) apps: Option<Spanned<u32>>,
+    /// `own`: each app is a service of its own name; `shared`: all are one service, as in the article. `own` when left out.
+    pub(super) services: Option<Services>,
+    /// How the apps speak OTLP; `grpc` when left out.
+    pub(super) protocol: Option<Protocol>,
+    /// Environment variables by app name; `all` for every app.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, BTreeMap<String, String>>")]
+    pub(super) env: HashMap<Spanned<String>, BTreeMap<String, String>>,
+    /// Path of the collector's config, relative to the scenario; passed on unchanged. A small one of the harness's own when left out.
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) collector_config: Option<Spanned<PathBuf>>,
+}
+
+/// One kind of request.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RequestFile {
+    /// Path with its leading `/`.
+    #[schemars(with = "String")]
+    pub(super) get: Spanned<String>,
+    /// How often; 1 when left out.
+    #[schemars(with = "Option<u32>")]
+    pub(super) times: Option<Spanned<u32>>,
+    /// How many at once; 1 when left out.
+    #[schemars(with = "Option<u32>")]
+    pub(super) concurrency: Option<Spanned<u32>>,
+    /// The HTTP status it must be answered with; 200 when left out.
+    #[schemars(with = "Option<u16>")]
+    pub(super) status: Option<Spanned<u16>>,
+    /// Takes any status, or none: for faults that strike by chance.
+    #[serde(default)]
+    pub(super) any_status: bool,
+    /// How the trace context is sent; `w3c` when left out.
+    pub(super) propagation: Option<Propagation>,
+    /// Whether the context says *sampled*; true when left out.
+    pub(super) sampled: Option<bool>,
+    /// Where the answer tells its trace id, for services that choose it themselves.
+    #[schemars(with = "Option<TraceIdFromFile>")]
+    pub(super) trace_id_from: Option<Spanned<TraceIdFromFile>>,
+    /// Longest wait for the answer; 10s when left out.
+    pub(super) timeout: Option<DurationText>,
+    /// Further headers.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub(super) headers: HashMap<Spanned<String>, String>,
+}
+
+/// Where an answer tells its trace id: exactly one of the two.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TraceIdFromFile {
+    /// Name of a response header.
+    pub(super) header: Option<String>,
+    /// Name of a top-level field of the JSON body.
+    pub(super) json: Option<String>,
+}
+
+/// Something that breaks: where, and exactly one way. At a service: `status`, `delay`, `abort`, `hang`, `panic` or
+/// `error_rate` travel with each request; `stop` and `pause` act on the workload. At `intake`: `status`, `reset` or `delay`,
+/// for the `next` requests or `for` a time, else for good.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FaultFile {
+    /// Name of the workload.
+    #[schemars(with = "String")]
+    pub(super) at: Option<Spanned<String>>,
+    /// Answers this HTTP status.
+    #[schemars(with = "Option<u16>")]
+    pub(super) status: Option<Spanned<u16>>,
+    /// Waits this long first.
+    pub(super) delay: Option<DurationText>,
+    /// Resets the connection instead of answering.
+    #[serde(default)]
+    pub(super) abort: bool,
+    /// Does not answer until the caller gives up.
+    #[serde(default)]
+    pub(super) hang: bool,
+    /// Panics in the handler.
+    #[serde(default)]
+    pub(super) panic: bool,
+    /// Fails a share of the requests with status 500.
+    #[schemars(with = "Option<ErrorRateFile>")]
+    pub(super) error_rate: Option<Spanned<ErrorRateFile>>,
+    /// Only the first so many tries of a request.
+    pub(super) first: Option<u32>,
+    /// The workload is stopped before the requests, and started again when all are judged.
+    #[serde(default)]
+    pub(super) stop: bool,
+    /// The workload is frozen before the requests, and goes on when all are answered.
+    #[serde(default)]
+    pub(super) pause: bool,
+    /// The intake resets the connection.
+    #[serde(default)]
+    pub(super) reset: bool,
+    /// The intake does so for the next so many requests.
+    pub(super) next: Option<u32>,
+    /// The intake does so for this long.
+    #[serde(rename = "for")]
+    pub(super) lasting: Option<DurationText>,
+}
+
+/// A share of requests that fail.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ErrorRateFile {
+    /// 0 to 1.
+    pub(super) rate: f64,
+    /// Makes the choice repeatable; 0 when left out.
+    #[serde(default)]
+    pub(super) seed: u64,
+}
+
+/// What must hold for every request's trace.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExpectFile {
+    /// How long after its answer a trace may take to be complete; 10s when left out.
+    pub(super) within: Option<DurationText>,
+    /// The tree of spans below the harness's own span, whole.
+    #[schemars(with = "Option<NodeFile>")]
+    pub(super) tree: Option<Spanned<NodeFile>>,
+    /// The services leave no span at all.
+    #[serde(default)]
+    pub(super) absent: bool,
+    /// How many spans of a kind the trace has.
+    #[serde(default)]
+    #[schemars(with = "Vec<SpanCountFile>")]
+    pub(super) spans: Vec<Spanned<SpanCountFile>>,
+    /// How many attempts the intake must at least have refused meanwhile: proof that an outage took place; 0 when left out.
+    #[serde(default)]
+    pub(super) refused_attempts: u64,
+}
+
+/// One span of the tree: exactly one of `server`, `client`, `internal`, `producer`, `consumer` says which, by workload or
+/// service name. What is left out is not compared, save children: those must be listed, unless `more` is true.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NodeFile {
+    /// A server span of this workload or service.
+    #[schemars(with = "Option<String>")]
+    pub(super) server: Option<Spanned<String>>,
+    /// A client span of this workload or service.
+    #[schemars(with = "Option<String>")]
+    pub(super) client: Option<Spanned<String>>,
+    /// An internal span of this workload or service.
+    #[schemars(with = "Option<String>")]
+    pub(super) internal: Option<Spanned<String>>,
+    /// A producer span of this workload or service.
+    #[schemars(with = "Option<String>")]
+    pub(super) producer: Option<Spanned<String>>,
+    /// A consumer span of this workload or service.
+    #[schemars(with = "Option<String>")]
+    pub(super) consumer: Option<Spanned<String>>,
+    /// What else the span must be.
+    #[serde(default)]
+    pub(super) is: SpanFile,
+    /// The spans below it.
+    #[serde(default)]
+    #[schemars(with = "Vec<NodeFile>")]
+    pub(super) children: Vec<Spanned<NodeFile>>,
+    /// Whether it may have children that are not listed.
+    #[serde(default)]
+    pub(super) more: bool,
+}
+
+/// What a span must be, as the intake sees it. What is left out is not compared.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SpanFile {
+    /// Datadog's operation name.
+    pub(super) name: Option<String>,
+    /// Datadog's resource name.
+    pub(super) resource: Option<String>,
+    /// Datadog's type.
+    #[serde(rename = "type")]
+    pub(super) span_type: Option<String>,
+    /// Whether it is marked as an error.
+    pub(super) error: Option<bool>,
+    /// Its HTTP status code.
+    pub(super) status: Option<u16>,
+    /// Meta that it must have, among others.
+    #[serde(default)]
+    pub(super) meta: BTreeMap<String, String>,
+    /// Shortest duration.
+    pub(super) at_least: Option<DurationText>,
+    /// Longest duration.
+    pub(super) at_most: Option<DurationText>,
+}
+
+/// A number of spans.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SpanCountFile {
+    /// Workload or service; any when left out.
+    #[schemars(with = "Option<String>")]
+    pub(super) at: Option<Spanned<String>>,
+    /// Span kind; any when left out.
+    pub(super) kind: Option<KindFile>,
+    /// What else the spans must be.
+    #[serde(default)]
+    pub(super) is: SpanFile,
+    /// Exactly so many.
+    pub(super) count: Option<usize>,
+    /// At least so many.
+    pub(super) at_least: Option<usize>,
+    /// At most so many.
+    pub(super) at_most: Option<usize>,
+}
+
+/// OpenTelemetry's span kinds.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum KindFile {
+    Server,
+    Client,
+    Internal,
+    Producer,
+    Consumer,
+}
+
+/// A rule that may fail.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TolerateFile {
+    /// Name of the rule.
+    #[schemars(with = "String")]
+    pub(super) rule: Spanned<String>,
+    /// Why it may fail here.
+    pub(super) because: String,
+}
+
+/// A duration such as `250ms` or `1m 30s`.
+#[derive(Debug, Clone, Copy, JsonSchema)]
+#[schemars(with = "String")]
+pub(super) struct DurationText(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for DurationText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map(Self).map_err(|error| {
+            serde::de::Error::custom(format!(
+                "`{text}` is not a duration ({error}); write for example 250ms, 5s or 1m"
+            ))
+        })
+    }
+}

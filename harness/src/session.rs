@@ -1,0 +1,472 @@
+//! A session: one system that is up, the evidence it produces, and a driver to send requests through it.
+//!
+//! `run` makes one for each group of scenarios; a library user makes one for a test. It knows nothing of files,
+//! reports or exit codes.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{Mutex as AsyncMutex, watch};
+
+use crate::{
+    case::{Capability, Case, Evidence, LedgerReport, ServiceIdentity, Topology, View},
+    driver::{Driver, DriverError, Ids, OtlpEndpoint},
+    environment::{Endpoints, Environment, EnvironmentError, UnexpectedExit},
+    evidence::EvidenceSource,
+    intake::{
+        self,
+        client::{ClientError, IntakeClient},
+        replies::{Script, ScriptedReply},
+    },
+    judge,
+    ledger::LedgerClient,
+    rule::Findings,
+    scenario::{
+        Fault, FaultKind, Request, Scenario,
+        fault::{self, IntakeFault, IntakeReply},
+    },
+    system::{Role, System, Workload},
+    trace::{Trace, TraceId},
+    verdict::CaseResult,
+};
+
+/// How long a trace must not have changed before it counts as complete.
+const QUIET: Duration = Duration::from_millis(100);
+/// How often what cannot wake the judge (a service's ledger) is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Longest wait for one ledger route.
+const LEDGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often dead workloads are looked for.
+const WATCH_INTERVAL: Duration = Duration::from_millis(200);
+/// How far a stray trace may begin outside the request that caused it: nanoseconds.
+const STRAY_SLACK: i64 = 50_000_000;
+
+/// Why a session did not start or end well.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The environment did not do its part.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+    /// The driver could not be set up.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// The intake cannot be read.
+    #[error("the intake cannot be read: {0}")]
+    Intake(#[from] ClientError),
+    /// The system lacks something that every system has.
+    #[error("the system has no {0}")]
+    Incomplete(&'static str),
+}
+
+/// A system that is up, with all that is needed to drive and judge it.
+pub struct Session {
+    environment: Arc<AsyncMutex<Box<dyn Environment>>>,
+    endpoints: Endpoints,
+    intake: IntakeClient,
+    driver: Driver,
+    topology: Topology,
+    ledgers: BTreeMap<String, LedgerClient>,
+    claims: Mutex<HashSet<TraceId>>,
+    exits: watch::Receiver<Vec<UnexpectedExit>>,
+    watcher: tokio::task::JoinHandle<()>,
+}
+
+impl Session {
+    /// Brings the system up in the environment. When it fails, everything that came up is taken down again.
+    ///
+    /// # Errors
+    ///
+    /// When a workload does not come up, or cannot be reached.
+    pub async fn start(
+        mut environment: Box<dyn Environment>,
+        system: &System,
+        run_id: &str,
+    ) -> Result<Self, SessionError> {
+        let started = match environment.up(system).await {
+            Ok(endpoints) => Parts::connect(endpoints, system, run_id).await,
+            Err(error) => Err(error.into()),
+        };
+        let parts = match started {
+            Ok(parts) => parts,
+            Err(error) => {
+                if let Err(left) = environment.down().await {
+                    tracing::warn!(%left, "cleaning up after a failed start");
+                }
+                return Err(error);
+            }
+        };
+        let environment = Arc::new(AsyncMutex::new(environment));
+        let (tell, exits) = watch::channel(Vec::new());
+        let watcher = tokio::spawn(watch_exits(Arc::clone(&environment), tell));
+        let Parts { endpoints, intake, driver, topology, ledgers } = parts;
+        Ok(Self {
+            environment,
+            endpoints,
+            intake,
+            driver,
+            topology,
+            ledgers,
+            claims: Mutex::default(),
+            exits,
+            watcher,
+        })
+    }
+
+    /// Where everything can be reached.
+    pub fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
+    /// Which workload a span comes from.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The intake's own record.
+    pub fn intake(&self) -> &IntakeClient {
+        &self.intake
+    }
+
+    /// Workloads that ended by themselves so far.
+    pub fn unexpected_exits(&self) -> Vec<UnexpectedExit> {
+        self.exits.borrow().clone()
+    }
+
+    /// The last lines that a workload logged.
+    pub async fn log_tail(&self, workload: &str, lines: usize) -> Vec<String> {
+        self.environment.lock().await.log_tail(workload, lines).await
+    }
+
+    /// Writes every workload's log into `dir`.
+    ///
+    /// # Errors
+    ///
+    /// When the environment cannot.
+    pub async fn collect_logs(&self, dir: &std::path::Path) -> Result<(), EnvironmentError> {
+        self.environment.lock().await.collect_logs(dir).await
+    }
+
+    /// Sends one request under the given faults, and claims its trace.
+    pub async fn send(&self, request: &Request, place: (usize, u32), faults: &[Fault]) -> Case {
+        let ids = Ids::generate();
+        self.claim(ids.trace_id);
+        let case =
+            self.driver.send(request, place, ids, fault::header_value(faults).as_deref()).await;
+        self.claim(case.trace_id);
+        case
+    }
+
+    /// The traces that belong to the run.
+    pub fn claims(&self) -> Vec<TraceId> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
+    fn claim(&self, id: TraceId) {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+    }
+
+    /// Does what the faults ask of workloads and of the intake; the faults of requests travel with them.
+    ///
+    /// # Errors
+    ///
+    /// When the environment cannot do it.
+    pub async fn inject(&self, faults: &[Fault]) -> Result<(), SessionError> {
+        for fault in faults {
+            match &fault.kind {
+                FaultKind::Stop => self.environment.lock().await.stop(&fault.at).await?,
+                FaultKind::Pause => self.environment.lock().await.pause(&fault.at).await?,
+                FaultKind::Intake(fault) => self.intake.script_reply(&script(fault)).await?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the workloads go on that [`Session::inject`] froze.
+    ///
+    /// # Errors
+    ///
+    /// When the environment cannot do it.
+    pub async fn thaw(&self, faults: &[Fault]) -> Result<(), SessionError> {
+        for fault in faults.iter().filter(|fault| fault.kind == FaultKind::Pause) {
+            self.environment.lock().await.resume(&fault.at).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what [`Session::inject`] did to the end: starts what it stopped, and lets the intake answer as usual.
+    ///
+    /// # Errors
+    ///
+    /// When the environment cannot do it.
+    pub async fn heal(&self, faults: &[Fault]) -> Result<(), SessionError> {
+        for fault in faults {
+            match &fault.kind {
+                FaultKind::Stop => self.environment.lock().await.start(&fault.at).await?,
+                FaultKind::Intake(_) => self.intake.clear_replies().await?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a case can be judged and judges it: as soon as all rules and expectations hold and its trace has been
+    /// quiet for a moment; at the deadline with whatever was found last. `absence_proved` says whether later
+    /// requests are known to have arrived, which alone proves that nothing came.
+    pub async fn settle(&self, scenario: &Scenario, case: &Case) -> CaseResult {
+        let shape = judge::shape(scenario, &scenario.requests[case.request].path);
+        let deadline = Instant::now() + scenario.expect.within;
+        let mut changes = self.intake.changes();
+        let mut exits = self.exits.clone();
+        let mut ledgers = BTreeMap::new();
+        let mut ledger_age: Option<Instant> = None;
+        let mut judged_progress = None;
+        let mut findings = Findings::default();
+        loop {
+            changes.borrow_and_update();
+            let progress = self.intake.progress(case.trace_id);
+            let stale = ledger_age.is_none_or(|age| age.elapsed() >= LOOK_AGAIN);
+            if judged_progress != Some(progress) || stale {
+                let mut evidence = self.evidence(case, ledgers.clone());
+                findings = judge::judge(scenario, case, &evidence, &self.topology, &shape);
+                let late = Instant::now() >= deadline || self.has_died(&mut exits);
+                // The ledgers are asked once the rest holds, as they are to confirm it, and once more at the end, to explain.
+                if stale && (findings.failures.iter().all(|f| f.rule.ends_with("-span")) || late) {
+                    ledgers = self.read_ledgers(case.trace_id).await;
+                    ledger_age = Some(Instant::now());
+                    evidence.ledgers = ledgers.clone();
+                    findings = judge::judge(scenario, case, &evidence, &self.topology, &shape);
+                }
+                judged_progress = Some(progress);
+                let quiet_since = progress.map(|(_, at)| at);
+                let quiet = quiet_since.is_none_or(|at| at.elapsed() >= QUIET);
+                if (findings.failures.is_empty() && quiet && ledger_age.is_some()) || late {
+                    return self.conclude(scenario, case, evidence, &shape, findings, quiet_since);
+                }
+            }
+            let quiet_in = progress
+                .map(|(_, at)| QUIET.saturating_sub(at.elapsed()))
+                .filter(|left| !left.is_zero())
+                .unwrap_or(LOOK_AGAIN);
+            let wake = if findings.failures.is_empty() { quiet_in } else { LOOK_AGAIN };
+            let wake = wake.min(deadline.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                _ = changes.changed() => {}
+                _ = exits.changed() => {}
+                () = tokio::time::sleep(wake) => judged_progress = None,
+            }
+        }
+    }
+
+    fn has_died(&self, exits: &mut watch::Receiver<Vec<UnexpectedExit>>) -> bool {
+        !exits.borrow_and_update().is_empty()
+    }
+
+    fn conclude(
+        &self,
+        scenario: &Scenario,
+        case: &Case,
+        evidence: Evidence,
+        shape: &fault::Shape,
+        findings: Findings,
+        captured_at: Option<Instant>,
+    ) -> CaseResult {
+        let view = View { case, evidence: &evidence, topology: &self.topology, shape };
+        let after =
+            captured_at.map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX));
+        judge::result(scenario, view, findings, after)
+    }
+
+    /// Judges a case once more from what is there now, without waiting.
+    pub async fn review(&self, scenario: &Scenario, case: &Case) -> CaseResult {
+        let shape = judge::shape(scenario, &scenario.requests[case.request].path);
+        let evidence = self.evidence(case, self.read_ledgers(case.trace_id).await);
+        let findings = judge::judge(scenario, case, &evidence, &self.topology, &shape);
+        self.conclude(scenario, case, evidence, &shape, findings, None)
+    }
+
+    /// Everything known of a case now; what its ledgers say is given.
+    pub fn evidence(&self, case: &Case, ledgers: BTreeMap<String, LedgerReport>) -> Evidence {
+        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut strays = self.intake.unclaimed(&claims);
+        strays.retain(|trace| is_during(case, trace));
+        let mut capabilities = self.intake.capabilities();
+        if !self.ledgers.is_empty() {
+            capabilities.push(Capability::Ledger);
+        }
+        Evidence {
+            trace: self.intake.trace(case.trace_id),
+            ledgers,
+            strays,
+            capabilities,
+            refused_attempts: self.intake.refused_attempts(),
+        }
+    }
+
+    /// What each service that has a ledger says of one trace.
+    pub async fn read_ledgers(&self, trace_id: TraceId) -> BTreeMap<String, LedgerReport> {
+        let reads = self.ledgers.iter().map(|(workload, ledger)| async move {
+            let report = match ledger.entry(trace_id).await {
+                Ok(entry) => LedgerReport::Known(entry),
+                Err(error) => LedgerReport::Unknown(error.to_string()),
+            };
+            (workload.clone(), report)
+        });
+        futures_util::future::join_all(reads).await.into_iter().collect()
+    }
+
+    /// Sends a sentinel trace through every exporting path, by a request like one that the system takes, and waits until it has arrived whole: whatever was sent before
+    /// it had the same time and more.
+    ///
+    /// # Errors
+    ///
+    /// What was still missing of the sentinel at the deadline.
+    pub async fn quiesce(&self, like: &Request, within: Duration) -> Result<(), String> {
+        let scenario = sentinel(like, within);
+        let case = self.send(&scenario.requests[0], (0, 0), &[]).await;
+        let result = self.settle(&scenario, &case).await;
+        match result.findings.failures.first() {
+            None => Ok(()),
+            Some(failure) => Err(format!("{}: {}", failure.rule, failure.detail)),
+        }
+    }
+
+    /// Takes the system down, the intake last.
+    ///
+    /// # Errors
+    ///
+    /// What could not be cleaned up, or ended badly.
+    pub async fn stop(&self) -> Result<(), EnvironmentError> {
+        self.watcher.abort();
+        self.environment.lock().await.down().await
+    }
+}
+
+/// A fault of the intake as its control API takes it.
+fn script(fault: &IntakeFault) -> Script {
+    let usual = Script::status(200);
+    let reply = fault.reply.map(|reply| match reply {
+        IntakeReply::Status(status) => ScriptedReply::Status(status),
+        IntakeReply::Reset => ScriptedReply::Reset(true),
+    });
+    Script { reply, delay: fault.delay, next: fault.next, lasting: fault.lasting, ..usual }
+}
+
+/// A request of the harness's own, whose arrival proves that what came before it had its time.
+fn sentinel(like: &Request, within: Duration) -> Scenario {
+    let tolerate = [
+        "error-not-injected",
+        "error-not-marked",
+        "stray-trace",
+        "unnamed-resource",
+        "missing-service-name",
+    ];
+    Scenario {
+        name: "sentinel".to_owned(),
+        description: String::new(),
+        file: std::path::PathBuf::new(),
+        system: crate::scenario::SystemChoice::File(std::path::PathBuf::new()),
+        requests: vec![Request {
+            times: 1,
+            concurrency: 1,
+            status: None,
+            sampled: true,
+            ..like.clone()
+        }],
+        faults: Vec::new(),
+        expect: crate::expectation::Expect { within, ..Default::default() },
+        tolerate: tolerate.iter().map(|rule| ((*rule).to_owned(), String::new())).collect(),
+    }
+}
+
+/// Whether a trace began while the case's request was under way.
+pub(crate) fn is_during(case: &Case, trace: &Trace) -> bool {
+    let during = case.sent_at - STRAY_SLACK..=case.ended_at + STRAY_SLACK;
+    trace.spans.first().is_some_and(|span| during.contains(&span.start))
+}
+
+/// What a session has once its system is up.
+struct Parts {
+    endpoints: Endpoints,
+    intake: IntakeClient,
+    driver: Driver,
+    topology: Topology,
+    ledgers: BTreeMap<String, LedgerClient>,
+}
+
+impl Parts {
+    async fn connect(
+        endpoints: Endpoints,
+        system: &System,
+        run_id: &str,
+    ) -> Result<Self, SessionError> {
+        let named =
+            |role: Role| system.workloads.iter().find(move |workload| workload.role == role);
+        let intake = named(Role::Intake).ok_or(SessionError::Incomplete("intake"))?;
+        let intake_url = endpoints
+            .url(&intake.name, "http")
+            .ok_or(SessionError::Incomplete("intake port `http`"))?;
+        let entry_url = endpoints
+            .url(&system.entry, "http")
+            .ok_or(SessionError::Incomplete("entry with a port `http`"))?;
+        let otlp = named(Role::Collector).and_then(|collector| {
+            let grpc = endpoints.url(&collector.name, "otlp-grpc").map(OtlpEndpoint::Grpc);
+            grpc.or_else(|| endpoints.url(&collector.name, "otlp-http").map(OtlpEndpoint::Http))
+        });
+        let driver = Driver::new(entry_url, otlp, run_id.to_owned())?;
+        let intake =
+            IntakeClient::connect(&intake_url, intake::client::Settings::default()).await?;
+        let http = crate::http::client()
+            .timeout(LEDGER_TIMEOUT)
+            .build()
+            .map_err(|error| DriverError::Client(crate::chain_of(&error)))?;
+        let mut ledgers = BTreeMap::new();
+        let mut services = Vec::new();
+        for workload in services_from_entry(system) {
+            let mut identity = ServiceIdentity {
+                workload: workload.name.clone(),
+                service: None,
+                instances: Vec::new(),
+            };
+            if let Some(url) =
+                workload.ledger.as_ref().and_then(|port| endpoints.url(&workload.name, port))
+            {
+                let ledger = LedgerClient::new(http.clone(), url);
+                match ledger.totals().await {
+                    Ok(totals) => {
+                        identity.service = Some(totals.service);
+                        identity.instances.push(totals.instance_id);
+                    }
+                    Err(error) => tracing::warn!(workload = workload.name, %error, "no ledger"),
+                }
+                ledgers.insert(workload.name.clone(), ledger);
+            }
+            services.push(identity);
+        }
+        Ok(Self { endpoints, intake, driver, topology: Topology { services }, ledgers })
+    }
+}
+
+/// The services, the entry first, the others as written.
+fn services_from_entry(system: &System) -> impl Iterator<Item = &Workload> {
+    let services = || system.workloads.iter().filter(|workload| workload.role == Role::Service);
+    let entry = services().filter(|workload| workload.name == system.entry);
+    entry.chain(services().filter(|workload| workload.name != system.entry))
+}
+
+async fn watch_exits(
+    environment: Arc<AsyncMutex<Box<dyn Environment>>>,
+    tell: watch::Sender<Vec<UnexpectedExit>>,
+) {
+    let mut every = tokio::time::interval(WATCH_INTERVAL);
+    loop {
+        every.tick().await;
+        let ended = environment.lock().await.unexpected_exits().await;
+        if !ended.is_empty() {
+            tell.send_modify(|all| all.extend(ended));
+        }
+    }
+}

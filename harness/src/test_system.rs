@@ -1,0 +1,182 @@
+//! For tests: a system that is up, requests through it, and their traces judged by all rules.
+//!
+//! ```no_run
+//! # async fn test() -> Result<(), Box<dyn std::error::Error>> {
+//! use harness::{scenario::FaultKind, test_system::TestSystem};
+//!
+//! // In an integration test of the package that builds it: env!("CARGO_BIN_EXE_tracecheck").
+//! let chain = TestSystem::chain("target/release/tracecheck").await?;
+//! let answer = chain.get("/outgoing-sampleapp").fault("sample-app-2", FaultKind::Status(503)).send().await;
+//! assert_eq!(answer.status(), Some(502));
+//! let trace = answer.whole_trace()?;
+//! assert_eq!(trace.spans.iter().filter(|span| span.error).count(), 4);
+//! chain.stop().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use crate::{
+    case::Outcome,
+    environment::{EnvironmentError, process::ProcessEnvironment},
+    expectation::Expect,
+    report::plain,
+    run::new_run_id,
+    scenario::{Chain, Fault, FaultKind, Request, Scenario, SystemChoice},
+    session::{Session, SessionError},
+    system::build::{self, BuildError},
+    trace::Trace,
+    verdict::CaseResult,
+};
+
+/// A system that is up for a test. Its processes end with [`TestSystem::stop`], or when it is dropped.
+pub struct TestSystem {
+    session: Session,
+    choice: SystemChoice,
+}
+
+/// Why a test system did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum TestSystemError {
+    /// Its description is not usable.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The processes cannot be set up.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+    /// A workload did not come up, or cannot be reached.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+impl TestSystem {
+    /// The built-in chain of two sample apps, as processes of the program `tracecheck` at this path.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up; the message holds the end of the log of what failed.
+    pub async fn chain(tracecheck: impl Into<PathBuf>) -> Result<Self, TestSystemError> {
+        Self::start(tracecheck, SystemChoice::Chain(Chain::default())).await
+    }
+
+    /// Any system, as processes; built-in workloads are the program `tracecheck` at this path.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be described, or does not come up.
+    pub async fn start(
+        tracecheck: impl Into<PathBuf>,
+        choice: SystemChoice,
+    ) -> Result<Self, TestSystemError> {
+        let system = build::system(&choice, None)?;
+        let environment = ProcessEnvironment::builder(tracecheck).build()?;
+        let session = Session::start(Box::new(environment), &system, &new_run_id()).await?;
+        Ok(Self { session, choice })
+    }
+
+    /// A GET of `path` at the entry.
+    pub fn get(&self, path: &str) -> TestRequest<'_> {
+        let scenario = Scenario {
+            name: "test".to_owned(),
+            description: String::new(),
+            file: PathBuf::new(),
+            system: self.choice.clone(),
+            requests: vec![Request::get(path)],
+            faults: Vec::new(),
+            expect: Expect::default(),
+            tolerate: BTreeMap::new(),
+        };
+        TestRequest { session: &self.session, scenario }
+    }
+
+    /// The session behind it, for everything else.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Takes the system down.
+    ///
+    /// # Errors
+    ///
+    /// What could not be cleaned up, or ended badly.
+    pub async fn stop(self) -> Result<(), EnvironmentError> {
+        self.session.stop().await
+    }
+}
+
+/// A request that is about to be sent.
+pub struct TestRequest<'a> {
+    session: &'a Session,
+    scenario: Scenario,
+}
+
+impl TestRequest<'_> {
+    /// Makes a sample app fail.
+    #[must_use]
+    pub fn fault(mut self, at: &str, kind: FaultKind) -> Self {
+        self.scenario.faults.push(Fault { at: at.to_owned(), kind, first: None });
+        self
+    }
+
+    /// How long its trace may take to be complete; 10 s where it is not said.
+    #[must_use]
+    pub fn within(mut self, within: Duration) -> Self {
+        self.scenario.expect.within = within;
+        self
+    }
+
+    /// Sends it, waits until its trace is complete or the time is over, and judges it by all rules.
+    pub async fn send(self) -> Answer {
+        let case =
+            self.session.send(&self.scenario.requests[0], (0, 0), &self.scenario.faults).await;
+        let result = self.session.settle(&self.scenario, &case).await;
+        let trace = self.session.intake().trace(case.trace_id);
+        Answer { outcome: case.outcome, result, trace }
+    }
+}
+
+/// The answer to a request, and its trace.
+#[derive(Debug)]
+pub struct Answer {
+    outcome: Outcome,
+    result: CaseResult,
+    trace: Option<Trace>,
+}
+
+/// A trace that is not whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the trace is not whole:\n{0}")]
+pub struct NotWhole(String);
+
+impl Answer {
+    /// The HTTP status; `None` where there was no answer.
+    pub fn status(&self) -> Option<u16> {
+        match self.outcome {
+            Outcome::Response { status, .. } => Some(status),
+            Outcome::Failed { .. } => None,
+        }
+    }
+
+    /// The judgement of its trace.
+    pub fn result(&self) -> &CaseResult {
+        &self.result
+    }
+
+    /// What was captured, whole or not.
+    pub fn trace(&self) -> Option<&Trace> {
+        self.trace.as_ref()
+    }
+
+    /// The trace, if every rule holds on it.
+    ///
+    /// # Errors
+    ///
+    /// What failed, with the expected and the captured tree.
+    pub fn whole_trace(&self) -> Result<&Trace, NotWhole> {
+        match &self.trace {
+            Some(trace) if self.result.findings.failures.is_empty() => Ok(trace),
+            _ => Err(NotWhole(plain::case(&self.result))),
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The verdict: pass, fail, or inconclusive; never a pass when nothing was seen.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    rule::{Failure, Findings, NotEvaluated},
+    trace::TraceId,
+};
+
+/// The outcome of a scenario, or of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Everything that was asked for was seen to hold.
+    Pass,
+    /// Nothing failed, but something could not be decided.
+    Inconclusive,
+    /// Something that must hold does not.
+    Fail,
+}
+
+impl Verdict {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Inconclusive => "inconclusive",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// The judgement of one case.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaseResult {
+    /// The trace that was judged.
+    pub trace_id: TraceId,
+    /// Which of the scenario's requests, and which repetition, both from 0.
+    pub place: (usize, u32),
+    /// The request's path and how it was answered.
+    pub request: String,
+    /// What failed and what could not be evaluated.
+    pub findings: Findings,
+    /// Expected and captured tree, where something failed.
+    pub trees: Option<Trees>,
+    /// Spans captured, the harness's own included.
+    pub spans: usize,
+    /// From the capture of the payload that completed the trace to the judgement: milliseconds; `None` where nothing was
+    /// captured.
+    pub judged_after_ms: Option<u64>,
+}
+
+/// Two trees side by side, one line a span.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trees {
+    /// What the faults and the scenario ask for.
+    pub expected: Vec<String>,
+    /// What was captured.
+    pub captured: Vec<String>,
+}
+
+/// The judgement of one scenario.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScenarioResult {
+    /// Its name.
+    pub name: String,
+    /// Its description.
+    pub description: String,
+    /// Outcome of all its cases together.
+    pub verdict: Verdict,
+    /// From its first request to its verdict: milliseconds.
+    pub took_ms: u64,
+    /// Its cases, in the order of their requests.
+    pub cases: Vec<CaseResult>,
+    /// Failures that belong to no single case.
+    pub failures: Vec<Failure>,
+    /// Why it is inconclusive, beyond what its cases say.
+    pub undecided: Vec<String>,
+    /// Whether the audit at the end changed the verdict.
+    pub revised: bool,
+}
+
+impl ScenarioResult {
+    /// A scenario that could not be run at all.
+    pub fn undecided(name: &str, description: &str, because: impl Into<String>) -> Self {
+        let mut result = Self {
+            name: name.to_owned(),
+            description: description.to_owned(),
+            verdict: Verdict::Inconclusive,
+            took_ms: 0,
+            cases: Vec::new(),
+            failures: Vec::new(),
+            undecided: vec![because.into()],
+            revised: false,
+        };
+        result.conclude();
+        result
+    }
+
+    /// Works out the verdict from what was found.
+    pub fn conclude(&mut self) {
+        let required = |skipped: &NotEvaluated| skipped.required;
+        let failed = !self.failures.is_empty()
+            || self.cases.iter().any(|case| !case.findings.failures.is_empty());
+        let undecided = self.cases.is_empty()
+            || !self.undecided.is_empty()
+            || self.cases.iter().any(|case| case.findings.not_evaluated.iter().any(required));
+        self.verdict = match (failed, undecided) {
+            (true, _) => Verdict::Fail,
+            (false, true) => Verdict::Inconclusive,
+            (false, false) => Verdict::Pass,
+        };
+    }
+
+    /// Spans captured for all its cases.
+    pub fn spans(&self) -> usize {
+        self.cases.iter().map(|case| case.spans).sum()
+    }
+
+    /// Why it is inconclusive, each reason once.
+    pub fn reasons(&self) -> Vec<String> {
+        let mut reasons = self.undecided.clone();
+        for case in &self.cases {
+            for skipped in case.findings.not_evaluated.iter().filter(|skipped| skipped.required) {
+                let reason =
+                    format!("{}: not evaluated, because {}", skipped.rule, skipped.because);
+                if !reasons.contains(&reason) {
+                    reasons.push(reason);
+                }
+            }
+        }
+        reasons
+    }
+}
+
+/// The outcome of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Summary {
+    /// The run's id.
+    pub run_id: String,
+    /// All its scenarios, by name.
+    pub scenarios: Vec<ScenarioResult>,
+    /// Wall time of the whole run, start-up and clean-up included: milliseconds.
+    pub took_ms: u64,
+    /// What the user should know beyond the verdicts, for example about clean-up.
+    pub warnings: Vec<String>,
+}
+
+impl Summary {
+    /// The worst verdict; inconclusive when there was nothing to judge.
+    pub fn verdict(&self) -> Verdict {
+        self.scenarios
+            .iter()
+            .map(|scenario| scenario.verdict)
+            .max()
+            .unwrap_or(Verdict::Inconclusive)
+    }
+
+    /// How many scenarios ended with this verdict.
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.scenarios.iter().filter(|scenario| scenario.verdict == verdict).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(findings: Findings) -> CaseResult {
+        CaseResult {
+            trace_id: TraceId(1),
+            place: (0, 0),
+            request: String::new(),
+            findings,
+            trees: None,
+            spans: 0,
+            judged_after_ms: None,
+        }
+    }
+
+    fn verdict(cases: Vec<CaseResult>) -> Verdict {
+        let mut result = ScenarioResult {
+            cases,
+            undecided: Vec::new(),
+            ..ScenarioResult::undecided("", "", "")
+        };
+        result.conclude();
+        result.verdict
+    }
+
+    fn skipped(required: bool) -> Findings {
+        let skipped = NotEvaluated { rule: String::new(), because: String::new(), required };
+        Findings { not_evaluated: vec![skipped], ..Findings::default() }
+    }
+
+    #[test]
+    fn a_scenario_without_cases_is_never_a_pass() {
+        assert_eq!(verdict(Vec::new()), Verdict::Inconclusive);
+        assert_eq!(verdict(vec![case(Findings::default())]), Verdict::Pass);
+    }
+
+    #[test]
+    fn what_was_required_and_not_evaluated_is_inconclusive_and_a_failure_is_worse() {
+        assert_eq!(verdict(vec![case(skipped(false))]), Verdict::Pass);
+        assert_eq!(
+            verdict(vec![case(skipped(true)), case(Findings::default())]),
+            Verdict::Inconclusive
+        );
+        let failed = Findings { failures: vec![Failure::new("r", "d")], ..Findings::default() };
+        assert_eq!(verdict(vec![case(skipped(true)), case(failed)]), Verdict::Fail);
+    }
+
+    #[test]
+    fn a_run_without_scenarios_is_inconclusive() {
+        let summary = Summary {
+            run_id: String::new(),
+            scenarios: Vec::new(),
+            took_ms: 0,
+            warnings: Vec::new(),
+        };
+        assert_eq!(summary.verdict(), Verdict::Inconclusive);
+    }
+}
