@@ -2,9 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
-/// A Datadog API key. Prints as `***`, and has no way of being serialized.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(String);
+use crate::secret::Secret;
+
+/// A Datadog API key, known to fit a header. Prints as `***`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKey(Secret);
 
 /// Why a text is not an API key. Does not repeat the text, which may be a secret with a slip in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,8 +21,8 @@ pub enum ParseApiKeyError {
 
 impl ApiKey {
     /// The secret itself, for comparing and for sending.
-    pub fn expose(&self) -> &str {
-        &self.0
+    pub fn reveal(&self) -> &str {
+        self.0.reveal()
     }
 }
 
@@ -34,19 +36,13 @@ impl FromStr for ApiKey {
         if !text.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(ParseApiKeyError::NotVisibleAscii);
         }
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        Ok(Self(Secret::new(text)))
     }
 }
 
 impl fmt::Display for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        fmt::Display::fmt(&self.0, f)
     }
 }
 
@@ -57,8 +53,8 @@ mod tests {
     #[test]
     fn an_api_key_shows_itself_in_no_output() {
         let key: ApiKey = "0123abcd".parse().unwrap();
-        assert_eq!(format!("{key} {key:?}"), "*** ***");
-        assert_eq!(key.expose(), "0123abcd");
+        assert_eq!(format!("{key} {key:?}"), "*** ApiKey(***)");
+        assert_eq!(key.reveal(), "0123abcd");
     }
 
     #[test]

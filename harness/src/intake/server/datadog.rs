@@ -193,7 +193,7 @@ fn decode_aside(attempt: &Attempt, max_decoded: usize) -> Decoded {
 fn key_fits(intake: &Intake, headers: &HeaderMap) -> bool {
     let Some(sent) = headers.get("dd-api-key") else { return false };
     match &intake.settings.api_key {
-        Some(key) => sent.as_bytes() == key.expose().as_bytes(),
+        Some(key) => sent.as_bytes() == key.reveal().as_bytes(),
         None => !sent.is_empty(),
     }
 }
