@@ -107,6 +107,24 @@ impl<'a> Decoder<'a> {
         DecodeError { path: Vec::new(), at: Some(self.node.at.clone()), problem }
     }
 
+    /// Hands text on; what came out of a variable may be a secret and is kept out of messages.
+    fn visit_text<'de, V: Visitor<'de>>(
+        self,
+        text: &str,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        visitor.visit_str(text).map_err(|mut error: DecodeError| {
+            let scalar = match &self.node.value {
+                Value::Scalar(scalar) => scalar,
+                _ => return error,
+            };
+            if scalar.style == Style::Expanded && !text.is_empty() {
+                error.problem = error.problem.replace(text, "***");
+            }
+            error
+        })
+    }
+
     fn integer(self) -> Result<i128, DecodeError> {
         if let Value::Scalar(scalar) = &self.node.value {
             match scalar.resolve() {
@@ -151,7 +169,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
                     _ => visitor.visit_f64(value as f64),
                 },
                 Resolved::Float(value) => visitor.visit_f64(value),
-                Resolved::Text => visitor.visit_str(&scalar.text),
+                Resolved::Text => self.visit_text(&scalar.text, visitor),
             },
         }
     }
@@ -192,7 +210,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
             Value::Scalar(scalar)
                 if scalar.style != Style::Plain || scalar.resolve() == Resolved::Text =>
             {
-                visitor.visit_str(&scalar.text)
+                self.visit_text(&scalar.text, visitor)
             }
             _ => Err(self.expected("text")),
         }

@@ -1,8 +1,9 @@
 //! Durations as the Collector writes them: `5s`, `1m30s`, `250ms`, `1.5h`.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserializer, de};
 
 /// Reads a duration in Go's notation.
 pub(crate) fn parse(text: &str) -> Option<Duration> {
@@ -39,12 +40,32 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
 
 /// For `#[serde(deserialize_with = "…")]`.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(from)?;
-    parse(&text).ok_or_else(|| {
-        de::Error::custom(format_args!(
-            "`{text}` is not a duration; write for example `5s` or `1m30s`"
-        ))
-    })
+    from.deserialize_any(Text)
+}
+
+struct Text;
+
+impl de::Visitor<'_> for Text {
+    type Value = Duration;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a duration such as `5s` or `1m30s`")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+        parse(text).ok_or_else(|| {
+            E::custom(format_args!("`{text}` is not a duration; write for example `5s` or `1m30s`"))
+        })
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Duration, E> {
+        match number {
+            0 => Ok(Duration::ZERO),
+            number => {
+                Err(E::custom(format_args!("a duration has a unit; write for example `{number}s`")))
+            }
+        }
+    }
 }
 
 #[cfg(test)]

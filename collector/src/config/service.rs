@@ -73,7 +73,6 @@ pub(crate) struct Logs {
 pub(crate) enum LogLevel {
     Debug,
     #[default]
-    #[serde(alias = "INFO")]
     Info,
     Warn,
     Error,

@@ -1,0 +1,88 @@
+//! The program as users run it: arguments, output, signals and exit codes.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+const YAML: &str = "yaml:{receivers: {otlp: {protocols: {http: {endpoint: '127.0.0.1:0'}}}}, exporters: {debug: }, service: {telemetry: {metrics: {level: none}}, pipelines: {traces: {receivers: [otlp], exporters: [debug]}}}}";
+
+fn collector(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_collector"));
+    command.args(args).env_clear();
+    command
+}
+
+fn output(args: &[&str]) -> Output {
+    collector(args).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Starts the collector and reads the line that says where it listens.
+fn start(args: &[&str]) -> (Child, serde_json::Value) {
+    let mut child = collector(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    (child, serde_json::from_str(&line).unwrap())
+}
+
+/// Sends a signal and waits for the end.
+fn end(mut child: Child, signal: &str) -> (Option<i32>, String) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+    let status = child.wait().unwrap();
+    let mut log = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    (status.code(), log)
+}
+
+#[test]
+fn it_says_where_it_listens_and_ends_well_on_either_signal() {
+    for signal in ["TERM", "INT"] {
+        let (child, line) = start(&["--config", YAML]);
+        let address = line["listening"]["otlp-http"].as_str().unwrap();
+        std::net::TcpStream::connect(address).unwrap();
+        let (code, log) = end(child, signal);
+        assert_eq!(code, Some(0), "{log}");
+        assert!(log.contains("shutting down"), "{log}");
+    }
+}
+
+#[test]
+fn a_wrong_config_ends_with_2_and_a_taken_port_with_1() {
+    let wrong = output(&["--config", "/no/such.yaml"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).starts_with("error: cannot read config file `/no/such.yaml`"));
+    assert_eq!(output(&["--no-such-flag"]).status.code(), Some(2));
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let set = format!("receivers.otlp.protocols.http.endpoint={address}");
+    let output = output(&["--config", YAML, "--set", &set]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = format!(
+        "error: cannot listen on `{address}` (`receivers.otlp.protocols.http.endpoint`): Address already in use"
+    );
+    assert!(stderr(&output).starts_with(&expected), "{}", stderr(&output));
+    assert!(output.stdout.is_empty(), "nothing is announced");
+}
+
+#[test]
+fn validate_needs_no_network_and_runs_nothing() {
+    let article = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/config/good/article.yaml");
+    let mut command = collector(&["validate", "--config", article.to_str().unwrap()]);
+    let output = command.env("datadog_api_key", "x").output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    let output = collector(&["validate", "--config", article.to_str().unwrap()]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("environment variable `datadog_api_key` is not set"));
+}
+
+#[test]
+fn components_are_listed_as_json() {
+    let list: serde_json::Value = serde_json::from_slice(&output(&["components"]).stdout).unwrap();
+    assert!(list["exporters"].as_array().unwrap().contains(&"datadog".into()), "{list}");
+}

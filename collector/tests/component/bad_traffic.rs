@@ -1,0 +1,137 @@
+//! What is no OTLP gets the right status and a counter, and others are still served.
+
+use std::io::Write as _;
+
+use bytes::Bytes;
+use tonic::Code;
+
+use crate::grpc;
+use crate::support::{DEADLINE, Rig, answer, golden, intake, request, start, until};
+
+const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+async fn rig() -> Rig {
+    let intake = intake().await;
+    answer(&intake, 202, u64::MAX).await;
+    let settings = [
+        "receivers.otlp.protocols.http.max_request_body_size=100000",
+        "receivers.otlp.protocols.grpc.max_recv_msg_size_mib=1",
+    ];
+    start(intake, &settings, DEADLINE).await
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn bad_http_requests_are_answered_with_what_is_wrong() {
+    let rig = rig().await;
+    let zeros = vec![0; 10_000_000];
+    let cut = {
+        let whole = gzip(&golden());
+        whole[..whole.len() / 2].to_vec()
+    };
+    let gzipped = ("content-encoding", "gzip");
+    let cases: Vec<(Vec<(&str, &str)>, Vec<u8>, u16, &str)> = vec![
+        (vec![PROTOBUF], b"\xff\xff\xff".to_vec(), 400, "not an OTLP trace request in protobuf"),
+        (vec![PROTOBUF], golden()[..1000].to_vec(), 400, "a message ends in the middle of a field"),
+        (vec![JSON], b"{\"resourceSpans\":1}".to_vec(), 400, "`$.resourceSpans` is not an array"),
+        (vec![JSON], b"{".to_vec(), 400, "not an OTLP trace request in JSON"),
+        (
+            vec![("content-type", "text/plain")],
+            golden().to_vec(),
+            415,
+            "the content type is neither",
+        ),
+        (vec![], golden().to_vec(), 415, "the content type is neither"),
+        (vec![PROTOBUF, ("content-encoding", "br")], golden().to_vec(), 415, "none of gzip, zstd"),
+        (vec![PROTOBUF, gzipped], cut, 400, "the body is not whole gzip"),
+        (vec![PROTOBUF, gzipped], golden().to_vec(), 400, "the body is not whole gzip"),
+        (
+            vec![PROTOBUF, ("content-encoding", "zstd")],
+            golden().to_vec(),
+            400,
+            "the body is not whole zstd",
+        ),
+        (
+            vec![PROTOBUF, ("content-encoding", "deflate")],
+            golden().to_vec(),
+            400,
+            "the body is not whole deflate",
+        ),
+        (vec![PROTOBUF], vec![0; 100_001], 413, "larger than 100000 bytes"),
+        (vec![PROTOBUF, gzipped], gzip(&zeros), 413, "larger than 100000 bytes"),
+        (
+            vec![PROTOBUF, ("content-encoding", "zstd")],
+            zstd::encode_all(&*zeros, 1).unwrap(),
+            413,
+            "larger than 100000 bytes",
+        ),
+    ];
+    let count = cases.len() as u64;
+    for (headers, body, status, message) in cases {
+        let reply = rig.post(&headers, Bytes::from(body)).await;
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        assert_eq!(reply.status, status, "{headers:?}: {text}");
+        assert!(text.contains(message), "{headers:?}: {text}");
+        let expected = if headers.first() == Some(&JSON) { JSON.1 } else { PROTOBUF.1 };
+        assert_eq!(reply.headers["content-type"], expected);
+    }
+    assert_eq!(rig.metric("otelcol_receiver_malformed_requests").await, count);
+    assert_eq!(rig.metric("otelcol_receiver_accepted_spans").await, 0);
+    rig.send(request([1])).await;
+    until("still serving", async || rig.metric("otelcol_exporter_sent_spans").await == 1).await;
+}
+
+#[tokio::test]
+async fn wrong_paths_and_methods_are_told_where_traces_go() {
+    let rig = rig().await;
+    let base = format!("http://{}", rig.address("otlp-http"));
+    let get = rig.http.get(format!("{base}/v1/traces")).send().await.unwrap();
+    assert_eq!((get.status().as_u16(), get.headers()["allow"].to_str().unwrap()), (405, "POST"));
+    for (path, message) in [("/v1/metrics", "traces only"), ("/x", "traces are sent to /v1/traces")]
+    {
+        let reply = rig
+            .http
+            .post(format!("{base}{path}"))
+            .header(PROTOBUF.0, JSON.1)
+            .body("{}")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(reply.status().as_u16(), 404);
+        let text = reply.text().await.unwrap();
+        assert!(text.contains(message), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn bad_grpc_requests_get_the_right_status() {
+    let rig = rig().await;
+    let address = rig.address("otlp-grpc");
+    let status = grpc::export(&address, Bytes::from_static(b"\xff"), None).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("not an OTLP trace request"), "{status:?}");
+    let large = Bytes::from(vec![0; (1 << 20) + 1]);
+    let status = grpc::export(&address, large, None).await.unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange);
+    let bomb = Bytes::from(vec![0; 50 << 20]);
+    let compression = Some(tonic::codec::CompressionEncoding::Gzip);
+    let status = grpc::export(&address, bomb, compression).await.unwrap_err();
+    assert!(
+        matches!(status.code(), Code::ResourceExhausted | Code::OutOfRange | Code::Internal),
+        "{status:?}"
+    );
+    let metrics = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+    let status = grpc::call(&address, metrics, Bytes::new(), None).await.unwrap_err();
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::Unimplemented, "this collector carries traces only")
+    );
+    grpc::export(&address, request([1]), None).await.unwrap();
+    until("still serving", async || rig.metric("otelcol_exporter_sent_spans").await == 1).await;
+}

@@ -1,0 +1,132 @@
+//! What is accepted arrives, whatever the intake answers at first.
+
+use std::io::Write as _;
+
+use tonic::Code;
+use tonic::codec::CompressionEncoding;
+use tonic_types::StatusExt as _;
+
+use crate::grpc;
+use crate::support::{DEADLINE, answer, golden, intake, request, span_ids, start, until};
+
+const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
+
+#[tokio::test]
+async fn traces_over_every_protocol_and_compression_reach_the_intake() {
+    let rig = {
+        let intake = intake().await;
+        answer(&intake, 202, u64::MAX).await;
+        start(intake, &[], DEADLINE).await
+    };
+    let grpc = rig.address("otlp-grpc");
+    for compression in [
+        None,
+        Some(CompressionEncoding::Gzip),
+        Some(CompressionEncoding::Zstd),
+        Some(CompressionEncoding::Deflate),
+    ] {
+        let reply = grpc::export(&grpc, golden(), compression).await.unwrap();
+        assert!(reply.is_empty(), "no partial success");
+    }
+    rig.send(golden()).await;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&golden()).unwrap();
+    let reply = rig.post(&[PROTOBUF, ("content-encoding", "gzip")], gzip.finish().unwrap()).await;
+    assert_eq!(reply.status, 200);
+    let zstd = zstd::encode_all(&*golden(), 1).unwrap();
+    let reply = rig.post(&[PROTOBUF, ("content-encoding", "zstd")], zstd).await;
+    assert_eq!(reply.status, 200);
+    let json = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0000000000000000000000000000abcd","spanId":"000000000000abcd","name":"json"}]}]}]}"#;
+    let reply = rig.post(&[("content-type", "application/json; charset=utf-8")], json).await;
+    assert_eq!((reply.status, &*reply.body), (200, &b"{}"[..]));
+
+    until("57 spans at the intake", async || span_ids(&rig.attempts().await).len() == 57).await;
+    let requests = rig.intake.received_requests().await.unwrap();
+    let traces = requests.iter().find(|request| request.url.path() == "/api/v0.2/traces").unwrap();
+    let header = |name: &str| traces.headers[name].to_str().unwrap().to_owned();
+    assert_eq!(header("dd-api-key"), "0123456789abcdef0123456789abcdef");
+    assert_eq!(
+        (header("content-type").as_str(), header("content-encoding").as_str()),
+        ("application/x-protobuf", "zstd")
+    );
+    assert!(header("user-agent").starts_with("Datadog Trace Agent/datadogexporter-collector-"));
+    assert_eq!(rig.metric("otelcol_receiver_accepted_spans").await, 57);
+    until("57 counted as sent", async || rig.metric("otelcol_exporter_sent_spans").await == 57)
+        .await;
+    assert!(rig.stop().await.0.is_clean());
+}
+
+#[tokio::test]
+async fn an_outage_of_the_intake_loses_and_doubles_nothing() {
+    let intake = intake().await;
+    for status in [503, 500, 429, 408] {
+        answer(&intake, status, 1).await;
+    }
+    answer(&intake, 202, u64::MAX).await;
+    let rig = start(intake, &[], DEADLINE).await;
+    rig.send(request(1..=5)).await;
+    until("five attempts", async || rig.attempts().await.len() == 5).await;
+    let attempts = rig.attempts().await;
+    assert_eq!(span_ids(&attempts[4..]), [1, 2, 3, 4, 5]);
+    assert!(attempts.iter().all(|attempt| *attempt == attempts[0]), "a retry sends the same bytes");
+    until("counted as sent", async || rig.metric("otelcol_exporter_sent_spans").await == 5).await;
+    assert_eq!(rig.metric("otelcol_exporter_send_failed_spans").await, 20);
+    assert_eq!(rig.metric("otelcol_exporter_dropped_spans").await, 0);
+}
+
+#[tokio::test]
+async fn a_payload_that_is_too_large_is_cut_until_it_fits() {
+    let intake = intake().await;
+    answer(&intake, 413, 3).await;
+    answer(&intake, 202, u64::MAX).await;
+    let rig = start(intake, &[], DEADLINE).await;
+    rig.send(request(1..=8)).await;
+    until("eight sent", async || rig.metric("otelcol_exporter_sent_spans").await == 8).await;
+    let attempts = rig.attempts().await;
+    let sizes: Vec<_> =
+        attempts.iter().map(|attempt| span_ids(std::slice::from_ref(attempt)).len()).collect();
+    assert_eq!(sizes, [8, 4, 2, 1, 1, 2, 4]);
+    assert_eq!(span_ids(&attempts[3..]), [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[tokio::test]
+async fn a_refused_key_drops_the_spans_and_counts_them_with_the_reason() {
+    for status in [400, 401, 403] {
+        let intake = intake().await;
+        answer(&intake, status, u64::MAX).await;
+        let rig = start(intake, &[], DEADLINE).await;
+        rig.send(request(1..=3)).await;
+        until("dropped", async || rig.metric("otelcol_exporter_dropped_spans").await == 3).await;
+        assert_eq!(rig.attempts().await.len(), 1, "{status} is not tried again");
+        let (drained, _) = rig.stop().await;
+        assert!(drained.is_clean(), "what was dropped for a reason is not left over");
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once_and_loses_nothing_that_it_took() {
+    let intake = intake().await;
+    answer(&intake, 503, u64::MAX).await;
+    let settings = [
+        "exporters.datadog.sending_queue.queue_size=2",
+        "exporters.datadog.sending_queue.num_consumers=1",
+        "service.pipelines.traces.processors=[]",
+    ];
+    let rig = start(intake, &settings, DEADLINE).await;
+    rig.send(request([1])).await;
+    rig.send(request([2])).await;
+    let refused = rig.post(&[PROTOBUF], request([3])).await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.headers["retry-after"], "1");
+    let status = grpc::export(&rig.address("otlp-grpc"), request([4]), None).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.get_error_details().retry_info().is_some_and(|info| info.retry_delay.is_some()));
+    assert_eq!(rig.metric("otelcol_receiver_accepted_spans").await, 2);
+    assert_eq!(rig.metric("otelcol_receiver_refused_spans").await, 2);
+
+    rig.intake.reset().await;
+    answer(&rig.intake, 202, u64::MAX).await;
+    until("room again", async || rig.post(&[PROTOBUF], request([5])).await.status == 200).await;
+    until("three sent", async || rig.metric("otelcol_exporter_sent_spans").await == 3).await;
+    assert_eq!(span_ids(&rig.attempts().await), [1, 2, 5]);
+}

@@ -1,0 +1,10 @@
+//! A whole collector in this process: OTLP in at real ports, Datadog's side played by a stub.
+
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a helper fails the test")]
+
+mod grpc;
+mod support;
+
+mod bad_traffic;
+mod delivery;
+mod shutdown;

@@ -1,0 +1,81 @@
+//! Configs of users: the good ones load, and each bad one gets a message that says what to do.
+
+use std::path::{Path, PathBuf};
+
+use collector::{Config, Sources};
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/config").join(folder);
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() > 2, "no files");
+    files
+}
+
+fn load(configs: &[&str], settings: &[&str]) -> Result<Config, String> {
+    let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    let sources = Sources { configs: owned(configs), settings: owned(settings) };
+    let environment = |name: &str| (name == "datadog_api_key").then(|| "0123".to_owned());
+    Config::load(&sources, &environment).map_err(|error| error.to_string())
+}
+
+#[test]
+fn good_configs_load() {
+    for file in files("good") {
+        if let Err(error) = load(&[file.to_str().unwrap()], &[]) {
+            panic!("{}: {error}", file.display());
+        }
+    }
+}
+
+#[test]
+fn each_bad_config_gets_its_message() {
+    let mut all = String::new();
+    for file in files("bad") {
+        let error = load(&[file.to_str().unwrap()], &[]).expect_err(file.to_str().unwrap());
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let folder = format!("{}/", file.parent().unwrap().display());
+        all.push_str(&format!("# {name}\n{}\n\n", error.replace(&folder, "")));
+    }
+    insta::assert_snapshot!(all);
+}
+
+const GOOD: &str = "yaml:{receivers: {otlp: {protocols: {grpc: }}}, exporters: {debug: }, service: {pipelines: {traces: {receivers: [otlp], exporters: [debug]}}}}";
+
+#[test]
+fn several_configs_are_merged_maps_by_key_and_lists_as_a_whole() {
+    let over = "yaml:service::pipelines::traces: {exporters: [debug/second]}";
+    assert!(load(&[GOOD, over], &[]).unwrap_err().contains("refers to `debug/second`"));
+    assert!(load(&[GOOD, over, "yaml:exporters::debug/second::verbosity: detailed"], &[]).is_ok());
+    assert!(load(&[GOOD, over], &["exporters.debug/second.verbosity=detailed"]).is_ok());
+}
+
+#[test]
+fn sources_that_cannot_be_read_are_named() {
+    let message = |configs: &[&str], settings: &[&str]| load(configs, settings).unwrap_err();
+    assert_eq!(
+        message(&["/no/such/file.yaml"], &[]),
+        "cannot read config file `/no/such/file.yaml`: No such file or directory (os error 2); pass an existing file with `--config`"
+    );
+    assert_eq!(
+        message(&["env:NO_SUCH_VARIABLE"], &[]),
+        "config `env:NO_SUCH_VARIABLE`: environment variable `NO_SUCH_VARIABLE` is not set"
+    );
+    assert_eq!(
+        message(&["https://example.org/x.yaml"], &[]),
+        "config `https://example.org/x.yaml` has the unknown scheme `https`; known are `file:`, `env:` and `yaml:`"
+    );
+    assert_eq!(message(&[], &[]), "no config was given; pass one with `--config FILE`");
+    assert_eq!(message(&[GOOD], &["a"]), "`--set a`: write `--set path.to.key=value`");
+}
+
+#[test]
+fn a_key_that_came_from_a_variable_is_never_shown() {
+    let yaml = "yaml:{exporters: {datadog: {api: {key: x}, timeout: \"${env:datadog_api_key}\"}}, service: }";
+    let message = load(&[yaml], &[]).unwrap_err();
+    assert!(!message.contains("0123"), "{message}");
+    let config =
+        load(&[GOOD, "yaml:exporters::datadog::api::key: ${datadog_api_key}"], &[]).unwrap();
+    assert!(!format!("{config:?}").contains("0123"));
+}
