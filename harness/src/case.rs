@@ -139,8 +139,8 @@ pub struct Evidence {
     pub strays: Vec<Trace>,
     /// What the source can give.
     pub capabilities: Vec<Capability>,
-    /// Attempts the intake refused while the case was under way.
-    pub refused_attempts: u64,
+    /// Attempts to deliver traces that the intake did not take so far: how many by reply (a status, `reset`, `client-gone`).
+    pub refused: BTreeMap<String, u64>,
 }
 
 /// Something that a source of evidence can give, and a check may need.

@@ -3,13 +3,16 @@
 //! The mock intake pushes; a source that polls (Datadog's API) fits behind the same trait. Judging sees no difference
 //! beyond the capabilities a source declares.
 
-use std::{collections::HashSet, time::Instant};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Instant,
+};
 
 use tokio::sync::watch;
 
 use crate::{
     case::Capability,
-    intake::{client::IntakeClient, store::Store},
+    intake::{client::IntakeClient, decode::Route, store::Store},
     trace::{Trace, TraceId},
 };
 
@@ -25,8 +28,8 @@ pub trait EvidenceSource: Send + Sync {
     fn unclaimed(&self, claimed: &HashSet<TraceId>) -> Vec<Trace>;
     /// Changes its value whenever something was captured.
     fn changes(&self) -> watch::Receiver<u64>;
-    /// How many attempts were answered otherwise than with success so far.
-    fn refused_attempts(&self) -> u64;
+    /// How many attempts to deliver traces were not taken so far, by reply.
+    fn refused(&self) -> BTreeMap<String, u64>;
     /// What is missing from the evidence, each told once in words; empty when it is whole.
     fn gaps(&self) -> Vec<String>;
 }
@@ -56,8 +59,8 @@ impl EvidenceSource for IntakeClient {
         self.changed()
     }
 
-    fn refused_attempts(&self) -> u64 {
-        self.with_store(refused_attempts)
+    fn refused(&self) -> BTreeMap<String, u64> {
+        self.with_store(refused)
     }
 
     fn gaps(&self) -> Vec<String> {
@@ -78,9 +81,10 @@ pub fn unclaimed(store: &Store, claimed: &HashSet<TraceId>) -> Vec<Trace> {
     strays.filter_map(|id| store.trace(id)).collect()
 }
 
-/// How many attempts to deliver traces a store knows that were not taken.
-pub fn refused_attempts(store: &Store) -> u64 {
-    let traces = store.counts().attempts.get(crate::intake::decode::Route::Traces.path());
-    let refused = traces.into_iter().flatten().filter(|(reply, _)| !reply.starts_with('2'));
-    refused.map(|(_, count)| count).sum()
+/// How many attempts to deliver traces a store knows that were not taken, by reply.
+pub fn refused(store: &Store) -> BTreeMap<String, u64> {
+    let mut refused =
+        store.counts().attempts.get(Route::Traces.path()).cloned().unwrap_or_default();
+    refused.retain(|reply, _| !reply.starts_with('2'));
+    refused
 }

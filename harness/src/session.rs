@@ -42,7 +42,7 @@ const LEDGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often dead workloads are looked for.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// How far a stray trace may begin outside the request that caused it: nanoseconds.
-const STRAY_SLACK: i64 = 50_000_000;
+const STRAY_SLACK: i64 = 5_000_000;
 
 /// Why a session did not start or end well.
 #[derive(Debug, thiserror::Error)]
@@ -293,6 +293,7 @@ impl Session {
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         let mut strays = self.intake.unclaimed(&claims);
         strays.retain(|trace| is_during(case, trace));
+        strays.sort_by_key(|trace| trace.spans.first().map(|span| span.start));
         let mut capabilities = self.intake.capabilities();
         if !self.ledgers.is_empty() {
             capabilities.push(Capability::Ledger);
@@ -302,7 +303,7 @@ impl Session {
             ledgers,
             strays,
             capabilities,
-            refused_attempts: self.intake.refused_attempts(),
+            refused: self.intake.refused(),
         }
     }
 

@@ -109,7 +109,11 @@ impl std::str::FromStr for AppVariable {
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let _ = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_max_level(if args.verbose > 1 { tracing::Level::DEBUG } else { tracing::Level::WARN })
+        .with_env_filter(if args.verbose > 1 {
+            "info,harness=debug,tracecheck=debug"
+        } else {
+            "off,harness=warn,tracecheck=warn"
+        })
         .try_init();
     let scenarios = select(&args)?;
     let mut reporters = reporters(&args)?;

@@ -7,6 +7,8 @@ use crate::{
     trace::{Span, SpanId},
 };
 
+/// How many traces that hang apart are drawn.
+const STRAYS_DRAWN: usize = 3;
 /// Deepest nesting that is drawn; a cycle would have no end.
 const MAX_DEPTH: usize = 64;
 
@@ -104,11 +106,14 @@ pub fn captured(view: View<'_>) -> Vec<String> {
         .filter(|span| !drawn.iter().any(|other| std::ptr::eq(*other, *span)))
         .collect();
     lines.extend(rest.into_iter().map(|span| format!("{} (in a cycle)", line(span, view))));
-    for stray in &view.evidence.strays {
+    for stray in view.evidence.strays.iter().take(STRAYS_DRAWN) {
         lines.push(format!("apart, as trace {}:", stray.id));
-        let roots: Vec<&Span> =
-            stray.spans.iter().filter(|span| span.parent_id.is_none()).collect();
-        lines.extend(roots.into_iter().map(|span| format!("{}{}", indent(1), line(span, view))));
+        for root in stray.spans.iter().filter(|span| span.parent_id.is_none()) {
+            lines.push(format!("{}{}", indent(1), line(root, view)));
+            lines.extend(
+                stray.children(root.id).map(|child| format!("{}{}", indent(2), line(child, view))),
+            );
+        }
     }
     if lines.is_empty() {
         lines.push("(nothing)".to_owned());

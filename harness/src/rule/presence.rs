@@ -33,19 +33,37 @@ fn no_trace_cause(view: View<'_>) -> String {
     if let Some(own) = own_trace(view) {
         return own;
     }
-    let ended: usize =
-        known_ledgers(view).map(|(_, spans, _)| spans.iter().filter(|s| s.sampled).count()).sum();
-    match (ended, view.evidence.refused_attempts) {
-        (0, _) if known_ledgers(view).next().is_some() => {
+    let (mut sampled, mut unsampled, mut asked) = (0, 0, false);
+    for (_, spans, _) in known_ledgers(view) {
+        asked = true;
+        sampled += spans.iter().filter(|span| span.sampled).count();
+        unsampled += spans.iter().filter(|span| !span.sampled).count();
+    }
+    let refused = refused(view);
+    match (sampled, unsampled) {
+        (0, 0) if asked => {
             "no service ended a span of it: none took over the context that the request carried, or their SDK is off".to_owned()
         }
-        (0, 0) => "the services do not export, or what they export does not reach the intake".to_owned(),
-        (_, 0) => format!(
-            "the services ended {ended} spans of it, so they were lost between the services and the intake: look at the collector's log"
-        ),
-        (_, refused) => format!(
-            "the services ended {ended} spans of it, and the intake refused {refused} attempts meanwhile: look at the collector's log"
-        ),
+        (0, 0) => format!("the services do not export, or what they export does not reach the intake{refused}"),
+        (0, _) => format!("the services sampled all {unsampled} spans of it out: their samplers do not follow the parent"),
+        (_, _) => format!("the services ended {sampled} spans of it, so they were lost between the services and the intake{refused}"),
+    }
+}
+
+/// What the intake refused meanwhile, as the end of a sentence.
+fn refused(view: View<'_>) -> String {
+    let told = view.evidence.refused.iter().map(|(reply, count)| {
+        let remedy = match reply.as_str() {
+            "403" => " (the API key is refused)",
+            "413" => " (the payloads are too large)",
+            _ => "",
+        };
+        format!("{count} answered {reply}{remedy}")
+    });
+    let told: Vec<String> = told.collect();
+    match told.is_empty() {
+        true => "; look at the collector's log".to_owned(),
+        false => format!("; the intake refused attempts meanwhile: {}", told.join(", ")),
     }
 }
 
@@ -82,14 +100,16 @@ pub(super) fn missing_hop(view: View<'_>) -> Checked {
 }
 
 fn missing_hop_cause(view: View<'_>, caller: &str, here: &str) -> String {
-    match view.evidence.ledgers.get(here) {
-        Some(LedgerReport::Known(entry)) if !entry.spans.is_empty() => {
-            return format!(
-                "`{here}` did end {} span(s) of this trace, so they were lost on their way or sampled out",
-                entry.spans.len()
-            );
-        }
-        _ => {}
+    if let Some(LedgerReport::Known(entry)) = view.evidence.ledgers.get(here)
+        && !entry.spans.is_empty()
+    {
+        let spans = entry.spans.len();
+        return match entry.spans.iter().any(|span| span.sampled) {
+            true => format!(
+                "`{here}` did end {spans} span(s) of this trace, so they were lost on their way"
+            ),
+            false => format!("`{here}` did take part, but sampled its {spans} span(s) out"),
+        };
     }
     let stray = view.evidence.strays.iter().find(|trace| {
         trace.spans.iter().any(|span| span.parent_id.is_none() && view.workload_of(span) == here)
@@ -151,21 +171,21 @@ pub(super) fn lost_span(view: View<'_>) -> Checked {
     let mut found = Vec::new();
     for (workload, spans, _) in known_ledgers(view) {
         for span in spans.iter().filter(|span| span.sampled && !captured.contains(&span.span_id)) {
-            let meanwhile = match view.evidence.refused_attempts {
-                0 => String::new(),
-                refused => format!("; the intake refused {refused} attempts meanwhile"),
-            };
             found.push(format!(
-                "`{workload}` ended `{}` ({}, {}), but it was not captured: lost between `{workload}` and the intake{meanwhile}; look at the collector's log",
-                span.name, span.kind, span.span_id
+                "`{workload}` ended `{}` ({}, {}), but it was not captured: lost between `{workload}` and the intake{}",
+                span.name,
+                span.kind,
+                span.span_id,
+                refused(view)
             ));
         }
     }
     if view.case.driver_exported && view.case.sampled && !captured.contains(&view.case.driver_span)
     {
         found.push(format!(
-            "the harness exported its own span {} to the collector, which said OK, but it was not captured: lost between the collector and the intake",
-            view.case.driver_span
+            "the harness exported its own span {} to the collector, which said OK, but it was not captured: lost between the collector and the intake{}",
+            view.case.driver_span,
+            refused(view)
         ));
     }
     match unreadable_ledger(view) {
@@ -176,8 +196,7 @@ pub(super) fn lost_span(view: View<'_>) -> Checked {
 
 pub(super) fn invented_span(view: View<'_>) -> Checked {
     let mut found = Vec::new();
-    for (workload, spans, evicted) in known_ledgers(view).filter(|(_, _, evicted)| !evicted) {
-        debug_assert!(!evicted, "filtered");
+    for (workload, spans, _) in known_ledgers(view).filter(|(_, _, evicted)| !evicted) {
         let known: HashSet<SpanId> = spans.iter().map(|span| span.span_id).collect();
         let strangers = view.service_spans().filter(|span| {
             view.topology.workload_of(span) == Some(workload) && !known.contains(&span.id)
@@ -195,17 +214,27 @@ pub(super) fn invented_span(view: View<'_>) -> Checked {
     }
 }
 
+/// How many stray traces are named.
+const STRAYS_TOLD: usize = 3;
+
 pub(super) fn stray_trace(view: View<'_>) -> Checked {
+    let strays = &view.evidence.strays;
+    if strays.is_empty() {
+        return Checked::Found(Vec::new());
+    }
     let tell = |trace: &Trace| {
-        let root = trace
+        let begun = trace
             .spans
             .first()
-            .map_or_else(String::new, |span| format!(", begun by {}", view.name(span)));
-        format!(
-            "trace {} ({} spans{root}) belongs to no request of this run: a service started it by itself while the request was under way",
-            trace.id,
-            trace.spans.len()
-        )
+            .map_or_else(String::new, |span| format!(" begun by `{}`", view.workload_of(span)));
+        format!("{}{begun}", trace.id)
     };
-    Checked::Found(view.evidence.strays.iter().map(tell).collect())
+    let mut told: Vec<String> = strays.iter().take(STRAYS_TOLD).map(tell).collect();
+    if strays.len() > STRAYS_TOLD {
+        told.push(format!("and {} more", strays.len() - STRAYS_TOLD));
+    }
+    Checked::Found(vec![format!(
+        "while the request was under way, the services started traces that belong to no request of this run: {}",
+        told.join(", ")
+    )])
 }

@@ -99,7 +99,7 @@ impl World {
                     Capability::Completeness,
                     Capability::Ledger,
                 ],
-                refused_attempts: 0,
+                refused: BTreeMap::new(),
             },
             topology: Topology {
                 services: chain

@@ -179,7 +179,7 @@ async fn drive(session: &Arc<Session>, scenario: Arc<Scenario>, tell: &Teller) -
     let name = scenario.name.clone();
     tell.tell(Event::ScenarioStarted { name: name.clone(), requests: scenario.request_count() })
         .await;
-    let refused_before = session.intake().refused_attempts();
+    let refused_before: u64 = session.intake().refused().values().sum();
     let mut result = ScenarioResult::undecided(&name, &scenario.description, "");
     result.undecided.clear();
     if let Err(error) = session.inject(&scenario.faults).await {
@@ -214,7 +214,7 @@ async fn drive(session: &Arc<Session>, scenario: Arc<Scenario>, tell: &Teller) -
     if scenario.expect.absent {
         prove_absence(session, &scenario, &cases, &mut result).await;
     }
-    let refused = session.intake().refused_attempts() - refused_before;
+    let refused = session.intake().refused().values().sum::<u64>() - refused_before;
     if refused < scenario.expect.refused_attempts {
         result.failures.push(Failure::new(
             "refused-attempts",

@@ -89,7 +89,7 @@ struct SavedScenario {
 struct SavedCase {
     case: Case,
     ledgers: BTreeMap<String, LedgerReport>,
-    refused_attempts: u64,
+    refused: BTreeMap<String, u64>,
 }
 
 /// Saves one system's evidence into `dir`, with the logs of its workloads.
@@ -114,7 +114,7 @@ pub async fn save<'a>(
             saved.push(SavedCase {
                 case: case.clone(),
                 ledgers: evidence.ledgers,
-                refused_attempts: evidence.refused_attempts,
+                refused: evidence.refused,
             });
         }
         scenarios.push(SavedScenario { scenario: scenario.clone(), cases: saved });
@@ -230,7 +230,7 @@ impl Replay {
                     ledgers: saved.ledgers.clone(),
                     strays,
                     capabilities: self.system.capabilities.clone(),
-                    refused_attempts: saved.refused_attempts,
+                    refused: saved.refused.clone(),
                 };
                 let findings = judge::judge(scenario, case, &evidence, topology, &shape);
                 let view = View { case, evidence: &evidence, topology, shape: &shape };
