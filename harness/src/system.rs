@@ -17,17 +17,16 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::secret::Secret;
 
+pub mod build;
 pub mod chain;
 pub mod collector_overlay;
+pub mod file;
 pub mod parts;
 pub mod reference;
 pub mod start_order;
 mod validate;
 
 pub use self::validate::Problem;
-
-pub mod build;
-pub mod file;
 
 /// The set of workloads that a scenario needs.
 #[derive(Debug, Clone, PartialEq, Eq)]

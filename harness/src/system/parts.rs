@@ -1,6 +1,6 @@
 //! The workloads that every system has: the mock intake and a collector.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
     File, Program, Role, Workload,
@@ -46,13 +46,15 @@ pub struct Collector {
     pub command: Vec<String>,
     /// Its environment variables.
     pub env: BTreeMap<String, String>,
+    /// Where it starts; see [`Workload::working_dir`].
+    pub working_dir: Option<PathBuf>,
 }
 
 impl Default for Collector {
     fn default() -> Self {
         let file = "built-in collector config".to_owned();
         let config = CollectorConfig { file, text: DEFAULT_CONFIG.to_owned() };
-        Self { config, command: Vec::new(), env: BTreeMap::new() }
+        Self { config, command: Vec::new(), env: BTreeMap::new(), working_dir: None }
     }
 }
 
@@ -94,7 +96,7 @@ impl Collector {
             health: overlay.health,
             ledger: None,
             files,
-            working_dir: None,
+            working_dir: self.working_dir.clone(),
         })
     }
 }

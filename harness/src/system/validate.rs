@@ -148,6 +148,10 @@ impl System {
         {
             add("health", format!("path `{}` must start with `/`", health.path), None);
         }
+        for name in workload.files.keys().filter(|name| !is_file_name(name)) {
+            let message = "a file's name holds no `/` and is not `.` or `..`".to_owned();
+            add(&format!("files.{name}"), message, Some("rename it".to_owned()));
+        }
         for name in workload.secrets.keys().filter(|name| workload.env.contains_key(*name)) {
             add(
                 "env",
@@ -219,6 +223,11 @@ impl System {
     }
 }
 
+/// A file is put beside the workload's other ones, and nowhere else.
+fn is_file_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != ".."
+}
+
 fn is_dns_label(name: &str) -> bool {
     let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let ends = !name.starts_with('-') && !name.ends_with('-');
@@ -236,6 +245,17 @@ mod tests {
             service("b", &["${port:http}"]),
         ]);
         assert_eq!(system.problems(), []);
+    }
+
+    #[test]
+    fn a_files_name_cannot_lead_out_of_its_directory() {
+        let mut one = service("a", &["${listen:http}"]);
+        for name in ["../x", "..", "/etc/x", ""] {
+            let file = crate::system::File { contents: String::new(), expand: false };
+            one.files = [(name.to_owned(), file)].into();
+            let problems = system([one.clone()]).problems();
+            assert!(problems.len() == 1 && problems[0].message.contains("no `/`"), "{problems:?}");
+        }
     }
 
     #[test]
