@@ -1,7 +1,7 @@
 //! Judges one case from the evidence at hand: all rules, and the scenario's expectations. Pure.
 
 use crate::{
-    case::{Case, Evidence, Topology, View},
+    case::{Case, DRIVER_SERVICE, Evidence, LedgerReport, Topology, View},
     expectation,
     rule::{self, Findings},
     scenario::{FaultKind, Scenario, SystemChoice, fault::Shape},
@@ -65,15 +65,36 @@ pub fn result(
         expected: tree::expected(scenario, view),
         captured: tree::captured(view),
     });
+    let ledger = trees.is_some().then(|| ledger(view));
     CaseResult {
         trace_id: view.case.trace_id,
         place: (view.case.request, view.case.ordinal),
         request: format!("GET {}: {}", request.path, view.case.outcome.describe()),
         findings,
         trees,
+        ledger,
         spans: view.spans().len(),
         judged_after_ms,
     }
+}
+
+/// What each stage tells of a case's trace, in one line.
+fn ledger(view: View<'_>) -> String {
+    let of_services = view.evidence.ledgers.iter().map(|(workload, report)| match report {
+        LedgerReport::Known(entry) => {
+            let sampled = entry.spans.iter().filter(|span| span.sampled).count();
+            let dropped = entry.spans.len() - sampled;
+            let dropped =
+                if dropped > 0 { format!(" and sampled out {dropped}") } else { String::new() };
+            format!("{workload} ended {sampled}{dropped}")
+        }
+        LedgerReport::Unknown(_) => format!("{workload} unknown"),
+    });
+    let mut stages: Vec<String> = of_services.collect();
+    if view.case.sampled {
+        stages.push(format!("{DRIVER_SERVICE} exported {}", u8::from(view.case.driver_exported)));
+    }
+    format!("{}; captured {}", stages.join(", "), view.spans().len())
 }
 
 /// Whether a fault explains that the entry gives no answer.

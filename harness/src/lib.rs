@@ -17,6 +17,7 @@ pub mod scenario;
 pub mod secret;
 pub mod session;
 pub mod source;
+mod stages;
 pub mod system;
 pub mod test_system;
 pub mod trace;

@@ -28,6 +28,7 @@ use crate::{
         Fault, FaultKind, Request, Scenario,
         fault::{self, IntakeFault, IntakeReply},
     },
+    stages,
     system::{Role, System, Workload},
     trace::{Trace, TraceId},
     verdict::CaseResult,
@@ -68,6 +69,7 @@ pub struct Session {
     intake: IntakeClient,
     driver: Driver,
     topology: Topology,
+    http: reqwest::Client,
     ledgers: BTreeMap<String, LedgerClient>,
     claims: Mutex<HashSet<TraceId>>,
     exits: watch::Receiver<Vec<UnexpectedExit>>,
@@ -101,13 +103,14 @@ impl Session {
         let environment = Arc::new(AsyncMutex::new(environment));
         let (tell, exits) = watch::channel(Vec::new());
         let watcher = tokio::spawn(watch_exits(Arc::clone(&environment), tell));
-        let Parts { endpoints, intake, driver, topology, ledgers } = parts;
+        let Parts { endpoints, intake, driver, topology, http, ledgers } = parts;
         Ok(Self {
             environment,
             endpoints,
             intake,
             driver,
             topology,
+            http,
             ledgers,
             claims: Mutex::default(),
             exits,
@@ -319,6 +322,32 @@ impl Session {
         futures_util::future::join_all(reads).await.into_iter().collect()
     }
 
+    /// What each stage of the whole system tells of its spans so far, in one line.
+    pub async fn stages(&self) -> String {
+        let mut told = Vec::new();
+        for (workload, ledger) in &self.ledgers {
+            told.push(match ledger.totals().await {
+                Ok(totals) => format!("{workload} ended {}", totals.spans_ended),
+                Err(error) => format!("{workload} unknown ({error})"),
+            });
+        }
+        for (name, _) in
+            self.endpoints.workloads.iter().filter(|(_, of)| of.role == Role::Collector)
+        {
+            told.push(match self.endpoints.url(name, "metrics") {
+                None => format!("{name} unknown (it has no port `metrics`)"),
+                Some(url) => match stages::collector(&self.http, &url).await {
+                    Ok(counted) => format!("{name} {counted}"),
+                    Err(reason) => format!("{name} unknown ({reason})"),
+                },
+            });
+        }
+        let counts = self.intake.counts();
+        let refused: u64 = self.intake.refused().values().sum();
+        told.push(format!("intake took {} and refused {refused} attempts", counts.spans));
+        told.join("; ")
+    }
+
     /// Sends a sentinel trace through every exporting path, by a request like one that the system takes, and waits until it has arrived whole: whatever was sent before
     /// it had the same time and more.
     ///
@@ -395,6 +424,7 @@ struct Parts {
     intake: IntakeClient,
     driver: Driver,
     topology: Topology,
+    http: reqwest::Client,
     ledgers: BTreeMap<String, LedgerClient>,
 }
 
@@ -447,7 +477,7 @@ impl Parts {
             }
             services.push(identity);
         }
-        Ok(Self { endpoints, intake, driver, topology: Topology { services }, ledgers })
+        Ok(Self { endpoints, intake, driver, topology: Topology { services }, http, ledgers })
     }
 }
 

@@ -44,6 +44,8 @@ pub struct CaseResult {
     pub findings: Findings,
     /// Expected and captured tree, where something failed.
     pub trees: Option<Trees>,
+    /// How many of its spans each stage tells of, where something failed.
+    pub ledger: Option<String>,
     /// Spans captured, the harness's own included.
     pub spans: usize,
     /// From the capture of the payload that completed the trace to the judgement: milliseconds; `None` where nothing was
@@ -79,6 +81,8 @@ pub struct ScenarioResult {
     pub failures: Vec<Failure>,
     /// Why it is inconclusive, beyond what its cases say.
     pub undecided: Vec<String>,
+    /// What each stage of the whole system tells of its spans, where something failed.
+    pub ledger: Option<String>,
     /// Whether the audit at the end changed the verdict.
     pub revised: bool,
 }
@@ -94,6 +98,7 @@ impl ScenarioResult {
             cases: Vec::new(),
             failures: Vec::new(),
             undecided: vec![because.into()],
+            ledger: None,
             revised: false,
         };
         result.conclude();
@@ -177,6 +182,7 @@ mod tests {
             request: String::new(),
             findings,
             trees: None,
+            ledger: None,
             spans: 0,
             judged_after_ms: None,
         }

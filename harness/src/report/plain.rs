@@ -60,6 +60,9 @@ pub fn details(result: &ScenarioResult, most: usize) -> String {
             count(failing.len() - most, "more trace")
         ));
     }
+    if let Some(ledger) = &result.ledger {
+        lines.push(format!("\n      the whole system: {ledger}"));
+    }
     if let Some(rule) = failing_rules(result).iter().find(|rule| crate::rule::named(rule).is_some())
     {
         lines
@@ -73,6 +76,9 @@ pub fn case(case: &CaseResult) -> String {
     let mut lines = vec![format!("trace {}  {}", case.trace_id, case.request)];
     for failure in &case.findings.failures {
         lines.push(format!("  {}: {}", failure.rule, failure.detail));
+    }
+    if let Some(ledger) = &case.ledger {
+        lines.push(format!("  spans: {ledger}"));
     }
     if let Some(trees) = &case.trees {
         lines.push(String::new());

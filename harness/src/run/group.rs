@@ -205,6 +205,10 @@ async fn drive(session: &Arc<Session>, scenario: Arc<Scenario>, tell: &Teller) -
             Err(panicked) => result.undecided.push(format!("a case was not judged: {panicked}")),
         }
     }
+    // Before anything is mended, as a stage that is down is part of the explanation.
+    if judged.iter().any(|(_, case)| !case.findings.failures.is_empty()) {
+        result.ledger = Some(session.stages().await);
+    }
     if let Err(error) = session.heal(&scenario.faults).await {
         result.undecided.push(format!("a fault could not be taken back: {error}"));
     }

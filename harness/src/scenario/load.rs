@@ -19,6 +19,7 @@ use super::{
 use crate::{
     expectation::{DEFAULT_WITHIN, Expect, Matcher, Node, SpanCount},
     rule,
+    secret::Secret,
     source::{self, Finding},
     system::file as system_file,
 };
@@ -239,7 +240,13 @@ impl Resolver<'_> {
         let path = self.beside(&file.value);
         let mut services = Vec::new();
         match system_file::load(&path) {
-            Ok(system) => services.extend(system.service_names()),
+            Ok(system) => {
+                services.extend(system.service_names());
+                // Its key is made for the run; any will do to see whether the rest fits together.
+                if let Err(findings) = system.system(&Secret::new("check")) {
+                    self.findings.extend(findings);
+                }
+            }
             Err(findings) => {
                 self.wrong(
                     file,
