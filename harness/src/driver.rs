@@ -117,6 +117,7 @@ impl Driver {
         run_id: String,
     ) -> Result<Self, DriverError> {
         let client = crate::http::client()
+            .user_agent(concat!("tracecheck/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .build()
             .map_err(|error| DriverError::Client(crate::chain_of(&error)))?;

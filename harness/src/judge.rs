@@ -4,7 +4,7 @@ use crate::{
     case::{Case, DRIVER_SERVICE, Evidence, LedgerReport, Topology, View},
     expectation,
     rule::{self, Findings},
-    scenario::{FaultKind, Scenario, SystemChoice, fault::Shape},
+    scenario::{Scenario, SystemChoice, fault::Shape},
     verdict::{CaseResult, Trees},
 };
 
@@ -74,6 +74,7 @@ pub fn result(
         trees,
         ledger,
         spans: view.spans().len(),
+        service_spans: view.service_spans().count(),
         judged_after_ms,
     }
 }
@@ -95,19 +96,4 @@ fn ledger(view: View<'_>) -> String {
         stages.push(format!("{DRIVER_SERVICE} exported {}", u8::from(view.case.driver_exported)));
     }
     format!("{}; captured {}", stages.join(", "), view.spans().len())
-}
-
-/// Whether a fault explains that the entry gives no answer.
-pub fn entry_may_be_silent(scenario: &Scenario, entry: &str) -> bool {
-    scenario.faults.iter().any(|fault| {
-        fault.at == entry
-            && matches!(
-                fault.kind,
-                FaultKind::Abort
-                    | FaultKind::Hang
-                    | FaultKind::Stop
-                    | FaultKind::Pause
-                    | FaultKind::Delay(_)
-            )
-    })
 }

@@ -145,6 +145,13 @@ fn plain(text: &str) -> String {
     let text = text.trim();
     let text = text.find(" at line ").map_or(text, |end| &text[..end]);
     let text = text.trim_end_matches(['.', ',', ':']);
+    // The library names its own types.
+    let text = match text.strip_prefix("invalid ") {
+        Some("u8" | "u16" | "u32" | "u64" | "usize") => "should be a whole number within bounds",
+        Some("i8" | "i16" | "i32" | "i64") => "should be a whole number within bounds",
+        Some("f32" | "f64") => "should be a number",
+        _ => text,
+    };
     let mut letters = text.chars();
     match (letters.next(), letters.next()) {
         (Some(first), Some(second)) if second.is_lowercase() => {

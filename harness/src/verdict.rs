@@ -48,6 +48,8 @@ pub struct CaseResult {
     pub ledger: Option<String>,
     /// Spans captured, the harness's own included.
     pub spans: usize,
+    /// Spans captured of the services alone.
+    pub service_spans: usize,
     /// From the capture of the payload that completed the trace to the judgement: milliseconds; `None` where nothing was
     /// captured.
     pub judged_after_ms: Option<u64>,
@@ -184,6 +186,7 @@ mod tests {
             trees: None,
             ledger: None,
             spans: 0,
+            service_spans: 0,
             judged_after_ms: None,
         }
     }

@@ -1,1 +1,9 @@
-//! Integration tests.
+//! Integration tests of the whole: the program `tracecheck`, and the library as its users call it.
+
+mod bad_input;
+mod broken;
+mod chain;
+mod cli;
+mod fault_header;
+mod scenarios;
+mod support;

@@ -15,7 +15,6 @@ use crate::{
     case::{Case, Outcome},
     event::Event,
     evidence::EvidenceSource,
-    judge,
     rule::Failure,
     scenario::{FaultKind, Scenario},
     session::Session,
@@ -300,22 +299,25 @@ fn explain(session: &Session, scenario: &Scenario, cases: &[Case], result: &mut 
     result.undecided.extend(
         session.intake().gaps().into_iter().map(|gap| format!("the evidence has a gap: {gap}")),
     );
-    let silent = |case: &Case| matches!(case.outcome, Outcome::Failed { .. });
-    let entry = session.topology().services.first().map_or("", |service| service.workload.as_str());
-    let no_traffic = !cases.is_empty()
-        && cases.iter().all(silent)
-        && result.cases.iter().all(|case| case.spans <= 1)
-        && !judge::entry_may_be_silent(scenario, entry);
-    if no_traffic {
+    let unseen = result.cases.iter().all(|case| case.service_spans == 0);
+    if cases.is_empty() || scenario.expect.absent || !unseen {
+        return;
+    }
+    let unanswered = |case: &Case| matches!(case.outcome, Outcome::Failed { .. });
+    if cases.iter().all(unanswered) {
         // What failed for want of an answer says nothing about traces.
         for case in &mut result.cases {
             case.findings.failures.clear();
         }
+        let entry =
+            session.topology().services.first().map_or("the entry", |service| &service.workload);
         let why = cases.first().map_or_else(String::new, |case| case.outcome.describe());
         result.undecided.push(format!(
             "no traffic: `{entry}` answered none of {} requests ({why})",
             cases.len()
         ));
+    } else if result.cases.iter().all(|case| case.findings.failures.is_empty()) {
+        result.undecided.push("no span of any service was seen, so nothing is proved".to_owned());
     }
 }
 

@@ -192,6 +192,18 @@ impl Resolver<'_> {
                 "no requests: a scenario that drives nothing proves nothing",
             );
         }
+        for request in &file.requests.value {
+            match (request.value.sampled.unwrap_or(true), file.expect.absent) {
+                (false, false) => {
+                    self.wrong(request, "an unsampled request leaves nothing to judge: say `expect: { absent: true }`");
+                }
+                (true, true) => self.wrong(
+                    request,
+                    "a sampled request leaves a trace: with `absent` say `sampled: false`",
+                ),
+                _ => {}
+            }
+        }
         let requests =
             file.requests.value.into_iter().map(|request| self.request(request)).collect();
         let faults: Vec<Fault> =

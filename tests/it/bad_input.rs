@@ -1,0 +1,110 @@
+//! Bad input ends in a message that names place, cause and remedy, with exit code 2, and nothing is started.
+
+use crate::support::{ScenarioFile, tracecheck};
+
+/// What `tracecheck check` says of a scenario, its folder left out.
+fn finding(yaml: &str) -> String {
+    let file = ScenarioFile::new(yaml);
+    let path = file.path();
+    let folder = path.strip_suffix("scenario.yaml").unwrap().to_owned();
+    tracecheck(&["check", &path]).expect_code(2).stderr.replace(&folder, "")
+}
+
+const GOOD: &str = "name: one\ndescription: One request.\nrequests:\n  - { get: / }\n";
+
+#[test]
+fn scenario_files_are_told_what_is_wrong_where_and_what_to_do() {
+    let cases = [
+        ("syntax", "name: [one\n".to_owned()),
+        ("unknown_key", format!("{GOOD}expects: {{}}\n")),
+        ("unknown_key_in_a_request", GOOD.replace("get: /", "get: /, tims: 3")),
+        ("wrong_type", GOOD.replace("get: /", "get: /, times: many")),
+        ("missing_requests", "name: one\ndescription: x\n".to_owned()),
+        ("no_requests", "name: one\ndescription: x\nrequests: []\n".to_owned()),
+        ("bad_duration", format!("{GOOD}expect: {{ within: soon }}\n")),
+        ("unknown_workload", format!("{GOOD}faults: [{{ at: sample-ap-2, status: 503 }}]\n")),
+        ("unknown_rule", format!("{GOOD}tolerate: [{{ rule: orphan-spn, because: x }}]\n")),
+        ("unknown_service_in_the_tree", format!("{GOOD}expect: {{ tree: {{ server: sample-app-3 }} }}\n")),
+        (
+            "several_at_once",
+            "name: One!\ndescription: ''\nrequests:\n  - { get: nowhere, times: 0, status: 99 }\nfaults:\n  - { at: sample-app-1 }\n  - { at: sample-app-2, status: 503, hang: true }\n  - { at: collector, delay: 1s }\nexpect: { absent: true, tree: { server: sample-app-1, client: sample-app-1 } }\n".to_owned(),
+        ),
+        ("unsampled_without_absent", GOOD.replace("get: /", "get: /, sampled: false")),
+        ("no_context_and_no_id", GOOD.replace("get: /", "get: /, propagation: none")),
+        ("missing_collector_config", format!("{GOOD}system: {{ chain: {{ collector_config: none.yaml }} }}\n")),
+    ];
+    for (name, yaml) in cases {
+        insta::assert_snapshot!(format!("scenario_{name}"), finding(&yaml));
+    }
+}
+
+#[test]
+fn all_files_are_checked_and_names_must_differ() {
+    let file = ScenarioFile::new(GOOD).with("two.yaml", GOOD).with("three.yaml", "name: 3\n");
+    let folder = file.path().replace("/scenario.yaml", "");
+    tracecheck(&["check", &folder])
+        .expect_code(2)
+        .expect_stderr("three.yaml:1:1: ")
+        .expect_stderr("two.yaml:1:7: the name `one` is taken by");
+}
+
+#[test]
+fn missing_paths_and_empty_folders_are_named() {
+    tracecheck(&["run", "no/such/place"])
+        .expect_code(2)
+        .expect_stderr("no/such/place: does not exist");
+    let empty = tempfile::tempdir().unwrap();
+    tracecheck(&["run", &empty.path().display().to_string()])
+        .expect_code(2)
+        .expect_stderr("holds no scenario");
+    tracecheck(&["replay", &empty.path().display().to_string()])
+        .expect_code(2)
+        .expect_stderr("holds no saved run");
+}
+
+#[test]
+fn usage_errors_say_how_to_write_it() {
+    tracecheck(&["run", "--app-env", "nonsense"]).expect_code(2).expect_stderr("APP:NAME=VALUE");
+    tracecheck(&["run", "scenarios", "--app-env", "sample-app-9:A=B"])
+        .expect_code(2)
+        .expect_stderr("has no app `sample-app-9`");
+    tracecheck(&["show", "123"]).expect_code(2).expect_stderr("write 32 hex digits");
+    tracecheck(&["run", "--env", "moon"]).expect_code(2).expect_stderr("possible values");
+    tracecheck(&["run", "scenarios", "--junit", "no/such/dir/report.xml"])
+        .expect_code(2)
+        .expect_stderr("no/such/dir/report.xml");
+}
+
+#[test]
+fn a_collector_config_that_sends_elsewhere_or_is_wrong_is_refused_before_anything_starts() {
+    let config = |exporter: &str| {
+        format!(
+            "receivers: {{ otlp: {{ protocols: {{ grpc: , http: }} }} }}\nexporters: {{ {exporter} }}\nservice: {{ pipelines: {{ traces: {{ receivers: [otlp], exporters: [{}] }} }} }}\n",
+            exporter.split(':').next().unwrap()
+        )
+    };
+    let run = |text: &str| {
+        let file = ScenarioFile::new(GOOD).with("collector.yaml", text);
+        let path = file.path().replace("scenario.yaml", "collector.yaml");
+        file.run(&["--collector-config", &path])
+    };
+    run(&config("zipkin: { endpoint: 'http://example.org' }"))
+        .expect_code(2)
+        .expect_stderr("zipkin");
+    run(&config("datadog: { api: { key: x, site: '${env:NOBODY_SET_THIS}' } }"))
+        .expect_code(2)
+        .expect_stderr("NOBODY_SET_THIS");
+    run("receivers: [\n").expect_code(2).expect_stderr("collector.yaml:");
+}
+
+#[test]
+fn a_wrong_collector_config_that_only_the_collector_can_tell_ends_inconclusive_with_its_message() {
+    let text = "receivers: { otlp: { protocols: { grpc: , http: } } }\nprocessors: { batch: { timeout_: 1s } }\nexporters: { datadog: { api: { key: x } } }\nservice: { pipelines: { traces: { receivers: [otlp], processors: [batch], exporters: [datadog] } } }\n";
+    let file = ScenarioFile::new(GOOD).with("collector.yaml", text);
+    let path = file.path().replace("scenario.yaml", "collector.yaml");
+    file.run(&["--collector-config", &path])
+        .expect_code(3)
+        .expect_stdout("its system did not come up")
+        .expect_stdout("timeout_")
+        .expect_stdout("did you mean `timeout`");
+}

@@ -1,0 +1,71 @@
+//! The command line: what it says, and its exit codes.
+
+use crate::support::{ScenarioFile, tracecheck};
+
+#[test]
+fn help_tells_the_commands_and_the_exit_codes() {
+    let help = tracecheck(&["--help"]).expect_code(0).stdout;
+    insta::assert_snapshot!("help", help);
+}
+
+#[test]
+fn check_counts_what_is_valid() {
+    tracecheck(&["check", "scenarios"]).expect_code(0).expect_stdout("scenarios with");
+}
+
+#[test]
+fn explain_lists_the_rules_and_tells_of_each() {
+    let list = tracecheck(&["explain"]).expect_code(0).stdout;
+    insta::assert_snapshot!("explain", list);
+    for rule in list.lines().filter_map(|line| line.split_whitespace().next()) {
+        tracecheck(&["explain", rule]).expect_code(0).expect_stdout(rule);
+    }
+    tracecheck(&["explain", "orphan-spam"])
+        .expect_code(2)
+        .expect_stderr("did you mean `orphan-span`?");
+}
+
+#[test]
+fn json_events_begin_with_the_schema_and_end_with_the_summary() {
+    let file = ScenarioFile::new("name: one\ndescription: One request.\nrequests: [{ get: / }]\n");
+    let ran = file.run(&["--format", "json"]).expect_code(0);
+    let events: Vec<serde_json::Value> = ran
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line is one event"))
+        .collect();
+    let kinds: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "run-started",
+            "system-ready",
+            "scenario-started",
+            "case-judged",
+            "scenario-finished",
+            "run-finished"
+        ]
+    );
+    assert_eq!(events[0]["schema"], 1);
+    assert_eq!(events[5]["summary"]["scenarios"][0]["verdict"], "pass");
+}
+
+#[test]
+fn no_secret_is_in_anything_that_is_kept_or_printed() {
+    let file = ScenarioFile::new("name: one\ndescription: One request.\nrequests: [{ get: / }]\n");
+    let dir = tempfile::tempdir().unwrap();
+    let ran = file.run(&["-vv", "--save", &dir.path().display().to_string()]).expect_code(0);
+    let mut kept = ran.stdout + &ran.stderr;
+    for entry in std::fs::read_dir(dir.path().join("system-0")).unwrap() {
+        kept += &std::fs::read_to_string(entry.unwrap().path()).unwrap();
+    }
+    assert!(kept.contains("\"dd-api-key\":\"***\""), "the key's header is not among what was kept");
+    // The run's key is the only text of 32 hex digits that is no trace id; every trace id is on a line with its name.
+    for line in kept
+        .lines()
+        .filter(|line| line.to_lowercase().contains("api_key") || line.contains("api-key"))
+    {
+        let digits = line.split(|c: char| !c.is_ascii_hexdigit()).any(|word| word.len() == 32);
+        assert!(!digits, "{line}");
+    }
+}
