@@ -96,12 +96,16 @@ struct RawCollector {
     env: BTreeMap<String, String>,
 }
 
-/// Reads a file and those that it names; `inherit` means this process's environment.
+/// Reads a file and those that it names, and checks the system as a whole; `inherit` means this process's
+/// environment.
 ///
 /// # Errors
-/// As [`SystemFile::read`].
+/// As [`SystemFile::read`] and [`SystemFile::system`].
 pub fn load(path: &Path) -> Result<SystemFile, Vec<Finding>> {
-    SystemFile::read(path, &|name| std::env::var(name).ok())
+    let file = SystemFile::read(path, &|name| std::env::var(name).ok())?;
+    // Whether it is sound does not depend on the key.
+    file.system(&Secret::new(""))?;
+    Ok(file)
 }
 
 impl SystemFile {

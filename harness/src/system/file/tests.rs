@@ -123,6 +123,18 @@ workloads:
 }
 
 #[test]
+fn loading_checks_the_system_as_a_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("shop.yaml");
+    let text = "entry: shop\nworkloads:\n  - {name: shop, builtin: sample-app, ports: [http]}\n";
+    fs::write(&path, text).unwrap();
+    assert_eq!(load(&path).unwrap().service_names(), ["shop"]);
+    fs::write(&path, text.replace("entry: shop", "entry: shp")).unwrap();
+    let findings = load(&path).unwrap_err();
+    assert!(findings[0].to_string().contains("shop.yaml:1:8: `entry`"), "{findings:?}");
+}
+
+#[test]
 fn a_missing_file_is_told() {
     let findings = SystemFile::read(Path::new("/no/such/shop.yaml"), &variables).unwrap_err();
     assert!(findings[0].to_string().starts_with("/no/such/shop.yaml: cannot read"), "{findings:?}");
