@@ -4,7 +4,7 @@
 //! one when somebody was faster to take it. Each process leads a group of its own and inherits only the variables
 //! in [`INHERITED`]. Nothing is isolated beyond that: for it, use containers.
 //!
-//! The run's directory holds `logs/<workload>.log`, each workload's files, and `processes.json`, which names the
+//! The run's directory holds `logs/<workload>.log`, `files/<workload>/`, and `processes.json`, which names the
 //! processes that run, for whoever has to clean up after a crash.
 
 use std::{
@@ -62,7 +62,12 @@ pub struct ProcessEnvironment {
     _temporary: Option<tempfile::TempDir>,
     record: Arc<Record>,
     instances: BTreeMap<String, Instance>,
+    /// Starts that go on: of [`Environment::up`], or left over when it was given up.
+    starting: JoinSet<Start>,
 }
+
+/// Index in the system, name, and outcome.
+type Start = (usize, String, Result<Launched, EnvironmentError>);
 
 #[derive(Debug, Clone)]
 struct Settings {
@@ -91,7 +96,7 @@ struct Instance {
 enum State {
     /// Its ports are kept from others, if it had any.
     Stopped {
-        _ports: Reservation,
+        ports: Reservation,
     },
     Running {
         child: Child,
@@ -195,6 +200,7 @@ impl Builder {
             dir,
             _temporary: temporary,
             instances: BTreeMap::new(),
+            starting: JoinSet::new(),
         })
     }
 }
@@ -214,20 +220,29 @@ impl Environment for ProcessEnvironment {
             let instance = self.instance(workload)?;
             self.instances.insert(workload.name.clone(), instance);
         }
-        self.start_all(system).await?;
-        Ok(self.endpoints())
+        let started = self.start_all(system).await;
+        self.starting.shutdown().await;
+        started.map(|()| self.endpoints())
     }
 
     async fn start(&mut self, workload: &str) -> Result<(), EnvironmentError> {
-        let instance = self.find(workload)?;
-        if instance.is_running() {
-            return Ok(());
-        }
+        let instance = self.find_mut(workload)?;
+        let State::Stopped { ports } = &mut instance.state else { return Ok(()) };
+        // Taken out first, so that they are not kept from the workload itself.
+        *ports = Reservation::default();
         let numbers = instance.port_numbers();
         let must_have = (!numbers.is_empty()).then(|| Reservation::keep(&numbers));
         let launch = self.launch(workload, must_have)?;
-        let launched = launch.run().await?;
-        self.keep_running(workload, launched)
+        match launch.run().await {
+            Ok(launched) => self.keep_running(workload, launched),
+            Err(error) => {
+                // Another start is to be at the same addresses too.
+                let instance = self.find_mut(workload)?;
+                instance.state =
+                    State::Stopped { ports: Reservation::keep(&instance.port_numbers()) };
+                Err(error)
+            }
+        }
     }
 
     async fn stop(&mut self, workload: &str) -> Result<(), EnvironmentError> {
@@ -278,6 +293,7 @@ impl Environment for ProcessEnvironment {
     }
 
     async fn down(&mut self) -> Result<(), EnvironmentError> {
+        self.starting.shutdown().await;
         let grace = self.settings.stop_grace;
         let mut unclean = Vec::new();
         for role in [Role::Service, Role::Collector, Role::Intake] {
@@ -287,10 +303,10 @@ impl Environment for ProcessEnvironment {
         }
         for instance in self.instances.values_mut() {
             instance.state = State::stopped();
-            let dir = self.dir.join(&instance.workload.name);
-            if dir.exists() {
-                fs::remove_dir_all(&dir).map_err(io_error("remove", &dir))?;
-            }
+        }
+        let files = self.dir.join("files");
+        if files.exists() {
+            fs::remove_dir_all(&files).map_err(io_error("remove", &files))?;
         }
         if unclean.is_empty() { Ok(()) } else { Err(EnvironmentError::UncleanStop(unclean)) }
     }
@@ -332,20 +348,19 @@ impl ProcessEnvironment {
         }
         let mut left = steps;
         let mut ready = BTreeSet::new();
-        let mut starting = JoinSet::new();
         loop {
             let mut waiting = Vec::new();
             for step in left {
                 if step.waits_for.is_subset(&ready) {
                     let name = system.workloads[step.workload].name.clone();
                     let launch = self.launch(&name, beforehand.remove(&step.workload))?;
-                    starting.spawn(async move { (step.workload, name, launch.run().await) });
+                    self.starting.spawn(async move { (step.workload, name, launch.run().await) });
                 } else {
                     waiting.push(step);
                 }
             }
             left = waiting;
-            match starting.join_next().await {
+            match self.starting.join_next().await {
                 None => return Ok(()),
                 Some(Ok((index, name, launched))) => {
                     self.keep_running(&name, launched?)?;
@@ -371,7 +386,7 @@ impl ProcessEnvironment {
             workload: instance.workload.clone(),
             tracecheck: self.settings.tracecheck.clone(),
             inherited: Arc::clone(&self.inherited),
-            dir: self.dir.join(workload),
+            dir: self.dir.join("files").join(workload),
             log: Arc::clone(&instance.log),
             record: Arc::clone(&self.record),
             client: self.client.clone(),
@@ -441,7 +456,7 @@ impl ProcessEnvironment {
 
 impl State {
     fn stopped() -> Self {
-        Self::Stopped { _ports: Reservation::default() }
+        Self::Stopped { ports: Reservation::default() }
     }
 }
 
@@ -471,7 +486,7 @@ impl Instance {
             }
             Stopped::Ended(exit) => self.is_unclean(&exit).then_some(exit.text),
         };
-        self.state = State::Stopped { _ports: Reservation::keep(&ports) };
+        self.state = State::Stopped { ports: Reservation::keep(&ports) };
         how.map(|how| UncleanStop {
             workload: self.workload.name.clone(),
             how,

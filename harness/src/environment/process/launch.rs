@@ -54,7 +54,7 @@ pub(super) struct Launch {
     pub(super) client: reqwest::Client,
     /// `host:port` by port, by workload: those known so far.
     pub(super) addresses: BTreeMap<String, BTreeMap<String, String>>,
-    /// The ports it must have; `None` where it may have any.
+    /// The ports it must have, kept from others until it starts; `None` where it may have any.
     pub(super) ports: Option<Reservation>,
     /// For the whole start.
     pub(super) limit: Duration,
@@ -84,22 +84,24 @@ impl Launch {
     /// Starts the process and waits until it can be used.
     pub(super) async fn run(mut self) -> Result<Launched, EnvironmentError> {
         let deadline = Instant::now() + self.limit;
-        let must_have = self.ports.take();
+        // From here on the workload is to have them.
+        let must_have = self.ports.take().map(|ports| ports.numbers().clone());
         let reports = matches!(self.workload.program, Program::Builtin(_));
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let mut reservation = match &must_have {
-                Some(ports) => Some(Reservation::keep(ports.numbers())),
+            let numbers = match &must_have {
+                Some(numbers) => Some(numbers.clone()),
                 None if reports => None,
-                None => Some(Reservation::choose(&self.workload.ports).map_err(|source| {
-                    EnvironmentError::NoFreePort { workload: self.name(), source }
-                })?),
+                None => {
+                    let chosen = Reservation::choose(&self.workload.ports);
+                    let chosen = chosen.map_err(|source| EnvironmentError::NoFreePort {
+                        workload: self.name(),
+                        source,
+                    })?;
+                    Some(chosen.numbers().clone())
+                }
             };
-            let numbers = reservation.as_ref().map(|ports| ports.numbers().clone());
-            if let Some(ports) = &mut reservation {
-                ports.release();
-            }
             let mark = self.log.mark();
             let exit = match self.attempt(numbers.as_ref(), deadline).await {
                 Ok(launched) => return Ok(launched),

@@ -8,42 +8,34 @@ use std::{
 
 use tokio::net::TcpSocket;
 
-/// Ports that are bound but not listened on: nobody is given them, and who connects is refused.
+/// Ports that are bound but not listened on, until this is dropped: nobody is given them, and who connects is refused.
 #[derive(Debug, Default)]
 pub(super) struct Reservation {
-    sockets: BTreeMap<String, TcpSocket>,
+    _sockets: Vec<TcpSocket>,
     numbers: BTreeMap<String, u16>,
 }
 
 impl Reservation {
     /// Reserves a free port for each name.
     pub(super) fn choose<'a>(names: impl IntoIterator<Item = &'a String>) -> io::Result<Self> {
-        let mut reservation = Self::default();
+        let (mut sockets, mut numbers) = (Vec::new(), BTreeMap::new());
         for name in names {
             let socket = bound(0)?;
-            reservation.numbers.insert(name.clone(), socket.local_addr()?.port());
-            reservation.sockets.insert(name.clone(), socket);
+            numbers.insert(name.clone(), socket.local_addr()?.port());
+            sockets.push(socket);
         }
-        Ok(reservation)
+        Ok(Self { _sockets: sockets, numbers })
     }
 
     /// Keeps these ports, as far as they are free.
     pub(super) fn keep(numbers: &BTreeMap<String, u16>) -> Self {
-        let sockets = numbers
-            .iter()
-            .filter_map(|(name, number)| Some((name.clone(), bound(*number).ok()?)))
-            .collect();
-        Self { sockets, numbers: numbers.clone() }
+        let sockets = numbers.values().filter_map(|number| bound(*number).ok()).collect();
+        Self { _sockets: sockets, numbers: numbers.clone() }
     }
 
     /// The port numbers by name.
     pub(super) fn numbers(&self) -> &BTreeMap<String, u16> {
         &self.numbers
-    }
-
-    /// Lets others bind them.
-    pub(super) fn release(&mut self) {
-        self.sockets.clear();
     }
 }
 

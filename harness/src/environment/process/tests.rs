@@ -198,6 +198,33 @@ async fn a_foreign_workload_that_finds_its_port_taken_is_given_another() {
 }
 
 #[tokio::test]
+async fn workloads_that_need_each_others_address_are_told_it_beforehand() {
+    let fixture = Fixture::new();
+    let told = fixture.dir.path().join("told");
+    let script = format!("echo $0 > {0}.new; mv {0}.new {0}; exec sleep 600", told.display());
+    let mut front = fixture.builtin("front", &format!("echo \"next is $1\"{WELL_BEHAVED}"));
+    front.env.insert("LISTEN".to_owned(), "127.0.0.1:0".to_owned());
+    front.args.push("${address:back.http}".to_owned());
+    let mut back = fixture.foreign("back", &script);
+    back.ports = vec!["http".to_owned()];
+    back.args.extend(["${port:http}".to_owned(), "${address:front.http}".to_owned()]);
+    let mut environment = fixture.environment().build().unwrap();
+    let system = system([front, back]);
+    let listen = async {
+        until("a port", async || told.exists()).await;
+        let port = fs::read_to_string(&told).unwrap();
+        // Fails if the harness still kept the port.
+        tokio::net::TcpListener::bind(format!("127.0.0.1:{}", port.trim())).await.unwrap()
+    };
+    let (endpoints, listener) = tokio::join!(environment.up(&system), listen);
+    let address = endpoints.unwrap().address("back", "http").unwrap().to_owned();
+    assert_eq!(address, listener.local_addr().unwrap().to_string());
+    let log = environment.log_tail("front", 10).await;
+    assert!(log.contains(&format!("next is {address}")), "{log:?}");
+    environment.down().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_foreign_workload_that_always_finds_its_port_taken_is_an_error() {
     let fixture = Fixture::new();
     let mut app = fixture.foreign("app", "echo 'Error: listen EADDRINUSE' >&2; exit 1");
@@ -329,6 +356,7 @@ async fn nothing_is_left_running_when_starting_is_given_up() {
     let pid = logged(&environment, "app", "process").await;
     environment.down().await.unwrap();
     until("it is gone", async || !runs(&pid)).await;
+    assert!(!environment.process_record().exists());
 }
 
 #[tokio::test]
