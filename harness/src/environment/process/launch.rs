@@ -88,6 +88,7 @@ impl Launch {
         let must_have = self.ports.take().map(|ports| ports.numbers().clone());
         let reports = matches!(self.workload.program, Program::Builtin(_));
         let mut attempts = 0;
+        let mut clash = None;
         loop {
             attempts += 1;
             let numbers = match &must_have {
@@ -105,7 +106,8 @@ impl Launch {
             let mark = self.log.mark();
             let exit = match self.attempt(numbers.as_ref(), deadline).await {
                 Ok(launched) => return Ok(launched),
-                Err(Attempt::Failed(error)) => return Err(error),
+                // An attempt that the limit cut short says less than the clash before it.
+                Err(Attempt::Failed(error)) => return Err(clash.unwrap_or(error)),
                 Err(Attempt::Died(exit)) => exit,
             };
             let log_tail = self.log.since(mark, TAIL_LINES);
@@ -118,14 +120,16 @@ impl Launch {
                 (Some(_), _) => Instant::now() + 5 * POLL_INTERVAL < deadline,
                 (None, reports) => !reports && attempts < MAX_CHOICES,
             };
+            let taken = EnvironmentError::PortTaken {
+                workload: self.name(),
+                addresses: describe(numbers.as_ref()),
+                attempts,
+                log_tail,
+            };
             if !again {
-                return Err(EnvironmentError::PortTaken {
-                    workload: self.name(),
-                    addresses: describe(numbers.as_ref()),
-                    attempts,
-                    log_tail,
-                });
+                return Err(taken);
             }
+            clash = Some(taken);
             if must_have.is_some() {
                 time::sleep(5 * POLL_INTERVAL).await;
             }
