@@ -143,7 +143,7 @@ impl Collector {
         }
         let mut stages = Vec::new();
         let entries = self.entries(&exporters, &registry, &mut stages);
-        let Exporters { inputs, tasks, counters, .. } = exporters;
+        let Exporters { inputs, tasks, counters, stats, stats_end } = exporters;
         drop(inputs);
 
         // Self-metrics and health are served until the very end, the receivers until the shutdown.
@@ -199,6 +199,11 @@ impl Collector {
                 drained.left.insert(id, left);
             }
         }
+        // All spans are counted now.
+        stats_end.cancel();
+        for task in stats {
+            finish(task, deadline).await;
+        }
         end.cancel();
         while let Ok(Some(_)) =
             timeout_at(deadline.max(Instant::now() + Duration::from_millis(200)), pages.join_next())
@@ -243,6 +248,9 @@ struct Exporters {
     inputs: BTreeMap<ComponentId, Arc<dyn Consumer>>,
     tasks: Vec<(String, JoinHandle<()>)>,
     counters: BTreeMap<String, queue::Counters>,
+    /// What sends stats until `stats_end`.
+    stats: Vec<JoinHandle<()>>,
+    stats_end: CancellationToken,
 }
 
 /// An exporter's id, whether its key must be valid, and what Datadog says about it.
@@ -266,6 +274,8 @@ impl Exporters {
                 let (check, must, id) =
                     (exporter.key_checker(), config.api.fail_on_invalid_key, name.clone());
                 key_checks.spawn(async move { (id, must, check.await) });
+                let stats = exporter.stats_sender(registry, &name, self.stats_end.clone());
+                self.stats.extend(stats.map(tokio::spawn));
                 let retry = config.retry_on_failure.clone();
                 queue::start(exporter, &name, &config.sending_queue, retry, registry)
             }

@@ -1,5 +1,7 @@
 //! Configs of users: the good ones load, and each bad one gets a message that says what to do.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a helper fails the test")]
+
 use std::path::{Path, PathBuf};
 
 use collector::{Config, Sources};

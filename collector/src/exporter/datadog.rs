@@ -1,12 +1,13 @@
 //! Sends traces to Datadog as contrib's `datadogexporter` does.
 //!
-//! [`translate`] maps spans (pure), [`payload`] writes bytes (pure), [`client`] talks to the intake. A payload goes out as
+//! [`translate`] maps spans (pure), [`payload`] writes bytes (pure), [`stats`] counts spans, [`client`] talks to the intake. A payload goes out as
 //! soon as its batch arrives; waiting is the batch processor's matter.
 
 mod client;
 mod config;
 mod model;
 mod payload;
+mod stats;
 mod translate;
 
 use std::sync::Arc;
@@ -17,9 +18,12 @@ use client::Client;
 pub(crate) use client::{ClientError, KeyCheck};
 pub(crate) use config::Config;
 use payload::{Payload, Sender};
+use stats::Concentrator;
+use tokio_util::sync::CancellationToken;
 use translate::{Naming, Settings};
 
 use super::{ExportError, Exporter, Outgoing, Prepared};
+use crate::telemetry::Registry;
 use crate::trace_batch::TraceBatch;
 
 /// The exporter.
@@ -28,6 +32,9 @@ pub(crate) struct Datadog {
     settings: Settings,
     sender: Arc<Sender>,
     compression: config::Compression,
+    /// None if the user does without.
+    stats: Option<Arc<Concentrator>>,
+    retry: crate::exporter::retry::Config,
 }
 
 /// A payload, and its body as it is sent.
@@ -55,7 +62,22 @@ impl Datadog {
                 agent_version: agent_version.into(),
             }),
             compression: config.compression,
+            stats: Some(Arc::new(Concentrator::new(stats_settings(config), now() as u64))),
+            retry: config.retry_on_failure.clone(),
         })
+    }
+
+    /// Sends APM stats until `end`, and then what is left of them.
+    pub(crate) fn stats_sender(
+        &self,
+        registry: &Registry,
+        id: &str,
+        end: CancellationToken,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let stats = Arc::clone(self.stats.as_ref()?);
+        let (client, sender) = (self.client.clone(), Arc::clone(&self.sender));
+        let (retry, registry, id) = (self.retry.clone(), registry.clone(), id.to_owned());
+        Some(stats::run(stats, client, sender, retry, registry, id, end))
     }
 
     /// Asks Datadog whether the API key is valid.
@@ -63,6 +85,23 @@ impl Datadog {
         let client = self.client.clone();
         async move { client.check_key().await }
     }
+}
+
+/// The time in nanoseconds since the epoch.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn stats_settings(config: &Config) -> stats::Settings {
+    let traces = &config.traces;
+    let mut peer_tags: Vec<String> = traces.peer_tags.clone();
+    if traces.peer_tags_aggregation {
+        peer_tags.extend(stats::PEER_TAGS.map(str::to_owned));
+    }
+    peer_tags.sort();
+    peer_tags.dedup();
+    stats::Settings { by_span_kind: traces.compute_stats_by_span_kind, peer_tags }
 }
 
 fn settings(config: &Config, hostname: &str) -> Settings {
@@ -109,9 +148,12 @@ impl Exporter for Datadog {
     type Request = Request;
 
     fn requests(&self, batch: &TraceBatch) -> Prepared<Request> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
-        let translation = translate::translate(&self.settings, batch, now);
+        let translation = translate::translate(&self.settings, batch, now());
+        if let Some(stats) = &self.stats {
+            for tracer in &translation.tracers {
+                stats.add(tracer, &self.sender.env);
+            }
+        }
         let request = |payload| Request::new(payload, Arc::clone(&self.sender), self.compression);
         let requests = payload::build(&translation.tracers).into_iter().map(request).collect();
         let dropped = translation.dropped.iter().map(|(reason, spans)| (reason.name(), *spans));

@@ -11,6 +11,9 @@ use crate::support::{DEADLINE, Rig, answer, golden, intake, request, start, unti
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 const JSON: (&str, &str) = ("content-type", "application/json");
 
+/// Headers, body, and what the answer's status and text are.
+type Case = (Vec<(&'static str, &'static str)>, Vec<u8>, u16, &'static str);
+
 async fn rig() -> Rig {
     let intake = intake().await;
     answer(&intake, 202, u64::MAX).await;
@@ -36,7 +39,7 @@ async fn bad_http_requests_are_answered_with_what_is_wrong() {
         whole[..whole.len() / 2].to_vec()
     };
     let gzipped = ("content-encoding", "gzip");
-    let cases: Vec<(Vec<(&str, &str)>, Vec<u8>, u16, &str)> = vec![
+    let cases: Vec<Case> = vec![
         (vec![PROTOBUF], b"\xff\xff\xff".to_vec(), 400, "not an OTLP trace request in protobuf"),
         (vec![PROTOBUF], golden()[..1000].to_vec(), 400, "a message ends in the middle of a field"),
         (vec![JSON], b"{\"resourceSpans\":1}".to_vec(), 400, "`$.resourceSpans` is not an array"),

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::support::{DEADLINE, answer, intake, payloads, request, span_ids, start};
+use wiremock::matchers::path;
+use wiremock::{Mock, ResponseTemplate};
+
+use crate::support::{DEADLINE, answer, golden, intake, payloads, request, span_ids, start, stats};
 
 #[tokio::test]
 async fn what_is_batched_is_sent_before_the_end() {
@@ -34,13 +37,29 @@ async fn what_cannot_be_sent_in_time_is_reported() {
 #[tokio::test]
 async fn a_collector_that_is_to_fail_on_an_invalid_key_does() {
     let intake = wiremock::MockServer::start().await;
-    let forbidden = wiremock::ResponseTemplate::new(403);
-    wiremock::Mock::given(wiremock::matchers::path("/api/v1/validate"))
-        .respond_with(forbidden)
-        .mount(&intake)
-        .await;
+    let forbidden = ResponseTemplate::new(403);
+    Mock::given(path("/api/v1/validate")).respond_with(forbidden).mount(&intake).await;
     let rig = start(intake, &["exporters.datadog.api.fail_on_invalid_key=true"], DEADLINE).await;
     // It ends by itself, whether or not it is told to; `stop` would hang otherwise.
     let drained = tokio::time::timeout(DEADLINE, rig.ended()).await.expect("it ends");
     assert!(drained.invalid_key && !drained.is_clean());
+}
+
+#[tokio::test]
+async fn open_stats_are_sent_before_the_end() {
+    let intake = intake().await;
+    answer(&intake, 202, u64::MAX).await;
+    let stats_path = || Mock::given(path("/api/v0.2/stats"));
+    stats_path().respond_with(ResponseTemplate::new(503)).up_to_n_times(2).mount(&intake).await;
+    stats_path().respond_with(ResponseTemplate::new(202)).mount(&intake).await;
+    let rig = start(intake, &[], DEADLINE).await;
+    rig.send(golden()).await;
+    let (drained, intake) = rig.stop().await;
+    assert!(drained.is_clean());
+    let attempts = stats(&intake).await;
+    assert_eq!(attempts.len(), 3, "two that failed, and the one that did not");
+    let groups =
+        attempts[2].stats.iter().flat_map(|client| &client.stats).flat_map(|bucket| &bucket.stats);
+    let hits: u64 = groups.map(|group| group.hits).sum();
+    assert_eq!(hits, 7, "all spans but the internal one");
 }

@@ -131,11 +131,23 @@ impl Rig {
 
 /// The payloads of all requests for traces that an intake got.
 pub(crate) async fn payloads(intake: &MockServer) -> Vec<pb::AgentPayload> {
+    let bodies = bodies(intake, "/api/v0.2/traces").await;
+    bodies.iter().map(|body| pb::AgentPayload::decode(&**body).unwrap()).collect()
+}
+
+/// The payloads of all requests for stats that an intake got.
+pub(crate) async fn stats(intake: &MockServer) -> Vec<pb::StatsPayload> {
+    let bodies = bodies(intake, "/api/v0.2/stats").await;
+    bodies.iter().map(|body| rmp_serde::from_slice(body).unwrap()).collect()
+}
+
+/// The bodies of all requests for a path, decompressed.
+async fn bodies(intake: &MockServer, path: &str) -> Vec<Vec<u8>> {
     let requests = intake.received_requests().await.unwrap();
-    let traces = requests.iter().filter(|request| request.url.path() == "/api/v0.2/traces");
-    traces
+    let requests = requests.iter().filter(|request| request.url.path() == path);
+    requests
         .map(|request| {
-            let body = match request.headers.get("content-encoding").map(|value| value.as_bytes()) {
+            match request.headers.get("content-encoding").map(|value| value.as_bytes()) {
                 Some(b"zstd") => zstd::decode_all(&*request.body).unwrap(),
                 Some(b"gzip") => {
                     let mut out = Vec::new();
@@ -144,8 +156,7 @@ pub(crate) async fn payloads(intake: &MockServer) -> Vec<pb::AgentPayload> {
                     out
                 }
                 _ => request.body.clone(),
-            };
-            pb::AgentPayload::decode(&*body).unwrap()
+            }
         })
         .collect()
 }

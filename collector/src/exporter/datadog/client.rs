@@ -37,6 +37,7 @@ pub(crate) enum KeyCheck {
 pub(crate) struct Client {
     http: reqwest::Client,
     traces: Url,
+    stats: Url,
     validate: Url,
     headers: HeaderMap,
     encoding: Option<HeaderValue>,
@@ -62,6 +63,7 @@ impl Client {
         Ok(Self {
             http,
             traces: url(config.traces_endpoint(), "/api/v0.2/traces")?,
+            stats: url(config.traces_endpoint(), "/api/v0.2/stats")?,
             validate: url(config.api_endpoint(), "/api/v1/validate")?,
             headers,
             encoding: match config.compression {
@@ -83,15 +85,19 @@ impl Client {
         if let Some(encoding) = &self.encoding {
             request = request.header(CONTENT_ENCODING, encoding);
         }
-        match request.send().await {
-            Ok(response) => {
-                let (status, headers) = (response.status(), response.headers().clone());
-                // The reply is read so that the connection can be used again.
-                let _ = response.bytes().await;
-                judge(status, &headers)
-            }
-            Err(error) => Err(ExportError::Retryable { reason: chain(&error), after: None }),
-        }
+        attempt(request).await
+    }
+
+    /// Sends a payload of stats, once; its body is msgpack in gzip.
+    pub(crate) async fn send_stats(&self, body: Bytes) -> Result<(), ExportError> {
+        let request = self
+            .http
+            .post(self.stats.clone())
+            .headers(self.headers.clone())
+            .header(CONTENT_TYPE, "application/msgpack")
+            .header(CONTENT_ENCODING, "gzip")
+            .body(body);
+        attempt(request).await
     }
 
     /// Asks whether the API key is valid.
@@ -110,6 +116,18 @@ impl Client {
             Ok(response) => KeyCheck::Unknown(format!("Datadog answered {}", response.status())),
             Err(error) => KeyCheck::Unknown(chain(&error)),
         }
+    }
+}
+
+async fn attempt(request: reqwest::RequestBuilder) -> Result<(), ExportError> {
+    match request.send().await {
+        Ok(response) => {
+            let (status, headers) = (response.status(), response.headers().clone());
+            // The reply is read so that the connection can be used again.
+            let _ = response.bytes().await;
+            judge(status, &headers)
+        }
+        Err(error) => Err(ExportError::Retryable { reason: chain(&error), after: None }),
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) struct TracerPayload<'a> {
     pub(crate) language_name: Text<'a>,
     pub(crate) tracer_version: Text<'a>,
     pub(crate) chunks: Vec<TraceChunk<'a>>,
+    /// Traces that are not sent by their sampling priority, and count in stats all the same.
+    pub(crate) unsent: Vec<TraceChunk<'a>>,
     pub(crate) tags: Vec<(&'static str, Text<'a>)>,
     pub(crate) env: Text<'a>,
     pub(crate) hostname: Text<'a>,

@@ -65,7 +65,7 @@ pub(crate) fn translate<'a>(
     let mut translation = Translation::default();
     for resource in batch.resources() {
         let tracer = tracer_payload(settings, resource, now, &mut translation.dropped);
-        if !tracer.chunks.is_empty() {
+        if !tracer.chunks.is_empty() || !tracer.unsent.is_empty() {
             translation.tracers.push(tracer);
         }
     }
@@ -109,7 +109,12 @@ fn tracer_payload<'a>(
                 if tracer.app_version.is_empty() {
                     tracer.app_version = any(b"version").unwrap_or_default();
                 }
-                tracer.chunks.push(chunk);
+                if is_kept(&chunk) {
+                    tracer.chunks.push(chunk);
+                } else {
+                    *dropped.entry(Dropped::Sampled).or_default() += spans;
+                    tracer.unsent.push(chunk);
+                }
             }
             Err(reason) => *dropped.entry(reason).or_default() += spans,
         }
@@ -162,10 +167,6 @@ fn chunk<'a>(
         return Err(Dropped::Ignored);
     }
     drop(resource);
-    let has_error = spans.iter().any(|span| span.error != 0);
-    if priority < 0 || priority == 0 && !has_error {
-        return Err(Dropped::Sampled);
-    }
     for span in &mut spans {
         agent::obfuscate(span);
         agent::truncate(span);
@@ -183,6 +184,11 @@ fn chunk<'a>(
     let tags =
         vec![("_dd.otlp_sr", Cow::Borrowed(&b"1.00"[..])), ("_dd.p.dm", Cow::Borrowed(decision))];
     Ok((TraceChunk { priority, origin, spans, tags }, root))
+}
+
+/// Whether a trace is sent: not with a negative priority, nor without an error at priority 0.
+fn is_kept(chunk: &TraceChunk<'_>) -> bool {
+    chunk.priority > 0 || chunk.priority == 0 && chunk.spans.iter().any(|span| span.error != 0)
 }
 
 fn container_id<'a>(resource: &Attrs<'a>) -> Text<'a> {

@@ -121,7 +121,11 @@ pub(super) fn obfuscate(span: &mut Span<'_>) {
             let dbms = span.meta.get(b"db.type").and_then(|name| std::str::from_utf8(name).ok());
             let dbms = dbms.and_then(|name| DbmsKind::try_from(name).ok()).unwrap_or_default();
             let query = String::from_utf8_lossy(&span.resource);
-            let query = sql::obfuscate_sql_resource(&query, &SqlConfig::default(), dbms);
+            let query = if is_whole(&query) {
+                sql::obfuscate_sql_resource(&query, &SqlConfig::default(), dbms)
+            } else {
+                sql::SQL_NON_PARSABLE_REPLACEMENT.to_owned()
+            };
             let query: Text<'_> = Cow::Owned(query.into_bytes());
             if !span.meta.contains(b"sql.query") {
                 span.meta.set(&b"sql.query"[..], query.clone());
@@ -134,6 +138,46 @@ pub(super) fn obfuscate(span: &mut Span<'_>) {
         }
         _ => {}
     }
+}
+
+/// Whether every quote and comment of a query is closed. The agent's obfuscator fails on those that are not; that of
+/// `libdd-trace-obfuscation` goes on, so that half a literal could be taken for a name.
+fn is_whole(query: &str) -> bool {
+    // The agent reads a query twice if it must: with backslashes that escape, and without.
+    [false, true].into_iter().any(|escapes| {
+        let mut rest = query.bytes().peekable();
+        while let Some(byte) = rest.next() {
+            match byte {
+                b'\'' | b'"' | b'`' => loop {
+                    match rest.next() {
+                        None => return false,
+                        Some(b'\\') if escapes && byte != b'`' => {
+                            rest.next();
+                        }
+                        // A doubled quote is one within the literal.
+                        Some(end) if end == byte => {
+                            if rest.next_if_eq(&byte).is_none() {
+                                break;
+                            }
+                        }
+                        Some(_) => {}
+                    }
+                },
+                b'-' if rest.next_if_eq(&b'-').is_some() => {
+                    rest.find(|byte| *byte == b'\n');
+                }
+                b'/' if rest.next_if_eq(&b'*').is_some() => loop {
+                    match rest.next() {
+                        None => return false,
+                        Some(b'*') if rest.next_if_eq(&b'/').is_some() => break,
+                        Some(_) => {}
+                    }
+                },
+                _ => {}
+            }
+        }
+        true
+    })
 }
 
 /// Cuts what is longer than Datadog keeps.
@@ -157,5 +201,28 @@ fn shorten(text: &mut Text<'_>, limit: usize) {
 fn shorten_with_dots(text: &mut Text<'_>, limit: usize) {
     if text.len() > limit {
         *text = Cow::Owned([normalize::truncated(text, limit), b"..."].concat());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_whole;
+
+    #[test]
+    fn queries_with_open_quotes_or_comments_are_not_whole() {
+        for whole in [
+            "SELECT 'it''s' -- ' \n, \"a\"",
+            "/* ' */ SELECT 1",
+            "SELECT 'a\\' FROM t",
+            r"SELECT 'a\'b'",
+            "SELECT a-b",
+        ] {
+            assert!(is_whole(whole), "{whole}");
+        }
+        for cut in
+            ["SELECT 'unterminated", "SELECT \"a", "SELECT 1 /* x", "SELECT `a", "SELECT 'a''"]
+        {
+            assert!(!is_whole(cut), "{cut}");
+        }
     }
 }

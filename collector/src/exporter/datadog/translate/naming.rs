@@ -12,6 +12,8 @@ use crate::trace_batch::{Scope, Span, SpanKind};
 
 const MAX_RESOURCE_BYTES: usize = 5000;
 
+/// Current conventions first, as newer versions of the reference look them up.
+const DB_SYSTEM: &[&str] = &["db.system.name", "db.system"];
 const HTTP_METHOD: &[&str] = &["http.request.method", "http.method"];
 
 pub(super) fn service<'a>(attributes: Both<'_, 'a>) -> Text<'a> {
@@ -60,7 +62,7 @@ fn operation_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
         let name: &[u8] = if is_server { b"http.server.request" } else { b"http.client.request" };
         return Cow::Borrowed(name);
     }
-    let database = normal(&["db.system"]);
+    let database = normal(DB_SYSTEM);
     if is_client && !database.is_empty() {
         return join([&database, b".query"]);
     }
@@ -179,7 +181,7 @@ fn resource_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
     if !operation.is_empty() {
         return with_detail(operation, &text(&["graphql.operation.name"]));
     }
-    if !text(&["db.system"]).is_empty() {
+    if !text(DB_SYSTEM).is_empty() {
         for key in ["db.statement", "db.query.text"] {
             let statement = text(&[key]);
             if !statement.is_empty() {
@@ -227,7 +229,7 @@ pub(super) fn span_type<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'
     }
     Cow::Borrowed(match span.kind {
         SpanKind::Server => b"web",
-        SpanKind::Client => database_type(&attributes.normal(&["db.system"])),
+        SpanKind::Client => database_type(&attributes.normal(DB_SYSTEM)),
         _ => b"custom",
     })
 }

@@ -1,7 +1,7 @@
 //! Datadog's rules for names and tags (agent, `pkg/trace/traceutil/normalize`).
 //!
-//! `libdd-trace-normalization` has them for services, names and tags; what is already normal is recognised without a copy. It
-//! lacks the rule for tag *values*, which may begin with a digit.
+//! `libdd-trace-normalization` has them for services; what is already normal is recognised without a copy. It lacks the rule
+//! for tag *values*, which may begin with a digit, and differs in that for names.
 
 use std::borrow::Cow;
 
@@ -22,20 +22,36 @@ pub(super) fn service(text: Text<'_>) -> Text<'_> {
     Cow::Owned(owned.into_bytes())
 }
 
-/// An operation name: letters, digits, `.`, `_` and `-`, at most 100 bytes, `unnamed_operation` if nothing is left.
+/// An operation name: letters, digits, `.` and `_`, at most 100 bytes, `unnamed_operation` if nothing is left.
+///
+/// `libdd-trace-normalization` keeps slashes; the reference makes underscores of them.
 pub(super) fn name(text: Text<'_>) -> Text<'_> {
-    let normal = |text: &[u8]| {
+    let is_normal = |text: &[u8]| {
         text.len() <= MAX_NAME_BYTES
             && text.first().is_some_and(u8::is_ascii_alphabetic)
-            && text.last().is_some_and(u8::is_ascii_alphanumeric)
             && text.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'.')
     };
-    if normal(&text) {
+    if is_normal(&text) {
         return text;
     }
-    let mut owned = to_string(text);
-    normalize_utils::normalize_name(&mut owned);
-    Cow::Owned(owned.into_bytes())
+    let mut out = Vec::with_capacity(text.len().min(MAX_NAME_BYTES));
+    for byte in truncated(&text, MAX_NAME_BYTES).iter().copied() {
+        match (byte, out.last().copied()) {
+            (_, None) if !byte.is_ascii_alphabetic() => {}
+            (b'.', Some(b'_')) => {
+                out.pop();
+                out.push(b'.');
+            }
+            (b'.', _) => out.push(b'.'),
+            _ if byte.is_ascii_alphanumeric() => out.push(byte),
+            (_, Some(b'_' | b'.')) => {}
+            _ => out.push(b'_'),
+        }
+    }
+    if out.last() == Some(&b'_') {
+        out.pop();
+    }
+    if out.is_empty() { Cow::Borrowed(b"unnamed_operation") } else { Cow::Owned(out) }
 }
 
 /// A tag's value: lower-case, at most 200 characters, anything odd as `_`.
@@ -113,7 +129,7 @@ mod tests {
         assert_eq!(text(&service(vec![b'a'; 150].into())), "a".repeat(100));
         assert_eq!(text(&name(b"http.server.request".into())), "http.server.request");
         assert_eq!(text(&name(b"Internal".into())), "Internal");
-        assert_eq!(text(&name(b"GET x y!".into())), "GET_x_y");
+        assert_eq!(text(&name(b"GET /x y!".into())), "GET_x_y");
         assert_eq!(text(&name(b"".into())), "unnamed_operation");
         assert_eq!(text(&tag_value(b"2024-prod".into())), "2024-prod");
         assert_eq!(text(&tag_value(b"Prod  EU__1_".into())), "prod_eu_1");

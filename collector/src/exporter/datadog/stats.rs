@@ -1,0 +1,262 @@
+//! APM stats: hits, errors and latencies of spans, in buckets of ten seconds.
+//!
+//! Rules: agent, `pkg/trace/stats`. Datadog's `libdd-ddsketch` keeps the latencies, with the mapping that the agent uses. The
+//! concentrator of `libdd-trace-stats` is a tracer's: it maps latencies another way and merges groups early.
+
+mod groups;
+mod sender;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use groups::{Group, GroupKey};
+use libdd_trace_protobuf::pb;
+pub(crate) use sender::run;
+
+use super::model::{Span, TraceChunk, TracerPayload};
+use super::payload::Sender;
+
+/// How long a bucket is, in nanoseconds.
+pub(crate) const BUCKET_NANOS: u64 = 10_000_000_000;
+/// How many of the last buckets are kept open for spans that come late.
+const OPEN_BUCKETS: u64 = 2;
+/// How many groups are kept at a time; spans that would make another are counted as left out.
+const MAX_GROUPS: usize = 50_000;
+/// How many groups one payload has at most: the agent's limit.
+const MAX_GROUPS_PER_PAYLOAD: usize = 4000;
+
+/// What the user can change about stats.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Whether spans count by their kind, besides those that are top-level or measured.
+    pub(crate) by_span_kind: bool,
+    /// The attributes that tell the other side of a call, sorted; empty to leave them out.
+    pub(crate) peer_tags: Vec<String>,
+}
+
+/// Counts spans, and gives what was counted.
+#[derive(Debug)]
+pub(crate) struct Concentrator {
+    settings: Settings,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Spans that ended before count in the bucket that begins here.
+    oldest: u64,
+    buckets: BTreeMap<u64, HashMap<ClientKey, HashMap<GroupKey, Group>>>,
+    groups: usize,
+    left_out: usize,
+}
+
+/// What a `ClientStatsPayload` is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct ClientKey {
+    hostname: String,
+    env: String,
+    version: String,
+    lang: String,
+}
+
+impl Concentrator {
+    /// Begins to count; `now` is in nanoseconds since the epoch.
+    pub(crate) fn new(settings: Settings, now: u64) -> Self {
+        let state = State { oldest: aligned(now), ..State::default() };
+        Self { settings, state: Mutex::new(state) }
+    }
+
+    /// Counts the spans of a payload.
+    pub(crate) fn add(&self, tracer: &TracerPayload<'_>, agent_env: &str) {
+        let client = ClientKey {
+            hostname: text(&tracer.hostname),
+            env: if tracer.env.is_empty() { agent_env.into() } else { text(&tracer.env) },
+            version: text(&tracer.app_version),
+            lang: text(&tracer.language_name),
+        };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for chunk in tracer.chunks.iter().chain(&tracer.unsent) {
+            for span in &chunk.spans {
+                if self.counts(span) {
+                    state.add(&self.settings, &client, chunk, span);
+                }
+            }
+        }
+    }
+
+    fn counts(&self, span: &Span<'_>) -> bool {
+        let is_one = |key: &[u8]| span.metrics.get(key) == Some(&1.0);
+        let by_kind = || {
+            let kind = span.meta.get(b"span.kind").map(|kind| kind.to_ascii_lowercase());
+            let kinds = [&b"server"[..], b"client", b"producer", b"consumer"];
+            self.settings.by_span_kind && kind.is_some_and(|kind| kinds.contains(&&*kind))
+        };
+        !span.metrics.get(b"_dd.partial_version").is_some_and(|version| *version >= 0.0)
+            && (is_one(b"_top_level") || is_one(b"_dd.measured") || by_kind())
+    }
+
+    /// Takes out the buckets that are closed by `now`, or all of them, as payloads.
+    pub(crate) fn flush(&self, sender: &Sender, now: u64, all: bool) -> Vec<pb::StatsPayload> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = match all {
+            true => BTreeMap::new(),
+            false => state
+                .buckets
+                .split_off(&(aligned(now).saturating_sub((OPEN_BUCKETS - 1) * BUCKET_NANOS))),
+        };
+        let closed = std::mem::replace(&mut state.buckets, open);
+        state.oldest =
+            state.oldest.max(aligned(now).saturating_sub((OPEN_BUCKETS - 1) * BUCKET_NANOS));
+        state.groups = state.buckets.values().flat_map(HashMap::values).map(HashMap::len).sum();
+        drop(state);
+        payloads(sender, closed)
+    }
+
+    /// How many spans were not counted since the last call, because there were too many groups.
+    pub(crate) fn take_left_out(&self) -> usize {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut state.left_out)
+    }
+}
+
+impl State {
+    fn add(
+        &mut self,
+        settings: &Settings,
+        client: &ClientKey,
+        chunk: &TraceChunk<'_>,
+        span: &Span<'_>,
+    ) {
+        let end = u64::try_from(span.start.saturating_add(span.duration)).unwrap_or_default();
+        let bucket = aligned(end).max(self.oldest);
+        let key = GroupKey::new(settings, chunk, span);
+        let clients = self.buckets.entry(bucket).or_default();
+        let groups = match clients.get_mut(client) {
+            Some(groups) => groups,
+            None => clients.entry(client.clone()).or_default(),
+        };
+        match groups.get_mut(&key) {
+            Some(group) => group.add(span),
+            None if self.groups >= MAX_GROUPS => self.left_out += 1,
+            None => {
+                self.groups += 1;
+                groups.entry(key).or_default().add(span);
+            }
+        }
+    }
+}
+
+fn payloads(
+    sender: &Sender,
+    buckets: BTreeMap<u64, HashMap<ClientKey, HashMap<GroupKey, Group>>>,
+) -> Vec<pb::StatsPayload> {
+    let new = || pb::StatsPayload {
+        agent_hostname: sender.host_name.clone(),
+        agent_env: sender.env.clone(),
+        agent_version: sender.agent_version.clone(),
+        ..pb::StatsPayload::default()
+    };
+    let mut payloads = Vec::new();
+    let (mut current, mut size) = (new(), 0);
+    for (start, clients) in buckets {
+        for (client, groups) in clients {
+            let mut groups: Vec<_> =
+                groups.into_iter().map(|(key, group)| group.into_stats(key)).collect();
+            while !groups.is_empty() {
+                let room = MAX_GROUPS_PER_PAYLOAD - size;
+                let rest = groups.split_off(room.min(groups.len()));
+                size += groups.len();
+                current.stats.push(client_payload(&client, start, groups));
+                groups = rest;
+                if size == MAX_GROUPS_PER_PAYLOAD {
+                    payloads.push(std::mem::replace(&mut current, new()));
+                    size = 0;
+                }
+            }
+        }
+    }
+    if size > 0 {
+        payloads.push(current);
+    }
+    let is_split = payloads.len() > 1;
+    for payload in &mut payloads {
+        payload.split_payload = is_split;
+    }
+    payloads
+}
+
+fn client_payload(
+    client: &ClientKey,
+    start: u64,
+    stats: Vec<pb::ClientGroupedStats>,
+) -> pb::ClientStatsPayload {
+    pb::ClientStatsPayload {
+        hostname: client.hostname.clone(),
+        env: client.env.clone(),
+        version: client.version.clone(),
+        lang: client.lang.clone(),
+        stats: vec![pb::ClientStatsBucket {
+            start,
+            duration: BUCKET_NANOS,
+            stats,
+            agent_time_shift: 0,
+        }],
+        ..pb::ClientStatsPayload::default()
+    }
+}
+
+fn aligned(nanos: u64) -> u64 {
+    nanos - nanos % BUCKET_NANOS
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The attributes that tell the other side of a call: the agent's `peer_tags.ini`, sorted.
+pub(crate) const PEER_TAGS: [&str; 44] = [
+    "_dd.base_service",
+    "active_record.db.vendor",
+    "amqp.destination",
+    "amqp.exchange",
+    "amqp.queue",
+    "aws.queue.name",
+    "aws.s3.bucket",
+    "bucketname",
+    "cassandra.keyspace",
+    "db.cassandra.contact.points",
+    "db.couchbase.seed.nodes",
+    "db.hostname",
+    "db.instance",
+    "db.name",
+    "db.namespace",
+    "db.system",
+    "db.system.name",
+    "db.type",
+    "dns.hostname",
+    "grpc.host",
+    "hostname",
+    "http.host",
+    "http.server_name",
+    "messaging.destination",
+    "messaging.destination.name",
+    "messaging.kafka.bootstrap.servers",
+    "messaging.rabbitmq.exchange",
+    "messaging.system",
+    "mongodb.db",
+    "msmq.queue.path",
+    "net.peer.name",
+    "network.destination.ip",
+    "network.destination.name",
+    "out.host",
+    "peer.hostname",
+    "peer.service",
+    "queuename",
+    "rpc.service",
+    "rpc.system",
+    "sequel.db.vendor",
+    "server.address",
+    "streamname",
+    "tablename",
+    "topicname",
+];

@@ -1,0 +1,199 @@
+//! What spans are counted by, and what is counted of them.
+
+use libdd_ddsketch::{DDSketch, pb as sketch};
+use libdd_trace_obfuscation::ip_address::quantize_peer_ip_addresses;
+use libdd_trace_protobuf::pb;
+
+use super::{Settings, text};
+use crate::exporter::datadog::model::{Span, TraceChunk};
+
+/// The relative accuracy of latencies is 1 %, as in the agent: `(1 + 0.01) / (1 - 0.01)`.
+const GAMMA: f64 = 1.01 / 0.99;
+
+/// gRPC's status codes by name.
+const GRPC_CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// What a group of spans has in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct GroupKey {
+    service: String,
+    name: String,
+    resource: String,
+    span_type: String,
+    status_code: u32,
+    grpc_status_code: String,
+    span_kind: String,
+    peer_tags: Vec<String>,
+    is_trace_root: bool,
+    is_synthetic: bool,
+}
+
+impl GroupKey {
+    pub(super) fn new(settings: &Settings, chunk: &TraceChunk<'_>, span: &Span<'_>) -> Self {
+        let span_kind = span.meta.get(b"span.kind").map(|kind| text(kind)).unwrap_or_default();
+        Self {
+            service: text(&span.service),
+            name: text(&span.name),
+            resource: text(&span.resource),
+            span_type: text(&span.span_type),
+            status_code: status_code(span),
+            grpc_status_code: grpc_status_code(span),
+            peer_tags: peer_tags(settings, &span_kind, span),
+            span_kind,
+            is_trace_root: span.parent_id == 0,
+            is_synthetic: chunk.origin.starts_with(b"synthetics"),
+        }
+    }
+}
+
+/// The numbers of a group.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    hits: u64,
+    errors: u64,
+    duration: u64,
+    top_level_hits: u64,
+    ok: Latencies,
+    error: Latencies,
+}
+
+impl Group {
+    pub(super) fn add(&mut self, span: &Span<'_>) {
+        self.hits += 1;
+        self.errors += u64::from(span.error != 0);
+        self.duration =
+            self.duration.saturating_add(u64::try_from(span.duration).unwrap_or_default());
+        self.top_level_hits += u64::from(span.metrics.get(b"_top_level") == Some(&1.0));
+        let latencies = if span.error == 0 { &mut self.ok } else { &mut self.error };
+        latencies.add(span.duration);
+    }
+
+    pub(super) fn into_stats(self, key: GroupKey) -> pb::ClientGroupedStats {
+        let root = if key.is_trace_root { pb::Trilean::True } else { pb::Trilean::False };
+        pb::ClientGroupedStats {
+            service: key.service,
+            name: key.name,
+            resource: key.resource,
+            http_status_code: key.status_code,
+            r#type: key.span_type,
+            hits: self.hits,
+            errors: self.errors,
+            duration: self.duration,
+            ok_summary: self.ok.encode(),
+            error_summary: self.error.encode(),
+            synthetics: key.is_synthetic,
+            top_level_hits: self.top_level_hits,
+            span_kind: key.span_kind,
+            peer_tags: key.peer_tags,
+            is_trace_root: root.into(),
+            grpc_status_code: key.grpc_status_code,
+            ..pb::ClientGroupedStats::default()
+        }
+    }
+}
+
+/// A sketch of latencies; there is none before the first.
+#[derive(Debug, Default)]
+struct Latencies(Option<Box<DDSketch>>);
+
+impl Latencies {
+    fn add(&mut self, nanos: i64) {
+        // The agent rounds to ten bits of precision first.
+        let rounded = f64::from_bits((nanos as f64).to_bits() & 0xffff_f800_0000_0000);
+        let sketch = self.0.get_or_insert_with(|| Box::new(empty_sketch()));
+        // Only what is no number is refused, and durations are numbers.
+        let _ = sketch.add(rounded);
+    }
+
+    fn encode(self) -> Vec<u8> {
+        self.0.map_or_else(empty_sketch, |sketch| *sketch).encode_to_vec()
+    }
+}
+
+fn empty_sketch() -> DDSketch {
+    let mapping = sketch::IndexMapping { gamma: GAMMA, ..sketch::IndexMapping::default() };
+    let sketch = sketch::DdSketch { mapping: Some(mapping), ..sketch::DdSketch::default() };
+    DDSketch::from_pb(sketch).unwrap_or_default()
+}
+
+fn status_code(span: &Span<'_>) -> u32 {
+    if let Some(code) = span.metrics.get(b"http.status_code") {
+        return *code as u32;
+    }
+    let code = span.meta.get(b"http.status_code").and_then(|code| text(code).parse().ok());
+    code.unwrap_or_default()
+}
+
+fn grpc_status_code(span: &Span<'_>) -> String {
+    const KEYS: [&[u8]; 4] =
+        [b"rpc.grpc.status_code", b"grpc.code", b"rpc.grpc.status.code", b"grpc.status.code"];
+    for key in KEYS {
+        let Some(code) = span.meta.get(key).filter(|code| !code.is_empty()) else { continue };
+        let code = text(code);
+        if let Ok(number) = code.parse::<u32>() {
+            return number.to_string();
+        }
+        let name = code.strip_prefix("StatusCode.").unwrap_or(&code).to_uppercase();
+        let name = if name == "CANCELED" { "CANCELLED" } else { &name };
+        let position =
+            GRPC_CODES.iter().position(|known| *known == name || known.replace('_', "") == name);
+        return position.map(|code| code.to_string()).unwrap_or_default();
+    }
+    let number = KEYS.iter().find_map(|key| span.metrics.get(key));
+    number.map(|code| (*code as u64).to_string()).unwrap_or_default()
+}
+
+fn peer_tags(settings: &Settings, kind: &str, span: &Span<'_>) -> Vec<String> {
+    let tag = |key: &str| {
+        let value = span.meta.get(key.as_bytes()).filter(|value| !value.is_empty())?;
+        let value = text(value);
+        Some(format!("{key}:{}", quantize_peer_ip_addresses(&value)))
+    };
+    if settings.peer_tags.is_empty() {
+        return Vec::new();
+    }
+    match kind.to_ascii_lowercase().as_str() {
+        "client" | "producer" | "consumer" => {
+            settings.peer_tags.iter().filter_map(|key| tag(key)).collect()
+        }
+        "internal" | "" => tag("_dd.base_service").into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Span, grpc_status_code};
+
+    #[test]
+    fn grpc_codes_are_numbers_whatever_they_were() {
+        let code = |text: &str| {
+            let mut span = Span::default();
+            span.meta.set(&b"rpc.grpc.status_code"[..], text.as_bytes().to_vec().into());
+            grpc_status_code(&span)
+        };
+        assert_eq!(code("14"), "14");
+        assert_eq!(code("Unavailable"), "14");
+        assert_eq!(code("StatusCode.DEADLINE_EXCEEDED"), "4");
+        assert_eq!(code("Canceled"), "1");
+        assert_eq!(code("nonsense"), "");
+    }
+}
