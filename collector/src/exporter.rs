@@ -3,8 +3,12 @@
 //! An [`Exporter`] turns a batch into requests (pure) and sends one (network). Waiting, retrying and splitting are the same
 //! for all of them: [`queue`] and [`retry`].
 
+pub(crate) mod compression;
 pub(crate) mod datadog;
 pub(crate) mod debug;
+pub(crate) mod http_client;
+pub(crate) mod otlp;
+pub(crate) mod otlphttp;
 pub(crate) mod queue;
 pub(crate) mod retry;
 
@@ -24,8 +28,10 @@ pub(crate) trait Exporter: Send + Sync + 'static {
     fn requests(&self, batch: &TraceBatch) -> Prepared<Self::Request>;
 
     /// Makes one attempt.
-    fn send(&self, request: &Self::Request)
-    -> impl Future<Output = Result<(), ExportError>> + Send;
+    fn send(
+        &self,
+        request: &Self::Request,
+    ) -> impl Future<Output = Result<Sent, ExportError>> + Send;
 }
 
 /// A request of an exporter, ready to be sent any number of times.
@@ -43,6 +49,15 @@ pub(crate) struct Prepared<R> {
     pub(crate) requests: Vec<R>,
     /// Spans that by the mapping's rules are not sent, by the reason's name.
     pub(crate) dropped: Vec<(&'static str, usize)>,
+}
+
+/// What the receiver says about a request that it took.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// Spans that it does not keep; sending them again would not help.
+    pub(crate) rejected: usize,
+    /// Why, or a warning.
+    pub(crate) message: String,
 }
 
 /// Why an attempt failed, as far as it matters to what is done next.
@@ -64,15 +79,17 @@ pub(crate) enum ExportError {
 pub(crate) enum ExporterConfig {
     Datadog(Box<datadog::Config>),
     Debug(debug::Config),
+    Otlp(Box<otlp::Config>),
+    OtlpHttp(Box<otlphttp::Config>),
 }
 
 impl Component for ExporterConfig {
     const SECTION: &'static str = "exporters";
     const NOUN: &'static str = "exporter";
-    const KINDS: &'static [&'static str] = &["datadog", "debug"];
+    const KINDS: &'static [&'static str] = &["datadog", "debug", "otlp", "otlphttp"];
     const REFUSED: &'static [(&'static str, &'static str)] = &[
-        ("otlp", "use `datadog`"),
-        ("otlphttp", "use `datadog`"),
+        ("otlp_grpc", "use `otlp`"),
+        ("otlp_http", "use `otlphttp`"),
         ("awsxray", "this collector sends to Datadog; run another one beside it for X-Ray"),
         ("logging", "it was renamed; use `debug`"),
     ];
@@ -80,6 +97,8 @@ impl Component for ExporterConfig {
     fn decode(kind: &str, _node: &Node, findings: &mut Findings<'_>) -> Option<Self> {
         match kind {
             "debug" => debug::Config::decode(findings).map(Self::Debug),
+            "otlp" => otlp::Config::decode(findings).map(Box::new).map(Self::Otlp),
+            "otlphttp" => otlphttp::Config::decode(findings).map(Box::new).map(Self::OtlpHttp),
             _ => datadog::Config::decode(findings).map(Box::new).map(Self::Datadog),
         }
     }

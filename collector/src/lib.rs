@@ -7,18 +7,20 @@
 //! - `receiver`, `processor`, `exporter`, `extension`: the components, each with its settings beside it
 //! - `pipeline`: builds them from a config, joins them and takes them down in order
 //! - `consumer`: how a batch goes from one stage to the next
-//! - `server`: listening; `telemetry`: self-metrics and logs
+//! - `server`: listening; `telemetry`: self-metrics and logs; `tls`: certificates
 
 pub mod command;
 mod config;
 mod consumer;
 mod exporter;
 mod extension;
+mod grpc_codec;
 mod pipeline;
 mod processor;
 mod receiver;
 mod server;
 mod telemetry;
+mod tls;
 mod trace_batch;
 
 pub use config::{Config, ConfigError, Sources};

@@ -11,14 +11,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{ComponentId, Config, MetricsEndpoint};
 use crate::consumer::{Consumer, Fanout};
-use crate::exporter::datadog::{ClientError, Datadog, KeyCheck};
+use crate::exporter::datadog::{Datadog, KeyCheck};
 use crate::exporter::debug::Debug;
+use crate::exporter::http_client::ClientError;
+use crate::exporter::otlp::Otlp;
+use crate::exporter::otlphttp::OtlpHttp;
 use crate::exporter::{ExporterConfig, queue, retry};
 use crate::extension::ExtensionConfig;
 use crate::extension::health_check::{self, Health};
 use crate::processor::{ProcessorConfig, batch};
 use crate::receiver::ReceiverConfig;
-use crate::receiver::otlp::Receiver;
+use crate::receiver::otlp::{Receiver, ReceiverError};
 use crate::server::{self, BindError, Bound, Limits};
 use crate::telemetry::{self, Registry};
 
@@ -40,6 +43,12 @@ pub enum StartError {
 
 impl From<BindError> for StartError {
     fn from(error: BindError) -> Self {
+        Self::Bind(error.to_string())
+    }
+}
+
+impl From<ReceiverError> for StartError {
+    fn from(error: ReceiverError) -> Self {
         Self::Bind(error.to_string())
     }
 }
@@ -266,16 +275,28 @@ impl Exporters {
         key_checks: &mut JoinSet<CheckedKey>,
     ) -> Result<(), StartError> {
         let name = id.to_string();
+        let failed = |error: ClientError| StartError::Exporter {
+            id: name.clone(),
+            problem: error.to_string(),
+        };
         let (input, counters, task) = match config {
             ExporterConfig::Datadog(config) => {
-                let exporter = Datadog::new(config, hostname).map_err(|error: ClientError| {
-                    StartError::Exporter { id: name.clone(), problem: error.to_string() }
-                })?;
+                let exporter = Datadog::new(config, hostname).map_err(failed)?;
                 let (check, must, id) =
                     (exporter.key_checker(), config.api.fail_on_invalid_key, name.clone());
                 key_checks.spawn(async move { (id, must, check.await) });
                 let stats = exporter.stats_sender(registry, &name, self.stats_end.clone());
                 self.stats.extend(stats.map(tokio::spawn));
+                let retry = config.retry_on_failure.clone();
+                queue::start(exporter, &name, &config.sending_queue, retry, registry)
+            }
+            ExporterConfig::Otlp(config) => {
+                let exporter = Otlp::new(config).map_err(failed)?;
+                let retry = config.retry_on_failure.clone();
+                queue::start(exporter, &name, &config.sending_queue, retry, registry)
+            }
+            ExporterConfig::OtlpHttp(config) => {
+                let exporter = OtlpHttp::new(config).map_err(failed)?;
                 let retry = config.retry_on_failure.clone();
                 queue::start(exporter, &name, &config.sending_queue, retry, registry)
             }

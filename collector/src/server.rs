@@ -17,6 +17,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -24,6 +25,8 @@ use tower::Service;
 const MAX_CONNECTIONS: usize = 4096;
 /// How long a client may take to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take to agree on TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait after an accept that failed, for example because no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -38,10 +41,18 @@ pub(crate) struct BindError {
 }
 
 /// A bound port.
-#[derive(Debug)]
 pub(crate) struct Bound {
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     pub(crate) address: SocketAddr,
+}
+
+impl Bound {
+    /// Makes connections with TLS, if there is a config for it.
+    pub(crate) fn with_tls(mut self, config: Option<rustls::ServerConfig>) -> Self {
+        self.tls = config.map(|config| TlsAcceptor::from(Arc::new(config)));
+        self
+    }
 }
 
 /// Binds an endpoint; `key` is the config's key for it, for messages.
@@ -64,7 +75,7 @@ pub(crate) async fn bind(endpoint: &str, key: &str) -> Result<Bound, BindError> 
     };
     let listener = TcpListener::bind(&target).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    Ok(Bound { listener, address })
+    Ok(Bound { listener, tls: None, address })
 }
 
 /// Limits of one server.
@@ -116,10 +127,28 @@ pub(crate) async fn serve<S, B>(
             .keep_alive_interval(Some(Duration::from_secs(60)))
             .max_concurrent_streams(limits.max_concurrent_streams.or(Some(1024)));
         let service = TowerToHyperService::new(service.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = connections.watch(connection);
+        let watcher = connections.watcher();
+        let tls = bound.tls.clone();
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let ended = match tls {
+                None => {
+                    let connection = builder.serve_connection(TokioIo::new(stream), service);
+                    watcher.watch(connection.into_owned()).await
+                }
+                Some(tls) => {
+                    // A client that does not finish its handshake holds a connection no longer than this.
+                    match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => {
+                            let connection =
+                                builder.serve_connection(TokioIo::new(stream), service);
+                            watcher.watch(connection.into_owned()).await
+                        }
+                        Ok(Err(error)) => Err(error.into()),
+                        Err(elapsed) => Err(elapsed.into()),
+                    }
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(error, "a connection ended early");
             }
             drop(permit);

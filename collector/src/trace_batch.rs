@@ -59,7 +59,6 @@ impl TraceBatch {
     }
 
     /// Writes the batch as an `ExportTraceServiceRequest` in protobuf's wire format.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the OTLP exporters need it"))]
     pub(crate) fn to_protobuf(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.byte_count + 16 * self.resources.len());
         for resource in &self.resources {
@@ -119,7 +118,6 @@ impl TraceBatch {
     }
 
     /// Cuts the batch into two that together have its spans, keeping traces whole where it can; `None` for a single span.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the OTLP exporters need it"))]
     pub(crate) fn halve(mut self) -> Option<(Self, Self)> {
         if self.span_count < 2 {
             return None;

@@ -15,14 +15,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use client::Client;
-pub(crate) use client::{ClientError, KeyCheck};
+pub(crate) use client::KeyCheck;
 pub(crate) use config::Config;
 use payload::{Payload, Sender};
 use stats::Concentrator;
 use tokio_util::sync::CancellationToken;
 use translate::{Naming, Settings};
 
-use super::{ExportError, Exporter, Outgoing, Prepared};
+use super::compression::Compression;
+use super::http_client::ClientError;
+use super::{ExportError, Exporter, Outgoing, Prepared, Sent};
 use crate::telemetry::Registry;
 use crate::trace_batch::TraceBatch;
 
@@ -31,7 +33,7 @@ pub(crate) struct Datadog {
     client: Client,
     settings: Settings,
     sender: Arc<Sender>,
-    compression: config::Compression,
+    compression: Compression,
     /// None if the user does without.
     stats: Option<Arc<Concentrator>>,
     retry: crate::exporter::retry::Config,
@@ -41,7 +43,7 @@ pub(crate) struct Datadog {
 pub(crate) struct Request {
     payload: Payload,
     sender: Arc<Sender>,
-    compression: config::Compression,
+    compression: Compression,
     body: Bytes,
 }
 
@@ -124,10 +126,10 @@ fn settings(config: &Config, hostname: &str) -> Settings {
 }
 
 impl Request {
-    fn new(payload: Payload, sender: Arc<Sender>, compression: config::Compression) -> Self {
+    fn new(payload: Payload, sender: Arc<Sender>, compression: Compression) -> Self {
         let body = payload.body_for(&sender);
         // Compressing into memory does not fail; if it did, the body would be refused by the intake and be counted.
-        let body = payload::compress(body, compression).unwrap_or_default().into();
+        let body = compression.compress(body).unwrap_or_default().into();
         Self { payload, sender, compression, body }
     }
 }
@@ -160,8 +162,8 @@ impl Exporter for Datadog {
         Prepared { requests, dropped: dropped.collect() }
     }
 
-    async fn send(&self, request: &Request) -> Result<(), ExportError> {
-        self.client.send_traces(request.body.clone()).await
+    async fn send(&self, request: &Request) -> Result<Sent, ExportError> {
+        self.client.send_traces(request.body.clone()).await.map(|()| Sent::default())
     }
 }
 

@@ -4,7 +4,7 @@ mod config;
 
 pub(crate) use config::{Config, Verbosity};
 
-use super::{ExportError, Exporter, Outgoing, Prepared};
+use super::{ExportError, Exporter, Outgoing, Prepared, Sent};
 use crate::trace_batch::{AnyValue, TraceBatch};
 
 /// The exporter.
@@ -80,7 +80,7 @@ impl Exporter for Debug {
         Prepared { requests: vec![lines], dropped: Vec::new() }
     }
 
-    async fn send(&self, lines: &Lines) -> Result<(), ExportError> {
+    async fn send(&self, lines: &Lines) -> Result<Sent, ExportError> {
         tracing::info!(
             exporter = self.id,
             resources = lines.resources,
@@ -90,7 +90,7 @@ impl Exporter for Debug {
         for line in &lines.lines {
             tracing::info!(exporter = self.id, "{line}");
         }
-        Ok(())
+        Ok(Sent::default())
     }
 }
 

@@ -280,8 +280,21 @@ impl<E: Exporter> Worker<E> {
         let mut backoff = Backoff::new(&self.retry);
         loop {
             let error = match self.exporter.send(&request).await {
-                Ok(()) => {
-                    self.counters.sent.add(spans);
+                Ok(sent) => {
+                    let rejected = sent.rejected.min(spans);
+                    self.counters.sent.add(spans - rejected);
+                    if rejected > 0 {
+                        self.give_up("rejected", &sent.message, rejected);
+                    } else if !sent.message.is_empty()
+                        && let Some(times) = self.counters.is_news(&sent.message)
+                    {
+                        tracing::warn!(
+                            exporter = self.id,
+                            message = sent.message,
+                            times,
+                            "the receiver warns"
+                        );
+                    }
                     return None;
                 }
                 Err(error) => error,

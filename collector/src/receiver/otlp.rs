@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::consumer::{Consumer, Refused};
 use crate::server::{self, BindError, Bound};
 use crate::telemetry::{Counter, Registry};
+use crate::tls::{ServerTls, TlsError};
 use crate::trace_batch::TraceBatch;
 
 /// How long a refused sender is asked to wait.
@@ -29,16 +30,35 @@ pub(crate) struct Receiver {
     http: Option<Bound>,
 }
 
+/// Why a receiver cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReceiverError {
+    #[error("{0}")]
+    Bind(#[from] BindError),
+    #[error("receiver `{id}`: `tls`: {error}")]
+    Tls { id: String, error: TlsError },
+}
+
 impl Receiver {
     /// Binds the ports of a receiver.
-    pub(crate) async fn bind(id: &str, config: Config) -> Result<Self, BindError> {
+    pub(crate) async fn bind(id: &str, config: Config) -> Result<Self, ReceiverError> {
         let key = |protocol: &str| format!("receivers.{id}.protocols.{protocol}.endpoint");
+        let tls = |tls: &Option<ServerTls>, alpn: &[&[u8]]| {
+            let config = tls.as_ref().map(|tls| tls.config(alpn)).transpose();
+            config.map_err(|error| ReceiverError::Tls { id: id.into(), error })
+        };
         let grpc = match &config.protocols.grpc {
-            Some(grpc) => Some(server::bind(&grpc.endpoint, &key("grpc")).await?),
+            Some(grpc) => {
+                let bound = server::bind(&grpc.endpoint, &key("grpc")).await?;
+                Some(bound.with_tls(tls(&grpc.tls, &[b"h2"])?))
+            }
             None => None,
         };
         let http = match &config.protocols.http {
-            Some(http) => Some(server::bind(&http.endpoint, &key("http")).await?),
+            Some(http) => {
+                let bound = server::bind(&http.endpoint, &key("http")).await?;
+                Some(bound.with_tls(tls(&http.tls, &[b"h2", b"http/1.1"])?))
+            }
             None => None,
         };
         Ok(Self { id: id.into(), config, grpc, http })

@@ -7,4 +7,5 @@ mod support;
 
 mod bad_traffic;
 mod delivery;
+mod otlp_out;
 mod shutdown;

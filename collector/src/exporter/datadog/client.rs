@@ -1,27 +1,12 @@
 //! Talks to Datadog: which request goes where, and what the replies mean.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{StatusCode, Url};
 
-use super::config::{Compression, Config};
+use super::config::Config;
 use crate::exporter::ExportError;
-
-/// The longest wait that a `Retry-After` is taken at its word for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
-
-/// Why there is no client.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ClientError {
-    #[error("`{0}` is not a URL")]
-    Url(String),
-    #[error("cannot set up an HTTP client: {0}")]
-    Http(#[from] reqwest::Error),
-    #[error("the API key cannot be sent in a header")]
-    Key,
-}
+use crate::exporter::http_client::{self, ClientError, chain, retry_after};
 
 /// What Datadog says about an API key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,29 +33,24 @@ impl Client {
         let url = |base: String, path: &str| {
             Url::parse(&format!("{base}{path}")).map_err(|_| ClientError::Url(base))
         };
-        let mut key =
-            HeaderValue::from_str(config.api.key.expose()).map_err(|_| ClientError::Key)?;
+        let mut key = HeaderValue::from_str(config.api.key.expose())
+            .map_err(|_| ClientError::Header("api.key".into()))?;
         key.set_sensitive(true);
         let mut headers = HeaderMap::new();
         headers.insert("dd-api-key", key);
         headers.insert("x-datadog-reported-languages", HeaderValue::from_static(""));
-        let http = reqwest::Client::builder()
-            .user_agent(format!("Datadog Trace Agent/{agent_version}/"))
-            .timeout(config.timeout)
-            .connect_timeout(config.timeout.min(Duration::from_secs(10)))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
+        let endpoints = [config.traces_endpoint(), config.api_endpoint()];
+        let is_secure = endpoints.iter().any(|endpoint| endpoint.starts_with("https:"));
+        let user_agent = format!("Datadog Trace Agent/{agent_version}/");
+        let proxy = config.proxy_url.as_deref();
+        let http = http_client::client(&user_agent, config.timeout, &config.tls, proxy, is_secure)?;
         Ok(Self {
             http,
             traces: url(config.traces_endpoint(), "/api/v0.2/traces")?,
             stats: url(config.traces_endpoint(), "/api/v0.2/stats")?,
             validate: url(config.api_endpoint(), "/api/v1/validate")?,
             headers,
-            encoding: match config.compression {
-                Compression::Gzip => Some(HeaderValue::from_static("gzip")),
-                Compression::Zstd => Some(HeaderValue::from_static("zstd")),
-                Compression::None => None,
-            },
+            encoding: config.compression.content_encoding().map(HeaderValue::from_static),
         })
     }
 
@@ -149,29 +129,12 @@ fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), ExportError> {
     }
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
-}
-
-/// An error with its causes, without the URL's credentials.
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{HeaderMap, HeaderValue, StatusCode, judge};
-    use crate::exporter::ExportError;
     use std::time::Duration;
 
+    use super::{HeaderMap, HeaderValue, StatusCode, judge};
+    use crate::exporter::ExportError;
     fn judged(status: u16, retry_after: Option<&'static str>) -> Result<(), ExportError> {
         let mut headers = HeaderMap::new();
         if let Some(value) = retry_after {

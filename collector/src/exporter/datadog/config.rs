@@ -7,11 +7,12 @@ use serde::Deserialize;
 
 use crate::config::secret::Secret;
 use crate::config::{Findings, duration};
+use crate::exporter::compression::Compression;
+use crate::exporter::http_client::check_url;
 use crate::exporter::{queue, retry};
+use crate::tls::{self, ClientTls};
 
-const REFUSED: [(&str, &str); 8] = [
-    ("tls", "only the system's certificate authorities are used so far"),
-    ("proxy_url", "set `HTTPS_PROXY` in the environment"),
+const REFUSED: [(&str, &str); 6] = [
     ("only_metadata", "this exporter sends traces; remove the key"),
     ("orchestrator_explorer", "this exporter sends traces only; remove the key"),
     ("traces.trace_buffer", "nothing waits in front of the sending queue; use `sending_queue`"),
@@ -41,6 +42,9 @@ pub(crate) struct Config {
     pub(crate) timeout: Duration,
     /// `zstd` (default), `gzip` or `none`; Datadog's intake takes all of them.
     pub(crate) compression: Compression,
+    /// The proxy, instead of that of the environment.
+    pub(crate) proxy_url: Option<String>,
+    pub(crate) tls: ClientTls,
     pub(crate) sending_queue: queue::Config,
     pub(crate) retry_on_failure: retry::Config,
 }
@@ -107,17 +111,6 @@ pub(crate) enum HostnameSource {
     ConfigOrSystem,
 }
 
-/// How a payload is compressed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Compression {
-    #[default]
-    Zstd,
-    Gzip,
-    #[serde(alias = "")]
-    None,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -128,7 +121,9 @@ impl Default for Config {
             logs: Endpoint::default(),
             host_metadata: HostMetadata::default(),
             timeout: Duration::from_secs(15),
-            compression: Compression::default(),
+            compression: Compression::Zstd,
+            proxy_url: None,
+            tls: ClientTls::default(),
             sending_queue: queue::Config::default(),
             retry_on_failure: retry::Config::default(),
         }
@@ -164,7 +159,8 @@ impl Default for HostMetadata {
 
 impl Config {
     pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
-        let refused: Vec<_> = REFUSED.iter().chain(&queue::REFUSED).copied().collect();
+        let refused: Vec<_> =
+            REFUSED.iter().chain(&queue::REFUSED).chain(&tls::REFUSED).copied().collect();
         let config: Self = findings.decode(&[], &refused)?;
         config.check(findings);
         Some(config)
@@ -192,7 +188,7 @@ impl Config {
             ("logs", &self.logs.endpoint),
         ] {
             if !endpoint.is_empty()
-                && let Err(error) = parse_url(endpoint)
+                && let Err(error) = check_url(endpoint)
             {
                 let problem = format!("`{endpoint}` is not a URL: {error}");
                 findings.add(&[section, "endpoint"], &problem);
@@ -214,6 +210,12 @@ impl Config {
         if self.timeout.is_zero() {
             findings.add(&["timeout"], "must be more than zero");
         }
+        if let Some(url) = &self.proxy_url
+            && let Err(error) = check_url(url)
+        {
+            findings.add(&["proxy_url"], &format!("is not a URL: {error}"));
+        }
+        self.tls.check(findings);
         self.sending_queue.check(findings);
         self.retry_on_failure.check(findings);
     }
@@ -232,15 +234,6 @@ impl Config {
             "" => format!("https://api.{}", self.api.site),
             endpoint => endpoint.trim_end_matches('/').into(),
         }
-    }
-}
-
-fn parse_url(text: &str) -> Result<(), String> {
-    let url = reqwest::Url::parse(text).map_err(|error| error.to_string())?;
-    match url.scheme() {
-        "http" | "https" if url.has_host() => Ok(()),
-        "http" | "https" => Err("it has no host".into()),
-        scheme => Err(format!("the scheme `{scheme}` is neither `http` nor `https`")),
     }
 }
 

@@ -1,8 +1,5 @@
-//! Model to bytes: Datadog's `AgentPayload` in protobuf, cut to a size the intake takes, compressed. Pure.
+//! Model to bytes: Datadog's `AgentPayload` in protobuf, cut to a size the intake takes. Pure.
 
-use std::io::Write as _;
-
-use super::config::Compression;
 use super::model::{Entries, Span, Text, TraceChunk, TracerPayload};
 use crate::trace_batch::wire::{
     Value, put_bytes, put_key, put_message, put_uint, raw_fields, repeated,
@@ -73,20 +70,6 @@ pub(crate) fn build(tracers: &[TracerPayload<'_>]) -> Vec<Payload> {
         payloads.push(current);
     }
     payloads
-}
-
-/// Compresses a body.
-pub(crate) fn compress(body: Vec<u8>, compression: Compression) -> std::io::Result<Vec<u8>> {
-    match compression {
-        Compression::None => Ok(body),
-        Compression::Gzip => {
-            let out = Vec::with_capacity(body.len() / 6 + 64);
-            let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::fast());
-            encoder.write_all(&body)?;
-            encoder.finish()
-        }
-        Compression::Zstd => zstd::bulk::compress(&body, 1),
-    }
 }
 
 fn put_sender(out: &mut Vec<u8>, sender: &Sender) {

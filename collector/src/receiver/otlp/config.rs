@@ -4,9 +4,9 @@ use serde::{Deserialize, Deserializer};
 
 use crate::config::Findings;
 use crate::receiver::check_endpoint;
+use crate::tls::{self, ServerTls};
 
-const REFUSED: [(&str, &str); 21] = [
-    ("protocols.grpc.tls", "put a proxy in front that ends TLS"),
+const REFUSED: [(&str, &str); 19] = [
     ("protocols.grpc.auth", "put a proxy in front that authenticates"),
     ("protocols.grpc.include_metadata", "request metadata is not carried on; remove the key"),
     ("protocols.grpc.keepalive", "clients are pinged every minute; remove the key"),
@@ -14,7 +14,6 @@ const REFUSED: [(&str, &str); 21] = [
     ("protocols.grpc.read_buffer_size", "buffers are sized by themselves; remove the key"),
     ("protocols.grpc.write_buffer_size", "buffers are sized by themselves; remove the key"),
     ("protocols.grpc.middlewares", "there is no middleware; remove the key"),
-    ("protocols.http.tls", "put a proxy in front that ends TLS"),
     ("protocols.http.auth", "put a proxy in front that authenticates"),
     ("protocols.http.cors", "put a proxy in front that answers browsers"),
     ("protocols.http.include_metadata", "request metadata is not carried on; remove the key"),
@@ -59,6 +58,8 @@ pub(crate) struct Grpc {
     pub(crate) max_recv_msg_size_mib: usize,
     /// How many requests a client may have under way on one connection. Default 1024.
     pub(crate) max_concurrent_streams: Option<u32>,
+    /// If set, connections are made with TLS.
+    pub(crate) tls: Option<ServerTls>,
 }
 
 /// OTLP over HTTP.
@@ -71,6 +72,8 @@ pub(crate) struct Http {
     pub(crate) traces_url_path: String,
     /// The largest request, decompressed, in bytes. Default 20971520 (20 MiB).
     pub(crate) max_request_body_size: usize,
+    /// If set, connections are made with TLS.
+    pub(crate) tls: Option<ServerTls>,
 }
 
 impl Default for Grpc {
@@ -79,6 +82,7 @@ impl Default for Grpc {
             endpoint: "localhost:4317".into(),
             max_recv_msg_size_mib: 4,
             max_concurrent_streams: None,
+            tls: None,
         }
     }
 }
@@ -89,13 +93,20 @@ impl Default for Http {
             endpoint: "localhost:4318".into(),
             traces_url_path: "/v1/traces".into(),
             max_request_body_size: 20 << 20,
+            tls: None,
         }
     }
 }
 
 impl Config {
     pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
-        let config: Self = findings.decode(&[], &REFUSED)?;
+        let tls = |protocol: &str| {
+            tls::REFUSED.map(|(key, reason)| (format!("protocols.{protocol}.{key}"), reason))
+        };
+        let tls = [tls("grpc"), tls("http")].concat();
+        let tls = tls.iter().map(|(key, reason)| (key.as_str(), *reason));
+        let refused: Vec<_> = REFUSED.into_iter().chain(tls).collect();
+        let config: Self = findings.decode(&[], &refused)?;
         if config.protocols.grpc.is_none() && config.protocols.http.is_none() {
             findings.add(&["protocols"], "names no protocol; add `grpc:`, `http:` or both");
         }
@@ -104,6 +115,9 @@ impl Config {
                 check_endpoint(findings, &["endpoint"], &grpc.endpoint);
                 if !(1..=2048).contains(&grpc.max_recv_msg_size_mib) {
                     findings.add(&["max_recv_msg_size_mib"], "must be from 1 to 2048");
+                }
+                if let Some(tls) = &grpc.tls {
+                    tls.check(findings);
                 }
             });
         }
@@ -115,6 +129,9 @@ impl Config {
                 }
                 if http.max_request_body_size == 0 {
                     findings.add(&["max_request_body_size"], "must be more than zero");
+                }
+                if let Some(tls) = &http.tls {
+                    tls.check(findings);
                 }
             });
         }

@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{BUCKET_NANOS, Concentrator};
 use crate::exporter::ExportError;
+use crate::exporter::compression::Compression;
 use crate::exporter::datadog::client::Client;
-use crate::exporter::datadog::payload::{self, Sender};
+use crate::exporter::datadog::payload::Sender;
 use crate::exporter::retry::{self, Backoff};
 use crate::telemetry::{Counter, Registry};
 
@@ -124,6 +125,6 @@ async fn send_all(
 /// Stats as msgpack, compressed with gzip: the intake's form for them.
 fn encode(stats: &pb::StatsPayload) -> Result<Bytes, String> {
     let body = rmp_serde::to_vec_named(stats).map_err(|error| error.to_string())?;
-    let body = payload::compress(body, crate::exporter::datadog::config::Compression::Gzip);
+    let body = Compression::Gzip.compress(body);
     body.map(Bytes::from).map_err(|error| error.to_string())
 }

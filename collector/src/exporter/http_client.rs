@@ -1,0 +1,78 @@
+//! HTTP as the exporters need it: a client from settings, and what its errors and waits mean.
+
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+
+use crate::tls::{ClientTls, TlsError};
+
+/// The longest wait that a `Retry-After` is taken at its word for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("`{0}` is not a URL")]
+    Url(String),
+    #[error("cannot set up an HTTP client: {0}")]
+    Http(#[from] reqwest::Error),
+    #[error("`{0}` cannot be sent in a header")]
+    Header(String),
+    #[error("`tls`: {0}")]
+    Tls(#[from] TlsError),
+}
+
+/// Makes a client; `is_secure` says whether it will need TLS.
+pub(crate) fn client(
+    user_agent: &str,
+    timeout: Duration,
+    tls: &ClientTls,
+    proxy_url: Option<&str>,
+    is_secure: bool,
+) -> Result<reqwest::Client, ClientError> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(user_agent)
+        .timeout(timeout)
+        .connect_timeout(timeout.min(Duration::from_secs(10)))
+        .redirect(reqwest::redirect::Policy::none());
+    // Without TLS no certificate authorities are needed, and a machine may have none.
+    let config = match tls.config(&[b"h2", b"http/1.1"]) {
+        Err(TlsError::NoAuthorities) if !is_secure => {
+            ClientTls { insecure_skip_verify: true, ..ClientTls::default() }.config(&[])
+        }
+        config => config,
+    }?;
+    builder = builder.tls_backend_preconfigured(config);
+    if let Some(url) = proxy_url {
+        builder = builder.proxy(reqwest::Proxy::all(url)?);
+    }
+    Ok(builder.build()?)
+}
+
+/// How long the receiver asks to wait, within reason.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+}
+
+/// An error with its causes.
+pub(crate) fn chain(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Checks that a text is a URL of HTTP.
+pub(crate) fn check_url(text: &str) -> Result<(), String> {
+    let url = reqwest::Url::parse(text).map_err(|error| error.to_string())?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(()),
+        "http" | "https" => Err("it has no host".into()),
+        scheme => Err(format!("the scheme `{scheme}` is neither `http` nor `https`")),
+    }
+}

@@ -1,0 +1,96 @@
+//! Settings of the OTLP/gRPC exporter.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::config::secret::Secret;
+use crate::config::{Findings, duration};
+use crate::exporter::compression::Compression;
+use crate::exporter::http_client::check_url;
+use crate::exporter::{queue, retry};
+use crate::tls::{self, ClientTls};
+
+const REFUSED: [(&str, &str); 9] = [
+    ("auth", "set the header in `headers`"),
+    ("balancer_name", "one connection is kept to the endpoint; remove the key"),
+    ("authority", "the endpoint's name is the authority; remove the key"),
+    ("keepalive", "the connection is pinged every 30 s; remove the key"),
+    ("read_buffer_size", "buffers are sized by themselves; remove the key"),
+    ("write_buffer_size", "buffers are sized by themselves; remove the key"),
+    ("wait_for_ready", "requests always wait for the connection; remove the key"),
+    ("middlewares", "there is no middleware; remove the key"),
+    ("batcher", "use the `batch` processor"),
+];
+
+/// Where OTLP goes, and how.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// `host:port`, or a URL whose scheme says whether TLS is used. Required.
+    pub(crate) endpoint: String,
+    /// Metadata of each request.
+    pub(crate) headers: BTreeMap<String, Secret>,
+    /// `gzip` (default), `zstd` or `none`.
+    pub(crate) compression: Compression,
+    /// How long one attempt may take. Default `5s`.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) timeout: Duration,
+    pub(crate) tls: ClientTls,
+    pub(crate) sending_queue: queue::Config,
+    pub(crate) retry_on_failure: retry::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            headers: BTreeMap::new(),
+            compression: Compression::Gzip,
+            timeout: Duration::from_secs(5),
+            tls: ClientTls::default(),
+            sending_queue: queue::Config::default(),
+            retry_on_failure: retry::Config::default(),
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
+        let refused: Vec<_> =
+            REFUSED.iter().chain(&queue::REFUSED).chain(&tls::REFUSED).copied().collect();
+        let config: Self = findings.decode(&[], &refused)?;
+        if config.endpoint.is_empty() {
+            findings.add(&["endpoint"], "is not set; write for example `localhost:4317`");
+        } else if let Err(error) = check_url(&config.url()) {
+            let problem =
+                format!("`{}` is not an address: {error}; write `host:port`", config.endpoint);
+            findings.add(&["endpoint"], &problem);
+        }
+        if config.timeout.is_zero() {
+            findings.add(&["timeout"], "must be more than zero");
+        }
+        config.tls.check(findings);
+        config.sending_queue.check(findings);
+        config.retry_on_failure.check(findings);
+        Some(config)
+    }
+
+    /// Whether the connection is made with TLS: as the URL says, else unless `tls.insecure`.
+    pub(crate) fn is_secure(&self) -> bool {
+        match self.endpoint.split_once("://") {
+            Some((scheme, _)) => scheme == "https",
+            None => !self.tls.insecure,
+        }
+    }
+
+    /// The endpoint as a URL.
+    pub(crate) fn url(&self) -> String {
+        match (self.endpoint.contains("://"), self.is_secure()) {
+            (true, _) => self.endpoint.clone(),
+            (false, true) => format!("https://{}", self.endpoint),
+            (false, false) => format!("http://{}", self.endpoint),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Settings of the OTLP/HTTP exporter.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::config::secret::Secret;
+use crate::config::{Findings, duration};
+use crate::exporter::compression::Compression;
+use crate::exporter::http_client::check_url;
+use crate::exporter::{queue, retry};
+use crate::tls::{self, ClientTls};
+
+const REFUSED: [(&str, &str); 7] = [
+    ("encoding", "protobuf is sent; remove the key"),
+    ("metrics_endpoint", "this collector carries traces only; remove the key"),
+    ("logs_endpoint", "this collector carries traces only; remove the key"),
+    ("auth", "set the header in `headers`"),
+    ("compression_params", "each compression has one level; remove the key"),
+    ("cookies", "cookies are not kept; remove the key"),
+    ("middlewares", "there is no middleware; remove the key"),
+];
+
+/// Where OTLP goes, and how.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The base URL; `/v1/traces` is added. Required, unless `traces_endpoint` is set.
+    pub(crate) endpoint: String,
+    /// The whole URL for traces, instead of `endpoint`.
+    pub(crate) traces_endpoint: String,
+    /// Headers of each request, for example `dd-api-key` for Datadog's OTLP intake.
+    pub(crate) headers: BTreeMap<String, Secret>,
+    /// `gzip` (default), `zstd` or `none`.
+    pub(crate) compression: Compression,
+    /// How long one attempt may take. Default `30s`.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub(crate) timeout: Duration,
+    /// The proxy, instead of that of the environment.
+    pub(crate) proxy_url: Option<String>,
+    pub(crate) tls: ClientTls,
+    pub(crate) sending_queue: queue::Config,
+    pub(crate) retry_on_failure: retry::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            traces_endpoint: String::new(),
+            headers: BTreeMap::new(),
+            compression: Compression::Gzip,
+            timeout: Duration::from_secs(30),
+            proxy_url: None,
+            tls: ClientTls::default(),
+            sending_queue: queue::Config::default(),
+            retry_on_failure: retry::Config::default(),
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
+        let refused: Vec<_> =
+            REFUSED.iter().chain(&queue::REFUSED).chain(&tls::REFUSED).copied().collect();
+        let config: Self = findings.decode(&[], &refused)?;
+        let key = if config.traces_endpoint.is_empty() { "endpoint" } else { "traces_endpoint" };
+        let endpoint = match key {
+            "endpoint" => &config.endpoint,
+            _ => &config.traces_endpoint,
+        };
+        if endpoint.is_empty() {
+            findings.add(&["endpoint"], "is not set; write for example `http://localhost:4318`");
+        } else if let Err(error) = check_url(endpoint) {
+            findings.add(&[key], &format!("`{endpoint}` is not a URL: {error}"));
+        }
+        if config.timeout.is_zero() {
+            findings.add(&["timeout"], "must be more than zero");
+        }
+        config.tls.check(findings);
+        config.sending_queue.check(findings);
+        config.retry_on_failure.check(findings);
+        Some(config)
+    }
+
+    /// Where traces go.
+    pub(crate) fn traces_url(&self) -> String {
+        match self.traces_endpoint.as_str() {
+            "" => format!("{}/v1/traces", self.endpoint.trim_end_matches('/')),
+            url => url.into(),
+        }
+    }
+}
