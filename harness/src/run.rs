@@ -187,7 +187,7 @@ mod tests {
             requests: vec![Request::get("/")],
             faults,
             expect: crate::expectation::Expect::default(),
-            tolerate: std::collections::BTreeMap::new(),
+            tolerate: BTreeMap::new(),
         }
     }
 

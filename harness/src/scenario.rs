@@ -13,6 +13,7 @@ pub mod load;
 pub mod schema;
 
 use crate::expectation::Expect;
+pub use crate::system::chain::{Naming, Protocol};
 pub use fault::{Fault, FaultKind};
 
 /// A checked scenario.
@@ -54,7 +55,7 @@ pub struct Chain {
     /// How many sample apps, from 1.
     pub apps: u32,
     /// How the apps name their services.
-    pub services: Services,
+    pub services: Naming,
     /// How the apps speak OTLP.
     pub protocol: Protocol,
     /// Environment variables by app; `all` for every app.
@@ -67,7 +68,7 @@ impl Default for Chain {
     fn default() -> Self {
         Self {
             apps: 2,
-            services: Services::Own,
+            services: Naming::Own,
             protocol: Protocol::Grpc,
             env: BTreeMap::new(),
             collector_config: None,
@@ -90,51 +91,6 @@ impl Chain {
 
 /// The service name of the article's sample apps, `GettingStartedService`, as Datadog normalizes it.
 pub const SHARED_SERVICE: &str = "gettingstartedservice";
-
-/// How the apps of a chain name their services.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    schemars::JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Services {
-    /// Each app by its workload's name.
-    Own,
-    /// All alike, as in the article: `GettingStartedService` in namespace `GettingStarted`.
-    Shared,
-}
-
-/// OTLP's transports.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    schemars::JsonSchema,
-)]
-pub enum Protocol {
-    /// OTLP/gRPC.
-    #[serde(rename = "grpc")]
-    Grpc,
-    /// OTLP/HTTP with protobuf bodies.
-    #[serde(rename = "http/protobuf")]
-    HttpProtobuf,
-}
 
 /// One kind of request and how often it is sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use crate::support::{ScenarioFile, tracecheck};
 fn finding(yaml: &str) -> String {
     let file = ScenarioFile::new(yaml);
     let path = file.path();
-    let folder = path.strip_suffix("scenario.yaml").unwrap().to_owned();
+    let folder = path.strip_suffix("scenario.yaml").expect("its name").to_owned();
     tracecheck(&["check", &path]).expect_code(2).stderr.replace(&folder, "")
 }
 
@@ -80,7 +80,7 @@ fn a_collector_config_that_sends_elsewhere_or_is_wrong_is_refused_before_anythin
     let config = |exporter: &str| {
         format!(
             "receivers: {{ otlp: {{ protocols: {{ grpc: , http: }} }} }}\nexporters: {{ {exporter} }}\nservice: {{ pipelines: {{ traces: {{ receivers: [otlp], exporters: [{}] }} }} }}\n",
-            exporter.split(':').next().unwrap()
+            exporter.split(':').next().unwrap_or_default()
         )
     };
     let run = |text: &str| {

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
-use super::{Propagation, Protocol, Services};
+use super::{Naming, Propagation, Protocol};
 
 /// A scenario: the requests that are driven through a system, what breaks on the way, and what must hold.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -63,7 +63,7 @@ pub(super) struct ChainFile {
     #[schemars(with = "Option<u32>")]
     pub(super) apps: Option<Spanned<u32>>,
     /// `own`: each app is a service of its own name; `shared`: all are one service, as in the article. `own` when left out.
-    pub(super) services: Option<Services>,
+    pub(super) services: Option<Naming>,
     /// How the apps speak OTLP; `grpc` when left out.
     pub(super) protocol: Option<Protocol>,
     /// Environment variables by app name; `all` for every app.

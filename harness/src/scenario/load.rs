@@ -8,8 +8,8 @@ use std::{
 use serde_saphyr::Spanned;
 
 use super::{
-    Chain, DEFAULT_TIMEOUT, Fault, FaultKind, Propagation, Protocol, Request, SHARED_SERVICE,
-    Scenario, Services, SystemChoice, TraceIdFrom,
+    Chain, DEFAULT_TIMEOUT, Fault, FaultKind, Naming, Propagation, Protocol, Request,
+    SHARED_SERVICE, Scenario, SystemChoice, TraceIdFrom,
     fault::{IntakeFault, IntakeReply},
     file::{
         ChainFile, ExpectFile, FaultFile, KindFile, NodeFile, RequestFile, ScenarioFile,
@@ -288,7 +288,7 @@ impl Resolver<'_> {
         });
         let mut resolved = Chain {
             apps,
-            services: chain.services.unwrap_or(Services::Own),
+            services: chain.services.unwrap_or(Naming::Own),
             protocol: chain.protocol.unwrap_or(Protocol::Grpc),
             env: BTreeMap::new(),
             collector_config,
@@ -306,7 +306,7 @@ impl Resolver<'_> {
             }
             resolved.env.insert(app.value, variables);
         }
-        let shared = (resolved.services == Services::Shared).then_some(SHARED_SERVICE);
+        let shared = (resolved.services == Naming::Shared).then_some(SHARED_SERVICE);
         (SystemChoice::Chain(resolved), Workloads { services: names, shared, builtin: true })
     }
 

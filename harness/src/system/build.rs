@@ -2,15 +2,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::{
-    System,
-    chain::{self, Naming},
-    collector_overlay::CollectorConfig,
-    file,
-    parts::Collector,
-};
+use super::{System, chain, collector_overlay::CollectorConfig, file, parts::Collector};
 use crate::{
-    scenario::{Chain, Protocol, Services, SystemChoice},
+    scenario::{Chain, SystemChoice},
     secret::Secret,
     source::Finding,
 };
@@ -68,14 +62,8 @@ fn built_in(
     let env = app_env.remove("all").unwrap_or_default();
     let chain = chain::Chain {
         length: choice.apps as usize,
-        naming: match choice.services {
-            Services::Own => Naming::PerWorkload,
-            Services::Shared => Naming::Shared,
-        },
-        protocol: match choice.protocol {
-            Protocol::Grpc => chain::Protocol::Grpc,
-            Protocol::HttpProtobuf => chain::Protocol::HttpProtobuf,
-        },
+        naming: choice.services,
+        protocol: choice.protocol,
         env,
         app_env,
         collector,

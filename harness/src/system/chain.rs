@@ -2,6 +2,9 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::{
     Health, Program, Role, System, Workload,
     parts::{self, COLLECTOR, Collector},
@@ -39,22 +42,51 @@ pub struct Chain {
 }
 
 /// What apps call themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
 pub enum Naming {
     /// Each by its workload's name, so that hops can be told apart.
     #[default]
-    PerWorkload,
+    Own,
     /// All by one name, as in the article: `service.namespace=GettingStarted,service.name=GettingStartedService`.
     Shared,
 }
 
 /// The protocols of OTLP that sample apps speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
 pub enum Protocol {
     /// `grpc`
     #[default]
+    #[serde(rename = "grpc")]
     Grpc,
     /// `http/protobuf`
+    #[serde(rename = "http/protobuf")]
     HttpProtobuf,
 }
 
@@ -147,7 +179,7 @@ impl Chain {
             false => String::new(),
         };
         let (service, resource) = match self.naming {
-            Naming::PerWorkload => ("OTEL_SERVICE_NAME", name.clone()),
+            Naming::Own => ("OTEL_SERVICE_NAME", name.clone()),
             Naming::Shared => (
                 "OTEL_RESOURCE_ATTRIBUTES",
                 "service.namespace=GettingStarted,service.name=GettingStartedService".to_owned(),
