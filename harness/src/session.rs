@@ -29,21 +29,22 @@ use crate::{
         fault::{self, IntakeFault, IntakeReply},
     },
     stages,
+    strays::Strays,
     system::{Role, System, Workload},
-    trace::{Trace, TraceId},
+    trace::TraceId,
     verdict::CaseResult,
 };
 
 /// How long a trace must not have changed before it counts as complete.
 const QUIET: Duration = Duration::from_millis(100);
-/// How often what cannot wake the judge (a service's ledger) is looked at again.
+/// How soon what cannot wake the judge (a service's ledger) is looked at again; each time later, up to [`LOOK_AGAIN_MOST`].
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// The longest time after which it is looked at again.
+const LOOK_AGAIN_MOST: Duration = Duration::from_secs(1);
 /// Longest wait for one ledger route.
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often dead workloads are looked for.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
-/// How far a stray trace may begin outside the request that caused it: nanoseconds.
-const STRAY_SLACK: i64 = 5_000_000;
 
 /// Why a session did not start or end well.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +73,7 @@ pub struct Session {
     http: reqwest::Client,
     ledgers: BTreeMap<String, LedgerClient>,
     claims: Mutex<HashSet<TraceId>>,
+    strays: Mutex<Strays>,
     exits: watch::Receiver<Vec<UnexpectedExit>>,
     watcher: tokio::task::JoinHandle<()>,
 }
@@ -113,6 +115,7 @@ impl Session {
             http,
             ledgers,
             claims: Mutex::default(),
+            strays: Mutex::default(),
             exits,
             watcher,
         })
@@ -227,17 +230,20 @@ impl Session {
         let mut ledgers = BTreeMap::new();
         let mut ledger_age: Option<Instant> = None;
         let mut judged_progress = None;
+        let mut look_again = LOOK_AGAIN;
         let mut findings = Findings::default();
         loop {
             changes.borrow_and_update();
             let progress = self.intake.progress(case.trace_id);
-            let stale = ledger_age.is_none_or(|age| age.elapsed() >= LOOK_AGAIN);
+            let stale = ledger_age.is_none_or(|age| age.elapsed() >= look_again);
             if judged_progress != Some(progress) || stale {
                 let mut evidence = self.evidence(case, ledgers.clone());
                 findings = judge::judge(scenario, case, &evidence, &self.topology, &shape);
                 let late = Instant::now() >= deadline || self.has_died(&mut exits);
                 // The ledgers are asked once the rest holds, as they are to confirm it, and once more at the end, to explain.
-                if stale && (findings.failures.iter().all(|f| f.rule.ends_with("-span")) || late) {
+                let rest_holds =
+                    findings.failures.iter().all(|failure| failure.rule.ends_with("-span"));
+                if stale && (rest_holds || late) {
                     ledgers = self.read_ledgers(case.trace_id).await;
                     ledger_age = Some(Instant::now());
                     evidence.ledgers = ledgers.clone();
@@ -252,14 +258,21 @@ impl Session {
             }
             let quiet_in = progress
                 .map(|(_, at)| QUIET.saturating_sub(at.elapsed()))
-                .filter(|left| !left.is_zero())
-                .unwrap_or(LOOK_AGAIN);
-            let wake = if findings.failures.is_empty() { quiet_in } else { LOOK_AGAIN };
+                .filter(|left| !left.is_zero());
+            let wake = match quiet_in {
+                Some(quiet_in) if findings.failures.is_empty() => quiet_in,
+                _ => look_again,
+            };
             let wake = wake.min(deadline.saturating_duration_since(Instant::now()));
             tokio::select! {
                 _ = changes.changed() => {}
                 _ = exits.changed() => {}
-                () = tokio::time::sleep(wake) => judged_progress = None,
+                () = tokio::time::sleep(wake) => {
+                    judged_progress = None;
+                    if !findings.failures.is_empty() {
+                        look_again = (look_again * 2).min(LOOK_AGAIN_MOST);
+                    }
+                }
             }
         }
     }
@@ -294,9 +307,10 @@ impl Session {
     /// Everything known of a case now; what its ledgers say is given.
     pub fn evidence(&self, case: &Case, ledgers: BTreeMap<String, LedgerReport>) -> Evidence {
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut strays = self.intake.unclaimed(&claims);
-        strays.retain(|trace| is_during(case, trace));
-        strays.sort_by_key(|trace| trace.spans.first().map(|span| span.start));
+        let version = *self.intake.changes().borrow();
+        let mut strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
+        strays.refresh(version, &claims, |claims| self.intake.unclaimed(claims));
+        let strays = strays.during(case);
         let mut capabilities = self.intake.capabilities();
         if !self.ledgers.is_empty() {
             capabilities.push(Capability::Ledger);
@@ -410,12 +424,6 @@ fn sentinel(like: &Request, within: Duration) -> Scenario {
         expect: crate::expectation::Expect { within, ..Default::default() },
         tolerate: tolerate.iter().map(|rule| ((*rule).to_owned(), String::new())).collect(),
     }
-}
-
-/// Whether a trace began while the case's request was under way.
-pub(crate) fn is_during(case: &Case, trace: &Trace) -> bool {
-    let during = case.sent_at - STRAY_SLACK..=case.ended_at + STRAY_SLACK;
-    trace.spans.first().is_some_and(|span| during.contains(&span.start))
 }
 
 /// What a session has once its system is up.

@@ -24,6 +24,7 @@ use crate::{
     judge,
     scenario::Scenario,
     session::Session,
+    strays::Strays,
     trace::TraceId,
     verdict::ScenarioResult,
 };
@@ -214,7 +215,7 @@ impl Replay {
     /// Judges every scenario of this system again.
     pub fn judge(&self) -> Vec<ScenarioResult> {
         let claims: HashSet<TraceId> = self.system.claims.iter().copied().collect();
-        let strays = evidence::unclaimed(&self.store, &claims);
+        let strays = Strays::new(evidence::unclaimed(&self.store, &claims));
         let topology = &self.system.topology;
         let judge_scenario = |saved: &SavedScenario| {
             let scenario = &saved.scenario;
@@ -223,12 +224,10 @@ impl Replay {
             for saved in &saved.cases {
                 let case = &saved.case;
                 let shape = judge::shape(scenario, &scenario.requests[case.request].path);
-                let mut strays = strays.clone();
-                strays.retain(|trace| crate::session::is_during(case, trace));
                 let evidence = Evidence {
                     trace: self.store.trace(case.trace_id),
                     ledgers: saved.ledgers.clone(),
-                    strays,
+                    strays: strays.during(case),
                     capabilities: self.system.capabilities.clone(),
                     refused: saved.refused.clone(),
                 };
