@@ -192,12 +192,8 @@ impl IntakeClient {
     pub async fn connect(url: &str, settings: Settings) -> Result<Self, ClientError> {
         let url = url.trim_end_matches('/').to_owned();
         let setup = |source| ClientError::Setup { url: url.clone(), source };
-        let http = reqwest::Client::builder()
-            // The stream and the control API go to one place, never through a proxy.
-            .no_proxy()
-            .connect_timeout(settings.timeout)
-            .build()
-            .map_err(setup)?;
+        let http =
+            crate::http::client().connect_timeout(settings.timeout).build().map_err(setup)?;
         http.get(&url).build().map_err(setup)?;
         let copy = Arc::new(Copy {
             state: Mutex::new(State {
