@@ -10,6 +10,7 @@ use clap::Subcommand;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Component as _, Config, Sources, duration};
+use crate::connector::ConnectorConfig;
 use crate::exporter::ExporterConfig;
 use crate::extension::ExtensionConfig;
 use crate::pipeline::{Collector, Drained};
@@ -44,6 +45,9 @@ struct SourceArgs {
     /// A single setting, laid upon the configs
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Feature gates by the names of the Collector's Datadog exporter, joined by commas; `-` in front switches one off
+    #[arg(long, value_name = "GATES", allow_hyphen_values = true)]
+    feature_gates: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -74,7 +78,11 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 fn load(sources: SourceArgs) -> Result<Config, u8> {
-    let sources = Sources { configs: sources.config, settings: sources.set };
+    let sources = Sources {
+        configs: sources.config,
+        settings: sources.set,
+        feature_gates: sources.feature_gates,
+    };
     Config::load(&sources, &|name| std::env::var(name).ok()).map_err(|error| {
         last_word(&error);
         USAGE
@@ -161,6 +169,7 @@ fn components() -> u8 {
         "receivers": ReceiverConfig::KINDS,
         "processors": ProcessorConfig::KINDS,
         "exporters": ExporterConfig::KINDS,
+        "connectors": ConnectorConfig::KINDS,
         "extensions": ExtensionConfig::KINDS,
     });
     let mut out = std::io::stdout();

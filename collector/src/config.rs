@@ -7,6 +7,7 @@ pub(crate) mod component_id;
 pub(crate) mod decode;
 pub(crate) mod duration;
 pub(crate) mod expand;
+mod feature_gates;
 mod findings;
 pub(crate) mod node;
 pub(crate) mod secret;
@@ -16,11 +17,13 @@ mod source;
 use std::collections::BTreeMap;
 
 pub(crate) use component_id::ComponentId;
+pub(crate) use feature_gates::FeatureGates;
 pub use findings::ConfigError;
 pub(crate) use findings::Findings;
 use node::{Node, Value};
 pub(crate) use service::{LogEncoding, LogLevel, MetricsEndpoint, Service};
 
+use crate::connector::ConnectorConfig;
 use crate::exporter::ExporterConfig;
 use crate::extension::ExtensionConfig;
 use crate::processor::ProcessorConfig;
@@ -32,8 +35,10 @@ pub struct Config {
     pub(crate) receivers: BTreeMap<ComponentId, ReceiverConfig>,
     pub(crate) processors: BTreeMap<ComponentId, ProcessorConfig>,
     pub(crate) exporters: BTreeMap<ComponentId, ExporterConfig>,
+    pub(crate) connectors: BTreeMap<ComponentId, ConnectorConfig>,
     pub(crate) extensions: BTreeMap<ComponentId, ExtensionConfig>,
     pub(crate) service: Service,
+    pub(crate) gates: FeatureGates,
 }
 
 /// Where a config is to be read from.
@@ -43,6 +48,8 @@ pub struct Sources {
     pub configs: Vec<String>,
     /// `path.to.key=value`, laid upon the merged configs.
     pub settings: Vec<String>,
+    /// Feature gates by the reference's names, with `-` in front to switch one off.
+    pub feature_gates: Vec<String>,
 }
 
 /// A component's config that can be decoded from its section.
@@ -92,7 +99,9 @@ impl Config {
         if !unresolved.is_empty() {
             return Err(ConfigError::expansion(&unresolved));
         }
-        Self::decode(&root)
+        let gates = FeatureGates::parse(sources.feature_gates.iter().map(String::as_str));
+        let gates = gates.map_err(ConfigError::Source)?;
+        Ok(Self { gates, ..Self::decode(&root)? })
     }
 
     fn decode(root: &Node) -> Result<Self, ConfigError> {
@@ -110,18 +119,21 @@ impl Config {
                 }
             }
         }
-        if let Some(connectors) = root.get("connectors")
-            && matches!(&connectors.value, Value::Map(entries) if !entries.is_empty())
-        {
-            findings.add(&["connectors"], "connectors are not built: APM stats need none here");
-        }
         let receivers = components(root, &mut findings);
         let processors = components(root, &mut findings);
         let exporters = components(root, &mut findings);
+        let connectors = components(root, &mut findings);
         let extensions = components(root, &mut findings);
         let service = findings.decode::<Service>(&["service"], &service::REFUSED);
-        let config =
-            service.map(|service| Self { receivers, processors, exporters, extensions, service });
+        let config = service.map(|service| Self {
+            receivers,
+            processors,
+            exporters,
+            connectors,
+            extensions,
+            service,
+            gates: FeatureGates::default(),
+        });
         if let Some(config) = &config {
             // What is configured wrongly was told above; here it only counts that it is there.
             let exists = |section: &str, id: &ComponentId| {

@@ -11,6 +11,8 @@ use crate::trace_batch::TraceBatch;
 pub(crate) enum Refused {
     #[error("the queue is full; send again later")]
     Full,
+    #[error("the collector has too much in memory; send again later")]
+    Memory,
     #[error("the collector is shutting down; send again later")]
     Closed,
 }
@@ -63,5 +65,33 @@ impl Consumer for Fanout {
             outcome = consumer.deliver(batch.clone()).await.and(outcome);
         }
         outcome
+    }
+}
+
+/// A stage that changes batches on their way to the next one.
+pub(crate) struct Edit {
+    edit: Arc<dyn Fn(&TraceBatch) -> TraceBatch + Send + Sync>,
+    next: Arc<dyn Consumer>,
+}
+
+impl Edit {
+    pub(crate) fn new(
+        edit: impl Fn(&TraceBatch) -> TraceBatch + Send + Sync + 'static,
+        next: Arc<dyn Consumer>,
+    ) -> Self {
+        Self { edit: Arc::new(edit), next }
+    }
+}
+
+#[async_trait]
+impl Consumer for Edit {
+    fn reserve(&self, batch: &TraceBatch) -> Result<Commit, Refused> {
+        let commit = self.next.reserve(batch)?;
+        let edit = Arc::clone(&self.edit);
+        Ok(Box::new(move |batch| commit(edit(&batch))))
+    }
+
+    async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {
+        self.next.deliver((self.edit)(&batch)).await
     }
 }

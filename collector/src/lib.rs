@@ -4,13 +4,14 @@
 //! Between the stages travels a [`TraceBatch`]. [`command`] is the program around it; nothing below reads the environment
 //! or ends the process.
 //!
-//! - `receiver`, `processor`, `exporter`, `extension`: the components, each with its settings beside it
+//! - `receiver`, `processor`, `exporter`, `connector`, `extension`: the components, each with its settings beside it
 //! - `pipeline`: builds them from a config, joins them and takes them down in order
 //! - `consumer`: how a batch goes from one stage to the next
 //! - `server`: listening; `telemetry`: self-metrics and logs; `tls`: certificates
 
 pub mod command;
 mod config;
+mod connector;
 mod consumer;
 mod exporter;
 mod extension;

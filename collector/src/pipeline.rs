@@ -9,8 +9,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{ComponentId, Config, MetricsEndpoint};
-use crate::consumer::{Consumer, Fanout};
+use crate::config::{ComponentId, Config, FeatureGates, MetricsEndpoint};
+use crate::consumer::{Consumer, Edit, Fanout};
 use crate::exporter::datadog::{Datadog, KeyCheck};
 use crate::exporter::debug::Debug;
 use crate::exporter::http_client::ClientError;
@@ -19,7 +19,8 @@ use crate::exporter::otlphttp::OtlpHttp;
 use crate::exporter::{ExporterConfig, queue, retry};
 use crate::extension::ExtensionConfig;
 use crate::extension::health_check::{self, Health};
-use crate::processor::{ProcessorConfig, batch};
+use crate::processor::memory_limiter::{self, MemoryLimiter};
+use crate::processor::{ProcessorConfig, attributes, batch, resource};
 use crate::receiver::ReceiverConfig;
 use crate::receiver::otlp::{Receiver, ReceiverError};
 use crate::server::{self, BindError, Bound, Limits};
@@ -102,7 +103,7 @@ impl Collector {
         let mut receivers = BTreeMap::new();
         for (id, receiver) in &config.receivers {
             let used =
-                config.service.pipelines.values().any(|pipeline| pipeline.receivers.contains(id));
+                config.service.trace_pipelines().any(|pipeline| pipeline.receivers.contains(id));
             if !used {
                 continue;
             }
@@ -143,11 +144,12 @@ impl Collector {
         let health = Health::default();
         let stop = shutdown.child_token();
         let mut exporters = Exporters::default();
+        let common = Common { hostname: &self.hostname, gates: self.config.gates };
         let mut key_checks = JoinSet::new();
         for (id, config) in &self.config.exporters {
-            let used = self.config.service.pipelines.values();
+            let used = self.config.service.trace_pipelines();
             if used.into_iter().any(|pipeline| pipeline.exporters.contains(id)) {
-                exporters.start(id, config, &self.hostname, &registry, &mut key_checks)?;
+                exporters.start(id, config, common, &registry, &mut key_checks)?;
             }
         }
         let mut stages = Vec::new();
@@ -229,25 +231,64 @@ impl Collector {
         stages: &mut Vec<JoinHandle<()>>,
     ) -> BTreeMap<ComponentId, Arc<dyn Consumer>> {
         let mut entries: BTreeMap<ComponentId, Vec<Arc<dyn Consumer>>> = BTreeMap::new();
-        for pipeline in self.config.service.pipelines.values() {
-            let ends = pipeline.exporters.iter().filter_map(|id| exporters.inputs.get(id).cloned());
-            let mut next = Fanout::join(ends.collect());
-            let mut tasks = Vec::new();
-            for id in pipeline.processors.iter().rev() {
-                if let Some(ProcessorConfig::Batch(config)) = self.config.processors.get(id) {
-                    let (input, task) =
-                        batch::start(config.clone(), &id.to_string(), registry, next);
-                    next = Arc::new(input);
-                    tasks.push(task);
-                }
-            }
-            // The first processor ends first.
-            stages.extend(tasks.into_iter().rev());
+        // Pipelines behind connectors are built first, and end last.
+        let (mut behind, front): (Vec<_>, Vec<_>) =
+            self.config.service.trace_pipelines().partition(|pipeline| {
+                pipeline.receivers.iter().any(|id| self.config.connectors.contains_key(id))
+            });
+        behind.extend(front);
+        let mut built = Vec::new();
+        for pipeline in behind {
+            let exporters = pipeline.exporters.iter().filter_map(|id| exporters.inputs.get(id));
+            let connectors = pipeline
+                .exporters
+                .iter()
+                .filter_map(|id| self.config.connectors.get(id).and_then(|_| entries.get(id)));
+            let to = exporters.chain(connectors.flatten()).cloned().collect();
+            let (next, tasks) = self.stages(&pipeline.processors, Fanout::join(to), registry);
+            built.push(tasks);
             for id in &pipeline.receivers {
                 entries.entry(id.clone()).or_default().push(Arc::clone(&next));
             }
         }
+        stages.extend(built.into_iter().rev().flatten());
         entries.into_iter().map(|(id, to)| (id, Fanout::join(to))).collect()
+    }
+}
+
+impl Collector {
+    /// Puts processors in front of what comes behind them; their tasks, the first of them first.
+    fn stages(
+        &self,
+        ids: &[ComponentId],
+        mut next: Arc<dyn Consumer>,
+        registry: &Registry,
+    ) -> (Arc<dyn Consumer>, Vec<JoinHandle<()>>) {
+        let mut tasks = Vec::new();
+        for id in ids.iter().rev() {
+            let name = id.to_string();
+            next = match self.config.processors.get(id).cloned() {
+                Some(ProcessorConfig::Batch(config)) => {
+                    let (input, task) = batch::start(config, &name, registry, next);
+                    tasks.push(task);
+                    Arc::new(input)
+                }
+                Some(ProcessorConfig::MemoryLimiter(config)) => {
+                    let measure = Box::new(memory_limiter::resident_bytes);
+                    Arc::new(MemoryLimiter::new(config, &name, registry, measure, next))
+                }
+                Some(ProcessorConfig::Attributes(config)) => {
+                    Arc::new(Edit::new(move |batch| attributes::process(&config, batch), next))
+                }
+                Some(ProcessorConfig::Resource(config)) => {
+                    Arc::new(Edit::new(move |batch| resource::process(&config, batch), next))
+                }
+                // That it is configured was checked with the config.
+                None => next,
+            };
+        }
+        tasks.reverse();
+        (next, tasks)
     }
 }
 
@@ -262,6 +303,13 @@ struct Exporters {
     stats_end: CancellationToken,
 }
 
+/// What exporters know besides their own settings.
+#[derive(Clone, Copy)]
+struct Common<'a> {
+    hostname: &'a str,
+    gates: FeatureGates,
+}
+
 /// An exporter's id, whether its key must be valid, and what Datadog says about it.
 type CheckedKey = (String, bool, KeyCheck);
 
@@ -270,7 +318,7 @@ impl Exporters {
         &mut self,
         id: &ComponentId,
         config: &ExporterConfig,
-        hostname: &str,
+        common: Common<'_>,
         registry: &Registry,
         key_checks: &mut JoinSet<CheckedKey>,
     ) -> Result<(), StartError> {
@@ -281,7 +329,8 @@ impl Exporters {
         };
         let (input, counters, task) = match config {
             ExporterConfig::Datadog(config) => {
-                let exporter = Datadog::new(config, hostname).map_err(failed)?;
+                let exporter =
+                    Datadog::new(config, common.hostname, common.gates).map_err(failed)?;
                 let (check, must, id) =
                     (exporter.key_checker(), config.api.fail_on_invalid_key, name.clone());
                 key_checks.spawn(async move { (id, must, check.await) });

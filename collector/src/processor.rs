@@ -1,6 +1,10 @@
 //! What happens to batches between receivers and exporters.
 
+pub(crate) mod actions;
+pub(crate) mod attributes;
 pub(crate) mod batch;
+pub(crate) mod memory_limiter;
+pub(crate) mod resource;
 
 use crate::config::node::Node;
 use crate::config::{Component, Findings};
@@ -8,17 +12,17 @@ use crate::config::{Component, Findings};
 /// The settings of a processor.
 #[derive(Debug, Clone)]
 pub(crate) enum ProcessorConfig {
+    Attributes(attributes::Config),
     Batch(batch::Config),
+    MemoryLimiter(memory_limiter::Config),
+    Resource(resource::Config),
 }
 
 impl Component for ProcessorConfig {
     const SECTION: &'static str = "processors";
     const NOUN: &'static str = "processor";
-    const KINDS: &'static [&'static str] = &["batch"];
+    const KINDS: &'static [&'static str] = &["attributes", "batch", "memory_limiter", "resource"];
     const REFUSED: &'static [(&'static str, &'static str)] = &[
-        ("memory_limiter", "exporter queues are bounded; remove it"),
-        ("resource", "set `OTEL_RESOURCE_ATTRIBUTES` where the spans are made"),
-        ("attributes", "set attributes where the spans are made"),
         (
             "k8sattributes",
             "set `k8s.*` resource attributes by the operator's instrumentation or the downward API",
@@ -35,7 +39,12 @@ impl Component for ProcessorConfig {
         ("groupbytrace", "traces are grouped by the Datadog exporter; remove it"),
     ];
 
-    fn decode(_kind: &str, _node: &Node, findings: &mut Findings<'_>) -> Option<Self> {
-        batch::Config::decode(findings).map(Self::Batch)
+    fn decode(kind: &str, _node: &Node, findings: &mut Findings<'_>) -> Option<Self> {
+        match kind {
+            "attributes" => attributes::Config::decode(findings).map(Self::Attributes),
+            "memory_limiter" => memory_limiter::Config::decode(findings).map(Self::MemoryLimiter),
+            "resource" => resource::Config::decode(findings).map(Self::Resource),
+            _ => batch::Config::decode(findings).map(Self::Batch),
+        }
     }
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 pub(crate) use check::DecodeError;
 pub(crate) use view::{AnyValue, Attributes, Event, Link, Scope, Span, SpanKind, StatusCode};
-use wire::{checked, put_bytes, put_message, repeated};
+use wire::{checked, put_bytes, put_message, raw_fields, repeated};
 
 /// Spans of one or several OTLP requests, grouped by resource as they were sent.
 #[derive(Debug, Clone, Default)]
@@ -139,6 +139,34 @@ impl TraceBatch {
         Some((front, self))
     }
 
+    /// The batch with each span's message replaced; `change` must give a message of a span.
+    pub(crate) fn map_spans(&self, change: impl Fn(&[u8]) -> Vec<u8>) -> Self {
+        self.map_bodies(|body| {
+            map_messages(body, 2, |scope_spans| map_messages(scope_spans, 2, &change))
+        })
+    }
+
+    /// The batch with each resource's message replaced; `change` must give a message of a resource.
+    pub(crate) fn map_resources(&self, change: impl Fn(&[u8]) -> Vec<u8>) -> Self {
+        self.map_bodies(|body| {
+            // A resource without a message is an empty one.
+            let has_resource = repeated(body, 1).next().is_some();
+            let mut out = map_messages(body, 1, &change);
+            if !has_resource {
+                put_bytes(&mut out, 1, &change(&[]));
+            }
+            out
+        })
+    }
+
+    fn map_bodies(&self, change: impl Fn(&[u8]) -> Vec<u8>) -> Self {
+        let mut batch = Self::default();
+        for resource in &self.resources {
+            batch.push(ResourceSpans { body: change(&resource.body).into(), ..*resource });
+        }
+        batch
+    }
+
     fn push(&mut self, resource: ResourceSpans) {
         self.span_count += resource.take;
         self.byte_count += resource.body.len();
@@ -211,6 +239,20 @@ impl ResourceSpans {
             index += count;
         }
     }
+}
+
+/// A message with the messages at one of its fields replaced.
+fn map_messages(message: &[u8], field: u32, change: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(message.len() + 64);
+    for (number, raw, value) in raw_fields(message) {
+        match value {
+            wire::Value::Bytes(inner) if number == field => {
+                put_bytes(&mut out, field, &change(inner))
+            }
+            _ => out.extend_from_slice(raw),
+        }
+    }
+    out
 }
 
 #[cfg(test)]

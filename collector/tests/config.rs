@@ -17,7 +17,8 @@ fn files(folder: &str) -> Vec<PathBuf> {
 
 fn load(configs: &[&str], settings: &[&str]) -> Result<Config, String> {
     let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-    let sources = Sources { configs: owned(configs), settings: owned(settings) };
+    let sources =
+        Sources { configs: owned(configs), settings: owned(settings), ..Sources::default() };
     let environment = |name: &str| (name == "datadog_api_key").then(|| "0123".to_owned());
     Config::load(&sources, &environment).map_err(|error| error.to_string())
 }

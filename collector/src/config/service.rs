@@ -31,7 +31,8 @@ pub(crate) struct Service {
     /// Extensions to start.
     #[serde(deserialize_with = "ids")]
     pub(crate) extensions: Vec<ComponentId>,
-    /// Pipelines, by id; the type is `traces`.
+    /// Pipelines, by id; the type is `traces`. One of type `metrics` is there only to take what the `datadog` connector would
+    /// give, which is nothing here.
     #[serde(deserialize_with = "pipelines")]
     pub(crate) pipelines: BTreeMap<ComponentId, Pipeline>,
     pub(crate) telemetry: Telemetry,
@@ -167,6 +168,20 @@ impl Service {
         }
     }
 
+    /// Whether there is a pipeline for traces behind one of these connectors.
+    fn goes_on(&self, connectors: &[ComponentId]) -> bool {
+        self.pipelines.iter().any(|(id, pipeline)| {
+            id.kind() == "traces"
+                && pipeline.receivers.iter().any(|receiver| connectors.contains(receiver))
+        })
+    }
+
+    /// The pipelines that carry traces.
+    pub(crate) fn trace_pipelines(&self) -> impl Iterator<Item = &Pipeline> {
+        let traces = self.pipelines.iter().filter(|(id, _)| id.kind() == "traces");
+        traces.map(|(_, pipeline)| pipeline)
+    }
+
     /// Checks that pipelines are whole and refer to what there is.
     pub(super) fn check(
         &self,
@@ -186,8 +201,22 @@ impl Service {
             let problem = "there is no pipeline; add `traces` with `receivers` and `exporters`";
             findings.add(&["service", "pipelines"], problem);
         }
-        for (name, pipeline) in &self.pipelines {
-            let name = name.to_string();
+        for (id, pipeline) in &self.pipelines {
+            let name = id.to_string();
+            let path = ["service", "pipelines", name.as_str()];
+            let is_connector = |id: &&ComponentId| exists("connectors", id);
+            if id.kind() == "metrics" && !pipeline.receivers.iter().all(|id| is_connector(&id)) {
+                let problem = "this collector carries traces only; run another one for metrics";
+                findings.add(&path, problem);
+            }
+            let into = pipeline.exporters.iter().filter(is_connector).count();
+            if into > 0 && into == pipeline.exporters.len() && !self.goes_on(&pipeline.exporters) {
+                let problem = "exports to connectors only; add the `datadog` exporter, which computes APM stats itself";
+                findings.add(&path, problem);
+            }
+            if into > 0 && pipeline.receivers.iter().any(|id| is_connector(&id)) {
+                findings.add(&path, "joins a connector to a connector; name the exporters instead");
+            }
             let lists = [
                 ("receivers", &pipeline.receivers),
                 ("processors", &pipeline.processors),
@@ -196,11 +225,13 @@ impl Service {
             for (section, ids) in lists {
                 if ids.is_empty() && section != "processors" {
                     let problem = format!("`{section}` is empty; a pipeline needs at least one");
-                    findings.add(&["service", "pipelines", &name], &problem);
+                    findings.add(&path, &problem);
                 }
                 for (index, id) in ids.iter().enumerate() {
                     let path = ["service", "pipelines", &name, section, &index.to_string()];
-                    if !exists(section, id) {
+                    let is_there =
+                        exists(section, id) || section != "processors" && exists("connectors", id);
+                    if !is_there {
                         findings.add(&path, &missing(section, id));
                     } else if ids[..index].contains(id) {
                         findings.add(&path, &format!("`{id}` is there twice"));
@@ -232,8 +263,8 @@ fn pipelines<'de, D: Deserializer<'de>>(
     let pipeline = |(name, pipeline): (String, Pipeline)| {
         let id: ComponentId = name.parse().map_err(D::Error::custom)?;
         match id.kind() {
-            "traces" => Ok((id, pipeline)),
-            "metrics" | "logs" | "profiles" => Err(D::Error::custom(format_args!(
+            "traces" | "metrics" => Ok((id, pipeline)),
+            "logs" | "profiles" => Err(D::Error::custom(format_args!(
                 "pipeline `{name}`: this collector carries traces only; run another one for {}",
                 id.kind()
             ))),

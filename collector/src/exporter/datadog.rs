@@ -25,6 +25,7 @@ use translate::{Naming, Settings};
 use super::compression::Compression;
 use super::http_client::ClientError;
 use super::{ExportError, Exporter, Outgoing, Prepared, Sent};
+use crate::config::FeatureGates;
 use crate::telemetry::Registry;
 use crate::trace_batch::TraceBatch;
 
@@ -49,7 +50,11 @@ pub(crate) struct Request {
 
 impl Datadog {
     /// Sets up the exporter; `system_hostname` is the host of spans that tell none, unless the config has one.
-    pub(crate) fn new(config: &Config, system_hostname: &str) -> Result<Self, ClientError> {
+    pub(crate) fn new(
+        config: &Config,
+        system_hostname: &str,
+        gates: FeatureGates,
+    ) -> Result<Self, ClientError> {
         let hostname = match config.hostname.as_str() {
             "" => system_hostname,
             configured => configured,
@@ -57,14 +62,15 @@ impl Datadog {
         let agent_version = concat!("datadogexporter-collector-", env!("CARGO_PKG_VERSION"));
         Ok(Self {
             client: Client::new(config, agent_version)?,
-            settings: settings(config, hostname),
+            settings: settings(config, hostname, gates),
             sender: Arc::new(Sender {
                 host_name: hostname.into(),
                 env: "none".into(),
                 agent_version: agent_version.into(),
             }),
             compression: config.compression,
-            stats: Some(Arc::new(Concentrator::new(stats_settings(config), now() as u64))),
+            stats: (!gates.disable_apm_stats)
+                .then(|| Arc::new(Concentrator::new(stats_settings(config), now() as u64))),
             retry: config.retry_on_failure.clone(),
         })
     }
@@ -106,14 +112,14 @@ fn stats_settings(config: &Config) -> stats::Settings {
     stats::Settings { by_span_kind: traces.compute_stats_by_span_kind, peer_tags }
 }
 
-fn settings(config: &Config, hostname: &str) -> Settings {
+fn settings(config: &Config, hostname: &str, gates: FeatureGates) -> Settings {
     let traces = &config.traces;
     Settings {
         hostname: hostname.into(),
         naming: Naming {
             span_name_as_resource_name: traces.span_name_as_resource_name,
             span_name_remappings: traces.span_name_remappings.clone(),
-            first_version: false,
+            first_version: gates.first_version_names,
         },
         top_level_by_span_kind: traces.compute_top_level_by_span_kind,
         // Checked with the config.

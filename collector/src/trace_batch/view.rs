@@ -243,7 +243,8 @@ pub(crate) enum AnyValue<'a> {
 }
 
 impl<'a> AnyValue<'a> {
-    fn new(message: &'a [u8]) -> Self {
+    /// Reads an `AnyValue` message.
+    pub(crate) fn new(message: &'a [u8]) -> Self {
         // A oneof: the last field on the wire wins.
         let mut found = Self::Empty;
         for (field, value) in checked(message) {

@@ -7,7 +7,9 @@ use tonic::codec::CompressionEncoding;
 use tonic_types::StatusExt as _;
 
 use crate::grpc;
-use crate::support::{DEADLINE, answer, golden, intake, request, span_ids, start, until};
+use crate::support::{
+    DEADLINE, answer, golden, intake, payloads, request, span_ids, start, start_with, stats, until,
+};
 
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 
@@ -129,4 +131,48 @@ async fn a_full_queue_refuses_at_once_and_loses_nothing_that_it_took() {
     until("room again", async || rig.post(&[PROTOBUF], request([5])).await.status == 200).await;
     until("three sent", async || rig.metric("otelcol_exporter_sent_spans").await == 3).await;
     assert_eq!(span_ids(&rig.attempts().await), [1, 2, 5]);
+}
+
+#[tokio::test]
+async fn processors_change_what_goes_on_and_the_connector_counts_nothing_twice() {
+    let intake = intake().await;
+    answer(&intake, 202, u64::MAX).await;
+    let settings = [
+        "processors.memory_limiter={check_interval: 1s, limit_percentage: 99}",
+        "processors.resource={attributes: [{key: deployment.environment, value: Changed, action: upsert}]}",
+        "processors.attributes={actions: [{key: http.route, action: delete}, {key: hop, value: 7, action: insert}]}",
+        "connectors.datadog/connector=",
+        "service.pipelines={traces: {receivers: [otlp], processors: [memory_limiter, resource, attributes, batch], exporters: [datadog/connector, datadog]}, metrics: {receivers: [datadog/connector], exporters: [datadog]}}",
+    ];
+    let rig = start(intake, &settings, DEADLINE).await;
+    rig.send(golden()).await;
+    until("eight sent", async || rig.metric("otelcol_exporter_sent_spans").await == 8).await;
+    let attempts = rig.attempts().await;
+    let tracers: Vec<_> = attempts.iter().flat_map(|attempt| &attempt.tracer_payloads).collect();
+    assert_eq!(tracers.len(), 3);
+    for tracer in tracers {
+        for span in tracer.chunks.iter().flat_map(|chunk| &chunk.spans) {
+            assert_eq!(span.metrics["hop"], 7.0);
+            assert!(!span.meta.contains_key("http.route"));
+            assert_eq!(span.meta["deployment.environment"], "Changed");
+        }
+    }
+    let (_, intake) = rig.stop().await;
+    let payloads = stats(&intake).await;
+    let clients = payloads.iter().flat_map(|payload| &payload.stats);
+    let groups = clients.flat_map(|client| &client.stats).flat_map(|bucket| &bucket.stats);
+    assert_eq!(groups.map(|group| group.hits).sum::<u64>(), 7);
+}
+
+#[tokio::test]
+async fn without_stats_none_are_sent() {
+    let intake = intake().await;
+    answer(&intake, 202, u64::MAX).await;
+    let gates = ["exporter.datadogexporter.DisableAPMStats".to_owned()];
+    let rig = start_with(intake, &[], &gates, DEADLINE).await;
+    rig.send(golden()).await;
+    let (drained, intake) = rig.stop().await;
+    assert!(drained.is_clean());
+    assert_eq!(span_ids(&payloads(&intake).await).len(), 8);
+    assert!(stats(&intake).await.is_empty());
 }

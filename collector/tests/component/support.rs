@@ -42,6 +42,16 @@ pub(crate) async fn answer(intake: &MockServer, status: u16, times: u64) {
 
 /// A collector in front of the intake; `settings` are laid upon the config.
 pub(crate) async fn start(intake: MockServer, settings: &[&str], drain: Duration) -> Rig {
+    start_with(intake, settings, &[], drain).await
+}
+
+/// As [`start`], with feature gates.
+pub(crate) async fn start_with(
+    intake: MockServer,
+    settings: &[&str],
+    gates: &[String],
+    drain: Duration,
+) -> Rig {
     let yaml = format!(
         r#"
         receivers: {{otlp: {{protocols: {{grpc: {{endpoint: "127.0.0.1:0"}}, http: {{endpoint: "127.0.0.1:0"}}}}}}}}
@@ -64,6 +74,7 @@ pub(crate) async fn start(intake: MockServer, settings: &[&str], drain: Duration
     let sources = Sources {
         configs: vec![format!("yaml:{yaml}")],
         settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
+        feature_gates: gates.to_vec(),
     };
     // The tests' own client needs one too; another test may have installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();

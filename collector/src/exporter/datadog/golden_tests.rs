@@ -11,7 +11,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::{Datadog, payload, translate};
-use crate::config::{Config, Sources};
+use crate::config::{Config, FeatureGates, Sources};
 use crate::exporter::ExporterConfig;
 use crate::trace_batch::TraceBatch;
 
@@ -21,13 +21,13 @@ fn golden(case: &str) -> PathBuf {
 
 fn exporter(case: &str) -> Datadog {
     let config = golden(case).join("config.yaml");
-    let sources = Sources { configs: vec![config.display().to_string()], settings: Vec::new() };
+    let sources = Sources { configs: vec![config.display().to_string()], ..Sources::default() };
     let config = Config::load(&sources, &|_| None).unwrap();
     let ExporterConfig::Datadog(config) = config.exporters.into_values().next().unwrap() else {
         panic!("the first exporter is not datadog")
     };
     crate::install_crypto_provider();
-    Datadog::new(&config, "unused").unwrap()
+    Datadog::new(&config, "unused", FeatureGates::default()).unwrap()
 }
 
 /// What our exporter sends for the case's requests, each a batch of its own.

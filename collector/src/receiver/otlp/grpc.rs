@@ -94,7 +94,9 @@ impl Export {
                 // Both codes are retryable by the OTLP specification, the first one only with this detail.
                 let code = match refused {
                     crate::consumer::Refused::Full => Code::ResourceExhausted,
-                    crate::consumer::Refused::Closed => Code::Unavailable,
+                    crate::consumer::Refused::Memory | crate::consumer::Refused::Closed => {
+                        Code::Unavailable
+                    }
                 };
                 let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
                 Err(Status::with_error_details(code, refused.to_string(), details))

@@ -1,0 +1,38 @@
+//! What joins pipelines: the `datadog` connector, as users of the reference's exporter wire it for APM stats.
+//!
+//! Here the exporter computes them, so that the connector has nothing to count: traces go through it to the pipelines behind
+//! it, and pipelines for its metrics carry nothing.
+
+mod config;
+
+pub(crate) use config::Config;
+
+use crate::config::node::Node;
+use crate::config::{Component, Findings};
+
+/// The settings of a connector.
+#[derive(Debug, Clone)]
+pub(crate) enum ConnectorConfig {
+    /// Its settings are only checked: what it would do, the exporter does.
+    Datadog(Config),
+}
+
+impl Component for ConnectorConfig {
+    const SECTION: &'static str = "connectors";
+    const NOUN: &'static str = "connector";
+    const KINDS: &'static [&'static str] = &["datadog"];
+    const REFUSED: &'static [(&'static str, &'static str)] = &[
+        ("forward", "name the exporters in each pipeline"),
+        (
+            "spanmetrics",
+            "this collector carries traces only; APM stats are computed by the exporter",
+        ),
+        ("servicegraph", "this collector carries traces only"),
+        ("routing", "name the exporters in each pipeline"),
+        ("count", "this collector carries traces only"),
+    ];
+
+    fn decode(_kind: &str, _node: &Node, findings: &mut Findings<'_>) -> Option<Self> {
+        Config::decode(findings).map(Self::Datadog)
+    }
+}

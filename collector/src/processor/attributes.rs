@@ -1,0 +1,13 @@
+//! Changes the attributes of spans.
+
+mod config;
+
+pub(crate) use config::Config;
+
+use super::actions::{OF_SPAN, apply};
+use crate::trace_batch::TraceBatch;
+
+/// Applies the actions to every span.
+pub(crate) fn process(config: &Config, batch: &TraceBatch) -> TraceBatch {
+    batch.map_spans(|span| apply(&config.actions, span, OF_SPAN))
+}

@@ -1,0 +1,27 @@
+//! Settings of the attributes processor.
+
+use serde::Deserialize;
+
+use crate::config::Findings;
+use crate::processor::actions::{Action, check};
+
+const REFUSED: [(&str, &str); 2] = [
+    ("include", "all spans are changed; remove the key"),
+    ("exclude", "all spans are changed; remove the key"),
+];
+
+/// What is changed.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The actions, in this order: `insert`, `update`, `upsert`, `delete`, `extract`, `convert`.
+    pub(crate) actions: Vec<Action>,
+}
+
+impl Config {
+    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
+        let mut config: Self = findings.decode(&[], &REFUSED)?;
+        check(&mut config.actions, "actions", findings);
+        Some(config)
+    }
+}

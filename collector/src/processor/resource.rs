@@ -1,0 +1,13 @@
+//! Changes the attributes of resources.
+
+mod config;
+
+pub(crate) use config::Config;
+
+use super::actions::{OF_RESOURCE, apply};
+use crate::trace_batch::TraceBatch;
+
+/// Applies the actions to every resource.
+pub(crate) fn process(config: &Config, batch: &TraceBatch) -> TraceBatch {
+    batch.map_resources(|resource| apply(&config.attributes, resource, OF_RESOURCE))
+}
