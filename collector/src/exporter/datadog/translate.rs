@@ -156,10 +156,7 @@ fn chunk<'a>(
     let Trace { mut spans, priority } = trace;
     // What made the decision: a user's rule, or the OTLP receiver's own rate.
     let decision: &[u8] = if priority.is_some() { b"-4" } else { b"-9" };
-    let priority = priority.map_or(1, |priority| priority as i32);
-    if let Some(first) = spans.first_mut() {
-        first.meta.set(&b"_dd.p.dm"[..], Cow::Borrowed(decision));
-    }
+    let priority = priority.map_or(1, sampling_priority);
     agent::normalize(&mut spans, now)?;
     let root = agent::root_index(&spans);
     let resource = String::from_utf8_lossy(&spans[root].resource);
@@ -178,22 +175,33 @@ fn chunk<'a>(
     if spans[root].parent_id == 0 && (0..=1).contains(&priority) {
         spans[root].metrics.set(&b"_sampling_priority_rate_v1"[..], 1.0);
     }
-    if priority == 0 {
+    let mut tags = vec![("_dd.otlp_sr", Cow::Borrowed(&b"1.00"[..]))];
+    if (1..=2).contains(&priority) {
+        tags.push(("_dd.p.dm", Cow::Borrowed(decision)));
+        spans[0].meta.set(&b"_dd.p.dm"[..], Cow::Borrowed(decision));
+    } else {
+        // What is kept all the same is kept for an error.
+        let decision = spans.iter().find_map(|span| span.meta.get(b"_dd.p.dm").cloned());
+        tags.extend(decision.map(|decision| ("_dd.p.dm", decision)));
         spans[root].metrics.set(&b"_dd.errors_sr"[..], 1.0);
     }
-    let tags =
-        vec![("_dd.otlp_sr", Cow::Borrowed(&b"1.00"[..])), ("_dd.p.dm", Cow::Borrowed(decision))];
     Ok((TraceChunk { priority, origin, spans, tags }, root))
+}
+
+/// A priority as the reference reads it: the low eight bits of the number, which is 0 for what no integer can say.
+fn sampling_priority(priority: f64) -> i32 {
+    let fits = priority.abs() < 9_223_372_036_854_775_808.0;
+    i32::from(if fits { priority as i64 as i8 } else { 0 })
 }
 
 /// Whether a trace is sent: not with a negative priority, nor without an error at priority 0.
 fn is_kept(chunk: &TraceChunk<'_>) -> bool {
-    chunk.priority > 0 || chunk.priority == 0 && chunk.spans.iter().any(|span| span.error != 0)
+    (1..=2).contains(&chunk.priority)
+        || chunk.priority >= 0 && chunk.spans.iter().any(|span| span.error != 0)
 }
 
 fn container_id<'a>(resource: &Attrs<'a>) -> Text<'a> {
-    let id = normalize::tag_value(resource.text(&["container.id"]));
-    if id.is_empty() { normalize::tag_value(resource.text(&["k8s.pod.uid"])) } else { id }
+    normalize::tag_value(resource.text(&["container.id", "k8s.pod.uid"]))
 }
 
 fn tracer_version<'a>(resource: &Attrs<'a>) -> Text<'a> {

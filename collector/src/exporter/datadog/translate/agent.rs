@@ -7,13 +7,14 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use libdd_trace_obfuscation::obfuscation_config::{DbmsKind, SqlConfig};
-use libdd_trace_obfuscation::{redis, sql};
+use libdd_trace_obfuscation::{http, redis, sql};
 
 use super::normalize;
 use crate::exporter::datadog::model::{Span, Text};
 
 const MAX_RESOURCE_BYTES: usize = 5000;
 const MAX_TYPE_BYTES: usize = 100;
+const MAX_SERVICE_BYTES: usize = 100;
 const MAX_KEY_BYTES: usize = 200;
 const MAX_VALUE_BYTES: usize = 25_000;
 /// Times before 2000 are taken for a mistake in the unit.
@@ -73,6 +74,12 @@ pub(super) fn normalize(spans: &mut [Span<'_>], now: i64) -> Result<(), Dropped>
             let env = normalize::tag_value(env.clone());
             span.meta.set(&b"env"[..], env);
         }
+        for key in [&b"peer.service"[..], b"_dd.base_service"] {
+            if let Some(service) = span.meta.get(key).filter(|service| !service.is_empty()) {
+                let service = normalize::shortened(service.clone(), MAX_SERVICE_BYTES);
+                span.meta.set(key, normalize::tag_value(service));
+            }
+        }
         if span.meta.get(b"http.status_code").is_some_and(|code| !is_status_code(code)) {
             span.meta.remove(b"http.status_code");
         }
@@ -85,7 +92,8 @@ fn is_status_code(text: &[u8]) -> bool {
     code.is_some_and(|code| (100..600).contains(&code))
 }
 
-/// The span that stands for its trace: the last one without a parent; else one whose parent is elsewhere; else the last.
+/// The span that stands for its trace: the last one without a parent; else the first whose parent is elsewhere (where several
+/// parents are, the reference takes any); else the last.
 pub(super) fn root_index(spans: &[Span<'_>]) -> usize {
     if let Some(index) = spans.iter().rposition(|span| span.parent_id == 0) {
         return index;
@@ -93,7 +101,7 @@ pub(super) fn root_index(spans: &[Span<'_>]) -> usize {
     let ids: std::collections::HashSet<u64> = spans.iter().map(|span| span.span_id).collect();
     spans
         .iter()
-        .rposition(|span| !ids.contains(&span.parent_id))
+        .position(|span| !ids.contains(&span.parent_id))
         .unwrap_or(spans.len().saturating_sub(1))
 }
 
@@ -127,10 +135,15 @@ pub(super) fn obfuscate(span: &mut Span<'_>) {
                 sql::SQL_NON_PARSABLE_REPLACEMENT.to_owned()
             };
             let query: Text<'_> = Cow::Owned(query.into_bytes());
-            if !span.meta.contains(b"sql.query") {
-                span.meta.set(&b"sql.query"[..], query.clone());
-            }
+            span.meta.set(&b"sql.query"[..], query.clone());
             span.resource = query;
+        }
+        b"web" | b"http" => {
+            if let Some(url) = span.meta.get(b"http.url").filter(|url| is_url(url)) {
+                // Query and path are kept; what goes is a user's name and password.
+                let url = http::obfuscate_url_string(&escaped(url), false, false);
+                span.meta.set(&b"http.url"[..], url.into_bytes().into());
+            }
         }
         b"redis" => {
             let query = String::from_utf8_lossy(&span.resource);
@@ -138,6 +151,28 @@ pub(super) fn obfuscate(span: &mut Span<'_>) {
         }
         _ => {}
     }
+}
+
+/// The text with what is not UTF-8 escaped as in a URL.
+fn escaped(text: &[u8]) -> String {
+    let mut out = String::with_capacity(text.len());
+    for chunk in text.utf8_chunks() {
+        out.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// Whether Go's parser takes a text for a URL: what stands before a colon in its first segment must be a scheme. The parser
+/// of `libdd-trace-obfuscation` is more lenient.
+fn is_url(text: &[u8]) -> bool {
+    let end = text.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(text.len());
+    let Some(colon) = text[..end].iter().position(|byte| *byte == b':') else { return true };
+    let scheme = &text[..colon];
+    scheme.first().is_some_and(u8::is_ascii_alphabetic)
+        && scheme.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte))
 }
 
 /// Whether every quote and comment of a query is closed. The agent's obfuscator fails on those that are not; that of
@@ -163,6 +198,9 @@ fn is_whole(query: &str) -> bool {
                         Some(_) => {}
                     }
                 },
+                // An escape sequence of ODBC.
+                b'{' if rest.find(|byte| *byte == b'}').is_none() => return false,
+                b'}' => return false,
                 b'-' if rest.next_if_eq(&b'-').is_some() => {
                     rest.find(|byte| *byte == b'\n');
                 }
@@ -216,12 +254,19 @@ mod tests {
             "SELECT 'a\\' FROM t",
             r"SELECT 'a\'b'",
             "SELECT a-b",
+            "SELECT {d 1}",
         ] {
             assert!(is_whole(whole), "{whole}");
         }
-        for cut in
-            ["SELECT 'unterminated", "SELECT \"a", "SELECT 1 /* x", "SELECT `a", "SELECT 'a''"]
-        {
+        for cut in [
+            "SELECT 'unterminated",
+            "SELECT \"a",
+            "SELECT 1 /* x",
+            "SELECT {{x}}",
+            "SELECT {x",
+            "SELECT `a",
+            "SELECT 'a''",
+        ] {
             assert!(!is_whole(cut), "{cut}");
         }
     }

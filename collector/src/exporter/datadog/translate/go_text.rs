@@ -23,10 +23,9 @@ pub(super) fn as_text<'a>(value: &AnyValue<'a>) -> Text<'a> {
             if !write_float(&mut out, *double) {
                 let name = match () {
                     () if double.is_nan() => "NaN",
-                    () if *double > 0.0 => "+Inf",
-                    () => "-Inf",
+                    () if *double > 0.0 => "Infinity",
+                    () => "-Infinity",
                 };
-                out.extend_from_slice(b"json: unsupported value: ");
                 out.extend_from_slice(name.as_bytes());
             }
             Cow::Owned(out)
@@ -35,7 +34,7 @@ pub(super) fn as_text<'a>(value: &AnyValue<'a>) -> Text<'a> {
         AnyValue::Array(_) | AnyValue::Map(_) => {
             let mut out = Vec::new();
             // A value that JSON has no word for makes the whole text empty.
-            if !write_json(&mut out, value) {
+            if !write_json(&mut out, value, Html::Kept) {
                 out.clear();
             }
             Cow::Owned(out)
@@ -44,13 +43,15 @@ pub(super) fn as_text<'a>(value: &AnyValue<'a>) -> Text<'a> {
 }
 
 /// Writes a value as JSON; `false` if it holds a number that JSON cannot say.
-pub(super) fn write_json(out: &mut Vec<u8>, value: &AnyValue<'_>) -> bool {
+pub(super) fn write_json(out: &mut Vec<u8>, value: &AnyValue<'_>, html: Html) -> bool {
     match value {
         AnyValue::Empty => out.extend_from_slice(b"null"),
-        AnyValue::String(text) => write_json_text(out, text),
+        AnyValue::String(text) => write_json_text(out, text, html),
         AnyValue::Bool(_) => out.extend_from_slice(&as_text(value)),
         AnyValue::Int(int) => write_display(out, int),
         AnyValue::Double(double) => return write_float(out, *double),
+        // Go's encoder has no text for no bytes.
+        AnyValue::Bytes([]) => out.extend_from_slice(b"null"),
         AnyValue::Bytes(bytes) => {
             out.push(b'"');
             out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
@@ -62,7 +63,7 @@ pub(super) fn write_json(out: &mut Vec<u8>, value: &AnyValue<'_>) -> bool {
                 if index > 0 {
                     out.push(b',');
                 }
-                if !write_json(out, &element) {
+                if !write_json(out, &element, html) {
                     return false;
                 }
             }
@@ -76,9 +77,9 @@ pub(super) fn write_json(out: &mut Vec<u8>, value: &AnyValue<'_>) -> bool {
                 if index > 0 {
                     out.push(b',');
                 }
-                write_json_text(out, key);
+                write_json_text(out, key, html);
                 out.push(b':');
-                if !write_json(out, value) {
+                if !write_json(out, value, html) {
                     return false;
                 }
             }
@@ -88,9 +89,16 @@ pub(super) fn write_json(out: &mut Vec<u8>, value: &AnyValue<'_>) -> bool {
     true
 }
 
-/// Writes a JSON string with the escapes of Go's encoder, which also escapes `<`, `>`, `&` and U+2028/9, and puts U+FFFD
-/// in place of each byte that is not UTF-8.
-pub(super) fn write_json_text(out: &mut Vec<u8>, text: &[u8]) {
+/// Whether `<`, `>` and `&` are escaped in JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Html {
+    Escaped,
+    Kept,
+}
+
+/// Writes a JSON string with the escapes of Go's encoder, which also escapes U+2028/9 and, unless it is told not to, `<`,
+/// `>` and `&`, and puts U+FFFD in place of each byte that is not UTF-8.
+pub(super) fn write_json_text(out: &mut Vec<u8>, text: &[u8], html: Html) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
     for chunk in text.utf8_chunks() {
@@ -105,6 +113,7 @@ pub(super) fn write_json_text(out: &mut Vec<u8>, text: &[u8]) {
                 b'\t' => b"\\t",
                 0x08 => b"\\b",
                 0x0c => b"\\f",
+                b'<' | b'>' | b'&' if html == Html::Kept => continue,
                 0..=0x1f | b'<' | b'>' | b'&' => {
                     let [high, low] = [byte >> 4, byte & 15].map(|digit| HEX[digit as usize]);
                     &[b'\\', b'u', b'0', b'0', high, low]
@@ -152,7 +161,7 @@ fn write_display(out: &mut Vec<u8>, value: &impl std::fmt::Display) {
 
 #[cfg(test)]
 mod tests {
-    use super::{write_float, write_json_text};
+    use super::{Html, write_float, write_json_text};
 
     #[test]
     fn numbers_are_written_as_go_writes_them() {
@@ -190,7 +199,7 @@ mod tests {
         ];
         for (text, json) in cases {
             let mut out = Vec::new();
-            write_json_text(&mut out, text);
+            write_json_text(&mut out, text, Html::Escaped);
             assert_eq!(String::from_utf8(out).unwrap(), json);
         }
     }

@@ -51,7 +51,7 @@ const NOT_A_HOST: [&[u8]; 6] = [
 /// The host's name, or `fallback` where the resource tells none; empty where there is no host (ECS Fargate).
 pub(super) fn hostname<'a>(resource: &Attrs<'a>, fallback: &'a str) -> Text<'a> {
     let is_fargate = resource.string("aws.ecs.launchtype") == Some(b"fargate");
-    if is_fargate && resource.get("aws.ecs.task.arn").is_some() {
+    if fargate_task(resource).is_some() {
         return Cow::Borrowed(b"");
     }
     match named_host(resource, is_fargate) {
@@ -115,5 +115,18 @@ pub(super) fn container_tags(resource: &Attrs<'_>) -> Vec<u8> {
         }
     }
     let pairs: Vec<_> = tags.iter().map(|(key, value)| [key, &b":"[..], value].concat()).collect();
-    pairs.join(&b","[..])
+    let mut joined = pairs.join(&b","[..]);
+    if let Some(task) = fargate_task(resource) {
+        // The reference adds the task once more, as the source of the spans.
+        joined.extend_from_slice(if joined.is_empty() { b"" } else { b"," });
+        joined.extend_from_slice(b"task_arn:");
+        joined.extend_from_slice(task);
+    }
+    joined
+}
+
+/// The task, of spans that come from one on ECS Fargate.
+fn fargate_task<'a>(resource: &Attrs<'a>) -> Option<&'a [u8]> {
+    let is_fargate = resource.string("aws.ecs.launchtype") == Some(b"fargate");
+    resource.string("aws.ecs.task.arn").filter(|_| is_fargate)
 }

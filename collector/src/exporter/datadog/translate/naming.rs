@@ -235,7 +235,7 @@ pub(super) fn span_type<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'
 }
 
 fn database_type(system: &[u8]) -> &'static [u8] {
-    const SQL: [&[u8]; 34] = [
+    const SQL: [&[u8]; 35] = [
         b"other_sql",
         b"mssql",
         b"mysql",
@@ -270,6 +270,7 @@ fn database_type(system: &[u8]) -> &'static [u8] {
         b"netezza",
         b"pervasive",
         b"pointbase",
+        b"clickhouse",
     ];
     match system {
         b"" => b"http",

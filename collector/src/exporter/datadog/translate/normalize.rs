@@ -1,25 +1,35 @@
 //! Datadog's rules for names and tags (agent, `pkg/trace/traceutil/normalize`).
 //!
-//! `libdd-trace-normalization` has them for services; what is already normal is recognised without a copy. It lacks the rule
-//! for tag *values*, which may begin with a digit, and differs in that for names.
+//! What is already normal is recognised without a copy. `libdd-trace-normalization` has such rules too, but differs from the
+//! reference: in services' leading digits, in names' slashes, and it has none for tag values.
 
 use std::borrow::Cow;
 
-use libdd_trace_normalization::normalize_utils;
+use unicode_general_category::{GeneralCategory as Category, get_general_category};
 
 use crate::exporter::datadog::model::Text;
 
 const MAX_TAG_CHARS: usize = 200;
 const MAX_NAME_BYTES: usize = 100;
 
-/// A service name: lower-case, at most 100 bytes, `unnamed-service` if nothing is left.
+/// A service name: as a tag's value, of at most 100 bytes, `unnamed-service` if nothing is left.
+///
+/// `libdd-trace-normalization` takes leading digits away; the reference keeps them.
 pub(super) fn service(text: Text<'_>) -> Text<'_> {
-    if text.len() <= MAX_NAME_BYTES && is_normal_tag(&text, true) && !text.is_empty() {
-        return text;
+    let service = tag_value(shortened(text, MAX_NAME_BYTES));
+    if service.is_empty() { Cow::Borrowed(b"unnamed-service") } else { service }
+}
+
+/// The text, cut to a length between characters.
+pub(super) fn shortened(text: Text<'_>, limit: usize) -> Text<'_> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(truncated(text, limit)),
+        Cow::Owned(mut text) => {
+            let length = truncated(&text, limit).len();
+            text.truncate(length);
+            Cow::Owned(text)
+        }
     }
-    let mut owned = to_string(text);
-    normalize_utils::normalize_service(&mut owned);
-    Cow::Owned(owned.into_bytes())
 }
 
 /// An operation name: letters, digits, `.` and `_`, at most 100 bytes, `unnamed_operation` if nothing is left.
@@ -56,18 +66,32 @@ pub(super) fn name(text: Text<'_>) -> Text<'_> {
 
 /// A tag's value: lower-case, at most 200 characters, anything odd as `_`.
 pub(super) fn tag_value(text: Text<'_>) -> Text<'_> {
-    if is_normal_tag(&text, false) {
+    if is_normal_tag(&text) {
         return text;
     }
     let (mut out, mut chars, mut bytes, mut gap) = (String::new(), 0, 0, false);
     for char in to_string(text).chars() {
         bytes += char.len_utf8();
         chars += 1;
+        let category = get_general_category(char);
         let lower = match char.to_lowercase().next() {
-            Some(lower) if lower.len_utf8() == char.len_utf8() => lower,
+            Some(lower)
+                if category == Category::UppercaseLetter && lower.len_utf8() == char.len_utf8() =>
+            {
+                lower
+            }
             _ => char,
         };
-        if lower.is_alphabetic() || lower.is_numeric() || matches!(lower, ':' | '.' | '/' | '-') {
+        let is_letter_or_digit = matches!(
+            category,
+            Category::UppercaseLetter
+                | Category::LowercaseLetter
+                | Category::TitlecaseLetter
+                | Category::ModifierLetter
+                | Category::OtherLetter
+                | Category::DecimalNumber
+        );
+        if is_letter_or_digit || matches!(lower, ':' | '.' | '/' | '-') {
             if std::mem::take(&mut gap) {
                 out.push('_');
             }
@@ -95,18 +119,13 @@ pub(super) fn truncated(text: &[u8], limit: usize) -> &[u8] {
 }
 
 /// Whether the normalization of tags would leave the text as it is.
-fn is_normal_tag(text: &[u8], starts_with_letter: bool) -> bool {
+fn is_normal_tag(text: &[u8]) -> bool {
     let fits = text.len() <= MAX_TAG_CHARS;
-    let starts = match text.first() {
-        Some(first) if starts_with_letter => first.is_ascii_lowercase() || *first == b':',
-        _ => true,
-    };
     let valid =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b":./-".contains(&byte);
-    fits && starts
-        && text.iter().enumerate().all(|(index, byte)| {
-            valid(*byte) || *byte == b'_' && text.get(index + 1).is_some_and(|next| valid(*next))
-        })
+    fits && text.iter().enumerate().all(|(index, byte)| {
+        valid(*byte) || *byte == b'_' && text.get(index + 1).is_some_and(|next| valid(*next))
+    })
 }
 
 fn to_string(text: Text<'_>) -> String {
@@ -125,7 +144,7 @@ mod tests {
     fn services_names_and_tag_values_follow_the_agents_rules() {
         assert_eq!(text(&service(b"checkout-1.eu/x:y_z".into())), "checkout-1.eu/x:y_z");
         assert_eq!(text(&service(b"My Service!!".into())), "my_service");
-        assert_eq!(text(&service(b"123".into())), "unnamed-service");
+        assert_eq!(text(&service(b"123".into())), "123");
         assert_eq!(text(&service(vec![b'a'; 150].into())), "a".repeat(100));
         assert_eq!(text(&name(b"http.server.request".into())), "http.server.request");
         assert_eq!(text(&name(b"Internal".into())), "Internal");
@@ -136,6 +155,12 @@ mod tests {
         assert_eq!(text(&tag_value("ÜBER\u{ff}".as_bytes().into())), "überÿ");
         assert_eq!(text(&tag_value(vec![b'A'; 300].into())), "a".repeat(200));
         assert_eq!(text(&tag_value(b"".into())), "");
+    }
+
+    #[test]
+    fn a_service_without_a_name_gets_one() {
+        assert_eq!(text(&service(b"$$$".into())), "unnamed-service");
+        assert_eq!(text(&service(b"".into())), "unnamed-service");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::io::Write as _;
 
 use super::attributes::{Attrs, Both};
-use super::go_text::{as_text, write_json, write_json_text};
+use super::go_text::{Html, as_text, write_json, write_json_text};
 use super::{Naming, Settings, naming, normalize};
 use crate::exporter::datadog::model::{Entries, Span as DatadogSpan, Text};
 use crate::trace_batch::{AnyValue, Event, Link, Scope, Span, SpanKind, StatusCode};
@@ -127,10 +127,15 @@ fn set_meta<'a>(out: &mut DatadogSpan<'a>, key: &'a [u8], value: Text<'a>) {
         return;
     }
     if *key == *b"analytics.event" {
-        if let Some(wanted) = parse_bool(&value)
+        let key: Option<&[u8]> = parse_bool(&value).map(|wanted| match wanted {
+            true => &b"_dd.analyzed"[..],
+            false => b"_dd1.sr.eausr",
+        });
+        if let Some(key) = key
+            && !out.metrics.contains(b"_dd.analyzed")
             && !out.metrics.contains(b"_dd1.sr.eausr")
         {
-            out.metrics.set(&b"_dd1.sr.eausr"[..], f64::from(u8::from(wanted)));
+            out.metrics.set(key, f64::from(u8::from(key == b"_dd.analyzed")));
         }
         return;
     }
@@ -168,7 +173,7 @@ fn datadog_key(key: &[u8]) -> Option<Text<'_>> {
         b"server.address" => b"http.server_name",
         b"url.full" => b"http.url",
         b"user_agent.original" => b"http.useragent",
-        b"service.name" | b"operation.name" | b"resource.name" | b"span.type" => return None,
+        b"" | b"service.name" | b"operation.name" | b"resource.name" | b"span.type" => return None,
         _ => match key.strip_prefix(HEADER) {
             Some(name) => return Some(Cow::Owned([b"http.request.headers.", name].concat())),
             None => key,
@@ -229,7 +234,7 @@ fn events<'a>(events: impl Iterator<Item = Event<'a>>) -> Vec<u8> {
         }
         if !event.name.is_empty() {
             out.extend_from_slice(b",\"name\":");
-            write_json_text(&mut out, event.name);
+            write_json_text(&mut out, event.name, Html::Escaped);
         }
         if !event.attributes().is_empty() {
             out.extend_from_slice(b",\"attributes\":{");
@@ -237,10 +242,10 @@ fn events<'a>(events: impl Iterator<Item = Event<'a>>) -> Vec<u8> {
                 if index > 0 {
                     out.push(b',');
                 }
-                write_json_text(&mut out, key);
+                write_json_text(&mut out, key, Html::Escaped);
                 out.push(b':');
                 let start = out.len();
-                if !write_json(&mut out, &value) {
+                if !write_json(&mut out, &value, Html::Escaped) {
                     out.truncate(start);
                     out.extend_from_slice(b"\"redacted\"");
                 }
@@ -278,7 +283,7 @@ fn links<'a>(links: impl Iterator<Item = Link<'a>>) -> Vec<u8> {
         );
         if !link.trace_state.is_empty() {
             out.extend_from_slice(b",\"tracestate\":");
-            write_json_text(&mut out, link.trace_state);
+            write_json_text(&mut out, link.trace_state, Html::Escaped);
         }
         if !link.attributes().is_empty() {
             out.extend_from_slice(b",\"attributes\":{");
@@ -286,9 +291,9 @@ fn links<'a>(links: impl Iterator<Item = Link<'a>>) -> Vec<u8> {
                 if index > 0 {
                     out.push(b',');
                 }
-                write_json_text(&mut out, key);
+                write_json_text(&mut out, key, Html::Escaped);
                 out.push(b':');
-                write_json_text(&mut out, &as_text(&value));
+                write_json_text(&mut out, &as_text(&value), Html::Escaped);
             }
             out.push(b'}');
         }
