@@ -11,7 +11,7 @@ mod feature_gates;
 mod findings;
 pub(crate) mod node;
 pub(crate) mod secret;
-mod service;
+pub(crate) mod service;
 mod source;
 
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 //! Here the exporter computes them, so that the connector has nothing to count: traces go through it to the pipelines behind
 //! it, and pipelines for its metrics carry nothing.
 
-mod config;
+pub(crate) mod config;
 
 pub(crate) use config::Config;
 

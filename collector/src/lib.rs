@@ -13,9 +13,13 @@ pub mod command;
 mod config;
 mod connector;
 mod consumer;
+#[cfg(test)]
+mod docs;
 mod exporter;
 mod extension;
 mod grpc_codec;
+#[doc(hidden)]
+pub mod internals;
 mod pipeline;
 mod processor;
 mod receiver;

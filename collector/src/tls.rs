@@ -55,6 +55,7 @@ pub(crate) enum TlsError {
 
 /// A version of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) enum Version {
     #[serde(rename = "1.2")]
     V1_2,
@@ -64,6 +65,7 @@ pub(crate) enum Version {
 
 /// What a client offers and trusts.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ClientTls {
     /// Whether the connection is without TLS. Only gRPC asks; elsewhere the URL says it.
@@ -92,6 +94,7 @@ pub(crate) struct ClientTls {
 
 /// What a server shows and asks for.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ServerTls {
     /// The server's certificate, with what leads to its authority.

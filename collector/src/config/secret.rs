@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 /// A key or a token; it prints as `***`.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub(crate) struct Secret(String);
 

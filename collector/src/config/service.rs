@@ -9,7 +9,7 @@ use super::component_id::ComponentId;
 use super::findings::Findings;
 
 /// Keys that the Collector has, and why they are not here.
-pub(super) const REFUSED: [(&str, &str); 12] = [
+pub(crate) const REFUSED: [(&str, &str); 12] = [
     ("telemetry.traces", "this collector does not trace itself; remove the key"),
     ("telemetry.resource", "self-metrics carry no resource; remove the key"),
     ("telemetry.logs.output_paths", "logs go to standard error; redirect it"),
@@ -26,33 +26,41 @@ pub(super) const REFUSED: [(&str, &str); 12] = [
 
 /// What runs.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Service {
     /// Extensions to start.
     #[serde(deserialize_with = "ids")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) extensions: Vec<ComponentId>,
     /// Pipelines, by id; the type is `traces`. One of type `metrics` is there only to take what the `datadog` connector would
     /// give, which is nothing here.
     #[serde(deserialize_with = "pipelines")]
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, Pipeline>"))]
     pub(crate) pipelines: BTreeMap<ComponentId, Pipeline>,
     pub(crate) telemetry: Telemetry,
 }
 
 /// The path of traces from receivers to exporters.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Pipeline {
     #[serde(deserialize_with = "ids")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) receivers: Vec<ComponentId>,
     /// In this order.
     #[serde(deserialize_with = "ids")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) processors: Vec<ComponentId>,
     #[serde(deserialize_with = "ids")]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) exporters: Vec<ComponentId>,
 }
 
 /// What the collector tells about itself.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Telemetry {
     pub(crate) logs: Logs,
@@ -61,6 +69,7 @@ pub(crate) struct Telemetry {
 
 /// The collector's own logs, on standard error.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Logs {
     /// The lowest level that is written.
@@ -70,6 +79,7 @@ pub(crate) struct Logs {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogLevel {
     Debug,
@@ -80,6 +90,7 @@ pub(crate) enum LogLevel {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogEncoding {
     #[default]
@@ -89,6 +100,7 @@ pub(crate) enum LogEncoding {
 
 /// The collector's own metrics.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Metrics {
     /// `none` switches them off; the other levels are one here.
@@ -98,6 +110,7 @@ pub(crate) struct Metrics {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum MetricsLevel {
     None,
@@ -108,18 +121,21 @@ pub(crate) enum MetricsLevel {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Reader {
     pub(crate) pull: Option<Pull>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Pull {
     pub(crate) exporter: PullExporter,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct PullExporter {
     pub(crate) prometheus: Option<MetricsEndpoint>,
@@ -127,6 +143,7 @@ pub(crate) struct PullExporter {
 
 /// Where self-metrics are served, as Prometheus text.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct MetricsEndpoint {
     /// The address to bind.

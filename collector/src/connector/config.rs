@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::config::Findings;
 
-const REFUSED: [(&str, &str); 12] = [
+pub(crate) const REFUSED: [(&str, &str); 12] = [
     ("traces.ignore_resources", "set it in the exporter's `traces`"),
     ("traces.span_name_remappings", "set it in the exporter's `traces`"),
     ("traces.span_name_as_resource_name", "set it in the exporter's `traces`"),
@@ -24,12 +24,14 @@ const REFUSED: [(&str, &str); 12] = [
 
 /// Nothing: stats are computed by the exporter, and set up there.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     traces: Traces,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 struct Traces {}
 

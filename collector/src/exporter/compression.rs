@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 /// A compression of HTTP bodies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Compression {
     Zstd,

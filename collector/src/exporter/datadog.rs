@@ -4,7 +4,7 @@
 //! soon as its batch arrives; waiting is the batch processor's matter.
 
 mod client;
-mod config;
+pub(crate) mod config;
 mod model;
 mod payload;
 mod stats;

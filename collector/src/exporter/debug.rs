@@ -1,6 +1,6 @@
 //! Writes batches to the log, for people.
 
-mod config;
+pub(crate) mod config;
 
 pub(crate) use config::{Config, Verbosity};
 

@@ -1,6 +1,6 @@
 //! Sends OTLP over gRPC, so that collectors can be chained.
 
-mod config;
+pub(crate) mod config;
 
 use std::sync::Arc;
 use std::time::Duration;

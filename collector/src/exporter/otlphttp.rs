@@ -1,6 +1,6 @@
 //! Sends OTLP over HTTP: to another collector, or to Datadog's OTLP intake.
 
-mod config;
+pub(crate) mod config;
 
 use bytes::Bytes;
 pub(crate) use config::Config;

@@ -21,6 +21,7 @@ use crate::trace_batch::TraceBatch;
 
 /// The queue, in the Collector's words.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// Whether batches wait for each other; without it one batch is under way at a time. Default `true`.

@@ -8,12 +8,14 @@ use crate::config::{Findings, duration};
 
 /// Retrying, in the Collector's words. The default outlives an outage: nothing is given up while there is room for it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// Whether a failed attempt is made again at all. Default `true`.
     pub(crate) enabled: bool,
     /// The first wait. Default `500ms`.
     #[serde(deserialize_with = "duration::deserialize")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) initial_interval: Duration,
     /// By how much each wait is moved at random, as a part of it. Default 0.5.
     pub(crate) randomization_factor: f64,
@@ -21,9 +23,11 @@ pub(crate) struct Config {
     pub(crate) multiplier: f64,
     /// The longest wait. Default `30s`.
     #[serde(deserialize_with = "duration::deserialize")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) max_interval: Duration,
     /// After this time a request is given up. Default 0: never.
     #[serde(deserialize_with = "duration::deserialize")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) max_elapsed_time: Duration,
 }
 

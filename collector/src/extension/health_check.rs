@@ -1,6 +1,6 @@
 //! Tells over HTTP whether the collector works.
 
-mod config;
+pub(crate) mod config;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;

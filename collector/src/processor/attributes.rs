@@ -1,6 +1,6 @@
 //! Changes the attributes of spans.
 
-mod config;
+pub(crate) mod config;
 
 pub(crate) use config::Config;
 

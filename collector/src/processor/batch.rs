@@ -1,6 +1,6 @@
 //! Groups small requests into batches, by number of spans and by time.
 
-mod config;
+pub(crate) mod config;
 
 use std::sync::Arc;
 

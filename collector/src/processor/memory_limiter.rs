@@ -2,7 +2,7 @@
 //!
 //! The measure is the resident memory, from the kernel; the Collector's is the heap of its runtime.
 
-mod config;
+pub(crate) mod config;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -3,7 +3,7 @@
 //! Both protocols decode into a [`TraceBatch`] and offer it to the pipelines; they differ in how they say what became of
 //! it. OK is said only for what a pipeline holds.
 
-mod config;
+pub(crate) mod config;
 mod grpc;
 mod http;
 

@@ -12,7 +12,7 @@ use crate::exporter::http_client::check_url;
 use crate::exporter::{queue, retry};
 use crate::tls::{self, ClientTls};
 
-const REFUSED: [(&str, &str); 6] = [
+pub(crate) const REFUSED: [(&str, &str); 6] = [
     ("only_metadata", "this exporter sends traces; remove the key"),
     ("orchestrator_explorer", "this exporter sends traces only; remove the key"),
     ("traces.trace_buffer", "nothing waits in front of the sending queue; use `sending_queue`"),
@@ -26,6 +26,7 @@ const REFUSED: [(&str, &str); 6] = [
 
 /// How to reach Datadog, and how spans become Datadog's.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) api: Api,
@@ -39,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) host_metadata: HostMetadata,
     /// How long one attempt may take. Default `15s`.
     #[serde(deserialize_with = "duration::deserialize")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) timeout: Duration,
     /// `zstd` (default), `gzip` or `none`; Datadog's intake takes all of them.
     pub(crate) compression: Compression,
@@ -51,6 +53,7 @@ pub(crate) struct Config {
 
 /// The account.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Api {
     /// The API key. Required.
@@ -63,6 +66,7 @@ pub(crate) struct Api {
 
 /// How spans become Datadog's.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Traces {
     /// Where payloads go. Default `https://trace.agent.<site>`.
@@ -85,6 +89,7 @@ pub(crate) struct Traces {
 
 /// An endpoint of a signal that is not sent.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Endpoint {
     pub(crate) endpoint: String,
@@ -92,6 +97,7 @@ pub(crate) struct Endpoint {
 
 /// Facts about the host.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct HostMetadata {
     /// Whether they are sent. Default `true`.
@@ -104,6 +110,7 @@ pub(crate) struct HostMetadata {
 
 /// Where the host's name comes from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum HostnameSource {
     FirstResource,

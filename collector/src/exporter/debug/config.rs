@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::config::Findings;
 
-const REFUSED: [(&str, &str); 5] = [
+pub(crate) const REFUSED: [(&str, &str); 5] = [
     ("sampling_initial", "lines are not sampled; remove the key"),
     ("sampling_thereafter", "lines are not sampled; remove the key"),
     ("use_internal_logger", "lines go to the collector's log; remove the key"),
@@ -14,6 +14,7 @@ const REFUSED: [(&str, &str); 5] = [
 
 /// What is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// `basic` (default): one line for each batch; `normal`: one for each span; `detailed`: with attributes too.
@@ -22,6 +23,7 @@ pub(crate) struct Config {
 
 /// How much is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verbosity {
     #[default]

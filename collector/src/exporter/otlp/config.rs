@@ -12,7 +12,7 @@ use crate::exporter::http_client::check_url;
 use crate::exporter::{queue, retry};
 use crate::tls::{self, ClientTls};
 
-const REFUSED: [(&str, &str); 9] = [
+pub(crate) const REFUSED: [(&str, &str); 9] = [
     ("auth", "set the header in `headers`"),
     ("balancer_name", "one connection is kept to the endpoint; remove the key"),
     ("authority", "the endpoint's name is the authority; remove the key"),
@@ -26,6 +26,7 @@ const REFUSED: [(&str, &str); 9] = [
 
 /// Where OTLP goes, and how.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// `host:port`, or a URL whose scheme says whether TLS is used. Required.
@@ -36,6 +37,7 @@ pub(crate) struct Config {
     pub(crate) compression: Compression,
     /// How long one attempt may take. Default `5s`.
     #[serde(deserialize_with = "duration::deserialize")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) timeout: Duration,
     pub(crate) tls: ClientTls,
     pub(crate) sending_queue: queue::Config,

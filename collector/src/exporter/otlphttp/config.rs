@@ -12,7 +12,7 @@ use crate::exporter::http_client::check_url;
 use crate::exporter::{queue, retry};
 use crate::tls::{self, ClientTls};
 
-const REFUSED: [(&str, &str); 7] = [
+pub(crate) const REFUSED: [(&str, &str); 7] = [
     ("encoding", "protobuf is sent; remove the key"),
     ("metrics_endpoint", "this collector carries traces only; remove the key"),
     ("logs_endpoint", "this collector carries traces only; remove the key"),
@@ -24,6 +24,7 @@ const REFUSED: [(&str, &str); 7] = [
 
 /// Where OTLP goes, and how.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// The base URL; `/v1/traces` is added. Required, unless `traces_endpoint` is set.
@@ -36,6 +37,7 @@ pub(crate) struct Config {
     pub(crate) compression: Compression,
     /// How long one attempt may take. Default `30s`.
     #[serde(deserialize_with = "duration::deserialize")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) timeout: Duration,
     /// The proxy, instead of that of the environment.
     pub(crate) proxy_url: Option<String>,

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::config::Findings;
 use crate::receiver::check_endpoint;
 
-const REFUSED: [(&str, &str); 4] = [
+pub(crate) const REFUSED: [(&str, &str); 4] = [
     ("tls", "health is served without TLS; remove the key"),
     ("response_body", "the body tells what does not work; remove the key"),
     ("check_collector_pipeline", "health always tells of the pipelines; remove the key"),
@@ -14,6 +14,7 @@ const REFUSED: [(&str, &str); 4] = [
 
 /// Where health is served.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// The address to bind. Default `localhost:13133`.

@@ -7,6 +7,7 @@ use crate::config::Findings;
 
 /// A change of attributes.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Action {
     /// The attribute's key. With `delete`, `pattern` may stand for it.
@@ -16,6 +17,7 @@ pub(crate) struct Action {
     pub(super) action: Kind,
     /// The value to set.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     pub(super) value: Option<Value>,
     /// The attribute whose value is set, instead of `value`.
     #[serde(default)]
@@ -32,6 +34,7 @@ pub(crate) struct Action {
 
 /// What is done to an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Kind {
     /// Sets it if it is not there.
@@ -50,6 +53,7 @@ pub(super) enum Kind {
 
 /// A type to convert to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Type {
     Int,

@@ -5,13 +5,14 @@ use serde::Deserialize;
 use crate::config::Findings;
 use crate::processor::actions::{Action, check};
 
-const REFUSED: [(&str, &str); 2] = [
+pub(crate) const REFUSED: [(&str, &str); 2] = [
     ("include", "all spans are changed; remove the key"),
     ("exclude", "all spans are changed; remove the key"),
 ];
 
 /// What is changed.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// The actions, in this order: `insert`, `update`, `upsert`, `delete`, `extract`, `convert`.

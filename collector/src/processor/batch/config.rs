@@ -6,17 +6,19 @@ use serde::Deserialize;
 
 use crate::config::{Findings, duration};
 
-const REFUSED: [(&str, &str); 2] = [
+pub(crate) const REFUSED: [(&str, &str); 2] = [
     ("metadata_keys", "batches are not kept apart by metadata; remove the key"),
     ("metadata_cardinality_limit", "batches are not kept apart by metadata; remove the key"),
 ];
 
 /// When a batch goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// How long the first span of a batch waits at most. Default `200ms`; 0 sends every request on as it is.
     #[serde(deserialize_with = "duration::deserialize")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) timeout: Duration,
     /// From this many spans on, a batch goes at once. Default 8192; 0 sends every request on as it is.
     pub(crate) send_batch_size: usize,

@@ -6,17 +6,19 @@ use serde::Deserialize;
 
 use crate::config::{Findings, duration};
 
-const REFUSED: [(&str, &str); 2] = [
+pub(crate) const REFUSED: [(&str, &str); 2] = [
     ("min_gc_interval_when_soft_limited", "there is no garbage collector; remove the key"),
     ("min_gc_interval_when_hard_limited", "there is no garbage collector; remove the key"),
 ];
 
 /// How much memory there may be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// How often memory is measured. Required, for example `1s`.
     #[serde(deserialize_with = "duration::deserialize")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) check_interval: Duration,
     /// The most memory, in MiB.
     pub(crate) limit_mib: u64,

@@ -7,6 +7,7 @@ use crate::processor::actions::{Action, check};
 
 /// What is changed.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// The actions, in this order: `insert`, `update`, `upsert`, `delete`, `extract`, `convert`.

@@ -6,7 +6,7 @@ use crate::config::Findings;
 use crate::receiver::check_endpoint;
 use crate::tls::{self, ServerTls};
 
-const REFUSED: [(&str, &str); 19] = [
+pub(crate) const REFUSED: [(&str, &str); 19] = [
     ("protocols.grpc.auth", "put a proxy in front that authenticates"),
     ("protocols.grpc.include_metadata", "request metadata is not carried on; remove the key"),
     ("protocols.grpc.keepalive", "clients are pinged every minute; remove the key"),
@@ -33,6 +33,7 @@ const REFUSED: [(&str, &str); 19] = [
 
 /// What is received, and where.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) protocols: Protocols,
@@ -40,6 +41,7 @@ pub(crate) struct Config {
 
 /// The protocols; each is served if its key is there, with or without settings.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Protocols {
     #[serde(deserialize_with = "present")]
@@ -50,6 +52,7 @@ pub(crate) struct Protocols {
 
 /// OTLP over gRPC.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Grpc {
     /// The address to bind. Default `localhost:4317`; `0.0.0.0:4317` for every interface.
@@ -64,6 +67,7 @@ pub(crate) struct Grpc {
 
 /// OTLP over HTTP.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Http {
     /// The address to bind. Default `localhost:4318`; `0.0.0.0:4318` for every interface.

@@ -128,11 +128,11 @@ pub(super) fn obfuscate(span: &mut Span<'_>) {
         b"sql" | b"cassandra" if !span.resource.is_empty() => {
             let dbms = span.meta.get(b"db.type").and_then(|name| std::str::from_utf8(name).ok());
             let dbms = dbms.and_then(|name| DbmsKind::try_from(name).ok()).unwrap_or_default();
-            let query = String::from_utf8_lossy(&span.resource);
-            let query = if is_whole(&query) {
-                sql::obfuscate_sql_resource(&query, &SqlConfig::default(), dbms)
-            } else {
-                sql::SQL_NON_PARSABLE_REPLACEMENT.to_owned()
+            let query = match std::str::from_utf8(&span.resource) {
+                Ok(query) if is_whole(query) => {
+                    sql::obfuscate_sql_resource(query, &SqlConfig::default(), dbms)
+                }
+                _ => sql::SQL_NON_PARSABLE_REPLACEMENT.to_owned(),
             };
             let query: Text<'_> = Cow::Owned(query.into_bytes());
             span.meta.set(&b"sql.query"[..], query.clone());

@@ -1,0 +1,234 @@
+//! Writes docs/collector.md from the config types, and checks that it is up to date.
+//!
+//! `UPDATE_DOCS=1 cargo test -p collector docs` writes it anew.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use schemars::{JsonSchema, schema_for};
+use serde_json::Value;
+
+use crate::config::{Component, service};
+use crate::connector::ConnectorConfig;
+use crate::exporter::{self, ExporterConfig, queue};
+use crate::extension::{self, ExtensionConfig};
+use crate::processor::{self, ProcessorConfig};
+use crate::receiver::{self, ReceiverConfig};
+use crate::{connector, tls};
+
+/// A component's settings, and the keys that it refuses.
+type Refused = &'static [(&'static str, &'static str)];
+
+fn reference() -> String {
+    let mut out = String::from(
+        "# The collector's settings\n\n\
+         Written from the config types (`collector/src/docs.rs`); a test keeps it up to date.\n\n\
+         The config is the OpenTelemetry Collector's YAML. `--config` takes a path, `file:`, `env:` or `yaml:`, and may come \
+         several times: maps are merged key by key, anything else is replaced. `--set key.of.a.setting=value` comes last. Values may hold \
+         `${env:NAME}`, `${env:NAME:-default}`, `${NAME}`, and `$$` for a dollar sign. What is unknown, not built or not consistent is \
+         an error that names file, line and key.\n",
+    );
+    section::<ReceiverConfig>(
+        &mut out,
+        &[("otlp", component::<receiver::otlp::Config>(&[&receiver::otlp::config::REFUSED]))],
+    );
+    section::<ProcessorConfig>(
+        &mut out,
+        &[
+            (
+                "attributes",
+                component::<processor::attributes::Config>(&[
+                    &processor::attributes::config::REFUSED,
+                ]),
+            ),
+            ("batch", component::<processor::batch::Config>(&[&processor::batch::config::REFUSED])),
+            (
+                "memory_limiter",
+                component::<processor::memory_limiter::Config>(&[
+                    &processor::memory_limiter::config::REFUSED,
+                ]),
+            ),
+            ("resource", component::<processor::resource::Config>(&[])),
+        ],
+    );
+    section::<ExporterConfig>(
+        &mut out,
+        &[
+            (
+                "datadog",
+                component::<exporter::datadog::Config>(&[
+                    &exporter::datadog::config::REFUSED,
+                    &queue::REFUSED,
+                    &tls::REFUSED,
+                ]),
+            ),
+            ("debug", component::<exporter::debug::Config>(&[&exporter::debug::config::REFUSED])),
+            (
+                "otlp",
+                component::<exporter::otlp::Config>(&[
+                    &exporter::otlp::config::REFUSED,
+                    &queue::REFUSED,
+                    &tls::REFUSED,
+                ]),
+            ),
+            (
+                "otlphttp",
+                component::<exporter::otlphttp::Config>(&[
+                    &exporter::otlphttp::config::REFUSED,
+                    &queue::REFUSED,
+                    &tls::REFUSED,
+                ]),
+            ),
+        ],
+    );
+    section::<ConnectorConfig>(
+        &mut out,
+        &[("datadog", component::<connector::Config>(&[&connector::config::REFUSED]))],
+    );
+    section::<ExtensionConfig>(
+        &mut out,
+        &[(
+            "health_check",
+            component::<extension::health_check::Config>(&[
+                &extension::health_check::config::REFUSED,
+            ]),
+        )],
+    );
+    out.push_str("\n## `service`\n");
+    out.push_str(&component::<service::Service>(&[&service::REFUSED]));
+    out
+}
+
+fn section<C: Component>(out: &mut String, components: &[(&str, String)]) {
+    let names: Vec<_> = components.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, C::KINDS, "every component is described");
+    let _ = writeln!(out, "\n## `{}`", C::SECTION);
+    for (name, text) in components {
+        let _ = write!(out, "\n### `{name}`\n{text}");
+    }
+    let _ = writeln!(out, "\nKnown, and not built:\n");
+    for (name, instead) in C::REFUSED {
+        let _ = writeln!(out, "- `{name}`: {instead}");
+    }
+}
+
+fn component<T: JsonSchema>(refused: &[Refused]) -> String {
+    let schema = schema_for!(T).to_value();
+    let mut out = String::new();
+    if let Some(about) = schema["description"].as_str() {
+        let _ = writeln!(out, "\n{}", one_line(about));
+    }
+    let mut rows = Vec::new();
+    keys(&schema, &schema, "", &mut rows);
+    if !rows.is_empty() {
+        out.push_str("\n| key | type | |\n| --- | --- | --- |\n");
+        for (key, kind, about) in rows {
+            let _ = writeln!(out, "| `{key}` | {kind} | {about} |");
+        }
+    }
+    let refused: Vec<_> = refused.iter().flat_map(|keys| keys.iter()).collect();
+    if !refused.is_empty() {
+        out.push_str("\nRefused:\n\n");
+        for (key, reason) in refused {
+            let _ = writeln!(out, "- `{key}`: {reason}");
+        }
+    }
+    out
+}
+
+/// All keys below a schema, each with its type and what it does.
+fn keys(root: &Value, schema: &Value, path: &str, rows: &mut Vec<(String, String, String)>) {
+    let Some(properties) = schema["properties"].as_object() else { return };
+    for (name, property) in properties {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let target = resolve(root, property);
+        let about = property["description"].as_str().or(target["description"].as_str());
+        let nested = match kind(root, property).as_str() {
+            "list of maps" => Some((resolve(root, &target["items"]), format!("{path}[]"))),
+            "map of maps" => {
+                Some((resolve(root, &target["additionalProperties"]), format!("{path}.*")))
+            }
+            "map" if target["properties"].is_object() => Some((target, path.clone())),
+            _ => None,
+        };
+        rows.push((path, kind(root, property), one_line(about.unwrap_or_default())));
+        if let Some((schema, path)) = nested {
+            keys(root, schema, &path, rows);
+        }
+    }
+}
+
+/// What a reference stands for; of an option, what is there if it is.
+fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return resolve(
+            root,
+            root.pointer(reference.trim_start_matches('#')).unwrap_or(&Value::Null),
+        );
+    }
+    let some =
+        schema["anyOf"].as_array().and_then(|any| any.iter().find(|one| one["type"] != "null"));
+    some.map_or(schema, |some| resolve(root, some))
+}
+
+fn kind(root: &Value, schema: &Value) -> String {
+    let schema = resolve(root, schema);
+    let words = |schema: &Value| -> Option<Vec<String>> {
+        let of = |one: &Value| one["const"].as_str().map(|word| format!("`{word}`"));
+        match schema["enum"].as_array() {
+            Some(words) => Some(
+                words.iter().filter_map(Value::as_str).map(|word| format!("`{word}`")).collect(),
+            ),
+            None => schema["oneOf"]
+                .as_array()?
+                .iter()
+                .map(|one| match one["enum"].as_array() {
+                    Some(words) => Some(
+                        words
+                            .iter()
+                            .filter_map(Value::as_str)
+                            .map(|word| format!("`{word}`"))
+                            .collect::<Vec<_>>()
+                            .join(", "),
+                    ),
+                    None => of(one),
+                })
+                .collect(),
+        }
+    };
+    if let Some(words) = words(schema) {
+        return words.join(", ");
+    }
+    let name = match &schema["type"] {
+        Value::Array(names) => names.iter().find(|name| *name != "null").and_then(Value::as_str),
+        name => name.as_str(),
+    };
+    match name {
+        Some("object") => match &schema["additionalProperties"] {
+            Value::Object(_) => format!("map of {}s", kind(root, &schema["additionalProperties"])),
+            _ => "map".into(),
+        },
+        Some("array") => format!("list of {}s", kind(root, &schema["items"])),
+        Some("string") => "text".into(),
+        Some(name) => name.into(),
+        None => "any".into(),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
+}
+
+#[test]
+fn the_reference_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/collector.md");
+    let reference = reference();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &reference).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == reference,
+        "run `UPDATE_DOCS=1 cargo test -p collector docs` and commit docs/collector.md"
+    );
+}
