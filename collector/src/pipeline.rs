@@ -298,7 +298,7 @@ struct Exporters {
     inputs: BTreeMap<ComponentId, Arc<dyn Consumer>>,
     tasks: Vec<(String, JoinHandle<()>)>,
     counters: BTreeMap<String, queue::Counters>,
-    /// What sends stats until `stats_end`.
+    /// What sends stats, and tells of this exporter, until `stats_end`.
     stats: Vec<JoinHandle<()>>,
     stats_end: CancellationToken,
 }
@@ -336,6 +336,7 @@ impl Exporters {
                 key_checks.spawn(async move { (id, must, check.await) });
                 let stats = exporter.stats_sender(registry, &name, self.stats_end.clone());
                 self.stats.extend(stats.map(tokio::spawn));
+                self.stats.push(tokio::spawn(exporter.usage_sender(self.stats_end.clone())));
                 let retry = config.retry_on_failure.clone();
                 queue::start(exporter, &name, &config.sending_queue, retry, registry)
             }

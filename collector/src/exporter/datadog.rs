@@ -9,6 +9,7 @@ mod model;
 mod payload;
 mod stats;
 mod translate;
+mod usage;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -21,6 +22,7 @@ use payload::{Payload, Sender};
 use stats::Concentrator;
 use tokio_util::sync::CancellationToken;
 use translate::{Naming, Settings};
+use usage::{Teller, Usage};
 
 use super::compression::Compression;
 use super::http_client::ClientError;
@@ -37,6 +39,8 @@ pub(crate) struct Datadog {
     compression: Compression,
     /// None if the user does without.
     stats: Option<Arc<Concentrator>>,
+    usage: Arc<Usage>,
+    teller: Teller,
     retry: crate::exporter::retry::Config,
 }
 
@@ -71,6 +75,12 @@ impl Datadog {
             compression: config.compression,
             stats: (!gates.disable_apm_stats)
                 .then(|| Arc::new(Concentrator::new(stats_settings(config), now() as u64))),
+            usage: Arc::default(),
+            teller: Teller {
+                hostname: hostname.into(),
+                version: env!("CARGO_PKG_VERSION"),
+                metadata: config.host_metadata.clone(),
+            },
             retry: config.retry_on_failure.clone(),
         })
     }
@@ -86,6 +96,14 @@ impl Datadog {
         let (client, sender) = (self.client.clone(), Arc::clone(&self.sender));
         let (retry, registry, id) = (self.retry.clone(), registry.clone(), id.to_owned());
         Some(stats::run(stats, client, sender, retry, registry, id, end))
+    }
+
+    /// Tells Datadog that this exporter runs, until `end`.
+    pub(crate) fn usage_sender(
+        &self,
+        end: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        usage::run(Arc::clone(&self.usage), self.client.clone(), self.teller.clone(), end)
     }
 
     /// Asks Datadog whether the API key is valid.
@@ -157,9 +175,10 @@ impl Exporter for Datadog {
 
     fn requests(&self, batch: &TraceBatch) -> Prepared<Request> {
         let translation = translate::translate(&self.settings, batch, now());
-        if let Some(stats) = &self.stats {
-            for tracer in &translation.tracers {
-                stats.add(tracer, &self.sender.env);
+        for tracer in &translation.tracers {
+            self.usage.note(tracer);
+            if let Some(stats) = &self.stats {
+                stats.add(tracer, &self.sender);
             }
         }
         let request = |payload| Request::new(payload, Arc::clone(&self.sender), self.compression);

@@ -8,7 +8,8 @@ use tonic_types::StatusExt as _;
 
 use crate::grpc;
 use crate::support::{
-    DEADLINE, answer, golden, intake, payloads, request, span_ids, start, start_with, stats, until,
+    DEADLINE, answer, bodies, golden, intake, payloads, request, span_ids, start, start_with,
+    stats, until,
 };
 
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
@@ -175,4 +176,35 @@ async fn without_stats_none_are_sent() {
     assert!(drained.is_clean());
     assert_eq!(span_ids(&payloads(&intake).await).len(), 8);
     assert!(stats(&intake).await.is_empty());
+}
+
+#[tokio::test]
+async fn datadog_is_told_which_hosts_and_what_host_this_is() {
+    let intake = intake().await;
+    answer(&intake, 202, u64::MAX).await;
+    let settings = ["exporters.datadog.host_metadata={enabled: true, tags: [team:a]}"];
+    let rig = start(intake, &settings, DEADLINE).await;
+    rig.send(golden()).await;
+    until("both told", async || {
+        let requests = rig.intake.received_requests().await.unwrap();
+        let has = |path: &str| requests.iter().any(|request| request.url.path() == path);
+        has("/api/v2/series") && has("/intake")
+    })
+    .await;
+    let json = async |path: &str| -> serde_json::Value {
+        serde_json::from_slice(&bodies(&rig.intake, path).await[0]).unwrap()
+    };
+    let series = json("/api/v2/series").await;
+    let hosts: Vec<_> = series["series"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|point| &point["resources"][0]["name"])
+        .collect();
+    assert_eq!(hosts, ["node-2", "node-2", "test-host", "test-host"]);
+    let facts = json("/intake").await;
+    assert_eq!(
+        (&facts["internalHostname"], &facts["host-tags"]["otel"][0]),
+        (&"test-host".into(), &"team:a".into())
+    );
 }

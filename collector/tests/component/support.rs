@@ -153,7 +153,7 @@ pub(crate) async fn stats(intake: &MockServer) -> Vec<pb::StatsPayload> {
 }
 
 /// The bodies of all requests for a path, decompressed.
-async fn bodies(intake: &MockServer, path: &str) -> Vec<Vec<u8>> {
+pub(crate) async fn bodies(intake: &MockServer, path: &str) -> Vec<Vec<u8>> {
     let requests = intake.received_requests().await.unwrap();
     let requests = requests.iter().filter(|request| request.url.path() == path);
     requests

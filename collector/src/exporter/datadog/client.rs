@@ -6,6 +6,7 @@ use reqwest::{StatusCode, Url};
 
 use super::config::Config;
 use crate::exporter::ExportError;
+use crate::exporter::compression::Compression;
 use crate::exporter::http_client::{self, ClientError, chain, retry_after};
 
 /// What Datadog says about an API key.
@@ -24,6 +25,8 @@ pub(crate) struct Client {
     traces: Url,
     stats: Url,
     validate: Url,
+    series: Url,
+    metadata: Url,
     headers: HeaderMap,
     encoding: Option<HeaderValue>,
 }
@@ -49,6 +52,8 @@ impl Client {
             traces: url(config.traces_endpoint(), "/api/v0.2/traces")?,
             stats: url(config.traces_endpoint(), "/api/v0.2/stats")?,
             validate: url(config.api_endpoint(), "/api/v1/validate")?,
+            series: url(config.api_endpoint(), "/api/v2/series")?,
+            metadata: url(config.api_endpoint(), "/intake")?,
             headers,
             encoding: config.compression.content_encoding().map(HeaderValue::from_static),
         })
@@ -77,6 +82,28 @@ impl Client {
             .header(CONTENT_TYPE, "application/msgpack")
             .header(CONTENT_ENCODING, "gzip")
             .body(body);
+        attempt(request).await
+    }
+
+    /// Sends points of metrics, once.
+    pub(crate) async fn send_series(&self, body: &serde_json::Value) -> Result<(), ExportError> {
+        self.send_json(&self.series, body).await
+    }
+
+    /// Sends facts about a host, once.
+    pub(crate) async fn send_metadata(&self, body: &serde_json::Value) -> Result<(), ExportError> {
+        self.send_json(&self.metadata, body).await
+    }
+
+    async fn send_json(&self, url: &Url, body: &serde_json::Value) -> Result<(), ExportError> {
+        let body = Compression::Gzip.compress(body.to_string().into_bytes());
+        let request = self
+            .http
+            .post(url.clone())
+            .headers(self.headers.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_ENCODING, "gzip")
+            .body(body.unwrap_or_default());
         attempt(request).await
     }
 

@@ -299,7 +299,7 @@ fn stats_are_counted_as_recorded() {
     let batch = TraceBatch::from_protobuf(request.into()).unwrap();
     let translation = translate::translate(&exporter.settings, &batch, 0);
     for tracer in &translation.tracers {
-        concentrator.add(tracer, &exporter.sender.env);
+        concentrator.add(tracer, &exporter.sender);
     }
     let payloads = concentrator.flush(&exporter.sender, 0, true);
     // Through msgpack, since that is what the names of the fields are for.

@@ -67,10 +67,13 @@ impl Concentrator {
     }
 
     /// Counts the spans of a payload.
-    pub(crate) fn add(&self, tracer: &TracerPayload<'_>, agent_env: &str) {
+    pub(crate) fn add(&self, tracer: &TracerPayload<'_>, sender: &Sender) {
         let client = ClientKey {
-            hostname: text(&tracer.hostname),
-            env: if tracer.env.is_empty() { agent_env.into() } else { text(&tracer.env) },
+            hostname: match tracer.hostname.is_empty() {
+                true => sender.host_name.clone(),
+                false => text(&tracer.hostname),
+            },
+            env: if tracer.env.is_empty() { sender.env.clone() } else { text(&tracer.env) },
             version: text(&tracer.app_version),
             lang: text(&tracer.language_name),
         };

@@ -172,7 +172,10 @@ fn peer_tags(settings: &Settings, kind: &str, span: &Span<'_>) -> Vec<String> {
     }
     match kind.to_ascii_lowercase().as_str() {
         "client" | "producer" | "consumer" => {
-            settings.peer_tags.iter().filter_map(|key| tag(key)).collect()
+            let mut tags: Vec<_> = settings.peer_tags.iter().filter_map(|key| tag(key)).collect();
+            // By key and value as one text, as the reference sorts them.
+            tags.sort();
+            tags
         }
         "internal" | "" => tag("_dd.base_service").into_iter().collect(),
         _ => Vec::new(),
