@@ -172,7 +172,7 @@ fn chunk<'a>(
         agent::mark_top_level(&mut spans);
     }
     let origin = spans[root].meta.get(b"_dd.origin").cloned().unwrap_or_default();
-    if spans[root].parent_id == 0 && (0..=1).contains(&priority) {
+    if spans[root].parent_id == 0 && priority == 1 {
         spans[root].metrics.set(&b"_sampling_priority_rate_v1"[..], 1.0);
     }
     let mut tags = vec![("_dd.otlp_sr", Cow::Borrowed(&b"1.00"[..]))];
