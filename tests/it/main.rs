@@ -4,6 +4,7 @@ mod bad_input;
 mod broken;
 mod chain;
 mod cli;
+mod docs;
 mod fault_header;
 mod scenarios;
 mod support;
