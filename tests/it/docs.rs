@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use harness::scenario::{load, schema};
 use serde_json::Value;
 
-use crate::support::root;
+use crate::support::{root, tracecheck};
 
 /// The sections of the reference with a table of keys, and the part of the schema that each explains.
 const SECTIONS: [(&str, &str); 12] = [
@@ -63,8 +63,21 @@ fn a_key_that_is_missing_from_the_reference_or_not_in_the_schema_is_found() {
     );
 }
 
+#[test]
+fn the_collector_config_of_the_intakes_page_is_valid() {
+    let configs = yaml_blocks(&page("intake.md"));
+    assert_eq!(configs.len(), 1);
+    // A validation needs no real key.
+    let config = configs[0].replace("${env:DD_API_KEY}", "0123456789abcdef0123456789abcdef");
+    tracecheck(&["collector", "validate", "--config", &format!("yaml:{config}")]).expect_code(0);
+}
+
+fn page(name: &str) -> String {
+    fs::read_to_string(root().join("docs").join(name)).expect("a page of the documentation")
+}
+
 fn reference() -> String {
-    fs::read_to_string(root().join("docs/scenario-reference.md")).expect("the reference")
+    page("scenario-reference.md")
 }
 
 fn schema() -> Value {
