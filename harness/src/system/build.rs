@@ -39,10 +39,26 @@ pub fn system(
     match choice {
         SystemChoice::Chain(chain) => built_in(chain, collector_command, api_key),
         SystemChoice::File(path) => {
-            let file = file::load(path).map_err(BuildError::Invalid)?;
+            let mut file = file::load(path).map_err(BuildError::Invalid)?;
+            if let Some(command) = collector_command {
+                file.collector.command = words(command);
+            }
             file.system(&api_key).map_err(BuildError::Invalid)
         }
     }
+}
+
+/// A command line as it is split: at spaces. A program that is named by a relative path is meant from the caller's
+/// directory, wherever it is started.
+fn words(command: &str) -> Vec<String> {
+    let mut words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+    if let Some(program) = words.first_mut()
+        && program.contains('/')
+        && let Ok(path) = std::path::absolute(&*program)
+    {
+        *program = path.display().to_string();
+    }
+    words
 }
 
 fn built_in(
@@ -56,8 +72,7 @@ fn built_in(
             .map_err(|source| BuildError::Unreadable { path: path.clone(), source })?;
         collector.config = CollectorConfig { file: path.display().to_string(), text };
     }
-    let words = collector_command.into_iter().flat_map(str::split_whitespace);
-    collector.command = words.map(str::to_owned).collect();
+    collector.command = collector_command.map(words).unwrap_or_default();
     let mut app_env: BTreeMap<_, _> = choice.env.clone();
     let env = app_env.remove("all").unwrap_or_default();
     let chain = chain::Chain {
@@ -70,4 +85,34 @@ fn built_in(
         ..chain::Chain::new(api_key)
     };
     chain.system().map_err(BuildError::Invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::{Program, parts::COLLECTOR};
+
+    fn program(choice: &SystemChoice, command: Option<&str>) -> (Program, Vec<String>) {
+        let system = system(choice, command).unwrap();
+        let collector = system.workload(COLLECTOR).unwrap();
+        (collector.program.clone(), collector.args.clone())
+    }
+
+    #[test]
+    fn another_collector_takes_the_place_of_ours_in_a_chain_and_in_a_system_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("system.yaml");
+        let text = "entry: web\nworkloads:\n  - { name: web, command: [web, '${listen:http}'], ports: [http] }\n";
+        std::fs::write(&path, text).unwrap();
+        for choice in [SystemChoice::Chain(Chain::default()), SystemChoice::File(path)] {
+            assert_eq!(program(&choice, None).0, Program::Builtin("collector".to_owned()));
+            let (other, args) = program(&choice, Some("/opt/otelcol  --feature-gates=x"));
+            assert_eq!(other, Program::Command("/opt/otelcol".to_owned()));
+            assert_eq!(args[0], "--feature-gates=x");
+            let Program::Command(relative) = program(&choice, Some("./otelcol")).0 else {
+                panic!()
+            };
+            assert!(std::path::Path::new(&relative).is_absolute(), "{relative}");
+        }
+    }
 }
