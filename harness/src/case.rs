@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ledger::LedgerEntry,
     scenario::fault::Shape,
-    trace::{Span, SpanId, Trace, TraceId},
+    trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
 
 /// Service name of the harness's own spans.
@@ -147,7 +147,7 @@ pub struct Evidence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Capability {
-    /// Payloads as they were sent, with their metrics and ids.
+    /// Datadog's own payloads as they were sent, with their metrics and ids. Spans that came as OTLP have none.
     RawPayloads,
     /// APM stats.
     Stats,
@@ -163,7 +163,7 @@ impl Capability {
     /// As it is written in messages.
     pub fn name(self) -> &'static str {
         match self {
-            Self::RawPayloads => "raw payloads",
+            Self::RawPayloads => "raw Datadog payloads",
             Self::Stats => "APM stats",
             Self::Exclusiveness => "exclusive evidence",
             Self::Completeness => "complete evidence",
@@ -186,6 +186,17 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    /// Why the evidence does not give what a check needs; `None` when it does.
+    pub fn lacks(self, need: Capability) -> Option<String> {
+        if !self.evidence.capabilities.contains(&need) {
+            return Some(format!("the evidence does not give {}", need.name()));
+        }
+        let is_otlp = |span: &Span| span.form == PayloadForm::Otlp;
+        (need == Capability::RawPayloads && self.spans().iter().any(is_otlp)).then(|| {
+            "the spans came as OTLP, of which Datadog makes its own fields on its side".to_owned()
+        })
+    }
+
     /// The captured spans; empty when there are none.
     pub fn spans(self) -> &'a [Span] {
         self.evidence.trace.as_ref().map_or(&[], |trace| &trace.spans)

@@ -83,8 +83,12 @@ pub fn unclaimed(store: &Store, claimed: &HashSet<TraceId>) -> Vec<Trace> {
 
 /// How many attempts to deliver traces a store knows that were not taken, by reply.
 pub fn refused(store: &Store) -> BTreeMap<String, u64> {
-    let mut refused =
-        store.counts().attempts.get(Route::Traces.path()).cloned().unwrap_or_default();
-    refused.retain(|reply, _| !reply.starts_with('2'));
+    let mut refused = BTreeMap::new();
+    for route in Route::OF_SPANS {
+        let attempts = store.counts().attempts.get(route.path()).into_iter().flatten();
+        for (reply, count) in attempts.filter(|(reply, _)| !reply.starts_with('2')) {
+            *refused.entry(reply.clone()).or_default() += count;
+        }
+    }
     refused
 }

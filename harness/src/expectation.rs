@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     case::{DRIVER_SERVICE, Outcome, View},
-    rule::Failure,
+    rule::{Failure, Findings, NotEvaluated},
     scenario::Request,
     trace::Span,
 };
@@ -96,7 +96,7 @@ pub struct SpanCount {
 }
 
 /// Checks one case against its scenario's expectations.
-pub fn check(expect: &Expect, request: &Request, view: View<'_>) -> Vec<Failure> {
+pub fn check(expect: &Expect, request: &Request, view: View<'_>) -> Findings {
     let mut failures = Vec::new();
     failures.extend(response(request, view));
     if expect.absent {
@@ -108,7 +108,35 @@ pub fn check(expect: &Expect, request: &Request, view: View<'_>) -> Vec<Failure>
     for count in &expect.spans {
         failures.extend(span_count(count, view));
     }
-    failures
+    Findings { failures, not_evaluated: unseen(expect, view) }
+}
+
+/// What is asked of meta that the captured spans cannot carry, since they came as OTLP.
+fn unseen(expect: &Expect, view: View<'_>) -> Vec<NotEvaluated> {
+    let mut unseen = Vec::new();
+    let mut look = |what: &str, matcher: &Matcher| {
+        let spans = || view.service_spans().filter(|span| matcher.is_about(span, view));
+        for key in matcher.meta.keys() {
+            if spans().any(|span| !span.form.carries(key)) {
+                unseen.push(NotEvaluated {
+                    rule: what.to_owned(),
+                    because: format!(
+                        "the spans came as OTLP, and only Datadog's own payloads carry `{key}`"
+                    ),
+                    required: true,
+                });
+            }
+        }
+    };
+    let mut nodes: Vec<&Node> = expect.tree.iter().collect();
+    while let Some(node) = nodes.pop() {
+        look("tree", &node.span);
+        nodes.extend(&node.children);
+    }
+    for count in &expect.spans {
+        look("spans", &count.span);
+    }
+    unseen
 }
 
 fn response(request: &Request, view: View<'_>) -> Option<Failure> {
@@ -252,7 +280,7 @@ impl Matcher {
                 found.push(format!("HTTP status should be {status}, is {got}"));
             }
         }
-        for (key, value) in &self.meta {
+        for (key, value) in self.meta.iter().filter(|(key, _)| span.form.carries(key)) {
             match span.meta.get(key) {
                 Some(got) if got == value => {}
                 Some(got) => found.push(format!("meta `{key}` should be `{value}`, is `{got}`")),

@@ -49,7 +49,9 @@ pub fn judge(
     let view = View { case, evidence, topology, shape };
     let request = &scenario.requests[case.request];
     let mut findings = rule::check_all(view, |name| scenario.tolerate.contains_key(name));
-    findings.failures.extend(expectation::check(&scenario.expect, request, view));
+    let expected = expectation::check(&scenario.expect, request, view);
+    findings.failures.extend(expected.failures);
+    findings.not_evaluated.extend(expected.not_evaluated);
     findings
 }
 

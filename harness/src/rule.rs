@@ -216,12 +216,8 @@ pub fn named(name: &str) -> Option<&'static Rule> {
 pub fn check_all(view: View<'_>, tolerated: impl Fn(&str) -> bool) -> Findings {
     let mut findings = Findings::default();
     for rule in RULES.iter().filter(|rule| !tolerated(rule.name)) {
-        let missing = rule.needs.iter().find(|need| !view.evidence.capabilities.contains(need));
-        let checked = match missing {
-            Some(need) => Checked::NotEvaluated {
-                because: format!("the evidence does not give {}", need.name()),
-                required: false,
-            },
+        let checked = match rule.needs.iter().find_map(|need| view.lacks(*need)) {
+            Some(because) => Checked::NotEvaluated { because, required: false },
             None => (rule.check)(view),
         };
         match checked {

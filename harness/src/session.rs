@@ -19,6 +19,7 @@ use crate::{
     intake::{
         self,
         client::{ClientError, IntakeClient},
+        decode::Route,
         replies::{Script, ScriptedReply},
     },
     judge,
@@ -184,7 +185,11 @@ impl Session {
             match &fault.kind {
                 FaultKind::Stop => self.environment.lock().await.stop(&fault.at).await?,
                 FaultKind::Pause => self.environment.lock().await.pause(&fault.at).await?,
-                FaultKind::Intake(fault) => self.intake.script_reply(&script(fault)).await?,
+                FaultKind::Intake(fault) => {
+                    for script in scripts(fault) {
+                        self.intake.script_reply(&script).await?;
+                    }
+                }
                 _ => {}
             }
         }
@@ -389,9 +394,13 @@ impl Session {
     }
 }
 
-/// A fault of the intake as its control API takes it.
-fn script(fault: &IntakeFault) -> Script {
-    let usual = Script::status(200);
+/// A fault of the intake as its control API takes it: at every route that takes spans, since a collector uses one of them.
+fn scripts(fault: &IntakeFault) -> impl Iterator<Item = Script> {
+    Route::OF_SPANS.into_iter().map(|route| script(fault, route))
+}
+
+fn script(fault: &IntakeFault, route: Route) -> Script {
+    let usual = Script { path: route.path().to_owned(), ..Script::status(200) };
     let reply = fault.reply.map(|reply| match reply {
         IntakeReply::Status(status) => ScriptedReply::Status(status),
         IntakeReply::Reset => ScriptedReply::Reset(true),

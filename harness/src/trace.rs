@@ -166,8 +166,31 @@ pub struct Span {
     pub container_id: String,
     /// `TraceChunk.priority`.
     pub priority: i32,
+    /// In which form it was sent.
+    #[serde(default)]
+    pub form: PayloadForm,
     /// Sequence number of the intake's attempt that brought it.
     pub attempt: u64,
+}
+
+/// The form in which spans are sent to Datadog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PayloadForm {
+    /// Datadog's own trace payload: every field is what the client put there.
+    #[default]
+    Datadog,
+    /// OTLP: Datadog's own names and ids are made from it on Datadog's side, and the client has no say in them.
+    Otlp,
+}
+
+impl PayloadForm {
+    /// Whether spans of this form carry such a key where their client set it. Keys that begin with `_` are Datadog's own: with
+    /// OTLP only those can be seen that follow from what was sent.
+    pub fn carries(self, key: &str) -> bool {
+        let follows = ["_dd.span_events.has_exception", "_dd.span_links"];
+        self == Self::Datadog || !key.starts_with('_') || follows.contains(&key)
+    }
 }
 
 impl Span {

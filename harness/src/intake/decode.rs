@@ -5,12 +5,15 @@
 
 mod encoding;
 mod lossy;
+mod otlp;
 mod stats;
 mod traces;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::otlp::computes_stats;
 pub use self::{
+    otlp::{OtlpPayload, SpanMapping},
     stats::{Sketch, StatsGroup, StatsPayload},
     traces::{TracerFacts, TracesPayload},
 };
@@ -24,6 +27,8 @@ pub const DEFAULT_MAX_DECODED: usize = 64 << 20;
 pub enum Route {
     /// `POST /api/v0.2/traces`
     Traces,
+    /// `POST /v1/traces`: Datadog's OTLP intake
+    OtlpTraces,
     /// `POST /api/v0.2/stats`
     Stats,
     /// `GET /api/v1/validate`
@@ -36,13 +41,23 @@ pub enum Route {
 
 impl Route {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Traces, Self::Stats, Self::Validate, Self::Series, Self::HostMetadata];
+    pub const ALL: [Self; 6] = [
+        Self::Traces,
+        Self::OtlpTraces,
+        Self::Stats,
+        Self::Validate,
+        Self::Series,
+        Self::HostMetadata,
+    ];
+
+    /// Those that take spans.
+    pub const OF_SPANS: [Self; 2] = [Self::Traces, Self::OtlpTraces];
 
     /// Its path, without a trailing slash.
     pub fn path(self) -> &'static str {
         match self {
             Self::Traces => "/api/v0.2/traces",
+            Self::OtlpTraces => "/v1/traces",
             Self::Stats => "/api/v0.2/stats",
             Self::Validate => "/api/v1/validate",
             Self::Series => "/api/v2/series",
@@ -63,6 +78,8 @@ impl Route {
 pub enum Decoded {
     /// Spans, with what their payload said about them.
     Traces(TracesPayload),
+    /// Spans sent as OTLP, with what their request said about them.
+    OtlpTraces(OtlpPayload),
     /// APM stats.
     Stats(StatsPayload),
     /// A question whether the API key is valid.
@@ -96,6 +113,19 @@ enum DecodeError {
          `tracerPayloads`"
     )]
     IndexedPayload(usize),
+    #[error("it is no OTLP request: {0}")]
+    Otlp(prost::DecodeError),
+    #[error(
+        "its content type `{0}` is none of those that the OTLP intake takes: application/x-protobuf and \
+         application/json"
+    )]
+    ContentType(String),
+    #[error("a span's `{what}` has {got} bytes instead of {length}")]
+    IdLength { what: &'static str, length: usize, got: usize },
+    #[error("its header `dd-otel-span-mapping` cannot be read: {0}")]
+    SpanMapping(serde_json::Error),
+    #[error("`ignore_resources` in its header `dd-otel-span-mapping` cannot be read: {0}")]
+    IgnoredResource(regex::Error),
     #[error("it is no msgpack StatsPayload: {0}")]
     MessagePack(rmp_serde::decode::Error),
     #[error("it is no JSON: {0}")]
@@ -125,6 +155,7 @@ fn decode_route(
     let body = encoding::decompress(encoding, &attempt.body, max_decoded)?;
     Ok(match route {
         Route::Traces => Decoded::Traces(traces::decode(&body, attempt.seq)?),
+        Route::OtlpTraces => Decoded::OtlpTraces(otlp::decode(&body, attempt)?),
         Route::Stats => Decoded::Stats(stats::decode(&body)?),
         Route::Series => Decoded::Series(json(&body)?),
         Route::HostMetadata => Decoded::HostMetadata(json(&body)?),

@@ -18,7 +18,7 @@ pub use self::counts::{Counts, Dropped, Kept};
 use crate::{
     intake::{
         attempt::{Attempt, Reply},
-        decode::{Decoded, Route, StatsPayload},
+        decode::{Decoded, OtlpPayload, Route, StatsPayload, TracesPayload},
     },
     trace::{Span, Trace, TraceId},
 };
@@ -122,22 +122,24 @@ impl Store {
             body_hash,
         };
         if outcome == Outcome::Accepted {
+            if can_be_redelivered(&decoded) {
+                self.accepted.entry(body_hash).or_default().push(Arc::clone(&attempt));
+            }
             match decoded {
-                Decoded::Traces(payload) => {
-                    for mut span in payload.spans {
+                Decoded::Traces(TracesPayload { spans, .. })
+                | Decoded::OtlpTraces(OtlpPayload { spans, .. }) => {
+                    for mut span in spans {
                         span.attempt = attempt.seq;
                         entry.bytes += span_bytes(&span);
                         let span = Arc::new(span);
                         entry.spans.push(Arc::clone(&span));
                         self.traces.entry(span.trace_id).or_default().push(span);
                     }
-                    self.accepted.entry(body_hash).or_default().push(attempt);
                 }
                 Decoded::Stats(payload) => {
                     // Compression does not matter here: a group is a fixed number of short texts and two sketches.
                     entry.bytes += payload.groups.len() * 1024;
                     entry.stats = Some(Arc::new(payload));
-                    self.accepted.entry(body_hash).or_default().push(attempt);
                 }
                 _ => {}
             }
@@ -158,18 +160,12 @@ impl Store {
         if !attempt.reply.accepted() {
             return Outcome::NotAccepted;
         }
-        // Two equal questions or metrics are no redelivery.
-        let same = || self.accepted.get(&body_hash).into_iter().flatten();
-        match decoded {
-            Decoded::Traces(_) | Decoded::Stats(_)
-                if same().any(|before| {
-                    Route::of(&before.path) == Route::of(&attempt.path)
-                        && before.body == attempt.body
-                }) =>
-            {
-                Outcome::Redelivered
-            }
-            _ => Outcome::Accepted,
+        let mut same = self.accepted.get(&body_hash).into_iter().flatten().filter(|before| {
+            Route::of(&before.path) == Route::of(&attempt.path) && before.body == attempt.body
+        });
+        match can_be_redelivered(decoded) && same.next().is_some() {
+            true => Outcome::Redelivered,
+            false => Outcome::Accepted,
         }
     }
 
@@ -250,6 +246,11 @@ impl Store {
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
+}
+
+/// Two equal questions or metrics are no redelivery.
+fn can_be_redelivered(decoded: &Decoded) -> bool {
+    matches!(decoded, Decoded::Traces(_) | Decoded::OtlpTraces(_) | Decoded::Stats(_))
 }
 
 fn body_hash(attempt: &Attempt) -> u64 {

@@ -108,6 +108,28 @@ pub(super) fn stats() -> pb::StatsPayload {
     }
 }
 
+/// The same trace as [`payload_of`] gives, as OTLP; protobuf.
+pub(super) fn otlp_of(trace_id: &str, first: u64) -> Vec<u8> {
+    use opentelemetry_proto::tonic::{
+        collector::trace::v1::ExportTraceServiceRequest,
+        trace::v1::{ResourceSpans, ScopeSpans, Span},
+    };
+    let trace_id = u128::from_str_radix(trace_id, 16).unwrap().to_be_bytes().to_vec();
+    let span = |id: u64, parent_span_id| Span {
+        trace_id: trace_id.clone(),
+        span_id: id.to_be_bytes().to_vec(),
+        parent_span_id,
+        name: "GET /cart".to_owned(),
+        start_time_unix_nano: 1_750_000_000_000_000_000,
+        end_time_unix_nano: 1_750_000_000_090_000_000,
+        ..Span::default()
+    };
+    let spans = vec![span(first, Vec::new()), span(first + 1, first.to_be_bytes().to_vec())];
+    let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+    let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
+    ExportTraceServiceRequest { resource_spans }.encode_to_vec()
+}
+
 /// An attempt with this body, not compressed, that was answered 202.
 pub(super) fn attempt(seq: u64, path: &str, body: Vec<u8>) -> Attempt {
     Attempt {

@@ -7,7 +7,7 @@ use crate::{
     case::{Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Topology, View},
     ledger::{LedgerEntry, LedgerSpan},
     scenario::fault::{Fault, FaultKind, Shape},
-    trace::{Span, SpanId, Trace, TraceId},
+    trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
 
 const TRACE: TraceId = TraceId(0x6740_0000_1111_2222_3333_4444_5555_6666);
@@ -45,6 +45,7 @@ fn span(id: u64, parent: u64, workload: &str, kind: &str, start: i64, duration: 
         env: "none".to_owned(),
         container_id: String::new(),
         priority: 1,
+        form: PayloadForm::Datadog,
         attempt: 1,
     }
 }
@@ -395,6 +396,23 @@ fn what_the_evidence_cannot_give_is_not_evaluated() {
     let findings = world.findings();
     assert_eq!(findings.failures, []);
     assert_eq!(findings.not_evaluated.len(), 7, "{:?}", findings.not_evaluated);
+}
+
+#[test]
+fn what_only_datadogs_payloads_carry_is_not_judged_on_otlp() {
+    let mut world = World::healthy();
+    let break_ids = |world: &mut World| world.span(0xb1).datadog_trace_id = 1;
+    break_ids(&mut world);
+    assert_eq!(world.findings().failures.len(), 1);
+    for span in &mut world.evidence.trace.as_mut().unwrap().spans {
+        span.form = PayloadForm::Otlp;
+    }
+    let findings = world.findings();
+    assert_eq!(findings.failures, []);
+    let skipped: Vec<_> =
+        findings.not_evaluated.iter().map(|skipped| skipped.rule.as_str()).collect();
+    assert_eq!(skipped, ["trace-id-halves-disagree"]);
+    assert!(findings.not_evaluated[0].because.starts_with("the spans came as OTLP"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use super::{DecodeError, lossy};
-use crate::trace::{Span, SpanId, TraceId};
+use crate::trace::{PayloadForm, Span, SpanId, TraceId};
 
 /// A decoded trace payload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -113,6 +113,7 @@ pub(super) fn decode(body: &[u8], attempt: u64) -> Result<TracesPayload, DecodeE
                 env: facts.env.clone(),
                 container_id: facts.container_id.clone(),
                 priority: chunk.priority,
+                form: PayloadForm::Datadog,
                 attempt,
             }));
             facts.chunk_tags.push(chunk.tags.into_iter().collect());

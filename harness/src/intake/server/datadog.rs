@@ -246,6 +246,7 @@ fn usual(method: &Method, path: &str, decoded: &Decoded) -> Answer {
     }
     match route {
         Route::Traces => Answer::new(StatusCode::ACCEPTED, json!({ "rate_by_service": {} })),
+        Route::OtlpTraces => Answer::new(StatusCode::ACCEPTED, json!({})),
         Route::Validate => Answer::new(StatusCode::OK, json!({ "valid": true })),
         Route::Stats | Route::Series | Route::HostMetadata => {
             Answer::new(StatusCode::ACCEPTED, json!({ "status": "ok", "errors": [] }))

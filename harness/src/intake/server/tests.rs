@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::intake::testing::{TRACE_ID, gzip, payload, stats, traces_body};
+use crate::intake::testing::{TRACE_ID, gzip, otlp_of, payload, stats, traces_body};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 const TRACES: &str = "/api/v0.2/traces";
@@ -233,6 +233,39 @@ async fn a_body_beyond_the_limit_is_answered_413_and_not_kept() {
     assert!(response.text().await.unwrap().contains("1000 bytes"));
     let (_, attempt) = rig.get("/_intake/attempts/1").await;
     assert_eq!((&attempt["reply"], &attempt["body_bytes"]), (&json!({"status": 413}), &json!(0)));
+}
+
+#[tokio::test]
+async fn the_otlp_intake_takes_spans_and_refuses_as_datadogs_does() {
+    const OTLP: &str = "/v1/traces";
+    let rig = Rig::with(|settings| settings.max_body = 2000).await;
+    let body = gzip(&otlp_of(TRACE_ID, 1));
+    let post = async |key: &str, kind: &str, encoding: &str, body: Vec<u8>| {
+        let request = rig.http.post(rig.url(OTLP)).header("dd-api-key", key);
+        let request = request.header("content-type", kind).header("content-encoding", encoding);
+        request.header("compute_stats", "true").body(body).send().await.unwrap()
+    };
+    let protobuf = "application/x-protobuf";
+    let taken = post(KEY, protobuf, "gzip", body.clone()).await;
+    assert_eq!(taken.status(), 202);
+    assert_eq!(taken.json::<Value>().await.unwrap(), json!({}));
+    assert_eq!(post(KEY, protobuf, "gzip", body.clone()).await.status(), 202);
+    assert_eq!(post("another-key", protobuf, "gzip", body.clone()).await.status(), 403);
+    assert_eq!(post(KEY, protobuf, "identity", vec![0; 4000]).await.status(), 413);
+    assert_eq!(post(KEY, "text/plain", "gzip", body).await.status(), 400);
+
+    let (_, trace) = rig.get(&format!("/_intake/traces/{TRACE_ID}")).await;
+    assert_eq!(trace["spans"].as_array().unwrap().len(), 2, "a redelivery counts once: {trace}");
+    assert_eq!(trace["spans"][0]["form"], "otlp");
+    let (_, decoded) = rig.get("/_intake/attempts/1/decoded").await;
+    assert_eq!(decoded["otlp-traces"]["compute_stats"], true);
+    let (_, counts) = rig.get("/_intake/counts").await;
+    let attempts = json!({"202": 2, "400": 1, "403": 1, "413": 1});
+    assert_eq!(counts["counts"]["attempts"][OTLP], attempts);
+    assert_eq!(
+        (&counts["counts"]["spans"], &counts["counts"]["redelivered"]),
+        (&json!(2), &json!(1))
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,241 @@
+//! Service, operation name, resource name and type of a span, by OpenTelemetry's semantic conventions, old and current.
+//!
+//! Rules: measured on the reference exporter v0.155.0, with its gates `OperationAndResourceNameV2` and
+//! `ReceiveResourceSpansV2` on.
+
+use libdd_trace_normalization::normalize_utils::{
+    normalize_name, normalize_service, normalize_tag_cloned,
+};
+use opentelemetry_proto::tonic::trace::v1::{Span as OtlpSpan, span::SpanKind};
+
+use super::{is_call, value::Attributes};
+
+/// The service of spans that name none, as Datadog shows it.
+const NO_SERVICE_NAME: &str = "otlpresourcenoservicename";
+/// Most bytes of a resource name.
+const MAX_RESOURCE: usize = 5000;
+
+/// What a span is named by.
+#[derive(Clone, Copy)]
+pub(super) struct Names<'a> {
+    pub(super) span: &'a OtlpSpan,
+    pub(super) own: Attributes<'a>,
+    pub(super) resource: Attributes<'a>,
+}
+
+/// The kind as Datadog's `span.kind` spells it.
+pub(super) fn kind_name(kind: SpanKind) -> &'static str {
+    match kind {
+        SpanKind::Unspecified => "unspecified",
+        SpanKind::Internal => "internal",
+        SpanKind::Server => "server",
+        SpanKind::Client => "client",
+        SpanKind::Producer => "producer",
+        SpanKind::Consumer => "consumer",
+    }
+}
+
+impl Names<'_> {
+    /// The span's attribute, else the resource's.
+    fn text(self, keys: &[&str]) -> String {
+        let own = self.own.text(keys);
+        if own.is_empty() { self.resource.text(keys) } else { own }
+    }
+
+    /// The same in the form of a tag's value: lower case, without what Datadog does not take.
+    fn normal(self, keys: &[&str]) -> String {
+        normalize_tag_cloned(&self.text(keys))
+    }
+
+    fn has(self, keys: &[&str]) -> bool {
+        !self.text(keys).is_empty()
+    }
+
+    fn method(self) -> String {
+        match self.text(&["http.request.method", "http.method"]).as_str() {
+            "_OTHER" => "HTTP".to_owned(),
+            method => method.to_owned(),
+        }
+    }
+
+    fn messaging_operation(self) -> String {
+        self.normal(&["messaging.operation", "messaging.operation.type"])
+    }
+
+    fn db_system(self) -> String {
+        self.normal(&["db.system", "db.system.name"])
+    }
+
+    pub(super) fn service(self) -> String {
+        let mut service = self.text(&["service.name"]);
+        if service.is_empty() {
+            return NO_SERVICE_NAME.to_owned();
+        }
+        normalize_service(&mut service);
+        service
+    }
+
+    pub(super) fn operation(self) -> String {
+        let mut name = self.plain_operation();
+        normalize_name(&mut name);
+        name
+    }
+
+    fn plain_operation(self) -> String {
+        let kind = self.span.kind();
+        let given = self.normal(&["operation.name"]);
+        if !given.is_empty() {
+            return given;
+        }
+        if is_call(kind) && self.has(&["http.request.method", "http.method"]) {
+            return format!("http.{}.request", kind_name(kind));
+        }
+        let (system, operation) = (self.normal(&["messaging.system"]), self.messaging_operation());
+        let rpc = self.normal(&["rpc.system", "rpc.system.name"]);
+        let (provider, function) =
+            (self.normal(&["faas.invoked_provider"]), self.normal(&["faas.invoked_name"]));
+        let trigger = self.normal(&["faas.trigger"]);
+        match kind {
+            SpanKind::Client if !self.db_system().is_empty() => {
+                format!("{}.query", self.db_system())
+            }
+            SpanKind::Client | SpanKind::Server | SpanKind::Producer | SpanKind::Consumer
+                if !system.is_empty() && !operation.is_empty() =>
+            {
+                format!("{system}.{operation}")
+            }
+            SpanKind::Client if rpc == "aws-api" => match self.normal(&["rpc.service"]).as_str() {
+                "" => "aws.client.request".to_owned(),
+                service => format!("aws.{service}.request"),
+            },
+            SpanKind::Client | SpanKind::Server if !rpc.is_empty() => {
+                format!("{rpc}.{}.request", kind_name(kind))
+            }
+            SpanKind::Client if !provider.is_empty() && !function.is_empty() => {
+                format!("{provider}.{function}.invoke")
+            }
+            SpanKind::Server if !trigger.is_empty() => format!("{trigger}.invoke"),
+            _ if self.has(&["graphql.operation.type"]) => "graphql.server.request".to_owned(),
+            SpanKind::Client | SpanKind::Server => {
+                match self.normal(&["network.protocol.name"]).as_str() {
+                    "" => format!("{}.request", kind_name(kind)),
+                    protocol => format!("{protocol}.{}.request", kind_name(kind)),
+                }
+            }
+            SpanKind::Producer => "Producer".to_owned(),
+            SpanKind::Consumer => "Consumer".to_owned(),
+            SpanKind::Internal | SpanKind::Unspecified => "Internal".to_owned(),
+        }
+    }
+
+    /// The resource name; `by_span_name` is the OTLP intake's default.
+    pub(super) fn resource(self, by_span_name: bool) -> String {
+        let given = self.text(&["resource.name"]);
+        let mut name = match (given.is_empty(), by_span_name) {
+            (false, _) => given,
+            (true, true) => self.span.name.clone(),
+            (true, false) => self.plain_resource(),
+        };
+        let end = (0..=MAX_RESOURCE.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
+        name.truncate(end.unwrap_or(0));
+        name
+    }
+
+    fn plain_resource(self) -> String {
+        let joined = |first: String, second: String| match second.is_empty() {
+            true => first,
+            false => format!("{first} {second}"),
+        };
+        let is_server = self.span.kind() == SpanKind::Server;
+        if self.has(&["http.request.method", "http.method"]) {
+            let route = if is_server { self.text(&["http.route"]) } else { String::new() };
+            return joined(self.method(), route);
+        }
+        let operation = self.messaging_operation();
+        if !operation.is_empty() {
+            let destination = self.text(&["messaging.destination", "messaging.destination.name"]);
+            return joined(operation, destination);
+        }
+        let method = self.text(&["rpc.method"]);
+        if !method.is_empty() {
+            return joined(method, self.text(&["rpc.service"]));
+        }
+        let graphql = self.text(&["graphql.operation.type"]);
+        if !graphql.is_empty() {
+            return joined(graphql, self.text(&["graphql.operation.name"]));
+        }
+        match self.text(&["db.statement", "db.query.text"]) {
+            statement if statement.is_empty() || self.db_system().is_empty() => {
+                self.span.name.clone()
+            }
+            statement => statement,
+        }
+    }
+
+    pub(super) fn span_type(self) -> String {
+        let given = self.text(&["span.type"]);
+        if !given.is_empty() {
+            return given;
+        }
+        let known = match self.span.kind() {
+            SpanKind::Server => "web",
+            SpanKind::Client => match self.db_system().as_str() {
+                "" => "http",
+                system => database_type(system),
+            },
+            _ => "custom",
+        };
+        known.to_owned()
+    }
+}
+
+/// OpenTelemetry's names of databases that speak SQL.
+const SQL: [&str; 34] = [
+    "adabas",
+    "cache",
+    "cloudscape",
+    "cockroachdb",
+    "coldfusion",
+    "db2",
+    "derby",
+    "edb",
+    "firebird",
+    "firstsql",
+    "h2",
+    "hanadb",
+    "hsqldb",
+    "informix",
+    "ingres",
+    "instantdb",
+    "interbase",
+    "mariadb",
+    "maxdb",
+    "mssql",
+    "mysql",
+    "netezza",
+    "oracle",
+    "other_sql",
+    "pervasive",
+    "pointbase",
+    "postgresql",
+    "progress",
+    "redshift",
+    "sqlite",
+    "sybase",
+    "teradata",
+    "vertica",
+    "filemaker",
+];
+
+fn database_type(system: &str) -> &'static str {
+    match system {
+        "redis" => "redis",
+        "memcached" => "memcached",
+        "mongodb" => "mongodb",
+        "elasticsearch" => "elasticsearch",
+        "opensearch" => "opensearch",
+        "cassandra" => "cassandra",
+        system if SQL.contains(&system) => "sql",
+        _ => "db",
+    }
+}
