@@ -1,5 +1,5 @@
 //! The second `--config` of a collector: it binds a user's config to the run's addresses and points its `datadog`
-//! exporters at the mock intake, while the user's file stays as it is.
+//! and `otlphttp` exporters at the mock intake, while the user's file stays as it is.
 //!
 //! The Collector merges maps and replaces lists and scalars, so the overlay holds maps and scalars alone, but for the
 //! one list that is to be replaced. It is JSON, which is YAML. What cannot be pointed at the mock is refused: no test
@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use crate::{
+    intake::decode::Route,
     source::{self, Finding, Place},
     system::{Health, reference},
 };
@@ -18,6 +19,9 @@ mod variables;
 
 /// The variable that holds the run's API key in a collector and in the mock intake.
 pub const API_KEY_VARIABLE: &str = "TRACECHECK_API_KEY";
+
+/// The header in which Datadog's OTLP intake takes the API key.
+const API_KEY_HEADER: &str = "dd-api-key";
 
 /// A collector's config as its author wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +67,7 @@ pub fn overlay(
     env: &BTreeMap<String, String>,
 ) -> Result<Overlay, Vec<Finding>> {
     let root: Value = source::read_yaml(&config.file, &config.text).map_err(|one| vec![one])?;
-    let mut maker = Maker { config, root: &root, ports: Vec::new(), findings: Vec::new() };
+    let mut maker = Maker { config, root: &root, env, ports: Vec::new(), findings: Vec::new() };
     let mut overlay = Map::new();
     maker.receivers(&mut overlay);
     maker.exporters(&mut overlay, intake);
@@ -81,6 +85,7 @@ pub fn overlay(
 struct Maker<'a> {
     config: &'a CollectorConfig,
     root: &'a Value,
+    env: &'a BTreeMap<String, String>,
     ports: Vec<String>,
     findings: Vec<Finding>,
 }
@@ -116,7 +121,8 @@ impl Maker<'_> {
         }
     }
 
-    /// Every `datadog` exporter in use sends to the mock; any other one that sends somewhere is refused.
+    /// Every `datadog` and `otlphttp` exporter in use sends to the mock, but for an OTLP exporter that sends to another
+    /// workload of the system; any other one that sends somewhere is refused.
     fn exporters(&mut self, overlay: &mut Map<String, Value>, intake: &str) {
         let endpoint = format!("${{endpoint:{intake}.http}}");
         for id in self.used("exporters") {
@@ -136,10 +142,17 @@ impl Maker<'_> {
                     }),
                 ),
                 "debug" | "nop" => {}
-                "otlp" | "otlphttp" | "otlp_grpc" | "otlp_http" => self.find(
+                "otlp" | "otlphttp" | "otlp_grpc" | "otlp_http" if self.stays_inside(&id) => {}
+                "otlphttp" | "otlp_http" => {
+                    if let Some(settings) = self.otlp_http(&id, &endpoint, place) {
+                        put(overlay, &["exporters", &id], settings);
+                    }
+                }
+                "otlp" | "otlp_grpc" => self.find(
                     format!("exporter `{id}` sends to a destination that is not the mock intake"),
-                    "pointing OTLP exporters at the mock is not supported yet: take it out of the pipelines of this \
-                     config, or use `datadog`",
+                    "Datadog takes no OTLP over gRPC: use `otlphttp` or `datadog`, take it out of the pipelines of this \
+                     config, or let its `endpoint` be a variable that the collector's `env` sets to another workload, \
+                     such as `${address:gateway.otlp-grpc}`",
                     place,
                 ),
                 other => self.find(
@@ -152,6 +165,65 @@ impl Maker<'_> {
                 ),
             }
         }
+    }
+
+    /// Whether an OTLP exporter's endpoint is a variable that stands for another workload: then what it sends stays in the
+    /// system, and that workload is the one that sends on.
+    fn stays_inside(&self, id: &str) -> bool {
+        let settings = &self.root["exporters"][id];
+        if settings.get("traces_endpoint").is_some() || settings.get("proxy_url").is_some() {
+            return false;
+        }
+        let endpoint = settings["endpoint"].as_str().unwrap_or_default();
+        let Some(value) = variables::whole(endpoint).and_then(|name| self.env.get(name)) else {
+            return false;
+        };
+        let inside = value.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+        inside.is_some_and(|inside| {
+            !inside.contains("${")
+                && (inside.starts_with("endpoint:") || inside.starts_with("address:"))
+        })
+    }
+
+    /// What makes an `otlphttp` exporter send to the mock's OTLP intake: its addresses, and the key among its other headers.
+    fn otlp_http(&mut self, id: &str, endpoint: &str, place: Option<Place>) -> Option<Value> {
+        let settings = &self.root["exporters"][id];
+        if settings.get("proxy_url").is_some_and(|url| url.as_str() != Some("")) {
+            self.find(
+                format!("exporter `{id}` sends through a proxy, which is not the mock intake"),
+                "take `proxy_url` out of this config",
+                place,
+            );
+            return None;
+        }
+        let key = reference::escape(&format!("${{env:{API_KEY_VARIABLE}}}"));
+        let is_key = |name: &str| name.eq_ignore_ascii_case(API_KEY_HEADER);
+        let headers = match &settings["headers"] {
+            // The Collector replaces lists, so the others are said once more.
+            Value::Array(pairs) => {
+                let others = pairs.iter().filter(|pair| !pair["name"].as_str().is_some_and(is_key));
+                let own = json!({ "name": API_KEY_HEADER, "value": key });
+                others.map(escaped).chain([own]).collect()
+            }
+            headers => {
+                let written = headers.as_object().into_iter().flat_map(Map::keys);
+                let name = written.map(String::as_str).find(|name| is_key(name));
+                json!({ name.unwrap_or(API_KEY_HEADER): key })
+            }
+        };
+        let mut changed = json!({
+            "endpoint": endpoint,
+            "traces_endpoint": format!("{endpoint}{}", Route::OtlpTraces.path()),
+            "headers": headers,
+        });
+        // What else it sends would still go to the user's.
+        for signal in ["metrics", "logs", "profiles"] {
+            let name = format!("{signal}_endpoint");
+            if settings.get(&name).is_some() {
+                changed[name] = format!("{endpoint}/v1/{signal}").into();
+            }
+        }
+        Some(changed)
     }
 
     /// Extensions that listen do it where the run says.
@@ -243,6 +315,18 @@ impl Maker<'_> {
             place?;
         }
         place
+    }
+}
+
+/// A value of the user's, whose references are the collector's to resolve.
+fn escaped(value: &Value) -> Value {
+    match value {
+        Value::String(text) => reference::escape(text).into(),
+        Value::Array(list) => list.iter().map(escaped).collect(),
+        Value::Object(map) => {
+            map.iter().map(|(key, value)| (reference::escape(key), escaped(value))).collect()
+        }
+        other => other.clone(),
     }
 }
 

@@ -106,11 +106,8 @@ fn metrics_that_the_user_switched_off_stay_off() {
 #[test]
 fn a_destination_that_is_not_the_mock_is_refused_with_exporter_file_and_remedy() {
     let text = ARTICLE
-        .replace("exporters: [datadog]", "exporters: [datadog, otlphttp/vendor, kafka]")
-        .replace(
-            "exporters:\n",
-            "exporters:\n  otlphttp/vendor:\n    endpoint: https://x\n  kafka:\n",
-        )
+        .replace("exporters: [datadog]", "exporters: [datadog, otlp/vendor, kafka]")
+        .replace("exporters:\n", "exporters:\n  otlp/vendor:\n    endpoint: x:4317\n  kafka:\n")
         .replace(
             "service:\n",
             "service:\n  extensions: [datadog]\n  telemetry: {traces: {processors: [{batch: }]}}\n",
@@ -118,8 +115,9 @@ fn a_destination_that_is_not_the_mock_is_refused_with_exporter_file_and_remedy()
     let findings = made(&text, Reader::Builtin).unwrap_err();
     assert_eq!(
         findings[0],
-        "c.yaml:13:3: exporter `otlphttp/vendor` sends to a destination that is not the mock intake; pointing OTLP \
-         exporters at the mock is not supported yet: take it out of the pipelines of this config, or use `datadog`"
+        "c.yaml:13:3: exporter `otlp/vendor` sends to a destination that is not the mock intake; Datadog takes no OTLP \
+         over gRPC: use `otlphttp` or `datadog`, take it out of the pipelines of this config, or let its `endpoint` be a \
+         variable that the collector's `env` sets to another workload, such as `${address:gateway.otlp-grpc}`"
     );
     assert!(
         findings[1].starts_with("c.yaml:15:3: exporter `kafka` sends to a destination"),
@@ -128,6 +126,70 @@ fn a_destination_that_is_not_the_mock_is_refused_with_exporter_file_and_remedy()
     assert!(findings[2].contains("extension `datadog` reports to Datadog"), "{findings:?}");
     assert!(findings[3].contains("`service.telemetry.traces.processors`"), "{findings:?}");
     assert_eq!(findings.len(), 4);
+}
+
+/// The article's config with this exporter in place of its own.
+fn with_exporter(id: &str, settings: &str) -> String {
+    let (before, rest) = ARTICLE.split_once("  datadog:").unwrap();
+    let (_, after) = rest.split_once("service:").unwrap();
+    let after = after.replace("[datadog]", &format!("[{id}]"));
+    format!("{before}  {id}: {settings}\nservice:{after}")
+}
+
+#[test]
+fn an_otlphttp_exporter_is_pointed_at_the_mocks_otlp_intake_and_keeps_its_other_headers() {
+    let text = with_exporter(
+        "otlphttp/dd",
+        "{ traces_endpoint: https://otlp.datadoghq.com/v1/traces, metrics_endpoint: https://x, headers: { DD-API-KEY: '${env:DD_KEY}', compute_stats: 'true' } }",
+    );
+    let overlay = made(&text, Reader::Builtin).unwrap();
+    assert_eq!(
+        contents(&overlay)["exporters"],
+        json!({ "otlphttp/dd": {
+            "endpoint": "${endpoint:intake.http}",
+            "traces_endpoint": "${endpoint:intake.http}/v1/traces",
+            "metrics_endpoint": "${endpoint:intake.http}/v1/metrics",
+            "headers": { "DD-API-KEY": "$${env:TRACECHECK_API_KEY}" },
+        } })
+    );
+    assert_eq!(overlay.api_key_variables, BTreeSet::from(["DD_KEY".to_owned()]));
+
+    let listed = "{ endpoint: 'https://x', headers: [{ name: dd-api-key, value: x }, { name: compute_stats, value: '${env:SET}' }] }";
+    let overlay = made(&with_exporter("otlp_http", listed), Reader::Foreign).unwrap();
+    assert_eq!(
+        contents(&overlay)["exporters"]["otlp_http"]["headers"],
+        json!([
+            { "name": "compute_stats", "value": "$${env:SET}" },
+            { "name": "dd-api-key", "value": "$${env:TRACECHECK_API_KEY}" },
+        ])
+    );
+
+    let proxied = with_exporter("otlphttp", "{ endpoint: 'https://x', proxy_url: 'http://proxy' }");
+    let findings = made(&proxied, Reader::Builtin).unwrap_err();
+    assert!(findings[0].contains("`otlphttp` sends through a proxy"), "{findings:?}");
+}
+
+#[test]
+fn an_otlp_exporter_may_send_to_another_workload_and_nowhere_else() {
+    let overlay_of = |endpoint: &str, next: &str| {
+        let text = with_exporter("otlp", &format!("{{ endpoint: '{endpoint}' }}"));
+        let config = CollectorConfig { file: "c.yaml".to_owned(), text };
+        let env = BTreeMap::from([("NEXT".to_owned(), next.to_owned())]);
+        overlay(&config, Reader::Builtin, "intake", &env)
+    };
+    let inside = overlay_of("${env:NEXT}", "${address:gateway.otlp-grpc}").unwrap();
+    assert_eq!(contents(&inside).get("exporters"), None);
+    assert!(overlay_of("${NEXT}", "${endpoint:gateway.otlp-grpc}").is_ok());
+    for (endpoint, next) in [
+        ("${env:NEXT}", "vendor:4317"),
+        ("${env:NEXT}", "${address:gateway.otlp-grpc}.vendor.example"),
+        ("${env:NEXT}.vendor.example", "${address:gateway.otlp-grpc}"),
+        ("${env:OTHER:-vendor:4317}", "${address:gateway.otlp-grpc}"),
+        ("gateway:4317", ""),
+    ] {
+        let findings = overlay_of(endpoint, next).unwrap_err();
+        assert!(findings[0].message.contains("not the mock intake"), "{endpoint} {next}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{CollectorConfig, kind};
+use super::{API_KEY_HEADER, CollectorConfig, kind};
 use crate::source::{Finding, Place};
 
 /// What was found about them.
@@ -52,15 +52,23 @@ pub(super) fn check(
     Variables { api_keys, findings }
 }
 
-/// Whether the path is that of a Datadog component's API key: `exporters.datadog/x.api.key`.
+/// Whether the path is that of a Datadog component's API key, `exporters.datadog/x.api.key`, or of the header that carries it
+/// in OTLP, `exporters.otlphttp/x.headers.dd-api-key`.
 fn is_api_key(path: &[String]) -> bool {
     match path {
-        [section, id, api, key] => {
-            matches!(section.as_str(), "exporters" | "extensions")
-                && kind(id) == "datadog"
-                && api == "api"
-                && key == "key"
-        }
+        [section, id, map, key] => match kind(id) {
+            "datadog" => {
+                matches!(section.as_str(), "exporters" | "extensions")
+                    && map == "api"
+                    && key == "key"
+            }
+            "otlphttp" | "otlp_http" => {
+                section == "exporters"
+                    && map == "headers"
+                    && key.eq_ignore_ascii_case(API_KEY_HEADER)
+            }
+            _ => false,
+        },
         _ => false,
     }
 }
@@ -101,6 +109,11 @@ fn references(text: &str) -> Vec<&str> {
         }
     }
     found
+}
+
+/// `NAME` of a text that is one reference to a variable and nothing else.
+pub(super) fn whole(text: &str) -> Option<&str> {
+    variable_without_default(text.strip_prefix("${")?.strip_suffix('}')?)
 }
 
 /// `NAME` of `env:NAME` and of `NAME`; other schemes, and variables with a default, are none.
