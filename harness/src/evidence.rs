@@ -36,7 +36,12 @@ pub trait EvidenceSource: Send + Sync {
 
 impl EvidenceSource for IntakeClient {
     fn capabilities(&self) -> Vec<Capability> {
-        vec![Capability::RawPayloads, Capability::Exclusiveness, Capability::Completeness]
+        vec![
+            Capability::RawPayloads,
+            Capability::Stats,
+            Capability::Exclusiveness,
+            Capability::Completeness,
+        ]
     }
 
     fn trace(&self, id: TraceId) -> Option<Trace> {

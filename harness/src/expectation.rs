@@ -11,6 +11,7 @@ use crate::{
     case::{DRIVER_SERVICE, Outcome, View},
     rule::{Failure, Findings, NotEvaluated},
     scenario::Request,
+    stats::StatsExpect,
     trace::Span,
 };
 
@@ -28,6 +29,9 @@ pub struct Expect {
     pub spans: Vec<SpanCount>,
     /// How many attempts the intake must at least have refused while the scenario ran: proof that an outage took place.
     pub refused_attempts: u64,
+    /// What the APM stats of all its requests together must say; `None` where they are not asked for.
+    #[serde(default)]
+    pub stats: Option<StatsExpect>,
 }
 
 impl Default for Expect {
@@ -38,6 +42,7 @@ impl Default for Expect {
             absent: false,
             spans: Vec::new(),
             refused_attempts: 0,
+            stats: None,
         }
     }
 }

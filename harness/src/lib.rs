@@ -18,6 +18,7 @@ pub mod secret;
 pub mod session;
 pub mod source;
 mod stages;
+pub mod stats;
 mod strays;
 pub mod system;
 pub mod test_system;

@@ -5,7 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::case::{Capability, View};
+use crate::{
+    case::{Capability, View},
+    stats,
+};
 
 mod errors;
 mod links;
@@ -25,7 +28,16 @@ pub struct Rule {
     pub page: &'static str,
     /// What the evidence must be able to give.
     pub needs: &'static [Capability],
-    check: fn(View<'_>) -> Checked,
+    check: Check,
+}
+
+/// What a rule looks at.
+#[derive(Debug)]
+enum Check {
+    /// One case.
+    Case(fn(View<'_>) -> Checked),
+    /// All stats and spans of a system: details of what is wrong, or why nothing can be said.
+    Stats(fn(&stats::Captured) -> Result<Vec<String>, String>),
 }
 
 /// Something that should hold and does not.
@@ -84,126 +96,133 @@ pub const RULES: &[Rule] = &[
         reason: "a request that was sampled leaves spans of the services that handled it",
         page: include_str!("rule/pages/no-trace.md"),
         needs: &[Capability::Completeness],
-        check: presence::no_trace,
+        check: Check::Case(presence::no_trace),
     },
     Rule {
         name: "missing-hop",
         reason: "every service that the request reached has its server span in the trace",
         page: include_str!("rule/pages/missing-hop.md"),
         needs: &[Capability::Completeness],
-        check: presence::missing_hop,
+        check: Check::Case(presence::missing_hop),
     },
     Rule {
         name: "orphan-span",
         reason: "the parent that a span names is in the trace",
         page: include_str!("rule/pages/orphan-span.md"),
         needs: &[Capability::Completeness],
-        check: links::orphan_span,
+        check: Check::Case(links::orphan_span),
     },
     Rule {
         name: "several-roots",
         reason: "a trace has one root",
         page: include_str!("rule/pages/several-roots.md"),
         needs: &[],
-        check: links::several_roots,
+        check: Check::Case(links::several_roots),
     },
     Rule {
         name: "parent-cycle",
         reason: "no span is its own ancestor",
         page: include_str!("rule/pages/parent-cycle.md"),
         needs: &[],
-        check: links::parent_cycle,
+        check: Check::Case(links::parent_cycle),
     },
     Rule {
         name: "duplicate-span",
         reason: "a span id is used once in a trace",
         page: include_str!("rule/pages/duplicate-span.md"),
         needs: &[],
-        check: links::duplicate_span,
+        check: Check::Case(links::duplicate_span),
     },
     Rule {
         name: "wrong-service-edge",
         reason: "a server span's parent is a client span of the service that called",
         page: include_str!("rule/pages/wrong-service-edge.md"),
         needs: &[],
-        check: links::wrong_service_edge,
+        check: Check::Case(links::wrong_service_edge),
     },
     Rule {
         name: "trace-id-halves-disagree",
         reason: "the 64-bit trace id, `_dd.p.tid` and `otel.trace_id` tell the same 128 bits",
         page: include_str!("rule/pages/trace-id-halves-disagree.md"),
         needs: &[Capability::RawPayloads],
-        check: links::trace_id_halves_disagree,
+        check: Check::Case(links::trace_id_halves_disagree),
     },
     Rule {
         name: "child-outside-parent",
         reason: "a span begins while its parent is under way",
         page: include_str!("rule/pages/child-outside-parent.md"),
         needs: &[],
-        check: links::child_outside_parent,
+        check: Check::Case(links::child_outside_parent),
     },
     Rule {
         name: "error-not-marked",
         reason: "the spans that a fault makes fail are marked as errors",
         page: include_str!("rule/pages/error-not-marked.md"),
         needs: &[],
-        check: errors::error_not_marked,
+        check: Check::Case(errors::error_not_marked),
     },
     Rule {
         name: "error-not-injected",
         reason: "no span is marked as an error where nothing was made to fail",
         page: include_str!("rule/pages/error-not-injected.md"),
         needs: &[],
-        check: errors::error_not_injected,
+        check: Check::Case(errors::error_not_injected),
     },
     Rule {
         name: "fault-without-effect",
         reason: "an injected delay or failed try shows in the trace",
         page: include_str!("rule/pages/fault-without-effect.md"),
         needs: &[],
-        check: errors::fault_without_effect,
+        check: Check::Case(errors::fault_without_effect),
     },
     Rule {
         name: "missing-service-name",
         reason: "every span names its service",
         page: include_str!("rule/pages/missing-service-name.md"),
         needs: &[],
-        check: naming::missing_service_name,
+        check: Check::Case(naming::missing_service_name),
     },
     Rule {
         name: "unnamed-resource",
         reason: "every span has a resource name, and a server's tells its route",
         page: include_str!("rule/pages/unnamed-resource.md"),
         needs: &[],
-        check: naming::unnamed_resource,
+        check: Check::Case(naming::unnamed_resource),
     },
     Rule {
         name: "sampled-out",
         reason: "no service drops spans of a trace that was sampled from the start",
         page: include_str!("rule/pages/sampled-out.md"),
         needs: &[Capability::Ledger],
-        check: presence::sampled_out,
+        check: Check::Case(presence::sampled_out),
     },
     Rule {
         name: "lost-span",
         reason: "every span that a service ended arrives",
         page: include_str!("rule/pages/lost-span.md"),
         needs: &[Capability::Ledger, Capability::Completeness],
-        check: presence::lost_span,
+        check: Check::Case(presence::lost_span),
     },
     Rule {
         name: "invented-span",
         reason: "every span that arrives was made by a service",
         page: include_str!("rule/pages/invented-span.md"),
         needs: &[Capability::Ledger],
-        check: presence::invented_span,
+        check: Check::Case(presence::invented_span),
     },
     Rule {
         name: "stray-trace",
         reason: "every captured trace belongs to a request of the run",
         page: include_str!("rule/pages/stray-trace.md"),
         needs: &[Capability::Exclusiveness],
-        check: presence::stray_trace,
+        check: Check::Case(presence::stray_trace),
+    },
+    Rule {
+        name: stats::DISAGREE,
+        reason: "the APM stats say what the captured spans say",
+        page: include_str!("rule/pages/stats-disagree.md"),
+        needs: &[Capability::Stats, Capability::Exclusiveness, Capability::Completeness],
+        check: Check::Stats(stats::disagree),
     },
 ];
 
@@ -216,9 +235,10 @@ pub fn named(name: &str) -> Option<&'static Rule> {
 pub fn check_all(view: View<'_>, tolerated: impl Fn(&str) -> bool) -> Findings {
     let mut findings = Findings::default();
     for rule in RULES.iter().filter(|rule| !tolerated(rule.name)) {
+        let Check::Case(check) = rule.check else { continue };
         let checked = match rule.needs.iter().find_map(|need| view.lacks(*need)) {
             Some(because) => Checked::NotEvaluated { because, required: false },
-            None => (rule.check)(view),
+            None => check(view),
         };
         match checked {
             Checked::Found(details) => {
@@ -234,6 +254,35 @@ pub fn check_all(view: View<'_>, tolerated: impl Fn(&str) -> bool) -> Findings {
                     required,
                 });
             }
+        }
+    }
+    findings
+}
+
+/// Checks the rules about stats on all that was captured of a system; `tolerated` says which may fail.
+pub fn check_stats(
+    captured: &stats::Captured,
+    capabilities: &[Capability],
+    tolerated: impl Fn(&str) -> bool,
+) -> Findings {
+    let mut findings = Findings::default();
+    for rule in RULES.iter().filter(|rule| !tolerated(rule.name)) {
+        let Check::Stats(check) = rule.check else { continue };
+        let missing = rule.needs.iter().find(|need| !capabilities.contains(need));
+        let checked = match missing {
+            Some(need) => Err(format!("the evidence does not give {}", need.name())),
+            None => check(captured),
+        };
+        match checked {
+            Ok(details) => {
+                let failures = details.into_iter().map(|detail| Failure::new(rule.name, detail));
+                findings.failures.extend(failures);
+            }
+            Err(because) => findings.not_evaluated.push(NotEvaluated {
+                rule: rule.name.to_owned(),
+                because,
+                required: false,
+            }),
         }
     }
     findings

@@ -159,9 +159,10 @@ impl Request {
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Scenario {
-    /// Whether it must have its system to itself: it scripts the intake, or acts on workloads, or its faults stand.
+    /// Whether it must have its system to itself: it scripts the intake, or acts on workloads, or its faults stand, or it asks
+    /// for APM stats, which do not tell whose they are and come when the collector ends.
     pub fn is_exclusive(&self) -> bool {
-        self.faults.iter().any(|fault| fault.kind.needs_own_system())
+        self.expect.stats.is_some() || self.faults.iter().any(|fault| fault.kind.needs_own_system())
     }
 
     /// How many requests it sends in all.

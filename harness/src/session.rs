@@ -21,6 +21,7 @@ use crate::{
         client::{ClientError, IntakeClient},
         decode::Route,
         replies::{Script, ScriptedReply},
+        store::Store,
     },
     judge,
     ledger::LedgerClient,
@@ -44,6 +45,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const LOOK_AGAIN_MOST: Duration = Duration::from_secs(1);
 /// Longest wait for one ledger route.
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for what the intake has and the copy of it has not.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often dead workloads are looked for.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -381,6 +384,38 @@ impl Session {
             None => Ok(()),
             Some(failure) => Err(format!("{}: {}", failure.rule, failure.detail)),
         }
+    }
+
+    /// Stops the collectors, so that they send what they keep back, and gives the number of the last attempt that the intake had
+    /// then.
+    ///
+    /// # Errors
+    ///
+    /// When one does not end well, or the intake cannot be read.
+    pub async fn stop_collectors(&self) -> Result<u64, SessionError> {
+        for collector in self.collectors() {
+            self.environment.lock().await.stop(&collector).await?;
+        }
+        self.intake.drain(DRAIN_TIMEOUT).await?;
+        Ok(self.intake.with_store(Store::newest))
+    }
+
+    /// Starts them again.
+    ///
+    /// # Errors
+    ///
+    /// When one does not come up.
+    pub async fn start_collectors(&self) -> Result<(), SessionError> {
+        for collector in self.collectors() {
+            self.environment.lock().await.start(&collector).await?;
+        }
+        Ok(())
+    }
+
+    fn collectors(&self) -> Vec<String> {
+        let workloads = self.endpoints.workloads.iter();
+        let collectors = workloads.filter(|(_, workload)| workload.role == Role::Collector);
+        collectors.map(|(name, _)| name.clone()).collect()
     }
 
     /// Takes the system down, the intake last.

@@ -81,6 +81,9 @@ pub struct ScenarioResult {
     pub cases: Vec<CaseResult>,
     /// Failures that belong to no single case.
     pub failures: Vec<Failure>,
+    /// What could not be looked at, of all its cases together.
+    #[serde(default)]
+    pub not_evaluated: Vec<NotEvaluated>,
     /// Why it is inconclusive, beyond what its cases say.
     pub undecided: Vec<String>,
     /// What each stage of the whole system tells of its spans, where something failed.
@@ -99,6 +102,7 @@ impl ScenarioResult {
             took_ms: 0,
             cases: Vec::new(),
             failures: Vec::new(),
+            not_evaluated: Vec::new(),
             undecided: vec![because.into()],
             ledger: None,
             revised: false,
@@ -112,9 +116,8 @@ impl ScenarioResult {
         let required = |skipped: &NotEvaluated| skipped.required;
         let failed = !self.failures.is_empty()
             || self.cases.iter().any(|case| !case.findings.failures.is_empty());
-        let undecided = self.cases.is_empty()
-            || !self.undecided.is_empty()
-            || self.cases.iter().any(|case| case.findings.not_evaluated.iter().any(required));
+        let undecided =
+            self.cases.is_empty() || !self.undecided.is_empty() || self.skipped().any(required);
         self.verdict = match (failed, undecided) {
             (true, _) => Verdict::Fail,
             (false, true) => Verdict::Inconclusive,
@@ -130,16 +133,19 @@ impl ScenarioResult {
     /// Why it is inconclusive, each reason once.
     pub fn reasons(&self) -> Vec<String> {
         let mut reasons = self.undecided.clone();
-        for case in &self.cases {
-            for skipped in case.findings.not_evaluated.iter().filter(|skipped| skipped.required) {
-                let reason =
-                    format!("{}: not evaluated, because {}", skipped.rule, skipped.because);
-                if !reasons.contains(&reason) {
-                    reasons.push(reason);
-                }
+        for skipped in self.skipped().filter(|skipped| skipped.required) {
+            let reason = format!("{}: not evaluated, because {}", skipped.rule, skipped.because);
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
             }
         }
         reasons
+    }
+
+    /// Everything that could not be looked at, once for each case that it was looked for in.
+    pub fn skipped(&self) -> impl Iterator<Item = &NotEvaluated> {
+        let of_cases = self.cases.iter().flat_map(|case| &case.findings.not_evaluated);
+        self.not_evaluated.iter().chain(of_cases)
     }
 }
 

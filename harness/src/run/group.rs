@@ -1,6 +1,7 @@
 //! One group of scenarios: its system up, its scenarios driven and judged, quiesced, audited, and down again.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,6 +19,8 @@ use crate::{
     rule::Failure,
     scenario::{FaultKind, Scenario},
     session::Session,
+    stats::{self, Captured},
+    trace::TraceId,
     verdict::{CaseResult, ScenarioResult, Verdict},
 };
 
@@ -38,6 +41,8 @@ struct Driven {
     scenario: Arc<Scenario>,
     cases: Vec<Case>,
     result: ScenarioResult,
+    /// Number of the attempt up to which its stats were judged.
+    stats_until: Option<u64>,
 }
 
 pub(super) async fn run(group: Group, plan: &Plan, run_id: &str, tell: &Teller) -> GroupOutcome {
@@ -80,13 +85,20 @@ pub(super) async fn run(group: Group, plan: &Plan, run_id: &str, tell: &Teller) 
         () = drive_and_audit(&session, &group, plan, tell, &mut driven, &mut outcome) => {}
         () = plan.cancel.cancelled() => {}
     }
+    if session.intake().with_store(stats::lacks_trace_metrics) {
+        let text = format!("{}: {}", group.name(), stats::no_trace_metrics_warning());
+        tell.tell(Event::Warning { text: text.clone() }).await;
+        outcome.warnings.push(text);
+    }
     if plan.keep && !plan.cancel.is_cancelled() {
         tell.tell(Event::Warning { text: kept(&group, &session) }).await;
         plan.cancel.cancelled().await;
     }
     if let Some(dir) = &plan.save {
         let dir = dir.join(format!("system-{}", group.number));
-        let kept = driven.iter().map(|driven| (driven.scenario.as_ref(), driven.cases.as_slice()));
+        let kept = driven
+            .iter()
+            .map(|driven| (driven.scenario.as_ref(), driven.cases.as_slice(), driven.stats_until));
         if let Err(error) = saved::save(&dir, &session, kept).await {
             outcome.warnings.push(format!("the run could not be saved: {error}"));
         }
@@ -227,11 +239,60 @@ async fn drive(session: &Arc<Session>, scenario: Arc<Scenario>, tell: &Teller) -
             ),
         ));
     }
+    let stats_until = judge_stats(session, &scenario, &cases, &mut result).await;
     explain(session, &scenario, &cases, &mut result);
     result.took_ms = millis(began.elapsed());
     result.conclude();
     tell.tell(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
-    Driven { scenario, cases, result }
+    Driven { scenario, cases, result, stats_until }
+}
+
+/// Judges the APM stats of a scenario that asks for them, once the collector has sent all it has; gives the number of the
+/// attempt up to which they were judged.
+async fn judge_stats(
+    session: &Session,
+    scenario: &Scenario,
+    cases: &[Case],
+    result: &mut ScenarioResult,
+) -> Option<u64> {
+    let intake = session.intake();
+    let captured = |until: u64| intake.with_store(|store| Captured::until(store, until));
+    let Some(expect) = &scenario.expect.stats else {
+        result.not_evaluated.push(stats::not_asked(&captured(u64::MAX)));
+        return None;
+    };
+    if !result.failures.is_empty()
+        || result.cases.iter().any(|case| !case.findings.failures.is_empty())
+    {
+        result.not_evaluated.push(stats::not_reached());
+        return None;
+    }
+    let traces: HashSet<TraceId> = cases.iter().map(|case| case.trace_id).collect();
+    let mut changes = intake.changes();
+    let _came_by_themselves_or_not = tokio::time::timeout(expect.within, async {
+        while !stats::is_whole(expect, &captured(u64::MAX), &traces) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    })
+    .await;
+    let stopped = session.stop_collectors().await;
+    if let Ok(until) = &stopped {
+        let tolerated = |rule: &str| scenario.tolerate.contains_key(rule);
+        let capabilities = intake.capabilities();
+        let findings = stats::judge(expect, &captured(*until), &traces, &capabilities, tolerated);
+        result.failures.extend(findings.failures);
+        result.not_evaluated.extend(findings.not_evaluated);
+    }
+    // The audit is still to come, and the user may want to look around.
+    let started = session.start_collectors().await;
+    for error in [stopped.as_ref().err(), started.as_ref().err()].into_iter().flatten() {
+        result
+            .undecided
+            .push(format!("the collector could not be made to send its stats: {error}"));
+    }
+    stopped.ok()
 }
 
 /// Sends a scenario's requests, each entry after the one before, and has each case judged as soon as it is sent.

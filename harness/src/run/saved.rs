@@ -24,6 +24,7 @@ use crate::{
     judge,
     scenario::Scenario,
     session::Session,
+    stats::{self, Captured},
     strays::Strays,
     trace::TraceId,
     verdict::ScenarioResult,
@@ -83,6 +84,9 @@ pub struct SavedSystem {
 struct SavedScenario {
     scenario: Scenario,
     cases: Vec<SavedCase>,
+    /// Number of the attempt up to which its stats were judged; `None` where they were not.
+    #[serde(default)]
+    stats_until: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,13 +105,13 @@ struct SavedCase {
 pub async fn save<'a>(
     dir: &Path,
     session: &Session,
-    driven: impl Iterator<Item = (&'a Scenario, &'a [Case])>,
+    driven: impl Iterator<Item = (&'a Scenario, &'a [Case], Option<u64>)>,
 ) -> Result<(), SavedError> {
     std::fs::create_dir_all(dir)
         .map_err(|source| SavedError::Io { path: dir.to_owned(), source })?;
     let mut scenarios = Vec::new();
     let mut capabilities = Vec::new();
-    for (scenario, cases) in driven {
+    for (scenario, cases, stats_until) in driven {
         let mut saved = Vec::new();
         for case in cases {
             let evidence = session.evidence(case, session.read_ledgers(case.trace_id).await);
@@ -118,7 +122,7 @@ pub async fn save<'a>(
                 refused: evidence.refused,
             });
         }
-        scenarios.push(SavedScenario { scenario: scenario.clone(), cases: saved });
+        scenarios.push(SavedScenario { scenario: scenario.clone(), cases: saved, stats_until });
     }
     let system = SavedSystem {
         form: FORM,
@@ -212,6 +216,24 @@ impl Replay {
         &self.store
     }
 
+    /// As the runner does it, from what there was then.
+    fn judge_stats(&self, saved: &SavedScenario, result: &mut ScenarioResult) {
+        let scenario = &saved.scenario;
+        let captured = Captured::until(&self.store, saved.stats_until.unwrap_or(u64::MAX));
+        match (&scenario.expect.stats, saved.stats_until) {
+            (Some(expect), Some(_)) => {
+                let traces = saved.cases.iter().map(|saved| saved.case.trace_id).collect();
+                let tolerated = |rule: &str| scenario.tolerate.contains_key(rule);
+                let capabilities = &self.system.capabilities;
+                let findings = stats::judge(expect, &captured, &traces, capabilities, tolerated);
+                result.failures.extend(findings.failures);
+                result.not_evaluated.extend(findings.not_evaluated);
+            }
+            (Some(_), None) => result.not_evaluated.push(stats::not_reached()),
+            (None, _) => result.not_evaluated.push(stats::not_asked(&captured)),
+        }
+    }
+
     /// Judges every scenario of this system again.
     pub fn judge(&self) -> Vec<ScenarioResult> {
         let claims: HashSet<TraceId> = self.system.claims.iter().copied().collect();
@@ -235,6 +257,7 @@ impl Replay {
                 let view = View { case, evidence: &evidence, topology, shape: &shape };
                 result.cases.push(judge::result(scenario, view, findings, None));
             }
+            self.judge_stats(saved, &mut result);
             result.conclude();
             result
         };

@@ -193,6 +193,32 @@ pub(super) struct ExpectFile {
     /// How many attempts the intake must at least have refused meanwhile: proof that an outage took place; 0 when left out.
     #[serde(default)]
     pub(super) refused_attempts: u64,
+    /// What the APM stats of all the scenario's requests together must say.
+    #[serde(default)]
+    #[schemars(with = "Vec<StatsCountFile>")]
+    pub(super) stats: Vec<Spanned<StatsCountFile>>,
+    /// How long the stats may take to come by themselves before the collector is stopped, which makes it send what it has;
+    /// for collectors that send none when they end. No time at all when left out.
+    #[schemars(with = "Option<DurationText>")]
+    pub(super) stats_within: Option<Spanned<DurationText>>,
+}
+
+/// What the stats groups that fit say together. What is left out is not compared.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StatsCountFile {
+    /// Datadog's service.
+    pub(super) service: Option<String>,
+    /// Span kind.
+    pub(super) kind: Option<KindFile>,
+    /// Datadog's operation name.
+    pub(super) name: Option<String>,
+    /// Datadog's resource name.
+    pub(super) resource: Option<String>,
+    /// Spans counted.
+    pub(super) hits: u64,
+    /// Those of them with an error.
+    pub(super) errors: Option<u64>,
 }
 
 /// One span of the tree: exactly one of `server`, `client`, `internal`, `producer`, `consumer` says which, by workload or
@@ -280,6 +306,19 @@ pub(super) enum KindFile {
     Internal,
     Producer,
     Consumer,
+}
+
+impl KindFile {
+    /// As Datadog's `span.kind` spells it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+            Self::Internal => "internal",
+            Self::Producer => "producer",
+            Self::Consumer => "consumer",
+        }
+    }
 }
 
 /// A rule that may fail.

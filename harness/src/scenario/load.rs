@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde_saphyr::Spanned;
@@ -12,8 +13,8 @@ use super::{
     SHARED_SERVICE, Scenario, SystemChoice, TraceIdFrom,
     fault::{IntakeFault, IntakeReply},
     file::{
-        ChainFile, ExpectFile, FaultFile, KindFile, NodeFile, RequestFile, ScenarioFile,
-        SpanCountFile, SpanFile, SystemFile, TraceIdFromFile,
+        ChainFile, DurationText, ExpectFile, FaultFile, KindFile, NodeFile, RequestFile,
+        ScenarioFile, SpanCountFile, SpanFile, StatsCountFile, SystemFile, TraceIdFromFile,
     },
 };
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
     rule,
     secret::Secret,
     source::{self, Finding},
+    stats::{StatsCount, StatsExpect},
     system::file as system_file,
 };
 
@@ -485,7 +487,40 @@ impl Resolver<'_> {
             absent: file.absent,
             spans: file.spans.into_iter().map(|count| self.span_count(count, workloads)).collect(),
             refused_attempts: file.refused_attempts,
+            stats: self.stats(file.stats, file.stats_within),
         }
+    }
+
+    fn stats(
+        &mut self,
+        counts: Vec<Spanned<StatsCountFile>>,
+        within: Option<Spanned<DurationText>>,
+    ) -> Option<StatsExpect> {
+        if let Some(within) = within.as_ref().filter(|_| counts.is_empty()) {
+            self.wrong(
+                within,
+                "`stats_within` says how long to wait for `stats`, and none are asked for",
+            );
+        }
+        if counts.is_empty() {
+            return None;
+        }
+        let counts = counts.into_iter().map(|count| {
+            if count.value.errors.is_some_and(|errors| errors > count.value.hits) {
+                self.wrong(&count, "there are more `errors` than `hits`");
+            }
+            let file = count.value;
+            StatsCount {
+                service: file.service,
+                name: file.name,
+                resource: file.resource,
+                kind: file.kind.map(|kind| kind.name().to_owned()),
+                hits: file.hits,
+                errors: file.errors,
+            }
+        });
+        let counts = counts.collect();
+        Some(StatsExpect { counts, within: within.map_or(Duration::ZERO, |within| within.value.0) })
     }
 
     /// A user's services may have other service names than their workloads; the built-in ones have not.
@@ -548,13 +583,7 @@ impl Resolver<'_> {
         if let Some(at) = &file.at {
             self.workload(at, workloads);
         }
-        let kind = file.kind.map(|kind| match kind {
-            KindFile::Server => "server",
-            KindFile::Client => "client",
-            KindFile::Internal => "internal",
-            KindFile::Producer => "producer",
-            KindFile::Consumer => "consumer",
-        });
+        let kind = file.kind.map(KindFile::name);
         let span = Matcher {
             at: file.at.as_ref().map(|at| at.value.clone()),
             kind: kind.map(str::to_owned),

@@ -1,0 +1,310 @@
+//! APM stats: what was captured of them, and whether they say what the captured spans say.
+//!
+//! Datadog's trace metrics are made from them alone, not from the spans, so a whole trace with wrong stats still shows wrong
+//! request and error rates. Pure; when there are enough of them to judge is the runner's business.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    case::Capability,
+    intake::{decode, store::Store},
+    rule::{self, Failure, Findings, NotEvaluated},
+    trace::{PayloadForm, Span, TraceId},
+};
+
+/// Name of the expectation.
+const EXPECTATION: &str = "stats";
+/// Groups that a message names.
+const GROUPS_TOLD: usize = 8;
+/// Why there are no stats where spans are sent as OTLP without the header that asks for them.
+const NO_TRACE_METRICS: &str = "the spans were sent as OTLP without the header `compute_stats: \"true\"`: there will be no trace metrics in Datadog";
+
+/// What a scenario asks of stats: of all its requests together.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatsExpect {
+    /// What must be in them.
+    pub counts: Vec<StatsCount>,
+    /// How long they may take to come by themselves before the collector is stopped, which makes it send what it has; no time at
+    /// all where it is zero.
+    pub within: Duration,
+}
+
+/// What the groups that fit must say together.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatsCount {
+    /// Datadog's service; `None` for any.
+    pub service: Option<String>,
+    /// Datadog's operation name; `None` for any.
+    pub name: Option<String>,
+    /// Datadog's resource name; `None` for any.
+    pub resource: Option<String>,
+    /// Span kind; `None` for any.
+    pub kind: Option<String>,
+    /// Spans counted.
+    pub hits: u64,
+    /// Those of them with an error; `None` for any number.
+    pub errors: Option<u64>,
+}
+
+/// What groups of stats are about, as far as spans tell it too.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    service: String,
+    name: String,
+    resource: String,
+    kind: String,
+}
+
+/// How many spans, and how many of them with an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Numbers {
+    hits: u64,
+    errors: u64,
+}
+
+/// All stats and spans that were captured up to some attempt.
+#[derive(Debug, Default)]
+pub struct Captured {
+    stats: BTreeMap<Key, Numbers>,
+    spans: Vec<Arc<Span>>,
+    /// Whether some spans came as OTLP for which Datadog was not asked to compute stats.
+    without_stats: bool,
+}
+
+impl Captured {
+    /// What a store has of the attempts up to number `seq`.
+    pub fn until(store: &Store, seq: u64) -> Self {
+        let mut captured = Self::default();
+        for entry in store.entries().filter(|entry| entry.attempt.seq <= seq) {
+            captured.spans.extend(entry.spans().iter().cloned());
+            for group in entry.stats.iter().flat_map(|payload| &payload.groups) {
+                let key = Key {
+                    service: group.service.clone(),
+                    name: group.name.clone(),
+                    resource: group.resource.clone(),
+                    kind: group.span_kind.clone(),
+                };
+                let numbers = captured.stats.entry(key).or_default();
+                numbers.hits += group.hits;
+                numbers.errors += group.errors;
+            }
+        }
+        captured.without_stats = lacks_trace_metrics(store);
+        captured
+    }
+
+    /// Why nothing can be said of stats, where the spans did not come as Datadog's payloads.
+    fn came_as_otlp(&self) -> Option<String> {
+        if self.without_stats {
+            return Some(NO_TRACE_METRICS.to_owned());
+        }
+        self.spans.iter().any(|span| span.form == PayloadForm::Otlp).then(|| {
+            "the spans came as OTLP, of which Datadog computes the stats on its side".to_owned()
+        })
+    }
+
+    /// What the captured spans would count as; `by_kind` as the exporter's option `compute_stats_by_span_kind`.
+    fn of_spans(&self, by_kind: bool, wanted: impl Fn(&Span) -> bool) -> BTreeMap<Key, Numbers> {
+        let mut groups = BTreeMap::<Key, Numbers>::new();
+        for span in self.spans.iter().filter(|span| counts(span, by_kind) && wanted(span)) {
+            let numbers = groups.entry(Key::of(span)).or_default();
+            numbers.hits += 1;
+            numbers.errors += u64::from(span.error);
+        }
+        groups
+    }
+}
+
+/// Whether a store has spans of which Datadog would make no trace metrics: sent as OTLP, and not asked to.
+pub fn lacks_trace_metrics(store: &Store) -> bool {
+    store.entries().any(|entry| {
+        entry.spans().first().is_some_and(|span| span.form == PayloadForm::Otlp)
+            && !decode::computes_stats(&entry.attempt)
+    })
+}
+
+/// What to tell of a store for which [`lacks_trace_metrics`] holds.
+pub fn no_trace_metrics_warning() -> String {
+    format!("{NO_TRACE_METRICS}; set it under the exporter's `headers`")
+}
+
+/// Whether the reference's concentrator counts a span: it is top-level, or measured, or of a kind that crosses services.
+fn counts(span: &Span, by_kind: bool) -> bool {
+    let is_one = |key: &str| span.metrics.get(key) == Some(&1.0);
+    let is_partial = span.metrics.get("_dd.partial_version").is_some_and(|version| *version >= 0.0);
+    let crosses = matches!(
+        span.kind().to_ascii_lowercase().as_str(),
+        "server" | "client" | "producer" | "consumer"
+    );
+    !is_partial && (is_one("_top_level") || is_one("_dd.measured") || (by_kind && crosses))
+}
+
+impl Key {
+    fn of(span: &Span) -> Self {
+        Self {
+            service: span.service.clone(),
+            name: span.name.clone(),
+            resource: span.resource.clone(),
+            kind: span.kind().to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} ({})", self.service, self.kind, self.resource, self.name)
+    }
+}
+
+impl fmt::Display for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} hits, {} errors", self.hits, self.errors)
+    }
+}
+
+impl StatsCount {
+    fn is_about(&self, key: &Key) -> bool {
+        let fits =
+            |wanted: &Option<String>, got: &String| wanted.as_ref().is_none_or(|one| one == got);
+        fits(&self.service, &key.service)
+            && fits(&self.name, &key.name)
+            && fits(&self.resource, &key.resource)
+            && fits(&self.kind, &key.kind)
+    }
+
+    fn sum(&self, groups: &BTreeMap<Key, Numbers>) -> Numbers {
+        let fitting = groups.iter().filter(|(key, _)| self.is_about(key));
+        fitting.fold(Numbers::default(), |sum, (_, one)| Numbers {
+            hits: sum.hits + one.hits,
+            errors: sum.errors + one.errors,
+        })
+    }
+
+    fn describe(&self) -> String {
+        let words = [&self.service, &self.kind, &self.resource, &self.name];
+        let words: Vec<&str> = words.into_iter().flatten().map(String::as_str).collect();
+        if words.is_empty() { "any".to_owned() } else { words.join(" ") }
+    }
+}
+
+/// What the stats of a scenario that asks for them are found to be; `traces` are those of its own requests.
+pub fn judge(
+    expect: &StatsExpect,
+    captured: &Captured,
+    traces: &HashSet<TraceId>,
+    capabilities: &[Capability],
+    tolerated: impl Fn(&str) -> bool,
+) -> Findings {
+    let mut findings = rule::check_stats(captured, capabilities, tolerated);
+    match captured.came_as_otlp() {
+        Some(because) if captured.without_stats => {
+            findings.failures.push(Failure::new(EXPECTATION, because));
+        }
+        Some(because) => findings.not_evaluated.push(NotEvaluated {
+            rule: EXPECTATION.to_owned(),
+            because,
+            required: true,
+        }),
+        None if !capabilities.contains(&Capability::Stats) => {
+            findings.not_evaluated.push(NotEvaluated {
+                rule: EXPECTATION.to_owned(),
+                because: format!("the evidence does not give {}", Capability::Stats.name()),
+                required: true,
+            });
+        }
+        None => {
+            let failures = expect.counts.iter().filter_map(|count| missed(count, captured, traces));
+            findings.failures.extend(failures);
+        }
+    }
+    findings
+}
+
+/// Whether everything that a scenario asks of stats is there.
+pub fn is_whole(expect: &StatsExpect, captured: &Captured, traces: &HashSet<TraceId>) -> bool {
+    captured.came_as_otlp().is_some()
+        || expect.counts.iter().all(|count| missed(count, captured, traces).is_none())
+}
+
+fn missed(count: &StatsCount, captured: &Captured, traces: &HashSet<TraceId>) -> Option<Failure> {
+    // What the harness sent besides, such as its sentinels, is in the stats as well.
+    let others = captured.of_spans(true, |span| !traces.contains(&span.trace_id));
+    let (all, others) = (count.sum(&captured.stats), count.sum(&others));
+    let found = Numbers {
+        hits: all.hits.saturating_sub(others.hits),
+        errors: all.errors.saturating_sub(others.errors),
+    };
+    if found.hits == count.hits && count.errors.is_none_or(|errors| errors == found.errors) {
+        return None;
+    }
+    let wanted = match count.errors {
+        Some(errors) => Numbers { hits: count.hits, errors }.to_string(),
+        None => format!("{} hits", count.hits),
+    };
+    let told = match captured.stats.is_empty() {
+        true => "no APM stats were captured at all".to_owned(),
+        false => format!("captured were {}", told(&captured.stats)),
+    };
+    let detail = format!("`{}` should have {wanted}, has {found}; {told}", count.describe());
+    Some(Failure::new(EXPECTATION, detail))
+}
+
+fn told(groups: &BTreeMap<Key, Numbers>) -> String {
+    let mut told: Vec<String> =
+        groups.iter().take(GROUPS_TOLD).map(|(key, numbers)| format!("{key}: {numbers}")).collect();
+    if groups.len() > GROUPS_TOLD {
+        told.push(format!("and {} more groups", groups.len() - GROUPS_TOLD));
+    }
+    told.join("; ")
+}
+
+/// Why the rules about stats are not evaluated for a scenario that does not ask for any.
+pub fn not_asked(captured: &Captured) -> NotEvaluated {
+    let because = captured.came_as_otlp().unwrap_or_else(|| {
+        "the scenario does not ask for APM stats (`expect.stats`), so they are not waited for"
+            .to_owned()
+    });
+    NotEvaluated { rule: DISAGREE.to_owned(), because, required: false }
+}
+
+/// What is told of a scenario whose stats were asked for and not looked at, since its traces were wrong already.
+pub fn not_reached() -> NotEvaluated {
+    let because = "the scenario's traces are not as they should be".to_owned();
+    NotEvaluated { rule: EXPECTATION.to_owned(), because, required: true }
+}
+
+/// Name of the rule.
+pub(crate) const DISAGREE: &str = "stats-disagree";
+
+/// The rule `stats-disagree`: each group says what the captured spans say, whichever way the exporter is told to count.
+pub(crate) fn disagree(captured: &Captured) -> Result<Vec<String>, String> {
+    if let Some(because) = captured.came_as_otlp() {
+        return Err(because);
+    }
+    let by_kind = captured.of_spans(true, |_| true);
+    let top_level_alone =
+        || !captured.stats.is_empty() && captured.stats == captured.of_spans(false, |_| true);
+    if captured.stats == by_kind || top_level_alone() {
+        return Ok(Vec::new());
+    }
+    let keys: BTreeSet<&Key> = captured.stats.keys().chain(by_kind.keys()).collect();
+    let found = keys.into_iter().filter_map(|key| {
+        let stats = captured.stats.get(key).copied().unwrap_or_default();
+        let spans = by_kind.get(key).copied().unwrap_or_default();
+        (stats != spans)
+            .then(|| format!("{key}: the stats say {stats}, the captured spans {spans}"))
+    });
+    Ok(found.collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+use super::*;
+use crate::{
+    intake::{
+        attempt::{Attempt, Reply},
+        decode::{Decoded, OtlpPayload, SpanMapping, StatsGroup, StatsPayload, TracesPayload},
+        store::Bounds,
+    },
+    trace::SpanId,
+};
+
+const TRACE: TraceId = TraceId(1);
+const ALL: [Capability; 4] = [
+    Capability::RawPayloads,
+    Capability::Stats,
+    Capability::Exclusiveness,
+    Capability::Completeness,
+];
+
+fn span(id: u64, trace_id: TraceId, kind: &str, error: bool) -> Span {
+    let json = serde_json::json!({
+        "trace_id": trace_id.to_string(), "datadog_trace_id": trace_id.low(), "id": SpanId(id).to_string(),
+        "parent_id": null, "service": "shop", "name": "http.server.request", "resource": "GET /cart", "type": "web",
+        "error": error, "start": 0, "duration": 1, "meta": { "span.kind": kind }, "metrics": {}, "hostname": "",
+        "env": "", "container_id": "", "priority": 1, "attempt": 1,
+    });
+    serde_json::from_value(json).unwrap()
+}
+
+fn group(kind: &str, hits: u64, errors: u64) -> StatsGroup {
+    let json = serde_json::json!({
+        "hostname": "", "env": "", "version": "", "container_id": "", "lang": "", "tags": [], "start": 0, "bucket": 0,
+        "service": "shop", "name": "http.server.request", "resource": "GET /cart", "type": "web", "span_kind": kind,
+        "http_status_code": 200, "grpc_status_code": "", "peer_tags": [], "is_trace_root": null, "synthetics": false,
+        "hits": hits, "errors": errors, "top_level_hits": hits, "duration": 1, "ok_summary": "", "error_summary": "",
+    });
+    serde_json::from_value(json).unwrap()
+}
+
+struct World {
+    store: Store,
+    seq: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let bounds = Bounds { max_bytes: usize::MAX, max_attempts: usize::MAX };
+        Self { store: Store::new(bounds), seq: 0 }
+    }
+
+    fn insert(&mut self, headers: &[(&str, &str)], decoded: Decoded) {
+        self.seq += 1;
+        let attempt = Attempt {
+            seq: self.seq,
+            received_at: 0,
+            method: "POST".to_owned(),
+            path: "/".to_owned(),
+            headers: headers.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            body: self.seq.to_be_bytes().to_vec(),
+            reply: Reply::Status(202),
+        };
+        self.store.insert(attempt, decoded, std::time::Instant::now());
+    }
+
+    fn spans(&mut self, spans: Vec<Span>) {
+        let payload = TracesPayload {
+            hostname: String::new(),
+            env: String::new(),
+            agent_version: String::new(),
+            target_tps: 0.0,
+            error_tps: 0.0,
+            tags: BTreeMap::new(),
+            tracers: Vec::new(),
+            repaired_strings: 0,
+            spans,
+        };
+        self.insert(&[], Decoded::Traces(payload));
+    }
+
+    fn stats(&mut self, groups: Vec<StatsGroup>) {
+        let payload = StatsPayload {
+            agent_hostname: String::new(),
+            agent_env: String::new(),
+            agent_version: String::new(),
+            client_computed: false,
+            split_payload: false,
+            groups,
+        };
+        self.insert(&[], Decoded::Stats(payload));
+    }
+
+    fn otlp(&mut self, headers: &[(&str, &str)]) {
+        let mut span = span(1, TRACE, "server", false);
+        span.form = PayloadForm::Otlp;
+        let payload = OtlpPayload {
+            compute_stats: true,
+            mapping: SpanMapping::default(),
+            dropped_spans: 0,
+            spans: vec![span],
+        };
+        self.insert(headers, Decoded::OtlpTraces(payload));
+    }
+
+    fn judge(&self, hits: u64, errors: Option<u64>, capabilities: &[Capability]) -> Findings {
+        let count = StatsCount {
+            service: Some("shop".to_owned()),
+            kind: Some("server".to_owned()),
+            hits,
+            errors,
+            ..StatsCount::default()
+        };
+        let expect = StatsExpect { counts: vec![count], within: Duration::ZERO };
+        let captured = Captured::until(&self.store, u64::MAX);
+        judge(&expect, &captured, &HashSet::from([TRACE]), capabilities, |_| false)
+    }
+}
+
+/// Three server spans of the run's trace, one with an error, and an internal one, with their stats in two payloads.
+fn healthy() -> World {
+    let mut world = World::new();
+    world.spans(vec![
+        span(1, TRACE, "server", false),
+        span(2, TRACE, "server", true),
+        span(3, TRACE, "server", false),
+        span(4, TRACE, "internal", true),
+    ]);
+    world.stats(vec![group("server", 2, 1)]);
+    world.stats(vec![group("server", 1, 0)]);
+    world
+}
+
+fn failed(findings: &Findings) -> Vec<&str> {
+    findings.failures.iter().map(|failure| failure.rule.as_str()).collect()
+}
+
+#[test]
+fn stats_that_say_what_the_spans_say_hold_however_they_are_split() {
+    assert_eq!(healthy().judge(3, Some(1), &ALL), Findings::default());
+    assert_eq!(healthy().judge(3, None, &ALL), Findings::default());
+}
+
+#[test]
+fn stats_that_are_missing_doubled_or_of_nobody_disagree_with_the_spans() {
+    let mut lost = World::new();
+    lost.spans(vec![span(1, TRACE, "server", false)]);
+    let findings = lost.judge(1, None, &ALL);
+    assert_eq!(failed(&findings), [DISAGREE, EXPECTATION]);
+    let details: Vec<&str> = findings.failures.iter().map(|failure| &*failure.detail).collect();
+    assert_eq!(
+        details,
+        [
+            "shop server GET /cart (http.server.request): the stats say 0 hits, 0 errors, the captured spans 1 hits, 0 errors",
+            "`shop server` should have 1 hits, has 0 hits, 0 errors; no APM stats were captured at all",
+        ]
+    );
+    let mut doubled = healthy();
+    doubled.stats(vec![group("server", 3, 1)]);
+    assert_eq!(failed(&doubled.judge(6, Some(2), &ALL)), [DISAGREE]);
+    let mut invented = healthy();
+    invented.stats(vec![group("client", 1, 0)]);
+    assert_eq!(failed(&invented.judge(3, Some(1), &ALL)), [DISAGREE]);
+}
+
+#[test]
+fn stats_may_count_top_level_and_measured_spans_alone() {
+    let mut world = World::new();
+    let mut top = span(1, TRACE, "internal", false);
+    top.metrics.insert("_top_level".to_owned(), 1.0);
+    world.spans(vec![top, span(2, TRACE, "server", false)]);
+    world.stats(vec![group("internal", 1, 0)]);
+    assert_eq!(world.judge(0, None, &ALL), Findings::default());
+    world.stats(vec![group("server", 1, 0)]);
+    assert_eq!(world.judge(1, None, &ALL), Findings::default());
+}
+
+#[test]
+fn other_numbers_than_asked_for_fail_and_other_traces_are_taken_off() {
+    assert_eq!(failed(&healthy().judge(4, None, &ALL)), [EXPECTATION]);
+    assert_eq!(failed(&healthy().judge(3, Some(0), &ALL)), [EXPECTATION]);
+    let mut with_sentinel = healthy();
+    with_sentinel.spans(vec![span(9, TraceId(2), "server", false)]);
+    with_sentinel.stats(vec![group("server", 1, 0)]);
+    assert_eq!(with_sentinel.judge(3, Some(1), &ALL), Findings::default());
+}
+
+#[test]
+fn what_came_after_the_stats_were_judged_is_left_out() {
+    let mut world = healthy();
+    let until = world.seq;
+    world.spans(vec![span(9, TRACE, "server", false)]);
+    let captured = Captured::until(&world.store, until);
+    assert_eq!(disagree(&captured), Ok(Vec::new()));
+    assert_eq!(disagree(&Captured::until(&world.store, u64::MAX)).unwrap().len(), 1);
+}
+
+#[test]
+fn otlp_that_does_not_ask_for_stats_fails_and_otlp_that_does_cannot_be_decided() {
+    let mut world = World::new();
+    world.otlp(&[]);
+    assert!(lacks_trace_metrics(&world.store));
+    let findings = world.judge(1, None, &ALL);
+    assert_eq!(failed(&findings), [EXPECTATION]);
+    assert!(findings.failures[0].detail.ends_with("there will be no trace metrics in Datadog"));
+    assert!(!findings.not_evaluated[0].required, "{findings:?}");
+
+    let mut world = World::new();
+    world.otlp(&[("compute_stats", "true")]);
+    assert!(!lacks_trace_metrics(&world.store));
+    let findings = world.judge(1, None, &ALL);
+    assert_eq!(failed(&findings), [""; 0]);
+    let required: Vec<bool> =
+        findings.not_evaluated.iter().map(|skipped| skipped.required).collect();
+    assert_eq!(required, [false, true], "{findings:?}");
+}
+
+#[test]
+fn evidence_without_stats_decides_nothing() {
+    let findings = healthy().judge(3, None, &ALL[..1]);
+    assert_eq!(failed(&findings), [""; 0]);
+    assert!(findings.not_evaluated.iter().any(|skipped| skipped.required), "{findings:?}");
+    assert!(findings.not_evaluated[0].because.contains("does not give"), "{findings:?}");
+}
