@@ -1,0 +1,95 @@
+//! The differences that are meant: one file, each with its reason. It may only shrink.
+
+use serde::Deserialize;
+
+use crate::{
+    compare::Difference,
+    datadog::Value,
+    generate::YEAR_2000,
+    otlp::{self, Span},
+};
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/differential/allowed.yaml");
+
+/// A difference that is meant.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rule {
+    /// Short, for the report.
+    pub(crate) name: String,
+    /// The fields it is about; `*` stands for any text.
+    pub(crate) fields: Vec<String>,
+    /// When it is meant.
+    condition: Condition,
+    /// Why.
+    reason: String,
+}
+
+/// When a difference is meant.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+enum Condition {
+    /// The reference's text is no JSON; ours is.
+    ReferenceIsInvalidJson,
+    /// The span starts before the year 2000, and both starts are the time of sending, so near each other.
+    StartIsTheTimeOfSending,
+    /// The span has one of these attributes.
+    SpanHas(Vec<String>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    allowed: Vec<Rule>,
+}
+
+/// Reads the file.
+///
+/// # Errors
+///
+/// When it cannot be read, has an unknown key, or a rule without a reason.
+pub(crate) fn load() -> anyhow::Result<Vec<Rule>> {
+    let file: File = serde_saphyr::from_str(&std::fs::read_to_string(FILE)?)?;
+    for rule in &file.allowed {
+        anyhow::ensure!(!rule.reason.trim().is_empty(), "{FILE}: {} has no reason", rule.name);
+        anyhow::ensure!(!rule.fields.is_empty(), "{FILE}: {} is about no field", rule.name);
+    }
+    Ok(file.allowed)
+}
+
+impl Rule {
+    /// Whether this difference of `span` is meant.
+    pub(crate) fn allows(&self, difference: &Difference, span: &Span) -> bool {
+        if !self.fields.iter().any(|pattern| matches(pattern, &difference.field)) {
+            return false;
+        }
+        let (ours, theirs) = (&difference.ours, &difference.theirs);
+        match &self.condition {
+            Condition::ReferenceIsInvalidJson => is_json(ours) && !is_json(theirs),
+            Condition::StartIsTheTimeOfSending => match (ours, theirs) {
+                (Some(Value::Int(ours)), Some(Value::Int(theirs))) => {
+                    span.start < YEAR_2000 && (ours - theirs).abs() < 120_000_000_000
+                }
+                _ => false,
+            },
+            Condition::SpanHas(keys) => {
+                span.attributes.iter().any(|pair| keys.contains(&otlp::readable(&pair.key)))
+            }
+        }
+    }
+}
+
+fn is_json(value: &Option<Value>) -> bool {
+    let Some(Value::Text(text)) = value else { return false };
+    serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+/// Whether the text is the pattern, in which one `*` stands for any text.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((start, end)) => {
+            text.len() >= start.len() + end.len() && text.starts_with(start) && text.ends_with(end)
+        }
+    }
+}

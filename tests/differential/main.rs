@@ -1,0 +1,470 @@
+//! The differential test: generated OTLP goes through our collector and through the reference, the OpenTelemetry
+//! Collector with contrib's Datadog exporter, side by side, and what the two send to Datadog is compared.
+//!
+//! It needs the reference, so it is no part of `cargo test`:
+//!
+//! ```text
+//! tests/differential/build-reference target/reference-collector
+//! REFERENCE_COLLECTOR=$PWD/target/reference-collector cargo test -p harness --test differential
+//! ```
+//!
+//! `DIFFERENTIAL_CASES` (default 500) says how many requests are sent, `DIFFERENTIAL_SEED` which ones;
+//! `DIFFERENTIAL_ONLY` sends one alone, by its number; `DIFFERENTIAL_PROGRAM` tests another build of `tracecheck`.
+//! Everything but the times, which are relative to now, depends on seed and number only. What is meant to differ
+//! stands in `allowed.yaml`. The last run of each test tells our side to rename spans, and must find that.
+
+mod allowed;
+mod compare;
+mod datadog;
+mod generate;
+mod otlp;
+mod side;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    io::Write as _,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, bail, ensure};
+use futures_util::{StreamExt, future::try_join_all, stream};
+use prost::Message;
+
+use self::{
+    allowed::Rule,
+    compare::Difference,
+    datadog::{Fields, MARKER},
+    generate::{Case, Limits},
+    otlp::{KeyValue, Request, Resource, ResourceSpans, ScopeSpans, Span},
+    side::{Options, Program, Side},
+};
+
+const HOW_TO_BUILD: &str = "build it with tests/differential/build-reference PATH (needs Go), and set \
+                            REFERENCE_COLLECTOR to the path";
+
+/// How many examples of one difference are shown.
+const EXAMPLES: usize = 2;
+/// From so many cases on, a rule that allowed nothing is reported.
+const ENOUGH_TO_TELL: u32 = 2000;
+/// The reference's flush interval is 5 s; stats come after two of their 10 s buckets.
+const ARRIVAL: Duration = Duration::from_secs(90);
+
+const STATS_ON: &str = "-exporter.datadogexporter.DisableAPMStats";
+const STATS_OFF: &str = "exporter.datadogexporter.DisableAPMStats";
+
+/// A way to configure both collectors.
+struct Profile {
+    name: &'static str,
+    options: Options,
+    /// Of 20 cases, the ones that go this way.
+    share: std::ops::Range<u32>,
+    stats: bool,
+}
+
+const PROFILES: [Profile; 6] = [
+    Profile {
+        name: "defaults",
+        options: Options { traces: &[], gates: &[STATS_OFF] },
+        share: 0..11,
+        stats: false,
+    },
+    Profile {
+        name: "stats",
+        options: Options { traces: &["peer_tags: [enduser.id]"], gates: &[STATS_ON] },
+        share: 11..15,
+        stats: true,
+    },
+    Profile {
+        name: "stats without span kinds and peer tags",
+        options: Options {
+            traces: &["compute_stats_by_span_kind: false", "peer_tags_aggregation: false"],
+            gates: &[STATS_ON],
+        },
+        share: 15..16,
+        stats: true,
+    },
+    Profile {
+        name: "span names as resource names",
+        options: Options { traces: &["span_name_as_resource_name: true"], gates: &[STATS_OFF] },
+        share: 16..17,
+        stats: false,
+    },
+    Profile {
+        name: "remapped names, ignored resources",
+        options: Options {
+            traces: &[
+                "span_name_remappings: {\"remap me\": remapped, send: \"Sent Off\", io.lib.server: srv}",
+                "ignore_resources: [\"^/ignored\", \"check$\"]",
+            ],
+            gates: &[STATS_OFF],
+        },
+        share: 17..18,
+        stats: false,
+    },
+    Profile {
+        name: "first version of names, top level by kind",
+        options: Options {
+            traces: &["compute_top_level_by_span_kind: true"],
+            gates: &[STATS_OFF, "-datadog.EnableOperationAndResourceNameV2"],
+        },
+        share: 18..20,
+        stats: false,
+    },
+];
+
+/// What a run is told by the environment.
+struct Plan {
+    ours: PathBuf,
+    reference: PathBuf,
+    seed: u64,
+    numbers: Vec<u32>,
+    now: u64,
+}
+
+/// What one profile came to.
+#[derive(Default)]
+struct Outcome {
+    profile: &'static str,
+    cases: usize,
+    spans: usize,
+    /// Of the spans, those that both sides left out.
+    dropped: usize,
+    stats_groups: usize,
+    /// By field.
+    found: BTreeMap<String, Finding>,
+    /// By rule.
+    allowed: BTreeMap<String, usize>,
+    took: Duration,
+}
+
+#[derive(Default)]
+struct Finding {
+    count: usize,
+    examples: Vec<String>,
+}
+
+impl Outcome {
+    fn add(&mut self, field: &str, example: impl FnOnce() -> String) {
+        let finding = self.found.entry(field.to_owned()).or_default();
+        finding.count += 1;
+        if finding.examples.len() < EXAMPLES {
+            finding.examples.push(example());
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match tokio::runtime::Runtime::new()
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(run()))
+    {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say(text: &str) {
+    // Nobody may be reading it.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+async fn run() -> anyhow::Result<bool> {
+    let began = Instant::now();
+    // Several libraries bring rustls; one provider is to be chosen before the first client.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let plan = plan()?;
+    let rules = allowed::load()?;
+    say(&format!(
+        "differential test: {} cases, DIFFERENTIAL_SEED={}",
+        plan.numbers.len(),
+        plan.seed
+    ));
+    let runs = PROFILES.iter().map(|profile| compare_profile(&plan, profile, &rules));
+    let outcomes = try_join_all(runs).await?;
+    let mut fine = true;
+    let mut used = BTreeMap::<String, usize>::new();
+    for outcome in &outcomes {
+        for (rule, count) in &outcome.allowed {
+            *used.entry(rule.clone()).or_default() += count;
+        }
+        fine &= outcome.found.is_empty();
+        report(outcome);
+    }
+    for rule in &rules {
+        let count = used.get(&rule.name).copied().unwrap_or_default();
+        say(&format!("allowed: {} {count} times", rule.name));
+        if count == 0 && plan.numbers.len() >= ENOUGH_TO_TELL as usize {
+            say(&format!("  never occurred: take `{}` off allowed.yaml", rule.name));
+            fine = false;
+        }
+    }
+    must_find(&plan, &rules).await?;
+    say(&format!(
+        "{} in {:.0?}; again with DIFFERENTIAL_SEED={}",
+        if fine { "no difference but the allowed ones" } else { "DIFFERENT" },
+        began.elapsed(),
+        plan.seed
+    ));
+    Ok(fine)
+}
+
+fn plan() -> anyhow::Result<Plan> {
+    let Some(reference) = std::env::var_os("REFERENCE_COLLECTOR").map(PathBuf::from) else {
+        bail!("REFERENCE_COLLECTOR is not set: {HOW_TO_BUILD}");
+    };
+    ensure!(
+        reference.is_file(),
+        "REFERENCE_COLLECTOR: {} is no file: {HOW_TO_BUILD}",
+        reference.display()
+    );
+    let cases = number("DIFFERENTIAL_CASES")?.unwrap_or(500);
+    let only = number("DIFFERENTIAL_ONLY")?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let ours = std::env::var_os("DIFFERENTIAL_PROGRAM");
+    Ok(Plan {
+        ours: ours.map_or_else(|| env!("CARGO_BIN_EXE_tracecheck").into(), PathBuf::from),
+        reference,
+        seed: number("DIFFERENTIAL_SEED")?.unwrap_or_else(rand::random),
+        numbers: only.map_or_else(|| (0..cases).collect(), |only| vec![only]),
+        now: u64::try_from(now.as_nanos())?,
+    })
+}
+
+fn number<T: std::str::FromStr>(name: &str) -> anyhow::Result<Option<T>> {
+    match std::env::var(name) {
+        Err(_) => Ok(None),
+        Ok(text) => match text.parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => bail!("{name}: `{text}` is not the number that is expected"),
+        },
+    }
+}
+
+/// Sends a profile's cases through both collectors, and compares.
+async fn compare_profile(
+    plan: &Plan,
+    profile: &Profile,
+    rules: &[Rule],
+) -> anyhow::Result<Outcome> {
+    let began = Instant::now();
+    let numbers = plan.numbers.iter().filter(|number| profile.share.contains(&(*number % 20)));
+    let limits = Limits { now: plan.now, tame: profile.stats };
+    let cases: Vec<Case> =
+        numbers.map(|number| generate::case(plan.seed, *number, limits)).collect();
+    let mut outcome = Outcome { profile: profile.name, cases: cases.len(), ..Outcome::default() };
+    if cases.is_empty() {
+        return Ok(outcome);
+    }
+    let (ours, theirs) =
+        sent(plan, &cases, profile.options, profile.options, profile.stats, &mut outcome)
+            .await
+            .with_context(|| format!("{}, DIFFERENTIAL_SEED={}", profile.name, plan.seed))?;
+    compare_spans(&cases, &ours, &theirs, rules, &mut outcome);
+    for side in [&ours, &theirs] {
+        for what in &side.unreadable {
+            outcome.add(&format!("({} sent what cannot be read)", side.name), || what.clone());
+        }
+    }
+    if profile.stats {
+        outcome.stats_groups = theirs.stats.len();
+        for difference in compare::stats(&ours.stats, &theirs.stats)? {
+            outcome.add("(stats)", || difference);
+        }
+    }
+    outcome.took = began.elapsed();
+    ours.stop().await?;
+    theirs.stop().await?;
+    Ok(outcome)
+}
+
+/// Starts both collectors, sends them all cases, and waits until all has arrived.
+async fn sent(
+    plan: &Plan,
+    cases: &[Case],
+    options_of_ours: Options,
+    options: Options,
+    stats: bool,
+    outcome: &mut Outcome,
+) -> anyhow::Result<(Side, Side)> {
+    let dir = tempfile::tempdir()?;
+    let mut ours =
+        Side::start(&Program::Ours(plan.ours.clone()), options_of_ours, dir.path()).await?;
+    let mut theirs =
+        Side::start(&Program::Reference(plan.reference.clone()), options, dir.path()).await?;
+    let answers: Vec<anyhow::Result<_>> = stream::iter(cases)
+        .map(|case| {
+            // Each fourth request is sent as JSON, where JSON can say it.
+            let json = if case.number % 4 == 3 { case.request.to_json() } else { None };
+            let (content, body) = match json {
+                Some(json) => ("application/json", json.into_bytes()),
+                None => ("application/x-protobuf", case.request.encode_to_vec()),
+            };
+            let sending = futures_util::future::try_join(
+                ours.send(content, body.clone()),
+                theirs.send(content, body),
+            );
+            async move { Ok((case.number, sending.await?)) }
+        })
+        .buffer_unordered(4)
+        .collect()
+        .await;
+    for answer in answers {
+        let (number, (ours, theirs)) = answer?;
+        if ours != theirs {
+            outcome.add("(status of the answer)", || {
+                format!("case {number}: ours {ours}, the reference's {theirs}")
+            });
+        }
+    }
+    // The first one may overtake what other workers of the reference still hold; the second is sent after all that
+    // was flushed with the first.
+    for round in ["sentinel.1", "sentinel.2"] {
+        let body = sentinel(plan, round);
+        for side in [&mut ours, &mut theirs] {
+            let status = side.send("application/x-protobuf", body.clone()).await?;
+            ensure!(status == 200, "{}: the sentinel was answered {status}", side.name);
+        }
+        for side in [&mut ours, &mut theirs] {
+            side.until(round, ARRIVAL, |side| side.spans.contains_key(round)).await?;
+        }
+    }
+    if stats {
+        // Its bucket is the newest, so it is sent last.
+        for side in [&mut ours, &mut theirs] {
+            let arrived =
+                |side: &Side| side.stats.iter().any(|group| group.service == "sentinel.2");
+            side.until("the sentinel's stats", ARRIVAL, arrived).await?;
+        }
+    }
+    Ok((ours, theirs))
+}
+
+fn sentinel(plan: &Plan, marker: &str) -> Vec<u8> {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).map(|now| now.as_nanos() as u64);
+    let now = elapsed.unwrap_or(plan.now);
+    let span = Span {
+        trace_id: vec![7; 16],
+        span_id: vec![7; 8],
+        start: now - 1000,
+        end: now,
+        attributes: vec![KeyValue::text(MARKER, marker)],
+        ..Span::default()
+    };
+    let resource = Resource {
+        attributes: vec![KeyValue::text("service.name", marker)],
+        ..Resource::default()
+    };
+    let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
+    let resource = ResourceSpans { resource: Some(resource), scope_spans, ..Default::default() };
+    Request { resource_spans: vec![resource] }.encode_to_vec()
+}
+
+fn compare_spans(
+    cases: &[Case],
+    ours: &Side,
+    theirs: &Side,
+    rules: &[Rule],
+    outcome: &mut Outcome,
+) {
+    let mut known = BTreeSet::from(["sentinel.1".to_owned(), "sentinel.2".to_owned()]);
+    let none: Vec<Fields> = Vec::new();
+    for case in cases {
+        for (index, (resource, scope, span)) in case.request.spans().enumerate() {
+            let marker = format!("{}.{index}", case.number);
+            let (ours, theirs) = (
+                ours.spans.get(&marker).unwrap_or(&none),
+                theirs.spans.get(&marker).unwrap_or(&none),
+            );
+            outcome.spans += 1;
+            outcome.dropped += usize::from(ours.is_empty() && theirs.is_empty());
+            for difference in compare::spans(ours, theirs) {
+                if let Some(rule) = rules.iter().find(|rule| rule.allows(&difference, span)) {
+                    *outcome.allowed.entry(rule.name.clone()).or_default() += 1;
+                    continue;
+                }
+                let Difference { field, ours, theirs } = difference;
+                outcome.add(&field, || {
+                    let evidence = otlp::evidence(resource, scope, span);
+                    let mut text = format!("case {} span {index}\n", case.number);
+                    let _ = writeln!(text, "    ours      {}", shown(ours.as_ref()));
+                    let _ = writeln!(text, "    reference {}", shown(theirs.as_ref()));
+                    let _ = write!(text, "    {}", shortened(&evidence.to_string(), 6000));
+                    text
+                });
+            }
+            known.insert(marker);
+        }
+    }
+    for side in [ours, theirs] {
+        for marker in side.spans.keys().filter(|marker| !known.contains(*marker)) {
+            outcome.add(&format!("({} sent a span that nobody sent it)", side.name), || {
+                format!("marker {marker:?}")
+            });
+        }
+    }
+}
+
+fn shown(value: Option<&datadog::Value>) -> String {
+    value.map_or_else(|| "(missing)".to_owned(), |value| shortened(&format!("{value:?}"), 1500))
+}
+
+/// Text with its middle left out, if it is long.
+fn shortened(text: &str, length: usize) -> String {
+    let count = text.chars().count();
+    if count <= length {
+        return text.to_owned();
+    }
+    let head: String = text.chars().take(length / 2).collect();
+    let tail: String = text.chars().skip(count - length / 2).collect();
+    format!("{head}[... {} characters ...]{tail}", count - length / 2 * 2)
+}
+
+fn report(outcome: &Outcome) {
+    let differences: usize = outcome.found.values().map(|finding| finding.count).sum();
+    let allowed: usize = outcome.allowed.values().sum();
+    say(&format!(
+        "{}: {} cases, {} spans ({} left out by both), {} stats groups, {allowed} allowed differences, \
+         {differences} differences, {:.0?}",
+        outcome.profile,
+        outcome.cases,
+        outcome.spans,
+        outcome.dropped,
+        outcome.stats_groups,
+        outcome.took,
+    ));
+    for (field, finding) in &outcome.found {
+        say(&format!("  {field}: {} times", finding.count));
+        for example in &finding.examples {
+            say(&format!("    {example}"));
+        }
+    }
+}
+
+/// Proves that this test can fail: our side is told to name spans otherwise.
+async fn must_find(plan: &Plan, rules: &[Rule]) -> anyhow::Result<()> {
+    let limits = Limits { now: plan.now, tame: true };
+    let cases: Vec<_> = (0..20).map(|number| generate::case(plan.seed, number, limits)).collect();
+    let renaming = Options { traces: &["span_name_as_resource_name: true"], gates: &[STATS_OFF] };
+    let usual = Options { traces: &[], gates: &[STATS_OFF] };
+    let mut outcome = Outcome::default();
+    let (ours, theirs) = sent(plan, &cases, renaming, usual, false, &mut outcome).await?;
+    compare_spans(&cases, &ours, &theirs, rules, &mut outcome);
+    ours.stop().await?;
+    theirs.stop().await?;
+    let found = outcome.found.get("span.name").map_or(0, |finding| finding.count);
+    ensure!(
+        found > 0,
+        "our side renamed all spans, and nothing was found: the comparison is blind"
+    );
+    say(&format!(
+        "as it must, the comparison finds {found} names that our side was told to change"
+    ));
+    Ok(())
+}
