@@ -141,6 +141,8 @@ pub struct Evidence {
     pub capabilities: Vec<Capability>,
     /// Attempts to deliver traces that the intake did not take so far: how many by reply (a status, `reset`, `client-gone`).
     pub refused: BTreeMap<String, u64>,
+    /// Workloads that ended by themselves so far, with how.
+    pub ended: Vec<String>,
 }
 
 /// Something that a source of evidence can give, and a check may need.

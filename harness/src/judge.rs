@@ -10,6 +10,8 @@ use crate::{
 
 pub mod tree;
 
+/// The route that goes along the chain of sample apps.
+pub(crate) const CHAIN_PATH: &str = "/outgoing-sampleapp";
 /// How long the sample apps wait for the next one where nothing else is set.
 const DEFAULT_CLIENT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -18,7 +20,7 @@ pub fn shape(scenario: &Scenario, path: &str) -> Shape {
     let SystemChoice::Chain(chain) = &scenario.system else { return Shape::default() };
     let mut hops = chain.app_names();
     // Only this route goes along the chain; the others end at the entry.
-    if path.split('?').next() != Some("/outgoing-sampleapp") {
+    if path.split('?').next() != Some(CHAIN_PATH) {
         hops.truncate(1);
     }
     // Standing faults strike by the services' own choice: nothing can be said of the shape.
@@ -52,6 +54,11 @@ pub fn judge(
     let expected = expectation::check(&scenario.expect, request, view);
     findings.failures.extend(expected.failures);
     findings.not_evaluated.extend(expected.not_evaluated);
+    // Where nothing came, every single thing that did not come says no more.
+    if findings.failures.iter().any(|failure| failure.rule == "no-trace") {
+        let implied = ["lost-span", "tree", "spans"];
+        findings.failures.retain(|failure| !implied.contains(&failure.rule.as_str()));
+    }
     findings
 }
 

@@ -38,6 +38,8 @@ enum Check {
     Case(fn(View<'_>) -> Checked),
     /// All stats and spans of a system: details of what is wrong, or why nothing can be said.
     Stats(fn(&stats::Captured) -> Result<Vec<String>, String>),
+    /// The whole run; the runner looks at it.
+    Run,
 }
 
 /// Something that should hold and does not.
@@ -224,11 +226,34 @@ pub const RULES: &[Rule] = &[
         needs: &[Capability::Stats, Capability::Exclusiveness, Capability::Completeness],
         check: Check::Stats(stats::disagree),
     },
+    Rule {
+        name: SILENT_SERVICE,
+        reason: "every service of the system is heard of, or tells that it made no span",
+        page: include_str!("rule/pages/silent-service.md"),
+        needs: &[Capability::Exclusiveness, Capability::Completeness],
+        check: Check::Run,
+    },
 ];
+
+/// Name of the rule that every service of the system is heard of.
+pub(crate) const SILENT_SERVICE: &str = "silent-service";
+
+/// Whether what a rule says can change by asking the services' ledgers again.
+pub(crate) fn needs_ledger(name: &str) -> bool {
+    named(name).is_some_and(|rule| rule.needs.contains(&Capability::Ledger))
+}
 
 /// The rule of this name.
 pub fn named(name: &str) -> Option<&'static Rule> {
     RULES.iter().find(|rule| rule.name == name)
+}
+
+/// Where nobody says which workload calls which, or standing faults strike by chance, there is no shape to compare with.
+fn no_shape() -> Checked {
+    Checked::NotEvaluated {
+        because: "it is not known which spans a request must leave: the system does not say who calls whom, or standing faults strike by chance".to_owned(),
+        required: false,
+    }
 }
 
 /// Checks every rule on one case; `tolerated` says which may fail.

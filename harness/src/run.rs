@@ -22,6 +22,7 @@ use crate::{
     verdict::{ScenarioResult, Summary},
 };
 
+mod facts;
 mod group;
 pub mod saved;
 
@@ -49,6 +50,8 @@ pub struct Plan {
     pub save: Option<PathBuf>,
     /// Cancelled when the user wants an early end; everything is still taken down.
     pub cancel: CancellationToken,
+    /// Ends the driving: a child of `cancel`, cancelled by the runner at the first failure of a run that is to end there.
+    pub halt: CancellationToken,
 }
 
 /// A new id of a run: 8 hex digits.
@@ -127,8 +130,10 @@ pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Sum
         let (plan, places, tell, run_id) =
             (Arc::clone(&plan), Arc::clone(&places), tell.clone(), run_id.clone());
         running.spawn(async move {
-            let _place = places.acquire().await;
-            group::run(group, &plan, &run_id, &tell).await
+            match places.acquire_owned().await {
+                Ok(place) => group::run(group, &plan, &run_id, &tell, place).await,
+                Err(_never_closed) => group::GroupOutcome::default(),
+            }
         });
     }
     let mut summary = Summary { run_id, scenarios: Vec::new(), took_ms: 0, warnings: Vec::new() };

@@ -4,18 +4,23 @@
 //! reports or exit codes.
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use crate::{
-    case::{Capability, Case, Evidence, LedgerReport, ServiceIdentity, Topology, View},
+    case::{
+        Capability, Case, DRIVER_SERVICE, Evidence, LedgerReport, Outcome, ServiceIdentity,
+        Topology, View,
+    },
     driver::{Driver, DriverError, Ids, OtlpEndpoint},
     environment::{Endpoints, Environment, EnvironmentError, UnexpectedExit},
     evidence::EvidenceSource,
+    expectation::{Expect, Matcher, SpanCount},
     intake::{
         self,
         client::{ClientError, IntakeClient},
@@ -23,11 +28,11 @@ use crate::{
         replies::{Script, ScriptedReply},
         store::Store,
     },
-    judge,
-    ledger::LedgerClient,
-    rule::Findings,
+    judge::{self, CHAIN_PATH},
+    ledger::{LedgerClient, LedgerEntry},
+    rule::{self, Findings},
     scenario::{
-        Fault, FaultKind, Request, Scenario,
+        Fault, FaultKind, Request, Scenario, SystemChoice,
         fault::{self, IntakeFault, IntakeReply},
     },
     stages,
@@ -67,6 +72,24 @@ pub enum SessionError {
     Incomplete(&'static str),
 }
 
+/// What became of a workload that was stopped on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    /// It is down.
+    Down,
+    /// It is up again, and has forgotten what it did before.
+    Again,
+}
+
+/// A judged case, with what the services' ledgers said of it.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    /// The judgement.
+    pub result: CaseResult,
+    /// What the ledgers said last.
+    pub ledgers: BTreeMap<String, LedgerReport>,
+}
+
 /// A system that is up, with all that is needed to drive and judge it.
 pub struct Session {
     environment: Arc<AsyncMutex<Box<dyn Environment>>>,
@@ -78,6 +101,10 @@ pub struct Session {
     ledgers: BTreeMap<String, LedgerClient>,
     claims: Mutex<HashSet<TraceId>>,
     strays: Mutex<Strays>,
+    /// Traces that answers told of though the request belonged to another one, with that other one.
+    told: Mutex<HashMap<TraceId, TraceId>>,
+    /// Workloads that were stopped on purpose; their ledgers are gone, or begin anew.
+    stopped: Mutex<BTreeMap<String, Stopped>>,
     exits: watch::Receiver<Vec<UnexpectedExit>>,
     watcher: tokio::task::JoinHandle<()>,
 }
@@ -120,6 +147,8 @@ impl Session {
             ledgers,
             claims: Mutex::default(),
             strays: Mutex::default(),
+            told: Mutex::default(),
+            stopped: Mutex::default(),
             exits,
             watcher,
         })
@@ -166,16 +195,21 @@ impl Session {
         let case =
             self.driver.send(request, place, ids, fault::header_value(faults).as_deref()).await;
         self.claim(case.trace_id);
+        if let Outcome::Response { trace_id: Some(told), .. } = case.outcome
+            && told != case.trace_id
+        {
+            lock(&self.told).insert(told, case.trace_id);
+        }
         case
     }
 
     /// The traces that belong to the run.
     pub fn claims(&self) -> Vec<TraceId> {
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+        lock(&self.claims).iter().copied().collect()
     }
 
     fn claim(&self, id: TraceId) {
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        lock(&self.claims).insert(id);
     }
 
     /// Does what the faults ask of workloads and of the intake; the faults of requests travel with them.
@@ -186,7 +220,10 @@ impl Session {
     pub async fn inject(&self, faults: &[Fault]) -> Result<(), SessionError> {
         for fault in faults {
             match &fault.kind {
-                FaultKind::Stop => self.environment.lock().await.stop(&fault.at).await?,
+                FaultKind::Stop => {
+                    lock(&self.stopped).insert(fault.at.clone(), Stopped::Down);
+                    self.environment.lock().await.stop(&fault.at).await?;
+                }
                 FaultKind::Pause => self.environment.lock().await.pause(&fault.at).await?,
                 FaultKind::Intake(fault) => {
                     for script in scripts(fault) {
@@ -219,7 +256,10 @@ impl Session {
     pub async fn heal(&self, faults: &[Fault]) -> Result<(), SessionError> {
         for fault in faults {
             match &fault.kind {
-                FaultKind::Stop => self.environment.lock().await.start(&fault.at).await?,
+                FaultKind::Stop => {
+                    self.environment.lock().await.start(&fault.at).await?;
+                    lock(&self.stopped).insert(fault.at.clone(), Stopped::Again);
+                }
                 FaultKind::Intake(_) => self.intake.clear_replies().await?,
                 _ => {}
             }
@@ -228,9 +268,8 @@ impl Session {
     }
 
     /// Waits until a case can be judged and judges it: as soon as all rules and expectations hold and its trace has been
-    /// quiet for a moment; at the deadline with whatever was found last. `absence_proved` says whether later
-    /// requests are known to have arrived, which alone proves that nothing came.
-    pub async fn settle(&self, scenario: &Scenario, case: &Case) -> CaseResult {
+    /// quiet for a moment; at the deadline, or when the intake is gone, with whatever was found last.
+    pub async fn settle(&self, scenario: &Scenario, case: &Case) -> Settled {
         let shape = judge::shape(scenario, &scenario.requests[case.request].path);
         let deadline = Instant::now() + scenario.expect.within;
         let mut changes = self.intake.changes();
@@ -247,10 +286,10 @@ impl Session {
             if judged_progress != Some(progress) || stale {
                 let mut evidence = self.evidence(case, ledgers.clone());
                 findings = judge::judge(scenario, case, &evidence, &self.topology, &shape);
-                let late = Instant::now() >= deadline || self.has_died(&mut exits);
+                let late = Instant::now() >= deadline || self.intake_ended();
                 // The ledgers are asked once the rest holds, as they are to confirm it, and once more at the end, to explain.
                 let rest_holds =
-                    findings.failures.iter().all(|failure| failure.rule.ends_with("-span"));
+                    findings.failures.iter().all(|failure| rule::needs_ledger(&failure.rule));
                 if stale && (rest_holds || late) {
                     ledgers = self.read_ledgers(case.trace_id).await;
                     ledger_age = Some(Instant::now());
@@ -261,7 +300,9 @@ impl Session {
                 let quiet_since = progress.map(|(_, at)| at);
                 let quiet = quiet_since.is_none_or(|at| at.elapsed() >= QUIET);
                 if (findings.failures.is_empty() && quiet && ledger_age.is_some()) || late {
-                    return self.conclude(scenario, case, evidence, &shape, findings, quiet_since);
+                    let result =
+                        self.conclude(scenario, case, evidence, &shape, findings, quiet_since);
+                    return Settled { result, ledgers };
                 }
             }
             let quiet_in = progress
@@ -285,8 +326,10 @@ impl Session {
         }
     }
 
-    fn has_died(&self, exits: &mut watch::Receiver<Vec<UnexpectedExit>>) -> bool {
-        !exits.borrow_and_update().is_empty()
+    /// Whether the intake ended by itself.
+    pub fn intake_ended(&self) -> bool {
+        let role = |exit: &UnexpectedExit| Some(self.endpoints.workloads.get(&exit.workload)?.role);
+        self.exits.borrow().iter().any(|exit| role(exit) == Some(Role::Intake))
     }
 
     fn conclude(
@@ -304,39 +347,73 @@ impl Session {
         judge::result(scenario, view, findings, after)
     }
 
-    /// Judges a case once more from what is there now, without waiting.
-    pub async fn review(&self, scenario: &Scenario, case: &Case) -> CaseResult {
+    /// Judges a case once more from what is there now, without waiting; what its ledgers say is asked again, or given where
+    /// the services are gone.
+    pub async fn review(
+        &self,
+        scenario: &Scenario,
+        case: &Case,
+        ledgers: Option<BTreeMap<String, LedgerReport>>,
+    ) -> Settled {
         let shape = judge::shape(scenario, &scenario.requests[case.request].path);
-        let evidence = self.evidence(case, self.read_ledgers(case.trace_id).await);
+        let ledgers = match ledgers {
+            Some(ledgers) => ledgers,
+            None => self.read_ledgers(case.trace_id).await,
+        };
+        let evidence = self.evidence(case, ledgers.clone());
         let findings = judge::judge(scenario, case, &evidence, &self.topology, &shape);
-        self.conclude(scenario, case, evidence, &shape, findings, None)
+        let result = self.conclude(scenario, case, evidence, &shape, findings, None);
+        Settled { result, ledgers }
     }
 
     /// Everything known of a case now; what its ledgers say is given.
     pub fn evidence(&self, case: &Case, ledgers: BTreeMap<String, LedgerReport>) -> Evidence {
-        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let claims = lock(&self.claims);
         let version = *self.intake.changes().borrow();
-        let mut strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut strays = lock(&self.strays);
         strays.refresh(version, &claims, |claims| self.intake.unclaimed(claims));
-        let strays = strays.during(case);
-        let mut capabilities = self.intake.capabilities();
-        if !self.ledgers.is_empty() {
-            capabilities.push(Capability::Ledger);
-        }
+        let mut strays = strays.during(case);
+        let told = lock(&self.told);
+        // A stray that another request's answer told of is that one's; one's own comes first.
+        strays.retain(|stray| told.get(&stray.id).is_none_or(|owner| *owner == case.trace_id));
+        strays.sort_by_key(|stray| !told.contains_key(&stray.id));
         Evidence {
             trace: self.intake.trace(case.trace_id),
             ledgers,
             strays,
-            capabilities,
+            capabilities: self.capabilities(),
             refused: self.intake.refused(),
+            ended: self
+                .unexpected_exits()
+                .iter()
+                .map(|exit| format!("`{}` ended by itself ({})", exit.workload, exit.status))
+                .collect(),
         }
     }
 
-    /// What each service that has a ledger says of one trace.
+    /// What the evidence can give.
+    pub fn capabilities(&self) -> Vec<Capability> {
+        let mut capabilities = self.intake.capabilities();
+        if !self.ledgers.is_empty() {
+            capabilities.push(Capability::Ledger);
+        }
+        capabilities
+    }
+
+    /// What each service that has a ledger says of one trace. One that was stopped on purpose is not asked while it is down,
+    /// and afterwards knows only part.
     pub async fn read_ledgers(&self, trace_id: TraceId) -> BTreeMap<String, LedgerReport> {
-        let reads = self.ledgers.iter().map(|(workload, ledger)| async move {
+        let stopped = lock(&self.stopped).clone();
+        let up = self
+            .ledgers
+            .iter()
+            .filter(|(workload, _)| stopped.get(*workload) != Some(&Stopped::Down));
+        let reads = up.map(|(workload, ledger)| (workload, ledger, stopped.contains_key(workload)));
+        let reads = reads.map(|(workload, ledger, partial)| async move {
             let report = match ledger.entry(trace_id).await {
-                Ok(entry) => LedgerReport::Known(entry),
+                Ok(entry) => {
+                    LedgerReport::Known(LedgerEntry { evicted: entry.evicted || partial, ..entry })
+                }
                 Err(error) => LedgerReport::Unknown(error.to_string()),
             };
             (workload.clone(), report)
@@ -370,20 +447,69 @@ impl Session {
         told.join("; ")
     }
 
-    /// Sends a sentinel trace through every exporting path, by a request like one that the system takes, and waits until it has arrived whole: whatever was sent before
-    /// it had the same time and more.
+    /// Sends a sentinel trace, by a request like one that the system takes, through every exporting path, and waits until it has
+    /// arrived whole: whatever was sent before it had the same time and more. In a chain every hop must be in it; elsewhere
+    /// every service in `seen`.
     ///
     /// # Errors
     ///
     /// What was still missing of the sentinel at the deadline.
-    pub async fn quiesce(&self, like: &Request, within: Duration) -> Result<(), String> {
-        let scenario = sentinel(like, within);
+    pub async fn quiesce(
+        &self,
+        like: (&SystemChoice, &Request),
+        seen: &BTreeSet<String>,
+        within: Duration,
+    ) -> Result<(), String> {
+        let scenario = sentinel(like, seen, within);
         let case = self.send(&scenario.requests[0], (0, 0), &[]).await;
-        let result = self.settle(&scenario, &case).await;
+        let result = self.settle(&scenario, &case).await.result;
         match result.findings.failures.first() {
             None => Ok(()),
             Some(failure) => Err(format!("{}: {}", failure.rule, failure.detail)),
         }
+    }
+
+    /// The workloads, or services where they are not known, that spans of a trace came from.
+    pub fn seen_in(&self, trace_id: TraceId) -> BTreeSet<String> {
+        let Some(trace) = self.intake.trace(trace_id) else { return BTreeSet::new() };
+        let services = trace.spans.iter().filter(|span| span.service != DRIVER_SERVICE);
+        services
+            .map(|span| self.topology.workload_of(span).unwrap_or(&span.service).to_owned())
+            .collect()
+    }
+
+    /// The services that have no ledger, and that no captured span can be told to be of, though every span can be told.
+    pub fn silent_services(&self) -> Vec<String> {
+        let seen: BTreeSet<String> =
+            self.intake.trace_ids().into_iter().flat_map(|id| self.seen_in(id)).collect();
+        let services = self.topology.services.iter().map(|service| &service.workload);
+        let silent = services
+            .filter(|workload| !self.ledgers.contains_key(*workload) && !seen.contains(*workload));
+        let silent: Vec<String> = silent.cloned().collect();
+        // A service's name in its spans may differ from its workload's: as many strangers as silent ones are no silence.
+        let known =
+            |name: &String| self.topology.services.iter().any(|service| &service.workload == name);
+        let strangers = seen.iter().filter(|name| !known(name)).count();
+        if strangers >= silent.len() { Vec::new() } else { silent }
+    }
+
+    /// Stops the services, then the collectors, so that everything they keep back is sent, and waits for what reached the intake.
+    /// What does not end as it should is told.
+    pub async fn stop_sources(&self) -> Vec<String> {
+        let mut unclean = Vec::new();
+        for role in [Role::Service, Role::Collector] {
+            let of_role =
+                self.endpoints.workloads.iter().filter(|(_, workload)| workload.role == role);
+            for (name, _) in of_role {
+                if let Err(error) = self.environment.lock().await.stop(name).await {
+                    unclean.push(error.to_string());
+                }
+            }
+        }
+        if let Err(error) = self.intake.drain(DRAIN_TIMEOUT).await {
+            unclean.push(error.to_string());
+        }
+        unclean
     }
 
     /// Stops the collectors, so that they send what they keep back, and gives the number of the last attempt that the intake had
@@ -444,7 +570,11 @@ fn script(fault: &IntakeFault, route: Route) -> Script {
 }
 
 /// A request of the harness's own, whose arrival proves that what came before it had its time.
-fn sentinel(like: &Request, within: Duration) -> Scenario {
+fn sentinel(
+    (system, like): (&SystemChoice, &Request),
+    seen: &BTreeSet<String>,
+    within: Duration,
+) -> Scenario {
     let tolerate = [
         "error-not-injected",
         "error-not-marked",
@@ -452,12 +582,22 @@ fn sentinel(like: &Request, within: Duration) -> Scenario {
         "unnamed-resource",
         "missing-service-name",
     ];
+    let of_each = seen.iter().map(|service| SpanCount {
+        span: Matcher { at: Some(service.clone()), ..Matcher::default() },
+        at_least: 1,
+        at_most: None,
+    });
+    let path = match system {
+        SystemChoice::Chain(_) => CHAIN_PATH.to_owned(),
+        SystemChoice::File(_) => like.path.clone(),
+    };
     Scenario {
         name: "sentinel".to_owned(),
         description: String::new(),
-        file: std::path::PathBuf::new(),
-        system: crate::scenario::SystemChoice::File(std::path::PathBuf::new()),
+        file: PathBuf::new(),
+        system: system.clone(),
         requests: vec![Request {
+            path,
             times: 1,
             concurrency: 1,
             status: None,
@@ -465,7 +605,7 @@ fn sentinel(like: &Request, within: Duration) -> Scenario {
             ..like.clone()
         }],
         faults: Vec::new(),
-        expect: crate::expectation::Expect { within, ..Default::default() },
+        expect: Expect { within, spans: of_each.collect(), ..Expect::default() },
         tolerate: tolerate.iter().map(|rule| ((*rule).to_owned(), String::new())).collect(),
     }
 }
@@ -552,4 +692,9 @@ async fn watch_exits(
             tell.send_modify(|all| all.extend(ended));
         }
     }
+}
+
+/// The lock of plain data, which a panic elsewhere cannot leave half changed.
+fn lock<T>(data: &Mutex<T>) -> MutexGuard<'_, T> {
+    data.lock().unwrap_or_else(PoisonError::into_inner)
 }

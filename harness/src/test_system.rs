@@ -130,7 +130,7 @@ impl TestRequest<'_> {
     pub async fn send(self) -> Answer {
         let case =
             self.session.send(&self.scenario.requests[0], (0, 0), &self.scenario.faults).await;
-        let result = self.session.settle(&self.scenario, &case).await;
+        let result = self.session.settle(&self.scenario, &case).await.result;
         let trace = self.session.intake().trace(case.trace_id);
         Answer { outcome: case.outcome, result, trace }
     }

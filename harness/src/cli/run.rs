@@ -210,6 +210,7 @@ fn plan(args: &Args, scenarios: Vec<Scenario>, cancel: CancellationToken) -> any
         fail_fast: args.fail_fast,
         keep: args.keep,
         save: args.save.clone(),
+        halt: cancel.child_token(),
         cancel,
     })
 }

@@ -12,7 +12,10 @@ fn each_hop(
     view: View<'_>,
     check: impl Fn(&HopShape, &[&Span], &[&Span]) -> Vec<String>,
 ) -> Checked {
-    if view.shape.hops.is_empty() || !view.case.sampled {
+    if view.shape.hops.is_empty() {
+        return super::no_shape();
+    }
+    if !view.case.sampled {
         return Checked::NotApplicable;
     }
     let found = view.shape.hops.iter().flat_map(|hop| {

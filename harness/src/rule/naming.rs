@@ -1,7 +1,7 @@
 //! Rules about names.
 
 use super::Checked;
-use crate::case::View;
+use crate::{case::View, expectation::span_status};
 
 /// What the reference exporter writes when a resource has no `service.name` (measured on v0.155.0).
 const NO_SERVICE: &str = "otlpresourcenoservicename";
@@ -29,13 +29,10 @@ pub(super) fn unnamed_resource(view: View<'_>) -> Checked {
         if span.resource.is_empty() {
             return Some(format!("span {} of `{}` has an empty resource name", span.id, view.workload_of(span)));
         }
-        // No route matched a 404 or a 405; everything else that a server answers has one.
-        let unmatched = span
-            .metrics
-            .get("http.status_code")
-            .is_some_and(|status| *status == 404.0 || *status == 405.0);
+        // Where no route matched, or the request went nowhere, there is none to tell.
+        let handled = span_status(span).is_none_or(|status| matches!(status, 200..=299 | 500..=599));
         let method = span.meta.get("http.method").map_or("", String::as_str);
-        if span.kind() == "server" && !method.is_empty() && span.resource == method && !unmatched {
+        if span.kind() == "server" && !method.is_empty() && span.resource == method && handled {
             return Some(format!(
                 "{} is named by its method alone: the instrumentation does not set `http.route`, so all routes become one resource",
                 view.name(span)

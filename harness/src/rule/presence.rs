@@ -61,8 +61,11 @@ fn refused(view: View<'_>) -> String {
         format!("{count} answered {reply}{remedy}")
     });
     let told: Vec<String> = told.collect();
+    if !view.evidence.ended.is_empty() {
+        return format!("; {}", view.evidence.ended.join(", "));
+    }
     match told.is_empty() {
-        true => "; look at the collector's log".to_owned(),
+        true => "; look at the collector's log, and at the service's".to_owned(),
         false => format!("; the intake refused attempts meanwhile: {}", told.join(", ")),
     }
 }
@@ -80,7 +83,10 @@ fn own_trace(view: View<'_>) -> Option<String> {
 
 pub(super) fn missing_hop(view: View<'_>) -> Checked {
     // Without any span the whole trace is missing, which is told once.
-    if !view.case.sampled || view.shape.hops.is_empty() || view.service_spans().next().is_none() {
+    if view.shape.hops.is_empty() {
+        return super::no_shape();
+    }
+    if !view.case.sampled || view.service_spans().next().is_none() {
         return Checked::NotApplicable;
     }
     let mut found = Vec::new();
@@ -140,7 +146,7 @@ fn unreadable_ledger(view: View<'_>) -> Option<Checked> {
     view.evidence.ledgers.iter().find_map(|(workload, report)| match report {
         LedgerReport::Unknown(reason) => Some(Checked::NotEvaluated {
             because: format!("the ledger of `{workload}` could not be read: {reason}"),
-            required: false,
+            required: true,
         }),
         LedgerReport::Known(_) => None,
     })

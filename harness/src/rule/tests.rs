@@ -101,6 +101,7 @@ impl World {
                     Capability::Ledger,
                 ],
                 refused: BTreeMap::new(),
+                ended: Vec::new(),
             },
             topology: Topology {
                 services: chain

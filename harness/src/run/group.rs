@@ -1,24 +1,29 @@
 //! One group of scenarios: its system up, its scenarios driven and judged, quiesced, audited, and down again.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures_util::future;
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
 
-use super::{Group, Plan, Teller, millis, saved};
+use super::{
+    Group, Plan, Teller,
+    facts::{self, Facts},
+    millis, saved,
+};
 use crate::{
-    case::{Case, Outcome},
+    case::{Case, LedgerReport},
+    environment::UnexpectedExit,
     event::Event,
     evidence::EvidenceSource,
-    rule::Failure,
-    scenario::{FaultKind, Scenario},
-    session::Session,
+    scenario::{FaultKind, Scenario, SystemChoice},
+    session::{Session, Settled},
     stats::{self, Captured},
     trace::TraceId,
     verdict::{CaseResult, ScenarioResult, Verdict},
@@ -26,6 +31,8 @@ use crate::{
 
 /// Longest wait for the sentinel at the end: the slowest exporting path there is, twice.
 const QUIESCE_WITHIN: Duration = Duration::from_secs(15);
+/// How many cases are judged once more at the same time; each asks the services' ledgers.
+const REVIEWS_AT_ONCE: usize = 32;
 /// Lines of a dead workload's log that are told.
 const LOG_LINES: usize = 12;
 
@@ -40,15 +47,25 @@ pub(super) struct GroupOutcome {
 struct Driven {
     scenario: Arc<Scenario>,
     cases: Vec<Case>,
+    /// What the ledgers said last, by case.
+    ledgers: Vec<BTreeMap<String, LedgerReport>>,
+    facts: Facts,
     result: ScenarioResult,
     /// Number of the attempt up to which its stats were judged.
     stats_until: Option<u64>,
 }
 
-pub(super) async fn run(group: Group, plan: &Plan, run_id: &str, tell: &Teller) -> GroupOutcome {
+/// Runs a group. `place` is given up when the group is judged, also where its system is kept.
+pub(super) async fn run(
+    group: Group,
+    plan: &Plan,
+    run_id: &str,
+    tell: &Teller,
+    place: OwnedSemaphorePermit,
+) -> GroupOutcome {
     let names: Vec<String> = group.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
-    if plan.cancel.is_cancelled() {
-        return give_up(group, tell, "the run was interrupted before it began").await;
+    if plan.halt.is_cancelled() {
+        return give_up(group, tell, "the run ended before it began").await;
     }
     let began = Instant::now();
     let Some(system) = plan.systems.get(&group.choice) else {
@@ -63,7 +80,7 @@ pub(super) async fn run(group: Group, plan: &Plan, run_id: &str, tell: &Teller) 
     };
     let session = tokio::select! {
         started = Session::start(environment, system, run_id) => started,
-        () = plan.cancel.cancelled() => return give_up(group, tell, "the run was interrupted while its system came up").await,
+        () = plan.halt.cancelled() => return give_up(group, tell, "the run ended while its system came up").await,
     };
     let session = match session {
         Ok(session) => Arc::new(session),
@@ -83,48 +100,86 @@ pub(super) async fn run(group: Group, plan: &Plan, run_id: &str, tell: &Teller) 
     let mut driven = Vec::new();
     tokio::select! {
         () = drive_and_audit(&session, &group, plan, tell, &mut driven, &mut outcome) => {}
-        () = plan.cancel.cancelled() => {}
+        () = plan.halt.cancelled() => {}
+    }
+    for scenario in &group.scenarios {
+        if !driven.iter().any(|driven| driven.scenario.name == scenario.name) {
+            let because = match plan.cancel.is_cancelled() {
+                true => "it was interrupted",
+                false => "the run ended before it was judged",
+            };
+            let result = ScenarioResult::undecided(&scenario.name, &scenario.description, because);
+            tell.tell(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
+            outcome.results.push(result);
+        }
     }
     if session.intake().with_store(stats::lacks_trace_metrics) {
         let text = format!("{}: {}", group.name(), stats::no_trace_metrics_warning());
         tell.tell(Event::Warning { text: text.clone() }).await;
         outcome.warnings.push(text);
     }
+    drop(place);
     if plan.keep && !plan.cancel.is_cancelled() {
         tell.tell(Event::Warning { text: kept(&group, &session) }).await;
         plan.cancel.cancelled().await;
     }
+    take_down(&session, &group, plan, tell, &mut driven, &mut outcome).await;
+    outcome.results.extend(driven.into_iter().map(|driven| driven.result));
+    outcome
+}
+
+/// Stops the system, source by source, judges what came at the very end, saves the run if asked to, and removes the rest.
+async fn take_down(
+    session: &Session,
+    group: &Group,
+    plan: &Plan,
+    tell: &Teller,
+    driven: &mut [Driven],
+    outcome: &mut GroupOutcome,
+) {
+    let mut unclean = session.stop_sources().await;
+    if !plan.halt.is_cancelled() {
+        last_audit(session, driven, tell).await;
+    }
     if let Some(dir) = &plan.save {
         let dir = dir.join(format!("system-{}", group.number));
-        let kept = driven
-            .iter()
-            .map(|driven| (driven.scenario.as_ref(), driven.cases.as_slice(), driven.stats_until));
-        if let Err(error) = saved::save(&dir, &session, kept).await {
-            outcome.warnings.push(format!("the run could not be saved: {error}"));
+        let systems = driven.iter().map(|driven| saved::Kept {
+            scenario: &driven.scenario,
+            cases: &driven.cases,
+            ledgers: &driven.ledgers,
+            facts: &driven.facts,
+            stats_until: driven.stats_until,
+        });
+        if let Err(error) = saved::save(&dir, session, systems).await {
+            unclean.push(format!("the run could not be saved: {error}"));
         }
     }
     if let Err(error) = session.stop().await {
-        let text = format!("taking {} down: {error}", group.name());
+        unclean.push(error.to_string());
+    }
+    for text in unclean {
+        let text = format!("taking {} down: {text}", group.name());
         tell.tell(Event::Warning { text: text.clone() }).await;
         outcome.warnings.push(text.clone());
         // What could not be sent at the end may have been anybody's.
-        for driven in &mut driven {
-            driven.result.undecided.push(text.clone());
-            driven.result.conclude();
+        for driven in driven.iter_mut() {
+            driven.facts.undone.push(text.clone());
+            driven.conclude(session, tell).await;
         }
     }
-    outcome.results.extend(driven.into_iter().map(|driven| driven.result));
-    for scenario in &group.scenarios {
-        if !outcome.results.iter().any(|result| result.name == scenario.name) {
-            let because = "the run ended before it was judged";
-            outcome.results.push(ScenarioResult::undecided(
-                &scenario.name,
-                &scenario.description,
-                because,
-            ));
+}
+
+impl Driven {
+    /// Works the verdict out anew, and tells it where it is another one.
+    async fn conclude(&mut self, session: &Session, tell: &Teller) {
+        let from = self.result.verdict;
+        let topology = session.topology();
+        facts::conclude(&self.scenario, &self.cases, topology, &self.facts, &mut self.result);
+        if self.result.verdict != from {
+            self.result.revised = true;
+            tell.tell(Event::VerdictRevised { from, result: Box::new(self.result.clone()) }).await;
         }
     }
-    outcome
 }
 
 fn kept(group: &Group, session: &Session) -> String {
@@ -168,7 +223,7 @@ async fn drive_and_audit(
             Ok(finished) => {
                 if plan.fail_fast && finished.result.verdict != Verdict::Pass {
                     driven.push(finished);
-                    plan.cancel.cancel();
+                    plan.halt.cancel();
                     return;
                 }
                 driven.push(finished);
@@ -191,60 +246,62 @@ async fn drive(session: &Arc<Session>, scenario: Arc<Scenario>, tell: &Teller) -
     tell.tell(Event::ScenarioStarted { name: name.clone(), requests: scenario.request_count() })
         .await;
     let refused_before: u64 = session.intake().refused().values().sum();
+    let mut facts = Facts::default();
     let mut result = ScenarioResult::undecided(&name, &scenario.description, "");
-    result.undecided.clear();
     if let Err(error) = session.inject(&scenario.faults).await {
-        result.undecided.push(format!("a fault could not be injected: {error}"));
+        facts.undone.push(format!("a fault could not be injected: {error}"));
     }
-    let mut judging: JoinSet<(Case, CaseResult)> = JoinSet::new();
-    if result.undecided.is_empty() {
+    let mut judging: JoinSet<(Case, Settled)> = JoinSet::new();
+    if facts.undone.is_empty() {
         let (thawed, thaw) = watch::channel(false);
         send_all(session, &scenario, &mut judging, thaw).await;
         // What a frozen workload does once it goes on belongs to the trace, so judging waits for it.
         if let Err(error) = session.thaw(&scenario.faults).await {
-            result.undecided.push(format!("a fault could not be taken back: {error}"));
+            facts.undone.push(format!("a fault could not be taken back: {error}"));
         }
         thawed.send_replace(true);
     }
-    let mut judged: Vec<(Case, CaseResult)> = Vec::new();
+    let mut judged: Vec<(Case, Settled)> = Vec::new();
     while let Some(finished) = judging.join_next().await {
         match finished {
             Ok(case) => {
                 judged.push(case);
                 tell.tell(Event::CaseJudged { name: name.clone(), judged: judged.len() }).await;
             }
-            Err(panicked) => result.undecided.push(format!("a case was not judged: {panicked}")),
+            Err(panicked) => facts.undone.push(format!("a case was not judged: {panicked}")),
         }
     }
     // Before anything is mended, as a stage that is down is part of the explanation.
-    if judged.iter().any(|(_, case)| !case.findings.failures.is_empty()) {
+    if judged.iter().any(|(_, settled)| !settled.result.findings.failures.is_empty()) {
         result.ledger = Some(session.stages().await);
     }
     if let Err(error) = session.heal(&scenario.faults).await {
-        result.undecided.push(format!("a fault could not be taken back: {error}"));
+        facts.undone.push(format!("a fault could not be taken back: {error}"));
     }
-    judged.sort_by_key(|(_, case)| case.place);
-    let (cases, results): (Vec<_>, Vec<_>) = judged.into_iter().unzip();
+    judged.sort_by_key(|(_, settled)| settled.result.place);
+    let (cases, settled): (Vec<_>, Vec<_>) = judged.into_iter().unzip();
+    let (mut ledgers, results): (Vec<_>, Vec<_>) =
+        settled.into_iter().map(|settled| (settled.ledgers, settled.result)).unzip();
     result.cases = results;
     if scenario.expect.absent {
-        prove_absence(session, &scenario, &cases, &mut result).await;
+        let like = (&scenario.system, &scenario.requests[0]);
+        match session.quiesce(like, &BTreeSet::new(), scenario.expect.within).await {
+            // Nothing came; that it would have come is proved by a later request that did.
+            Ok(()) => {
+                review_all(session, &scenario, &cases, &mut ledgers, &mut result, false).await;
+            }
+            Err(missing) => facts.undone.push(format!(
+                "absence is not proved, since a later sampled request did not arrive either: {missing}"
+            )),
+        }
     }
-    let refused = session.intake().refused().values().sum::<u64>() - refused_before;
-    if refused < scenario.expect.refused_attempts {
-        result.failures.push(Failure::new(
-            "refused-attempts",
-            format!(
-                "the intake should have refused at least {} attempts, but refused {refused}: the outage did not take place",
-                scenario.expect.refused_attempts
-            ),
-        ));
-    }
-    let stats_until = judge_stats(session, &scenario, &cases, &mut result).await;
-    explain(session, &scenario, &cases, &mut result);
+    facts.refused = session.intake().refused().values().sum::<u64>() - refused_before;
+    let stats_until = judge_stats(session, &scenario, &cases, &mut facts, &mut result).await;
+    gather(session, &mut facts);
     result.took_ms = millis(began.elapsed());
-    result.conclude();
+    facts::conclude(&scenario, &cases, session.topology(), &facts, &mut result);
     tell.tell(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
-    Driven { scenario, cases, result, stats_until }
+    Driven { scenario, cases, ledgers, facts, result, stats_until }
 }
 
 /// Judges the APM stats of a scenario that asks for them, once the collector has sent all it has; gives the number of the
@@ -253,6 +310,7 @@ async fn judge_stats(
     session: &Session,
     scenario: &Scenario,
     cases: &[Case],
+    facts: &mut Facts,
     result: &mut ScenarioResult,
 ) -> Option<u64> {
     let intake = session.intake();
@@ -288,9 +346,7 @@ async fn judge_stats(
     // The audit is still to come, and the user may want to look around.
     let started = session.start_collectors().await;
     for error in [stopped.as_ref().err(), started.as_ref().err()].into_iter().flatten() {
-        result
-            .undecided
-            .push(format!("the collector could not be made to send its stats: {error}"));
+        facts.undone.push(format!("the collector could not be made to send its stats: {error}"));
     }
     stopped.ok()
 }
@@ -299,7 +355,7 @@ async fn judge_stats(
 async fn send_all(
     session: &Arc<Session>,
     scenario: &Arc<Scenario>,
-    judging: &mut JoinSet<(Case, CaseResult)>,
+    judging: &mut JoinSet<(Case, Settled)>,
     thaw: watch::Receiver<bool>,
 ) {
     let frozen = scenario.faults.iter().any(|fault| fault.kind == FaultKind::Pause);
@@ -316,8 +372,8 @@ async fn send_all(
                 if frozen {
                     let _thawed_or_over = thaw.wait_for(|thawed| *thawed).await;
                 }
-                let result = session.settle(&scenario, &case).await;
-                (case, result)
+                let settled = session.settle(&scenario, &case).await;
+                (case, settled)
             });
         }
         // The next entry begins when all of this one are answered.
@@ -325,91 +381,76 @@ async fn send_all(
     }
 }
 
-/// Nothing came; that it would have come is proved by a later request that did.
-async fn prove_absence(
+/// Adds what the session knows that bears on every scenario.
+fn gather(session: &Session, facts: &mut Facts) {
+    let told = |exit: UnexpectedExit| {
+        let log = exit.log_tail.iter().rev().take(LOG_LINES).rev();
+        let log: String = log.map(|line| format!("\n        {line}")).collect();
+        format!("`{}` ended by itself ({}); the end of its log:{log}", exit.workload, exit.status)
+    };
+    facts.exits = session.unexpected_exits().into_iter().map(told).collect();
+    facts.intake_ended = session.intake_ended();
+    facts.gaps = EvidenceSource::gaps(session.intake());
+}
+
+/// Judges every case of a scenario once more, with all that has come by now. Where the services are `gone`, by
+/// what their ledgers said last.
+async fn review_all(
     session: &Session,
     scenario: &Scenario,
     cases: &[Case],
+    ledgers: &mut [BTreeMap<String, LedgerReport>],
     result: &mut ScenarioResult,
+    gone: bool,
 ) {
-    match session.quiesce(&scenario.requests[0], scenario.expect.within).await {
-        Ok(()) => {
-            result.cases.clear();
-            for case in cases {
-                result.cases.push(session.review(scenario, case).await);
-            }
+    for at in (0..cases.len()).step_by(REVIEWS_AT_ONCE) {
+        let until = cases.len().min(at + REVIEWS_AT_ONCE);
+        let mut reviews = Vec::with_capacity(until - at);
+        for index in at..until {
+            let known = gone.then(|| ledgers[index].clone());
+            reviews.push(session.review(scenario, &cases[index], known));
         }
-        Err(missing) => result.undecided.push(format!(
-            "absence is not proved, since a later sampled request did not arrive either: {missing}"
-        )),
+        for (offset, settled) in future::join_all(reviews).await.into_iter().enumerate() {
+            let result = &mut result.cases[at + offset];
+            let judged_after_ms = result.judged_after_ms;
+            *result = CaseResult { judged_after_ms, ..settled.result };
+            ledgers[at + offset] = settled.ledgers;
+        }
     }
 }
 
-/// Adds what is known of why a scenario could not be decided.
-fn explain(session: &Session, scenario: &Scenario, cases: &[Case], result: &mut ScenarioResult) {
-    for exit in session.unexpected_exits() {
-        let log =
-            exit.log_tail.iter().rev().take(LOG_LINES).rev().map(|line| format!("\n    {line}"));
-        result.undecided.push(format!(
-            "`{}` ended by itself ({}); the end of its log:{}",
-            exit.workload,
-            exit.status,
-            log.collect::<String>()
-        ));
-    }
-    result.undecided.extend(
-        session.intake().gaps().into_iter().map(|gap| format!("the evidence has a gap: {gap}")),
-    );
-    let unseen = result.cases.iter().all(|case| case.service_spans == 0);
-    if cases.is_empty() || scenario.expect.absent || !unseen {
-        return;
-    }
-    let unanswered = |case: &Case| matches!(case.outcome, Outcome::Failed { .. });
-    if cases.iter().all(unanswered) {
-        // What failed for want of an answer says nothing about traces.
-        for case in &mut result.cases {
-            case.findings.failures.clear();
-        }
-        let entry =
-            session.topology().services.first().map_or("the entry", |service| &service.workload);
-        let why = cases.first().map_or_else(String::new, |case| case.outcome.describe());
-        result.undecided.push(format!(
-            "no traffic: `{entry}` answered none of {} requests ({why})",
-            cases.len()
-        ));
-    } else if result.cases.iter().all(|case| case.findings.failures.is_empty()) {
-        result.undecided.push("no span of any service was seen, so nothing is proved".to_owned());
-    }
-}
-
-/// Quiesces the system and judges every case that passed once more, with all that has come by then.
+/// Quiesces the system and judges every scenario that passed once more.
 async fn audit(session: &Session, driven: &mut [Driven], tell: &Teller) {
-    let Some(request) = driven.first().map(|driven| driven.scenario.requests[0].clone()) else {
-        return;
+    // A request that needs no fault to be answered tells most.
+    let passed = driven.iter().filter(|driven| driven.result.verdict == Verdict::Pass);
+    let Some(like) = passed.min_by_key(|driven| driven.scenario.faults.len()) else { return };
+    let seen = match (&like.scenario.system, like.cases.first()) {
+        (SystemChoice::File(_), Some(case)) => session.seen_in(case.trace_id),
+        _ => BTreeSet::new(),
     };
-    let quiesced = session.quiesce(&request, QUIESCE_WITHIN).await;
+    let request = (&like.scenario.system, &like.scenario.requests[0]);
+    let quiesced = session.quiesce(request, &seen, QUIESCE_WITHIN).await;
+    let silent = session.silent_services();
     for driven in driven.iter_mut().filter(|driven| driven.result.verdict == Verdict::Pass) {
-        let before = driven.result.verdict;
-        for (case, result) in driven.cases.iter().zip(&mut driven.result.cases) {
-            let reviewed = session.review(&driven.scenario, case).await;
-            if !reviewed.findings.failures.is_empty() {
-                *result = reviewed;
-            }
-        }
+        let Driven { scenario, cases, ledgers, result, .. } = driven;
+        review_all(session, scenario, cases, ledgers, result, false).await;
         if let Err(missing) = &quiesced {
-            driven.result.undecided.push(format!(
+            driven.facts.undone.push(format!(
                 "the system did not come to rest, so late or lost spans could go unseen: {missing}"
             ));
         }
-        explain(session, &driven.scenario, &driven.cases, &mut driven.result);
-        driven.result.conclude();
-        if driven.result.verdict != before {
-            driven.result.revised = true;
-            tell.tell(Event::VerdictRevised {
-                from: before,
-                result: Box::new(driven.result.clone()),
-            })
-            .await;
-        }
+        driven.facts.silent.clone_from(&silent);
+        gather(session, &mut driven.facts);
+        driven.conclude(session, tell).await;
+    }
+}
+
+/// Judges what passed so far by what the services and collectors sent when they were stopped. They cannot be asked any more.
+async fn last_audit(session: &Session, driven: &mut [Driven], tell: &Teller) {
+    for driven in driven.iter_mut().filter(|driven| driven.result.verdict == Verdict::Pass) {
+        let Driven { scenario, cases, ledgers, result, .. } = driven;
+        review_all(session, scenario, cases, ledgers, result, true).await;
+        driven.facts.gaps = EvidenceSource::gaps(session.intake());
+        driven.conclude(session, tell).await;
     }
 }

@@ -13,9 +13,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::facts::{self, Facts};
 use crate::{
     case::{Capability, Case, Evidence, LedgerReport, Topology, View},
-    evidence,
+    evidence::{self, EvidenceSource},
     intake::{
         attempt::Attempt,
         decode::{self, DEFAULT_MAX_DECODED},
@@ -84,6 +85,7 @@ pub struct SavedSystem {
 struct SavedScenario {
     scenario: Scenario,
     cases: Vec<SavedCase>,
+    facts: Facts,
     /// Number of the attempt up to which its stats were judged; `None` where they were not.
     #[serde(default)]
     stats_until: Option<u64>,
@@ -97,33 +99,39 @@ struct SavedCase {
     refused: BTreeMap<String, u64>,
 }
 
+/// What is kept of one scenario.
+pub(super) struct Kept<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) cases: &'a [Case],
+    pub(super) ledgers: &'a [BTreeMap<String, LedgerReport>],
+    pub(super) facts: &'a Facts,
+    pub(super) stats_until: Option<u64>,
+}
+
 /// Saves one system's evidence into `dir`, with the logs of its workloads.
-///
-/// # Errors
-///
-/// When a file cannot be written, or the environment cannot give its logs.
-pub async fn save<'a>(
+pub(super) async fn save<'a>(
     dir: &Path,
     session: &Session,
-    driven: impl Iterator<Item = (&'a Scenario, &'a [Case], Option<u64>)>,
+    kept: impl Iterator<Item = Kept<'a>>,
 ) -> Result<(), SavedError> {
     std::fs::create_dir_all(dir)
         .map_err(|source| SavedError::Io { path: dir.to_owned(), source })?;
-    let mut scenarios = Vec::new();
-    let mut capabilities = Vec::new();
-    for (scenario, cases, stats_until) in driven {
-        let mut saved = Vec::new();
-        for case in cases {
-            let evidence = session.evidence(case, session.read_ledgers(case.trace_id).await);
-            capabilities.clone_from(&evidence.capabilities);
-            saved.push(SavedCase {
-                case: case.clone(),
-                ledgers: evidence.ledgers,
-                refused: evidence.refused,
-            });
+    let refused = EvidenceSource::refused(session.intake());
+    let scenarios = kept.map(|kept| {
+        let cases = kept.cases.iter().zip(kept.ledgers).map(|(case, ledgers)| SavedCase {
+            case: case.clone(),
+            ledgers: ledgers.clone(),
+            refused: refused.clone(),
+        });
+        SavedScenario {
+            cases: cases.collect(),
+            scenario: kept.scenario.clone(),
+            facts: kept.facts.clone(),
+            stats_until: kept.stats_until,
         }
-        scenarios.push(SavedScenario { scenario: scenario.clone(), cases: saved, stats_until });
-    }
+    });
+    let scenarios = scenarios.collect();
+    let capabilities = session.capabilities();
     let system = SavedSystem {
         form: FORM,
         topology: session.topology().clone(),
@@ -252,13 +260,15 @@ impl Replay {
                     strays: strays.during(case),
                     capabilities: self.system.capabilities.clone(),
                     refused: saved.refused.clone(),
+                    ended: Vec::new(),
                 };
                 let findings = judge::judge(scenario, case, &evidence, topology, &shape);
                 let view = View { case, evidence: &evidence, topology, shape: &shape };
                 result.cases.push(judge::result(scenario, view, findings, None));
             }
             self.judge_stats(saved, &mut result);
-            result.conclude();
+            let cases: Vec<Case> = saved.cases.iter().map(|saved| saved.case.clone()).collect();
+            facts::conclude(scenario, &cases, topology, &saved.facts, &mut result);
             result
         };
         self.system.scenarios.iter().map(judge_scenario).collect()
