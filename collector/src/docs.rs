@@ -87,12 +87,15 @@ fn reference() -> String {
     );
     section::<ExtensionConfig>(
         &mut out,
-        &[(
-            "health_check",
-            component::<extension::health_check::Config>(&[
-                &extension::health_check::config::REFUSED,
-            ]),
-        )],
+        &[
+            (
+                "health_check",
+                component::<extension::health_check::Config>(&[
+                    &extension::health_check::config::REFUSED,
+                ]),
+            ),
+            ("trace_ledger", component::<extension::trace_ledger::Config>(&[])),
+        ],
     );
     out.push_str("\n## `service`\n");
     out.push_str(&component::<service::Service>(&[&service::REFUSED]));

@@ -39,6 +39,9 @@ pub(crate) trait Outgoing: Sized + Send + Sync + 'static {
     /// How many spans it carries.
     fn span_count(&self) -> usize;
 
+    /// The trace id of each span.
+    fn trace_ids(&self) -> Vec<u128>;
+
     /// Cuts it into two smaller ones; `None` if it is as small as it gets.
     fn halve(self) -> Option<(Self, Self)>;
 }

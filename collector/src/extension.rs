@@ -1,6 +1,7 @@
 //! What runs beside the pipelines.
 
 pub(crate) mod health_check;
+pub(crate) mod trace_ledger;
 
 use crate::config::node::Node;
 use crate::config::{Component, Findings};
@@ -9,12 +10,14 @@ use crate::config::{Component, Findings};
 #[derive(Debug, Clone)]
 pub(crate) enum ExtensionConfig {
     HealthCheck(health_check::Config),
+    /// Ours: the Collector has none.
+    TraceLedger(trace_ledger::Config),
 }
 
 impl Component for ExtensionConfig {
     const SECTION: &'static str = "extensions";
     const NOUN: &'static str = "extension";
-    const KINDS: &'static [&'static str] = &["health_check"];
+    const KINDS: &'static [&'static str] = &["health_check", "trace_ledger"];
     const REFUSED: &'static [(&'static str, &'static str)] = &[
         ("pprof", "use the operating system's profilers"),
         ("zpages", "use the self-metrics and the log"),
@@ -22,7 +25,10 @@ impl Component for ExtensionConfig {
         ("healthcheckv2", "use `health_check`"),
     ];
 
-    fn decode(_kind: &str, _node: &Node, findings: &mut Findings<'_>) -> Option<Self> {
-        health_check::Config::decode(findings).map(Self::HealthCheck)
+    fn decode(kind: &str, _node: &Node, findings: &mut Findings<'_>) -> Option<Self> {
+        match kind {
+            "trace_ledger" => trace_ledger::Config::decode(findings).map(Self::TraceLedger),
+            _ => health_check::Config::decode(findings).map(Self::HealthCheck),
+        }
     }
 }

@@ -19,6 +19,7 @@ use crate::exporter::otlphttp::OtlpHttp;
 use crate::exporter::{ExporterConfig, queue, retry};
 use crate::extension::ExtensionConfig;
 use crate::extension::health_check::{self, Health};
+use crate::extension::trace_ledger::{Handle, Ledger};
 use crate::processor::memory_limiter::{self, MemoryLimiter};
 use crate::processor::{ProcessorConfig, attributes, batch, resource};
 use crate::receiver::ReceiverConfig;
@@ -77,6 +78,7 @@ pub struct Collector {
     receivers: BTreeMap<ComponentId, Receiver>,
     metrics: Vec<(Bound, MetricsEndpoint)>,
     health: Vec<(Bound, health_check::Config)>,
+    ledger: Option<(Bound, Arc<Ledger>)>,
     hostname: String,
 }
 
@@ -93,11 +95,18 @@ impl Collector {
             let bound = server::bind(&format!("{}:{}", endpoint.host, endpoint.port), &key).await?;
             metrics.push((bound, endpoint));
         }
-        let mut health = Vec::new();
+        let (mut health, mut ledger) = (Vec::new(), None);
         for id in &config.service.extensions {
-            if let Some(ExtensionConfig::HealthCheck(check)) = config.extensions.get(id) {
-                let key = format!("extensions.{id}.endpoint");
-                health.push((server::bind(&check.endpoint, &key).await?, check.clone()));
+            let key = format!("extensions.{id}.endpoint");
+            match config.extensions.get(id) {
+                Some(ExtensionConfig::HealthCheck(check)) => {
+                    health.push((server::bind(&check.endpoint, &key).await?, check.clone()));
+                }
+                Some(ExtensionConfig::TraceLedger(config)) => {
+                    let bound = server::bind(&config.endpoint, &key).await?;
+                    ledger = Some((bound, Arc::new(Ledger::new(config))));
+                }
+                None => {}
             }
         }
         let mut receivers = BTreeMap::new();
@@ -110,10 +119,10 @@ impl Collector {
             let ReceiverConfig::Otlp(otlp) = receiver;
             receivers.insert(id.clone(), Receiver::bind(&id.to_string(), otlp.clone()).await?);
         }
-        Ok(Self { config, receivers, metrics, health, hostname: hostname.into() })
+        Ok(Self { config, receivers, metrics, health, ledger, hostname: hostname.into() })
     }
 
-    /// The bound ports by name: `otlp-grpc`, `otlp-http`, `metrics`, `health`.
+    /// The bound ports by name: `otlp-grpc`, `otlp-http`, `metrics`, `health`, `ledger`.
     pub fn ports(&self) -> BTreeMap<String, SocketAddr> {
         let mut ports: BTreeMap<_, _> = self.receivers.values().flat_map(Receiver::ports).collect();
         let numbered = |name: &str, index: usize| match index {
@@ -125,6 +134,9 @@ impl Collector {
         }
         for (index, (bound, _)) in self.health.iter().enumerate() {
             ports.insert(numbered("health", index), bound.address);
+        }
+        if let Some((bound, _)) = &self.ledger {
+            ports.insert("ledger".into(), bound.address);
         }
         ports
     }
@@ -144,7 +156,8 @@ impl Collector {
         let health = Health::default();
         let stop = shutdown.child_token();
         let mut exporters = Exporters::default();
-        let common = Common { hostname: &self.hostname, gates: self.config.gates };
+        let ledger: Handle = self.ledger.as_ref().map(|(_, ledger)| Arc::clone(ledger));
+        let common = Common { hostname: &self.hostname, gates: self.config.gates, ledger: &ledger };
         let mut key_checks = JoinSet::new();
         for (id, config) in &self.config.exporters {
             let used = self.config.service.trace_pipelines();
@@ -173,11 +186,15 @@ impl Collector {
             let page = server::page(move |request| health.answer(&config, request.uri().path()));
             pages.spawn(server::serve(bound, page, Limits::default(), end.clone()));
         }
+        if let Some((bound, ledger)) = self.ledger {
+            let page = server::page(move |request| ledger.answer(request.uri().path()));
+            pages.spawn(server::serve(bound, page, Limits::default(), end.clone()));
+        }
         let mut receivers = JoinSet::new();
         for (id, receiver) in self.receivers {
             let Some(to) = entries.get(&id).map(Arc::clone) else { continue };
-            let (registry, stop) = (registry.clone(), stop.clone());
-            receivers.spawn(async move { receiver.serve(&registry, to, stop).await });
+            let (registry, ledger, stop) = (registry.clone(), ledger.clone(), stop.clone());
+            receivers.spawn(async move { receiver.serve(&registry, ledger, to, stop).await });
         }
         drop(entries);
         health.set_ready(true);
@@ -308,6 +325,7 @@ struct Exporters {
 struct Common<'a> {
     hostname: &'a str,
     gates: FeatureGates,
+    ledger: &'a Handle,
 }
 
 /// An exporter's id, whether its key must be valid, and what Datadog says about it.
@@ -338,21 +356,49 @@ impl Exporters {
                 self.stats.extend(stats.map(tokio::spawn));
                 self.stats.push(tokio::spawn(exporter.usage_sender(self.stats_end.clone())));
                 let retry = config.retry_on_failure.clone();
-                queue::start(exporter, &name, &config.sending_queue, retry, registry)
+                queue::start(
+                    exporter,
+                    &name,
+                    &config.sending_queue,
+                    retry,
+                    registry,
+                    common.ledger.clone(),
+                )
             }
             ExporterConfig::Otlp(config) => {
                 let exporter = Otlp::new(config).map_err(failed)?;
                 let retry = config.retry_on_failure.clone();
-                queue::start(exporter, &name, &config.sending_queue, retry, registry)
+                queue::start(
+                    exporter,
+                    &name,
+                    &config.sending_queue,
+                    retry,
+                    registry,
+                    common.ledger.clone(),
+                )
             }
             ExporterConfig::OtlpHttp(config) => {
                 let exporter = OtlpHttp::new(config).map_err(failed)?;
                 let retry = config.retry_on_failure.clone();
-                queue::start(exporter, &name, &config.sending_queue, retry, registry)
+                queue::start(
+                    exporter,
+                    &name,
+                    &config.sending_queue,
+                    retry,
+                    registry,
+                    common.ledger.clone(),
+                )
             }
             ExporterConfig::Debug(config) => {
                 let (queue, retry) = (queue::Config::default(), retry::Config::default());
-                queue::start(Debug::new(*config, &name), &name, &queue, retry, registry)
+                queue::start(
+                    Debug::new(*config, &name),
+                    &name,
+                    &queue,
+                    retry,
+                    registry,
+                    common.ledger.clone(),
+                )
             }
         };
         self.inputs.insert(id.clone(), Arc::new(input));

@@ -91,6 +91,11 @@ impl TraceBatch {
         self.resources.iter()
     }
 
+    /// The trace id of each span.
+    pub(crate) fn trace_ids(&self) -> impl Iterator<Item = u128> {
+        self.resources.iter().flat_map(|resource| resource.spans().map(|(_, span)| span.trace_id))
+    }
+
     /// Adds the spans of `other` behind those already there.
     pub(crate) fn append(&mut self, other: Self) {
         self.span_count += other.span_count;

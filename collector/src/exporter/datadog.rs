@@ -163,6 +163,10 @@ impl Outgoing for Request {
         self.payload.spans
     }
 
+    fn trace_ids(&self) -> Vec<u128> {
+        payload::trace_ids(&self.payload)
+    }
+
     fn halve(self) -> Option<(Self, Self)> {
         let (front, back) = payload::halve(&self.payload)?;
         let request = |half| Self::new(half, Arc::clone(&self.sender), self.compression);

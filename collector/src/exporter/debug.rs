@@ -24,11 +24,16 @@ pub(crate) struct Lines {
     spans: usize,
     resources: usize,
     lines: Vec<String>,
+    trace_ids: Vec<u128>,
 }
 
 impl Outgoing for Lines {
     fn span_count(&self) -> usize {
         self.spans
+    }
+
+    fn trace_ids(&self) -> Vec<u128> {
+        self.trace_ids.clone()
     }
 
     fn halve(self) -> Option<(Self, Self)> {
@@ -76,7 +81,12 @@ impl Exporter for Debug {
                 }
             }
         }
-        let lines = Lines { spans: batch.span_count(), resources: batch.resources().len(), lines };
+        let lines = Lines {
+            spans: batch.span_count(),
+            resources: batch.resources().len(),
+            lines,
+            trace_ids: batch.trace_ids().collect(),
+        };
         Prepared { requests: vec![lines], dropped: Vec::new() }
     }
 

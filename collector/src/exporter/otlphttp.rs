@@ -64,6 +64,10 @@ impl Outgoing for Request {
         self.batch.span_count()
     }
 
+    fn trace_ids(&self) -> Vec<u128> {
+        self.batch.trace_ids().collect()
+    }
+
     fn halve(self) -> Option<(Self, Self)> {
         let (front, back) = self.batch.halve()?;
         Some((Self::new(front, self.compression), Self::new(back, self.compression)))

@@ -16,6 +16,7 @@ use super::retry::{self, Backoff};
 use super::{ExportError, Exporter, Outgoing};
 use crate::config::Findings;
 use crate::consumer::{Commit, Consumer, Refused};
+use crate::extension::trace_ledger::Handle;
 use crate::telemetry::{Counter, Gauge, Registry};
 use crate::trace_batch::TraceBatch;
 
@@ -178,6 +179,7 @@ pub(crate) fn start<E: Exporter>(
     config: &Config,
     retry: retry::Config,
     registry: &Registry,
+    ledger: Handle,
 ) -> (Input, Counters, JoinHandle<()>) {
     let (capacity, consumers) = match config.enabled {
         true => (config.queue_size, config.num_consumers),
@@ -186,7 +188,8 @@ pub(crate) fn start<E: Exporter>(
     let (held, waiting) = mpsc::unbounded_channel();
     let room = Arc::new(Semaphore::new(capacity));
     let counters = Counters::new(registry, id, capacity);
-    let worker = Arc::new(Worker { exporter, retry, counters: counters.clone(), id: id.into() });
+    let worker =
+        Arc::new(Worker { exporter, retry, counters: counters.clone(), id: id.into(), ledger });
     let task = tokio::spawn(run(worker, waiting, consumers, Arc::clone(&room), capacity));
     (Input { held, room, counters: counters.clone() }, counters, task)
 }
@@ -257,11 +260,15 @@ struct Worker<E> {
     retry: retry::Config,
     counters: Counters,
     id: String,
+    ledger: Handle,
 }
 
 impl<E: Exporter> Worker<E> {
     async fn deliver(&self, batch: &TraceBatch) {
         let prepared = self.exporter.requests(batch);
+        if let (Some(ledger), Some((reason, _))) = (&self.ledger, prepared.dropped.first()) {
+            ledger.dropped(&self.id, reason, missing(batch, &prepared.requests));
+        }
         for (reason, spans) in prepared.dropped {
             self.counters.drop(reason, spans);
         }
@@ -284,6 +291,13 @@ impl<E: Exporter> Worker<E> {
                 Ok(sent) => {
                     let rejected = sent.rejected.min(spans);
                     self.counters.sent.add(spans - rejected);
+                    if let Some(ledger) = &self.ledger {
+                        // Which spans were rejected is not told; the first ones stand for them.
+                        let ids = request.trace_ids();
+                        let (dropped, sent) = ids.split_at(rejected.min(ids.len()));
+                        ledger.dropped(&self.id, "rejected", dropped.iter().copied());
+                        ledger.exported(&self.id, sent.iter().copied());
+                    }
                     if rejected > 0 {
                         self.give_up("rejected", &sent.message, rejected);
                     } else if !sent.message.is_empty()
@@ -317,12 +331,16 @@ impl<E: Exporter> Worker<E> {
                             tokio::time::sleep(wait).await;
                         }
                         None => {
+                            self.enter("retries_exhausted", &request);
                             self.give_up("retries_exhausted", reason, spans);
                             return None;
                         }
                     }
                 }
                 ExportError::TooLarge { reason } => {
+                    if spans < 2 {
+                        self.enter("too_large", &request);
+                    }
                     let halves = request.halve();
                     if halves.is_none() {
                         self.give_up("too_large", reason, spans);
@@ -330,10 +348,18 @@ impl<E: Exporter> Worker<E> {
                     return halves;
                 }
                 ExportError::Permanent { reason } => {
+                    self.enter("refused", &request);
                     self.give_up("refused", reason, spans);
                     return None;
                 }
             }
+        }
+    }
+
+    /// Enters the spans of a request that is given up into the ledger.
+    fn enter(&self, reason: &str, request: &E::Request) {
+        if let Some(ledger) = &self.ledger {
+            ledger.dropped(&self.id, reason, request.trace_ids());
         }
     }
 
@@ -343,4 +369,20 @@ impl<E: Exporter> Worker<E> {
             tracing::error!(exporter = self.id, reason, spans, times, "spans were dropped");
         }
     }
+}
+
+/// The trace ids of the spans that are in the batch and in none of its requests.
+fn missing<R: Outgoing>(batch: &TraceBatch, requests: &[R]) -> Vec<u128> {
+    let mut left: HashMap<u128, usize> = HashMap::new();
+    for id in requests.iter().flat_map(Outgoing::trace_ids) {
+        *left.entry(id).or_default() += 1;
+    }
+    let is_missing = |id: &u128| match left.get_mut(id) {
+        Some(count) if *count > 0 => {
+            *count -= 1;
+            false
+        }
+        _ => true,
+    };
+    batch.trace_ids().filter(is_missing).collect()
 }

@@ -14,6 +14,7 @@ pub(crate) use config::Config;
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{Consumer, Refused};
+use crate::extension::trace_ledger::Handle;
 use crate::server::{self, BindError, Bound};
 use crate::telemetry::{Counter, Registry};
 use crate::tls::{ServerTls, TlsError};
@@ -76,10 +77,14 @@ impl Receiver {
     pub(crate) async fn serve(
         self,
         registry: &Registry,
+        ledger: Handle,
         to: Arc<dyn Consumer>,
         shutdown: CancellationToken,
     ) {
-        let entry = |transport| Entry::new(registry, &self.id, transport, Arc::clone(&to));
+        let entry = |transport| {
+            let entry = Entry::new(registry, &self.id, transport, Arc::clone(&to));
+            Entry { ledger: ledger.clone(), ..entry }
+        };
         let grpc = self.grpc.zip(self.config.protocols.grpc.as_ref()).map(|(bound, config)| {
             let limits = server::Limits { max_concurrent_streams: config.max_concurrent_streams };
             server::serve(bound, grpc::service(config, entry("grpc")), limits, shutdown.clone())
@@ -104,6 +109,7 @@ impl Receiver {
 #[derive(Clone)]
 struct Entry {
     to: Arc<dyn Consumer>,
+    ledger: Handle,
     accepted: Counter,
     refused: Counter,
     failed: Counter,
@@ -115,6 +121,7 @@ impl Entry {
         let labels = [("receiver", id), ("transport", transport)];
         Self {
             to,
+            ledger: None,
             accepted: registry.counter(
                 "otelcol_receiver_accepted_spans",
                 "Number of spans successfully pushed into the pipeline.",
@@ -148,11 +155,17 @@ impl Entry {
             Ok(commit) => {
                 // Counted first, so that nothing downstream is ever ahead of what was accepted.
                 self.accepted.add(spans);
+                if let Some(ledger) = &self.ledger {
+                    ledger.received(&batch, true);
+                }
                 commit(batch);
                 Ok(())
             }
             Err(refused) => {
                 self.refused.add(spans);
+                if let Some(ledger) = &self.ledger {
+                    ledger.received(&batch, false);
+                }
                 self.failed.add(1);
                 Err(refused)
             }

@@ -208,3 +208,53 @@ async fn datadog_is_told_which_hosts_and_what_host_this_is() {
         (&"test-host".into(), &"team:a".into())
     );
 }
+
+#[tokio::test]
+async fn the_ledger_tells_what_became_of_each_trace() {
+    let intake = intake().await;
+    answer(&intake, 413, 3).await;
+    answer(&intake, 202, 1).await;
+    answer(&intake, 403, u64::MAX).await;
+    let settings = [
+        "extensions.trace_ledger={endpoint: '127.0.0.1:0', max_traces: 100}",
+        "service.extensions=[health_check, trace_ledger]",
+    ];
+    let rig = start(intake, &settings, DEADLINE).await;
+    // The one without an id is dropped by the mapping; the others are cut, sent and refused.
+    rig.send(request(0..=3)).await;
+    until("all decided", async || {
+        rig.metric("otelcol_exporter_sent_spans").await
+            + rig.metric("otelcol_exporter_dropped_spans").await
+            == 4
+    })
+    .await;
+    let told = async |id: u32| -> serde_json::Value {
+        let url = format!("http://{}/debug/traces/{id:032x}", rig.address("ledger"));
+        let body = rig.http.get(url).send().await.unwrap().bytes().await.unwrap();
+        serde_json::from_slice(&body).unwrap()
+    };
+    let zero = told(0).await;
+    assert_eq!(zero["accepted"], 1);
+    assert_eq!(zero["exporters"]["datadog"]["dropped"], serde_json::json!({ "zero_trace_id": 1 }));
+    let mut sent = 0;
+    for id in 1..=3 {
+        let trace = told(id).await;
+        assert_eq!(
+            (&trace["accepted"], &trace["refused"], &trace["evicted"]),
+            (&1.into(), &0.into(), &false.into())
+        );
+        let exporter = &trace["exporters"]["datadog"];
+        sent += exporter["exported"].as_u64().unwrap();
+        let dropped: u64 = exporter["dropped"]
+            .as_object()
+            .unwrap()
+            .values()
+            .map(|spans| spans.as_u64().unwrap())
+            .sum();
+        assert_eq!(exporter["exported"].as_u64().unwrap() + dropped, 1, "{trace}");
+    }
+    assert_eq!(
+        sent, 1,
+        "the third 413 is for a single span, the 202 for another, the 403 for the last"
+    );
+}

@@ -9,6 +9,7 @@ use crate::trace_batch::wire::{
 const TRACER: u32 = 5;
 const CHUNK: u32 = 6;
 const SPAN: u32 = 3;
+const META: u32 = 10;
 
 /// How many bytes of chunks a payload may have before the next one is begun: the Datadog agent's `MaxPayloadSize`.
 const MAX_PAYLOAD_BYTES: usize = 3_200_000;
@@ -132,7 +133,7 @@ fn write_span(out: &mut Vec<u8>, span: &Span<'_>) {
 
 fn put_meta(out: &mut Vec<u8>, meta: &Entries<'_, Text<'_>>) {
     for (key, value) in meta.iter() {
-        put_entry(out, 10, key, value);
+        put_entry(out, META, key, value);
     }
 }
 
@@ -168,6 +169,21 @@ pub(crate) fn halve(payload: &Payload) -> Option<(Payload, Payload)> {
         Payload { body: front, spans: cut.front_spans },
         Payload { body: back, spans: back_spans },
     ))
+}
+
+/// The full trace id of each span, which its meta `otel.trace_id` tells.
+pub(crate) fn trace_ids(payload: &Payload) -> Vec<u128> {
+    let chunks = repeated(&payload.body, TRACER).flat_map(|tracer| repeated(tracer, CHUNK));
+    let spans = chunks.flat_map(|chunk| repeated(chunk, SPAN));
+    let id = |span| {
+        let id = repeated(span, META).find_map(|entry| {
+            let is_id = repeated(entry, 1).next() == Some(b"otel.trace_id");
+            is_id.then(|| repeated(entry, 2).next()).flatten()
+        });
+        let id = id.and_then(|id| std::str::from_utf8(id).ok());
+        id.and_then(|id| u128::from_str_radix(id, 16).ok()).unwrap_or_default()
+    };
+    spans.map(id).collect()
 }
 
 struct Cut {

@@ -1,0 +1,34 @@
+//! Settings of the trace ledger.
+
+use serde::Deserialize;
+
+use crate::config::Findings;
+use crate::receiver::check_endpoint;
+
+/// Where the ledger is served, and how much it remembers.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The address to bind. Default `localhost:13134`.
+    pub(crate) endpoint: String,
+    /// How many traces are remembered. Default 10000.
+    pub(crate) max_traces: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { endpoint: "localhost:13134".into(), max_traces: 10_000 }
+    }
+}
+
+impl Config {
+    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
+        let config: Self = findings.decode(&[], &[])?;
+        check_endpoint(findings, &["endpoint"], &config.endpoint);
+        if !(1..=10_000_000).contains(&config.max_traces) {
+            findings.add(&["max_traces"], "must be from 1 to 10000000");
+        }
+        Some(config)
+    }
+}
