@@ -9,7 +9,7 @@ mod sender;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
-use groups::{Group, GroupKey};
+use groups::{GroupKey, Groups};
 use libdd_trace_protobuf::pb;
 pub(crate) use sender::run;
 
@@ -45,7 +45,7 @@ pub(crate) struct Concentrator {
 struct State {
     /// Spans that ended before count in the bucket that begins here.
     oldest: u64,
-    buckets: BTreeMap<u64, HashMap<ClientKey, HashMap<GroupKey, Group>>>,
+    buckets: BTreeMap<u64, HashMap<ClientKey, Groups>>,
     groups: usize,
     left_out: usize,
 }
@@ -110,7 +110,7 @@ impl Concentrator {
         let closed = std::mem::replace(&mut state.buckets, open);
         state.oldest =
             state.oldest.max(aligned(now).saturating_sub((OPEN_BUCKETS - 1) * BUCKET_NANOS));
-        state.groups = state.buckets.values().flat_map(HashMap::values).map(HashMap::len).sum();
+        state.groups = state.buckets.values().flat_map(HashMap::values).map(Groups::len).sum();
         drop(state);
         payloads(sender, closed)
     }
@@ -138,20 +138,17 @@ impl State {
             Some(groups) => groups,
             None => clients.entry(client.clone()).or_default(),
         };
-        match groups.get_mut(&key) {
-            Some(group) => group.add(span),
-            None if self.groups >= MAX_GROUPS => self.left_out += 1,
-            None => {
-                self.groups += 1;
-                groups.entry(key).or_default().add(span);
-            }
+        let before = groups.len();
+        if !groups.add(key, span, self.groups < MAX_GROUPS) {
+            self.left_out += 1;
         }
+        self.groups += groups.len() - before;
     }
 }
 
 fn payloads(
     sender: &Sender,
-    buckets: BTreeMap<u64, HashMap<ClientKey, HashMap<GroupKey, Group>>>,
+    buckets: BTreeMap<u64, HashMap<ClientKey, Groups>>,
 ) -> Vec<pb::StatsPayload> {
     let new = || pb::StatsPayload {
         agent_hostname: sender.host_name.clone(),
@@ -163,8 +160,7 @@ fn payloads(
     let (mut current, mut size) = (new(), 0);
     for (start, clients) in buckets {
         for (client, groups) in clients {
-            let mut groups: Vec<_> =
-                groups.into_iter().map(|(key, group)| group.into_stats(key)).collect();
+            let mut groups: Vec<_> = groups.into_stats().collect();
             while !groups.is_empty() {
                 let room = MAX_GROUPS_PER_PAYLOAD - size;
                 let rest = groups.split_off(room.min(groups.len()));

@@ -1,5 +1,9 @@
 //! What spans are counted by, and what is counted of them.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+
 use libdd_ddsketch::{DDSketch, pb as sketch};
 use libdd_trace_obfuscation::ip_address::quantize_peer_ip_addresses;
 use libdd_trace_protobuf::pb;
@@ -31,42 +35,96 @@ const GRPC_CODES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
-/// What a group of spans has in common.
+/// What a group of spans has in common: as parts of a span, or as a copy that outlives it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct GroupKey {
-    service: String,
-    name: String,
-    resource: String,
-    span_type: String,
+pub(super) struct GroupKey<'a> {
+    service: Cow<'a, [u8]>,
+    name: Cow<'a, [u8]>,
+    resource: Cow<'a, [u8]>,
+    span_type: Cow<'a, [u8]>,
     status_code: u32,
     grpc_status_code: String,
-    span_kind: String,
+    span_kind: Cow<'a, [u8]>,
     peer_tags: Vec<String>,
     is_trace_root: bool,
     is_synthetic: bool,
 }
 
-impl GroupKey {
-    pub(super) fn new(settings: &Settings, chunk: &TraceChunk<'_>, span: &Span<'_>) -> Self {
-        let span_kind = span.meta.get(b"span.kind").map(|kind| text(kind)).unwrap_or_default();
+impl<'a> GroupKey<'a> {
+    pub(super) fn new(settings: &Settings, chunk: &TraceChunk<'_>, span: &'a Span<'_>) -> Self {
+        let span_kind = span.meta.get(b"span.kind").map_or(&b""[..], |kind| kind);
         Self {
-            service: text(&span.service),
-            name: text(&span.name),
-            resource: text(&span.resource),
-            span_type: text(&span.span_type),
+            service: Cow::Borrowed(&span.service),
+            name: Cow::Borrowed(&span.name),
+            resource: Cow::Borrowed(&span.resource),
+            span_type: Cow::Borrowed(&span.span_type),
             status_code: status_code(span),
             grpc_status_code: grpc_status_code(span),
-            peer_tags: peer_tags(settings, &span_kind, span),
-            span_kind,
+            span_kind: Cow::Borrowed(span_kind),
+            peer_tags: peer_tags(settings, span_kind, span),
             is_trace_root: span.parent_id == 0,
             is_synthetic: chunk.origin.starts_with(b"synthetics"),
         }
+    }
+
+    pub(super) fn into_owned(self) -> GroupKey<'static> {
+        let owned = |text: Cow<'a, [u8]>| Cow::Owned(text.into_owned());
+        GroupKey {
+            service: owned(self.service),
+            name: owned(self.name),
+            resource: owned(self.resource),
+            span_type: owned(self.span_type),
+            span_kind: owned(self.span_kind),
+            status_code: self.status_code,
+            grpc_status_code: self.grpc_status_code,
+            peer_tags: self.peer_tags,
+            is_trace_root: self.is_trace_root,
+            is_synthetic: self.is_synthetic,
+        }
+    }
+}
+
+/// Groups by their keys, so that a span's group is found without copying the key.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    /// By the keys' hashes; what shares a hash is told apart by the key.
+    by_hash: HashMap<u64, Vec<(GroupKey<'static>, Group)>>,
+    hasher: RandomState,
+    len: usize,
+}
+
+impl Groups {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Counts a span in its group; `false` if that is a new one and there is no room.
+    pub(super) fn add(&mut self, key: GroupKey<'_>, span: &Span<'_>, has_room: bool) -> bool {
+        let hash = self.hasher.hash_one(&key);
+        let groups = self.by_hash.get_mut(&hash);
+        let known = groups.and_then(|groups| groups.iter_mut().find(|(known, _)| *known == key));
+        if let Some((_, group)) = known {
+            group.add(span);
+            return true;
+        }
+        if has_room {
+            let mut group = Group::default();
+            group.add(span);
+            self.by_hash.entry(hash).or_default().push((key.into_owned(), group));
+            self.len += 1;
+        }
+        has_room
+    }
+
+    pub(super) fn into_stats(self) -> impl Iterator<Item = pb::ClientGroupedStats> {
+        let groups = self.by_hash.into_values().flatten();
+        groups.map(|(key, group)| group.into_stats(key))
     }
 }
 
 /// The numbers of a group.
 #[derive(Debug, Default)]
-pub(super) struct Group {
+struct Group {
     hits: u64,
     errors: u64,
     duration: u64,
@@ -76,7 +134,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn add(&mut self, span: &Span<'_>) {
+    fn add(&mut self, span: &Span<'_>) {
         self.hits += 1;
         self.errors += u64::from(span.error != 0);
         self.duration =
@@ -86,14 +144,14 @@ impl Group {
         latencies.add(span.duration);
     }
 
-    pub(super) fn into_stats(self, key: GroupKey) -> pb::ClientGroupedStats {
+    fn into_stats(self, key: GroupKey<'static>) -> pb::ClientGroupedStats {
         let root = if key.is_trace_root { pb::Trilean::True } else { pb::Trilean::False };
         pb::ClientGroupedStats {
-            service: key.service,
-            name: key.name,
-            resource: key.resource,
+            service: text(&key.service),
+            name: text(&key.name),
+            resource: text(&key.resource),
             http_status_code: key.status_code,
-            r#type: key.span_type,
+            r#type: text(&key.span_type),
             hits: self.hits,
             errors: self.errors,
             duration: self.duration,
@@ -101,7 +159,7 @@ impl Group {
             error_summary: self.error.encode(),
             synthetics: key.is_synthetic,
             top_level_hits: self.top_level_hits,
-            span_kind: key.span_kind,
+            span_kind: text(&key.span_kind),
             peer_tags: key.peer_tags,
             is_trace_root: root.into(),
             grpc_status_code: key.grpc_status_code,
@@ -161,7 +219,7 @@ fn grpc_status_code(span: &Span<'_>) -> String {
     number.map(|code| (*code as u64).to_string()).unwrap_or_default()
 }
 
-fn peer_tags(settings: &Settings, kind: &str, span: &Span<'_>) -> Vec<String> {
+fn peer_tags(settings: &Settings, kind: &[u8], span: &Span<'_>) -> Vec<String> {
     let tag = |key: &str| {
         let value = span.meta.get(key.as_bytes()).filter(|value| !value.is_empty())?;
         let value = text(value);
@@ -170,20 +228,23 @@ fn peer_tags(settings: &Settings, kind: &str, span: &Span<'_>) -> Vec<String> {
     if settings.peer_tags.is_empty() {
         return Vec::new();
     }
-    match kind.to_ascii_lowercase().as_str() {
-        "client" | "producer" | "consumer" => {
+    match kind.to_ascii_lowercase().as_slice() {
+        b"client" | b"producer" | b"consumer" => {
             let mut tags: Vec<_> = settings.peer_tags.iter().filter_map(|key| tag(key)).collect();
             // By key and value as one text, as the reference sorts them.
             tags.sort();
             tags
         }
-        "internal" | "" => tag("_dd.base_service").into_iter().collect(),
+        b"internal" | b"" => tag("_dd.base_service").into_iter().collect(),
         _ => Vec::new(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{GroupKey, Groups, Settings, TraceChunk};
     use super::{Span, grpc_status_code};
 
     #[test]
@@ -198,5 +259,22 @@ mod tests {
         assert_eq!(code("StatusCode.DEADLINE_EXCEEDED"), "4");
         assert_eq!(code("Canceled"), "1");
         assert_eq!(code("nonsense"), "");
+    }
+
+    #[test]
+    fn spans_are_counted_by_group_and_new_groups_need_room() {
+        let settings = Settings { by_span_kind: true, peer_tags: Vec::new() };
+        let (chunk, mut groups) = (TraceChunk::default(), Groups::default());
+        let mut add = |service: &'static str, has_room| {
+            let span = Span { service: service.as_bytes().into(), duration: 5, ..Span::default() };
+            groups.add(GroupKey::new(&settings, &chunk, &span), &span, has_room)
+        };
+        assert!(add("a", true) && add("b", true) && add("a", false));
+        assert!(!add("c", false) && !add("d", false));
+        assert_eq!(groups.len(), 2);
+        assert_eq!(groups.by_hash.len(), 2, "what found no room leaves nothing behind");
+        let hits: BTreeMap<_, _> =
+            groups.into_stats().map(|group| (group.service, group.hits)).collect();
+        assert_eq!(hits, BTreeMap::from([("a".into(), 2), ("b".into(), 1)]));
     }
 }
