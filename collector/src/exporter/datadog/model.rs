@@ -52,21 +52,10 @@ pub(crate) struct Span<'a> {
     pub(crate) span_type: Text<'a>,
 }
 
-/// A small map, kept as a list: spans have a few dozen entries, which a number tells apart before their keys are compared.
+/// A small map, kept as a list: spans have a few dozen entries.
 #[derive(Debug, Clone)]
 pub(crate) struct Entries<'a, V> {
-    list: Vec<(u32, Text<'a>, V)>,
-}
-
-/// A number that equal keys share and most others do not: their length, first, middle and last bytes.
-pub(crate) fn key_tag(key: &[u8]) -> u32 {
-    let byte = |index: usize| key.get(index).copied().unwrap_or_default();
-    u32::from_le_bytes([
-        key.len() as u8,
-        byte(0),
-        byte(key.len() / 2),
-        byte(key.len().wrapping_sub(1)),
-    ])
+    list: Vec<(Text<'a>, V)>,
 }
 
 impl<V> Default for Entries<'_, V> {
@@ -81,42 +70,31 @@ impl<'a, V> Entries<'a, V> {
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&V> {
-        self.position(key).map(|position| &self.list[position].2)
+        self.list.iter().find(|(name, _)| name.as_ref() == key).map(|(_, value)| value)
     }
 
     pub(crate) fn contains(&self, key: &[u8]) -> bool {
-        self.position(key).is_some()
+        self.get(key).is_some()
     }
 
     /// Sets the entry, whether or not it was there.
     pub(crate) fn set(&mut self, key: impl Into<Text<'a>>, value: V) {
         let key = key.into();
-        match self.position(&key) {
-            Some(position) => self.list[position].2 = value,
-            None => self.list.push((key_tag(&key), key, value)),
+        match self.list.iter_mut().find(|(name, _)| *name == key) {
+            Some((_, old)) => *old = value,
+            None => self.list.push((key, value)),
         }
     }
 
     pub(crate) fn remove(&mut self, key: &[u8]) {
-        if let Some(position) = self.position(key) {
-            self.list.swap_remove(position);
-        }
+        self.list.retain(|(name, _)| name.as_ref() != key);
     }
 
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&Text<'a>, &V)> {
-        self.list.iter().map(|(_, key, value)| (key, value))
+        self.list.iter().map(|(key, value)| (key, value))
     }
 
-    /// Changes every key and value in place.
-    pub(crate) fn change(&mut self, mut change: impl FnMut(&mut Text<'a>, &mut V)) {
-        for (tag, key, value) in &mut self.list {
-            change(key, value);
-            *tag = key_tag(key);
-        }
-    }
-
-    fn position(&self, key: &[u8]) -> Option<usize> {
-        let tag = key_tag(key);
-        self.list.iter().position(|(known, name, _)| *known == tag && name.as_ref() == key)
+    pub(crate) fn iter_mut(&mut self) -> impl ExactSizeIterator<Item = (&mut Text<'a>, &mut V)> {
+        self.list.iter_mut().map(|(key, value)| (key, value))
     }
 }

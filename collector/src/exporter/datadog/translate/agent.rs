@@ -221,11 +221,13 @@ fn is_whole(query: &str) -> bool {
 /// Cuts what is longer than Datadog keeps.
 pub(super) fn truncate(span: &mut Span<'_>) {
     shorten(&mut span.resource, MAX_RESOURCE_BYTES);
-    span.meta.change(|key, value| {
+    for (key, value) in span.meta.iter_mut() {
         shorten_with_dots(key, MAX_KEY_BYTES);
         shorten_with_dots(value, MAX_VALUE_BYTES);
-    });
-    span.metrics.change(|key, _| shorten_with_dots(key, MAX_KEY_BYTES));
+    }
+    for (key, _) in span.metrics.iter_mut() {
+        shorten_with_dots(key, MAX_KEY_BYTES);
+    }
 }
 
 fn shorten(text: &mut Text<'_>, limit: usize) {

@@ -4,32 +4,28 @@ use std::borrow::Cow;
 
 use super::go_text::as_text;
 use super::normalize;
-use crate::exporter::datadog::model::{Text, key_tag};
+use crate::exporter::datadog::model::Text;
 use crate::trace_batch::{AnyValue, Attributes};
 
 /// Attributes read once into a list, for many look-ups.
 #[derive(Debug, Default)]
 pub(super) struct Attrs<'a> {
-    /// With a number that tells keys apart before they are compared.
-    list: Vec<(u32, &'a [u8], AnyValue<'a>)>,
+    list: Vec<(&'a [u8], AnyValue<'a>)>,
 }
 
 impl<'a> Attrs<'a> {
     pub(super) fn new(attributes: Attributes<'a>) -> Self {
-        let tagged = |(key, value)| (key_tag(key), key, value);
-        Self { list: attributes.iter().map(tagged).collect() }
+        Self { list: attributes.iter().collect() }
     }
 
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&'a [u8], AnyValue<'a>)> {
-        self.list.iter().map(|(_, key, value)| (*key, *value))
+        self.list.iter().copied()
     }
 
     /// The first attribute of that name.
     pub(super) fn get(&self, key: &str) -> Option<AnyValue<'a>> {
-        let key = key.as_bytes();
-        let tag = key_tag(key);
-        let found = self.list.iter().find(|(known, name, _)| *known == tag && *name == key);
-        found.map(|(_, _, value)| *value)
+        let found = self.list.iter().find(|(name, _)| *name == key.as_bytes());
+        found.map(|(_, value)| *value)
     }
 
     /// The attribute if it is a string; what is of another type counts as empty.
