@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::{root, tracecheck};
 
 /// The sections of the reference with a table of keys, and the part of the schema that each explains.
-const SECTIONS: [(&str, &str); 12] = [
+const SECTIONS: [(&str, &str); 13] = [
     ("Scenario", ""),
     ("System", "SystemFile"),
     ("Chain", "ChainFile"),
@@ -20,6 +20,7 @@ const SECTIONS: [(&str, &str); 12] = [
     ("Tree", "NodeFile"),
     ("Span", "SpanFile"),
     ("Counts", "SpanCountFile"),
+    ("Stats", "StatsCountFile"),
     ("Tolerated rules", "TolerateFile"),
 ];
 
