@@ -29,6 +29,11 @@ fn scenario_files_are_told_what_is_wrong_where_and_what_to_do() {
             "several_at_once",
             "name: One!\ndescription: ''\nrequests:\n  - { get: nowhere, times: 0, status: 99 }\nfaults:\n  - { at: sample-app-1 }\n  - { at: sample-app-2, status: 503, hang: true }\n  - { at: collector, delay: 1s }\nexpect: { absent: true, tree: { server: sample-app-1, client: sample-app-1 } }\n".to_owned(),
         ),
+        (
+            "stats_that_cannot_be",
+            format!("{GOOD}expect: {{ stats: [{{ hits: 1, errors: 2 }}, {{ kind: servr, hits: 1 }}] }}\n"),
+        ),
+        ("stats_within_and_no_stats", format!("{GOOD}expect: {{ stats_within: 5s }}\n")),
         ("unsampled_without_absent", GOOD.replace("get: /", "get: /, sampled: false")),
         ("no_context_and_no_id", GOOD.replace("get: /", "get: /, propagation: none")),
         ("missing_collector_config", format!("{GOOD}system: {{ chain: {{ collector_config: none.yaml }} }}\n")),

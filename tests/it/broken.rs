@@ -1,6 +1,6 @@
 //! Testing the tests: a broken system turns red, and the message names the break.
 
-use crate::support::{Ran, ScenarioFile};
+use crate::support::{Ran, ScenarioFile, TRACECHECK};
 
 /// One request through the chain, with whatever breaks it.
 fn run(breaks: &str, more: &[&str]) -> Ran {
@@ -116,4 +116,92 @@ fn absence_is_not_believed_where_later_traces_do_not_arrive_either() {
         .run(&["--app-env", "all:OTEL_TRACES_EXPORTER=none"])
         .expect_code(3)
         .expect_stdout("absence is not proved");
+}
+
+/// A collector config whose exporter is Datadog's OTLP intake, with these headers.
+fn otlp_config(headers: &str) -> String {
+    format!(
+        "receivers: {{ otlp: {{ protocols: {{ grpc: , http: }} }} }}\nprocessors: {{ batch: {{ timeout: 50ms }} }}\nexporters: {{ otlphttp: {{ endpoint: 'https://otlp.example', headers: {{ {headers} }} }} }}\nservice: {{ pipelines: {{ traces: {{ receivers: [otlp], processors: [batch], exporters: [otlphttp] }} }} }}\n"
+    )
+}
+
+fn run_over_otlp(headers: &str, expect: &str) -> Ran {
+    let yaml = format!(
+        "name: otlp\ndescription: Over OTLP.\nsystem: {{ chain: {{ collector_config: collector.yaml }} }}\nrequests: [{{ get: /outgoing-sampleapp }}]\nexpect: {{ within: 3s, {expect} }}\n"
+    );
+    ScenarioFile::new(&yaml).with("collector.yaml", &otlp_config(headers)).run(&["-v"])
+}
+
+#[test]
+fn spans_that_go_out_as_otlp_are_judged_as_any_other() {
+    run_over_otlp("", "tree: { server: sample-app-2 }")
+        .expect_code(1)
+        .expect_stdout("tree: `sample-app-2 server` is missing below tracecheck");
+    let otlp = otlp_config("");
+    let broken = "name: broken\ndescription: It breaks.\nsystem: { chain: { collector_config: collector.yaml } }\nrequests: [{ get: /outgoing-sampleapp }]\nexpect: { within: 3s }\n";
+    ScenarioFile::new(broken)
+        .with("collector.yaml", &otlp)
+        .run(&["--app-env", "sample-app-2:OTEL_PROPAGATORS=none"])
+        .expect_code(1)
+        .expect_stdout("the link sample-app-1 -> sample-app-2 is broken");
+    let forbidden = format!("{broken}faults: [{{ at: intake, status: 403 }}]\n");
+    ScenarioFile::new(&forbidden)
+        .with("collector.yaml", &otlp)
+        .run(&[])
+        .expect_code(1)
+        .expect_stdout("answered 403 (the API key is refused)");
+}
+
+#[test]
+fn what_only_datadogs_payloads_carry_is_never_passed_on_otlp() {
+    let tree = "tree: { server: sample-app-1, more: true, is: { meta: { _dd.p.dm: '-9' } } }";
+    run_over_otlp("compute_stats: 'true'", tree)
+        .expect_code(3)
+        .expect_stdout("only Datadog's own payloads carry `_dd.p.dm`");
+    run_over_otlp("compute_stats: 'true'", "")
+        .expect_code(0)
+        .expect_stdout("not evaluated: trace-id-halves-disagree, because the spans came as OTLP");
+}
+
+#[test]
+fn otlp_without_compute_stats_is_told_and_fails_who_asks_for_stats() {
+    let missing = "there will be no trace metrics in Datadog";
+    run_over_otlp("", "").expect_code(0).expect_stdout("warning: ").expect_stdout(missing);
+    let stats = "stats: [{ service: sample-app-1, kind: server, hits: 1 }]";
+    run_over_otlp("", stats).expect_code(1).expect_stdout(&format!(
+        "stats: the spans were sent as OTLP without the header `compute_stats: \"true\"`: {missing}"
+    ));
+    run_over_otlp("compute_stats: 'true'", stats)
+        .expect_code(3)
+        .expect_stdout("of which Datadog computes the stats on its side");
+}
+
+#[test]
+fn stats_that_do_not_count_what_was_asked_for_fail() {
+    let yaml = |stats: &str| {
+        format!(
+            "name: stats\ndescription: Counts.\nrequests: [{{ get: /outgoing-sampleapp, times: 2 }}]\nexpect: {{ within: 3s, stats: [{{ {stats} }}] }}\n"
+        )
+    };
+    ScenarioFile::new(&yaml("service: sample-app-1, kind: server, hits: 3"))
+        .run(&[])
+        .expect_code(1)
+        .expect_stdout("stats: `sample-app-1 server` should have 3 hits, has 2 hits, 0 errors");
+    ScenarioFile::new(&yaml("service: sample-app-1, kind: server, hits: 2, errors: 1"))
+        .run(&[])
+        .expect_code(1)
+        .expect_stdout("should have 2 hits, 1 errors, has 2 hits, 0 errors");
+}
+
+#[test]
+fn a_collector_that_loses_its_stats_disagrees_with_its_spans() {
+    // The reference exporter's gate, which switches the stats off.
+    let yaml = "name: stats\ndescription: Counts.\nrequests: [{ get: /outgoing-sampleapp }]\nexpect: { within: 3s, stats: [{ service: nobody, hits: 0 }] }\n";
+    let collector =
+        format!("{TRACECHECK} collector --feature-gates=exporter.datadogexporter.DisableAPMStats");
+    ScenarioFile::new(yaml)
+        .run(&["--collector-command", &collector])
+        .expect_code(1)
+        .expect_stdout("stats-disagree: sample-app-1 server GET /outgoing-sampleapp (http.server.request): the stats say 0 hits")
+        .expect_stdout("tracecheck explain stats-disagree");
 }
