@@ -28,7 +28,7 @@ pub(crate) mod exit_code {
         match verdict {
             Verdict::Pass => ExitCode::SUCCESS,
             Verdict::Fail => ExitCode::from(1),
-            Verdict::Inconclusive => ExitCode::from(INCONCLUSIVE),
+            Verdict::Inconclusive | Verdict::Skipped => ExitCode::from(INCONCLUSIVE),
         }
     }
 }

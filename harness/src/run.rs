@@ -34,6 +34,8 @@ pub type NewEnvironment =
 pub struct Plan {
     /// The scenarios, at least one of them for a run that can pass.
     pub scenarios: Vec<Scenario>,
+    /// Scenarios that are not run, with the reason: they say that they need what is not there.
+    pub skipped: Vec<(Scenario, String)>,
     /// Makes an environment for one system.
     pub environment: NewEnvironment,
     /// Name of the environment, for people.
@@ -117,18 +119,27 @@ pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Sum
         schema: event::SCHEMA,
         run_id: run_id.clone(),
         environment: plan.environment_name.clone(),
-        scenarios: plan.scenarios.len(),
+        scenarios: plan.scenarios.len() + plan.skipped.len(),
     })
     .await;
-    let order: Vec<String> = plan.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
+    let mut order: Vec<String> =
+        plan.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
     let mut plan = plan;
+    let mut summary = Summary { run_id, scenarios: Vec::new(), took_ms: 0, warnings: Vec::new() };
+    for (scenario, because) in std::mem::take(&mut plan.skipped) {
+        let result = ScenarioResult::skipped(&scenario.name, &scenario.description, because);
+        tell.tell(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
+        order.push(scenario.name);
+        summary.scenarios.push(result);
+    }
+    order.sort();
     let groups = groups(std::mem::take(&mut plan.scenarios));
     let plan = Arc::new(plan);
     let places = Arc::new(Semaphore::new(plan.parallel.max(1)));
     let mut running = JoinSet::new();
     for group in groups {
         let (plan, places, tell, run_id) =
-            (Arc::clone(&plan), Arc::clone(&places), tell.clone(), run_id.clone());
+            (Arc::clone(&plan), Arc::clone(&places), tell.clone(), summary.run_id.clone());
         running.spawn(async move {
             match places.acquire_owned().await {
                 Ok(place) => group::run(group, &plan, &run_id, &tell, place).await,
@@ -136,7 +147,6 @@ pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Sum
             }
         });
     }
-    let mut summary = Summary { run_id, scenarios: Vec::new(), took_ms: 0, warnings: Vec::new() };
     while let Some(finished) = running.join_next().await {
         match finished {
             Ok(outcome) => {
@@ -193,6 +203,7 @@ mod tests {
             faults,
             expect: crate::expectation::Expect::default(),
             tolerate: BTreeMap::new(),
+            requires: BTreeMap::new(),
         }
     }
 

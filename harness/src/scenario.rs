@@ -36,6 +36,69 @@ pub struct Scenario {
     pub expect: Expect,
     /// Rules that may fail here, by name, with the reason the scenario gives.
     pub tolerate: BTreeMap<String, String>,
+    /// What the collector must be able to do for it, with the reason the scenario gives.
+    #[serde(default)]
+    pub requires: BTreeMap<CollectorFeature, String>,
+}
+
+/// Something that not every collector can do, and a scenario may need. The built-in one can do all of it.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum CollectorFeature {
+    /// Computes APM stats without being told to, and sends all of them when it ends.
+    ApmStats,
+    /// Has the exporter `otlphttp`.
+    OtlphttpExporter,
+    /// Exports within a second, and keeps what the intake did not take until it does.
+    OutageSurvival,
+}
+
+impl CollectorFeature {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::ApmStats, Self::OtlphttpExporter, Self::OutageSurvival];
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ApmStats => "apm-stats",
+            Self::OtlphttpExporter => "otlphttp-exporter",
+            Self::OutageSurvival => "outage-survival",
+        }
+    }
+}
+
+/// Why a text is no [`CollectorFeature`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is no feature of a collector; {remedy}")]
+pub struct ParseFeatureError {
+    given: String,
+    remedy: String,
+}
+
+impl std::str::FromStr for CollectorFeature {
+    type Err = ParseFeatureError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|feature| feature.name() == text).ok_or_else(|| {
+            let known = Self::ALL.into_iter().map(Self::name);
+            ParseFeatureError {
+                given: text.to_owned(),
+                remedy: crate::source::nearest_or_known(text, known).unwrap_or_default(),
+            }
+        })
+    }
 }
 
 /// Which system a scenario needs. Scenarios with equal choices share one.
@@ -163,6 +226,22 @@ impl Scenario {
     /// for APM stats, which do not tell whose they are and come when the collector ends.
     pub fn is_exclusive(&self) -> bool {
         self.expect.stats.is_some() || self.faults.iter().any(|fault| fault.kind.needs_own_system())
+    }
+
+    /// Why it is not to be run with a collector that has only these features; `None` when it is.
+    pub fn is_beyond(&self, features: &[CollectorFeature]) -> Option<String> {
+        let missing: Vec<String> = self
+            .requires
+            .iter()
+            .filter(|(feature, _)| !features.contains(feature))
+            .map(|(feature, because)| format!("`{}` ({because})", feature.name()))
+            .collect();
+        (!missing.is_empty()).then(|| {
+            format!(
+                "it needs a collector with {}, and nobody says that this one has it",
+                missing.join(" and ")
+            )
+        })
     }
 
     /// How many requests it sends in all.

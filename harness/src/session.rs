@@ -607,6 +607,7 @@ fn sentinel(
         faults: Vec::new(),
         expect: Expect { within, spans: of_each.collect(), ..Expect::default() },
         tolerate: tolerate.iter().map(|rule| ((*rule).to_owned(), String::new())).collect(),
+        requires: BTreeMap::new(),
     }
 }
 

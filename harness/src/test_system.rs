@@ -86,6 +86,7 @@ impl TestSystem {
             faults: Vec::new(),
             expect: Expect::default(),
             tolerate: BTreeMap::new(),
+            requires: BTreeMap::new(),
         };
         TestRequest { session: &self.session, scenario }
     }

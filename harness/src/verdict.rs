@@ -13,6 +13,8 @@ use crate::{
 pub enum Verdict {
     /// Everything that was asked for was seen to hold.
     Pass,
+    /// It was not run, since it says that it needs what this system does not have.
+    Skipped,
     /// Nothing failed, but something could not be decided.
     Inconclusive,
     /// Something that must hold does not.
@@ -24,6 +26,7 @@ impl Verdict {
     pub fn name(self) -> &'static str {
         match self {
             Self::Pass => "pass",
+            Self::Skipped => "skipped",
             Self::Inconclusive => "inconclusive",
             Self::Fail => "fail",
         }
@@ -111,13 +114,18 @@ impl ScenarioResult {
         result
     }
 
+    /// A scenario that is not run, as it needs what is not there.
+    pub fn skipped(name: &str, description: &str, because: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Skipped, ..Self::undecided(name, description, because) }
+    }
+
     /// Works out the verdict from what was found.
     pub fn conclude(&mut self) {
         let required = |skipped: &NotEvaluated| skipped.required;
         let failed = !self.failures.is_empty()
             || self.cases.iter().any(|case| !case.findings.failures.is_empty());
         let undecided =
-            self.cases.is_empty() || !self.undecided.is_empty() || self.skipped().any(required);
+            self.cases.is_empty() || !self.undecided.is_empty() || self.unevaluated().any(required);
         self.verdict = match (failed, undecided) {
             (true, _) => Verdict::Fail,
             (false, true) => Verdict::Inconclusive,
@@ -133,7 +141,7 @@ impl ScenarioResult {
     /// Why it is inconclusive, each reason once.
     pub fn reasons(&self) -> Vec<String> {
         let mut reasons = self.undecided.clone();
-        for skipped in self.skipped().filter(|skipped| skipped.required) {
+        for skipped in self.unevaluated().filter(|skipped| skipped.required) {
             let reason = format!("{}: not evaluated, because {}", skipped.rule, skipped.because);
             if !reasons.contains(&reason) {
                 reasons.push(reason);
@@ -143,7 +151,7 @@ impl ScenarioResult {
     }
 
     /// Everything that could not be looked at, once for each case that it was looked for in.
-    pub fn skipped(&self) -> impl Iterator<Item = &NotEvaluated> {
+    pub fn unevaluated(&self) -> impl Iterator<Item = &NotEvaluated> {
         let of_cases = self.cases.iter().flat_map(|case| &case.findings.not_evaluated);
         self.not_evaluated.iter().chain(of_cases)
     }
@@ -164,11 +172,12 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// The worst verdict; inconclusive when there was nothing to judge.
+    /// The worst verdict of the scenarios that were run; inconclusive when there was nothing to judge.
     pub fn verdict(&self) -> Verdict {
         self.scenarios
             .iter()
             .map(|scenario| scenario.verdict)
+            .filter(|verdict| *verdict != Verdict::Skipped)
             .max()
             .unwrap_or(Verdict::Inconclusive)
     }
@@ -230,13 +239,20 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_scenarios_is_inconclusive() {
-        let summary = Summary {
+    fn a_run_without_scenarios_or_with_skipped_ones_alone_is_inconclusive() {
+        let mut summary = Summary {
             run_id: String::new(),
             scenarios: Vec::new(),
             took_ms: 0,
             warnings: Vec::new(),
         };
         assert_eq!(summary.verdict(), Verdict::Inconclusive);
+        summary.scenarios.push(ScenarioResult::skipped("", "", "it needs more"));
+        assert_eq!(summary.verdict(), Verdict::Inconclusive);
+        assert_eq!((summary.count(Verdict::Pass), summary.count(Verdict::Skipped)), (0, 1));
+        let passed =
+            ScenarioResult { verdict: Verdict::Pass, ..ScenarioResult::undecided("", "", "") };
+        summary.scenarios.push(passed);
+        assert_eq!(summary.verdict(), Verdict::Pass);
     }
 }

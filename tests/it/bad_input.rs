@@ -31,7 +31,16 @@ fn scenario_files_are_told_what_is_wrong_where_and_what_to_do() {
         ),
         (
             "stats_that_cannot_be",
-            format!("{GOOD}expect: {{ stats: [{{ hits: 1, errors: 2 }}, {{ kind: servr, hits: 1 }}] }}\n"),
+            format!("{GOOD}expect: {{ stats: [{{ hits: 1, errors: 2 }}] }}\n"),
+        ),
+        ("unknown_kind_in_stats", format!("{GOOD}expect: {{ stats: [{{ kind: servr, hits: 1 }}] }}\n")),
+        (
+            "unknown_feature",
+            format!("{GOOD}requires: [{{ collector: apm-stat, because: x }}]\n"),
+        ),
+        (
+            "requires_without_reason_and_twice",
+            format!("{GOOD}requires:\n  - {{ collector: apm-stats, because: ' ' }}\n  - {{ collector: apm-stats, because: x }}\n"),
         ),
         ("stats_within_and_no_stats", format!("{GOOD}expect: {{ stats_within: 5s }}\n")),
         ("unsampled_without_absent", GOOD.replace("get: /", "get: /, sampled: false")),

@@ -1,6 +1,6 @@
 //! The command line: what it says, and its exit codes.
 
-use crate::support::{ScenarioFile, tracecheck};
+use crate::support::{ScenarioFile, TRACECHECK, tracecheck};
 
 #[test]
 fn help_tells_the_commands_and_the_exit_codes() {
@@ -68,4 +68,33 @@ fn no_secret_is_in_anything_that_is_kept_or_printed() {
         let digits = line.split(|c: char| !c.is_ascii_hexdigit()).any(|word| word.len() == 32);
         assert!(!digits, "{line}");
     }
+}
+
+#[test]
+fn a_scenario_that_needs_what_another_collector_has_not_is_skipped_and_never_passed() {
+    let yaml = "name: needs-more\ndescription: It needs a feature.\nrequires: [{ collector: apm-stats, because: it counts }]\nrequests: [{ get: / }]\nexpect: { within: 3s }\n";
+    let plain = "name: plain\ndescription: It needs none.\nrequests: [{ get: / }]\nexpect: { within: 3s }\n";
+    let file = ScenarioFile::new(yaml).with("plain.yaml", plain);
+    let both = file.path().replace("/scenario.yaml", "");
+    let other = format!("{TRACECHECK} collector");
+    let because =
+        "it needs a collector with `apm-stats` (it counts), and nobody says that this one has it";
+
+    let junit = file.path().replace("scenario.yaml", "junit.xml");
+    tracecheck(&["run", &both, "--collector-command", &other, "--junit", &junit])
+        .expect_code(0)
+        .expect_stdout("SKIP  needs-more")
+        .expect_stdout(because)
+        .expect_stdout("1 passed, 1 skipped");
+    let report = std::fs::read_to_string(junit).unwrap();
+    assert!(report.contains("<skipped") && report.contains("nobody says"), "{report}");
+
+    file.run(&["--collector-command", &other]).expect_code(3).expect_stdout("????  1 skipped");
+    file.run(&["--collector-command", &other, "--collector-has", "apm-stats"])
+        .expect_code(0)
+        .expect_stdout("1 passed");
+    file.run(&[]).expect_code(0).expect_stdout("1 passed");
+    file.run(&["--collector-command", &other, "--collector-has", "apm-stat"])
+        .expect_code(2)
+        .expect_stderr("did you mean `apm-stats`?");
 }

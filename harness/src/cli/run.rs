@@ -8,7 +8,7 @@ use harness::{
     environment::process::ProcessEnvironment,
     report::{Reporter, json::JsonLines, junit::Junit, text::Text},
     run::{self, Plan},
-    scenario::{Scenario, SystemChoice, load},
+    scenario::{CollectorFeature, Scenario, SystemChoice, load},
     system::build,
 };
 use tokio::{
@@ -58,6 +58,10 @@ pub(super) struct Args {
     /// Another collector's command line in place of the built-in collector, split at spaces; `--config` is added.
     #[arg(long, value_name = "COMMAND")]
     collector_command: Option<String>,
+    /// What that collector can do of what scenarios require (`requires`); those that require more are skipped, and told as
+    /// skipped. May be given several times.
+    #[arg(long, value_name = "FEATURE", requires = "collector_command")]
+    collector_has: Vec<CollectorFeature>,
     /// Sets an environment variable of a sample app, or of `all` of them: `sample-app-1:OTEL_PROPAGATORS=none`.
     #[arg(long, value_name = "APP:NAME=VALUE")]
     app_env: Vec<AppVariable>,
@@ -186,6 +190,20 @@ fn reporters(args: &Args) -> anyhow::Result<Vec<Box<dyn Reporter + Send>>> {
 
 fn plan(args: &Args, scenarios: Vec<Scenario>, cancel: CancellationToken) -> anyhow::Result<Plan> {
     let EnvironmentKind::Process = args.env;
+    let command = args.collector_command.as_deref();
+    let (mut run, mut skipped) = (Vec::new(), Vec::new());
+    for scenario in scenarios {
+        let of = |scenario: &Scenario| {
+            format!("the system of scenario `{}` ({})", scenario.name, scenario.file.display())
+        };
+        let features = build::collector_features(&scenario.system, command, &args.collector_has)
+            .with_context(|| of(&scenario))?;
+        match scenario.is_beyond(&features) {
+            Some(because) => skipped.push((scenario, because)),
+            None => run.push(scenario),
+        }
+    }
+    let scenarios = run;
     let mut systems = BTreeMap::new();
     for scenario in &scenarios {
         if !systems.contains_key(&scenario.system) {
@@ -203,6 +221,7 @@ fn plan(args: &Args, scenarios: Vec<Scenario>, cancel: CancellationToken) -> any
     let program = std::env::current_exe().context("this program does not know its own path")?;
     Ok(Plan {
         scenarios,
+        skipped,
         environment: Box::new(move || Ok(Box::new(ProcessEnvironment::builder(&program).build()?))),
         environment_name: "process".to_owned(),
         systems,

@@ -46,8 +46,15 @@ pub fn report(summary: &Summary) -> Report {
 }
 
 fn test_case(result: &ScenarioResult) -> TestCase {
+    if result.verdict == Verdict::Skipped {
+        let mut status = TestCaseStatus::skipped();
+        status.set_message(result.undecided.join("; "));
+        let mut case = TestCase::new(result.name.clone(), status);
+        case.set_classname("tracecheck.scenarios");
+        return case;
+    }
     let kind = match result.verdict {
-        Verdict::Pass => None,
+        Verdict::Pass | Verdict::Skipped => None,
         Verdict::Fail => Some(NonSuccessKind::Failure),
         Verdict::Inconclusive => Some(NonSuccessKind::Error),
     };

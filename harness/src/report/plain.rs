@@ -13,7 +13,7 @@ pub fn count(number: usize, noun: &str) -> String {
 /// What could not be evaluated though nothing depended on it, each reason once.
 pub fn not_required(result: &ScenarioResult) -> Vec<String> {
     let mut told = Vec::new();
-    for skipped in result.skipped().filter(|skipped| !skipped.required) {
+    for skipped in result.unevaluated().filter(|skipped| !skipped.required) {
         let text = format!("{}, because {}", skipped.rule, skipped.because);
         if !told.contains(&text) {
             told.push(text);

@@ -114,11 +114,16 @@ fn badge(verdict: Verdict) -> String {
         Verdict::Pass => styled(AnsiColor::Green, "PASS"),
         Verdict::Fail => styled(AnsiColor::Red, "FAIL"),
         Verdict::Inconclusive => styled(AnsiColor::Yellow, "????"),
+        Verdict::Skipped => styled(AnsiColor::Cyan, "SKIP"),
     }
 }
 
 /// A scenario's line, and everything behind it where it did not pass.
 fn scenario(result: &ScenarioResult, verbose: bool) -> String {
+    if result.verdict == Verdict::Skipped {
+        let reasons = result.undecided.join("; ");
+        return format!("{}  {}\n      {reasons}", badge(result.verdict), result.name);
+    }
     let traces = count(result.cases.len(), "trace");
     let spans = count(result.spans(), "span");
     let seconds = result.took_ms as f64 / 1000.0;
@@ -140,7 +145,7 @@ fn scenario(result: &ScenarioResult, verbose: bool) -> String {
 }
 
 fn closing(summary: &Summary) -> String {
-    let counted = [Verdict::Pass, Verdict::Fail, Verdict::Inconclusive]
+    let counted = [Verdict::Pass, Verdict::Fail, Verdict::Inconclusive, Verdict::Skipped]
         .into_iter()
         .map(|verdict| (verdict, summary.count(verdict)))
         .filter(|(_, count)| *count > 0)
@@ -148,6 +153,7 @@ fn closing(summary: &Summary) -> String {
             Verdict::Pass => format!("{count} passed"),
             Verdict::Fail => format!("{count} failed"),
             Verdict::Inconclusive => format!("{count} inconclusive"),
+            Verdict::Skipped => format!("{count} skipped"),
         });
     let mut counted: Vec<String> = counted.collect();
     if counted.is_empty() {

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
-use super::{Naming, Propagation, Protocol};
+use super::{CollectorFeature, Naming, Propagation, Protocol};
 
 /// A scenario: the requests that are driven through a system, what breaks on the way, and what must hold.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -42,6 +42,11 @@ pub(super) struct ScenarioFile {
     #[serde(default)]
     #[schemars(with = "Vec<TolerateFile>")]
     pub(super) tolerate: Vec<Spanned<TolerateFile>>,
+    /// What the collector must be able to do for it, each with its reason. With another collector than the built-in one, the
+    /// scenario is skipped, and told as skipped, unless the feature is declared for that collector.
+    #[serde(default)]
+    #[schemars(with = "Vec<RequireFile>")]
+    pub(super) requires: Vec<Spanned<RequireFile>>,
 }
 
 /// Which system a scenario needs: the built-in chain, or a system file.
@@ -319,6 +324,18 @@ impl KindFile {
             Self::Consumer => "consumer",
         }
     }
+}
+
+/// A feature that a scenario needs.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RequireFile {
+    /// The feature of the collector: `apm-stats` (computes APM stats without being told to, and sends all of them when it ends),
+    /// `otlphttp-exporter` (has that exporter), `outage-survival` (exports within a second, and keeps what the intake did not
+    /// take until it does).
+    pub(super) collector: CollectorFeature,
+    /// Why it is needed here.
+    pub(super) because: String,
 }
 
 /// A rule that may fail.

@@ -14,7 +14,8 @@ use super::{
     fault::{IntakeFault, IntakeReply},
     file::{
         ChainFile, DurationText, ExpectFile, FaultFile, KindFile, NodeFile, RequestFile,
-        ScenarioFile, SpanCountFile, SpanFile, StatsCountFile, SystemFile, TraceIdFromFile,
+        RequireFile, ScenarioFile, SpanCountFile, SpanFile, StatsCountFile, SystemFile,
+        TraceIdFromFile,
     },
 };
 use crate::{
@@ -227,6 +228,16 @@ impl Resolver<'_> {
             }
             tolerate.insert(entry.value.rule.value, entry.value.because);
         }
+        let mut requires = BTreeMap::new();
+        for entry in file.requires {
+            let RequireFile { collector, because } = entry.value.clone();
+            if because.trim().is_empty() {
+                self.wrong(&entry, "say why the collector must have the feature");
+            }
+            if requires.insert(collector, because).is_some() {
+                self.wrong(&entry, format!("`{}` is required twice", collector.name()));
+            }
+        }
         Scenario {
             name: file.name.value,
             description: file.description.value,
@@ -236,6 +247,7 @@ impl Resolver<'_> {
             faults,
             expect,
             tolerate,
+            requires,
         }
     }
 

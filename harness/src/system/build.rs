@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{System, chain, collector_overlay::CollectorConfig, file, parts::Collector};
 use crate::{
-    scenario::{Chain, SystemChoice},
+    scenario::{Chain, CollectorFeature, SystemChoice},
     secret::Secret,
     source::Finding,
 };
@@ -44,6 +44,27 @@ pub fn system(
                 file.collector.command = words(command);
             }
             file.system(&api_key).map_err(BuildError::Invalid)
+        }
+    }
+}
+
+/// What the collector of a choice can do of what scenarios may require: all, where it is the built-in one; what `given` says,
+/// where `collector_command` takes its place.
+///
+/// # Errors
+///
+/// What is wrong with a system file.
+pub fn collector_features(
+    choice: &SystemChoice,
+    collector_command: Option<&str>,
+    given: &[CollectorFeature],
+) -> Result<Vec<CollectorFeature>, BuildError> {
+    match (collector_command, choice) {
+        (Some(_), _) => Ok(given.to_vec()),
+        (None, SystemChoice::Chain(_)) => Ok(CollectorFeature::ALL.to_vec()),
+        (None, SystemChoice::File(path)) => {
+            let file = file::load(path).map_err(BuildError::Invalid)?;
+            Ok(file.collector.features().to_vec())
         }
     }
 }
@@ -96,6 +117,29 @@ mod tests {
         let system = system(choice, command).unwrap();
         let collector = system.workload(COLLECTOR).unwrap();
         (collector.program.clone(), collector.args.clone())
+    }
+
+    #[test]
+    fn another_collector_has_the_features_that_are_declared_for_it_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |collector: &str| {
+            let path = dir.path().join("system.yaml");
+            let text = format!(
+                "entry: web\nworkloads: [{{ name: web, command: [web, '${{listen:http}}'], ports: [http] }}]\ncollector: {collector}\n"
+            );
+            std::fs::write(&path, text).unwrap();
+            SystemChoice::File(path)
+        };
+        let of = |choice: &SystemChoice, command, given: &[CollectorFeature]| {
+            collector_features(choice, command, given).unwrap()
+        };
+        let (all, stats) = (CollectorFeature::ALL.to_vec(), vec![CollectorFeature::ApmStats]);
+        assert_eq!(of(&SystemChoice::Chain(Chain::default()), None, &[]), all);
+        assert_eq!(of(&SystemChoice::Chain(Chain::default()), Some("x"), &stats), stats);
+        assert_eq!(of(&file("{}"), None, &[]), all);
+        assert_eq!(of(&file("{ command: [otelcol] }"), None, &[]), []);
+        assert_eq!(of(&file("{ command: [otelcol], has: [apm-stats] }"), None, &[]), stats);
+        assert_eq!(of(&file("{ command: [otelcol], has: [apm-stats] }"), Some("x"), &[]), []);
     }
 
     #[test]

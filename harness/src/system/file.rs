@@ -18,6 +18,7 @@ use super::{
     reference,
 };
 use crate::{
+    scenario::CollectorFeature,
     secret::Secret,
     source::{self, Finding, Place, place_of},
 };
@@ -92,6 +93,8 @@ struct RawCollector {
     config: Option<Spanned<String>>,
     #[serde(default)]
     command: Vec<String>,
+    #[serde(default)]
+    has: Vec<CollectorFeature>,
     #[serde(default)]
     env: BTreeMap<String, String>,
 }
@@ -300,6 +303,7 @@ impl Reader<'_> {
     fn collector(&mut self, raw: RawCollector) -> Collector {
         let mut collector = Collector {
             env: raw.env,
+            features: raw.has,
             working_dir: Some(self.dir.to_owned()),
             ..Collector::default()
         };

@@ -6,7 +6,7 @@ use super::{
     File, Program, Role, Workload,
     collector_overlay::{self, API_KEY_VARIABLE, CollectorConfig, Reader},
 };
-use crate::{secret::Secret, source::Finding};
+use crate::{scenario::CollectorFeature, secret::Secret, source::Finding};
 
 /// Name of the mock intake's workload.
 pub const INTAKE: &str = "intake";
@@ -44,6 +44,8 @@ pub struct Collector {
     /// Another program and its arguments, for example the reference collector, which is given `--config` twice after
     /// them; the built-in collector when empty.
     pub command: Vec<String>,
+    /// What it can do of what scenarios may require, where it is another program; the built-in collector can do all.
+    pub features: Vec<CollectorFeature>,
     /// Its environment variables.
     pub env: BTreeMap<String, String>,
     /// Where it starts; see [`Workload::working_dir`].
@@ -54,11 +56,22 @@ impl Default for Collector {
     fn default() -> Self {
         let file = "built-in collector config".to_owned();
         let config = CollectorConfig { file, text: DEFAULT_CONFIG.to_owned() };
-        Self { config, command: Vec::new(), env: BTreeMap::new(), working_dir: None }
+        Self {
+            config,
+            command: Vec::new(),
+            features: Vec::new(),
+            env: BTreeMap::new(),
+            working_dir: None,
+        }
     }
 }
 
 impl Collector {
+    /// What it can do of what scenarios may require.
+    pub fn features(&self) -> &[CollectorFeature] {
+        if self.command.is_empty() { &CollectorFeature::ALL } else { &self.features }
+    }
+
     /// Its workload, which sends to the mock intake with that key.
     ///
     /// # Errors
