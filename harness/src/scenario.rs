@@ -57,17 +57,20 @@ pub struct Scenario {
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum CollectorFeature {
-    /// Computes APM stats without being told to, and sends all of them when it ends.
+    /// Computes APM stats, and sends them to Datadog.
     ApmStats,
     /// Has the exporter `otlphttp`.
     OtlphttpExporter,
     /// Exports within a second, and keeps what the intake did not take until it does.
     OutageSurvival,
+    /// Sends what it has of APM stats when it ends, instead of losing its last buckets.
+    StatsAtEnd,
 }
 
 impl CollectorFeature {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::ApmStats, Self::OtlphttpExporter, Self::OutageSurvival];
+    pub const ALL: [Self; 4] =
+        [Self::ApmStats, Self::OtlphttpExporter, Self::OutageSurvival, Self::StatsAtEnd];
 
     /// As it is written.
     pub fn name(self) -> &'static str {
@@ -75,6 +78,7 @@ impl CollectorFeature {
             Self::ApmStats => "apm-stats",
             Self::OtlphttpExporter => "otlphttp-exporter",
             Self::OutageSurvival => "outage-survival",
+            Self::StatsAtEnd => "stats-at-end",
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::{root, tracecheck};
 
 /// The sections of the reference with a table of keys, and the part of the schema that each explains.
-const SECTIONS: [(&str, &str); 13] = [
+const SECTIONS: [(&str, &str); 14] = [
     ("Scenario", ""),
     ("System", "SystemFile"),
     ("Chain", "ChainFile"),
@@ -21,6 +21,7 @@ const SECTIONS: [(&str, &str); 13] = [
     ("Span", "SpanFile"),
     ("Counts", "SpanCountFile"),
     ("Stats", "StatsCountFile"),
+    ("Requirements", "RequireFile"),
     ("Tolerated rules", "TolerateFile"),
 ];
 

@@ -330,9 +330,9 @@ impl KindFile {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RequireFile {
-    /// The feature of the collector: `apm-stats` (computes APM stats without being told to, and sends all of them when it ends),
-    /// `otlphttp-exporter` (has that exporter), `outage-survival` (exports within a second, and keeps what the intake did not
-    /// take until it does).
+    /// The feature of the collector: `apm-stats` (computes APM stats, and sends them to Datadog), `otlphttp-exporter` (has that
+    /// exporter), `outage-survival` (exports within a second, and keeps what the intake did not take until it does),
+    /// `stats-at-end` (sends what it has of APM stats when it ends).
     pub(super) collector: CollectorFeature,
     /// Why it is needed here.
     pub(super) because: String,
