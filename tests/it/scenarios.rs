@@ -1,6 +1,6 @@
 //! The scenarios that are shipped hold on the system that is shipped.
 
-use crate::support::{root, tracecheck};
+use crate::support::{ScenarioFile, root, tracecheck};
 
 #[test]
 fn every_scenario_passes_and_can_be_judged_again_from_what_was_saved() {
@@ -37,6 +37,80 @@ fn every_scenario_passes_and_can_be_judged_again_from_what_was_saved() {
     tracecheck(&["show", &"0".repeat(32), "--run", &dir])
         .expect_code(2)
         .expect_stderr("was not captured");
+}
+
+#[test]
+fn every_scenario_passes_over_datadogs_otlp_intake_but_for_stats_which_datadog_makes_itself() {
+    let ran = tracecheck(&[
+        "run",
+        "scenarios",
+        "--collector-config",
+        "scenarios/collector/otlp-intake.yaml",
+    ])
+    .expect_code(3)
+    .expect_stdout("????  apm-stats")
+    .expect_stdout("of which Datadog computes the stats on its side");
+    assert!(!ran.stdout.contains("failed"), "{}", ran.stdout);
+    ran.expect_stdout(" passed, 1 inconclusive in");
+}
+
+/// A service whose collector sends its spans to the mock and, as OTLP over gRPC, to another collector of the system.
+#[test]
+fn a_collector_may_send_a_copy_to_another_workload_of_the_system() {
+    let scenario = "name: copied\ndescription: A copy goes to another collector.\nsystem: { file: system.yaml }\nrequests: [{ get: /, times: 2 }]\nexpect: { within: 5s, spans: [{ kind: server, count: 1 }] }\n";
+    let system = r#"
+entry: web
+workloads:
+  - name: web
+    builtin: sample-app
+    env:
+      NAME: web
+      LISTEN_ADDR: ${listen:http}
+      OTEL_SERVICE_NAME: web
+      OTEL_EXPORTER_OTLP_ENDPOINT: ${endpoint:collector.otlp-grpc}
+      OTEL_BSP_SCHEDULE_DELAY: "50"
+    ports: [http]
+    health: { port: http, path: /health }
+    ledger: http
+  - name: copies
+    builtin: collector
+    args: ["--config=${file:copies.yaml}"]
+    ports: [otlp-grpc]
+    files:
+      copies.yaml: !text |
+        receivers: { otlp: { protocols: { grpc: { endpoint: "${listen:otlp-grpc}" } } } }
+        exporters: { debug: { verbosity: normal } }
+        service:
+          telemetry: { metrics: { level: none } }
+          pipelines: { traces: { receivers: [otlp], exporters: [debug] } }
+collector:
+  config: collector.yaml
+  env: { COPIES: "${address:copies.otlp-grpc}" }
+"#;
+    let collector = |endpoint: &str| {
+        format!(
+            r#"
+receivers: {{ otlp: {{ protocols: {{ grpc: }} }} }}
+processors: {{ batch: {{ timeout: 50ms }} }}
+exporters:
+  datadog: {{ api: {{ key: "${{env:DD_API_KEY}}" }} }}
+  otlp: {{ endpoint: "{endpoint}", tls: {{ insecure: true }} }}
+service: {{ pipelines: {{ traces: {{ receivers: [otlp], processors: [batch], exporters: [datadog, otlp] }} }} }}
+"#
+        )
+    };
+    let file = ScenarioFile::new(scenario)
+        .with("system.yaml", system)
+        .with("collector.yaml", &collector("${env:COPIES}"));
+    let saved = file.path().replace("scenario.yaml", "saved");
+    file.run(&["--save", &saved]).expect_code(0).expect_stdout("1 passed");
+    let log = std::fs::read_to_string(format!("{saved}/system-0/copies.log")).unwrap();
+    assert!(log.contains(r#"service.name="web""#), "{log}");
+
+    file.with("collector.yaml", &collector("vendor.example:4317"))
+        .run(&[])
+        .expect_code(2)
+        .expect_stderr("exporter `otlp` sends to a destination that is not the mock intake");
 }
 
 #[test]
