@@ -50,7 +50,7 @@ fn a_stopped_collector_loses_what_the_services_made() {
 fn an_intake_that_forbids_for_ever_is_named() {
     run("faults: [{ at: intake, status: 403 }]", &[])
         .expect_code(1)
-        .expect_stdout("lost-span")
+        .expect_stdout("no-trace")
         .expect_stdout("answered 403 (the API key is refused)");
 }
 
