@@ -29,10 +29,12 @@ pub(crate) struct Rule {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 enum Condition {
-    /// The reference's text is no JSON; ours is.
+    /// The reference's text is no JSON; ours is, unless the limit of a value's length cut it.
     ReferenceIsInvalidJson,
     /// The span starts before the year 2000, and both starts are the time of sending, so near each other.
     StartIsTheTimeOfSending,
+    /// The reference's number is smaller than ours, and positive.
+    ReferenceIsBetweenZeroAndOurs,
     /// The span has one of these attributes.
     SpanHas(Vec<String>),
 }
@@ -65,7 +67,16 @@ impl Rule {
         }
         let (ours, theirs) = (&difference.ours, &difference.theirs);
         match &self.condition {
-            Condition::ReferenceIsInvalidJson => is_json(ours) && !is_json(theirs),
+            Condition::ReferenceIsInvalidJson => {
+                (is_json(ours) || is_cut(ours)) && !is_json(theirs) && theirs.is_some()
+            }
+            Condition::ReferenceIsBetweenZeroAndOurs => match (ours, theirs) {
+                (Some(Value::Double(ours)), Some(Value::Double(theirs))) => {
+                    let (ours, theirs) = (f64::from_bits(*ours), f64::from_bits(*theirs));
+                    0.0 < theirs && theirs < ours
+                }
+                _ => false,
+            },
             Condition::StartIsTheTimeOfSending => match (ours, theirs) {
                 (Some(Value::Int(ours)), Some(Value::Int(theirs))) => {
                     span.start < YEAR_2000 && (ours - theirs).abs() < 120_000_000_000
@@ -81,7 +92,12 @@ impl Rule {
 
 fn is_json(value: &Option<Value>) -> bool {
     let Some(Value::Text(text)) = value else { return false };
-    serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok()
+    // A value to be thrown away would not be checked for UTF-8.
+    serde_json::from_slice::<serde_json::Value>(text).is_ok()
+}
+
+fn is_cut(value: &Option<Value>) -> bool {
+    matches!(value, Some(Value::Text(text)) if text.len() > 24_990 && text.ends_with(b"..."))
 }
 
 /// Whether the text is the pattern, in which one `*` stands for any text.

@@ -8,6 +8,9 @@ use libdd_ddsketch::DDSketch;
 
 use crate::datadog::{Fields, Value};
 
+/// Stands for a field where one side left a span out, or sent it twice.
+pub(crate) const TIMES_SENT: &str = "(number of times that it was sent)";
+
 /// A field in which the two sides differ; `None` where it is missing.
 #[derive(Debug, Clone)]
 pub(crate) struct Difference {
@@ -21,7 +24,7 @@ pub(crate) struct Difference {
 pub(crate) fn spans(ours: &[Fields], theirs: &[Fields]) -> Vec<Difference> {
     if ours.len() != theirs.len() {
         let count = |fields: &[Fields]| Some(Value::Int(fields.len() as i128));
-        let field = "(number of times that it was sent)".to_owned();
+        let field = TIMES_SENT.to_owned();
         return vec![Difference { field, ours: count(ours), theirs: count(theirs) }];
     }
     let sorted = |fields: &[Fields]| {

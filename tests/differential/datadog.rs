@@ -19,6 +19,14 @@ use crate::otlp::readable;
 /// The attribute that tells a span apart from all others of a run.
 pub(crate) const MARKER: &str = "differential.marker";
 
+/// Whether a key of meta or metrics is one that the translation makes.
+pub(crate) fn is_ours(key: &str) -> bool {
+    key.starts_with('_')
+        || ["otel.", "http.", "error.", "w3c.", "sql.", "db."]
+            .iter()
+            .any(|part| key.starts_with(part))
+}
+
 /// One span, with what surrounds it.
 pub(crate) type Fields = BTreeMap<String, Value>;
 

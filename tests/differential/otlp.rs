@@ -212,6 +212,17 @@ pub(crate) fn evidence(resource: &ResourceSpans, scope: &ScopeSpans, span: &Span
     json!({ "resourceSpans": [json] })
 }
 
+/// All spans of a resource that have the span's trace id, as a request in OTLP's JSON.
+pub(crate) fn trace_evidence(resource: &ResourceSpans, span: &Span) -> Json {
+    let mut resource = resource.clone();
+    for scope in &mut resource.scope_spans {
+        scope.spans.retain(|other| other.trace_id == span.trace_id);
+    }
+    resource.scope_spans.retain(|scope| !scope.spans.is_empty());
+    let json = Writer { exact: true }.resource(&resource);
+    json!({ "resourceSpans": [json] })
+}
+
 /// Text as it is; what is not UTF-8 as `\xNN`.
 pub(crate) fn readable(bytes: &[u8]) -> String {
     let mut text = String::new();

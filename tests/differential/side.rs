@@ -155,9 +155,11 @@ impl Side {
             }
             if timeout_at(deadline, changed.changed()).await.is_err() {
                 bail!(
-                    "{}: {what} did not arrive within {limit:?}; {} spans did\n{}",
+                    "{}: {what} did not arrive within {limit:?}; {} spans and {} groups of stats did, and {:?}\n{}",
                     self.name,
                     self.spans.len(),
+                    self.stats.len(),
+                    self.unreadable,
                     tail(&self.log)
                 );
             }
