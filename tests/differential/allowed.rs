@@ -6,7 +6,7 @@ use crate::{
     compare::Difference,
     datadog::Value,
     generate::YEAR_2000,
-    otlp::{self, Span},
+    otlp::{self, ResourceSpans, Span},
 };
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/differential/allowed.yaml");
@@ -35,6 +35,8 @@ enum Condition {
     StartIsTheTimeOfSending,
     /// The reference's number is smaller than ours, and positive.
     ReferenceIsBetweenZeroAndOurs,
+    /// The resource has spans of several traces.
+    ResourceHasSeveralTraces,
     /// The span has one of these attributes.
     SpanHas(Vec<String>),
 }
@@ -61,7 +63,12 @@ pub(crate) fn load() -> anyhow::Result<Vec<Rule>> {
 
 impl Rule {
     /// Whether this difference of `span` is meant.
-    pub(crate) fn allows(&self, difference: &Difference, span: &Span) -> bool {
+    pub(crate) fn allows(
+        &self,
+        difference: &Difference,
+        resource: &ResourceSpans,
+        span: &Span,
+    ) -> bool {
         if !self.fields.iter().any(|pattern| matches(pattern, &difference.field)) {
             return false;
         }
@@ -83,6 +90,10 @@ impl Rule {
                 }
                 _ => false,
             },
+            Condition::ResourceHasSeveralTraces => {
+                let spans = resource.scope_spans.iter().flat_map(|scope| &scope.spans);
+                spans.into_iter().any(|other| other.trace_id != span.trace_id)
+            }
             Condition::SpanHas(keys) => {
                 span.attributes.iter().any(|pair| keys.contains(&otlp::readable(&pair.key)))
             }

@@ -1,6 +1,9 @@
 //! What is different between the two sides' spans and stats.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use anyhow::Context;
 use harness::intake::decode::StatsGroup;
@@ -59,56 +62,90 @@ struct Counted {
     error: BTreeMap<u64, f64>,
 }
 
-/// The groups in which the stats differ, as text. When a bucket begins is up to each side's clock, so the groups are
-/// taken together over all buckets.
-pub(crate) fn stats(ours: &[StatsGroup], theirs: &[StatsGroup]) -> anyhow::Result<Vec<String>> {
+/// What tells a group of stats from others, by field.
+type Key = BTreeMap<&'static str, String>;
+
+/// A difference of stats.
+#[derive(Debug)]
+pub(crate) struct StatsDifference {
+    /// The fields.
+    pub(crate) what: String,
+    pub(crate) text: String,
+}
+
+/// The groups in which the stats differ. When a bucket begins is up to each side's clock, so the groups are taken
+/// together over all buckets. A group that only one side has is shown with the other side's most similar one.
+pub(crate) fn stats(
+    ours: &[StatsGroup],
+    theirs: &[StatsGroup],
+) -> anyhow::Result<Vec<StatsDifference>> {
     let (ours, theirs) = (groups(ours)?, groups(theirs)?);
-    let keys: BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
     let mut found = Vec::new();
-    for key in keys {
-        match (ours.get(key), theirs.get(key)) {
-            (Some(ours), Some(theirs)) => {
-                let what = differing(ours, theirs);
-                if !what.is_empty() {
-                    found.push(format!("{key}\n    {}", what.join("\n    ")));
-                }
-            }
-            (Some(ours), None) => found.push(format!("{key}\n    only ours: {} hits", ours.hits)),
-            (_, theirs) => {
-                let hits = theirs.map_or(0, |counted| counted.hits);
-                found.push(format!("{key}\n    only the reference's: {hits} hits"));
+    for (key, ours) in &ours {
+        if let Some(theirs) = theirs.get(key) {
+            let numbers = differing(ours, theirs);
+            if !numbers.is_empty() {
+                let what: Vec<_> = numbers.iter().map(|(what, _)| *what).collect();
+                let texts: Vec<_> = numbers.iter().map(|(_, text)| text.as_str()).collect();
+                let text = format!("{key:?}\n    {}", texts.join("\n    "));
+                found.push(StatsDifference { what: what.join(", "), text });
             }
         }
     }
+    let alone = |from: &BTreeMap<Key, Counted>, other: &BTreeMap<Key, Counted>| -> Vec<Key> {
+        from.keys().filter(|key| !other.contains_key(*key)).cloned().collect()
+    };
+    let (only_ours, mut only_theirs) = (alone(&ours, &theirs), alone(&theirs, &ours));
+    for key in only_ours {
+        let hits = ours[&key].hits;
+        let fields = |other: &Key| key.keys().filter(|field| key[*field] != other[*field]).count();
+        let nearest = (0..only_theirs.len()).min_by_key(|index| fields(&only_theirs[*index]));
+        let nearest = nearest.filter(|index| fields(&only_theirs[*index]) < 3);
+        let Some(nearest) = nearest.map(|index| only_theirs.remove(index)) else {
+            let text = format!("only ours, {hits} hits: {key:?}");
+            found.push(StatsDifference { what: "a group of ours".to_owned(), text });
+            continue;
+        };
+        let mut text = format!("{key:?}");
+        let mut what = Vec::new();
+        for (field, value) in key.iter().filter(|(field, value)| nearest[*field] != **value) {
+            what.push(*field);
+            let _ = write!(text, "\n    {field}: ours {value}, the reference's {}", nearest[field]);
+        }
+        let _ = write!(text, "\n    hits: ours {hits}, the reference's {}", theirs[&nearest].hits);
+        found.push(StatsDifference { what: what.join(", "), text });
+    }
+    found.extend(only_theirs.into_iter().map(|key| StatsDifference {
+        what: "a group of the reference's".to_owned(),
+        text: format!("only the reference's, {} hits: {key:?}", theirs[&key].hits),
+    }));
     Ok(found)
 }
 
-fn groups(groups: &[StatsGroup]) -> anyhow::Result<BTreeMap<String, Counted>> {
-    let mut counted = BTreeMap::<String, Counted>::new();
+fn groups(groups: &[StatsGroup]) -> anyhow::Result<BTreeMap<Key, Counted>> {
+    let mut counted = BTreeMap::<Key, Counted>::new();
     for group in groups {
         let mut peer_tags = group.peer_tags.clone();
         peer_tags.sort();
-        let key = format!(
-            "host {:?} env {:?} version {:?} container {:?} lang {:?} tags {:?} bucket {} | service {:?} name {:?} \
-             resource {:?} type {:?} kind {:?} http {} grpc {:?} peer {:?} root {:?} synthetics {}",
-            group.hostname,
-            group.env,
-            group.version,
-            group.container_id,
-            group.lang,
-            group.tags,
-            group.bucket,
-            group.service,
-            group.name,
-            group.resource,
-            group.span_type,
-            group.span_kind,
-            group.http_status_code,
-            group.grpc_status_code,
-            peer_tags,
-            group.is_trace_root,
-            group.synthetics,
-        );
+        let key = Key::from([
+            ("host", format!("{:?}", group.hostname)),
+            ("env", format!("{:?}", group.env)),
+            ("version", format!("{:?}", group.version)),
+            ("container", format!("{:?}", group.container_id)),
+            ("lang", format!("{:?}", group.lang)),
+            ("tags", format!("{:?}", group.tags)),
+            ("bucket", group.bucket.to_string()),
+            ("service", format!("{:?}", group.service)),
+            ("name", format!("{:?}", group.name)),
+            ("resource", format!("{:?}", group.resource)),
+            ("type", format!("{:?}", group.span_type)),
+            ("kind", format!("{:?}", group.span_kind)),
+            ("http status", group.http_status_code.to_string()),
+            ("grpc status", format!("{:?}", group.grpc_status_code)),
+            ("peer tags", format!("{peer_tags:?}")),
+            ("is root", format!("{:?}", group.is_trace_root)),
+            ("synthetics", group.synthetics.to_string()),
+        ]);
         let counted = counted.entry(key).or_default();
         counted.hits += group.hits;
         counted.errors += group.errors;
@@ -126,7 +163,7 @@ fn groups(groups: &[StatsGroup]) -> anyhow::Result<BTreeMap<String, Counted>> {
     Ok(counted)
 }
 
-fn differing(ours: &Counted, theirs: &Counted) -> Vec<String> {
+fn differing(ours: &Counted, theirs: &Counted) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     let numbers = [
         ("hits", ours.hits, theirs.hits),
@@ -136,18 +173,19 @@ fn differing(ours: &Counted, theirs: &Counted) -> Vec<String> {
     ];
     for (what, ours, theirs) in numbers {
         if ours != theirs {
-            found.push(format!("{what}: ours {ours}, the reference's {theirs}"));
+            found.push((what, format!("{what}: ours {ours}, the reference's {theirs}")));
         }
     }
     for (what, ours, theirs) in
-        [("ok", &ours.ok, &theirs.ok), ("error", &ours.error, &theirs.error)]
+        [("ok latencies", &ours.ok, &theirs.ok), ("error latencies", &ours.error, &theirs.error)]
     {
         if !same_latencies(ours, theirs) {
             let show = |bins: &BTreeMap<u64, f64>| -> Vec<(f64, f64)> {
                 bins.iter().map(|(value, count)| (f64::from_bits(*value), *count)).collect()
             };
             let (ours, theirs) = (show(ours), show(theirs));
-            found.push(format!("{what} latencies: ours {ours:?}, the reference's {theirs:?}"));
+            let text = format!("{what}: ours {ours:?}, the reference's {theirs:?}");
+            found.push((what, text));
         }
     }
     found

@@ -113,10 +113,12 @@ fn trace_ids() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let id = prop_oneof![
         14 => any::<[u8; 16]>().prop_map(|id| id.to_vec()),
         2 => any::<u64>().prop_map(|low| u128::from(low).to_be_bytes().to_vec()),
-        1 => any::<u64>().prop_map(|high| (u128::from(high) << 64).to_be_bytes().to_vec()),
         1 => Just(vec![0xff; 16]),
-        1 => Just(vec![0; 16]),
-        1 => Just(Vec::new()),
+        1 => prop_oneof![
+            any::<u64>().prop_map(|high| (u128::from(high) << 64).to_be_bytes().to_vec()),
+            Just(vec![0; 16]),
+            Just(Vec::new()),
+        ],
     ];
     vec(id, 1..4)
 }
@@ -124,8 +126,8 @@ fn trace_ids() -> impl Strategy<Value = Vec<Vec<u8>>> {
 /// The span ids that spans and parents are drawn from, so that some are parents of others and some come twice.
 fn span_ids() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let id = prop_oneof![
-        30 => any::<[u8; 8]>().prop_map(|id| id.to_vec()),
-        1 => Just(vec![0xff; 8]),
+        80 => any::<[u8; 8]>().prop_map(|id| id.to_vec()),
+        2 => Just(vec![0xff; 8]),
         1 => Just(vec![0; 8]),
         1 => Just(Vec::new()),
     ];

@@ -284,7 +284,8 @@ async fn compare_profile(
     if profile.stats {
         outcome.stats_groups = theirs.stats.len();
         for difference in compare::stats(&ours.stats, &theirs.stats)? {
-            outcome.add("(stats)", || difference);
+            let class = format!("(stats: {})", difference.what);
+            outcome.add(&class, || shortened(&difference.text, 3000));
         }
     }
     outcome.took = began.elapsed();
@@ -394,7 +395,9 @@ fn compare_spans(
             outcome.spans += 1;
             outcome.dropped += usize::from(ours.is_empty() && theirs.is_empty());
             for difference in compare::spans(ours, theirs) {
-                if let Some(rule) = rules.iter().find(|rule| rule.allows(&difference, span)) {
+                if let Some(rule) =
+                    rules.iter().find(|rule| rule.allows(&difference, resource, span))
+                {
                     *outcome.allowed.entry(rule.name.clone()).or_default() += 1;
                     continue;
                 }
@@ -409,7 +412,7 @@ fn compare_spans(
                     let mut text = format!("case {} span {index} {field}\n", case.number);
                     let _ = writeln!(text, "    ours      {}", shown(ours.as_ref()));
                     let _ = writeln!(text, "    reference {}", shown(theirs.as_ref()));
-                    let _ = write!(text, "    {}", shortened(&evidence.to_string(), 6000));
+                    let _ = write!(text, "    {}", shortened(&evidence.to_string(), 20_000));
                     text
                 });
             }

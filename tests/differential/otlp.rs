@@ -208,7 +208,8 @@ pub(crate) fn evidence(resource: &ResourceSpans, scope: &ScopeSpans, span: &Span
     let mut scope = ScopeSpans { spans: Vec::new(), ..scope.clone() };
     scope.spans.push(span.clone());
     let resource = ResourceSpans { scope_spans: vec![scope], ..resource.clone() };
-    let json = Writer { exact: true }.resource(&resource);
+    let mut json = Writer { exact: true }.resource(&resource);
+    shorten(&mut json);
     json!({ "resourceSpans": [json] })
 }
 
@@ -219,8 +220,22 @@ pub(crate) fn trace_evidence(resource: &ResourceSpans, span: &Span) -> Json {
         scope.spans.retain(|other| other.trace_id == span.trace_id);
     }
     resource.scope_spans.retain(|scope| !scope.spans.is_empty());
-    let json = Writer { exact: true }.resource(&resource);
+    let mut json = Writer { exact: true }.resource(&resource);
+    shorten(&mut json);
     json!({ "resourceSpans": [json] })
+}
+
+/// Cuts long text, and says how long it was.
+fn shorten(json: &mut Json) {
+    match json {
+        Json::String(text) if text.len() > 200 => {
+            let head: String = text.chars().take(60).collect();
+            *text = format!("{head}... ({} bytes)", text.len());
+        }
+        Json::Array(values) => values.iter_mut().for_each(shorten),
+        Json::Object(fields) => fields.values_mut().for_each(shorten),
+        _ => {}
+    }
 }
 
 /// Text as it is; what is not UTF-8 as `\xNN`.
