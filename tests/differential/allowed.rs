@@ -1,5 +1,7 @@
 //! The differences that are meant: one file, each with its reason. It may only shrink.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 
 use crate::{
@@ -25,6 +27,14 @@ pub(crate) struct Rule {
     reason: String,
 }
 
+/// Where a difference was seen.
+pub(crate) struct Context<'a> {
+    pub(crate) resource: &'a ResourceSpans,
+    pub(crate) span: &'a Span,
+    /// Whether some traces are ignored by the resource of their root.
+    pub(crate) ignoring: bool,
+}
+
 /// When a difference is meant.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -35,6 +45,10 @@ enum Condition {
     StartIsTheTimeOfSending,
     /// The reference's number is smaller than ours, and positive.
     ReferenceIsBetweenZeroAndOurs,
+    /// No span of the trace is without a parent, and there are several parents that are not there.
+    RootIsARandomOne,
+    /// The same, where traces are ignored by their root.
+    RandomRootMayBeIgnored,
     /// The resource has spans of several traces.
     ResourceHasSeveralTraces,
     /// The span has one of these attributes.
@@ -63,16 +77,12 @@ pub(crate) fn load() -> anyhow::Result<Vec<Rule>> {
 
 impl Rule {
     /// Whether this difference of `span` is meant.
-    pub(crate) fn allows(
-        &self,
-        difference: &Difference,
-        resource: &ResourceSpans,
-        span: &Span,
-    ) -> bool {
+    pub(crate) fn allows(&self, difference: &Difference, context: &Context<'_>) -> bool {
         if !self.fields.iter().any(|pattern| matches(pattern, &difference.field)) {
             return false;
         }
         let (ours, theirs) = (&difference.ours, &difference.theirs);
+        let Context { resource, span, ignoring } = context;
         match &self.condition {
             Condition::ReferenceIsInvalidJson => {
                 (is_json(ours) || is_cut(ours)) && !is_json(theirs) && theirs.is_some()
@@ -90,6 +100,8 @@ impl Rule {
                 }
                 _ => false,
             },
+            Condition::RootIsARandomOne => root_is_random(resource, span),
+            Condition::RandomRootMayBeIgnored => *ignoring && root_is_random(resource, span),
             Condition::ResourceHasSeveralTraces => {
                 let spans = resource.scope_spans.iter().flat_map(|scope| &scope.spans);
                 spans.into_iter().any(|other| other.trace_id != span.trace_id)
@@ -99,6 +111,21 @@ impl Rule {
             }
         }
     }
+}
+
+/// Whether the reference has several spans to choose a root from, and takes any.
+fn root_is_random(resource: &ResourceSpans, span: &Span) -> bool {
+    let low = |id: &[u8]| id.len().checked_sub(8).map(|start| id[start..].to_vec());
+    let chunk = resource.scope_spans.iter().flat_map(|scope| &scope.spans);
+    let chunk: Vec<_> = chunk.filter(|other| low(&other.trace_id) == low(&span.trace_id)).collect();
+    let mut parents: BTreeSet<_> = chunk.iter().map(|span| &span.parent_span_id).collect();
+    if parents.iter().any(|parent| parent.iter().all(|byte| *byte == 0)) {
+        return false;
+    }
+    for span in chunk {
+        parents.remove(&span.span_id);
+    }
+    parents.len() > 1
 }
 
 fn is_json(value: &Option<Value>) -> bool {

@@ -29,12 +29,12 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use futures_util::{StreamExt, future::join_all, stream};
 use prost::Message;
 
 use self::{
-    allowed::Rule,
+    allowed::{Context, Rule},
     compare::Difference,
     datadog::{Fields, MARKER},
     generate::{Case, Limits},
@@ -275,7 +275,8 @@ async fn compare_profile(
         sent(plan, &cases, profile.options, profile.options, profile.stats, &mut outcome)
             .await
             .with_context(|| format!("{}, DIFFERENTIAL_SEED={}", profile.name, plan.seed))?;
-    compare_spans(&cases, &ours, &theirs, rules, &mut outcome);
+    let ignoring = profile.options.traces.iter().any(|line| line.starts_with("ignore_resources"));
+    compare_spans(&cases, &ours, &theirs, rules, ignoring, &mut outcome);
     for side in [&ours, &theirs] {
         for what in &side.unreadable {
             outcome.add(&format!("({} sent what cannot be read)", side.name), || what.clone());
@@ -381,6 +382,7 @@ fn compare_spans(
     ours: &Side,
     theirs: &Side,
     rules: &[Rule],
+    ignoring: bool,
     outcome: &mut Outcome,
 ) {
     let mut known = BTreeSet::from(["sentinel.1".to_owned(), "sentinel.2".to_owned()]);
@@ -394,10 +396,9 @@ fn compare_spans(
             );
             outcome.spans += 1;
             outcome.dropped += usize::from(ours.is_empty() && theirs.is_empty());
+            let context = Context { resource, span, ignoring };
             for difference in compare::spans(ours, theirs) {
-                if let Some(rule) =
-                    rules.iter().find(|rule| rule.allows(&difference, resource, span))
-                {
+                if let Some(rule) = rules.iter().find(|rule| rule.allows(&difference, &context)) {
                     *outcome.allowed.entry(rule.name.clone()).or_default() += 1;
                     continue;
                 }
@@ -486,7 +487,7 @@ async fn must_find(plan: &Plan, rules: &[Rule]) -> anyhow::Result<()> {
     let usual = Options { traces: &[], gates: &[STATS_OFF] };
     let mut outcome = Outcome::default();
     let (ours, theirs) = sent(plan, &cases, renaming, usual, false, &mut outcome).await?;
-    compare_spans(&cases, &ours, &theirs, rules, &mut outcome);
+    compare_spans(&cases, &ours, &theirs, rules, false, &mut outcome);
     ours.stop().await?;
     theirs.stop().await?;
     let found = outcome.found.get("span.name").map_or(0, |finding| finding.count);

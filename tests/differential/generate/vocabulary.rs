@@ -276,6 +276,15 @@ pub(super) const DATADOG: Keys = &[
     ("datadog.container_id", &["dd-cid"]),
 ];
 
+/// Stats have those of a payload's first chunk, which is a random one.
+pub(super) const ENV_AND_VERSION: &[&[u8]] = &[
+    b"env",
+    b"version",
+    b"deployment.environment",
+    b"deployment.environment.name",
+    b"service.version",
+];
+
 pub(super) const SERVICE: Keys = &[(
     "service.name",
     &[
