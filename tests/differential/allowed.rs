@@ -6,9 +6,9 @@ use serde::Deserialize;
 
 use crate::{
     compare::Difference,
-    datadog::Value,
+    datadog::{self, Value},
     generate::YEAR_2000,
-    otlp::{self, ResourceSpans, Span},
+    otlp::{ResourceSpans, Span},
 };
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/differential/allowed.yaml");
@@ -96,7 +96,9 @@ impl Rule {
             },
             Condition::StartIsTheTimeOfSending => match (ours, theirs) {
                 (Some(Value::Int(ours)), Some(Value::Int(theirs))) => {
-                    span.start < YEAR_2000 && (ours - theirs).abs() < 120_000_000_000
+                    // As a signed number, which it becomes.
+                    span.start.cast_signed() < YEAR_2000.cast_signed()
+                        && (ours - theirs).abs() < 120_000_000_000
                 }
                 _ => false,
             },
@@ -107,7 +109,7 @@ impl Rule {
                 spans.into_iter().any(|other| other.trace_id != span.trace_id)
             }
             Condition::SpanHas(keys) => {
-                span.attributes.iter().any(|pair| keys.contains(&otlp::readable(&pair.key)))
+                span.attributes.iter().any(|pair| keys.contains(&datadog::readable(&pair.key)))
             }
         }
     }

@@ -14,8 +14,6 @@ use std::{
 use harness::intake::attempt::Attempt;
 use prost::Message;
 
-use crate::otlp::readable;
-
 /// The attribute that tells a span apart from all others of a run.
 pub(crate) const MARKER: &str = "differential.marker";
 
@@ -287,4 +285,16 @@ pub(crate) fn decompress(attempt: &Attempt) -> io::Result<Vec<u8>> {
         other => return Err(io::Error::other(format!("content encoding {other}"))),
     };
     Ok(body)
+}
+
+/// Text as it is; what is not UTF-8 as `\xNN`.
+pub(crate) fn readable(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
 }

@@ -403,10 +403,10 @@ fn compare_spans(
                     continue;
                 }
                 let Difference { field, ours, theirs } = difference;
-                let missing = field == compare::TIMES_SENT;
+                let of_others = !field.starts_with("span.");
                 outcome.add(&class(&field), || {
-                    let evidence = match missing {
-                        // Others of the trace may be the reason.
+                    let evidence = match of_others {
+                        // Other spans of the trace may be the reason.
                         true => otlp::trace_evidence(resource, span),
                         false => otlp::evidence(resource, scope, span),
                     };

@@ -6,6 +6,8 @@
 use prost::{Message, Oneof};
 use serde_json::{Value as Json, json};
 
+use crate::datadog::readable;
+
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Request {
     #[prost(message, repeated, tag = "1")]
@@ -236,18 +238,6 @@ fn shorten(json: &mut Json) {
         Json::Object(fields) => fields.values_mut().for_each(shorten),
         _ => {}
     }
-}
-
-/// Text as it is; what is not UTF-8 as `\xNN`.
-pub(crate) fn readable(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    text
 }
 
 struct Writer {

@@ -6,5 +6,6 @@ mod chain;
 mod cli;
 mod docs;
 mod fault_header;
+mod golden;
 mod scenarios;
 mod support;
