@@ -390,19 +390,18 @@ fn compare_spans(
     for case in cases {
         for (index, (resource, scope, span)) in case.request.spans().enumerate() {
             let marker = format!("{}.{index}", case.number);
-            let (ours, theirs) = (
-                ours.spans.get(&marker).unwrap_or(&none),
-                theirs.spans.get(&marker).unwrap_or(&none),
-            );
+            let ours_sent = ours.spans.get(&marker).unwrap_or(&none).as_slice();
+            let theirs_sent = theirs.spans.get(&marker).unwrap_or(&none).as_slice();
             outcome.spans += 1;
-            outcome.dropped += usize::from(ours.is_empty() && theirs.is_empty());
+            outcome.dropped += usize::from(ours_sent.is_empty() && theirs_sent.is_empty());
             let context = Context { resource, span, ignoring };
-            for difference in compare::spans(ours, theirs) {
+            for difference in compare::spans(ours_sent, theirs_sent) {
                 if let Some(rule) = rules.iter().find(|rule| rule.allows(&difference, &context)) {
                     *outcome.allowed.entry(rule.name.clone()).or_default() += 1;
                     continue;
                 }
                 let Difference { field, ours, theirs } = difference;
+                let sent = [ours_sent, theirs_sent].concat();
                 let of_others = !field.starts_with("span.");
                 outcome.add(&class(&field), || {
                     let evidence = match of_others {
@@ -414,6 +413,9 @@ fn compare_spans(
                     let _ = writeln!(text, "    ours      {}", shown(ours.as_ref()));
                     let _ = writeln!(text, "    reference {}", shown(theirs.as_ref()));
                     let _ = write!(text, "    {}", shortened(&evidence.to_string(), 20_000));
+                    if field == compare::TIMES_SENT {
+                        let _ = write!(text, "\n    {}", shortened(&format!("{sent:?}"), 3000));
+                    }
                     text
                 });
             }

@@ -3,7 +3,7 @@
 type Keys = &'static [(&'static str, &'static [&'static str])];
 
 pub(super) const CONVENTIONS: &[Keys] =
-    &[HTTP, HTTP, DATABASE, DATABASE, MESSAGING, RPC, FAAS, GRAPHQL, NETWORK, PEER];
+    &[HTTP, HTTP, DATABASE, DATABASE, MESSAGING, RPC, FAAS, GRAPHQL, NETWORK, PEER, CURRENT];
 
 const METHODS: &[&str] = &["GET", "POST", "DELETE", "_OTHER", "get", "PURGE"];
 
@@ -177,6 +177,30 @@ const GRAPHQL: Keys = &[
     ("graphql.operation.type", &["query", "mutation", "subscription"]),
     ("graphql.operation.name", &["findBookById", ""]),
     ("graphql.document", &["query { a }"]),
+];
+
+/// Conventions that are newer than the reference that can be built.
+const CURRENT: Keys = &[
+    ("db.system.name", &["postgresql", "microsoft.sql_server", "aws.dynamodb", "redis", "mongodb"]),
+    ("db.query.text", STATEMENTS),
+    ("db.namespace", &["orders"]),
+    ("db.query.summary", &["SELECT orders"]),
+    ("messaging.system", &["kafka", "aws_sqs"]),
+    ("messaging.operation.name", &["send", "ack"]),
+    ("messaging.operation.type", &["send", "receive", "process"]),
+    ("messaging.destination.name", &["orders"]),
+    ("rpc.system.name", &["grpc"]),
+    ("rpc.method", &["shop.Cart/Add"]),
+    ("rpc.response.status_code", &["DEADLINE_EXCEEDED", "#4"]),
+];
+
+/// Of these, the ones that ours understands and the reference does not; stats cannot tell which span had them.
+pub(super) const NOT_IN_REFERENCE: &[&[u8]] = &[
+    b"db.system.name",
+    b"messaging.operation.name",
+    b"messaging.operation.type",
+    b"rpc.system.name",
+    b"rpc.response.status_code",
 ];
 
 const NETWORK: Keys = &[
