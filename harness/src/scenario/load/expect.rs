@@ -1,0 +1,149 @@
+//! What a scenario expects of its traces and stats.
+
+use std::time::Duration;
+
+use serde_saphyr::Spanned;
+
+use super::{Resolver, Workloads};
+use crate::{
+    expectation::{DEFAULT_WITHIN, Expect, Matcher, Node, SpanCount},
+    scenario::file::{
+        DurationText, ExpectFile, KindFile, NodeFile, SpanCountFile, SpanFile, StatsCountFile,
+    },
+    source,
+    stats::{StatsCount, StatsExpect},
+};
+
+impl Resolver<'_> {
+    pub(super) fn expect(&mut self, file: ExpectFile, workloads: &Workloads) -> Expect {
+        if file.absent
+            && let Some(tree) = &file.tree
+        {
+            self.wrong(tree, "a trace cannot be absent and have a tree");
+        }
+        Expect {
+            within: file.within.map_or(DEFAULT_WITHIN, |within| within.0),
+            tree: file.tree.map(|node| self.node(node, workloads)),
+            absent: file.absent,
+            spans: file.spans.into_iter().map(|count| self.span_count(count, workloads)).collect(),
+            refused_attempts: file.refused_attempts,
+            stats: self.stats(file.stats, file.stats_within),
+        }
+    }
+
+    fn stats(
+        &mut self,
+        counts: Vec<Spanned<StatsCountFile>>,
+        within: Option<Spanned<DurationText>>,
+    ) -> Option<StatsExpect> {
+        if let Some(within) = within.as_ref().filter(|_| counts.is_empty()) {
+            self.wrong(
+                within,
+                "`stats_within` says how long to wait for `stats`, and none are asked for",
+            );
+        }
+        if counts.is_empty() {
+            return None;
+        }
+        let counts = counts.into_iter().map(|count| {
+            if count.value.errors.is_some_and(|errors| errors > count.value.hits) {
+                self.wrong(&count, "there are more `errors` than `hits`");
+            }
+            let file = count.value;
+            StatsCount {
+                service: file.service,
+                name: file.name,
+                resource: file.resource,
+                kind: file.kind.map(|kind| kind.name().to_owned()),
+                hits: file.hits,
+                errors: file.errors,
+            }
+        });
+        let counts = counts.collect();
+        Some(StatsExpect { counts, within: within.map_or(Duration::ZERO, |within| within.value.0) })
+    }
+
+    /// A user's services may have other service names than their workloads; the built-in ones have not.
+    fn workload(&mut self, at: &Spanned<String>, workloads: &Workloads) {
+        let known = || workloads.services.iter().map(String::as_str).chain(workloads.shared);
+        if workloads.builtin && !known().any(|name| name == at.value) {
+            let suggestion = source::nearest_or_known(&at.value, known());
+            self.wrong_with(
+                at,
+                format!("there is no service `{}` in the system", at.value),
+                suggestion,
+            );
+        }
+    }
+
+    fn node(&mut self, node: Spanned<NodeFile>, workloads: &Workloads) -> Node {
+        let file = &node.value;
+        let kinds: Vec<(&str, &Spanned<String>)> = [
+            ("server", &file.server),
+            ("client", &file.client),
+            ("internal", &file.internal),
+            ("producer", &file.producer),
+            ("consumer", &file.consumer),
+        ]
+        .into_iter()
+        .filter_map(|(kind, at)| at.as_ref().map(|at| (kind, at)))
+        .collect();
+        let mut matcher = matcher(&file.is);
+        match kinds.as_slice() {
+            [(kind, at)] => {
+                matcher.kind = Some((*kind).to_owned());
+                matcher.at = Some(at.value.clone());
+                let at: Spanned<String> = (*at).clone();
+                self.workload(&at, workloads);
+            }
+            _ => self.wrong(
+                &node,
+                "give exactly one of `server`, `client`, `internal`, `producer` and `consumer`",
+            ),
+        }
+        let more = file.more;
+        let children =
+            node.value.children.into_iter().map(|child| self.node(child, workloads)).collect();
+        Node { span: matcher, children, more }
+    }
+
+    fn span_count(&mut self, count: Spanned<SpanCountFile>, workloads: &Workloads) -> SpanCount {
+        let file = &count.value;
+        let (at_least, at_most) = match (file.count, file.at_least, file.at_most) {
+            (Some(count), None, None) => (count, Some(count)),
+            (None, least, most) if least.is_some() || most.is_some() => (least.unwrap_or(0), most),
+            _ => {
+                self.wrong(&count, "give `count`, or `at_least` and `at_most`");
+                (0, None)
+            }
+        };
+        if at_most.is_some_and(|most| most < at_least) {
+            self.wrong(&count, format!("`at_most` is less than `at_least` ({at_least})"));
+        }
+        if let Some(at) = &file.at {
+            self.workload(at, workloads);
+        }
+        let kind = file.kind.map(KindFile::name);
+        let span = Matcher {
+            at: file.at.as_ref().map(|at| at.value.clone()),
+            kind: kind.map(str::to_owned),
+            ..matcher(&file.is)
+        };
+        SpanCount { span, at_least, at_most }
+    }
+}
+
+fn matcher(file: &SpanFile) -> Matcher {
+    Matcher {
+        at: None,
+        kind: None,
+        name: file.name.clone(),
+        resource: file.resource.clone(),
+        span_type: file.span_type.clone(),
+        error: file.error,
+        status: file.status,
+        meta: file.meta.clone(),
+        at_least: file.at_least.map(|duration| duration.0),
+        at_most: file.at_most.map(|duration| duration.0),
+    }
+}

@@ -1,0 +1,111 @@
+//! What a scenario breaks.
+
+use serde_saphyr::Spanned;
+
+use super::{Resolver, Workloads};
+use crate::{
+    scenario::{
+        Fault, FaultKind,
+        fault::{IntakeFault, IntakeReply},
+        file::FaultFile,
+    },
+    source,
+};
+
+impl Resolver<'_> {
+    pub(super) fn fault(
+        &mut self,
+        fault: Spanned<FaultFile>,
+        workloads: &Workloads,
+    ) -> Option<Fault> {
+        let file = &fault.value;
+        let Some(at) = &file.at else {
+            self.wrong(&fault, "`at` is missing: name the workload that breaks");
+            return None;
+        };
+        let is_intake = at.value == "intake";
+        let mut known: Vec<&str> = workloads.services.iter().map(String::as_str).collect();
+        let is_service = known.contains(&at.value.as_str());
+        known.extend(["intake", "collector"]);
+        if !known.contains(&at.value.as_str()) {
+            let suggestion = source::nearest_or_known(&at.value, known);
+            self.wrong_with(
+                at,
+                format!("there is no workload `{}` in the system", at.value),
+                suggestion,
+            );
+            return None;
+        }
+        if let Some(status) = &file.status {
+            self.http_status(status);
+        }
+        let mut kinds = Vec::new();
+        if is_intake {
+            let reply = match (&file.status, file.reset) {
+                (Some(_), true) => {
+                    self.wrong(&fault, "give one of `status` and `reset`");
+                    return None;
+                }
+                (Some(status), false) => Some(IntakeReply::Status(status.value)),
+                (None, true) => Some(IntakeReply::Reset),
+                (None, false) => None,
+            };
+            let delay = file.delay.map(|delay| delay.0);
+            if file.next.is_some() && file.lasting.is_some() {
+                self.wrong(&fault, "give one of `next` and `for`");
+            }
+            if reply.is_some() || delay.is_some() {
+                kinds.push(FaultKind::Intake(IntakeFault {
+                    reply,
+                    delay,
+                    next: file.next,
+                    lasting: file.lasting.map(|lasting| lasting.0),
+                }));
+            }
+        } else {
+            if file.reset || file.next.is_some() || file.lasting.is_some() {
+                self.wrong(&fault, "`reset`, `next` and `for` are for the intake; a service's connection is cut by `abort`");
+            }
+            kinds.extend(file.status.as_ref().map(|status| FaultKind::Status(status.value)));
+            kinds.extend(file.delay.map(|delay| FaultKind::Delay(delay.0)));
+        }
+        kinds.extend(file.abort.then_some(FaultKind::Abort));
+        kinds.extend(file.hang.then_some(FaultKind::Hang));
+        kinds.extend(file.panic.then_some(FaultKind::Panic));
+        if let Some(share) = &file.error_rate {
+            if !(0.0..=1.0).contains(&share.value.rate) {
+                self.wrong(share, format!("`rate` is 0 to 1, not {}", share.value.rate));
+            }
+            kinds.push(FaultKind::ErrorRate { rate: share.value.rate, seed: share.value.seed });
+        }
+        kinds.extend(file.stop.then_some(FaultKind::Stop));
+        kinds.extend(file.pause.then_some(FaultKind::Pause));
+        let kind = match kinds.len() {
+            1 => kinds.swap_remove(0),
+            0 => {
+                self.wrong(
+                    &fault,
+                    format!("says nothing of how `{}` breaks: give `status`, `delay`, …", at.value),
+                );
+                return None;
+            }
+            _ => {
+                self.wrong(&fault, "breaks in several ways: write a fault of its own for each");
+                return None;
+            }
+        };
+        let travels = !kind.needs_own_system();
+        if travels && !is_service {
+            self.wrong(
+                at,
+                format!("`{}` takes no faults by request: only `stop` and `pause`", at.value),
+            );
+        } else if travels && !workloads.builtin {
+            self.wrong(at, format!("`{}` is no sample app, so it does not read faults from requests: only `stop` and `pause`", at.value));
+        }
+        if file.first.is_some() && !travels {
+            self.wrong(&fault, "`first` is for faults that travel with the request");
+        }
+        Some(Fault { at: at.value.clone(), kind, first: file.first })
+    }
+}

@@ -1,0 +1,97 @@
+//! What a scenario says of its system: the built-in chain, or a system file.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde_saphyr::Spanned;
+
+use super::{Resolver, Workloads};
+use crate::{
+    scenario::{
+        Chain, Naming, Protocol, SHARED_SERVICE, SystemChoice,
+        file::{ChainFile, SystemFile},
+    },
+    secret::Secret,
+    source,
+    system::file as system_file,
+};
+
+/// Most sample apps in a chain.
+const MAX_APPS: u32 = 20;
+
+impl Resolver<'_> {
+    pub(super) fn system(
+        &mut self,
+        system: Option<Spanned<SystemFile>>,
+    ) -> (SystemChoice, Workloads) {
+        let Some(system) = system else { return self.chain(ChainFile::default()) };
+        if system.value.chain.is_some() && system.value.file.is_some() {
+            self.wrong(&system, "give either `chain` or `file`, not both");
+        }
+        match system.value.file {
+            Some(file) => self.system_file(&file),
+            None => self.chain(system.value.chain.unwrap_or_default()),
+        }
+    }
+
+    fn system_file(&mut self, file: &Spanned<PathBuf>) -> (SystemChoice, Workloads) {
+        let path = self.beside(&file.value);
+        let mut services = Vec::new();
+        match system_file::load(&path) {
+            Ok(system) => {
+                services.extend(system.service_names());
+                // Its key is made for the run; any will do to see whether the rest fits together.
+                if let Err(findings) = system.system(&Secret::new("check")) {
+                    self.findings.extend(findings);
+                }
+            }
+            Err(findings) => {
+                self.wrong(
+                    file,
+                    format!("the system file {} is not usable (see below)", path.display()),
+                );
+                self.findings.extend(findings);
+            }
+        }
+        (SystemChoice::File(path), Workloads { services, shared: None, builtin: false })
+    }
+
+    fn chain(&mut self, chain: ChainFile) -> (SystemChoice, Workloads) {
+        let apps = match chain.apps {
+            Some(apps) if (1..=MAX_APPS).contains(&apps.value) => apps.value,
+            Some(apps) => {
+                self.wrong(&apps, format!("a chain has 1 to {MAX_APPS} apps, not {}", apps.value));
+                MAX_APPS.min(apps.value.max(1))
+            }
+            None => 2,
+        };
+        let collector_config = chain.collector_config.map(|config| {
+            let path = self.beside(&config.value);
+            if !path.is_file() {
+                self.wrong(&config, format!("there is no file {}", path.display()));
+            }
+            path
+        });
+        let mut resolved = Chain {
+            apps,
+            services: chain.services.unwrap_or(Naming::Own),
+            protocol: chain.protocol.unwrap_or(Protocol::Grpc),
+            env: BTreeMap::new(),
+            collector_config,
+        };
+        let names = resolved.app_names();
+        for (app, variables) in chain.env {
+            if app.value != "all" && !names.contains(&app.value) {
+                let known = names.iter().map(String::as_str).chain(["all"]);
+                let suggestion = source::nearest_or_known(&app.value, known);
+                self.wrong_with(
+                    &app,
+                    format!("there is no app `{}` in the chain", app.value),
+                    suggestion,
+                );
+            }
+            resolved.env.insert(app.value, variables);
+        }
+        let shared = (resolved.services == Naming::Shared).then_some(SHARED_SERVICE);
+        (SystemChoice::Chain(resolved), Workloads { services: names, shared, builtin: true })
+    }
+}
