@@ -14,6 +14,9 @@ use crate::intake::{
     store::Bounds,
 };
 
+/// Names the key that clients must send.
+const API_KEY_VARIABLE: &str = "DD_API_KEY";
+
 /// Stands in for Datadog: keeps what it is sent, and tells it at /_intake/ and on the page /.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -22,16 +25,16 @@ pub struct Args {
     listen: String,
 
     /// API key that clients must send; without it, any that is not empty will do. Others on this machine can read
-    /// arguments: rather use the variable
-    #[arg(long, value_name = "KEY", env = "DD_API_KEY", hide_env_values = true)]
+    /// arguments: rather use the environment variable DD_API_KEY
+    #[arg(long, value_name = "KEY")]
     api_key: Option<ApiKey>,
 
     /// Memory for what is kept; beyond it the oldest goes first
-    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = at_least_one_byte)]
     max_memory: ByteSize,
 
     /// Number of requests that are kept; beyond it the oldest goes first
-    #[arg(long, value_name = "N", default_value_t = Bounds::default().max_attempts)]
+    #[arg(long, value_name = "N", default_value_t = Bounds::default().max_attempts, value_parser = at_least_one)]
     max_attempts: usize,
 
     /// Largest body as received; a larger one is answered 413
@@ -45,6 +48,32 @@ pub struct Args {
     /// Time that a body may take to arrive
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     body_timeout: Duration,
+}
+
+fn at_least_one_byte(text: &str) -> Result<ByteSize, String> {
+    match text.parse::<ByteSize>()? {
+        ByteSize(0) => Err("nothing would be kept; give for example 64MiB".to_owned()),
+        size => Ok(size),
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(0) => Err("nothing would be kept; give 1 or more".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The key that the environment names; a variable that is set but empty names none.
+fn key_from_environment(value: Option<&str>) -> Result<Option<ApiKey>, String> {
+    match value {
+        None | Some("") => Ok(None),
+        Some(text) => match text.parse() {
+            Ok(key) => Ok(Some(key)),
+            Err(error) => Err(format!("{API_KEY_VARIABLE}: {error}")),
+        },
+    }
 }
 
 impl Args {
@@ -63,7 +92,13 @@ impl Args {
 }
 
 /// Serves until SIGTERM or SIGINT. Exits 0 then, 2 where it cannot listen, 1 where it failed later.
-pub fn run(args: Args) -> ExitCode {
+pub fn run(mut args: Args) -> ExitCode {
+    if args.api_key.is_none() {
+        match key_from_environment(std::env::var(API_KEY_VARIABLE).ok().as_deref()) {
+            Ok(key) => args.api_key = key,
+            Err(message) => return fail(&message, 2),
+        }
+    }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     // Somebody else may have set up logging already; then that holds.
     let _ =
@@ -129,10 +164,22 @@ mod tests {
 
     #[test]
     fn a_wrong_argument_is_an_error_that_names_it() {
-        for (flag, value) in [("--api-key", ""), ("--max-body", "big"), ("--body-timeout", "soon")]
-        {
+        for (flag, value) in [
+            ("--api-key", ""),
+            ("--max-body", "big"),
+            ("--body-timeout", "soon"),
+            ("--max-memory", "0"),
+            ("--max-attempts", "0"),
+        ] {
             let error = Cli::try_parse_from(["intake", flag, value]).err().unwrap();
             assert!(error.to_string().contains(flag), "{error}");
         }
+    }
+
+    #[test]
+    fn a_variable_that_is_set_but_empty_asks_for_no_key() {
+        assert_eq!(key_from_environment(None), Ok(None));
+        assert_eq!(key_from_environment(Some("")), Ok(None));
+        assert_eq!(key_from_environment(Some("k")), Ok(Some("k".parse().unwrap())));
     }
 }
