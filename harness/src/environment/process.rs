@@ -36,14 +36,17 @@ use crate::system::{Program, Role, System, Workload, start_order};
 mod child;
 mod inherit;
 mod launch;
+mod leftovers;
 mod log;
 mod ports;
 mod record;
 #[cfg(test)]
 mod tests;
 
-pub use self::inherit::INHERITED;
+pub use self::{inherit::INHERITED, leftovers::remove_leftovers};
 
+/// How the names of temporary directories begin.
+const DIR_PREFIX: &str = "tracecheck-";
 /// How long a process has to get ready, unless told otherwise.
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// How long a process has to end after SIGTERM, unless told otherwise: longer than the collector drains (20 s), so that
@@ -177,7 +180,7 @@ impl Builder {
             Some(dir) => (dir, None),
             None => {
                 let parent = std::env::temp_dir();
-                let made = tempfile::Builder::new().prefix("tracecheck-").tempdir_in(&parent);
+                let made = tempfile::Builder::new().prefix(DIR_PREFIX).tempdir_in(&parent);
                 let made = made.map_err(io_error("create a directory in", &parent))?;
                 (made.path().to_owned(), Some(made))
             }

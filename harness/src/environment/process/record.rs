@@ -7,7 +7,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+/// Name of the file.
+pub(super) const FILE: &str = "processes.json";
 
 /// `processes.json` in the run's directory: a list, rewritten whenever a process starts or ends.
 pub(super) struct Record {
@@ -16,7 +19,7 @@ pub(super) struct Record {
 }
 
 /// One process, which leads a process group of its own.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Process {
     /// Of the process and of its group.
     pub(super) pid: i32,
@@ -29,7 +32,7 @@ pub(super) struct Process {
 
 impl Record {
     pub(super) fn new(dir: &Path) -> Self {
-        Self { path: dir.join("processes.json"), running: Mutex::default() }
+        Self { path: dir.join(FILE), running: Mutex::default() }
     }
 
     pub(super) fn add(&self, process: Process) -> io::Result<()> {
