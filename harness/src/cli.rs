@@ -3,11 +3,14 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use harness::source;
 
 use crate::embedded::Embedded;
 
 mod check;
+mod collector_check;
 mod explain;
+mod output;
 mod replay;
 mod run;
 mod show;
@@ -87,10 +90,47 @@ fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
                 .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
         };
         if !error.chain().any(broken_pipe) {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
         }
         ExitCode::from(exit_code::USAGE)
     })
+}
+
+/// An error with its causes; one that has told its cause itself is not made to tell it twice.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
+}
+
+/// Those of the scenarios' names that contain one of the texts, all where there is no text. A text that none contains
+/// is told of, since it is likely mistyped.
+fn filter(names: &[String], texts: &[String]) -> Vec<String> {
+    for text in texts.iter().filter(|text| !names.iter().any(|name| name.contains(*text))) {
+        let known = names.iter().map(String::as_str);
+        let there_are = format!("there are {}", source::list(known.clone()));
+        let nearest = source::nearest(text, known).map(|nearest| format!("{nearest} "));
+        warn(&format!(
+            "--filter: no scenario's name contains `{text}`; {}{there_are}",
+            nearest.unwrap_or_default()
+        ));
+    }
+    let wanted = |name: &&String| texts.is_empty() || texts.iter().any(|text| name.contains(text));
+    names.iter().filter(wanted).cloned().collect()
+}
+
+/// Tells something that does not end the program.
+#[expect(clippy::print_stderr, reason = "it is for the user, not for the log")]
+fn warn(text: &str) {
+    eprintln!("warning: {text}");
 }
 
 /// Writes data to stdout.
@@ -100,4 +140,27 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("x.yaml: cannot be read: {source}")]
+    struct TellsItsCause {
+        source: std::io::Error,
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let source = std::io::Error::from_raw_os_error(28);
+        let error = Err::<(), _>(TellsItsCause { source }).context("the system").unwrap_err();
+        assert_eq!(
+            told(&error),
+            "the system: x.yaml: cannot be read: No space left on device (os error 28)"
+        );
+    }
 }

@@ -69,7 +69,7 @@ impl TestSystem {
         tracecheck: impl Into<PathBuf>,
         choice: SystemChoice,
     ) -> Result<Self, TestSystemError> {
-        let system = build::system(&choice, None)?;
+        let system = build::system(&choice, &build::Overrides::default())?.system;
         let environment = ProcessEnvironment::builder(tracecheck).build()?;
         let session = Session::start(Box::new(environment), &system, &new_run_id()).await?;
         Ok(Self { session, choice })

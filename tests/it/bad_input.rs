@@ -81,7 +81,9 @@ fn usage_errors_say_how_to_write_it() {
     tracecheck(&["run", "--app-env", "nonsense"]).expect_code(2).expect_stderr("APP:NAME=VALUE");
     tracecheck(&["run", "scenarios", "--app-env", "sample-app-9:A=B"])
         .expect_code(2)
-        .expect_stderr("has no app `sample-app-9`");
+        .expect_stderr("no service `sample-app-9`")
+        .expect_stderr("`sample-app-1`, `sample-app-2`")
+        .expect_stderr("--filter");
     tracecheck(&["show", "123"]).expect_code(2).expect_stderr("write 32 hex digits");
     tracecheck(&["run", "--env", "moon"]).expect_code(2).expect_stderr("possible values");
     tracecheck(&["run", "scenarios", "--junit", "no/such/dir/report.xml"])
@@ -112,13 +114,57 @@ fn a_collector_config_that_sends_elsewhere_or_is_wrong_is_refused_before_anythin
 }
 
 #[test]
-fn a_wrong_collector_config_that_only_the_collector_can_tell_ends_inconclusive_with_its_message() {
+fn a_wrong_collector_config_that_only_the_collector_can_tell_is_refused_with_its_message() {
     let text = "receivers: { otlp: { protocols: { grpc: , http: } } }\nprocessors: { batch: { timeout_: 1s } }\nexporters: { datadog: { api: { key: x } } }\nservice: { pipelines: { traces: { receivers: [otlp], processors: [batch], exporters: [datadog] } } }\n";
     let file = ScenarioFile::new(GOOD).with("collector.yaml", text);
     let path = file.path().replace("scenario.yaml", "collector.yaml");
     file.run(&["--collector-config", &path])
-        .expect_code(3)
-        .expect_stdout("its system did not come up")
-        .expect_stdout("timeout_")
-        .expect_stdout("did you mean `timeout`");
+        .expect_code(2)
+        .expect_stderr("refuses its config")
+        .expect_stderr(&path)
+        .expect_stderr("timeout_")
+        .expect_stderr("did you mean `timeout`");
+}
+
+const SYSTEM: &str = "entry: web\nworkloads:\n  - name: web\n    builtin: sample-app\n    env: { LISTEN_ADDR: '${listen:http}', OTEL_SERVICE_NAME: web }\n    ports: [http]\n";
+
+#[test]
+fn the_command_line_s_variables_and_config_are_for_system_files_too() {
+    let yaml = format!("{GOOD}system: {{ file: own.yaml }}\n");
+    let file = ScenarioFile::new(&yaml).with("own.yaml", SYSTEM).with("bad.yaml", "receivers: [\n");
+    file.run(&["--app-env", "wed:A=B"])
+        .expect_code(2)
+        .expect_stderr("no service `wed`")
+        .expect_stderr("it has `web`");
+    file.run(&["--app-env", "web:A=${endpoint:nobody.http}"])
+        .expect_code(2)
+        .expect_stderr("nobody");
+    let config = file.path().replace("scenario.yaml", "bad.yaml");
+    file.run(&["--collector-config", &config]).expect_code(2).expect_stderr("bad.yaml:");
+}
+
+#[test]
+fn a_command_line_that_cannot_be_split_is_refused() {
+    for command in ["'/opt/my collector", " "] {
+        tracecheck(&["run", "scenarios", "--collector-command", command])
+            .expect_code(2)
+            .expect_stderr("--collector-command");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_keep_the_run_is_refused_before_anything_starts() {
+    let file = ScenarioFile::new(GOOD);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().display().to_string();
+    std::fs::create_dir(dir.path().join("system-0")).unwrap();
+    file.run(&["--save", &path]).expect_code(2).expect_stderr("holds a run already; name another");
+    file.run(&["--save", &file.path()]).expect_code(2).expect_stderr("cannot be used");
+}
+
+#[test]
+fn the_intake_refuses_bounds_that_would_keep_nothing() {
+    for bound in ["--max-memory", "--max-attempts"] {
+        tracecheck(&["intake", bound, "0"]).expect_code(2).expect_stderr("nothing would be kept");
+    }
 }

@@ -14,6 +14,55 @@ fn check_counts_what_is_valid() {
 }
 
 #[test]
+fn check_counts_one_as_one() {
+    let file = ScenarioFile::new("name: one\ndescription: One request.\nrequests: [{ get: / }]\n");
+    let told = tracecheck(&["check", &file.path()]).expect_code(0).stdout;
+    assert_eq!(told, "1 scenario with 1 request is valid\n");
+}
+
+#[test]
+fn a_filter_that_matches_nothing_names_the_scenarios_there_are() {
+    tracecheck(&["run", "scenarios", "--filter", "hapy-path"])
+        .expect_code(3)
+        .expect_stderr("did you mean `happy-path`?")
+        .expect_stderr("`slow-hop`");
+}
+
+#[test]
+fn a_reader_of_stdout_that_goes_away_does_not_change_the_verdict() {
+    let file = ScenarioFile::new("name: one\ndescription: One request.\nrequests: [{ get: / }]\n");
+    let mut child = std::process::Command::new(TRACECHECK)
+        .args(["run", &file.path(), "--format", "json"])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!((ended.status.code(), told.as_ref()), (Some(0), ""));
+}
+
+#[test]
+fn a_saved_run_is_judged_again_in_the_formats_of_a_run() {
+    let file = ScenarioFile::new("name: one\ndescription: One request.\nrequests: [{ get: / }]\n");
+    let dir = tempfile::tempdir().unwrap();
+    let saved = dir.path().display().to_string();
+    let junit = dir.path().join("report.xml");
+    file.run(&["--save", &saved]).expect_code(0);
+    let report = junit.display().to_string();
+    let args = ["replay", &saved, "--format", "json", "--junit", &report, "--filter", "on"];
+    let last = tracecheck(&args).expect_code(0).stdout;
+    let last: serde_json::Value = serde_json::from_str(last.lines().last().unwrap()).unwrap();
+    assert_eq!(last["summary"]["scenarios"][0]["name"], "one");
+    assert!(std::fs::read_to_string(junit).unwrap().contains("name=\"one\""));
+    tracecheck(&["replay", &saved, "--filter", "zzz"])
+        .expect_code(3)
+        .expect_stderr("there are `one`");
+}
+
+#[test]
 fn explain_lists_the_rules_and_tells_of_each() {
     let list = tracecheck(&["explain"]).expect_code(0).stdout;
     insta::assert_snapshot!("explain", list);

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use harness::scenario::load;
+use harness::{report::plain, scenario::load};
 
 /// What to check.
 #[derive(Debug, clap::Args)]
@@ -15,5 +15,10 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let scenarios = load::load(&args.paths)?;
     let requests: u32 = scenarios.iter().map(harness::scenario::Scenario::request_count).sum();
-    super::print(&format!("{} scenarios with {requests} requests are valid\n", scenarios.len()))
+    let are = if scenarios.len() == 1 { "is" } else { "are" };
+    super::print(&format!(
+        "{} with {} {are} valid\n",
+        plain::count(scenarios.len(), "scenario"),
+        plain::count(usize::try_from(requests)?, "request")
+    ))
 }

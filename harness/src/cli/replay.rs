@@ -3,19 +3,23 @@
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use harness::{
-    event::Event,
-    report::{Reporter, text::Text},
+    event::{self, Event},
     run::saved,
     verdict::Summary,
 };
 
-use super::exit_code;
+use super::{exit_code, output};
 
 /// Which run to judge again.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Folder that `tracecheck run --save` wrote.
     dir: PathBuf,
+    /// Judges only the scenarios whose name contains this; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    filter: Vec<String>,
+    #[command(flatten)]
+    output: output::Args,
     /// Tells more of what passed.
     #[arg(short, long)]
     verbose: bool,
@@ -23,21 +27,26 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    let mut text = Text::new(anstream::stdout(), false, args.verbose);
-    let mut summary = Summary {
-        run_id: "replay".to_owned(),
-        scenarios: Vec::new(),
-        took_ms: 0,
-        warnings: Vec::new(),
-    };
-    for system in saved::read(&args.dir)? {
-        for result in system.judge() {
-            text.observe(&Event::ScenarioFinished { result: Box::new(result.clone()) })?;
-            summary.scenarios.push(result);
-        }
+    let systems = saved::read(&args.dir)?;
+    let mut results: Vec<_> = systems.iter().flat_map(saved::Replay::judge).collect();
+    let names: Vec<String> = results.iter().map(|result| result.name.clone()).collect();
+    let wanted = super::filter(&names, &args.filter);
+    results.retain(|result| wanted.contains(&result.name));
+    let mut output = args.output.open(args.verbose)?;
+    let run_id = "replay".to_owned();
+    output.observe(&Event::RunStarted {
+        schema: event::SCHEMA,
+        run_id: run_id.clone(),
+        environment: run_id.clone(),
+        scenarios: results.len(),
+    });
+    for result in &results {
+        output.observe(&Event::ScenarioFinished { result: Box::new(result.clone()) });
     }
-    summary.took_ms = u64::try_from(began.elapsed().as_millis())?;
+    let took_ms = u64::try_from(began.elapsed().as_millis())?;
+    let summary = Summary { run_id, scenarios: results, took_ms, warnings: Vec::new() };
     let verdict = summary.verdict();
-    text.observe(&Event::RunFinished { summary: Box::new(summary) })?;
+    output.observe(&Event::RunFinished { summary: Box::new(summary) });
+    output.finish()?;
     Ok(exit_code::of(verdict))
 }

@@ -1,15 +1,19 @@
 //! `tracecheck run`.
 
-use std::{collections::BTreeMap, io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use harness::{
-    environment::process::ProcessEnvironment,
-    report::{Reporter, json::JsonLines, junit::Junit, text::Text},
+    environment::process::{self, ProcessEnvironment},
     run::{self, Plan},
     scenario::{CollectorFeature, Scenario, SystemChoice, load},
-    system::build,
+    system::build::{self, Overrides, Variable},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -17,10 +21,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::exit_code;
+use super::{collector_check, exit_code, output};
 
 /// Events that may wait for a reporter.
 const EVENT_QUEUE: usize = 1024;
+/// How long the folder of a run that crashed is left alone.
+const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// What to run, where, and how to tell of it.
 #[derive(Debug, clap::Args)]
@@ -46,25 +52,21 @@ pub(super) struct Args {
     /// Keeps the run in this folder, for `tracecheck replay` and `tracecheck show --run`.
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
-    /// Writes a JUnit report to this file.
-    #[arg(long, value_name = "FILE")]
-    junit: Option<PathBuf>,
-    /// What is written to stdout.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-    /// The collector's config for every built-in chain, passed on unchanged.
+    #[command(flatten)]
+    output: output::Args,
+    /// The collector's config for every system, passed on unchanged.
     #[arg(long, value_name = "FILE")]
     collector_config: Option<PathBuf>,
-    /// Another collector's command line in place of the built-in collector, split at spaces; `--config` is added.
-    #[arg(long, value_name = "COMMAND")]
-    collector_command: Option<String>,
+    /// Another collector's command line in place of the built-in collector, split as a shell does, quotes and all; `--config` is added.
+    #[arg(long, value_name = "COMMAND", value_parser = command_line)]
+    collector_command: Option<CommandLine>,
     /// What that collector can do of what scenarios require (`requires`); those that require more are skipped, and told as
     /// skipped. May be given several times.
     #[arg(long, value_name = "FEATURE", requires = "collector_command")]
     collector_has: Vec<CollectorFeature>,
-    /// Sets an environment variable of a sample app, or of `all` of them: `sample-app-1:OTEL_PROPAGATORS=none`.
-    #[arg(long, value_name = "APP:NAME=VALUE")]
-    app_env: Vec<AppVariable>,
+    /// Sets an environment variable of a service, or of `all` of them: `sample-app-1:OTEL_PROPAGATORS=none`.
+    #[arg(long, value_name = "APP:NAME=VALUE", value_parser = variable)]
+    app_env: Vec<Variable>,
     /// Tells more of what passed; twice: logs of the harness itself.
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -76,36 +78,29 @@ enum EnvironmentKind {
     Process,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Format {
-    /// For people.
-    Text,
-    /// One event a line.
-    Json,
-}
-
-/// A variable that the command line sets for an app.
+/// A program and its arguments.
 #[derive(Debug, Clone)]
-struct AppVariable {
-    app: String,
-    name: String,
-    value: String,
+struct CommandLine(Vec<String>);
+
+fn command_line(text: &str) -> Result<CommandLine, String> {
+    match shlex::split(text) {
+        None => Err("a quote or a backslash at its end is not closed".to_owned()),
+        Some(words) if words.is_empty() => {
+            Err("name a program, for example /usr/local/bin/otelcol".to_owned())
+        }
+        Some(words) => Ok(CommandLine(words)),
+    }
 }
 
-impl std::str::FromStr for AppVariable {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parts = text.split_once(':').and_then(|(app, rest)| Some((app, rest.split_once('=')?)));
-        match parts {
-            Some((app, (name, value))) if !app.is_empty() && !name.is_empty() => {
-                Ok(Self { app: app.to_owned(), name: name.to_owned(), value: value.to_owned() })
-            }
-            _ => {
-                Err("write APP:NAME=VALUE, for example sample-app-1:OTEL_PROPAGATORS=none"
-                    .to_owned())
-            }
-        }
+fn variable(text: &str) -> Result<Variable, String> {
+    let parts = text.split_once(':').and_then(|(app, rest)| Some((app, rest.split_once('=')?)));
+    match parts {
+        Some((app, (name, value))) if !app.is_empty() && !name.is_empty() => Ok(Variable {
+            workload: app.to_owned(),
+            name: name.to_owned(),
+            value: value.to_owned(),
+        }),
+        _ => Err("write APP:NAME=VALUE, for example sample-app-1:OTEL_PROPAGATORS=none".to_owned()),
     }
 }
 
@@ -120,83 +115,77 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         })
         .try_init();
     let scenarios = select(&args)?;
-    let mut reporters = reporters(&args)?;
+    let mut output = args.output.open(args.verbose > 0)?;
     let run_id = run::new_run_id();
     let cancel = CancellationToken::new();
     cancel_on_signal(cancel.clone())?;
-    let plan = plan(&args, scenarios, cancel)?;
+    let plan = plan(&args, scenarios, cancel).await?;
+    if let Some(dir) = &args.save {
+        make_save_folder(dir)?;
+    }
+    process::remove_leftovers(&std::env::temp_dir(), LEFTOVER_AGE);
     let (tell, mut events) = mpsc::channel(EVENT_QUEUE);
-    let reporting = tokio::task::spawn_blocking(move || -> std::io::Result<()> {
-        let mut first_error = Ok(());
+    let reporting = tokio::task::spawn_blocking(move || {
         while let Some(event) = events.blocking_recv() {
-            for reporter in &mut reporters {
-                let observed = reporter.observe(&event);
-                if first_error.is_ok() {
-                    first_error = observed;
-                }
-            }
+            output.observe(&event);
         }
-        first_error
+        output.finish()
     });
     let summary = run::run(plan, run_id, tell).await;
-    reporting.await?.context("a report could not be written")?;
+    reporting.await??;
     Ok(exit_code::of(summary.verdict()))
 }
 
 /// The scenarios that are asked for, with what the command line changes about their systems.
 fn select(args: &Args) -> anyhow::Result<Vec<Scenario>> {
     let mut scenarios = load::load(&args.paths)?;
-    if !args.filter.is_empty() {
-        scenarios.retain(|scenario| args.filter.iter().any(|text| scenario.name.contains(text)));
-    }
+    let names: Vec<String> = scenarios.iter().map(|scenario| scenario.name.clone()).collect();
+    let wanted = super::filter(&names, &args.filter);
+    scenarios.retain(|scenario| wanted.contains(&scenario.name));
+    // A system is known by what its scenario says, so that a chain with another config is another system.
     for scenario in &mut scenarios {
-        let SystemChoice::Chain(chain) = &mut scenario.system else { continue };
-        if let Some(config) = &args.collector_config {
+        if let (SystemChoice::Chain(chain), Some(config)) =
+            (&mut scenario.system, &args.collector_config)
+        {
             chain.collector_config = Some(config.clone());
-        }
-        for variable in &args.app_env {
-            if variable.app != "all" && !chain.app_names().contains(&variable.app) {
-                bail!(
-                    "--app-env: scenario `{}` has no app `{}`; it has {}",
-                    scenario.name,
-                    variable.app,
-                    chain.app_names().join(", ")
-                );
-            }
-            let of_app = chain.env.entry(variable.app.clone()).or_default();
-            of_app.insert(variable.name.clone(), variable.value.clone());
         }
     }
     Ok(scenarios)
 }
 
-fn reporters(args: &Args) -> anyhow::Result<Vec<Box<dyn Reporter + Send>>> {
-    let mut reporters: Vec<Box<dyn Reporter + Send>> = vec![match args.format {
-        Format::Text => Box::new(Text::new(
-            anstream::stdout(),
-            std::io::stderr().is_terminal(),
-            args.verbose > 0,
-        )),
-        Format::Json => Box::new(JsonLines(std::io::stdout())),
-    }];
-    if let Some(path) = &args.junit {
-        // Found out now, not after the run.
-        std::fs::File::create(path)
-            .with_context(|| format!("the JUnit report {} cannot be written", path.display()))?;
-        reporters.push(Box::new(Junit::new(path.clone())));
+/// Makes the folder of a run that is kept, and refuses one that another run is kept in.
+fn make_save_folder(dir: &Path) -> anyhow::Result<()> {
+    let unusable = || format!("--save: the folder {} cannot be used", dir.display());
+    std::fs::create_dir_all(dir).with_context(unusable)?;
+    for entry in std::fs::read_dir(dir).with_context(unusable)? {
+        if entry.with_context(unusable)?.file_name().to_string_lossy().starts_with("system-") {
+            bail!(
+                "--save: the folder {} holds a run already; name another one, or remove it first",
+                dir.display()
+            );
+        }
     }
-    Ok(reporters)
+    tempfile::tempfile_in(dir).with_context(unusable)?;
+    Ok(())
 }
 
-fn plan(args: &Args, scenarios: Vec<Scenario>, cancel: CancellationToken) -> anyhow::Result<Plan> {
+async fn plan(
+    args: &Args,
+    scenarios: Vec<Scenario>,
+    cancel: CancellationToken,
+) -> anyhow::Result<Plan> {
     let EnvironmentKind::Process = args.env;
-    let command = args.collector_command.as_deref();
+    let overrides = Overrides {
+        collector_command: args.collector_command.clone().map_or_else(Vec::new, |line| line.0),
+        collector_config: args.collector_config.clone(),
+        env: args.app_env.clone(),
+    };
     let (mut run, mut skipped) = (Vec::new(), Vec::new());
     for scenario in scenarios {
         let of = |scenario: &Scenario| {
             format!("the system of scenario `{}` ({})", scenario.name, scenario.file.display())
         };
-        let features = build::collector_features(&scenario.system, command, &args.collector_has)
+        let features = build::collector_features(&scenario.system, &overrides, &args.collector_has)
             .with_context(|| of(&scenario))?;
         match scenario.is_beyond(&features) {
             Some(because) => skipped.push((scenario, because)),
@@ -205,18 +194,21 @@ fn plan(args: &Args, scenarios: Vec<Scenario>, cancel: CancellationToken) -> any
     }
     let scenarios = run;
     let mut systems = BTreeMap::new();
+    let mut checked = Vec::new();
     for scenario in &scenarios {
-        if !systems.contains_key(&scenario.system) {
-            let system = build::system(&scenario.system, args.collector_command.as_deref())
-                .with_context(|| {
-                    format!(
-                        "the system of scenario `{}` ({})",
-                        scenario.name,
-                        scenario.file.display()
-                    )
-                })?;
-            systems.insert(scenario.system.clone(), system);
+        if systems.contains_key(&scenario.system) {
+            continue;
         }
+        let of =
+            || format!("the system of scenario `{}` ({})", scenario.name, scenario.file.display());
+        let built = build::system(&scenario.system, &overrides).with_context(of)?;
+        if let Some(config) = built.collector_config
+            && !checked.contains(&config)
+        {
+            collector_check::check(&built.system, &config).await.with_context(of)?;
+            checked.push(config);
+        }
+        systems.insert(scenario.system.clone(), built.system);
     }
     let program = std::env::current_exe().context("this program does not know its own path")?;
     Ok(Plan {
@@ -234,16 +226,18 @@ fn plan(args: &Args, scenarios: Vec<Scenario>, cancel: CancellationToken) -> any
     })
 }
 
-/// Cancels the run at the first Ctrl-C or SIGTERM; it still takes everything down. A second one changes nothing: every
+/// Cancels the run at the first Ctrl-C, SIGTERM or SIGHUP; it still takes everything down. A second one changes nothing: every
 /// step of the clean-up has a time limit of its own.
 fn cancel_on_signal(cancel: CancellationToken) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
             }
             cancel.cancel();
         }

@@ -1,13 +1,53 @@
 //! Builds the system that a scenario chooses.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use super::{System, chain, collector_overlay::CollectorConfig, file, parts::Collector};
+use super::{Role, System, chain, collector_overlay::CollectorConfig, file, parts::Collector};
 use crate::{
     scenario::{Chain, CollectorFeature, SystemChoice},
     secret::Secret,
-    source::Finding,
+    source::{self, Finding},
 };
+
+/// What takes the place of what a scenario or a system file says; nothing by default.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// Another collector's program and arguments, in place of the built-in one or the system file's.
+    pub collector_command: Vec<String>,
+    /// The collector's config, passed on unchanged.
+    pub collector_config: Option<PathBuf>,
+    /// Environment variables of services.
+    pub env: Vec<Variable>,
+}
+
+/// An environment variable of a service; its value may hold references, as in a system file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Name of the workload; `all` for every service.
+    pub workload: String,
+    /// Name of the variable.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl Variable {
+    fn is_for(&self, workload: &str) -> bool {
+        self.workload == "all" || self.workload == workload
+    }
+}
+
+/// A system, and where its collector's config came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// The system.
+    pub system: System,
+    /// The user's config of the collector; `None` where the small one of our own is used.
+    pub collector_config: Option<PathBuf>,
+}
 
 /// Why a system cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +55,17 @@ pub enum BuildError {
     /// Something is wrong in its files or parameters, each with its place.
     #[error("{}", .0.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n"))]
     Invalid(Vec<Finding>),
+    /// A variable is for a workload that is not there.
+    #[error(
+        "there is no service `{name}` to give a variable to; it has {}; with `--filter` only the scenarios that have it are run",
+        source::list(.known.iter().map(String::as_str))
+    )]
+    UnknownService {
+        /// As it was named.
+        name: String,
+        /// The services there are.
+        known: Vec<String>,
+    },
     /// A file cannot be read.
     #[error("{path}: cannot be read: {source}")]
     Unreadable {
@@ -25,54 +76,94 @@ pub enum BuildError {
     },
 }
 
-/// The system of a choice, with a new API key of its own. `collector_command` is another collector's program and arguments, to
-/// take the built-in one's place.
+/// The system of a choice, with a new API key of its own.
 ///
 /// # Errors
 ///
 /// All that is wrong with it.
-pub fn system(
-    choice: &SystemChoice,
-    collector_command: Option<&str>,
-) -> Result<System, BuildError> {
+pub fn system(choice: &SystemChoice, overrides: &Overrides) -> Result<Built, BuildError> {
     let api_key = Secret::new(format!("{:032x}", rand::random::<u128>()));
     match choice {
-        SystemChoice::Chain(chain) => built_in(chain, collector_command, api_key),
+        SystemChoice::Chain(chain) => built_in(chain, overrides, api_key),
         SystemChoice::File(path) => {
             let mut file = file::load(path).map_err(BuildError::Invalid)?;
-            if let Some(command) = collector_command {
-                file.collector.command = words(command);
+            if !overrides.collector_command.is_empty() {
+                file.collector.command = command(&overrides.collector_command);
             }
-            file.system(&api_key).map_err(BuildError::Invalid)
+            if let Some(path) = &overrides.collector_config {
+                file.collector.config = read_config(path)?;
+            }
+            let collector_config = user_config(&file.collector);
+            let mut system = file.system(&api_key).map_err(BuildError::Invalid)?;
+            set_variables(&mut system, &overrides.env)?;
+            let problems = system.problems();
+            if !problems.is_empty() {
+                let of_file = source::file_name(path);
+                let told = |problem| Finding::new(&of_file, format!("{problem}"));
+                return Err(BuildError::Invalid(problems.into_iter().map(told).collect()));
+            }
+            Ok(Built { system, collector_config })
         }
     }
 }
 
 /// What the collector of a choice can do of what scenarios may require: all, where it is the built-in one; what `given` says,
-/// where `collector_command` takes its place.
+/// where another collector takes its place.
 ///
 /// # Errors
 ///
 /// What is wrong with a system file.
 pub fn collector_features(
     choice: &SystemChoice,
-    collector_command: Option<&str>,
+    overrides: &Overrides,
     given: &[CollectorFeature],
 ) -> Result<Vec<CollectorFeature>, BuildError> {
-    match (collector_command, choice) {
-        (Some(_), _) => Ok(given.to_vec()),
-        (None, SystemChoice::Chain(_)) => Ok(CollectorFeature::ALL.to_vec()),
-        (None, SystemChoice::File(path)) => {
+    match (overrides.collector_command.is_empty(), choice) {
+        (false, _) => Ok(given.to_vec()),
+        (true, SystemChoice::Chain(_)) => Ok(CollectorFeature::ALL.to_vec()),
+        (true, SystemChoice::File(path)) => {
             let file = file::load(path).map_err(BuildError::Invalid)?;
             Ok(file.collector.features().to_vec())
         }
     }
 }
 
-/// A command line as it is split: at spaces. A program that is named by a relative path is meant from the caller's
-/// directory, wherever it is started.
-fn words(command: &str) -> Vec<String> {
-    let mut words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+/// The path of a collector's config, if it is a user's; absolute, since the collector may start elsewhere.
+fn user_config(collector: &Collector) -> Option<PathBuf> {
+    let file = &collector.config.file;
+    (*file != Collector::default().config.file)
+        .then(|| std::path::absolute(file).unwrap_or_else(|_| PathBuf::from(file)))
+}
+
+fn read_config(path: &Path) -> Result<CollectorConfig, BuildError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| BuildError::Unreadable { path: path.to_owned(), source })?;
+    Ok(CollectorConfig { file: path.display().to_string(), text })
+}
+
+/// Gives services the caller's variables; a later one takes the place of an earlier one.
+fn set_variables(system: &mut System, variables: &[Variable]) -> Result<(), BuildError> {
+    let mut services: Vec<_> =
+        system.workloads.iter_mut().filter(|workload| workload.role == Role::Service).collect();
+    for variable in variables {
+        let known = || services.iter().map(|workload| workload.name.clone());
+        if !known().any(|name| variable.is_for(&name)) {
+            return Err(BuildError::UnknownService {
+                name: variable.workload.clone(),
+                known: known().collect(),
+            });
+        }
+        for workload in services.iter_mut().filter(|workload| variable.is_for(&workload.name)) {
+            workload.secrets.remove(&variable.name);
+            workload.env.insert(variable.name.clone(), variable.value.clone());
+        }
+    }
+    Ok(())
+}
+
+/// A program that is named by a relative path is meant from the caller's directory, wherever it is started.
+fn command(words: &[String]) -> Vec<String> {
+    let mut words = words.to_vec();
     if let Some(program) = words.first_mut()
         && program.contains('/')
         && let Ok(path) = std::path::absolute(&*program)
@@ -82,18 +173,13 @@ fn words(command: &str) -> Vec<String> {
     words
 }
 
-fn built_in(
-    choice: &Chain,
-    collector_command: Option<&str>,
-    api_key: Secret,
-) -> Result<System, BuildError> {
+fn built_in(choice: &Chain, overrides: &Overrides, api_key: Secret) -> Result<Built, BuildError> {
     let mut collector = Collector::default();
-    if let Some(path) = &choice.collector_config {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| BuildError::Unreadable { path: path.clone(), source })?;
-        collector.config = CollectorConfig { file: path.display().to_string(), text };
+    if let Some(path) = overrides.collector_config.as_ref().or(choice.collector_config.as_ref()) {
+        collector.config = read_config(path)?;
     }
-    collector.command = collector_command.map(words).unwrap_or_default();
+    collector.command = command(&overrides.collector_command);
+    let collector_config = user_config(&collector);
     let mut app_env: BTreeMap<_, _> = choice.env.clone();
     let env = app_env.remove("all").unwrap_or_default();
     let chain = chain::Chain {
@@ -105,7 +191,9 @@ fn built_in(
         collector,
         ..chain::Chain::new(api_key)
     };
-    chain.system().map_err(BuildError::Invalid)
+    let mut system = chain.system().map_err(BuildError::Invalid)?;
+    set_variables(&mut system, &overrides.env)?;
+    Ok(Built { system, collector_config })
 }
 
 #[cfg(test)]
@@ -113,8 +201,10 @@ mod tests {
     use super::*;
     use crate::system::{Program, parts::COLLECTOR};
 
-    fn program(choice: &SystemChoice, command: Option<&str>) -> (Program, Vec<String>) {
-        let system = system(choice, command).unwrap();
+    fn program(choice: &SystemChoice, command: &[&str]) -> (Program, Vec<String>) {
+        let collector_command = command.iter().map(|&word| word.to_owned()).collect();
+        let overrides = Overrides { collector_command, ..Overrides::default() };
+        let system = system(choice, &overrides).unwrap().system;
         let collector = system.workload(COLLECTOR).unwrap();
         (collector.program.clone(), collector.args.clone())
     }
@@ -130,16 +220,18 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             SystemChoice::File(path)
         };
+        let none = Overrides::default();
+        let other = Overrides { collector_command: vec!["x".to_owned()], ..Overrides::default() };
         let of = |choice: &SystemChoice, command, given: &[CollectorFeature]| {
             collector_features(choice, command, given).unwrap()
         };
         let (all, stats) = (CollectorFeature::ALL.to_vec(), vec![CollectorFeature::ApmStats]);
-        assert_eq!(of(&SystemChoice::Chain(Chain::default()), None, &[]), all);
-        assert_eq!(of(&SystemChoice::Chain(Chain::default()), Some("x"), &stats), stats);
-        assert_eq!(of(&file("{}"), None, &[]), all);
-        assert_eq!(of(&file("{ command: [otelcol] }"), None, &[]), []);
-        assert_eq!(of(&file("{ command: [otelcol], has: [apm-stats] }"), None, &[]), stats);
-        assert_eq!(of(&file("{ command: [otelcol], has: [apm-stats] }"), Some("x"), &[]), []);
+        assert_eq!(of(&SystemChoice::Chain(Chain::default()), &none, &[]), all);
+        assert_eq!(of(&SystemChoice::Chain(Chain::default()), &other, &stats), stats);
+        assert_eq!(of(&file("{}"), &none, &[]), all);
+        assert_eq!(of(&file("{ command: [otelcol] }"), &none, &[]), []);
+        assert_eq!(of(&file("{ command: [otelcol], has: [apm-stats] }"), &none, &[]), stats);
+        assert_eq!(of(&file("{ command: [otelcol], has: [apm-stats] }"), &other, &[]), []);
     }
 
     #[test]
@@ -149,14 +241,44 @@ mod tests {
         let text = "entry: web\nworkloads:\n  - { name: web, command: [web, '${listen:http}'], ports: [http] }\n";
         std::fs::write(&path, text).unwrap();
         for choice in [SystemChoice::Chain(Chain::default()), SystemChoice::File(path)] {
-            assert_eq!(program(&choice, None).0, Program::Builtin("collector".to_owned()));
-            let (other, args) = program(&choice, Some("/opt/otelcol  --feature-gates=x"));
+            assert_eq!(program(&choice, &[]).0, Program::Builtin("collector".to_owned()));
+            let (other, args) = program(&choice, &["/opt/otelcol", "--feature-gates=x"]);
             assert_eq!(other, Program::Command("/opt/otelcol".to_owned()));
             assert_eq!(args[0], "--feature-gates=x");
-            let Program::Command(relative) = program(&choice, Some("./otelcol")).0 else {
-                panic!()
-            };
-            assert!(std::path::Path::new(&relative).is_absolute(), "{relative}");
+            let Program::Command(relative) = program(&choice, &["./otelcol"]).0 else { panic!() };
+            assert!(Path::new(&relative).is_absolute(), "{relative}");
         }
+    }
+
+    #[test]
+    fn variables_and_a_collector_config_reach_the_workloads_of_a_system_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("system.yaml");
+        let text = "entry: web\nworkloads:\n  - { name: web, command: [web, '${listen:http}'], ports: [http] }\n";
+        std::fs::write(&path, text).unwrap();
+        let config = dir.path().join("collector.yaml");
+        let default = Collector::default().config.text;
+        std::fs::write(&config, format!("# mine\n{default}")).unwrap();
+        let choice = SystemChoice::File(path);
+        let variable = |workload: &str, name: &str| Variable {
+            workload: workload.to_owned(),
+            name: name.to_owned(),
+            value: "x".to_owned(),
+        };
+        let overrides = Overrides {
+            collector_config: Some(config.clone()),
+            env: vec![variable("all", "A"), variable("web", "B")],
+            ..Overrides::default()
+        };
+        let built = system(&choice, &overrides).unwrap();
+        assert_eq!(built.collector_config, Some(config));
+        let workload = |name| built.system.workload(name).unwrap();
+        let set: Vec<&str> = workload("web").env.keys().map(String::as_str).collect();
+        assert_eq!(set, ["A", "B"]);
+        assert!(!workload(COLLECTOR).env.contains_key("A"));
+        assert!(workload(COLLECTOR).files["collector.yaml"].contents.starts_with("# mine"));
+        let overrides = Overrides { env: vec![variable("wed", "A")], ..Overrides::default() };
+        let error = system(&choice, &overrides).unwrap_err().to_string();
+        assert!(error.contains("no service `wed`") && error.contains("it has `web`"), "{error}");
     }
 }
