@@ -94,6 +94,7 @@ impl World {
         let payload = OtlpPayload {
             compute_stats: true,
             mapping: SpanMapping::default(),
+            repaired_strings: 0,
             dropped_spans: 0,
             spans: vec![span],
         };

@@ -1,14 +1,15 @@
 //! Makes a trace payload readable that holds strings which are not UTF-8.
 //!
-//! Go's protobuf takes such strings on Datadog's own path, prost refuses the whole message. Only strings are touched:
-//! the field numbers below are those of Datadog's `agent_payload.proto`, `tracer_payload.proto` and `span.proto`.
+//! Go's protobuf takes such strings, on Datadog's own path and in the Collector's OTLP, prost refuses the whole message. Only strings are touched:
+//! the field numbers below are those of Datadog's `agent_payload.proto`, `tracer_payload.proto` and `span.proto`, and of OTLP's `trace.proto`, `resource.proto` and
+//! `common.proto`.
 
 use bytes::BufMut;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 
 /// The messages on the way to a string.
 #[derive(Clone, Copy)]
-enum Message {
+pub(super) enum Message {
     AgentPayload,
     TracerPayload,
     TraceChunk,
@@ -25,7 +26,25 @@ enum Message {
     AttributeArray,
     /// An element of an `AttributeArray`.
     AttributeElement,
+    OtlpRequest,
+    OtlpResourceSpans,
+    OtlpResource,
+    OtlpScopeSpans,
+    OtlpScope,
+    OtlpSpan,
+    OtlpEvent,
+    OtlpLink,
+    OtlpStatus,
+    OtlpKeyValue,
+    OtlpValue,
+    /// An `ArrayValue`.
+    OtlpValues,
+    /// A `KeyValueList`.
+    OtlpKeyValues,
 }
+
+/// How deep messages may be nested, as in prost.
+const MAX_DEPTH: usize = 100;
 
 /// What a length-delimited field holds.
 enum Field {
@@ -62,20 +81,46 @@ impl Message {
             (Self::AttributeValue | Self::AttributeElement, 2) => Text,
             (Self::AttributeValue, 6) => Nested(Self::AttributeArray),
             (Self::AttributeArray, 1) => Nested(Self::AttributeElement),
+            (Self::OtlpRequest, 1) => Nested(Self::OtlpResourceSpans),
+            (Self::OtlpResourceSpans, 1) => Nested(Self::OtlpResource),
+            (Self::OtlpResourceSpans, 2) => Nested(Self::OtlpScopeSpans),
+            (Self::OtlpScopeSpans, 1) => Nested(Self::OtlpScope),
+            (Self::OtlpScopeSpans, 2) => Nested(Self::OtlpSpan),
+            (Self::OtlpSpan, 11) => Nested(Self::OtlpEvent),
+            (Self::OtlpSpan, 13) => Nested(Self::OtlpLink),
+            (Self::OtlpSpan, 15) => Nested(Self::OtlpStatus),
+            (Self::OtlpResource | Self::OtlpKeyValues, 1)
+            | (Self::OtlpScope | Self::OtlpEvent, 3)
+            | (Self::OtlpSpan, 9)
+            | (Self::OtlpLink, 4) => Nested(Self::OtlpKeyValue),
+            (Self::OtlpKeyValue, 2) | (Self::OtlpValues, 1) => Nested(Self::OtlpValue),
+            (Self::OtlpValue, 5) => Nested(Self::OtlpValues),
+            (Self::OtlpValue, 6) => Nested(Self::OtlpKeyValues),
+            (Self::OtlpResourceSpans | Self::OtlpScopeSpans | Self::OtlpLink, 3)
+            | (Self::OtlpScope, 1 | 2)
+            | (Self::OtlpSpan, 3 | 5)
+            | (Self::OtlpEvent | Self::OtlpStatus, 2)
+            | (Self::OtlpKeyValue | Self::OtlpValue, 1) => Text,
             _ => Opaque,
         }
     }
 }
 
 /// The payload with each byte that is not UTF-8 replaced in its strings, and the number of strings so changed;
-/// `None` where it is no protobuf at all. The recursion is as deep as the messages above, whatever the input.
-pub(super) fn repair(payload: &[u8]) -> Option<(Vec<u8>, usize)> {
+/// `None` where it is no protobuf at all, or nested too deep.
+pub(super) fn repair(message: Message, payload: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut count = 0;
-    let repaired = repair_message(Message::AgentPayload, payload, &mut count)?;
+    let repaired = repair_message(message, payload, MAX_DEPTH, &mut count)?;
     Some((repaired, count))
 }
 
-fn repair_message(message: Message, mut input: &[u8], count: &mut usize) -> Option<Vec<u8>> {
+fn repair_message(
+    message: Message,
+    mut input: &[u8],
+    depth: usize,
+    count: &mut usize,
+) -> Option<Vec<u8>> {
+    let below = depth.checked_sub(1)?;
     let mut out = Vec::with_capacity(input.len());
     while !input.is_empty() {
         let (tag, wire_type) = decode_key(&mut input).ok()?;
@@ -88,7 +133,9 @@ fn repair_message(message: Message, mut input: &[u8], count: &mut usize) -> Opti
                 let length = usize::try_from(decode_varint(&mut input).ok()?).ok()?;
                 let bytes = input.split_off(..length)?;
                 match message.field(tag) {
-                    Field::Nested(nested) => put(&repair_message(nested, bytes, count)?, &mut out),
+                    Field::Nested(nested) => {
+                        put(&repair_message(nested, bytes, below, count)?, &mut out)
+                    }
                     Field::Text => match str::from_utf8(bytes) {
                         Ok(_) => put(bytes, &mut out),
                         Err(_) => {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use self::value::{Attributes, json_object, text};
-use super::DecodeError;
+use super::{DecodeError, lossy};
 use crate::{
     intake::attempt::Attempt,
     trace::{PayloadForm, Span, SpanId, TraceId},
@@ -38,6 +38,8 @@ pub struct OtlpPayload {
     pub compute_stats: bool,
     /// How names were to be made.
     pub mapping: SpanMapping,
+    /// How many strings were not UTF-8; in these the broken bytes are shown as U+FFFD.
+    pub repaired_strings: usize,
     /// How many spans Datadog would drop: their trace id or span id is zero, or their root's resource is ignored.
     pub dropped_spans: usize,
     /// All other spans, in their order.
@@ -77,15 +79,19 @@ pub(super) fn decode(body: &[u8], attempt: &Attempt) -> Result<OtlpPayload, Deco
         None => SpanMapping::default(),
     };
     let content_type = attempt.headers.get("content-type").map_or("", String::as_str);
+    let mut repaired_strings = 0;
     let request = match content_type.split(';').next().unwrap_or("").trim() {
         "application/x-protobuf" => {
-            ExportTraceServiceRequest::decode(body).map_err(DecodeError::Otlp)?
+            let (request, repaired) = protobuf(body)?;
+            repaired_strings = repaired;
+            request
         }
         "application/json" => serde_json::from_slice(body).map_err(DecodeError::Json)?,
         other => return Err(DecodeError::ContentType(other.to_owned())),
     };
     let mut payload = OtlpPayload {
         compute_stats: computes_stats(attempt),
+        repaired_strings,
         dropped_spans: 0,
         spans: Vec::new(),
         mapping,
@@ -95,6 +101,21 @@ pub(super) fn decode(body: &[u8], attempt: &Attempt) -> Result<OtlpPayload, Deco
     }
     ignore(&mut payload)?;
     Ok(payload)
+}
+
+/// A request, and how many strings in it were not UTF-8: prost refuses a whole message for one, the Collector takes it.
+fn protobuf(body: &[u8]) -> Result<(ExportTraceServiceRequest, usize), DecodeError> {
+    let error = match ExportTraceServiceRequest::decode(body) {
+        Ok(request) => return Ok((request, 0)),
+        Err(error) => error,
+    };
+    match lossy::repair(lossy::Message::OtlpRequest, body) {
+        Some((repaired, count)) if count > 0 => {
+            let request = ExportTraceServiceRequest::decode(repaired.as_slice());
+            Ok((request.map_err(DecodeError::Otlp)?, count))
+        }
+        _ => Err(DecodeError::Otlp(error)),
+    }
 }
 
 /// Drops the traces whose root's resource is not wanted, of those whose root is in the request.

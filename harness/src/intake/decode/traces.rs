@@ -59,7 +59,7 @@ pub(super) fn decode(body: &[u8], attempt: u64) -> Result<TracesPayload, DecodeE
     let (payload, repaired_strings) = match pb::AgentPayload::decode(body) {
         Ok(payload) => (payload, 0),
         // prost refuses a whole message for one string that is not UTF-8; Datadog does not.
-        Err(error) => match lossy::repair(body) {
+        Err(error) => match lossy::repair(lossy::Message::AgentPayload, body) {
             Some((repaired, count)) if count > 0 => {
                 let payload = pb::AgentPayload::decode(repaired.as_slice());
                 (payload.map_err(DecodeError::Protobuf)?, count)

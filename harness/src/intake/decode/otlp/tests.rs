@@ -1,9 +1,9 @@
 use std::path::Path;
 
 use opentelemetry_proto::tonic::{
-    common::v1::AnyValue,
+    common::v1::{AnyValue, ArrayValue},
     resource::v1::Resource,
-    trace::v1::{ScopeSpans, Status},
+    trace::v1::{ScopeSpans, Status, span::Event},
 };
 
 use super::*;
@@ -174,6 +174,53 @@ fn what_cannot_be_read_says_what_and_why() {
     ] {
         assert!(reason(&attempt).starts_with(expected), "{}", reason(&attempt));
     }
+}
+
+#[test]
+fn strings_that_are_not_utf_8_are_repaired_wherever_they_stand() {
+    // Bytes of the same number as UTF-8 letters, so that no length changes: `~~` stands where broken ones are to be.
+    let mut request = request();
+    let nested = AnyValue { value: Some(Value::StringValue("in ~~".to_owned())) };
+    let list = ArrayValue { values: vec![nested] };
+    let resource = request.resource_spans[0].resource.as_mut().unwrap();
+    resource.attributes.push(word("of ~~ resource", "x"));
+    let span = &mut request.resource_spans[0].scope_spans[0].spans[0];
+    span.name = "name ~~".to_owned();
+    span.attributes.push(tag("list", Value::ArrayValue(list)));
+    span.events.push(Event { name: "event ~~".to_owned(), ..Event::default() });
+    let mut body = request.encode_to_vec();
+    for at in 1..body.len() {
+        if body[at - 1..=at] == *b"~~" {
+            body[at - 1..=at].copy_from_slice(&[0xff, 0xfe]);
+        }
+    }
+    assert!(ExportTraceServiceRequest::decode(&*body).is_err());
+    let payload = decoded(&attempt(body, &[]));
+    assert_eq!((payload.repaired_strings, payload.spans.len()), (4, 2));
+    let span = &payload.spans[0];
+    assert_eq!(span.resource, "name \u{fffd}\u{fffd}");
+    assert_eq!(span.meta["of \u{fffd}\u{fffd} resource"], "x");
+    assert_eq!(span.meta["list"], "[\"in \u{fffd}\u{fffd}\"]");
+    assert!(span.meta["events"].contains("event \u{fffd}\u{fffd}"));
+}
+
+#[test]
+fn a_request_that_is_nested_without_end_is_refused() {
+    // A list in a list in a list …, of which the innermost is no UTF-8: neither prost nor the repair goes so deep.
+    let mut body = vec![0x0a, 1, 0xff];
+    let wrap = |tag: u8, inner: Vec<u8>| {
+        let mut out = vec![tag << 3 | 2];
+        prost::encoding::encode_varint(inner.len() as u64, &mut out);
+        out.extend(inner);
+        out
+    };
+    for _ in 0..5000 {
+        body = wrap(5, wrap(1, body));
+    }
+    for tag in [2, 9, 2, 2, 1] {
+        body = wrap(tag, body);
+    }
+    assert!(reason(&attempt(body, &[])).starts_with("it is no OTLP request"));
 }
 
 #[test]
