@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::Context as _;
 use serde::Deserialize;
 
 use crate::{
@@ -67,7 +68,8 @@ struct File {
 ///
 /// When it cannot be read, has an unknown key, or a rule without a reason.
 pub(crate) fn load() -> anyhow::Result<Vec<Rule>> {
-    let file: File = serde_saphyr::from_str(&std::fs::read_to_string(FILE)?)?;
+    let text = std::fs::read_to_string(FILE).context(FILE)?;
+    let file: File = serde_saphyr::from_str(&text).context(FILE)?;
     for rule in &file.allowed {
         anyhow::ensure!(!rule.reason.trim().is_empty(), "{FILE}: {} has no reason", rule.name);
         anyhow::ensure!(!rule.fields.is_empty(), "{FILE}: {} is about no field", rule.name);

@@ -18,12 +18,13 @@ mod compare;
 mod datadog;
 mod generate;
 mod otlp;
+mod profile;
+mod report;
 mod side;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    io::Write as _,
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -43,81 +44,18 @@ use self::{
     datadog::{Fields, MARKER},
     generate::{Case, Limits},
     otlp::{KeyValue, Request, Resource, ResourceSpans, ScopeSpans, Span},
+    profile::{PROFILES, Profile, STATS_ON},
+    report::{Outcome, class, say, shortened, shown},
     side::{Options, Program, Side},
 };
 
 const HOW_TO_BUILD: &str = "build it with tests/differential/build-reference PATH (needs Go), and set \
                             REFERENCE_COLLECTOR to the path";
 
-/// How many examples of one difference are shown.
-const EXAMPLES: usize = 2;
 /// From so many cases on, a rule that allowed nothing is reported.
 const ENOUGH_TO_TELL: u32 = 2000;
 /// The reference's flush interval is 5 s; stats come after two of their 10 s buckets.
 const ARRIVAL: Duration = Duration::from_secs(90);
-
-const STATS_ON: &str = "-exporter.datadogexporter.DisableAPMStats";
-const STATS_OFF: &str = "exporter.datadogexporter.DisableAPMStats";
-
-/// A way to configure both collectors.
-struct Profile {
-    name: &'static str,
-    options: Options,
-    /// Of 20 cases, the ones that go this way.
-    share: std::ops::Range<u32>,
-    stats: bool,
-}
-
-const PROFILES: [Profile; 6] = [
-    Profile {
-        name: "defaults",
-        options: Options { traces: &[], gates: &[STATS_OFF] },
-        share: 0..11,
-        stats: false,
-    },
-    Profile {
-        name: "stats",
-        options: Options { traces: &["peer_tags: [enduser.id]"], gates: &[STATS_ON] },
-        share: 11..15,
-        stats: true,
-    },
-    Profile {
-        name: "stats without span kinds and peer tags",
-        options: Options {
-            traces: &["compute_stats_by_span_kind: false", "peer_tags_aggregation: false"],
-            gates: &[STATS_ON],
-        },
-        share: 15..16,
-        stats: true,
-    },
-    Profile {
-        name: "span names as resource names",
-        options: Options { traces: &["span_name_as_resource_name: true"], gates: &[STATS_OFF] },
-        share: 16..17,
-        stats: false,
-    },
-    Profile {
-        name: "remapped names, ignored resources",
-        options: Options {
-            traces: &[
-                "span_name_remappings: {\"remap me\": remapped, send: \"Sent Off\", io.lib.server: srv}",
-                "ignore_resources: [\"^/ignored\", \"check$\"]",
-            ],
-            gates: &[STATS_OFF],
-        },
-        share: 17..18,
-        stats: false,
-    },
-    Profile {
-        name: "first version of names, top level by kind",
-        options: Options {
-            traces: &["compute_top_level_by_span_kind: true"],
-            gates: &[STATS_OFF, "-datadog.EnableOperationAndResourceNameV2"],
-        },
-        share: 18..20,
-        stats: false,
-    },
-];
 
 /// What a run is told by the environment.
 struct Plan {
@@ -126,38 +64,6 @@ struct Plan {
     seed: u64,
     numbers: Vec<u32>,
     now: u64,
-}
-
-/// What one profile came to.
-#[derive(Default)]
-struct Outcome {
-    profile: &'static str,
-    cases: usize,
-    spans: usize,
-    /// Of the spans, those that both sides left out.
-    dropped: usize,
-    stats_groups: usize,
-    /// By field.
-    found: BTreeMap<String, Finding>,
-    /// By rule.
-    allowed: BTreeMap<String, usize>,
-    took: Duration,
-}
-
-#[derive(Default)]
-struct Finding {
-    count: usize,
-    examples: Vec<String>,
-}
-
-impl Outcome {
-    fn add(&mut self, field: &str, example: impl FnOnce() -> String) {
-        let finding = self.found.entry(field.to_owned()).or_default();
-        finding.count += 1;
-        if finding.examples.len() < EXAMPLES {
-            finding.examples.push(example());
-        }
-    }
 }
 
 fn main() -> ExitCode {
@@ -172,11 +78,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn say(text: &str) {
-    // Nobody may be reading it.
-    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 async fn run() -> anyhow::Result<bool> {
@@ -211,7 +112,7 @@ async fn run() -> anyhow::Result<bool> {
             *used.entry(rule.clone()).or_default() += count;
         }
         fine &= outcome.found.is_empty();
-        report(outcome);
+        report::print(outcome);
     }
     for rule in &rules {
         let count = used.get(&rule.name).copied().unwrap_or_default();
@@ -433,56 +334,6 @@ fn compare_spans(
             outcome.add(&format!("({} sent a span that nobody sent it)", side.name), || {
                 format!("marker {marker:?}")
             });
-        }
-    }
-}
-
-/// The field; where it is an attribute of a made-up name, any of them.
-fn class(field: &str) -> String {
-    let parts = ["span.meta.", "span.metrics."].map(|part| (part, field.strip_prefix(part)));
-    for (part, key) in parts {
-        match key {
-            Some(key) if !key.is_empty() && !datadog::is_ours(key) && !generate::is_known(key) => {
-                return format!("{part}(any)");
-            }
-            _ => {}
-        }
-    }
-    field.to_owned()
-}
-
-fn shown(value: Option<&datadog::Value>) -> String {
-    value.map_or_else(|| "(missing)".to_owned(), |value| shortened(&format!("{value:?}"), 1500))
-}
-
-/// Text with its middle left out, if it is long.
-fn shortened(text: &str, length: usize) -> String {
-    let count = text.chars().count();
-    if count <= length {
-        return text.to_owned();
-    }
-    let head: String = text.chars().take(length / 2).collect();
-    let tail: String = text.chars().skip(count - length / 2).collect();
-    format!("{head}[... {} characters ...]{tail}", count - length / 2 * 2)
-}
-
-fn report(outcome: &Outcome) {
-    let differences: usize = outcome.found.values().map(|finding| finding.count).sum();
-    let allowed: usize = outcome.allowed.values().sum();
-    say(&format!(
-        "{}: {} cases, {} spans ({} left out by both), {} stats groups, {allowed} allowed differences, \
-         {differences} differences, {:.0?}",
-        outcome.profile,
-        outcome.cases,
-        outcome.spans,
-        outcome.dropped,
-        outcome.stats_groups,
-        outcome.took,
-    ));
-    for (field, finding) in &outcome.found {
-        say(&format!("  {field}: {} times", finding.count));
-        for example in &finding.examples {
-            say(&format!("    {example}"));
         }
     }
 }

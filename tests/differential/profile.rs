@@ -1,0 +1,69 @@
+//! The ways in which both collectors are configured.
+
+use crate::side::Options;
+
+/// APM stats, as is our default and not the reference's.
+pub(crate) const STATS_ON: &str = "-exporter.datadogexporter.DisableAPMStats";
+/// No APM stats, as is the reference's default and not ours.
+pub(crate) const STATS_OFF: &str = "exporter.datadogexporter.DisableAPMStats";
+
+/// A way to configure both collectors.
+pub(crate) struct Profile {
+    pub(crate) name: &'static str,
+    pub(crate) options: Options,
+    /// Of 20 cases, the ones that go this way.
+    pub(crate) share: std::ops::Range<u32>,
+    pub(crate) stats: bool,
+}
+
+/// All of them.
+pub(crate) const PROFILES: [Profile; 6] = [
+    Profile {
+        name: "defaults",
+        options: Options { traces: &[], gates: &[STATS_OFF] },
+        share: 0..11,
+        stats: false,
+    },
+    Profile {
+        name: "stats",
+        options: Options { traces: &["peer_tags: [enduser.id]"], gates: &[STATS_ON] },
+        share: 11..15,
+        stats: true,
+    },
+    Profile {
+        name: "stats without span kinds and peer tags",
+        options: Options {
+            traces: &["compute_stats_by_span_kind: false", "peer_tags_aggregation: false"],
+            gates: &[STATS_ON],
+        },
+        share: 15..16,
+        stats: true,
+    },
+    Profile {
+        name: "span names as resource names",
+        options: Options { traces: &["span_name_as_resource_name: true"], gates: &[STATS_OFF] },
+        share: 16..17,
+        stats: false,
+    },
+    Profile {
+        name: "remapped names, ignored resources",
+        options: Options {
+            traces: &[
+                "span_name_remappings: {\"remap me\": remapped, send: \"Sent Off\", io.lib.server: srv}",
+                "ignore_resources: [\"^/ignored\", \"check$\"]",
+            ],
+            gates: &[STATS_OFF],
+        },
+        share: 17..18,
+        stats: false,
+    },
+    Profile {
+        name: "first version of names, top level by kind",
+        options: Options {
+            traces: &["compute_top_level_by_span_kind: true"],
+            gates: &[STATS_OFF, "-datadog.EnableOperationAndResourceNameV2"],
+        },
+        share: 18..20,
+        stats: false,
+    },
+];
