@@ -49,9 +49,10 @@ impl Finding {
         self
     }
 
-    /// The finding that a YAML file could not be read into its types: a syntax error, an unknown key, a wrong type.
-    pub fn from_yaml(file: impl Into<String>, error: &serde_saphyr::Error) -> Self {
+    /// The finding that a YAML text could not be read into its types: a syntax error, an unknown key, a wrong type.
+    pub fn from_yaml(file: impl Into<String>, text: &str, error: &serde_saphyr::Error) -> Self {
         let error = error.without_snippet();
+        let at = error.location().and_then(place);
         let finding = match error {
             serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
                 Self::new(file, format!("unknown key `{field}`"))
@@ -62,11 +63,11 @@ impl Finding {
                     .suggest(nearest_or_known(variant, expected.iter().copied()))
             }
             other => {
-                let text = other.render_with_formatter(&serde_saphyr::UserMessageFormatter);
-                Self::new(file, plain(&text))
+                let told = other.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+                Self::new(file, with_key_and_value(plain(&told), text, at))
             }
         };
-        finding.at(error.location().and_then(place))
+        finding.at(at)
     }
 }
 
@@ -94,7 +95,14 @@ pub fn read_yaml<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Resu
         strict_booleans: true,
     };
     serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| Finding::from_yaml(file, &error))
+        .map_err(|error| Finding::from_yaml(file, text, &error))
+}
+
+/// Whether a YAML text says nothing at all.
+pub fn is_empty(text: &str) -> bool {
+    text.lines()
+        .map(str::trim)
+        .all(|line| line.is_empty() || line.starts_with('#') || line == "---")
 }
 
 /// Where a value was written; for an alias, where it is used.
@@ -145,11 +153,21 @@ fn plain(text: &str) -> String {
     let text = text.trim();
     let text = text.find(" at line ").map_or(text, |end| &text[..end]);
     let text = text.trim_end_matches(['.', ',', ':']);
-    // The library names its own types.
-    let text = match text.strip_prefix("invalid ") {
-        Some("u8" | "u16" | "u32" | "u64" | "usize") => "should be a whole number within bounds",
-        Some("i8" | "i16" | "i32" | "i64") => "should be a whole number within bounds",
-        Some("f32" | "f64") => "should be a number",
+    // The library names its own types and tokens.
+    let text = match text {
+        "invalid u8" | "invalid u16" | "invalid u32" | "invalid u64" | "invalid usize" => {
+            "should be a whole number, 0 or more and within bounds"
+        }
+        "invalid i8" | "invalid i16" | "invalid i32" | "invalid i64" => {
+            "should be a whole number within bounds"
+        }
+        "invalid f32" | "invalid f64" => "should be a number",
+        "expected sequence start" => "should be a list",
+        "expected mapping start" => "should be a mapping of keys",
+        "expected string scalar" => "should be a text",
+        _ if text.starts_with("invalid boolean") || text.starts_with("invalid bool") => {
+            "should be true or false"
+        }
         _ => text,
     };
     let mut letters = text.chars();
@@ -159,6 +177,42 @@ fn plain(text: &str) -> String {
         }
         _ => text.to_owned(),
     }
+}
+
+/// Says of a message `should be …` which key it is about and what was written there, as far as the text shows it.
+fn with_key_and_value(message: String, text: &str, at: Option<Place>) -> String {
+    let (true, Some(at)) = (message.starts_with("should be "), at) else { return message };
+    let column = usize::try_from(at.column).unwrap_or(usize::MAX).saturating_sub(1);
+    let line = usize::try_from(at.line).unwrap_or(usize::MAX).saturating_sub(1);
+    let Some(of_error) = text.lines().nth(line) else { return message };
+    let head: String = of_error.chars().take(column).collect();
+    let value: String = of_error.chars().skip(column).collect();
+    let mut told = message;
+    let key = match head.trim() {
+        // A block below its key.
+        "" => text.lines().take(line).filter(|line| !line.trim().is_empty()).last().and_then(key),
+        _ => key(&head),
+    };
+    if let Some(key) = key {
+        told = format!("`{key}` {told}");
+    }
+    let value = value.split(" #").next().unwrap_or_default();
+    let end = value.find([',', '}', ']']).unwrap_or(value.len());
+    let value = value[..end].trim();
+    let is_plain = !value.starts_with(['{', '[', '|', '>'])
+        && !value.starts_with("- ")
+        && !value.contains(": ");
+    if is_plain && !value.is_empty() && !value.ends_with(':') && value.chars().count() <= 40 {
+        told = format!("{told}, is `{value}`");
+    }
+    told
+}
+
+/// The key that ends a line, or the part of it before a value.
+fn key(head: &str) -> Option<&str> {
+    let key = head.trim_end().strip_suffix(':')?;
+    let key = key.rsplit([' ', '{', ',']).next()?.trim_matches(['"', '\'']);
+    (!key.is_empty()).then_some(key)
 }
 
 #[cfg(test)]
@@ -219,6 +273,37 @@ mod tests {
         assert!(syntax.starts_with("x.yaml:"), "{syntax}");
         let missing = message("size: 1\n");
         assert!(missing.contains("`colour`"), "{missing}");
+    }
+
+    #[test]
+    fn a_wrong_type_names_its_key_what_it_should_be_and_what_it_is() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(dead_code, reason = "only read")]
+        struct Typed {
+            size: Option<u8>,
+            round: Option<bool>,
+            names: Option<Vec<String>>,
+            of: Option<Sample>,
+        }
+        let message = |text: &str| {
+            let told = read_yaml::<Typed>("x", text).unwrap_err().to_string();
+            told.split_once(": ").unwrap().1.to_owned()
+        };
+        let number = "should be a whole number, 0 or more and within bounds";
+        assert_eq!(message("size: big # as it is\n"), format!("`size` {number}, is `big`"));
+        assert_eq!(message("{ size: -1, round: true }\n"), format!("`size` {number}, is `-1`"));
+        assert_eq!(message("round: 3\n"), "`round` should be true or false, is `3`");
+        assert_eq!(message("names: one\n"), "`names` should be a list, is `one`");
+        assert_eq!(message("names:\n  one: two\n"), "`names` should be a list");
+        assert_eq!(message("of: red\n"), "`of` should be a mapping of keys, is `red`");
+        assert_eq!(message("names: [[one]]\n"), "should be a text");
+    }
+
+    #[test]
+    fn a_text_of_comments_alone_is_empty() {
+        assert!(is_empty("") && is_empty("# nothing\n\n---\n"));
+        assert!(!is_empty("# name\nname: x\n"));
     }
 
     #[test]

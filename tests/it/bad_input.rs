@@ -19,6 +19,8 @@ fn scenario_files_are_told_what_is_wrong_where_and_what_to_do() {
         ("unknown_key", format!("{GOOD}expects: {{}}\n")),
         ("unknown_key_in_a_request", GOOD.replace("get: /", "get: /, tims: 3")),
         ("wrong_type", GOOD.replace("get: /", "get: /, times: many")),
+        ("not_a_list", format!("{GOOD}faults: none\n")),
+        ("empty", "# later\n".to_owned()),
         ("missing_requests", "name: one\ndescription: x\n".to_owned()),
         ("no_requests", "name: one\ndescription: x\nrequests: []\n".to_owned()),
         ("bad_duration", format!("{GOOD}expect: {{ within: soon }}\n")),
@@ -60,6 +62,25 @@ fn all_files_are_checked_and_names_must_differ() {
         .expect_code(2)
         .expect_stderr("three.yaml:1:1: ")
         .expect_stderr("two.yaml:1:7: the name `one` is taken by");
+}
+
+#[test]
+fn system_files_beside_scenarios_are_checked_and_are_no_scenarios() {
+    let file = ScenarioFile::new(GOOD).with("own.yaml", SYSTEM).with("shop.system.yaml", SYSTEM);
+    let folder = file.path().replace("/scenario.yaml", "");
+    let told = tracecheck(&["check", &folder]).expect_code(0).stdout;
+    assert_eq!(told, "1 scenario with 1 request and 2 system files are valid\n");
+    let own = format!("{folder}/own.yaml");
+    let told = tracecheck(&["check", &own]).expect_code(0).stdout;
+    assert_eq!(told, "1 system file is valid\n");
+    tracecheck(&["run", &own])
+        .expect_code(2)
+        .expect_stderr("own.yaml: is a system file, and there is no scenario; a scenario names it");
+    let file = file.with("shop.system.yaml", "entry: web\nworkload: []\n");
+    tracecheck(&["check", &folder])
+        .expect_code(2)
+        .expect_stderr("shop.system.yaml:2:1: unknown key `workload`; did you mean `workloads`?");
+    drop(file);
 }
 
 #[test]

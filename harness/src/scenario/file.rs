@@ -15,6 +15,13 @@ use serde_saphyr::Spanned;
 
 use super::{CollectorFeature, Naming, Propagation, Protocol};
 
+/// Most sample apps in a chain.
+pub(super) const MAX_APPS: u32 = 20;
+/// Most requests of one entry; beyond it a scenario is a load test.
+pub(super) const MAX_TIMES: u32 = 100_000;
+/// Most requests at once.
+pub(super) const MAX_CONCURRENCY: u32 = 1_000;
+
 /// A scenario: the requests that are driven through a system, what breaks on the way, and what must hold.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -66,7 +73,7 @@ pub(super) struct SystemFile {
 pub(super) struct ChainFile {
     /// How many sample apps, 1 to 20; 2 when left out.
     #[schemars(with = "Option<u32>")]
-    pub(super) apps: Option<Spanned<u32>>,
+    pub(super) apps: Option<Spanned<Whole<1, MAX_APPS>>>,
     /// `own`: each app is a service of its own name; `shared`: all are one service, as in the article. `own` when left out.
     pub(super) services: Option<Naming>,
     /// How the apps speak OTLP; `grpc` when left out.
@@ -89,10 +96,10 @@ pub(super) struct RequestFile {
     pub(super) get: Spanned<String>,
     /// How often; 1 when left out.
     #[schemars(with = "Option<u32>")]
-    pub(super) times: Option<Spanned<u32>>,
+    pub(super) times: Option<Spanned<Whole<1, MAX_TIMES>>>,
     /// How many at once; 1 when left out.
     #[schemars(with = "Option<u32>")]
-    pub(super) concurrency: Option<Spanned<u32>>,
+    pub(super) concurrency: Option<Spanned<Whole<1, MAX_CONCURRENCY>>>,
     /// The HTTP status it must be answered with; 200 when left out.
     #[schemars(with = "Option<u16>")]
     pub(super) status: Option<Spanned<u16>>,
@@ -361,6 +368,19 @@ impl<'de> Deserialize<'de> for DurationText {
             serde::de::Error::custom(format!(
                 "`{text}` is not a duration ({error}); write for example 250ms, 5s or 1m"
             ))
+        })
+    }
+}
+
+/// A whole number that should be within bounds. What is no number is refused here, with the bounds; a number out of them by
+/// [`super::load`], together with all else that is wrong.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Whole<const LEAST: u32, const MOST: u32>(pub(super) u32);
+
+impl<'de, const LEAST: u32, const MOST: u32> Deserialize<'de> for Whole<LEAST, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u32::deserialize(deserializer).map(Self).map_err(|_| {
+            serde::de::Error::custom(format!("should be a whole number from {LEAST} to {MOST}"))
         })
     }
 }

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     rule,
     source::{self, Finding},
+    system::file as system_file,
 };
 
 mod expect;
@@ -33,14 +34,42 @@ fn told(findings: &[Finding]) -> String {
     findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// Loads every scenario of the files and folders given, sorted by name. A folder gives its `*.yaml` and `*.yml` files
-/// that are scenarios: those at its top level, by name.
+/// What the files and folders given hold.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Sorted by name.
+    pub scenarios: Vec<Scenario>,
+    /// System files among them, in the order they were found; each is sound.
+    pub systems: Vec<PathBuf>,
+}
+
+/// Loads every scenario of the files and folders given, sorted by name. A folder gives its `*.yaml` and `*.yml` files at its
+/// top level, by name. System files among them are checked, and are no scenarios.
 ///
 /// # Errors
 ///
 /// All findings of all files; a path that is missing, or gives no scenario at all, is one.
 pub fn load(paths: &[PathBuf]) -> Result<Vec<Scenario>, LoadError> {
+    let loaded = check(paths)?;
+    if loaded.scenarios.is_empty() {
+        let remedy = "a scenario names it by `system: { file: … }`; name that scenario";
+        let told = |path: &PathBuf| {
+            Finding::new(source::file_name(path), "is a system file, and there is no scenario")
+                .suggest(remedy.to_owned())
+        };
+        return Err(LoadError::Invalid(loaded.systems.iter().map(told).collect()));
+    }
+    Ok(loaded.scenarios)
+}
+
+/// As [`load`], but system files need no scenario beside them.
+///
+/// # Errors
+///
+/// As [`load`], save that.
+pub fn check(paths: &[PathBuf]) -> Result<Loaded, LoadError> {
     let mut findings = Vec::new();
+    let mut systems = Vec::new();
     let mut scenarios: Vec<(Scenario, Spanned<String>)> = Vec::new();
     for path in files(paths, &mut findings) {
         let name = source::file_name(&path);
@@ -51,6 +80,13 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Scenario>, LoadError> {
                 continue;
             }
         };
+        if is_system(&path, &text) {
+            if let Err(found) = system_file::load(&path) {
+                findings.extend(found);
+            }
+            systems.push(path);
+            continue;
+        }
         match parse(&path, &text) {
             Ok((scenario, place)) => scenarios.push((scenario, place)),
             Err(found) => findings.extend(found),
@@ -72,7 +108,16 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Scenario>, LoadError> {
     }
     let mut scenarios: Vec<_> = scenarios.into_iter().map(|(scenario, _)| scenario).collect();
     scenarios.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(scenarios)
+    Ok(Loaded { scenarios, systems })
+}
+
+/// Whether it is a system file: by its name, `*.system.yaml`, or by the keys at the start of its lines, of which
+/// `workloads` is a system's alone, and `requests` a scenario's.
+fn is_system(path: &Path, text: &str) -> bool {
+    let stem =
+        path.file_stem().is_some_and(|stem| Path::new(stem).extension() == Some("system".as_ref()));
+    let has = |key: &str| text.lines().any(|line| line.starts_with(key));
+    stem || (has("workloads:") && !has("requests:"))
 }
 
 fn files(paths: &[PathBuf], findings: &mut Vec<Finding>) -> Vec<PathBuf> {
@@ -116,6 +161,11 @@ fn files(paths: &[PathBuf], findings: &mut Vec<Finding>) -> Vec<PathBuf> {
 ///
 /// The first syntax or type error; else everything that is wrong in meaning.
 pub fn parse(path: &Path, text: &str) -> Result<(Scenario, Spanned<String>), Vec<Finding>> {
+    if source::is_empty(text) {
+        let finding = Finding::new(source::file_name(path), "is empty");
+        let needs = "a scenario needs `name`, `description` and `requests`";
+        return Err(vec![finding.suggest(needs.to_owned())]);
+    }
     let file: ScenarioFile =
         source::read_yaml(&source::file_name(path), text).map_err(|finding| vec![finding])?;
     let mut resolver = Resolver { path, findings: Vec::new() };

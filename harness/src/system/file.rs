@@ -141,6 +141,10 @@ impl SystemFile {
         dir: &Path,
         variables: Variables<'_>,
     ) -> Result<Self, Vec<Finding>> {
+        if source::is_empty(text) {
+            let needs = "a system file needs `entry` and `workloads`".to_owned();
+            return Err(vec![Finding::new(file, "is empty").suggest(needs)]);
+        }
         let raw: Raw = source::read_yaml(file, text).map_err(|one| vec![one])?;
         // A program that starts in this directory must find it from there too.
         let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());

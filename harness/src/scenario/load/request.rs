@@ -5,13 +5,8 @@ use serde_saphyr::Spanned;
 use super::Resolver;
 use crate::scenario::{
     DEFAULT_TIMEOUT, Propagation, Request, TraceIdFrom,
-    file::{RequestFile, TraceIdFromFile},
+    file::{RequestFile, TraceIdFromFile, Whole},
 };
-
-/// Most requests of one entry; beyond it a scenario is a load test.
-const MAX_TIMES: u32 = 100_000;
-/// Most requests at once.
-const MAX_CONCURRENCY: u32 = 1_000;
 
 impl Resolver<'_> {
     pub(super) fn request(&mut self, request: Spanned<RequestFile>) -> Request {
@@ -21,16 +16,8 @@ impl Resolver<'_> {
         {
             self.wrong(&file.get, format!("`{}` is not a path: start it with `/`", file.get.value));
         }
-        let mut within = |value: &Option<Spanned<u32>>, what: &str, most: u32| match value {
-            Some(given) if (1..=most).contains(&given.value) => given.value,
-            Some(given) => {
-                self.wrong(given, format!("`{what}` is 1 to {most}, not {}", given.value));
-                1
-            }
-            None => 1,
-        };
-        let times = within(&file.times, "times", MAX_TIMES);
-        let concurrency = within(&file.concurrency, "concurrency", MAX_CONCURRENCY);
+        let times = self.within("times", file.times.as_ref());
+        let concurrency = self.within("concurrency", file.concurrency.as_ref());
         if let Some(status) = &file.status {
             self.http_status(status);
             if file.any_status {
@@ -61,6 +48,20 @@ impl Resolver<'_> {
             timeout: file.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0),
             headers: file.headers.into_iter().map(|(name, value)| (name.value, value)).collect(),
         }
+    }
+
+    /// The number, where it is within its bounds; 1 where it is not given.
+    fn within<const LEAST: u32, const MOST: u32>(
+        &mut self,
+        what: &str,
+        given: Option<&Spanned<Whole<LEAST, MOST>>>,
+    ) -> u32 {
+        let Some(given) = given else { return 1 };
+        let number = given.value.0;
+        if !(LEAST..=MOST).contains(&number) {
+            self.wrong(given, format!("`{what}` is {LEAST} to {MOST}, not {number}"));
+        }
+        number.clamp(LEAST, MOST)
     }
 
     pub(super) fn http_status(&mut self, status: &Spanned<u16>) {

@@ -8,15 +8,12 @@ use super::{Resolver, Workloads};
 use crate::{
     scenario::{
         Chain, Naming, Protocol, SHARED_SERVICE, SystemChoice,
-        file::{ChainFile, SystemFile},
+        file::{ChainFile, MAX_APPS, SystemFile},
     },
     secret::Secret,
     source,
     system::file as system_file,
 };
-
-/// Most sample apps in a chain.
-const MAX_APPS: u32 = 20;
 
 impl Resolver<'_> {
     pub(super) fn system(
@@ -57,10 +54,13 @@ impl Resolver<'_> {
 
     fn chain(&mut self, chain: ChainFile) -> (SystemChoice, Workloads) {
         let apps = match chain.apps {
-            Some(apps) if (1..=MAX_APPS).contains(&apps.value) => apps.value,
+            Some(apps) if (1..=MAX_APPS).contains(&apps.value.0) => apps.value.0,
             Some(apps) => {
-                self.wrong(&apps, format!("a chain has 1 to {MAX_APPS} apps, not {}", apps.value));
-                MAX_APPS.min(apps.value.max(1))
+                self.wrong(
+                    &apps,
+                    format!("a chain has 1 to {MAX_APPS} apps, not {}", apps.value.0),
+                );
+                MAX_APPS.min(apps.value.0.max(1))
             }
             None => 2,
         };
