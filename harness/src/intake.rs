@@ -17,3 +17,6 @@ pub mod stream;
 mod testing;
 
 pub use api_key::{ApiKey, ParseApiKeyError};
+
+/// The environment variable that tells the program which API key clients must send.
+pub const API_KEY_VARIABLE: &str = "DD_API_KEY";

@@ -33,6 +33,17 @@ async fn a_failed_second_hop_is_marked_on_every_span_of_one_whole_trace() -> Tes
 }
 
 #[tokio::test]
+async fn the_intake_of_a_run_refuses_any_key_but_the_run_s() -> TestResult {
+    let chain = TestSystem::chain(TRACECHECK).await?;
+    let url = chain.session().endpoints().url("intake", "http").ok_or("no intake")?;
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let traces = client.post(format!("{url}/api/v0.2/traces")).header("dd-api-key", "another");
+    assert_eq!(traces.send().await?.status(), 403);
+    chain.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn nothing_is_left_running() -> TestResult {
     let chain = TestSystem::chain(TRACECHECK).await?;
     let addresses: Vec<String> = chain

@@ -1,5 +1,7 @@
 //! The command line: what it says, and its exit codes.
 
+use std::io::{BufRead, BufReader};
+
 use crate::support::{ScenarioFile, TRACECHECK, tracecheck};
 
 #[test]
@@ -42,6 +44,30 @@ fn a_reader_of_stdout_that_goes_away_does_not_change_the_verdict() {
     let ended = child.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&ended.stderr);
     assert_eq!((ended.status.code(), told.as_ref()), (Some(0), ""));
+}
+
+#[test]
+fn a_terminal_that_is_closed_ends_the_run_with_its_clean_up() {
+    let file = ScenarioFile::new("name: one\ndescription: One request.\nrequests: [{ get: / }]\n");
+    let temporary = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(TRACECHECK)
+        .args(["run", &file.path(), "--format", "json", "--keep"])
+        .env("TMPDIR", temporary.path())
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    // It waits for a signal once it is through.
+    for line in lines.map_while(Result::ok) {
+        if line.contains("\"event\":\"scenario-finished\"") {
+            assert_ne!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).unwrap();
+        }
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
 }
 
 #[test]

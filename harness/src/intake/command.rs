@@ -9,13 +9,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::intake::{
-    ApiKey,
+    API_KEY_VARIABLE, ApiKey,
     server::{ServeError, Server, Settings},
     store::Bounds,
 };
-
-/// Names the key that clients must send.
-const API_KEY_VARIABLE: &str = "DD_API_KEY";
 
 /// Stands in for Datadog: keeps what it is sent, and tells it at /_intake/ and on the page /.
 #[derive(Debug, clap::Args)]

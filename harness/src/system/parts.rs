@@ -6,7 +6,7 @@ use super::{
     File, Program, Role, Workload,
     collector_overlay::{self, API_KEY_VARIABLE, CollectorConfig, Reader},
 };
-use crate::{scenario::CollectorFeature, secret::Secret, source::Finding};
+use crate::{intake, scenario::CollectorFeature, secret::Secret, source::Finding};
 
 /// Name of the mock intake's workload.
 pub const INTAKE: &str = "intake";
@@ -125,7 +125,7 @@ pub fn intake(api_key: &Secret) -> Workload {
         program: Program::Builtin("intake".to_owned()),
         args: vec!["--listen=${listen:http}".to_owned()],
         env: BTreeMap::new(),
-        secrets: BTreeMap::from([(API_KEY_VARIABLE.to_owned(), api_key.clone())]),
+        secrets: BTreeMap::from([(intake::API_KEY_VARIABLE.to_owned(), api_key.clone())]),
         ports: vec!["http".to_owned()],
         health: None,
         ledger: None,
