@@ -7,5 +7,6 @@ mod cli;
 mod docs;
 mod fault_header;
 mod golden;
+mod own_services;
 mod scenarios;
 mod support;

@@ -1,0 +1,183 @@
+//! Judging a case as evidence comes in, and once more when all is there.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use super::{Session, Settled, Stopped, lock};
+use crate::{
+    case::{Capability, Case, Evidence, LedgerReport, View},
+    environment::UnexpectedExit,
+    evidence::EvidenceSource,
+    judge,
+    ledger::LedgerEntry,
+    rule::{self, Findings},
+    scenario::{Scenario, fault},
+    system::Role,
+    trace::TraceId,
+    verdict::CaseResult,
+};
+
+/// How long a trace must not have changed before it counts as complete.
+const QUIET: Duration = Duration::from_millis(100);
+/// How soon what cannot wake the judge (a service's ledger) is looked at again; each time later, up to [`LOOK_AGAIN_MOST`].
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// The longest time after which it is looked at again.
+const LOOK_AGAIN_MOST: Duration = Duration::from_secs(1);
+
+impl Session {
+    /// Waits until a case can be judged and judges it: as soon as all rules and expectations hold and its trace has been
+    /// quiet for a moment; at the deadline, or when the intake is gone, with whatever was found last.
+    pub async fn settle(&self, scenario: &Scenario, case: &Case) -> Settled {
+        let shape = judge::shape(scenario, &scenario.requests[case.request].path);
+        let deadline = Instant::now() + scenario.expect.within;
+        let mut changes = self.intake.changes();
+        let mut exits = self.exits.clone();
+        let mut ledgers = BTreeMap::new();
+        let mut ledger_age: Option<Instant> = None;
+        let mut judged_progress = None;
+        let mut look_again = LOOK_AGAIN;
+        let mut findings = Findings::default();
+        loop {
+            changes.borrow_and_update();
+            let progress = self.intake.progress(case.trace_id);
+            let stale = ledger_age.is_none_or(|age| age.elapsed() >= look_again);
+            if judged_progress != Some(progress) || stale {
+                let mut evidence = self.evidence(case, ledgers.clone());
+                findings = judge::judge(scenario, case, &evidence, &self.topology, &shape);
+                let late = Instant::now() >= deadline || self.intake_ended();
+                // The ledgers are asked once the rest holds, as they are to confirm it, and once more at the end, to explain.
+                let rest_holds =
+                    findings.failures.iter().all(|failure| rule::needs_ledger(&failure.rule));
+                if stale && (rest_holds || late) {
+                    ledgers = self.read_ledgers(case.trace_id).await;
+                    ledger_age = Some(Instant::now());
+                    evidence.ledgers = ledgers.clone();
+                    findings = judge::judge(scenario, case, &evidence, &self.topology, &shape);
+                }
+                judged_progress = Some(progress);
+                let quiet_since = progress.map(|(_, at)| at);
+                let quiet = quiet_since.is_none_or(|at| at.elapsed() >= QUIET);
+                if (findings.failures.is_empty() && quiet && ledger_age.is_some()) || late {
+                    let result =
+                        self.conclude(scenario, case, evidence, &shape, findings, quiet_since);
+                    return Settled { result, ledgers };
+                }
+            }
+            let quiet_in = progress
+                .map(|(_, at)| QUIET.saturating_sub(at.elapsed()))
+                .filter(|left| !left.is_zero());
+            let wake = match quiet_in {
+                Some(quiet_in) if findings.failures.is_empty() => quiet_in,
+                _ => look_again,
+            };
+            let wake = wake.min(deadline.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                _ = changes.changed() => {}
+                _ = exits.changed() => {}
+                () = tokio::time::sleep(wake) => {
+                    judged_progress = None;
+                    if !findings.failures.is_empty() {
+                        look_again = (look_again * 2).min(LOOK_AGAIN_MOST);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the intake ended by itself.
+    pub fn intake_ended(&self) -> bool {
+        let role = |exit: &UnexpectedExit| Some(self.endpoints.workloads.get(&exit.workload)?.role);
+        self.exits.borrow().iter().any(|exit| role(exit) == Some(Role::Intake))
+    }
+
+    fn conclude(
+        &self,
+        scenario: &Scenario,
+        case: &Case,
+        evidence: Evidence,
+        shape: &fault::Shape,
+        findings: Findings,
+        captured_at: Option<Instant>,
+    ) -> CaseResult {
+        let view = View { case, evidence: &evidence, topology: &self.topology, shape };
+        let after =
+            captured_at.map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX));
+        judge::result(scenario, view, findings, after)
+    }
+
+    /// Judges a case once more from what is there now, without waiting; what its ledgers say is asked again, or given where
+    /// the services are gone.
+    pub async fn review(
+        &self,
+        scenario: &Scenario,
+        case: &Case,
+        ledgers: Option<BTreeMap<String, LedgerReport>>,
+    ) -> Settled {
+        let shape = judge::shape(scenario, &scenario.requests[case.request].path);
+        let ledgers = match ledgers {
+            Some(ledgers) => ledgers,
+            None => self.read_ledgers(case.trace_id).await,
+        };
+        let evidence = self.evidence(case, ledgers.clone());
+        let findings = judge::judge(scenario, case, &evidence, &self.topology, &shape);
+        let result = self.conclude(scenario, case, evidence, &shape, findings, None);
+        Settled { result, ledgers }
+    }
+
+    /// Everything known of a case now; what its ledgers say is given.
+    pub fn evidence(&self, case: &Case, ledgers: BTreeMap<String, LedgerReport>) -> Evidence {
+        let claims = lock(&self.claims);
+        let version = *self.intake.changes().borrow();
+        let mut strays = lock(&self.strays);
+        strays.refresh(version, &claims, |claims| self.intake.unclaimed(claims));
+        let mut strays = strays.during(case);
+        let told = lock(&self.told);
+        // A stray that another request's answer told of is that one's; one's own comes first.
+        strays.retain(|stray| told.get(&stray.id).is_none_or(|owner| *owner == case.trace_id));
+        strays.sort_by_key(|stray| !told.contains_key(&stray.id));
+        Evidence {
+            trace: self.intake.trace(case.trace_id),
+            ledgers,
+            strays,
+            capabilities: self.capabilities(),
+            refused: self.intake.refused(),
+            ended: self
+                .unexpected_exits()
+                .iter()
+                .map(|exit| format!("`{}` ended by itself ({})", exit.workload, exit.status))
+                .collect(),
+        }
+    }
+
+    /// What the evidence can give.
+    pub fn capabilities(&self) -> Vec<Capability> {
+        let mut capabilities = self.intake.capabilities();
+        if !self.ledgers.is_empty() {
+            capabilities.push(Capability::Ledger);
+        }
+        capabilities
+    }
+
+    /// What each service that has a ledger says of one trace. One that was stopped on purpose is not asked while it is down,
+    /// and afterwards knows only part.
+    pub async fn read_ledgers(&self, trace_id: TraceId) -> BTreeMap<String, LedgerReport> {
+        let stopped = lock(&self.stopped).clone();
+        let up = self
+            .ledgers
+            .iter()
+            .filter(|(workload, _)| stopped.get(*workload) != Some(&Stopped::Down));
+        let reads = up.map(|(workload, ledger)| (workload, ledger, stopped.contains_key(workload)));
+        let reads = reads.map(|(workload, ledger, partial)| async move {
+            let report = match ledger.entry(trace_id).await {
+                Ok(entry) => {
+                    LedgerReport::Known(LedgerEntry { evicted: entry.evicted || partial, ..entry })
+                }
+                Err(error) => LedgerReport::Unknown(error.to_string()),
+            };
+            (workload.clone(), report)
+        });
+        futures_util::future::join_all(reads).await.into_iter().collect()
+    }
+}

@@ -1,0 +1,103 @@
+//! A user's own services, described in a system file: what nobody can see must not pass.
+
+use crate::support::{ScenarioFile, tracecheck};
+
+/// A shop that calls payments; `pay` is put into the environment of the second.
+fn system(pay: &str) -> String {
+    format!(
+        "entry: shop
+workloads:
+  - name: shop
+    builtin: sample-app
+    env:
+      OTEL_SERVICE_NAME: shop
+      LISTEN_ADDR: ${{listen:http}}
+      OTEL_EXPORTER_OTLP_ENDPOINT: ${{endpoint:collector.otlp-grpc}}
+      UPSTREAM_URIS: ${{endpoint:pay.http}}
+      OTEL_BSP_SCHEDULE_DELAY: \"50\"
+    ports: [http]
+  - name: pay
+    builtin: sample-app
+    env:
+      OTEL_SERVICE_NAME: pay
+      LISTEN_ADDR: ${{listen:http}}
+      OTEL_EXPORTER_OTLP_ENDPOINT: ${{endpoint:collector.otlp-grpc}}
+      {pay}
+    ports: [http]
+"
+    )
+}
+
+const SCENARIO: &str = "name: own\ndescription: Our own services.\nsystem: { file: own.system.yaml }\nrequests:\n  - { get: /outgoing-sampleapp }\n";
+
+fn scenario(pay: &str, more: &str) -> ScenarioFile {
+    ScenarioFile::new(&format!("{SCENARIO}{more}")).with("own.system.yaml", &system(pay))
+}
+
+#[test]
+fn services_without_a_ledger_pass_when_all_of_them_are_heard_of() {
+    scenario("OTEL_BSP_SCHEDULE_DELAY: \"50\"", "")
+        .run(&[])
+        .expect_code(0)
+        .expect_stdout("1 passed");
+}
+
+#[test]
+fn a_service_that_is_never_heard_of_is_inconclusive() {
+    scenario("OTEL_TRACES_EXPORTER: none", "")
+        .run(&[])
+        .expect_code(3)
+        .expect_stdout("silent-service: no span of `pay` was captured in the whole run");
+}
+
+#[test]
+fn a_silent_service_may_be_tolerated_with_a_reason() {
+    let tolerate = "tolerate: [{ rule: silent-service, because: it is not traced }]\n";
+    scenario("OTEL_TRACES_EXPORTER: none", tolerate).run(&[]).expect_code(0);
+}
+
+#[test]
+fn a_service_that_the_scenario_asks_for_fails_when_it_is_missing() {
+    let expect = "expect: { within: 1s, spans: [{ at: pay, kind: server, count: 1 }] }\n";
+    scenario("OTEL_TRACES_EXPORTER: none", expect)
+        .run(&[])
+        .expect_code(1)
+        .expect_stdout("spans: 1 of `pay server` expected, 0 captured");
+}
+
+#[test]
+fn what_a_service_sends_only_when_it_is_stopped_is_judged_too() {
+    // The second service does not take over the context, and would export after a minute: its trace comes at the end.
+    let pay = "OTEL_PROPAGATORS: none\n      OTEL_BSP_SCHEDULE_DELAY: \"60000\"";
+    let tolerate = "tolerate: [{ rule: silent-service, because: it sends late }]\n";
+    scenario(pay, tolerate)
+        .run(&[])
+        .expect_code(1)
+        .expect_stdout("stray-trace")
+        .expect_stdout("revised by the audit at the end, from pass");
+}
+
+#[test]
+fn a_saved_run_comes_to_the_verdict_that_it_had() {
+    let replayed = |file: &ScenarioFile, more: &[&str], code: i32, told: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let save = dir.path().display().to_string();
+        file.run(&[&["--save", save.as_str()], more].concat())
+            .expect_code(code)
+            .expect_stdout(told);
+        tracecheck(&["replay", &save]).expect_code(code).expect_stdout(told);
+    };
+    let calm = "name: calm\ndescription: No outage.\nrequests: [{ get: /outgoing-sampleapp }]\nexpect: { refused_attempts: 1 }\n";
+    replayed(&ScenarioFile::new(calm), &[], 1, "the outage did not take place");
+    let silent = "name: silent\ndescription: Nobody answers.\nrequests: [{ get: /outgoing-sampleapp, any_status: true }]\nfaults: [{ at: sample-app-1, stop: true }]\nexpect: { within: 1s }\n";
+    replayed(&ScenarioFile::new(silent), &[], 3, "no traffic");
+    replayed(&scenario("OTEL_TRACES_EXPORTER: none", ""), &[], 3, "silent-service");
+    let cut = "name: cut\ndescription: It breaks.\nrequests: [{ get: /outgoing-sampleapp }]\nexpect: { within: 1s }\n";
+    let broken = ["--app-env", "sample-app-2:OTEL_PROPAGATORS=none"];
+    replayed(
+        &ScenarioFile::new(cut),
+        &broken,
+        1,
+        "the link sample-app-1 -> sample-app-2 is broken",
+    );
+}
