@@ -54,9 +54,13 @@ impl Otlp {
             metadata.insert(key, value);
         }
         let url = config.url();
-        let endpoint =
-            Endpoint::from_shared(url.clone()).map_err(|_| ClientError::Url(url.clone()))?;
-        let endpoint = endpoint
+        let wrong = || ClientError::Url(url.clone());
+        let origin: Uri = url.parse().map_err(|_| wrong())?;
+        // TLS is our connector's. Where another crate of the program switches tonic's own on, tonic refuses `https` without it.
+        let plain = url.replacen("https://", "http://", 1);
+        let endpoint = Endpoint::from_shared(plain)
+            .map_err(|_| wrong())?
+            .origin(origin)
             .connect_timeout(config.timeout.min(Duration::from_secs(10)))
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(30));
