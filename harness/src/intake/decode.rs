@@ -168,4 +168,6 @@ fn json(body: &[u8]) -> Result<serde_json::Value, DecodeError> {
 }
 
 #[cfg(test)]
+mod reference_tests;
+#[cfg(test)]
 mod tests;
