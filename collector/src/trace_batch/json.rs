@@ -364,6 +364,18 @@ mod tests {
     }
 
     #[test]
+    fn doubles_keep_their_last_digit() {
+        for text in ["132876418.58429329", "-387433.04307600245", "3.8029928126359177e-215"] {
+            let request =
+                REQUEST.replace("{\"doubleValue\":1.5}", &format!("{{\"doubleValue\":{text}}}"));
+            let batch = TraceBatch::from_json(request.as_bytes()).unwrap();
+            let (_, span) = batch.resources().next().unwrap().spans().next().unwrap();
+            let (_, value) = span.attributes().iter().nth(1).unwrap();
+            assert!(matches!(value, AnyValue::Double(read) if Ok(read) == text.parse()), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_place() {
         let cases = [
             ("[]", "not an OTLP trace request in JSON: `$` is not an object"),
