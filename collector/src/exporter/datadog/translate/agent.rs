@@ -60,7 +60,8 @@ pub(super) fn normalize(spans: &mut [Span<'_>], now: i64) -> Result<(), Dropped>
         if span.parent_id == span.trace_id && span.parent_id == span.span_id {
             span.parent_id = 0;
         }
-        if span.duration < 0 || span.start.checked_add(span.duration).is_none() {
+        // The difference wraps around in the reference too, so a start below zero leaves no duration.
+        if span.duration < 0 || span.duration > i64::MAX.wrapping_sub(span.start) {
             span.duration = 0;
         }
         if span.start < YEAR_2000_NANOS {

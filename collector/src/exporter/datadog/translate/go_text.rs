@@ -89,11 +89,15 @@ pub(super) fn write_json(out: &mut Vec<u8>, value: &AnyValue<'_>, html: Html) ->
     true
 }
 
-/// Whether `<`, `>` and `&` are escaped in JSON.
+/// What is escaped in JSON beyond what must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Html {
+    /// `<`, `>` and `&`, and U+2028/9.
     Escaped,
+    /// U+2028/9 alone.
     Kept,
+    /// Nothing.
+    Bare,
 }
 
 /// Writes a JSON string with the escapes of Go's encoder, which also escapes U+2028/9 and, unless it is told not to, `<`,
@@ -113,7 +117,8 @@ pub(super) fn write_json_text(out: &mut Vec<u8>, text: &[u8], html: Html) {
                 b'\t' => b"\\t",
                 0x08 => b"\\b",
                 0x0c => b"\\f",
-                b'<' | b'>' | b'&' if html == Html::Kept => continue,
+                b'<' | b'>' | b'&' if html != Html::Escaped => continue,
+                0xe2 if html == Html::Bare => continue,
                 0..=0x1f | b'<' | b'>' | b'&' => {
                     let [high, low] = [byte >> 4, byte & 15].map(|digit| HEX[digit as usize]);
                     &[b'\\', b'u', b'0', b'0', high, low]
@@ -197,6 +202,9 @@ mod tests {
             (b"\xffx\xe2\x80", r#""\ufffdx\ufffd\ufffd""#),
             (b"", "\"\""),
         ];
+        let mut out = Vec::new();
+        write_json_text(&mut out, "<\u{2028}\">".as_bytes(), Html::Bare);
+        assert_eq!(String::from_utf8(out).unwrap(), "\"<\u{2028}\\\">\"");
         for (text, json) in cases {
             let mut out = Vec::new();
             write_json_text(&mut out, text, Html::Escaped);

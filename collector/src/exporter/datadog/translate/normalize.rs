@@ -44,8 +44,11 @@ pub(super) fn name(text: Text<'_>) -> Text<'_> {
     if is_normal(&text) {
         return text;
     }
+    let starts_well = text.first().is_some_and(u8::is_ascii_alphabetic);
     let mut out = Vec::with_capacity(text.len().min(MAX_NAME_BYTES));
+    let mut before = 0;
     for byte in truncated(&text, MAX_NAME_BYTES).iter().copied() {
+        let previous = std::mem::replace(&mut before, byte);
         match (byte, out.last().copied()) {
             (_, None) if !byte.is_ascii_alphabetic() => {}
             (b'.', Some(b'_')) => {
@@ -54,6 +57,8 @@ pub(super) fn name(text: Text<'_>) -> Text<'_> {
             }
             (b'.', _) => out.push(b'.'),
             _ if byte.is_ascii_alphanumeric() => out.push(byte),
+            // Where a beginning was left out, an underscore right after a point stays (measured on the reference v0.155.0).
+            (b'_', Some(b'.')) if !starts_well && previous == b'.' => out.push(b'_'),
             (_, Some(b'_' | b'.')) => {}
             _ => out.push(b'_'),
         }

@@ -267,7 +267,8 @@ fn events<'a>(events: impl Iterator<Item = Event<'a>>) -> Vec<u8> {
     out
 }
 
-/// The links as a JSON array. The reference writes attributes and trace state without escaping; ours is always valid JSON.
+/// The links as a JSON array. The reference writes attributes and trace state without escaping; ours is always valid JSON,
+/// and escapes nothing else.
 fn links<'a>(links: impl Iterator<Item = Link<'a>>) -> Vec<u8> {
     let mut out = vec![b'['];
     for (index, link) in links.enumerate() {
@@ -283,7 +284,7 @@ fn links<'a>(links: impl Iterator<Item = Link<'a>>) -> Vec<u8> {
         );
         if !link.trace_state.is_empty() {
             out.extend_from_slice(b",\"tracestate\":");
-            write_json_text(&mut out, link.trace_state, Html::Escaped);
+            write_json_text(&mut out, link.trace_state, Html::Bare);
         }
         if !link.attributes().is_empty() {
             out.extend_from_slice(b",\"attributes\":{");
@@ -291,9 +292,9 @@ fn links<'a>(links: impl Iterator<Item = Link<'a>>) -> Vec<u8> {
                 if index > 0 {
                     out.push(b',');
                 }
-                write_json_text(&mut out, key, Html::Escaped);
+                write_json_text(&mut out, key, Html::Bare);
                 out.push(b':');
-                write_json_text(&mut out, &as_text(&value), Html::Escaped);
+                write_json_text(&mut out, &as_text(&value), Html::Bare);
             }
             out.push(b'}');
         }
