@@ -120,6 +120,11 @@ fn serve(config: Config, shutdown_timeout: Duration) -> u8 {
                 last_word(&"Datadog refuses the API key, and `api.fail_on_invalid_key` is set; check `api.key` and `api.site`");
                 FAILED
             }
+            Ok(Drained { failure: Some(failure), left, .. }) => {
+                let left: u64 = left.values().sum();
+                last_word(&format_args!("{failure}; {left} spans were not sent; start the collector again, and see its log"));
+                FAILED
+            }
             Ok(drained) => {
                 let left: u64 = drained.left.values().sum();
                 last_word(&format_args!("{left} spans could not be sent within {shutdown_timeout:?} of shutting down; they are lost"));

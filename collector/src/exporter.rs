@@ -10,6 +10,7 @@ pub(crate) mod http_client;
 pub(crate) mod otlp;
 pub(crate) mod otlphttp;
 pub(crate) mod queue;
+mod queue_watch;
 pub(crate) mod retry;
 
 use std::future::Future;

@@ -27,6 +27,9 @@ use crate::receiver::otlp::{Receiver, ReceiverError};
 use crate::server::{self, BindError, Bound, Limits};
 use crate::telemetry::{self, Registry};
 
+/// How often the parts of a collector are looked after.
+const SUPERVISION_INTERVAL: Duration = Duration::from_millis(250);
+
 /// Why a collector does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -63,12 +66,14 @@ pub struct Drained {
     pub left: BTreeMap<String, u64>,
     /// Datadog refused the API key, and the config says that the collector is to end then.
     pub invalid_key: bool,
+    /// A part of the collector ended or hung while it was to work, so the collector ended: which one, in words.
+    pub failure: Option<String>,
 }
 
 impl Drained {
     /// Whether everything that was accepted was sent or was dropped for a counted reason.
     pub fn is_clean(&self) -> bool {
-        self.left.is_empty() && !self.invalid_key
+        self.left.is_empty() && !self.invalid_key && self.failure.is_none()
     }
 }
 
@@ -157,7 +162,12 @@ impl Collector {
         let stop = shutdown.child_token();
         let mut exporters = Exporters::default();
         let ledger: Handle = self.ledger.as_ref().map(|(_, ledger)| Arc::clone(ledger));
-        let common = Common { hostname: &self.hostname, gates: self.config.gates, ledger: &ledger };
+        let common = Common {
+            hostname: &self.hostname,
+            gates: self.config.gates,
+            ledger: &ledger,
+            health: &health,
+        };
         let mut key_checks = JoinSet::new();
         for (id, config) in &self.config.exporters {
             let used = self.config.service.trace_pipelines();
@@ -197,13 +207,46 @@ impl Collector {
             receivers.spawn(async move { receiver.serve(&registry, ledger, to, stop).await });
         }
         drop(entries);
+        let receiver_count = receivers.len();
         health.set_ready(true);
         tracing::info!("everything is ready, traces are accepted");
 
-        let mut drained = Drained {
-            invalid_key: wait(&shutdown, key_checks, &health).await,
-            ..Drained::default()
-        };
+        let failure = supervise(&shutdown, || {
+            let stage = |task: &JoinHandle<()>| task.is_finished();
+            let died = |what: &str| Some(format!("{what} ended by itself"));
+            if stages.iter().any(stage) {
+                return died("a processor");
+            }
+            if receivers.len() < receiver_count || receivers.try_join_next().is_some() {
+                return died("a receiver");
+            }
+            if pages.try_join_next().is_some() {
+                return died("the server of self-metrics, health or the ledger");
+            }
+            if stats.iter().any(stage) {
+                return died("the sender of APM stats or of usage");
+            }
+            tasks.iter().find_map(|(id, task)| match counters.get(id).map(queue::Counters::state) {
+                _ if task.is_finished() => died(&format!("the queue of exporter `{id}`")),
+                Some(queue::State::Panicked) => {
+                    Some(format!("a worker of exporter `{id}` failed; its spans are not sent"))
+                }
+                Some(queue::State::Stuck) => {
+                    Some(format!("the queue of exporter `{id}` is stuck: no attempt has ended"))
+                }
+                _ => None,
+            })
+        });
+        let mut drained = Drained::default();
+        tokio::select! {
+            biased;
+            invalid_key = wait(&shutdown, key_checks, &health) => drained.invalid_key = invalid_key,
+            failure = failure => {
+                tracing::error!(failure, "a part of the collector does not work, so it ends");
+                health.report(&failure);
+                drained.failure = Some(failure);
+            }
+        }
         tracing::info!(?drain, "shutting down: no more traces are accepted");
         health.set_ready(false);
         stop.cancel();
@@ -326,6 +369,7 @@ struct Common<'a> {
     hostname: &'a str,
     gates: FeatureGates,
     ledger: &'a Handle,
+    health: &'a Health,
 }
 
 /// An exporter's id, whether its key must be valid, and what Datadog says about it.
@@ -345,6 +389,14 @@ impl Exporters {
             id: name.clone(),
             problem: error.to_string(),
         };
+        let setup = |config, retry| queue::Setup {
+            id: &name,
+            config,
+            retry,
+            registry,
+            ledger: common.ledger,
+            health: common.health,
+        };
         let (input, counters, task) = match config {
             ExporterConfig::Datadog(config) => {
                 let exporter =
@@ -355,50 +407,19 @@ impl Exporters {
                 let stats = exporter.stats_sender(registry, &name, self.stats_end.clone());
                 self.stats.extend(stats.map(tokio::spawn));
                 self.stats.push(tokio::spawn(exporter.usage_sender(self.stats_end.clone())));
-                let retry = config.retry_on_failure.clone();
-                queue::start(
-                    exporter,
-                    &name,
-                    &config.sending_queue,
-                    retry,
-                    registry,
-                    common.ledger.clone(),
-                )
+                queue::start(exporter, setup(&config.sending_queue, &config.retry_on_failure))
             }
             ExporterConfig::Otlp(config) => {
                 let exporter = Otlp::new(config).map_err(failed)?;
-                let retry = config.retry_on_failure.clone();
-                queue::start(
-                    exporter,
-                    &name,
-                    &config.sending_queue,
-                    retry,
-                    registry,
-                    common.ledger.clone(),
-                )
+                queue::start(exporter, setup(&config.sending_queue, &config.retry_on_failure))
             }
             ExporterConfig::OtlpHttp(config) => {
                 let exporter = OtlpHttp::new(config).map_err(failed)?;
-                let retry = config.retry_on_failure.clone();
-                queue::start(
-                    exporter,
-                    &name,
-                    &config.sending_queue,
-                    retry,
-                    registry,
-                    common.ledger.clone(),
-                )
+                queue::start(exporter, setup(&config.sending_queue, &config.retry_on_failure))
             }
             ExporterConfig::Debug(config) => {
                 let (queue, retry) = (queue::Config::default(), retry::Config::default());
-                queue::start(
-                    Debug::new(*config, &name),
-                    &name,
-                    &queue,
-                    retry,
-                    registry,
-                    common.ledger.clone(),
-                )
+                queue::start(Debug::new(*config, &name), setup(&queue, &retry))
             }
         };
         self.inputs.insert(id.clone(), Arc::new(input));
@@ -439,10 +460,45 @@ async fn wait(
     }
 }
 
+/// Asks again and again whether a part failed, until one did; gives which.
+/// What ends because of a shutdown has not failed.
+async fn supervise(
+    shutdown: &CancellationToken,
+    mut failure: impl FnMut() -> Option<String>,
+) -> String {
+    let mut ticks = tokio::time::interval(SUPERVISION_INTERVAL);
+    loop {
+        ticks.tick().await;
+        if let Some(failure) = failure()
+            && !shutdown.is_cancelled()
+        {
+            return failure;
+        }
+    }
+}
+
 /// Waits for a task until the deadline, and ends it then.
 async fn finish(mut task: JoinHandle<()>, deadline: Instant) {
     if timeout_at(deadline, &mut task).await.is_err() {
         task.abort();
         let _ = task.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::supervise;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_died_is_noticed_unless_the_collector_is_shutting_down() {
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(async { panic!("as the test wants") });
+        let died = || task.is_finished().then(|| "it died".to_owned());
+        assert_eq!(supervise(&shutdown, died).await, "it died");
+        shutdown.cancel();
+        let minute = std::time::Duration::from_secs(60);
+        assert!(tokio::time::timeout(minute, supervise(&shutdown, died)).await.is_err());
     }
 }

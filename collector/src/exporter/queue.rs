@@ -12,10 +12,13 @@ use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
+pub(crate) use super::queue_watch::State;
+use super::queue_watch::Watch;
 use super::retry::{self, Backoff};
 use super::{ExportError, Exporter, Outgoing};
 use crate::config::Findings;
 use crate::consumer::{Commit, Consumer, Refused};
+use crate::extension::health_check::Health;
 use crate::extension::trace_ledger::Handle;
 use crate::telemetry::{Counter, Gauge, Registry};
 use crate::trace_batch::TraceBatch;
@@ -29,13 +32,49 @@ pub(crate) struct Config {
     pub(crate) enabled: bool,
     /// How many batches are sent at the same time. Default 10.
     pub(crate) num_consumers: usize,
-    /// How many batches may be held; more are refused. Default 1000.
+    /// How much may be held, in units of `sizer`; more is refused. A batch larger than that is taken when nothing else is
+    /// held. Default 1000.
     pub(crate) queue_size: usize,
+    /// What `queue_size` counts: `requests` are batches, `items` spans, `bytes` those of their OTLP messages. Default
+    /// `requests`.
+    pub(crate) sizer: Sizer,
 }
 
-pub(crate) const REFUSED: [(&str, &str); 6] = [
+/// What the size of a queue is measured in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Sizer {
+    #[default]
+    Requests,
+    Items,
+    Bytes,
+}
+
+impl Sizer {
+    /// The room that a batch takes in a queue of this capacity.
+    fn room(self, batch: &TraceBatch, capacity: usize) -> u32 {
+        let size = match self {
+            Self::Requests => 1,
+            Self::Items => batch.span_count(),
+            Self::Bytes => batch.byte_count(),
+        };
+        // The capacity is below 2^32: checked with the config.
+        u32::try_from(size.min(capacity)).unwrap_or(u32::MAX)
+    }
+
+    /// The largest queue.
+    fn max(self) -> usize {
+        match self {
+            Self::Requests => 1_000_000,
+            Self::Items => 1_000_000_000,
+            Self::Bytes => 4_294_967_295,
+        }
+    }
+}
+
+pub(crate) const REFUSED: [(&str, &str); 5] = [
     ("sending_queue.storage", "the queue is in memory; remove the key"),
-    ("sending_queue.sizer", "the queue is counted in batches; remove the key"),
     (
         "sending_queue.wait_for_result",
         "senders are answered when their spans are held; remove the key",
@@ -53,16 +92,19 @@ pub(crate) const REFUSED: [(&str, &str); 6] = [
 
 impl Default for Config {
     fn default() -> Self {
-        Self { enabled: true, num_consumers: 10, queue_size: 1000 }
+        Self { enabled: true, num_consumers: 10, queue_size: 1000, sizer: Sizer::Requests }
     }
 }
 
 impl Config {
     pub(crate) fn check(&self, findings: &mut Findings<'_>) {
-        for (key, value) in [("num_consumers", self.num_consumers), ("queue_size", self.queue_size)]
-        {
-            if !(1..=1_000_000).contains(&value) {
-                findings.add(&["sending_queue", key], "must be from 1 to 1000000");
+        let limits = [
+            ("num_consumers", self.num_consumers, 1_000_000),
+            ("queue_size", self.queue_size, self.sizer.max()),
+        ];
+        for (key, value, max) in limits {
+            if !(1..=max).contains(&value) {
+                findings.add(&["sending_queue", key], &format!("must be from 1 to {max}"));
             }
         }
     }
@@ -72,6 +114,8 @@ impl Config {
 pub(crate) struct Input {
     held: mpsc::UnboundedSender<Held>,
     room: Arc<Semaphore>,
+    capacity: usize,
+    sizer: Sizer,
     counters: Counters,
 }
 
@@ -90,6 +134,7 @@ pub(crate) struct Counters {
     refused: Counter,
     size: Gauge,
     dropped: Dropped,
+    watch: Watch,
 }
 
 #[derive(Debug, Clone)]
@@ -101,13 +146,13 @@ struct Dropped {
 }
 
 impl Counters {
-    fn new(registry: &Registry, id: &str, capacity: usize) -> Self {
+    fn new(registry: &Registry, id: &str, capacity: usize, retry: &retry::Config) -> Self {
         let labels = [("exporter", id), ("data_type", "traces")];
         let exporter = [("exporter", id)];
         registry
             .gauge(
                 "otelcol_exporter_queue_capacity",
-                "Fixed capacity of the sending queue, in batches.",
+                "Fixed capacity of the sending queue, in units of its sizer.",
                 &labels,
             )
             .set(capacity as u64);
@@ -134,7 +179,7 @@ impl Counters {
             ),
             size: registry.gauge(
                 "otelcol_exporter_queue_size",
-                "Current size of the sending queue, in batches.",
+                "Current size of the sending queue, in units of its sizer.",
                 &labels,
             ),
             dropped: Dropped {
@@ -143,7 +188,13 @@ impl Counters {
                 total: Counter::default(),
                 told: Arc::default(),
             },
+            watch: Watch::new(retry),
         }
+    }
+
+    /// What the queue can say about its own working.
+    pub(crate) fn state(&self) -> State {
+        self.watch.state(self.left())
     }
 
     /// Spans that were accepted and are neither sent nor dropped.
@@ -172,26 +223,40 @@ impl Counters {
     }
 }
 
+/// What a queue is started with, besides its exporter.
+pub(crate) struct Setup<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) config: &'a Config,
+    pub(crate) retry: &'a retry::Config,
+    pub(crate) registry: &'a Registry,
+    pub(crate) ledger: &'a Handle,
+    pub(crate) health: &'a Health,
+}
+
 /// Starts a queue and its workers in front of an exporter.
 pub(crate) fn start<E: Exporter>(
     exporter: E,
-    id: &str,
-    config: &Config,
-    retry: retry::Config,
-    registry: &Registry,
-    ledger: Handle,
+    setup: Setup<'_>,
 ) -> (Input, Counters, JoinHandle<()>) {
+    let Setup { id, config, retry, registry, ledger, health } = setup;
     let (capacity, consumers) = match config.enabled {
         true => (config.queue_size, config.num_consumers),
         false => (1, 1),
     };
+    let sizer = if config.enabled { config.sizer } else { Sizer::Requests };
     let (held, waiting) = mpsc::unbounded_channel();
     let room = Arc::new(Semaphore::new(capacity));
-    let counters = Counters::new(registry, id, capacity);
-    let worker =
-        Arc::new(Worker { exporter, retry, counters: counters.clone(), id: id.into(), ledger });
+    let counters = Counters::new(registry, id, capacity, retry);
+    let worker = Arc::new(Worker {
+        exporter,
+        retry: retry.clone(),
+        counters: counters.clone(),
+        id: id.into(),
+        ledger: ledger.clone(),
+        health: health.clone(),
+    });
     let task = tokio::spawn(run(worker, waiting, consumers, Arc::clone(&room), capacity));
-    (Input { held, room, counters: counters.clone() }, counters, task)
+    (Input { held, room, capacity, sizer, counters: counters.clone() }, counters, task)
 }
 
 impl Input {
@@ -209,7 +274,8 @@ impl Consumer for Input {
         if self.held.is_closed() {
             return Err(Refused::Closed);
         }
-        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+        let room = self.sizer.room(batch, self.capacity);
+        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(room) else {
             self.counters.refused.add(batch.span_count());
             return Err(Refused::Full);
         };
@@ -222,7 +288,9 @@ impl Consumer for Input {
     }
 
     async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {
-        let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| Refused::Closed)?;
+        let room = self.sizer.room(&batch, self.capacity);
+        let room =
+            Arc::clone(&self.room).acquire_many_owned(room).await.map_err(|_| Refused::Closed)?;
         self.hold(batch, room)
     }
 }
@@ -249,10 +317,12 @@ async fn run<E: Exporter>(
                 }
                 None => break,
             },
-            Some(_) = busy.join_next(), if !busy.is_empty() => {}
+            Some(ended) = busy.join_next(), if !busy.is_empty() => worker.counters.watch.ended(&ended),
         }
     }
-    while busy.join_next().await.is_some() {}
+    while let Some(ended) = busy.join_next().await {
+        worker.counters.watch.ended(&ended);
+    }
 }
 
 struct Worker<E> {
@@ -261,6 +331,7 @@ struct Worker<E> {
     counters: Counters,
     id: String,
     ledger: Handle,
+    health: Health,
 }
 
 impl<E: Exporter> Worker<E> {
@@ -287,8 +358,11 @@ impl<E: Exporter> Worker<E> {
         let begun = Instant::now();
         let mut backoff = Backoff::new(&self.retry);
         loop {
-            let error = match self.exporter.send(&request).await {
+            let outcome = self.exporter.send(&request).await;
+            self.counters.watch.moved();
+            let error = match outcome {
                 Ok(sent) => {
+                    self.health.clear(&self.id);
                     let rejected = sent.rejected.min(spans);
                     self.counters.sent.add(spans - rejected);
                     if let Some(ledger) = &self.ledger {
@@ -348,6 +422,7 @@ impl<E: Exporter> Worker<E> {
                     return halves;
                 }
                 ExportError::Permanent { reason } => {
+                    self.health.set(&self.id, &format!("exporter `{}`: {reason}", self.id));
                     self.enter("refused", &request);
                     self.give_up("refused", reason, spans);
                     return None;
@@ -386,3 +461,6 @@ fn missing<R: Outgoing>(batch: &TraceBatch, requests: &[R]) -> Vec<u128> {
     };
     batch.trace_ids().filter(is_missing).collect()
 }
+
+#[cfg(test)]
+mod tests;

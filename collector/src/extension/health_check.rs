@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -22,6 +23,8 @@ struct State {
     ready: bool,
     /// What does not work, in words.
     problems: Vec<String>,
+    /// What does not work at the moment, in words, by the part that says so.
+    passing: BTreeMap<String, String>,
 }
 
 impl Default for Health {
@@ -44,18 +47,30 @@ impl Health {
         }
     }
 
+    /// A part does not work, until it says otherwise.
+    pub(crate) fn set(&self, part: &str, problem: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.passing.insert(part.into(), problem.into());
+    }
+
+    /// A part works again.
+    pub(crate) fn clear(&self, part: &str) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).passing.remove(part);
+    }
+
     /// Answers a request for the collector's health.
     pub(crate) fn answer(&self, config: &Config, path: &str) -> Response<Full<Bytes>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let problems: Vec<_> = state.problems.iter().chain(state.passing.values()).collect();
         let (status, text) = match () {
             () if path != config.path => (StatusCode::NOT_FOUND, "not found"),
-            () if state.ready && state.problems.is_empty() => (StatusCode::OK, "Server available"),
+            () if state.ready && problems.is_empty() => (StatusCode::OK, "Server available"),
             () => (StatusCode::SERVICE_UNAVAILABLE, "Server not available"),
         };
         let body = serde_json::json!({
             "status": text,
             "uptime": format!("{}s", self.since.elapsed().as_secs()),
-            "problems": state.problems,
+            "problems": problems,
         });
         let mut response = Response::new(Full::from(format!("{body}\n")));
         *response.status_mut() = status;
@@ -76,7 +91,12 @@ mod tests {
         assert_eq!(status("/"), 503);
         health.set_ready(true);
         assert_eq!((status("/"), status("/x")), (200, 404));
+        health.set("datadog", "it answered 403");
+        assert_eq!(status("/"), 503);
+        health.clear("datadog");
+        assert_eq!(status("/"), 200);
         health.report("the key was refused");
+        health.clear("datadog");
         assert_eq!(status("/"), 503);
     }
 }

@@ -1,0 +1,153 @@
+//! What a queue holds, refuses and says about itself, with an exporter that does what each test wants.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::super::{ExportError, Exporter, Outgoing, Prepared, Sent};
+use super::{Config, Counters, Input, Setup, Sizer, State, retry, start};
+use crate::consumer::{Consumer as _, Refused};
+use crate::extension::health_check::{self, Health};
+use crate::telemetry::Registry;
+use crate::trace_batch::TraceBatch;
+
+#[derive(Debug, Clone, Copy)]
+enum Does {
+    Answers(Option<&'static str>),
+    Hangs,
+    Panics,
+}
+
+struct Fake(Arc<Mutex<Does>>);
+
+struct Spans(TraceBatch);
+
+impl Outgoing for Spans {
+    fn span_count(&self) -> usize {
+        self.0.span_count()
+    }
+
+    fn trace_ids(&self) -> Vec<u128> {
+        self.0.trace_ids().collect()
+    }
+
+    fn halve(self) -> Option<(Self, Self)> {
+        self.0.halve().map(|(front, back)| (Self(front), Self(back)))
+    }
+}
+
+impl Exporter for Fake {
+    type Request = Spans;
+
+    fn requests(&self, batch: &TraceBatch) -> Prepared<Spans> {
+        Prepared { requests: vec![Spans(batch.clone())], dropped: Vec::new() }
+    }
+
+    async fn send(&self, _: &Spans) -> Result<Sent, ExportError> {
+        let does = *self.0.lock().unwrap();
+        match does {
+            Does::Answers(None) => Ok(Sent::default()),
+            Does::Answers(Some(reason)) => Err(ExportError::Permanent { reason: reason.into() }),
+            Does::Hangs => std::future::pending().await,
+            Does::Panics => panic!("as the test wants"),
+        }
+    }
+}
+
+fn spans(count: usize) -> TraceBatch {
+    let spans = vec![r#"{"name":"n"}"#; count].join(",");
+    let json = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}"#);
+    TraceBatch::from_json(json.as_bytes()).unwrap()
+}
+
+fn queue(does: Does, config: &Config, health: &Health) -> (Input, Counters, Arc<Mutex<Does>>) {
+    let does = Arc::new(Mutex::new(does));
+    let (registry, retry) = (Registry::default(), retry::Config::default());
+    let setup =
+        Setup { id: "fake", config, retry: &retry, registry: &registry, ledger: &None, health };
+    let (input, counters, _) = start(Fake(Arc::clone(&does)), setup);
+    (input, counters, does)
+}
+
+fn take(input: &Input, count: usize) -> Result<(), Refused> {
+    let batch = spans(count);
+    input.reserve(&batch).map(|commit| commit(batch))
+}
+
+/// Lets the workers run until a condition holds; the clock is paused, so this takes no time.
+async fn until(mut holds: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("not within a second of the test's clock");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_is_as_large_as_its_sizer_says() {
+    let one = spans(1).byte_count();
+    assert!(one > 1);
+    let cases =
+        [(Sizer::Requests, 2), (Sizer::Items, 6), (Sizer::Bytes, 2 * spans(3).byte_count())];
+    for (sizer, queue_size) in cases {
+        let config = Config { sizer, queue_size, ..Config::default() };
+        let (input, counters, _) = queue(Does::Hangs, &config, &Health::default());
+        assert_eq!(take(&input, 3), Ok(()), "{sizer:?}");
+        assert_eq!(take(&input, 3), Ok(()), "{sizer:?}");
+        assert_eq!(take(&input, 1), Err(Refused::Full), "{sizer:?}");
+        assert_eq!(counters.left(), 6, "{sizer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_larger_than_the_queue_is_taken_alone() {
+    let config = Config { sizer: Sizer::Items, queue_size: 5, ..Config::default() };
+    let (input, counters, _) = queue(Does::Answers(None), &config, &Health::default());
+    assert_eq!(take(&input, 1), Ok(()));
+    assert_eq!(take(&input, 9), Err(Refused::Full));
+    input.deliver(spans(9)).await.unwrap();
+    until(|| counters.left() == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn health_tells_of_a_refusal_until_something_is_sent() {
+    let (health, check) = (Health::default(), health_check::Config::default());
+    health.set_ready(true);
+    let status = || health.answer(&check, "/").status().as_u16();
+    let (input, counters, does) =
+        queue(Does::Answers(Some("answered 403")), &Config::default(), &health);
+    take(&input, 1).unwrap();
+    until(|| counters.left() == 0).await;
+    assert_eq!(status(), 503);
+    *does.lock().unwrap() = Does::Answers(None);
+    take(&input, 1).unwrap();
+    until(|| counters.left() == 0).await;
+    assert_eq!(status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_whose_attempts_never_end_is_stuck_and_an_idle_one_is_not() {
+    let (input, counters, does) = queue(Does::Hangs, &Config::default(), &Health::default());
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(counters.state(), State::Working, "nothing is held");
+    take(&input, 1).unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(counters.state(), State::Working, "an attempt may still end");
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(counters.state(), State::Stuck);
+    *does.lock().unwrap() = Does::Answers(None);
+    take(&input, 1).unwrap();
+    until(|| counters.state() == State::Working).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_panics_is_seen_and_its_spans_are_not_forgotten() {
+    let (input, counters, does) = queue(Does::Panics, &Config::default(), &Health::default());
+    take(&input, 3).unwrap();
+    until(|| counters.state() == State::Panicked).await;
+    assert_eq!(counters.left(), 3);
+    *does.lock().unwrap() = Does::Answers(None);
+    take(&input, 2).unwrap();
+    until(|| counters.left() == 3).await;
+}
