@@ -9,6 +9,7 @@ use crate::embedded::Embedded;
 
 mod check;
 mod collector_check;
+mod environment;
 mod explain;
 mod output;
 mod replay;

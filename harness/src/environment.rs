@@ -13,6 +13,7 @@ use async_trait::async_trait;
 
 use crate::system::{Problem, Role, System};
 
+pub mod container;
 pub mod process;
 
 /// A place where a system can run. One value runs one system at a time.

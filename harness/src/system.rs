@@ -9,6 +9,7 @@
 //! | `${endpoint:WORKLOAD.PORT}` | `http://host:port`, where others reach that workload |
 //! | `${address:WORKLOAD.PORT}` | `host:port`, where others reach that workload |
 //! | `${listen:PORT}` | `host:port` that the workload itself is to bind |
+//! | `${host:PORT}` | the address that the workload itself is to bind, without the port number |
 //! | `${port:PORT}` | the port number that the workload itself is to bind; `0` where it reports what it got |
 //! | `${file:NAME}` | the path of one of its own files |
 //! | `$${` | `${`, for a program that expands such things itself |

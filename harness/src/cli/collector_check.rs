@@ -67,6 +67,7 @@ fn expanded(text: &str, collector: &Workload) -> anyhow::Result<String> {
             Reference::Endpoint { .. } => "http://127.0.0.1:1".to_owned(),
             Reference::Address { .. } => "127.0.0.1:1".to_owned(),
             Reference::Listen { .. } => "127.0.0.1:0".to_owned(),
+            Reference::Host { .. } => "127.0.0.1".to_owned(),
             Reference::Port { .. } => "0".to_owned(),
             Reference::File { name } => format!("{}/{name}", collector.name),
         })

@@ -4,13 +4,10 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
 };
 
 use anyhow::{Context, bail};
-use clap::ValueEnum;
 use harness::{
-    environment::process::{self, ProcessEnvironment},
     run::{self, Plan},
     scenario::{CollectorFeature, Scenario, SystemChoice, load},
     system::build::{self, Overrides, Variable},
@@ -21,12 +18,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{collector_check, exit_code, output};
+use super::{collector_check, environment, exit_code, output};
 
 /// Events that may wait for a reporter.
 const EVENT_QUEUE: usize = 1024;
-/// How long the folder of a run that crashed is left alone.
-const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// What to run, where, and how to tell of it.
 #[derive(Debug, clap::Args)]
@@ -34,9 +29,8 @@ pub(super) struct Args {
     /// Scenario files, or folders of them.
     #[arg(default_value = "scenarios")]
     paths: Vec<PathBuf>,
-    /// Where the systems run.
-    #[arg(long, value_enum, default_value_t = EnvironmentKind::Process)]
-    env: EnvironmentKind,
+    #[command(flatten)]
+    environment: environment::Args,
     /// Runs only the scenarios whose name contains this; may be given several times.
     #[arg(long, value_name = "TEXT")]
     filter: Vec<String>,
@@ -70,12 +64,6 @@ pub(super) struct Args {
     /// Tells more of what passed; twice: logs of the harness itself.
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum EnvironmentKind {
-    /// Child processes of this program on free ports.
-    Process,
 }
 
 /// A program and its arguments.
@@ -123,7 +111,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(dir) = &args.save {
         make_save_folder(dir)?;
     }
-    process::remove_leftovers(&std::env::temp_dir(), LEFTOVER_AGE);
+    args.environment.remove_leftovers();
     let (tell, mut events) = mpsc::channel(EVENT_QUEUE);
     let reporting = tokio::task::spawn_blocking(move || {
         while let Some(event) = events.blocking_recv() {
@@ -174,7 +162,6 @@ async fn plan(
     scenarios: Vec<Scenario>,
     cancel: CancellationToken,
 ) -> anyhow::Result<Plan> {
-    let EnvironmentKind::Process = args.env;
     let overrides = Overrides {
         collector_command: args.collector_command.clone().map_or_else(Vec::new, |line| line.0),
         collector_config: args.collector_config.clone(),
@@ -210,12 +197,12 @@ async fn plan(
         }
         systems.insert(scenario.system.clone(), built.system);
     }
-    let program = std::env::current_exe().context("this program does not know its own path")?;
+    let environment = args.environment.choose()?;
     Ok(Plan {
         scenarios,
         skipped,
-        environment: Box::new(move || Ok(Box::new(ProcessEnvironment::builder(&program).build()?))),
-        environment_name: "process".to_owned(),
+        environment: environment.new,
+        environment_name: environment.name.to_owned(),
         systems,
         parallel: usize::from(args.parallel),
         fail_fast: args.fail_fast,

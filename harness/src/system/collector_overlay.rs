@@ -23,6 +23,9 @@ pub const API_KEY_VARIABLE: &str = "TRACECHECK_API_KEY";
 /// The header in which Datadog's OTLP intake takes the API key.
 const API_KEY_HEADER: &str = "dd-api-key";
 
+/// What the collector's own metrics are served at.
+const METRICS_PORT: &str = "${port:metrics}";
+
 /// A collector's config as its author wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollectorConfig {
@@ -78,7 +81,9 @@ pub fn overlay(
     if !maker.findings.is_empty() {
         return Err(maker.findings);
     }
-    let contents = format!("{:#}", Value::Object(overlay));
+    // A number in the config, which no JSON value can hold before it is known.
+    let contents = format!("{:#}", Value::Object(overlay))
+        .replace(&format!("\"{METRICS_PORT}\""), METRICS_PORT);
     Ok(Overlay { contents, ports: maker.ports, health, api_key_variables: variables.api_keys })
 }
 
@@ -274,7 +279,7 @@ impl Maker<'_> {
         let metrics = match reader {
             Reader::Builtin if !off => {
                 self.ports.push("metrics".to_owned());
-                let at = json!({ "host": "127.0.0.1", "port": 0 });
+                let at = json!({ "host": "${host:metrics}", "port": METRICS_PORT });
                 json!({ "readers": [{ "pull": { "exporter": { "prometheus": at } } }] })
             }
             Reader::Builtin | Reader::Foreign => json!({ "level": "none" }),

@@ -28,6 +28,11 @@ pub enum Reference {
         /// Name of its own port.
         port: String,
     },
+    /// `${host:PORT}`: what the workload itself is to bind, without the number.
+    Host {
+        /// Name of its own port.
+        port: String,
+    },
     /// `${port:PORT}`: what the workload itself is to bind, as a number.
     Port {
         /// Name of its own port.
@@ -47,14 +52,14 @@ impl Reference {
             Self::Endpoint { workload, port } | Self::Address { workload, port } => {
                 Some((workload, port))
             }
-            Self::Listen { .. } | Self::Port { .. } | Self::File { .. } => None,
+            Self::Listen { .. } | Self::Host { .. } | Self::Port { .. } | Self::File { .. } => None,
         }
     }
 
     /// The workload's own port, when it is told one.
     pub fn own_port(&self) -> Option<&str> {
         match self {
-            Self::Listen { port } | Self::Port { port } => Some(port),
+            Self::Listen { port } | Self::Host { port } | Self::Port { port } => Some(port),
             Self::Endpoint { .. } | Self::Address { .. } | Self::File { .. } => None,
         }
     }
@@ -66,6 +71,7 @@ impl fmt::Display for Reference {
             Self::Endpoint { workload, port } => write!(f, "${{endpoint:{workload}.{port}}}"),
             Self::Address { workload, port } => write!(f, "${{address:{workload}.{port}}}"),
             Self::Listen { port } => write!(f, "${{listen:{port}}}"),
+            Self::Host { port } => write!(f, "${{host:{port}}}"),
             Self::Port { port } => write!(f, "${{port:{port}}}"),
             Self::File { name } => write!(f, "${{file:{name}}}"),
         }
@@ -117,10 +123,11 @@ pub enum ReferenceError {
     },
 }
 
-const KINDS: [(&str, &str); 5] = [
+const KINDS: [(&str, &str); 6] = [
     ("endpoint", "`${endpoint:WORKLOAD.PORT}`"),
     ("address", "`${address:WORKLOAD.PORT}`"),
     ("listen", "`${listen:PORT}`"),
+    ("host", "`${host:PORT}`"),
     ("port", "`${port:PORT}`"),
     ("file", "`${file:NAME}`"),
 ];
@@ -221,6 +228,7 @@ fn reference(inside: &str) -> Result<Reference, ReferenceError> {
     let name = rest.to_owned();
     match kind {
         "listen" => return Ok(Reference::Listen { port: name }),
+        "host" => return Ok(Reference::Host { port: name }),
         "port" => return Ok(Reference::Port { port: name }),
         "file" => return Ok(Reference::File { name }),
         _ => {}

@@ -32,6 +32,8 @@ use crate::{
     },
 };
 
+/// Where every workload listens.
+const LOOPBACK: &str = "127.0.0.1";
 /// How many lines of a log an error shows.
 pub(super) const TAIL_LINES: usize = 20;
 /// How often free ports are chosen anew when others were faster to take them.
@@ -262,6 +264,7 @@ impl Launch {
                 }
                 Reference::Address { workload, port } => address(workload, port),
                 Reference::Listen { port } => own(port).map(loopback),
+                Reference::Host { port } => own(port).map(|_| LOOPBACK.to_owned()),
                 Reference::Port { port } => own(port).map(|number| number.to_string()),
                 Reference::File { name } => Some(self.dir.join(name).display().to_string()),
             };
@@ -336,7 +339,7 @@ fn told(ports: Option<&BTreeMap<String, u16>>) -> BTreeMap<String, String> {
 }
 
 fn loopback(port: u16) -> String {
-    format!("127.0.0.1:{port}")
+    format!("{LOOPBACK}:{port}")
 }
 
 fn describe(ports: Option<&BTreeMap<String, u16>>) -> String {
