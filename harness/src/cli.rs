@@ -1,6 +1,6 @@
 //! The command line: one subcommand per file below `cli/`.
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use harness::source;
@@ -70,7 +70,7 @@ enum Command {
 
 /// Parses, runs, and prints the one error that ended it.
 pub(crate) fn main() -> ExitCode {
-    match Cli::parse().command {
+    match Cli::parse_from(called_as_collector(std::env::args_os().collect())).command {
         Command::Embedded(embedded) => embedded.run(),
         Command::Run(args) => ended(run::run(*args)),
         Command::Check(args) => ended(check::run(&args)),
@@ -79,6 +79,20 @@ pub(crate) fn main() -> ExitCode {
         Command::Replay(args) => ended(replay::run(&args)),
         Command::Explain(args) => ended(explain::run(&args)),
     }
+}
+
+/// The OpenTelemetry operator calls an image with the collector's options and nothing else (`--config=…`, and whatever
+/// `args` its resource has, sorted by name), so that these stand for `collector …`.
+fn called_as_collector(mut words: Vec<OsString>) -> Vec<OsString> {
+    let is_option = |word: &OsString, option: &str| {
+        let rest = word.to_str().and_then(|word| word.strip_prefix(option));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    };
+    let first_is_option = words.get(1).is_some_and(|word| word.to_string_lossy().starts_with("--"));
+    if first_is_option && words.iter().any(|word| is_option(word, "--config")) {
+        words.insert(1, "collector".into());
+    }
+    words
 }
 
 #[expect(clippy::print_stderr, reason = "the process's last word")]
@@ -153,6 +167,24 @@ mod tests {
     #[error("x.yaml: cannot be read: {source}")]
     struct TellsItsCause {
         source: std::io::Error,
+    }
+
+    #[test]
+    fn the_collectors_options_alone_are_the_collector() {
+        let called = |line: &str| {
+            let words = line.split(' ').map(OsString::from).collect();
+            called_as_collector(words).join(std::ffi::OsStr::new(" "))
+        };
+        let collector = "tracecheck collector --config=/conf/collector.yaml";
+        assert_eq!(called("tracecheck --config=/conf/collector.yaml"), collector);
+        assert_eq!(
+            called("tracecheck --a=b --config /c.yaml"),
+            "tracecheck collector --a=b --config /c.yaml"
+        );
+        for unchanged in [collector, "tracecheck", "tracecheck --help", "tracecheck run --config=x"]
+        {
+            assert_eq!(called(unchanged), unchanged);
+        }
     }
 
     #[test]
