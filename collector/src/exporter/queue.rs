@@ -463,4 +463,6 @@ fn missing<R: Outgoing>(batch: &TraceBatch, requests: &[R]) -> Vec<u128> {
 }
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
