@@ -9,7 +9,7 @@ mod sender;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
-use groups::{GroupKey, Groups};
+use groups::{GroupKey, Groups, is_top_level};
 use libdd_trace_protobuf::pb;
 pub(crate) use sender::run;
 
@@ -95,7 +95,7 @@ impl Concentrator {
             self.settings.by_span_kind && kind.is_some_and(|kind| kinds.contains(&&*kind))
         };
         !span.metrics.get(b"_dd.partial_version").is_some_and(|version| *version >= 0.0)
-            && (is_one(b"_top_level") || is_one(b"_dd.measured") || by_kind())
+            && (is_top_level(span) || is_one(b"_dd.measured") || by_kind())
     }
 
     /// Takes out the buckets that are closed by `now`, or all of them, as payloads.

@@ -139,7 +139,7 @@ impl Group {
         self.errors += u64::from(span.error != 0);
         self.duration =
             self.duration.saturating_add(u64::try_from(span.duration).unwrap_or_default());
-        self.top_level_hits += u64::from(span.metrics.get(b"_top_level") == Some(&1.0));
+        self.top_level_hits += u64::from(is_top_level(span));
         let latencies = if span.error == 0 { &mut self.ok } else { &mut self.error };
         latencies.add(span.duration);
     }
@@ -192,9 +192,16 @@ fn empty_sketch() -> DDSketch {
     DDSketch::from_pb(sketch).unwrap_or_default()
 }
 
+/// By our own mark or the tracer's (agent, `traceutil.HasTopLevel`).
+pub(super) fn is_top_level(span: &Span<'_>) -> bool {
+    [&b"_top_level"[..], b"_dd.top_level"].iter().any(|key| span.metrics.get(key) == Some(&1.0))
+}
+
 fn status_code(span: &Span<'_>) -> u32 {
     if let Some(code) = span.metrics.get(b"http.status_code") {
-        return *code as u32;
+        // It wraps around (measured on the reference exporter v0.155.0); what is beyond 64 bits is taken for 0.
+        let fits = code.abs() < 9_223_372_036_854_775_808.0;
+        return if fits { *code as i64 as u32 } else { 0 };
     }
     let code = span.meta.get(b"http.status_code").and_then(|code| text(code).parse().ok());
     code.unwrap_or_default()
@@ -216,7 +223,9 @@ fn grpc_status_code(span: &Span<'_>) -> String {
         return position.map(|code| code.to_string()).unwrap_or_default();
     }
     let number = KEYS.iter().find_map(|key| span.metrics.get(key));
-    number.map(|code| (*code as u64).to_string()).unwrap_or_default()
+    // A negative number wraps around, as measured on the reference exporter v0.155.0.
+    let unsigned = |code: f64| if code < 0.0 { code as i64 as u64 } else { code as u64 };
+    number.map(|code| unsigned(*code).to_string()).unwrap_or_default()
 }
 
 fn peer_tags(settings: &Settings, kind: &[u8], span: &Span<'_>) -> Vec<String> {
@@ -245,7 +254,26 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::{GroupKey, Groups, Settings, TraceChunk};
-    use super::{Span, grpc_status_code};
+    use super::{Span, grpc_status_code, is_top_level, status_code};
+
+    #[test]
+    fn negative_status_codes_wrap_around() {
+        let mut span = Span::default();
+        span.metrics.set(&b"rpc.grpc.status_code"[..], -1.0);
+        span.metrics.set(&b"http.status_code"[..], -1.0);
+        assert_eq!(grpc_status_code(&span), "18446744073709551615");
+        assert_eq!(status_code(&span), 4_294_967_295);
+        span.metrics.set(&b"http.status_code"[..], 1e300);
+        assert_eq!(status_code(&span), 0);
+    }
+
+    #[test]
+    fn a_tracers_mark_counts_as_top_level() {
+        let mut span = Span::default();
+        assert!(!is_top_level(&span));
+        span.metrics.set(&b"_dd.top_level"[..], 1.0);
+        assert!(is_top_level(&span));
+    }
 
     #[test]
     fn grpc_codes_are_numbers_whatever_they_were() {
