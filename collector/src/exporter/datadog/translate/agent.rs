@@ -27,6 +27,8 @@ pub(crate) enum Dropped {
     ZeroTraceId,
     /// One of its spans has no id.
     ZeroSpanId,
+    /// Its spans' attributes `_dd.p.tid` name different traces.
+    ForeignSpan,
     /// Its sampling priority says so.
     Sampled,
     /// Its root's resource name is one of `ignore_resources`.
@@ -39,14 +41,19 @@ impl Dropped {
         match self {
             Self::ZeroTraceId => "zero_trace_id",
             Self::ZeroSpanId => "zero_span_id",
+            Self::ForeignSpan => "foreign_span",
             Self::Sampled => "sampling_priority",
             Self::Ignored => "ignored_resource",
         }
     }
 }
 
-/// Refuses a trace that has a span without ids; brings the others' fields into the form the intake expects.
+/// Refuses a trace that has a span without ids or of another trace; brings the others' fields into the form the intake
+/// expects.
 pub(super) fn normalize(spans: &mut [Span<'_>], now: i64) -> Result<(), Dropped> {
+    if has_foreign_span(spans) {
+        return Err(Dropped::ForeignSpan);
+    }
     for span in spans {
         if span.trace_id == 0 {
             return Err(Dropped::ZeroTraceId);
@@ -88,6 +95,14 @@ pub(super) fn normalize(spans: &mut [Span<'_>], now: i64) -> Result<(), Dropped>
     Ok(())
 }
 
+/// Whether a span names another trace than the first one does, by the upper half of its id; a span that does not tell
+/// belongs to it (agent, `traceutil.SameTraceID`).
+fn has_foreign_span(spans: &[Span<'_>]) -> bool {
+    let Some((first, rest)) = spans.split_first() else { return false };
+    let Some(first) = first.meta.get(b"_dd.p.tid") else { return false };
+    rest.iter().any(|span| span.meta.get(b"_dd.p.tid").is_some_and(|upper| upper != first))
+}
+
 fn is_status_code(text: &[u8]) -> bool {
     let code = std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok());
     code.is_some_and(|code| (100..600).contains(&code))
@@ -119,6 +134,15 @@ pub(super) fn mark_top_level(spans: &mut [Span<'_>]) {
             };
         if is_top_level {
             spans[index].metrics.set(&b"_top_level"[..], 1.0);
+        }
+    }
+}
+
+/// Marks the spans that a tracer has marked itself (agent, `traceutil.UpdateTracerTopLevel`).
+pub(super) fn mark_tracer_top_level(spans: &mut [Span<'_>]) {
+    for span in spans {
+        if span.metrics.get(b"_dd.top_level") == Some(&1.0) {
+            span.metrics.set(&b"_top_level"[..], 1.0);
         }
     }
 }
@@ -245,7 +269,35 @@ fn shorten_with_dots(text: &mut Text<'_>, limit: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::is_whole;
+    use super::{Span, has_foreign_span, is_whole, mark_tracer_top_level};
+
+    #[test]
+    fn spans_that_name_another_trace_than_the_first_are_foreign() {
+        let span = |upper: Option<&'static str>| {
+            let mut span = Span::default();
+            if let Some(upper) = upper {
+                span.meta.set(&b"_dd.p.tid"[..], upper.as_bytes().into());
+            }
+            span
+        };
+        let is_foreign = |uppers: &[Option<&'static str>]| {
+            has_foreign_span(&uppers.iter().map(|upper| span(*upper)).collect::<Vec<_>>())
+        };
+        assert!(is_foreign(&[Some("a"), None, Some("b")]));
+        assert!(!is_foreign(&[Some("a"), None, Some("a")]));
+        assert!(!is_foreign(&[None, Some("a"), Some("b")]), "only the first is compared with");
+        assert!(!is_foreign(&[]));
+    }
+
+    #[test]
+    fn a_tracers_own_mark_makes_a_span_top_level() {
+        let mut spans = [Span::default(), Span::default()];
+        spans[0].metrics.set(&b"_dd.top_level"[..], 1.0);
+        spans[1].metrics.set(&b"_dd.top_level"[..], 2.0);
+        mark_tracer_top_level(&mut spans);
+        assert_eq!(spans[0].metrics.get(b"_top_level"), Some(&1.0));
+        assert!(!spans[1].metrics.contains(b"_top_level"));
+    }
 
     #[test]
     fn queries_with_open_quotes_or_comments_are_not_whole() {
