@@ -44,29 +44,37 @@ pub(super) fn name(text: Text<'_>) -> Text<'_> {
     if is_normal(&text) {
         return text;
     }
-    let starts_well = text.first().is_some_and(u8::is_ascii_alphabetic);
-    let mut out = Vec::with_capacity(text.len().min(MAX_NAME_BYTES));
-    let mut before = 0;
-    for byte in truncated(&text, MAX_NAME_BYTES).iter().copied() {
-        let previous = std::mem::replace(&mut before, byte);
-        match (byte, out.last().copied()) {
-            (_, None) if !byte.is_ascii_alphabetic() => {}
-            (b'.', Some(b'_')) => {
-                out.pop();
-                out.push(b'.');
+    let text = truncated(&text, MAX_NAME_BYTES);
+    let start = text.iter().position(u8::is_ascii_alphabetic).unwrap_or(text.len());
+    let text = &text[start..];
+    // One that is as Datadog's metrics have it is kept, also with an underscore right after a point.
+    let kept = is_metric_name(text).then(|| text.to_vec());
+    let mut out = kept.unwrap_or_else(|| {
+        let mut out = Vec::with_capacity(text.len());
+        for byte in text.iter().copied() {
+            match (byte, out.last().copied()) {
+                (b'.', Some(b'_')) => {
+                    out.pop();
+                    out.push(b'.');
+                }
+                (b'.', _) => out.push(b'.'),
+                _ if byte.is_ascii_alphanumeric() => out.push(byte),
+                (_, Some(b'_' | b'.')) => {}
+                _ => out.push(b'_'),
             }
-            (b'.', _) => out.push(b'.'),
-            _ if byte.is_ascii_alphanumeric() => out.push(byte),
-            // Where a beginning was left out, an underscore right after a point stays (measured on the reference v0.155.0).
-            (b'_', Some(b'.')) if !starts_well && previous == b'.' => out.push(b'_'),
-            (_, Some(b'_' | b'.')) => {}
-            _ => out.push(b'_'),
         }
-    }
+        out
+    });
     if out.last() == Some(&b'_') {
         out.pop();
     }
     if out.is_empty() { Cow::Borrowed(b"unnamed_operation") } else { Cow::Owned(out) }
+}
+
+/// Letters, digits, points, and underscores, of which none stands before a point or another one (agent, `normMetricNameParse`).
+fn is_metric_name(text: &[u8]) -> bool {
+    text.windows(2).all(|pair| !matches!(pair, [b'_', b'_' | b'.']))
+        && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._".contains(byte))
 }
 
 /// A tag's value: lower-case, at most 200 characters, anything odd as `_`.
@@ -155,6 +163,9 @@ mod tests {
         assert_eq!(text(&name(b"Internal".into())), "Internal");
         assert_eq!(text(&name(b"GET /x y!".into())), "GET_x_y");
         assert_eq!(text(&name(b"".into())), "unnamed_operation");
+        assert_eq!(text(&name(b"/f._x.y_".into())), "f._x.y");
+        assert_eq!(text(&name(b"f._x y".into())), "f.x_y");
+        assert_eq!(text(&name(b"E/s._3Sf._Y".into())), "E_s.3Sf.Y");
         assert_eq!(text(&tag_value(b"2024-prod".into())), "2024-prod");
         assert_eq!(text(&tag_value(b"Prod  EU__1_".into())), "prod_eu_1");
         assert_eq!(text(&tag_value("ÜBER\u{ff}".as_bytes().into())), "überÿ");
