@@ -10,6 +10,7 @@ use libdd_trace_obfuscation::obfuscation_config::{DbmsKind, SqlConfig};
 use libdd_trace_obfuscation::{http, redis, sql};
 
 use super::normalize;
+use super::sql_syntax::is_parsable;
 use crate::exporter::datadog::model::{Span, Text};
 
 const MAX_RESOURCE_BYTES: usize = 5000;
@@ -154,7 +155,7 @@ pub(super) fn obfuscate(span: &mut Span<'_>) {
             let dbms = span.meta.get(b"db.type").and_then(|name| std::str::from_utf8(name).ok());
             let dbms = dbms.and_then(|name| DbmsKind::try_from(name).ok()).unwrap_or_default();
             let query = match std::str::from_utf8(&span.resource) {
-                Ok(query) if is_whole(query) => {
+                Ok(query) if is_parsable(query) => {
                     sql::obfuscate_sql_resource(query, &SqlConfig::default(), dbms)
                 }
                 _ => sql::SQL_NON_PARSABLE_REPLACEMENT.to_owned(),
@@ -200,49 +201,6 @@ fn is_url(text: &[u8]) -> bool {
         && scheme.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte))
 }
 
-/// Whether every quote and comment of a query is closed. The agent's obfuscator fails on those that are not; that of
-/// `libdd-trace-obfuscation` goes on, so that half a literal could be taken for a name.
-fn is_whole(query: &str) -> bool {
-    // The agent reads a query twice if it must: with backslashes that escape, and without.
-    [false, true].into_iter().any(|escapes| {
-        let mut rest = query.bytes().peekable();
-        while let Some(byte) = rest.next() {
-            match byte {
-                b'\'' | b'"' | b'`' => loop {
-                    match rest.next() {
-                        None => return false,
-                        Some(b'\\') if escapes && byte != b'`' => {
-                            rest.next();
-                        }
-                        // A doubled quote is one within the literal.
-                        Some(end) if end == byte => {
-                            if rest.next_if_eq(&byte).is_none() {
-                                break;
-                            }
-                        }
-                        Some(_) => {}
-                    }
-                },
-                // An escape sequence of ODBC.
-                b'{' if rest.find(|byte| *byte == b'}').is_none() => return false,
-                b'}' => return false,
-                b'-' if rest.next_if_eq(&b'-').is_some() => {
-                    rest.find(|byte| *byte == b'\n');
-                }
-                b'/' if rest.next_if_eq(&b'*').is_some() => loop {
-                    match rest.next() {
-                        None => return false,
-                        Some(b'*') if rest.next_if_eq(&b'/').is_some() => break,
-                        Some(_) => {}
-                    }
-                },
-                _ => {}
-            }
-        }
-        true
-    })
-}
-
 /// Cuts what is longer than Datadog keeps.
 pub(super) fn truncate(span: &mut Span<'_>) {
     shorten(&mut span.resource, MAX_RESOURCE_BYTES);
@@ -269,7 +227,7 @@ fn shorten_with_dots(text: &mut Text<'_>, limit: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Span, has_foreign_span, is_whole, mark_tracer_top_level};
+    use super::{Span, has_foreign_span, mark_tracer_top_level};
 
     #[test]
     fn spans_that_name_another_trace_than_the_first_are_foreign() {
@@ -297,30 +255,5 @@ mod tests {
         mark_tracer_top_level(&mut spans);
         assert_eq!(spans[0].metrics.get(b"_top_level"), Some(&1.0));
         assert!(!spans[1].metrics.contains(b"_top_level"));
-    }
-
-    #[test]
-    fn queries_with_open_quotes_or_comments_are_not_whole() {
-        for whole in [
-            "SELECT 'it''s' -- ' \n, \"a\"",
-            "/* ' */ SELECT 1",
-            "SELECT 'a\\' FROM t",
-            r"SELECT 'a\'b'",
-            "SELECT a-b",
-            "SELECT {d 1}",
-        ] {
-            assert!(is_whole(whole), "{whole}");
-        }
-        for cut in [
-            "SELECT 'unterminated",
-            "SELECT \"a",
-            "SELECT 1 /* x",
-            "SELECT {{x}}",
-            "SELECT {x",
-            "SELECT `a",
-            "SELECT 'a''",
-        ] {
-            assert!(!is_whole(cut), "{cut}");
-        }
     }
 }
