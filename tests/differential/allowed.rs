@@ -52,6 +52,8 @@ enum Condition {
     RandomRootMayBeIgnored,
     /// The resource has spans of several traces.
     ResourceHasSeveralTraces,
+    /// The field is a key that was cut within a character, and only one side has it.
+    KeyIsCutWithinACharacter,
     /// The span has one of these attributes.
     SpanHas(Vec<String>),
 }
@@ -109,6 +111,13 @@ impl Rule {
             Condition::ResourceHasSeveralTraces => {
                 let spans = resource.scope_spans.iter().flat_map(|scope| &scope.spans);
                 spans.into_iter().any(|other| other.trace_id != span.trace_id)
+            }
+            Condition::KeyIsCutWithinACharacter => {
+                let key = difference.field.trim_start_matches("span.meta.");
+                let kept = key.trim_end_matches('.').len();
+                (197..200).contains(&kept)
+                    && key.ends_with("...")
+                    && ours.is_some() != theirs.is_some()
             }
             Condition::SpanHas(keys) => {
                 span.attributes.iter().any(|pair| keys.contains(&datadog::readable(&pair.key)))
