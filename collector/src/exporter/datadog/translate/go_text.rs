@@ -154,7 +154,13 @@ fn write_float(out: &mut Vec<u8>, number: f64) -> bool {
             _ => out.extend_from_slice(text.as_bytes()),
         }
     } else {
-        write_display(out, &number);
+        // Of two shortest texts equally near, Go takes the even one, and so does `ryu`; the standard library takes the upper.
+        let mut buffer = ryu::Buffer::new();
+        let text = buffer.format_finite(number);
+        match text.contains('e') {
+            true => write_display(out, &number),
+            false => out.extend_from_slice(text.strip_suffix(".0").unwrap_or(text).as_bytes()),
+        }
     }
     true
 }
@@ -184,6 +190,9 @@ mod tests {
             (f64::MAX, "1.7976931348623157e+308"),
             (5e-324, "5e-324"),
             (9007199254740993.0, "9007199254740992"),
+            (1_740_279_454_101_086.2, "1740279454101086.2"),
+            (0.000_001, "0.000001"),
+            (-0.0, "-0"),
         ];
         for (number, text) in cases {
             let mut out = Vec::new();
