@@ -40,7 +40,8 @@ pub(crate) struct Context<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 enum Condition {
-    /// The reference's text is no JSON; ours is, unless the limit of a value's length cut it.
+    /// The reference's text is no JSON, or says something else since it lacks backslashes; ours is, unless the limit of a
+    /// value's length cut it.
     ReferenceIsInvalidJson,
     /// The span starts before the year 2000, and both starts are the time of sending, so near each other.
     StartIsTheTimeOfSending,
@@ -52,8 +53,9 @@ enum Condition {
     RandomRootMayBeIgnored,
     /// The resource has spans of several traces.
     ResourceHasSeveralTraces,
-    /// The field is a key that was cut within a character, and only one side has it.
-    KeyIsCutWithinACharacter,
+    /// The field is a key that was cut: within a character, and only one side has it; or to what another key of the span
+    /// begins with; or its value was cut too.
+    KeyIsCut,
     /// The span has one of these attributes.
     SpanHas(Vec<String>),
 }
@@ -89,7 +91,8 @@ impl Rule {
         let Context { resource, span, ignoring } = context;
         match &self.condition {
             Condition::ReferenceIsInvalidJson => {
-                (is_json(ours) || is_cut(ours)) && !is_json(theirs) && theirs.is_some()
+                let is_wrong = || !is_json(theirs) || lacks_backslashes(ours, theirs);
+                (is_json(ours) || is_cut(ours)) && theirs.is_some() && is_wrong()
             }
             Condition::ReferenceIsBetweenZeroAndOurs => match (ours, theirs) {
                 (Some(Value::Double(ours)), Some(Value::Double(theirs))) => {
@@ -112,12 +115,20 @@ impl Rule {
                 let spans = resource.scope_spans.iter().flat_map(|scope| &scope.spans);
                 spans.into_iter().any(|other| other.trace_id != span.trace_id)
             }
-            Condition::KeyIsCutWithinACharacter => {
+            Condition::KeyIsCut => {
                 let key = difference.field.trim_start_matches("span.meta.");
-                let kept = key.trim_end_matches('.').len();
-                (197..200).contains(&kept)
-                    && key.ends_with("...")
-                    && ours.is_some() != theirs.is_some()
+                let kept = key.trim_end_matches('.');
+                let alike = span.attributes.iter();
+                let alike = alike.filter(|pair| pair.key.starts_with(kept.as_bytes())).count();
+                let is_one_sided = ours.is_some() != theirs.is_some();
+                key.ends_with("...")
+                    && match is_one_sided {
+                        true => (197..200).contains(&kept.len()),
+                        false => {
+                            let is_value_cut = || is_cut(ours) && is_cut(theirs);
+                            (197..=200).contains(&kept.len()) && (alike > 1 || is_value_cut())
+                        }
+                    }
             }
             Condition::SpanHas(keys) => {
                 span.attributes.iter().any(|pair| keys.contains(&datadog::readable(&pair.key)))
@@ -145,6 +156,14 @@ fn is_json(value: &Option<Value>) -> bool {
     let Some(Value::Text(text)) = value else { return false };
     // A value to be thrown away would not be checked for UTF-8.
     serde_json::from_slice::<serde_json::Value>(text).is_ok()
+}
+
+/// Whether the texts are the same but for backslashes, of which theirs has fewer.
+fn lacks_backslashes(ours: &Option<Value>, theirs: &Option<Value>) -> bool {
+    let (Some(Value::Text(ours)), Some(Value::Text(theirs))) = (ours, theirs) else { return false };
+    let others =
+        |text: &[u8]| text.iter().copied().filter(|byte| *byte != b'\\').collect::<Vec<u8>>();
+    theirs.len() < ours.len() && others(ours) == others(theirs)
 }
 
 fn is_cut(value: &Option<Value>) -> bool {
