@@ -29,7 +29,7 @@ def otlp_exporter():
 
 provider = TracerProvider(resource=Resource.create())
 provider.add_span_processor(BatchSpanProcessor(otlp_exporter()))
-tracer = provider.get_tracer("tests/python_sdk", "1.0")
+tracer = provider.get_tracer("tests/sdk", "1.0")
 
 server_attributes = {
     "http.request.method": "GET",

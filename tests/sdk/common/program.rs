@@ -1,6 +1,6 @@
 //! Subcommands of `tracecheck` as processes that end with the test.
 
-use std::{collections::BTreeMap, ffi::OsStr, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, ffi::OsStr, net::SocketAddr, process::Stdio, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -23,7 +23,7 @@ const END: Duration = Duration::from_secs(30);
 pub(crate) struct Program {
     name: String,
     child: Child,
-    ports: BTreeMap<String, String>,
+    ports: BTreeMap<String, SocketAddr>,
     /// Open as long as the program runs, so that nothing it prints ends it.
     _stdout: BufReader<ChildStdout>,
 }
@@ -31,7 +31,7 @@ pub(crate) struct Program {
 /// The line that a program prints when all its ports are bound.
 #[derive(Deserialize)]
 struct Listening {
-    listening: BTreeMap<String, String>,
+    listening: BTreeMap<String, SocketAddr>,
 }
 
 impl Program {
@@ -51,12 +51,16 @@ impl Program {
         Self { name: name.to_owned(), child, ports: listening.listening, _stdout: stdout }
     }
 
+    /// Where one of its ports is.
+    pub(crate) fn address(&self, port: &str) -> SocketAddr {
+        *self.ports.get(port).unwrap_or_else(|| {
+            panic!("tracecheck {} has no port `{port}`: {:?}", self.name, self.ports)
+        })
+    }
+
     /// `http://host:port` of one of its ports.
     pub(crate) fn url(&self, port: &str) -> String {
-        let address = self.ports.get(port).unwrap_or_else(|| {
-            panic!("tracecheck {} has no port `{port}`: {:?}", self.name, self.ports)
-        });
-        format!("http://{address}")
+        format!("http://{}", self.address(port))
     }
 
     /// Asks it to end; fails the test unless it does so with exit code 0.
@@ -78,7 +82,7 @@ impl Program {
 ///
 /// As of [`run`].
 pub(crate) async fn output(name: &str, args: &[&str]) -> Result<String, String> {
-    run(command(TRACECHECK).arg(name).args(args), END).await
+    run(command(TRACECHECK).arg(name).args(args), END).await.map(|printed| printed.stdout)
 }
 
 /// A command that is killed when the test ends. Variables of the caller's shell that would change what the SDK or
@@ -95,12 +99,18 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// What a program printed.
+pub(crate) struct Printed {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
 /// Runs a command to its end, and returns what it printed.
 ///
 /// # Errors
 ///
 /// When it cannot be started, takes longer than `limit`, or ends badly: with all that it printed.
-pub(crate) async fn run(command: &mut Command, limit: Duration) -> Result<String, String> {
+pub(crate) async fn run(command: &mut Command, limit: Duration) -> Result<Printed, String> {
     let shown = format!("{:?}", command.as_std());
     let output = match timeout(limit, command.output()).await {
         Err(_) => return Err(format!("{shown} did not end within {limit:?}")),
@@ -108,9 +118,9 @@ pub(crate) async fn run(command: &mut Command, limit: Duration) -> Result<String
         Ok(Ok(output)) => output,
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let stdout = text(&output.stdout);
+    let printed = Printed { stdout: text(&output.stdout), stderr: text(&output.stderr) };
     if output.status.success() {
-        return Ok(stdout);
+        return Ok(printed);
     }
-    Err(format!("{shown} ended with {}\n{stdout}{}", output.status, text(&output.stderr)))
+    Err(format!("{shown} ended with {}\n{}{}", output.status, printed.stdout, printed.stderr))
 }
