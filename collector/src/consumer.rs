@@ -17,14 +17,15 @@ pub(crate) enum Refused {
     Closed,
 }
 
-/// Room that was made for a batch; taking it cannot fail.
-pub(crate) type Commit = Box<dyn FnOnce(TraceBatch) + Send>;
+/// A batch that room was made for: calling it hands the batch over, which cannot fail; dropping it gives the room back.
+pub(crate) type Commit = Box<dyn FnOnce() + Send>;
 
 /// A stage that takes batches: a processor or an exporter's queue.
 #[async_trait]
 pub(crate) trait Consumer: Send + Sync {
-    /// Makes room for a batch, or refuses at once. What was made room for is held once it is committed.
-    fn reserve(&self, batch: &TraceBatch) -> Result<Commit, Refused>;
+    /// Makes room for a batch, or refuses. What was made room for is held once it is committed, so that this is where all
+    /// is done that may fail or take time.
+    async fn reserve(&self, batch: TraceBatch) -> Result<Commit, Refused>;
 
     /// Hands over a batch that this collector holds already, waiting for room.
     async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused>;
@@ -49,12 +50,14 @@ impl Fanout {
 
 #[async_trait]
 impl Consumer for Fanout {
-    fn reserve(&self, batch: &TraceBatch) -> Result<Commit, Refused> {
-        let commits: Vec<_> =
-            self.to.iter().map(|consumer| consumer.reserve(batch)).collect::<Result<_, _>>()?;
-        Ok(Box::new(move |batch: TraceBatch| {
+    async fn reserve(&self, batch: TraceBatch) -> Result<Commit, Refused> {
+        let mut commits = Vec::with_capacity(self.to.len());
+        for consumer in &self.to {
+            commits.push(consumer.reserve(batch.clone()).await?);
+        }
+        Ok(Box::new(move || {
             for commit in commits {
-                commit(batch.clone());
+                commit();
             }
         }))
     }
@@ -85,10 +88,8 @@ impl Edit {
 
 #[async_trait]
 impl Consumer for Edit {
-    fn reserve(&self, batch: &TraceBatch) -> Result<Commit, Refused> {
-        let commit = self.next.reserve(batch)?;
-        let edit = Arc::clone(&self.edit);
-        Ok(Box::new(move |batch| commit(edit(&batch))))
+    async fn reserve(&self, batch: TraceBatch) -> Result<Commit, Refused> {
+        self.next.reserve((self.edit)(&batch)).await
     }
 
     async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {

@@ -270,17 +270,17 @@ impl Input {
 
 #[async_trait]
 impl Consumer for Input {
-    fn reserve(&self, batch: &TraceBatch) -> Result<Commit, Refused> {
+    async fn reserve(&self, batch: TraceBatch) -> Result<Commit, Refused> {
         if self.held.is_closed() {
             return Err(Refused::Closed);
         }
-        let room = self.sizer.room(batch, self.capacity);
+        let room = self.sizer.room(&batch, self.capacity);
         let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(room) else {
             self.counters.refused.add(batch.span_count());
             return Err(Refused::Full);
         };
         let (held, accepted) = (self.held.clone(), self.counters.accepted.clone());
-        Ok(Box::new(move |batch| {
+        Ok(Box::new(move || {
             accepted.add(batch.span_count());
             // A queue that ended meanwhile shows in what is left over.
             let _ = held.send(Held { batch, _room: room });

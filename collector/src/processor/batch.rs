@@ -52,9 +52,9 @@ pub(crate) fn start(
 
 #[async_trait]
 impl Consumer for Input {
-    fn reserve(&self, _batch: &TraceBatch) -> Result<Commit, Refused> {
+    async fn reserve(&self, batch: TraceBatch) -> Result<Commit, Refused> {
         match self.requests.clone().try_reserve_owned() {
-            Ok(permit) => Ok(Box::new(move |batch| {
+            Ok(permit) => Ok(Box::new(move || {
                 permit.send(batch);
             })),
             Err(mpsc::error::TrySendError::Full(_)) => Err(Refused::Full),
@@ -148,7 +148,7 @@ mod tests {
 
     #[async_trait]
     impl Consumer for Sink {
-        fn reserve(&self, _: &TraceBatch) -> Result<Commit, Refused> {
+        async fn reserve(&self, _: TraceBatch) -> Result<Commit, Refused> {
             Err(Refused::Full)
         }
 

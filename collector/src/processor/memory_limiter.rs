@@ -80,12 +80,12 @@ pub(crate) fn resident_bytes() -> u64 {
 
 #[async_trait]
 impl Consumer for MemoryLimiter {
-    fn reserve(&self, batch: &TraceBatch) -> Result<Commit, Refused> {
+    async fn reserve(&self, batch: TraceBatch) -> Result<Commit, Refused> {
         if self.is_over() {
             self.refused.add(batch.span_count());
             return Err(Refused::Memory);
         }
-        self.next.reserve(batch)
+        self.next.reserve(batch).await
     }
 
     async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {
@@ -105,8 +105,8 @@ mod tests {
     use crate::telemetry::Registry;
     use crate::trace_batch::TraceBatch;
 
-    #[test]
-    fn batches_are_refused_only_while_memory_is_above_the_soft_limit() {
+    #[tokio::test]
+    async fn batches_are_refused_only_while_memory_is_above_the_soft_limit() {
         let memory = Arc::new(AtomicU64::new(0));
         let config = Config {
             check_interval: Duration::ZERO,
@@ -121,13 +121,13 @@ mod tests {
         let next = Fanout::join(Vec::new());
         let limiter =
             MemoryLimiter::new(config, "memory_limiter", &Registry::default(), measure, next);
-        let refused = |mib: u64| {
+        let refused = async |mib: u64| {
             memory.store(mib << 20, Ordering::Relaxed);
-            limiter.reserve(&TraceBatch::default()).err()
+            limiter.reserve(TraceBatch::default()).await.err()
         };
-        assert_eq!(refused(79), None);
-        assert_eq!(refused(81), Some(Refused::Memory));
-        assert_eq!(refused(79), None);
+        assert_eq!(refused(79).await, None);
+        assert_eq!(refused(81).await, Some(Refused::Memory));
+        assert_eq!(refused(79).await, None);
     }
 
     #[test]

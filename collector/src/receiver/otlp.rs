@@ -146,25 +146,26 @@ impl Entry {
     }
 
     /// Offers a batch to all pipelines: held by all, or refused.
-    fn offer(&self, batch: TraceBatch) -> Result<(), Refused> {
+    async fn offer(&self, batch: TraceBatch) -> Result<(), Refused> {
         let spans = batch.span_count();
         if spans == 0 {
             return Ok(());
         }
-        match self.to.reserve(&batch) {
+        let entered = self.ledger.as_ref().map(|ledger| (ledger, batch.clone()));
+        match self.to.reserve(batch).await {
             Ok(commit) => {
                 // Counted first, so that nothing downstream is ever ahead of what was accepted.
                 self.accepted.add(spans);
-                if let Some(ledger) = &self.ledger {
-                    ledger.received(&batch, true);
+                if let Some((ledger, batch)) = &entered {
+                    ledger.received(batch, true);
                 }
-                commit(batch);
+                commit();
                 Ok(())
             }
             Err(refused) => {
                 self.refused.add(spans);
-                if let Some(ledger) = &self.ledger {
-                    ledger.received(&batch, false);
+                if let Some((ledger, batch)) = &entered {
+                    ledger.received(batch, false);
                 }
                 self.failed.add(1);
                 Err(refused)

@@ -124,9 +124,9 @@ async fn run(seed: u64) {
     for _ in 0..20 {
         let count = random.random_range(1..8);
         let batch = batch(next, count);
-        if let Ok(commit) = input.reserve(&batch) {
+        if let Ok(commit) = input.reserve(batch.clone()).await {
             accepted.extend(batch.trace_ids());
-            commit(batch);
+            commit();
         }
         next += count as u128;
         tokio::time::sleep(Duration::from_millis(random.random_range(0..5000))).await;

@@ -68,9 +68,8 @@ fn queue(does: Does, config: &Config, health: &Health) -> (Input, Counters, Arc<
     (input, counters, does)
 }
 
-fn take(input: &Input, count: usize) -> Result<(), Refused> {
-    let batch = spans(count);
-    input.reserve(&batch).map(|commit| commit(batch))
+async fn take(input: &Input, count: usize) -> Result<(), Refused> {
+    input.reserve(spans(count)).await.map(|commit| commit())
 }
 
 /// Lets the workers run until a condition holds; the clock is paused, so this takes no time.
@@ -93,9 +92,9 @@ async fn a_queue_is_as_large_as_its_sizer_says() {
     for (sizer, queue_size) in cases {
         let config = Config { sizer, queue_size, ..Config::default() };
         let (input, counters, _) = queue(Does::Hangs, &config, &Health::default());
-        assert_eq!(take(&input, 3), Ok(()), "{sizer:?}");
-        assert_eq!(take(&input, 3), Ok(()), "{sizer:?}");
-        assert_eq!(take(&input, 1), Err(Refused::Full), "{sizer:?}");
+        assert_eq!(take(&input, 3).await, Ok(()), "{sizer:?}");
+        assert_eq!(take(&input, 3).await, Ok(()), "{sizer:?}");
+        assert_eq!(take(&input, 1).await, Err(Refused::Full), "{sizer:?}");
         assert_eq!(counters.left(), 6, "{sizer:?}");
     }
 }
@@ -104,8 +103,8 @@ async fn a_queue_is_as_large_as_its_sizer_says() {
 async fn a_batch_larger_than_the_queue_is_taken_alone() {
     let config = Config { sizer: Sizer::Items, queue_size: 5, ..Config::default() };
     let (input, counters, _) = queue(Does::Answers(None), &config, &Health::default());
-    assert_eq!(take(&input, 1), Ok(()));
-    assert_eq!(take(&input, 9), Err(Refused::Full));
+    assert_eq!(take(&input, 1).await, Ok(()));
+    assert_eq!(take(&input, 9).await, Err(Refused::Full));
     input.deliver(spans(9)).await.unwrap();
     until(|| counters.left() == 0).await;
 }
@@ -117,11 +116,11 @@ async fn health_tells_of_a_refusal_until_something_is_sent() {
     let status = || health.answer(&check, "/").status().as_u16();
     let (input, counters, does) =
         queue(Does::Answers(Some("answered 403")), &Config::default(), &health);
-    take(&input, 1).unwrap();
+    take(&input, 1).await.unwrap();
     until(|| counters.left() == 0).await;
     assert_eq!(status(), 503);
     *does.lock().unwrap() = Does::Answers(None);
-    take(&input, 1).unwrap();
+    take(&input, 1).await.unwrap();
     until(|| counters.left() == 0).await;
     assert_eq!(status(), 200);
 }
@@ -131,23 +130,23 @@ async fn a_queue_whose_attempts_never_end_is_stuck_and_an_idle_one_is_not() {
     let (input, counters, does) = queue(Does::Hangs, &Config::default(), &Health::default());
     tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!(counters.state(), State::Working, "nothing is held");
-    take(&input, 1).unwrap();
+    take(&input, 1).await.unwrap();
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(counters.state(), State::Working, "an attempt may still end");
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(counters.state(), State::Stuck);
     *does.lock().unwrap() = Does::Answers(None);
-    take(&input, 1).unwrap();
+    take(&input, 1).await.unwrap();
     until(|| counters.state() == State::Working).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_panics_is_seen_and_its_spans_are_not_forgotten() {
     let (input, counters, does) = queue(Does::Panics, &Config::default(), &Health::default());
-    take(&input, 3).unwrap();
+    take(&input, 3).await.unwrap();
     until(|| counters.state() == State::Panicked).await;
     assert_eq!(counters.left(), 3);
     *does.lock().unwrap() = Does::Answers(None);
-    take(&input, 2).unwrap();
+    take(&input, 2).await.unwrap();
     until(|| counters.left() == 3).await;
 }

@@ -76,31 +76,29 @@ struct Export(Entry);
 
 impl UnaryService<Bytes> for Export {
     type Response = Bytes;
-    type Future = std::future::Ready<Result<Response<Bytes>, Status>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Bytes>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        std::future::ready(self.export(request.into_inner()))
+        Box::pin(export(self.0.clone(), request.into_inner()))
     }
 }
 
-impl Export {
-    fn export(&self, message: Bytes) -> Result<Response<Bytes>, Status> {
-        let batch = TraceBatch::from_protobuf(message)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        match self.0.offer(batch) {
-            // An `ExportTraceServiceResponse` without partial success is empty.
-            Ok(()) => Ok(Response::new(Bytes::new())),
-            Err(refused) => {
-                // Both codes are retryable by the OTLP specification, the first one only with this detail.
-                let code = match refused {
-                    crate::consumer::Refused::Full => Code::ResourceExhausted,
-                    crate::consumer::Refused::Memory | crate::consumer::Refused::Closed => {
-                        Code::Unavailable
-                    }
-                };
-                let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
-                Err(Status::with_error_details(code, refused.to_string(), details))
-            }
+async fn export(entry: Entry, message: Bytes) -> Result<Response<Bytes>, Status> {
+    let batch = TraceBatch::from_protobuf(message)
+        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    match entry.offer(batch).await {
+        // An `ExportTraceServiceResponse` without partial success is empty.
+        Ok(()) => Ok(Response::new(Bytes::new())),
+        Err(refused) => {
+            // Both codes are retryable by the OTLP specification, the first one only with this detail.
+            let code = match refused {
+                crate::consumer::Refused::Full => Code::ResourceExhausted,
+                crate::consumer::Refused::Memory | crate::consumer::Refused::Closed => {
+                    Code::Unavailable
+                }
+            };
+            let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
+            Err(Status::with_error_details(code, refused.to_string(), details))
         }
     }
 }

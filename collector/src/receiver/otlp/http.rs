@@ -148,6 +148,7 @@ async fn export(
         batch.map_err(|error| Rejection::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     entry
         .offer(batch)
+        .await
         .map_err(|refused| Rejection::new(StatusCode::SERVICE_UNAVAILABLE, refused.to_string()))
 }
 
