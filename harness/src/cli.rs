@@ -11,6 +11,7 @@ mod check;
 mod collector_check;
 mod environment;
 mod explain;
+mod image;
 mod output;
 mod replay;
 mod run;
@@ -64,6 +65,8 @@ enum Command {
     Replay(replay::Args),
     /// Says what a rule checks, and what usually causes its failure.
     Explain(explain::Args),
+    /// Makes the container image that the environments run.
+    Image(image::Args),
     #[command(flatten)]
     Embedded(Embedded),
 }
@@ -78,6 +81,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Show(args) => ended(show::run(&args)),
         Command::Replay(args) => ended(replay::run(&args)),
         Command::Explain(args) => ended(explain::run(&args)),
+        Command::Image(args) => ended(image::run(&args)),
     }
 }
 

@@ -7,6 +7,8 @@ pub mod event;
 pub mod evidence;
 pub mod expectation;
 mod http;
+#[cfg(feature = "image")]
+pub mod image;
 pub mod intake;
 pub mod judge;
 pub mod ledger;
