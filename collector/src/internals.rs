@@ -37,6 +37,12 @@ impl DatadogStages {
     pub fn requests(&self, batch: &TraceBatch) -> usize {
         self.0.requests(batch).requests.iter().map(|request| request.span_count()).sum()
     }
+
+    /// The bodies of the requests to the intake, each with its number of spans.
+    pub fn payloads(&self, batch: &TraceBatch) -> Vec<(Vec<u8>, usize)> {
+        let requests = self.0.requests(batch).requests.into_iter();
+        requests.map(|request| (request.body().to_vec(), request.span_count())).collect()
+    }
 }
 
 /// Reads an OTLP request in protobuf.

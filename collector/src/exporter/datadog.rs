@@ -156,6 +156,11 @@ impl Request {
         let body = compression.compress(body).unwrap_or_default().into();
         Self { payload, sender, compression, body }
     }
+
+    /// What is sent.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
 }
 
 impl Outgoing for Request {

@@ -1,0 +1,97 @@
+//! What is measured: the reference, ours, and the floor, each in its settings.
+
+use std::path::{Path, PathBuf};
+
+/// The feature gate of contrib's exporter that leaves APM stats to the connector.
+const NO_STATS: &str = "exporter.datadogexporter.DisableAPMStats";
+
+/// A program in certain settings.
+#[derive(Debug, Clone)]
+pub(crate) struct Subject {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    pub(crate) compression: &'static str,
+    pub(crate) stats: bool,
+}
+
+/// Which program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Reference(PathBuf),
+    Ours,
+    /// Ours with a disk queue in this folder.
+    OursOnDisk(PathBuf),
+    Floor,
+}
+
+impl Subject {
+    /// All that can be measured.
+    pub(crate) fn all(
+        reference: Option<&Path>,
+        storage: Option<&Path>,
+    ) -> anyhow::Result<Vec<Self>> {
+        let mut subjects = Vec::new();
+        if let Some(path) = reference {
+            anyhow::ensure!(path.is_file(), "there is no reference at `{}`", path.display());
+            for stats in [false, true] {
+                subjects.push(Self::new("reference", Kind::Reference(path.into()), "gzip", stats));
+            }
+        }
+        for (compression, stats) in [("zstd", true), ("zstd", false), ("gzip", true)] {
+            subjects.push(Self::new("ours", Kind::Ours, compression, stats));
+        }
+        if let Some(storage) = storage {
+            let kind = Kind::OursOnDisk(std::path::absolute(storage)?);
+            subjects.push(Self::new("ours on disk", kind, "zstd", true));
+        }
+        for compression in ["zstd", "gzip"] {
+            subjects.push(Self::new("floor", Kind::Floor, compression, false));
+        }
+        Ok(subjects)
+    }
+
+    fn new(what: &str, kind: Kind, compression: &'static str, stats: bool) -> Self {
+        let stats_name = match (&kind, stats) {
+            (Kind::Floor, _) => "",
+            (_, true) => ", stats",
+            (_, false) => ", no stats",
+        };
+        Self { name: format!("{what}, {compression}{stats_name}"), kind, compression, stats }
+    }
+
+    /// Whether it makes Datadog's spans of OTLP's.
+    pub(crate) fn translates(&self) -> bool {
+        self.kind != Kind::Floor
+    }
+
+    /// The arguments of a collector.
+    pub(crate) fn arguments(&self, port: u16, sink: u16, batch_timeout_ms: u64) -> Vec<String> {
+        // The reference knows gzip only, and has no key for it.
+        let compression = match self.kind {
+            Kind::Reference(_) => String::new(),
+            _ => format!("compression: {}, ", self.compression),
+        };
+        let (mut extension, mut uses, mut queue) = (String::new(), String::new(), String::new());
+        if let Kind::OursOnDisk(folder) = &self.kind {
+            extension = format!(
+                "extensions: {{file_storage: {{directory: '{}', create_directory: true}}}}, ",
+                folder.display()
+            );
+            uses = "extensions: [file_storage], ".into();
+            queue = "sending_queue: {storage: file_storage}, ".into();
+        }
+        let endpoint = format!("{{endpoint: 'http://127.0.0.1:{sink}'}}");
+        let config = format!(
+            "yaml:{{{extension}\
+             receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:{port}', max_recv_msg_size_mib: 64}}}}}}}}, \
+             processors: {{batch: {{timeout: {batch_timeout_ms}ms, send_batch_size: 8192}}}}, \
+             exporters: {{datadog: {{{compression}{queue}\
+             api: {{key: '0123456789abcdef0123456789abcdef'}}, hostname: bench, \
+             metrics: {endpoint}, traces: {endpoint}, logs: {endpoint}, host_metadata: {{enabled: false}}}}}}, \
+             service: {{{uses}telemetry: {{metrics: {{level: none}}, logs: {{level: warn}}}}, \
+             pipelines: {{traces: {{receivers: [otlp], processors: [batch], exporters: [datadog]}}}}}}}}"
+        );
+        let sign = if self.stats { "-" } else { "+" };
+        vec!["--config".into(), config, format!("--feature-gates={sign}{NO_STATS}")]
+    }
+}
