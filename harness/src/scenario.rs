@@ -232,20 +232,19 @@ impl Scenario {
         self.expect.stats.is_some() || self.faults.iter().any(|fault| fault.kind.needs_own_system())
     }
 
-    /// Why it is not to be run with a collector that has only these features; `None` when it is.
-    pub fn is_beyond(&self, features: &[CollectorFeature]) -> Option<String> {
-        let missing: Vec<String> = self
-            .requires
-            .iter()
-            .filter(|(feature, _)| !features.contains(feature))
-            .map(|(feature, because)| format!("`{}` ({because})", feature.name()))
-            .collect();
-        (!missing.is_empty()).then(|| {
-            format!(
-                "it needs a collector with {}, and nobody says that this one has it",
-                missing.join(" and ")
-            )
-        })
+    /// Why it is not to be run with a collector of which `lack` tells why it has not a feature (`None` where it has it);
+    /// `None` when it is.
+    pub fn is_beyond(&self, lack: impl Fn(CollectorFeature) -> Option<String>) -> Option<String> {
+        let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (feature, because) in &self.requires {
+            if let Some(lack) = lack(*feature) {
+                missing.entry(lack).or_default().push(format!("`{}` ({because})", feature.name()));
+            }
+        }
+        let needs = missing.iter().map(|(lack, features)| {
+            format!("it needs a collector with {}, and {lack}", features.join(" and "))
+        });
+        (!missing.is_empty()).then(|| needs.collect::<Vec<_>>().join("; "))
     }
 
     /// How many requests it sends in all.

@@ -174,7 +174,7 @@ async fn plan(
         };
         let features = build::collector_features(&scenario.system, &overrides, &args.collector_has)
             .with_context(|| of(&scenario))?;
-        match scenario.is_beyond(&features) {
+        match scenario.is_beyond(|feature| features.lack(feature)) {
             Some(because) => skipped.push((scenario, because)),
             None => run.push(scenario),
         }

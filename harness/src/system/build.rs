@@ -107,25 +107,67 @@ pub fn system(choice: &SystemChoice, overrides: &Overrides) -> Result<Built, Bui
     }
 }
 
+/// What a collector can do of what scenarios may require.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Features {
+    has: Vec<CollectorFeature>,
+    /// A config without the exporter that computes APM stats.
+    without_stats: Option<String>,
+}
+
+impl Features {
+    /// Why it has not a feature, to end a sentence with; `None` where it has it.
+    pub fn lack(&self, feature: CollectorFeature) -> Option<String> {
+        let about_stats =
+            matches!(feature, CollectorFeature::ApmStats | CollectorFeature::StatsAtEnd);
+        match &self.without_stats {
+            Some(file) if about_stats => Some(format!(
+                "its config {file} has no `datadog` exporter: Datadog computes the stats on its side"
+            )),
+            _ if self.has.contains(&feature) => None,
+            _ => Some("nobody says that this one has it".to_owned()),
+        }
+    }
+}
+
 /// What the collector of a choice can do of what scenarios may require: all, where it is the built-in one; what `given` says,
-/// where another collector takes its place.
+/// where another collector takes its place; and APM stats only where its config has the exporter that computes them.
 ///
 /// # Errors
 ///
-/// What is wrong with a system file.
+/// What is wrong with a system file, or a config that cannot be read.
 pub fn collector_features(
     choice: &SystemChoice,
     overrides: &Overrides,
     given: &[CollectorFeature],
-) -> Result<Vec<CollectorFeature>, BuildError> {
-    match (overrides.collector_command.is_empty(), choice) {
-        (false, _) => Ok(given.to_vec()),
-        (true, SystemChoice::Chain(_)) => Ok(CollectorFeature::ALL.to_vec()),
-        (true, SystemChoice::File(path)) => {
-            let file = file::load(path).map_err(BuildError::Invalid)?;
-            Ok(file.collector.features().to_vec())
+) -> Result<Features, BuildError> {
+    let (mut has, mut config) = match choice {
+        SystemChoice::Chain(chain) => {
+            let config = chain.collector_config.as_deref().map(read_config).transpose()?;
+            (CollectorFeature::ALL.to_vec(), config)
         }
+        SystemChoice::File(path) => {
+            let file = file::load(path).map_err(BuildError::Invalid)?;
+            (file.collector.features().to_vec(), Some(file.collector.config))
+        }
+    };
+    if let Some(path) = &overrides.collector_config {
+        config = Some(read_config(path)?);
     }
+    if !overrides.collector_command.is_empty() {
+        has = given.to_vec();
+    }
+    let without_stats = config.filter(|config| !has_datadog_exporter(config));
+    Ok(Features { has, without_stats: without_stats.map(|config| config.file) })
+}
+
+/// Whether a config has the exporter that computes APM stats. One that cannot be read is refused elsewhere.
+fn has_datadog_exporter(config: &CollectorConfig) -> bool {
+    let Ok(root) = source::read_yaml::<serde_json::Value>(&config.file, &config.text) else {
+        return true;
+    };
+    let Some(exporters) = root["exporters"].as_object() else { return true };
+    exporters.keys().any(|id| id.split('/').next() == Some("datadog"))
 }
 
 /// The path of a collector's config, if it is a user's; absolute, since the collector may start elsewhere.
@@ -223,7 +265,7 @@ mod tests {
         let none = Overrides::default();
         let other = Overrides { collector_command: vec!["x".to_owned()], ..Overrides::default() };
         let of = |choice: &SystemChoice, command, given: &[CollectorFeature]| {
-            collector_features(choice, command, given).unwrap()
+            collector_features(choice, command, given).unwrap().has
         };
         let (all, stats) = (CollectorFeature::ALL.to_vec(), vec![CollectorFeature::ApmStats]);
         assert_eq!(of(&SystemChoice::Chain(Chain::default()), &none, &[]), all);
@@ -232,6 +274,30 @@ mod tests {
         assert_eq!(of(&file("{ command: [otelcol] }"), &none, &[]), []);
         assert_eq!(of(&file("{ command: [otelcol], has: [apm-stats] }"), &none, &[]), stats);
         assert_eq!(of(&file("{ command: [otelcol], has: [apm-stats] }"), &other, &[]), []);
+    }
+
+    #[test]
+    fn a_collector_whose_config_sends_otlp_only_computes_no_stats() {
+        let dir = tempfile::tempdir().unwrap();
+        let lacks = |exporters: &str, command: &[&str]| {
+            let path = dir.path().join("collector.yaml");
+            std::fs::write(&path, format!("exporters: {exporters}\n")).unwrap();
+            let overrides = Overrides {
+                collector_command: command.iter().map(|&word| word.to_owned()).collect(),
+                collector_config: Some(path),
+                ..Overrides::default()
+            };
+            let chain = SystemChoice::Chain(Chain::default());
+            let features = collector_features(&chain, &overrides, &CollectorFeature::ALL).unwrap();
+            CollectorFeature::ALL.map(|feature| features.lack(feature).is_some())
+        };
+        let (all, no_stats) = ([false; 4], [true, false, false, true]);
+        for command in [&[] as &[&str], &["otelcol"]] {
+            assert_eq!(lacks("{ otlphttp/datadog: {}, debug: {} }", command), no_stats);
+            assert_eq!(lacks("{ otlphttp: {}, datadog/x: {} }", command), all);
+            // What is wrong here is told when the system is built.
+            assert_eq!(lacks("[", command), all);
+        }
     }
 
     #[test]
