@@ -111,7 +111,14 @@ fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
         if !error.chain().any(broken_pipe) {
             eprintln!("error: {}", told(&error));
         }
-        ExitCode::from(exit_code::USAGE)
+        // An environment that is not there decides nothing.
+        let unavailable = |cause: &(dyn std::error::Error + 'static)| {
+            cause.is::<harness::environment::EnvironmentError>()
+        };
+        match error.chain().any(unavailable) {
+            true => ExitCode::from(exit_code::INCONCLUSIVE),
+            false => ExitCode::from(exit_code::USAGE),
+        }
     })
 }
 

@@ -19,8 +19,8 @@ pub mod process;
 /// A place where a system can run. One value runs one system at a time.
 #[async_trait]
 pub trait Environment: Send + Sync {
-    /// Starts every workload and returns once each one is ready. On failure everything it made is gone again
-    /// after `down`.
+    /// Starts every workload and returns once each one is ready. When it fails, or is given up half way (its future is
+    /// dropped), everything it made is gone again after `down`.
     async fn up(&mut self, system: &System) -> Result<Endpoints, EnvironmentError>;
     /// Starts a workload that was stopped, at the same addresses, and waits until it is ready.
     async fn start(&mut self, workload: &str) -> Result<(), EnvironmentError>;
@@ -31,6 +31,12 @@ pub trait Environment: Send + Sync {
         self.stop(workload).await?;
         self.start(workload).await
     }
+    /// Ends a workload at once (SIGKILL), so that it loses what it has not sent. Where something brings it back by itself, it
+    /// may be coming already; [`Environment::start`] waits until it is there.
+    async fn kill(&mut self, workload: &str) -> Result<(), EnvironmentError>;
+    /// Sets how many instances of a workload there are, and waits until there are so many, each ready. None at all is a
+    /// workload that others find, but that nobody serves.
+    async fn scale(&mut self, workload: &str, instances: u32) -> Result<(), EnvironmentError>;
     /// Freezes a workload: it keeps its connections and answers nothing.
     async fn pause(&mut self, workload: &str) -> Result<(), EnvironmentError>;
     /// Lets a paused workload go on.
@@ -109,6 +115,16 @@ pub enum EnvironmentError {
         workload: String,
         /// Why, and what to do instead.
         reason: String,
+    },
+    /// What the environment works with is not there.
+    #[error("the `{environment}` environment cannot be used: {reason}; {remedy}")]
+    Unavailable {
+        /// Backend's name.
+        environment: &'static str,
+        /// What is missing, or does not answer.
+        reason: String,
+        /// How to get it.
+        remedy: String,
     },
     /// No workload of that name.
     #[error("there is no workload `{workload}` in the system: it has {known}")]

@@ -10,6 +10,7 @@ use std::{
 };
 
 use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio_util::sync::CancellationToken;
 
 use self::connect::{Parts, watch_exits};
 use crate::{
@@ -54,6 +55,9 @@ pub enum SessionError {
     /// The intake cannot be read.
     #[error("the intake cannot be read: {0}")]
     Intake(#[from] ClientError),
+    /// It was not to go on.
+    #[error("the run ended while its system came up")]
+    Halted,
     /// The system lacks something that every system has.
     #[error("the system has no {0}")]
     Incomplete(&'static str),
@@ -97,7 +101,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Brings the system up in the environment. When it fails, everything that came up is taken down again.
+    /// Brings the system up in the environment. When it fails, or `halt` is cancelled meanwhile, everything that came up is
+    /// taken down again.
     ///
     /// # Errors
     ///
@@ -106,10 +111,15 @@ impl Session {
         mut environment: Box<dyn Environment>,
         system: &System,
         run_id: &str,
+        halt: &CancellationToken,
     ) -> Result<Self, SessionError> {
-        let started = match environment.up(system).await {
-            Ok(endpoints) => Parts::connect(endpoints, system, run_id).await,
-            Err(error) => Err(error.into()),
+        let start = async {
+            let endpoints = environment.up(system).await?;
+            Parts::connect(endpoints, system, run_id).await
+        };
+        let started = tokio::select! {
+            started = start => started,
+            () = halt.cancelled() => Err(SessionError::Halted),
         };
         let parts = match started {
             Ok(parts) => parts,

@@ -17,6 +17,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     case::Outcome,
     environment::{EnvironmentError, process::ProcessEnvironment},
@@ -71,7 +73,13 @@ impl TestSystem {
     ) -> Result<Self, TestSystemError> {
         let system = build::system(&choice, &build::Overrides::default())?.system;
         let environment = ProcessEnvironment::builder(tracecheck).build()?;
-        let session = Session::start(Box::new(environment), &system, &new_run_id()).await?;
+        let session = Session::start(
+            Box::new(environment),
+            &system,
+            &new_run_id(),
+            &CancellationToken::new(),
+        )
+        .await?;
         Ok(Self { session, choice })
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::ValueEnum;
 use harness::{
     environment::process::{self, ProcessEnvironment},
@@ -19,6 +19,31 @@ pub(super) struct Args {
     /// Where the systems run.
     #[arg(long, value_enum, default_value_t = Kind::Process)]
     env: Kind,
+    /// The image to run in containers: of `tracecheck` itself, made of this very program when left out, or, as WORKLOAD=REFERENCE,
+    /// of one workload. May be given several times.
+    #[arg(long = "image", value_name = "[WORKLOAD=]REFERENCE", value_parser = image)]
+    images: Vec<Image>,
+}
+
+/// An image that is named on the command line.
+#[derive(Debug, Clone)]
+struct Image {
+    /// `None` for `tracecheck` itself.
+    workload: Option<String>,
+    reference: String,
+}
+
+fn image(text: &str) -> Result<Image, String> {
+    let (workload, reference) = match text.split_once('=') {
+        Some((workload, reference)) => (Some(workload.to_owned()), reference),
+        None => (None, text),
+    };
+    if reference.is_empty() || workload.as_ref().is_some_and(String::is_empty) {
+        return Err(
+            "write REFERENCE or WORKLOAD=REFERENCE, for example collector=otelcol:1".to_owned()
+        );
+    }
+    Ok(Image { workload, reference: reference.to_owned() })
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -36,15 +61,24 @@ pub(super) struct Chosen {
 }
 
 impl Args {
-    /// Sets the environment up, and starts nothing.
-    pub(super) fn choose(&self) -> anyhow::Result<Chosen> {
+    /// Sets the environment up for a run, and starts nothing. What it cannot do without is found missing here.
+    pub(super) async fn choose(&self, _run_id: &str) -> anyhow::Result<Chosen> {
         match self.env {
-            Kind::Process => process(),
+            Kind::Process => {
+                if let Some(Image { workload, reference }) = self.images.first() {
+                    let workload = workload.iter().map(|name| format!("{name}="));
+                    bail!(
+                        "--image {}{reference}: the `process` environment runs programs of this machine, not images",
+                        workload.collect::<String>()
+                    );
+                }
+                process()
+            }
         }
     }
 
     /// Removes what runs that crashed left in it.
-    pub(super) fn remove_leftovers(&self) {
+    pub(super) async fn remove_leftovers(&self) {
         match self.env {
             Kind::Process => {
                 process::remove_leftovers(&std::env::temp_dir(), LEFTOVER_AGE);

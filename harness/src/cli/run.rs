@@ -107,11 +107,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let run_id = run::new_run_id();
     let cancel = CancellationToken::new();
     cancel_on_signal(cancel.clone())?;
-    let plan = plan(&args, scenarios, cancel).await?;
+    let plan = plan(&args, scenarios, &run_id, cancel).await?;
     if let Some(dir) = &args.save {
         make_save_folder(dir)?;
     }
-    args.environment.remove_leftovers();
+    args.environment.remove_leftovers().await;
     let (tell, mut events) = mpsc::channel(EVENT_QUEUE);
     let reporting = tokio::task::spawn_blocking(move || {
         while let Some(event) = events.blocking_recv() {
@@ -160,6 +160,7 @@ fn make_save_folder(dir: &Path) -> anyhow::Result<()> {
 async fn plan(
     args: &Args,
     scenarios: Vec<Scenario>,
+    run_id: &str,
     cancel: CancellationToken,
 ) -> anyhow::Result<Plan> {
     let overrides = Overrides {
@@ -197,7 +198,7 @@ async fn plan(
         }
         systems.insert(scenario.system.clone(), built.system);
     }
-    let environment = args.environment.choose()?;
+    let environment = args.environment.choose(run_id).await?;
     Ok(Plan {
         scenarios,
         skipped,

@@ -52,6 +52,8 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// How long a process has to end after SIGTERM, unless told otherwise: longer than the collector drains (20 s), so that
 /// it can say itself what it lost.
 const STOP_GRACE: Duration = Duration::from_secs(25);
+/// How long a process may take to be gone after SIGKILL.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// How many lines of each log are kept in memory, unless told otherwise.
 const LOG_LINES: usize = 2_000;
 
@@ -251,10 +253,28 @@ impl Environment for ProcessEnvironment {
     async fn stop(&mut self, workload: &str) -> Result<(), EnvironmentError> {
         let grace = self.settings.stop_grace;
         let instance = self.find_mut(workload)?;
-        match instance.stop(grace).await {
+        match instance.stop(Some(grace)).await {
             None => Ok(()),
             Some(unclean) => Err(EnvironmentError::UncleanStop(vec![unclean])),
         }
+    }
+
+    async fn kill(&mut self, workload: &str) -> Result<(), EnvironmentError> {
+        let instance = self.find_mut(workload)?;
+        // Having no time to end is what killing is, so that it is no unclean end.
+        let _wanted = instance.stop(None).await;
+        Ok(())
+    }
+
+    async fn scale(&mut self, workload: &str, _: u32) -> Result<(), EnvironmentError> {
+        self.find(workload)?;
+        Err(EnvironmentError::Unsupported {
+            environment: "process",
+            verb: "scale",
+            workload: workload.to_owned(),
+            reason: "a process is one instance, at an address of its own; `stop` ends it"
+                .to_owned(),
+        })
     }
 
     async fn pause(&mut self, workload: &str) -> Result<(), EnvironmentError> {
@@ -301,7 +321,7 @@ impl Environment for ProcessEnvironment {
         let mut unclean = Vec::new();
         for role in [Role::Service, Role::Collector, Role::Intake] {
             let of_role = self.instances.values_mut().filter(|one| one.workload.role == role);
-            let stops = of_role.map(|instance| instance.stop(grace));
+            let stops = of_role.map(|instance| instance.stop(Some(grace)));
             unclean.extend(futures_util::future::join_all(stops).await.into_iter().flatten());
         }
         for instance in self.instances.values_mut() {
@@ -474,12 +494,16 @@ impl Instance {
         ports.filter_map(|(name, address)| Some((name.clone(), number(address)?))).collect()
     }
 
-    /// Stops it if it runs, keeps its ports, and tells if it did not end as it should.
-    async fn stop(&mut self, grace: Duration) -> Option<UncleanStop> {
+    /// Stops it if it runs, without a `grace` by killing it, keeps its ports, and tells if it did not end as it should.
+    async fn stop(&mut self, grace: Option<Duration>) -> Option<UncleanStop> {
         let ports = self.port_numbers();
         let State::Running { child, exit_told, .. } = &mut self.state else { return None };
         let ended_before = child.exit().is_some();
         let told = *exit_told;
+        if grace.is_none() {
+            child.signal(Signal::SIGKILL);
+        }
+        let grace = grace.unwrap_or(KILL_LIMIT);
         let how = match child.stop(grace).await {
             Stopped::Killed => Some(format!("killed, since it still ran {grace:?} after SIGTERM")),
             // The one who asked for unexpected exits has it already.

@@ -23,7 +23,7 @@ use crate::{
     event::Event,
     evidence::EvidenceSource,
     scenario::{FaultKind, Scenario, SystemChoice},
-    session::{Session, Settled},
+    session::{Session, SessionError, Settled},
     stats::{self, Captured},
     trace::TraceId,
     verdict::{CaseResult, ScenarioResult, Verdict},
@@ -78,12 +78,11 @@ pub(super) async fn run(
                 .await;
         }
     };
-    let session = tokio::select! {
-        started = Session::start(environment, system, run_id) => started,
-        () = plan.halt.cancelled() => return give_up(group, tell, "the run ended while its system came up").await,
-    };
-    let session = match session {
+    let session = match Session::start(environment, system, run_id, &plan.halt).await {
         Ok(session) => Arc::new(session),
+        Err(error @ SessionError::Halted) => {
+            return give_up(group, tell, &error.to_string()).await;
+        }
         Err(error) => {
             return give_up(group, tell, &format!("its system did not come up: {error}")).await;
         }

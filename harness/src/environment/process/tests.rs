@@ -254,6 +254,28 @@ async fn a_stopped_workload_comes_back_at_the_same_address() {
 }
 
 #[tokio::test]
+async fn a_killed_workload_has_no_time_to_end_and_comes_back_at_the_same_address() {
+    let fixture = Fixture::new();
+    let script = WELL_BEHAVED.replace("'exit 0'", "'echo farewell; exit 0'");
+    let mut environment = fixture.environment().build().unwrap();
+    let system = system([fixture.builtin("app", &script)]);
+    let endpoints = environment.up(&system).await.unwrap();
+    let address = endpoints.address("app", "http").unwrap();
+    environment.kill("app").await.unwrap();
+    assert_eq!(environment.unexpected_exits().await, []);
+    let log = environment.log_tail("app", 100).await.join("\n");
+    assert!(!log.contains("farewell"), "{log}");
+    environment.kill("app").await.unwrap();
+    environment.start("app").await.unwrap();
+    let log = environment.log_tail("app", 100).await;
+    let starts = log.iter().filter(|line| line.contains(&format!("listen on {address}"))).count();
+    assert_eq!(starts, 2, "{log:?}");
+    let error = environment.scale("app", 0).await.unwrap_err();
+    assert!(matches!(error, EnvironmentError::Unsupported { verb: "scale", .. }), "{error}");
+    environment.down().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_stopped_workload_whose_port_was_taken_cannot_start() {
     let fixture = Fixture::new();
     let script = format!(
