@@ -143,6 +143,9 @@ pub struct Evidence {
     pub refused: BTreeMap<String, u64>,
     /// Workloads that ended by themselves so far, with how.
     pub ended: Vec<String>,
+    /// Why what is missing of the trace may still come, or be there unseen; `None` where it did not arrive.
+    #[serde(default)]
+    pub unsettled: Option<String>,
 }
 
 /// Something that a source of evidence can give, and a check may need.
@@ -157,11 +160,19 @@ pub enum Capability {
     Exclusiveness,
     /// What is not there did not arrive.
     Completeness,
+    /// What is missing of a trace of which something is there did not arrive. It is given for a single trace, once it had its
+    /// time ([`Evidence::unsettled`]).
+    Settled,
     /// The services tell which spans they ended.
     Ledger,
 }
 
 impl Capability {
+    /// Whether a check needs it to tell what did not arrive from what is not seen yet, or not to be seen at all.
+    pub(crate) fn is_about_absence(self) -> bool {
+        matches!(self, Self::Completeness | Self::Settled)
+    }
+
     /// As it is written in messages.
     pub fn name(self) -> &'static str {
         match self {
@@ -169,6 +180,7 @@ impl Capability {
             Self::Stats => "APM stats",
             Self::Exclusiveness => "exclusive evidence",
             Self::Completeness => "complete evidence",
+            Self::Settled => "a trace that had its time to arrive",
             Self::Ledger => "the services' ledgers",
         }
     }
@@ -190,6 +202,9 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// Why the evidence does not give what a check needs; `None` when it does.
     pub fn lacks(self, need: Capability) -> Option<String> {
+        if need == Capability::Settled {
+            return self.evidence.unsettled.clone();
+        }
         if !self.evidence.capabilities.contains(&need) {
             return Some(format!("the evidence does not give {}", need.name()));
         }

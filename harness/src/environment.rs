@@ -43,6 +43,10 @@ pub trait Environment: Send + Sync {
     async fn resume(&mut self, workload: &str) -> Result<(), EnvironmentError>;
     /// Workloads that ended though nobody stopped them, each told once.
     async fn unexpected_exits(&mut self) -> Vec<UnexpectedExit>;
+    /// Whether the system was there before: then it is not stopped, and others may send requests to it.
+    fn is_attached(&self) -> bool {
+        false
+    }
     /// Last lines that a workload logged.
     async fn log_tail(&self, workload: &str, lines: usize) -> Vec<String>;
     /// Writes every workload's log into `dir` as `<workload>.log`.

@@ -4,22 +4,52 @@
 //! beyond the capabilities a source declares.
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    time::Instant,
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::{
-    case::Capability,
+    case::{Capability, Case},
     intake::{client::IntakeClient, decode::Route, store::Store},
     trace::{Trace, TraceId},
 };
 
+/// How long a pushed trace must not have changed before it counts as complete.
+pub(crate) const QUIET: Duration = Duration::from_millis(100);
+
 /// A source of captured traces.
+#[async_trait]
 pub trait EvidenceSource: Send + Sync {
+    /// As messages name it.
+    fn name(&self) -> &'static str;
     /// What it can give.
     fn capabilities(&self) -> Vec<Capability>;
+    /// Begins to look for a trace, where it has to be asked for; `services` are those that should be in it, as the source names
+    /// them where that is known.
+    fn look_for(&self, _case: &Case, _services: &BTreeSet<String>) {}
+    /// Ends the looking for a trace; what is known of it stays.
+    fn stop_looking(&self, _id: TraceId) {}
+    /// Whether nothing more can come of asking.
+    fn is_over(&self) -> bool {
+        false
+    }
+    /// How long a trace may take, whatever a scenario says of it; `None` where the scenario's word holds.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+    /// Whether a trace has not grown for long enough to be taken for complete, if all that is asked of it holds.
+    fn is_quiet(&self, id: TraceId) -> bool {
+        self.progress(id).is_none_or(|(_, at)| at.elapsed() >= QUIET)
+    }
+    /// Why what is missing of a trace may still come, or be there unseen; `None` where it did not arrive.
+    fn unsettled(&self, _id: TraceId) -> Option<String> {
+        None
+    }
+    /// Ids of all captured traces, in no order.
+    fn trace_ids(&self) -> Vec<TraceId>;
     /// What was captured for one trace so far.
     fn trace(&self, id: TraceId) -> Option<Trace>;
     /// How many spans were captured for one trace so far, and when the last of them came; cheaper than the trace.
@@ -32,9 +62,26 @@ pub trait EvidenceSource: Send + Sync {
     fn refused(&self) -> BTreeMap<String, u64>;
     /// What is missing from the evidence, each told once in words; empty when it is whole.
     fn gaps(&self) -> Vec<String>;
+    /// Waits for what has arrived there and is not known here yet.
+    ///
+    /// # Errors
+    ///
+    /// What was in the way, or still missing at the limit.
+    async fn drain(&self, limit: Duration) -> Result<(), String>;
+    /// How much it has, in words.
+    fn counted(&self) -> String;
+    /// What asking it has used up and what is left, in words; `None` where that is no matter.
+    fn usage(&self) -> Option<String> {
+        None
+    }
 }
 
+#[async_trait]
 impl EvidenceSource for IntakeClient {
+    fn name(&self) -> &'static str {
+        "the intake"
+    }
+
     fn capabilities(&self) -> Vec<Capability> {
         vec![
             Capability::RawPayloads,
@@ -46,6 +93,10 @@ impl EvidenceSource for IntakeClient {
 
     fn trace(&self, id: TraceId) -> Option<Trace> {
         self.trace(id)
+    }
+
+    fn trace_ids(&self) -> Vec<TraceId> {
+        self.trace_ids()
     }
 
     fn progress(&self, id: TraceId) -> Option<(usize, Instant)> {
@@ -77,6 +128,15 @@ impl EvidenceSource for IntakeClient {
             ));
         }
         gaps
+    }
+
+    async fn drain(&self, limit: Duration) -> Result<(), String> {
+        self.drain(limit).await.map_err(|error| error.to_string())
+    }
+
+    fn counted(&self) -> String {
+        let refused: u64 = self.refused().values().sum();
+        format!("intake took {} and refused {refused} attempts", self.counts().spans)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    case::{DRIVER_SERVICE, Outcome, View},
+    case::{Capability, DRIVER_SERVICE, Outcome, View},
     rule::{Failure, Findings, NotEvaluated},
     scenario::Request,
     stats::StatsExpect,
@@ -104,30 +104,49 @@ pub struct SpanCount {
 pub fn check(expect: &Expect, request: &Request, view: View<'_>) -> Findings {
     let mut failures = Vec::new();
     failures.extend(response(request, view));
+    let mut not_evaluated = unseen(expect, view);
     if expect.absent {
-        failures.extend(absent(view));
+        match (absent(view), view.lacks(Capability::Completeness)) {
+            (Some(failure), _) => failures.push(failure),
+            (None, Some(because)) => {
+                let rule = "absent".to_owned();
+                not_evaluated.push(NotEvaluated { rule, because, required: true });
+            }
+            (None, None) => {}
+        }
     }
+    let mut of_spans = Vec::new();
     if let Some(node) = &expect.tree {
-        failures.extend(tree(node, view).into_iter().map(|detail| Failure::new("tree", detail)));
+        of_spans.extend(tree(node, view).into_iter().map(|detail| Failure::new("tree", detail)));
     }
-    for count in &expect.spans {
-        failures.extend(span_count(count, view));
+    of_spans.extend(expect.spans.iter().filter_map(|count| span_count(count, view)));
+    // What is missing may still come, and take the place of what does not fit.
+    let lacking = [Capability::Settled, Capability::Completeness];
+    let lacking = match view.spans().is_empty() {
+        true => lacking.into_iter().find_map(|need| view.lacks(need)),
+        false => view.lacks(Capability::Settled),
+    };
+    match lacking {
+        None => failures.extend(of_spans),
+        Some(because) => not_evaluated.extend(of_spans.into_iter().map(|failure| NotEvaluated {
+            because: format!("{because}. Seen so far: {}", failure.detail),
+            rule: failure.rule,
+            required: true,
+        })),
     }
-    Findings { failures, not_evaluated: unseen(expect, view) }
+    Findings { failures, not_evaluated }
 }
 
-/// What is asked of meta that the captured spans cannot carry, since they came as OTLP.
+/// What is asked of meta that the captured spans cannot carry in their form.
 fn unseen(expect: &Expect, view: View<'_>) -> Vec<NotEvaluated> {
     let mut unseen = Vec::new();
     let mut look = |what: &str, matcher: &Matcher| {
         let spans = || view.service_spans().filter(|span| matcher.is_about(span, view));
         for key in matcher.meta.keys() {
-            if spans().any(|span| !span.form.carries(key)) {
+            if let Some(span) = spans().find(|span| !span.form.carries(key)) {
                 unseen.push(NotEvaluated {
                     rule: what.to_owned(),
-                    because: format!(
-                        "the spans came as OTLP, and only Datadog's own payloads carry `{key}`"
-                    ),
+                    because: format!("{} `{key}`", span.form.why_not()),
                     required: true,
                 });
             }

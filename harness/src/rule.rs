@@ -75,6 +75,8 @@ pub struct NotEvaluated {
 enum Checked {
     /// One entry a violation.
     Found(Vec<String>),
+    /// Violations that show themselves: they hang on nothing that could still come.
+    Seen(Vec<String>),
     /// It has nothing to say about this case.
     NotApplicable,
     /// It could not look.
@@ -104,14 +106,14 @@ pub const RULES: &[Rule] = &[
         name: "missing-hop",
         reason: "every service that the request reached has its server span in the trace",
         page: include_str!("rule/pages/missing-hop.md"),
-        needs: &[Capability::Completeness],
+        needs: &[Capability::Settled],
         check: Check::Case(presence::missing_hop),
     },
     Rule {
         name: "orphan-span",
         reason: "the parent that a span names is in the trace",
         page: include_str!("rule/pages/orphan-span.md"),
-        needs: &[Capability::Completeness],
+        needs: &[Capability::Settled],
         check: Check::Case(links::orphan_span),
     },
     Rule {
@@ -261,12 +263,15 @@ pub fn check_all(view: View<'_>, tolerated: impl Fn(&str) -> bool) -> Findings {
     let mut findings = Findings::default();
     for rule in RULES.iter().filter(|rule| !tolerated(rule.name)) {
         let Check::Case(check) = rule.check else { continue };
-        let checked = match rule.needs.iter().find_map(|need| view.lacks(*need)) {
-            Some(because) => Checked::NotEvaluated { because, required: false },
+        let lacking = rule.needs.iter().find_map(|need| Some((*need, view.lacks(*need)?)));
+        let checked = match lacking {
+            // Where nothing is missing, the rule holds; what is missing may be there, and not be seen.
+            Some((need, because)) if need.is_about_absence() => not_yet(check(view), &because),
+            Some((_, because)) => Checked::NotEvaluated { because, required: false },
             None => check(view),
         };
         match checked {
-            Checked::Found(details) => {
+            Checked::Found(details) | Checked::Seen(details) => {
                 findings
                     .failures
                     .extend(details.into_iter().map(|detail| Failure::new(rule.name, detail)));
@@ -282,6 +287,17 @@ pub fn check_all(view: View<'_>, tolerated: impl Fn(&str) -> bool) -> Findings {
         }
     }
     findings
+}
+
+/// What a check found missing, where it cannot be told whether it did not arrive.
+fn not_yet(checked: Checked, because: &str) -> Checked {
+    match checked {
+        Checked::Found(details) if !details.is_empty() => Checked::NotEvaluated {
+            because: format!("{because}. Seen so far: {}", details.join("; ")),
+            required: true,
+        },
+        checked => checked,
+    }
 }
 
 /// Checks the rules about stats on all that was captured of a system; `tolerated` says which may fail.

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     environment::{Environment, EnvironmentError},
     event::{self, Event},
+    evidence::EvidenceSource,
     scenario::{Scenario, SystemChoice},
     system::System,
     verdict::{ScenarioResult, Summary},
@@ -40,6 +41,8 @@ pub struct Plan {
     pub environment: NewEnvironment,
     /// Name of the environment, for people.
     pub environment_name: String,
+    /// Another source of evidence than the mock intake of each system, for all of them.
+    pub evidence: Option<Arc<dyn EvidenceSource>>,
     /// The system of each choice that a scenario makes.
     pub systems: BTreeMap<SystemChoice, System>,
     /// How many systems are up at the same time.

@@ -58,6 +58,9 @@ pub enum SessionError {
     /// It was not to go on.
     #[error("the run ended while its system came up")]
     Halted,
+    /// A fault is for the mock intake, and there is none.
+    #[error("a fault at `intake` needs the mock intake, but evidence comes from {0}")]
+    NoMockIntake(&'static str),
     /// The system lacks something that every system has.
     #[error("the system has no {0}")]
     Incomplete(&'static str),
@@ -85,12 +88,18 @@ pub struct Settled {
 pub struct Session {
     environment: Arc<AsyncMutex<Box<dyn Environment>>>,
     endpoints: Endpoints,
-    intake: IntakeClient,
+    /// The mock intake; `None` where the collector sends to Datadog itself.
+    intake: Option<Arc<IntakeClient>>,
+    source: Arc<dyn EvidenceSource>,
+    /// Whether the system was there before, and others may use it.
+    attached: bool,
     driver: Driver,
     topology: Topology,
     http: reqwest::Client,
     ledgers: BTreeMap<String, LedgerClient>,
     claims: Mutex<HashSet<TraceId>>,
+    /// When the newest request was sent whose spans are to prove that what began earlier had its time.
+    later_sent_at: AsyncMutex<i64>,
     strays: Mutex<Strays>,
     /// Traces that answers told of though the request belonged to another one, with that other one.
     told: Mutex<HashMap<TraceId, TraceId>>,
@@ -108,14 +117,29 @@ impl Session {
     ///
     /// When a workload does not come up, or cannot be reached.
     pub async fn start(
-        mut environment: Box<dyn Environment>,
+        environment: Box<dyn Environment>,
         system: &System,
         run_id: &str,
         halt: &CancellationToken,
     ) -> Result<Self, SessionError> {
+        Self::start_with(environment, system, run_id, None, halt).await
+    }
+
+    /// The same with evidence from another source than the system's mock intake, which it need not have then.
+    ///
+    /// # Errors
+    ///
+    /// When a workload does not come up, or cannot be reached.
+    pub async fn start_with(
+        mut environment: Box<dyn Environment>,
+        system: &System,
+        run_id: &str,
+        source: Option<Arc<dyn EvidenceSource>>,
+        halt: &CancellationToken,
+    ) -> Result<Self, SessionError> {
         let start = async {
             let endpoints = environment.up(system).await?;
-            Parts::connect(endpoints, system, run_id).await
+            Parts::connect(endpoints, system, run_id, source).await
         };
         let started = tokio::select! {
             started = start => started,
@@ -130,19 +154,23 @@ impl Session {
                 return Err(error);
             }
         };
+        let attached = environment.is_attached();
         let environment = Arc::new(AsyncMutex::new(environment));
         let (tell, exits) = watch::channel(Vec::new());
         let watcher = tokio::spawn(watch_exits(Arc::clone(&environment), tell));
-        let Parts { endpoints, intake, driver, topology, http, ledgers } = parts;
+        let Parts { endpoints, intake, source, driver, topology, http, ledgers } = parts;
         Ok(Self {
             environment,
             endpoints,
             intake,
+            source,
+            attached,
             driver,
             topology,
             http,
             ledgers,
             claims: Mutex::default(),
+            later_sent_at: AsyncMutex::default(),
             strays: Mutex::default(),
             told: Mutex::default(),
             stopped: Mutex::default(),
@@ -161,9 +189,19 @@ impl Session {
         &self.topology
     }
 
-    /// The intake's own record.
-    pub fn intake(&self) -> &IntakeClient {
-        &self.intake
+    /// The mock intake's own record; `None` where evidence comes from elsewhere.
+    pub fn intake(&self) -> Option<&IntakeClient> {
+        self.intake.as_deref()
+    }
+
+    /// Where evidence comes from.
+    pub fn source(&self) -> &dyn EvidenceSource {
+        self.source.as_ref()
+    }
+
+    /// The mock intake, which a fault is to script.
+    fn scripted(&self) -> Result<&IntakeClient, SessionError> {
+        self.intake.as_deref().ok_or_else(|| SessionError::NoMockIntake(self.source.name()))
     }
 
     /// Workloads that ended by themselves so far.
@@ -224,7 +262,7 @@ impl Session {
                 FaultKind::Pause => self.environment.lock().await.pause(&fault.at).await?,
                 FaultKind::Intake(fault) => {
                     for script in scripts(fault) {
-                        self.intake.script_reply(&script).await?;
+                        self.scripted()?.script_reply(&script).await?;
                     }
                 }
                 _ => {}
@@ -257,7 +295,11 @@ impl Session {
                     self.environment.lock().await.start(&fault.at).await?;
                     lock(&self.stopped).insert(fault.at.clone(), Stopped::Again);
                 }
-                FaultKind::Intake(_) => self.intake.clear_replies().await?,
+                FaultKind::Intake(_) => {
+                    if let Some(intake) = &self.intake {
+                        intake.clear_replies().await?;
+                    }
+                }
                 _ => {}
             }
         }
@@ -284,9 +326,7 @@ impl Session {
                 },
             });
         }
-        let counts = self.intake.counts();
-        let refused: u64 = self.intake.refused().values().sum();
-        told.push(format!("intake took {} and refused {refused} attempts", counts.spans));
+        told.push(self.source.counted());
         told.join("; ")
     }
 
@@ -300,8 +340,9 @@ impl Session {
         for collector in self.collectors() {
             self.environment.lock().await.stop(&collector).await?;
         }
-        self.intake.drain(DRAIN_TIMEOUT).await?;
-        Ok(self.intake.with_store(Store::newest))
+        let Some(intake) = &self.intake else { return Ok(0) };
+        intake.drain(DRAIN_TIMEOUT).await?;
+        Ok(intake.with_store(Store::newest))
     }
 
     /// Starts them again.

@@ -276,6 +276,13 @@ pub fn not_asked(captured: &Captured) -> NotEvaluated {
     NotEvaluated { rule: DISAGREE.to_owned(), because, required: false }
 }
 
+/// What is told of a scenario's stats where the evidence has none.
+pub fn unseen(asked: bool) -> NotEvaluated {
+    let rule = if asked { EXPECTATION } else { DISAGREE }.to_owned();
+    let because = format!("the evidence does not give {}", Capability::Stats.name());
+    NotEvaluated { rule, because, required: asked }
+}
+
 /// What is told of a scenario whose stats were asked for and not looked at, since its traces were wrong already.
 pub fn not_reached() -> NotEvaluated {
     let because = "the scenario's traces are not as they should be".to_owned();

@@ -140,7 +140,7 @@ impl TestRequest<'_> {
         let case =
             self.session.send(&self.scenario.requests[0], (0, 0), &self.scenario.faults).await;
         let result = self.session.settle(&self.scenario, &case).await.result;
-        let trace = self.session.intake().trace(case.trace_id);
+        let trace = self.session.source().trace(case.trace_id);
         Answer { outcome: case.outcome, result, trace }
     }
 }

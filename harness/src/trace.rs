@@ -28,6 +28,11 @@ pub enum ParseIdError {
     /// Neither of the two spellings of a trace id.
     #[error("`{0}` is not a trace id: write 32 hex digits, or X-Ray's form `1-<8 hex>-<24 hex>`")]
     TraceId(String),
+    /// None of the spellings of a trace id that are known.
+    #[error(
+        "`{0}` is not a trace id: write 32 hex digits, X-Ray's form `1-<8 hex>-<24 hex>`, 16 hex digits, or a decimal number"
+    )]
+    AnyTraceId(String),
     /// Not 16 hex digits.
     #[error("`{0}` is not a span id: write 16 hex digits")]
     SpanId(String),
@@ -68,6 +73,28 @@ impl FromStr for TraceId {
             None => text.to_owned(),
         };
         parse_hex(&hex, 32).map(Self).ok_or_else(fail)
+    }
+}
+
+impl TraceId {
+    /// Reads any spelling that people copy from somewhere: 32 hex digits, X-Ray's form, or of Datadog's 64-bit id 16 hex digits or
+    /// its decimal digits; then the upper half is 0, which stands for *not known*. A decimal number of more than 64 bits is a whole
+    /// id. Sixteen digits are hex.
+    ///
+    /// # Errors
+    ///
+    /// When it is none of them, or zero.
+    pub fn from_any_spelling(text: &str) -> Result<Self, ParseIdError> {
+        let fail = || ParseIdError::AnyTraceId(text.to_owned());
+        let id = match (text.parse::<Self>(), parse_hex(text, 16)) {
+            (Ok(id), _) => id.0,
+            (_, Some(id)) => id,
+            _ if text.len() <= 39 && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                text.parse().map_err(|_| fail())?
+            }
+            _ => return Err(fail()),
+        };
+        if id as u64 == 0 { Err(fail()) } else { Ok(Self(id)) }
     }
 }
 
@@ -182,6 +209,8 @@ pub enum PayloadForm {
     Datadog,
     /// OTLP: Datadog's own names and ids are made from it on Datadog's side, and the client has no say in them.
     Otlp,
+    /// As Datadog's API tells them, whichever way they came: without keys that begin with `_`.
+    Api,
 }
 
 impl PayloadForm {
@@ -189,7 +218,21 @@ impl PayloadForm {
     /// OTLP only those can be seen that follow from what was sent.
     pub fn carries(self, key: &str) -> bool {
         let follows = ["_dd.span_events.has_exception", "_dd.span_links"];
-        self == Self::Datadog || !key.starts_with('_') || follows.contains(&key)
+        match self {
+            Self::Datadog => true,
+            Self::Otlp => !key.starts_with('_') || follows.contains(&key),
+            Self::Api => !key.starts_with('_'),
+        }
+    }
+
+    /// Why spans of this form do not carry a key of Datadog's own, to follow `because`.
+    pub(crate) fn why_not(self) -> &'static str {
+        match self {
+            Self::Datadog | Self::Otlp => {
+                "the spans came as OTLP, and only Datadog's own payloads carry"
+            }
+            Self::Api => "the spans were told by Datadog's API, which leaves out",
+        }
     }
 }
 
@@ -258,6 +301,26 @@ mod tests {
             ["", "0af7", "+af7651916cd43dd8448eb211c80319c", "1-0af7651-916cd43dd8448eb211c80319c"]
         {
             assert!(bad.parse::<TraceId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_trace_id_is_read_in_every_spelling_that_people_copy() {
+        let any = TraceId::from_any_spelling;
+        let id = TraceId(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c);
+        for text in [
+            "0af7651916cd43dd8448eb211c80319c",
+            "1-0af76519-16cd43dd8448eb211c80319c",
+            "14576827793038113322513871894673895836",
+        ] {
+            assert_eq!(any(text).map(TraceId::low), Ok(id.low()), "{text}");
+        }
+        let low = TraceId(u128::from(id.low()));
+        assert_eq!((any("8448eb211c80319c"), any("9532127138774266268")), (Ok(low), Ok(low)));
+        for bad in
+            ["", "0", "8448eb211c80319", "99999999999999999999999999999999999999999", "0x84", "-1"]
+        {
+            assert!(any(bad).is_err(), "{bad}");
         }
     }
 }

@@ -204,6 +204,7 @@ async fn plan(
         skipped,
         environment: environment.new,
         environment_name: environment.name.to_owned(),
+        evidence: None,
         systems,
         parallel: usize::from(args.parallel),
         fail_fast: args.fail_fast,

@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn from_saved(dir: &std::path::Path, id: TraceId) -> anyhow::Result<Trace> {
     let systems = saved::read(dir)?;
-    systems.iter().find_map(|system| system.store().trace(id)).with_context(|| {
+    systems.iter().find_map(|system| system.trace(id)).with_context(|| {
         format!("trace {id} was not captured in the run saved in {}", dir.display())
     })
 }

@@ -102,6 +102,7 @@ impl World {
                 ],
                 refused: BTreeMap::new(),
                 ended: Vec::new(),
+                unsettled: None,
             },
             topology: Topology {
                 services: chain
@@ -396,7 +397,40 @@ fn what_the_evidence_cannot_give_is_not_evaluated() {
     world.evidence.capabilities = vec![Capability::RawPayloads];
     let findings = world.findings();
     assert_eq!(findings.failures, []);
-    assert_eq!(findings.not_evaluated.len(), 7, "{:?}", findings.not_evaluated);
+    assert_eq!(findings.not_evaluated.len(), 4, "{:?}", findings.not_evaluated);
+}
+
+#[test]
+fn what_may_still_come_is_neither_held_nor_failed() {
+    let mut world = World::healthy();
+    world.remove(0xa2);
+    assert_eq!(world.failing().0, ["orphan-span", "lost-span"]);
+    world.evidence.capabilities.retain(|one| *one != Capability::Completeness);
+    world.evidence.unsettled = Some("it is young".to_owned());
+    let findings = world.findings();
+    assert_eq!(findings.failures, []);
+    let told: Vec<_> =
+        findings.not_evaluated.iter().map(|one| (&*one.rule, one.required)).collect();
+    assert_eq!(told, [("orphan-span", true), ("lost-span", true)]);
+    assert!(findings.not_evaluated[0].because.starts_with("it is young. Seen so far: "));
+    // Once all of it is there, nothing is left open.
+    let mut world = World::healthy();
+    world.evidence.unsettled = Some("it is young".to_owned());
+    assert_eq!(world.findings(), Findings::default());
+}
+
+#[test]
+fn an_answer_that_tells_another_trace_proves_a_broken_link_without_complete_evidence() {
+    let mut world = World::healthy();
+    world.evidence.trace = None;
+    world.evidence.capabilities = Vec::new();
+    world.evidence.unsettled = Some("nothing came yet".to_owned());
+    let none: Vec<_> = world.findings().failures;
+    assert_eq!(none, []);
+    world.case.outcome = Outcome::Response { status: 200, trace_id: Some(TraceId(7)) };
+    let failures = world.findings().failures;
+    assert_eq!(failures.len(), 1);
+    assert!(failures[0].detail.contains("the link tracecheck -> app-1 is broken"), "{failures:?}");
 }
 
 #[test]

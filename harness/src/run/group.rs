@@ -78,7 +78,9 @@ pub(super) async fn run(
                 .await;
         }
     };
-    let session = match Session::start(environment, system, run_id, &plan.halt).await {
+    let source = plan.evidence.clone();
+    let started = Session::start_with(environment, system, run_id, source, &plan.halt).await;
+    let session = match started {
         Ok(session) => Arc::new(session),
         Err(error @ SessionError::Halted) => {
             return give_up(group, tell, &error.to_string()).await;
@@ -112,7 +114,7 @@ pub(super) async fn run(
             outcome.results.push(result);
         }
     }
-    if session.intake().with_store(stats::lacks_trace_metrics) {
+    if session.intake().is_some_and(|intake| intake.with_store(stats::lacks_trace_metrics)) {
         let text = format!("{}: {}", group.name(), stats::no_trace_metrics_warning());
         tell.tell(Event::Warning { text: text.clone() }).await;
         outcome.warnings.push(text);
@@ -244,7 +246,7 @@ async fn drive(session: &Arc<Session>, scenario: Arc<Scenario>, tell: &Teller) -
     let name = scenario.name.clone();
     tell.tell(Event::ScenarioStarted { name: name.clone(), requests: scenario.request_count() })
         .await;
-    let refused_before: u64 = session.intake().refused().values().sum();
+    let refused_before: u64 = session.source().refused().values().sum();
     let mut facts = Facts::default();
     let mut result = ScenarioResult::undecided(&name, &scenario.description, "");
     if let Err(error) = session.inject(&scenario.faults).await {
@@ -294,7 +296,7 @@ async fn drive(session: &Arc<Session>, scenario: Arc<Scenario>, tell: &Teller) -
             )),
         }
     }
-    facts.refused = session.intake().refused().values().sum::<u64>() - refused_before;
+    facts.refused = session.source().refused().values().sum::<u64>() - refused_before;
     let stats_until = judge_stats(session, &scenario, &cases, &mut facts, &mut result).await;
     gather(session, &mut facts);
     result.took_ms = millis(began.elapsed());
@@ -312,7 +314,10 @@ async fn judge_stats(
     facts: &mut Facts,
     result: &mut ScenarioResult,
 ) -> Option<u64> {
-    let intake = session.intake();
+    let Some(intake) = session.intake() else {
+        result.not_evaluated.push(stats::unseen(scenario.expect.stats.is_some()));
+        return None;
+    };
     let captured = |until: u64| intake.with_store(|store| Captured::until(store, until));
     let Some(expect) = &scenario.expect.stats else {
         result.not_evaluated.push(stats::not_asked(&captured(u64::MAX)));
@@ -389,7 +394,7 @@ fn gather(session: &Session, facts: &mut Facts) {
     };
     facts.exits = session.unexpected_exits().into_iter().map(told).collect();
     facts.intake_ended = session.intake_ended();
-    facts.gaps = EvidenceSource::gaps(session.intake());
+    facts.gaps = session.source().gaps();
 }
 
 /// Judges every case of a scenario once more, with all that has come by now. Where the services are `gone`, by
@@ -449,7 +454,7 @@ async fn last_audit(session: &Session, driven: &mut [Driven], tell: &Teller) {
     for driven in driven.iter_mut().filter(|driven| driven.result.verdict == Verdict::Pass) {
         let Driven { scenario, cases, ledgers, result, .. } = driven;
         review_all(session, scenario, cases, ledgers, result, true).await;
-        driven.facts.gaps = EvidenceSource::gaps(session.intake());
+        driven.facts.gaps = session.source().gaps();
         driven.conclude(session, tell).await;
     }
 }

@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 use super::facts::{self, Facts};
 use crate::{
     case::{Capability, Case, Evidence, LedgerReport, Topology, View},
-    evidence::{self, EvidenceSource},
+    evidence,
     intake::{
         attempt::Attempt,
+        client::IntakeClient,
         decode::{self, DEFAULT_MAX_DECODED},
         store::{Bounds, Store},
     },
@@ -27,7 +28,7 @@ use crate::{
     session::Session,
     stats::{self, Captured},
     strays::Strays,
-    trace::TraceId,
+    trace::{Trace, TraceId},
     verdict::ScenarioResult,
 };
 
@@ -97,6 +98,16 @@ struct SavedCase {
     case: Case,
     ledgers: BTreeMap<String, LedgerReport>,
     refused: BTreeMap<String, u64>,
+    /// What the source told of its trace; `None` where the attempts tell it.
+    #[serde(default)]
+    seen: Option<SavedTrace>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedTrace {
+    trace: Option<Trace>,
+    unsettled: Option<String>,
 }
 
 /// What is kept of one scenario.
@@ -116,12 +127,21 @@ pub(super) async fn save<'a>(
 ) -> Result<(), SavedError> {
     std::fs::create_dir_all(dir)
         .map_err(|source| SavedError::Io { path: dir.to_owned(), source })?;
-    let refused = EvidenceSource::refused(session.intake());
+    let source = session.source();
+    let refused = source.refused();
+    // The intake's attempts are kept whole, below; of another source only the traces are.
+    let seen = |case: &Case| {
+        session.intake().is_none().then(|| SavedTrace {
+            trace: source.trace(case.trace_id),
+            unsettled: source.unsettled(case.trace_id),
+        })
+    };
     let scenarios = kept.map(|kept| {
         let cases = kept.cases.iter().zip(kept.ledgers).map(|(case, ledgers)| SavedCase {
             case: case.clone(),
             ledgers: ledgers.clone(),
             refused: refused.clone(),
+            seen: seen(case),
         });
         SavedScenario {
             cases: cases.collect(),
@@ -144,7 +164,7 @@ pub(super) async fn save<'a>(
         writeln!(out)
     })?;
     write(&dir.join(ATTEMPTS_FILE), |out| {
-        for attempt in session.intake().attempts() {
+        for attempt in session.intake().map_or_else(Vec::new, IntakeClient::attempts) {
             serde_json::to_writer(&mut *out, attempt.as_ref())?;
             writeln!(out)?;
         }
@@ -219,14 +239,21 @@ impl Replay {
         Ok(Self { system, store })
     }
 
-    /// What was captured, all of it.
-    pub fn store(&self) -> &Store {
-        &self.store
+    /// What was captured for a trace.
+    pub fn trace(&self, id: TraceId) -> Option<Trace> {
+        let cases = self.system.scenarios.iter().flat_map(|scenario| &scenario.cases);
+        let mut seen = cases.filter_map(|case| case.seen.as_ref()?.trace.as_ref());
+        let seen = seen.find(|trace| trace.id == id).cloned();
+        seen.or_else(|| self.store.trace(id))
     }
 
     /// As the runner does it, from what there was then.
     fn judge_stats(&self, saved: &SavedScenario, result: &mut ScenarioResult) {
         let scenario = &saved.scenario;
+        if !self.system.capabilities.contains(&Capability::Stats) {
+            result.not_evaluated.push(stats::unseen(scenario.expect.stats.is_some()));
+            return;
+        }
         let captured = Captured::until(&self.store, saved.stats_until.unwrap_or(u64::MAX));
         match (&scenario.expect.stats, saved.stats_until) {
             (Some(expect), Some(_)) => {
@@ -254,13 +281,18 @@ impl Replay {
             for saved in &saved.cases {
                 let case = &saved.case;
                 let shape = judge::shape(scenario, &scenario.requests[case.request].path);
+                let (trace, unsettled) = match &saved.seen {
+                    Some(seen) => (seen.trace.clone(), seen.unsettled.clone()),
+                    None => (self.store.trace(case.trace_id), None),
+                };
                 let evidence = Evidence {
-                    trace: self.store.trace(case.trace_id),
+                    trace,
                     ledgers: saved.ledgers.clone(),
                     strays: strays.during(case),
                     capabilities: self.system.capabilities.clone(),
                     refused: saved.refused.clone(),
                     ended: Vec::new(),
+                    unsettled,
                 };
                 let findings = judge::judge(scenario, case, &evidence, topology, &shape);
                 let view = View { case, evidence: &evidence, topology, shape: &shape };

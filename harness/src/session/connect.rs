@@ -9,6 +9,7 @@ use crate::{
     case::{ServiceIdentity, Topology},
     driver::{Driver, DriverError, OtlpEndpoint},
     environment::{Endpoints, Environment, UnexpectedExit},
+    evidence::EvidenceSource,
     intake::{self, client::IntakeClient},
     ledger::LedgerClient,
     system::{Role, System, Workload},
@@ -22,7 +23,8 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// What a session has once its system is up.
 pub(super) struct Parts {
     pub(super) endpoints: Endpoints,
-    pub(super) intake: IntakeClient,
+    pub(super) intake: Option<Arc<IntakeClient>>,
+    pub(super) source: Arc<dyn EvidenceSource>,
     pub(super) driver: Driver,
     pub(super) topology: Topology,
     pub(super) http: reqwest::Client,
@@ -35,13 +37,18 @@ impl Parts {
         endpoints: Endpoints,
         system: &System,
         run_id: &str,
+        source: Option<Arc<dyn EvidenceSource>>,
     ) -> Result<Self, SessionError> {
         let named =
             |role: Role| system.workloads.iter().find(move |workload| workload.role == role);
-        let intake = named(Role::Intake).ok_or(SessionError::Incomplete("intake"))?;
-        let intake_url = endpoints
-            .url(&intake.name, "http")
-            .ok_or(SessionError::Incomplete("intake port `http`"))?;
+        let intake_url = match (named(Role::Intake), &source) {
+            (Some(intake), _) => {
+                let url = endpoints.url(&intake.name, "http");
+                Some(url.ok_or(SessionError::Incomplete("intake port `http`"))?)
+            }
+            (None, Some(_)) => None,
+            (None, None) => return Err(SessionError::Incomplete("intake")),
+        };
         let entry_url = endpoints
             .url(&system.entry, "http")
             .ok_or(SessionError::Incomplete("entry with a port `http`"))?;
@@ -50,8 +57,15 @@ impl Parts {
             grpc.or_else(|| endpoints.url(&collector.name, "otlp-http").map(OtlpEndpoint::Http))
         });
         let driver = Driver::new(entry_url, otlp, run_id.to_owned())?;
-        let intake =
-            IntakeClient::connect(&intake_url, intake::client::Settings::default()).await?;
+        let intake = match intake_url {
+            None => None,
+            Some(url) => {
+                let settings = intake::client::Settings::default();
+                Some(Arc::new(IntakeClient::connect(&url, settings).await?))
+            }
+        };
+        let pushed = || intake.clone().map(|intake| intake as Arc<dyn EvidenceSource>);
+        let source = source.or_else(pushed).ok_or(SessionError::Incomplete("intake"))?;
         let http = crate::http::client()
             .timeout(LEDGER_TIMEOUT)
             .build()
@@ -79,7 +93,8 @@ impl Parts {
             }
             services.push(identity);
         }
-        Ok(Self { endpoints, intake, driver, topology: Topology { services }, http, ledgers })
+        let topology = Topology { services };
+        Ok(Self { endpoints, intake, source, driver, topology, http, ledgers })
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     case::DRIVER_SERVICE,
     expectation::{Expect, Matcher, SpanCount},
     judge::CHAIN_PATH,
+    rule::{self, SILENT_SERVICE},
     scenario::{Request, Scenario, SystemChoice},
     system::Role,
     trace::TraceId,
@@ -41,7 +42,7 @@ impl Session {
 
     /// The workloads, or services where they are not known, that spans of a trace came from.
     pub fn seen_in(&self, trace_id: TraceId) -> BTreeSet<String> {
-        let Some(trace) = self.intake.trace(trace_id) else { return BTreeSet::new() };
+        let Some(trace) = self.source.trace(trace_id) else { return BTreeSet::new() };
         let services = trace.spans.iter().filter(|span| span.service != DRIVER_SERVICE);
         services
             .map(|span| self.topology.workload_of(span).unwrap_or(&span.service).to_owned())
@@ -50,8 +51,13 @@ impl Session {
 
     /// The services that have no ledger, and that no captured span can be told to be of, though every span can be told.
     pub fn silent_services(&self) -> Vec<String> {
+        let capabilities = self.capabilities();
+        let needs = rule::named(SILENT_SERVICE).map_or(&[][..], |rule| rule.needs);
+        if !needs.iter().all(|need| capabilities.contains(need)) {
+            return Vec::new();
+        }
         let seen: BTreeSet<String> =
-            self.intake.trace_ids().into_iter().flat_map(|id| self.seen_in(id)).collect();
+            self.source.trace_ids().into_iter().flat_map(|id| self.seen_in(id)).collect();
         let services = self.topology.services.iter().map(|service| &service.workload);
         let silent = services
             .filter(|workload| !self.ledgers.contains_key(*workload) && !seen.contains(*workload));
@@ -67,7 +73,9 @@ impl Session {
     /// What does not end as it should is told.
     pub async fn stop_sources(&self) -> Vec<String> {
         let mut unclean = Vec::new();
-        for role in [Role::Service, Role::Collector] {
+        // What the run did not start is not its to stop.
+        let roles: &[Role] = if self.attached { &[] } else { &[Role::Service, Role::Collector] };
+        for &role in roles {
             let of_role =
                 self.endpoints.workloads.iter().filter(|(_, workload)| workload.role == role);
             for (name, _) in of_role {
@@ -76,8 +84,8 @@ impl Session {
                 }
             }
         }
-        if let Err(error) = self.intake.drain(DRAIN_TIMEOUT).await {
-            unclean.push(error.to_string());
+        if let Err(error) = self.source.drain(DRAIN_TIMEOUT).await {
+            unclean.push(error);
         }
         unclean
     }

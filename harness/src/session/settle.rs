@@ -1,26 +1,24 @@
 //! Judging a case as evidence comes in, and once more when all is there.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
 use super::{Session, Settled, Stopped, lock};
 use crate::{
-    case::{Capability, Case, Evidence, LedgerReport, View},
+    case::{Capability, Case, Evidence, LedgerReport, Outcome, View},
     environment::UnexpectedExit,
-    evidence::EvidenceSource,
+    evidence::QUIET,
     judge,
     ledger::LedgerEntry,
     rule::{self, Findings},
-    scenario::{Scenario, fault},
+    scenario::{Request, Scenario, fault},
     system::Role,
     trace::TraceId,
     verdict::CaseResult,
 };
 
-/// How long a trace must not have changed before it counts as complete.
-const QUIET: Duration = Duration::from_millis(100);
 /// How soon what cannot wake the judge (a service's ledger) is looked at again; each time later, up to [`LOOK_AGAIN_MOST`].
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The longest time after which it is looked at again.
@@ -31,8 +29,34 @@ impl Session {
     /// quiet for a moment; at the deadline, or when the intake is gone, with whatever was found last.
     pub async fn settle(&self, scenario: &Scenario, case: &Case) -> Settled {
         let shape = judge::shape(scenario, &scenario.requests[case.request].path);
-        let deadline = Instant::now() + scenario.expect.within;
-        let mut changes = self.intake.changes();
+        let services = self.services(scenario, &shape);
+        self.source.look_for(case, &services);
+        // What the answer says is its trace may be where the request's spans went.
+        let told = match case.outcome {
+            Outcome::Response { trace_id: Some(told), .. } if told != case.trace_id => Some(told),
+            _ => None,
+        };
+        if let Some(told) = told {
+            self.source.look_for(&Case { trace_id: told, ..case.clone() }, &services);
+        }
+        let settled = self.wait_and_judge(scenario, case, &shape).await;
+        for id in [Some(case.trace_id), told].into_iter().flatten() {
+            self.source.stop_looking(id);
+        }
+        settled
+    }
+
+    async fn wait_and_judge(
+        &self,
+        scenario: &Scenario,
+        case: &Case,
+        shape: &fault::Shape,
+    ) -> Settled {
+        let patience = self.source.patience();
+        let began = Instant::now();
+        let deadline = began + patience.unwrap_or(scenario.expect.within);
+        let mut later_request = patience.map(|patience| began + patience / 3);
+        let mut changes = self.source.changes();
         let mut exits = self.exits.clone();
         let mut ledgers = BTreeMap::new();
         let mut ledger_age: Option<Instant> = None;
@@ -41,12 +65,17 @@ impl Session {
         let mut findings = Findings::default();
         loop {
             changes.borrow_and_update();
-            let progress = self.intake.progress(case.trace_id);
+            let progress = self.source.progress(case.trace_id);
             let stale = ledger_age.is_none_or(|age| age.elapsed() >= look_again);
             if judged_progress != Some(progress) || stale {
+                let late =
+                    Instant::now() >= deadline || self.intake_ended() || self.source.is_over();
                 let mut evidence = self.evidence(case, ledgers.clone());
-                findings = judge::judge(scenario, case, &evidence, &self.topology, &shape);
-                let late = Instant::now() >= deadline || self.intake_ended();
+                // Until then nothing that is missing is let pass: it may still come.
+                if !late {
+                    evidence = as_if_all_were_seen(evidence);
+                }
+                findings = judge::judge(scenario, case, &evidence, &self.topology, shape);
                 // The ledgers are asked once the rest holds, as they are to confirm it, and once more at the end, to explain.
                 let rest_holds =
                     findings.failures.iter().all(|failure| rule::needs_ledger(&failure.rule));
@@ -54,14 +83,18 @@ impl Session {
                     ledgers = self.read_ledgers(case.trace_id).await;
                     ledger_age = Some(Instant::now());
                     evidence.ledgers = ledgers.clone();
-                    findings = judge::judge(scenario, case, &evidence, &self.topology, &shape);
+                    findings = judge::judge(scenario, case, &evidence, &self.topology, shape);
                 }
                 judged_progress = Some(progress);
                 let quiet_since = progress.map(|(_, at)| at);
-                let quiet = quiet_since.is_none_or(|at| at.elapsed() >= QUIET);
+                let quiet = self.source.is_quiet(case.trace_id);
                 if (findings.failures.is_empty() && quiet && ledger_age.is_some()) || late {
+                    if !late {
+                        evidence.capabilities = self.capabilities();
+                        findings = judge::judge(scenario, case, &evidence, &self.topology, shape);
+                    }
                     let result =
-                        self.conclude(scenario, case, evidence, &shape, findings, quiet_since);
+                        self.conclude(scenario, case, evidence, shape, findings, quiet_since);
                     return Settled { result, ledgers };
                 }
             }
@@ -72,6 +105,11 @@ impl Session {
                 Some(quiet_in) if findings.failures.is_empty() => quiet_in,
                 _ => look_again,
             };
+            // What is missing can be told from what is late once something later has come.
+            if later_request.is_some_and(|at| Instant::now() >= at) {
+                later_request = None;
+                self.send_later(scenario, case).await;
+            }
             let wake = wake.min(deadline.saturating_duration_since(Instant::now()));
             tokio::select! {
                 _ = changes.changed() => {}
@@ -83,6 +121,25 @@ impl Session {
                     }
                 }
             }
+        }
+    }
+
+    /// The services whose spans a trace should hold, by the names that they have in their spans where those are known.
+    fn services(&self, scenario: &Scenario, shape: &fault::Shape) -> BTreeSet<String> {
+        let asked_for = asked_for(scenario, shape).into_iter();
+        let named = asked_for.map(|name| {
+            let known = self.topology.services.iter().find(|service| service.workload == name);
+            known.and_then(|service| service.service.clone()).unwrap_or(name)
+        });
+        named.collect()
+    }
+
+    /// Sends a request like a case's, without its faults, unless one was sent since the case's own was answered.
+    async fn send_later(&self, scenario: &Scenario, case: &Case) {
+        let mut sent_at = self.later_sent_at.lock().await;
+        if *sent_at <= case.ended_at {
+            let like = Request { times: 1, ..scenario.requests[case.request].clone() };
+            *sent_at = self.send(&like, (case.request, 0), &[]).await.sent_at;
         }
     }
 
@@ -129,20 +186,21 @@ impl Session {
     /// Everything known of a case now; what its ledgers say is given.
     pub fn evidence(&self, case: &Case, ledgers: BTreeMap<String, LedgerReport>) -> Evidence {
         let claims = lock(&self.claims);
-        let version = *self.intake.changes().borrow();
+        let version = *self.source.changes().borrow();
         let mut strays = lock(&self.strays);
-        strays.refresh(version, &claims, |claims| self.intake.unclaimed(claims));
+        strays.refresh(version, &claims, |claims| self.source.unclaimed(claims));
         let mut strays = strays.during(case);
         let told = lock(&self.told);
         // A stray that another request's answer told of is that one's; one's own comes first.
         strays.retain(|stray| told.get(&stray.id).is_none_or(|owner| *owner == case.trace_id));
         strays.sort_by_key(|stray| !told.contains_key(&stray.id));
         Evidence {
-            trace: self.intake.trace(case.trace_id),
+            trace: self.source.trace(case.trace_id),
+            unsettled: self.source.unsettled(case.trace_id),
             ledgers,
             strays,
             capabilities: self.capabilities(),
-            refused: self.intake.refused(),
+            refused: self.source.refused(),
             ended: self
                 .unexpected_exits()
                 .iter()
@@ -153,7 +211,10 @@ impl Session {
 
     /// What the evidence can give.
     pub fn capabilities(&self) -> Vec<Capability> {
-        let mut capabilities = self.intake.capabilities();
+        let mut capabilities = self.source.capabilities();
+        if self.attached {
+            capabilities.retain(|capability| *capability != Capability::Exclusiveness);
+        }
         if !self.ledgers.is_empty() {
             capabilities.push(Capability::Ledger);
         }
@@ -180,4 +241,27 @@ impl Session {
         });
         futures_util::future::join_all(reads).await.into_iter().collect()
     }
+}
+
+/// The evidence as if what is not seen had not arrived: what would fail then is not complete yet.
+fn as_if_all_were_seen(evidence: Evidence) -> Evidence {
+    let mut capabilities = evidence.capabilities;
+    if !capabilities.contains(&Capability::Completeness) {
+        capabilities.push(Capability::Completeness);
+    }
+    Evidence { unsettled: None, capabilities, ..evidence }
+}
+
+/// The workloads or services whose spans a trace should hold.
+fn asked_for(scenario: &Scenario, shape: &fault::Shape) -> BTreeSet<String> {
+    let reached = shape.hops.iter().filter(|hop| hop.reached == fault::Expected::Yes);
+    let mut services: BTreeSet<String> = reached.map(|hop| hop.workload.clone()).collect();
+    let mut nodes: Vec<_> = scenario.expect.tree.iter().collect();
+    while let Some(node) = nodes.pop() {
+        services.extend(node.span.at.clone());
+        nodes.extend(&node.children);
+    }
+    let counted = scenario.expect.spans.iter().filter(|count| count.at_least > 0);
+    services.extend(counted.filter_map(|count| count.span.at.clone()));
+    services
 }
