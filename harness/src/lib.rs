@@ -1,6 +1,7 @@
 //! Proves, per `trace_id`, that what Datadog would receive is a complete, correctly linked trace.
 
 pub mod case;
+pub mod datadog_api;
 pub mod driver;
 pub mod environment;
 pub mod event;
