@@ -20,6 +20,7 @@ mod extension;
 mod grpc_codec;
 #[doc(hidden)]
 pub mod internals;
+mod journal;
 mod pipeline;
 mod processor;
 mod receiver;

@@ -1,0 +1,246 @@
+//! How entries of a journal stand in its files, and how they are found again in files that are damaged.
+//!
+//! A frame is a mark, the length of its body, a checksum and the body. The checksum begins with a number that the file's name tells,
+//! so that bytes of a sender that look like a frame are none. Where a frame is not whole, the next whole one is looked for.
+
+/// Begins each frame.
+const MARK: [u8; 4] = *b"\xf1tcJ";
+/// Mark, length and checksum.
+pub(super) const HEAD: usize = 12;
+/// The longest body: above the largest request that a receiver can be told to take.
+const MAX_BODY: usize = 1 << 30;
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Entry<'a> {
+    /// The first of each file: the number that the next record gets.
+    Begin { next: u64 },
+    /// Spans that were accepted.
+    Record { number: u64, spans: u32, body: &'a [u8] },
+    /// A record that was written before, and is written again because its file is to go.
+    Moved { number: u64, spans: u32, body: &'a [u8] },
+    /// What became of records.
+    Fate { fate: Fate, numbers: Vec<u64> },
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fate {
+    /// All its spans are sent or dropped; their stats are not sent yet.
+    Sent,
+    /// Stats of its spans that ended before this time, in nanoseconds since the epoch, are sent.
+    Counted(u64),
+    /// Nothing is to be done any more.
+    Done,
+}
+
+/// Writes a frame.
+pub(super) fn put(out: &mut Vec<u8>, seed: u32, entry: &Entry<'_>) {
+    let start = out.len();
+    out.extend_from_slice(&MARK);
+    out.extend_from_slice(&[0; HEAD - 4]);
+    match entry {
+        Entry::Begin { next } => {
+            out.push(0);
+            out.extend_from_slice(&next.to_le_bytes());
+        }
+        Entry::Record { number, spans, body } | Entry::Moved { number, spans, body } => {
+            out.push(if matches!(entry, Entry::Record { .. }) { 1 } else { 2 });
+            out.extend_from_slice(&number.to_le_bytes());
+            out.extend_from_slice(&spans.to_le_bytes());
+            out.extend_from_slice(body);
+        }
+        Entry::Fate { fate, numbers } => {
+            let (kind, until) = match fate {
+                Fate::Sent => (3, 0),
+                Fate::Counted(until) => (4, *until),
+                Fate::Done => (5, 0),
+            };
+            out.push(kind);
+            out.extend_from_slice(&until.to_le_bytes());
+            for number in numbers {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+    }
+    let length = u32::try_from(out.len() - start - HEAD).unwrap_or(u32::MAX).to_le_bytes();
+    let checksum = checksum(seed, length, &out[start + HEAD..]).to_le_bytes();
+    out[start + 4..start + 8].copy_from_slice(&length);
+    out[start + 8..start + HEAD].copy_from_slice(&checksum);
+}
+
+fn checksum(seed: u32, length: [u8; 4], body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+    hasher.update(&length);
+    hasher.update(body);
+    hasher.finalize()
+}
+
+/// Reads the frame at the beginning of these bytes, and how long it is; `None` if there is no whole one.
+pub(super) fn read(bytes: &[u8], seed: u32) -> Option<(Entry<'_>, usize)> {
+    let rest = bytes.strip_prefix(&MARK)?;
+    let (length, rest) = rest.split_first_chunk::<4>()?;
+    let (sum, rest) = rest.split_first_chunk::<4>()?;
+    let size = u32::from_le_bytes(*length) as usize;
+    let body = rest.get(..size).filter(|_| size <= MAX_BODY)?;
+    if u32::from_le_bytes(*sum) != checksum(seed, *length, body) {
+        return None;
+    }
+    let (kind, rest) = body.split_first()?;
+    let (number, rest) = rest.split_first_chunk::<8>()?;
+    let number = u64::from_le_bytes(*number);
+    let entry = match kind {
+        0 => Entry::Begin { next: number },
+        1 | 2 => {
+            let (spans, body) = rest.split_first_chunk::<4>()?;
+            let spans = u32::from_le_bytes(*spans);
+            match kind {
+                1 => Entry::Record { number, spans, body },
+                _ => Entry::Moved { number, spans, body },
+            }
+        }
+        3..=5 => {
+            let fate = match kind {
+                3 => Fate::Sent,
+                4 => Fate::Counted(number),
+                _ => Fate::Done,
+            };
+            let numbers = rest.as_chunks::<8>().0.iter();
+            Entry::Fate { fate, numbers: numbers.map(|raw| u64::from_le_bytes(*raw)).collect() }
+        }
+        _ => return None,
+    };
+    Some((entry, HEAD + size))
+}
+
+/// What was found in a file that is no whole frame.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Damage {
+    pub(super) places: u64,
+    pub(super) bytes: u64,
+}
+
+/// Gives each whole frame of a file to `found`, with its place and size, and tells what else is in the file.
+pub(super) fn scan(
+    file: &[u8],
+    seed: u32,
+    mut found: impl FnMut(Entry<'_>, usize, usize),
+) -> Damage {
+    let mut damage = Damage::default();
+    let mut at = 0;
+    while at < file.len() {
+        if let Some((entry, size)) = read(&file[at..], seed) {
+            found(entry, at, size);
+            at += size;
+            continue;
+        }
+        let mut next = at + 1;
+        while next < file.len() {
+            let Some(step) = find(&file[next..]) else {
+                next = file.len();
+                break;
+            };
+            next += step;
+            if read(&file[next..], seed).is_some() {
+                break;
+            }
+            next += 1;
+        }
+        damage.places += 1;
+        damage.bytes += (next - at) as u64;
+        at = next;
+    }
+    damage
+}
+
+/// Where the next mark is.
+fn find(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(MARK.len()).position(|window| window == MARK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Damage, Entry, Fate, put, scan};
+
+    /// A file of three records and a fate, and where each frame ends.
+    fn file(seed: u32) -> (Vec<u8>, Vec<usize>) {
+        let (mut file, mut ends) = (Vec::new(), Vec::new());
+        let bodies = [vec![1; 100], vec![2; 1000], Vec::new()];
+        put(&mut file, seed, &Entry::Begin { next: 7 });
+        ends.push(file.len());
+        for (number, body) in (7..).zip(&bodies) {
+            put(&mut file, seed, &Entry::Record { number, spans: 3, body });
+            ends.push(file.len());
+        }
+        put(&mut file, seed, &Entry::Fate { fate: Fate::Counted(5), numbers: vec![7, 9] });
+        ends.push(file.len());
+        (file, ends)
+    }
+
+    /// The records found, and the damage.
+    fn records(file: &[u8], seed: u32) -> (Vec<u64>, Damage) {
+        let mut numbers = Vec::new();
+        let damage = scan(file, seed, |entry, _, _| match entry {
+            Entry::Record { number, spans, body } => {
+                assert_eq!(spans, 3);
+                assert!(body.iter().all(|byte| u64::from(*byte) == number - 6), "{number}");
+                numbers.push(number);
+            }
+            Entry::Fate { fate, numbers } => {
+                assert_eq!((fate, numbers), (Fate::Counted(5), vec![7, 9]));
+            }
+            Entry::Begin { next } => assert_eq!(next, 7),
+            Entry::Moved { .. } => panic!("there is none"),
+        });
+        (numbers, damage)
+    }
+
+    #[test]
+    fn what_is_written_is_found() {
+        let (file, _) = file(1);
+        assert_eq!(records(&file, 1), (vec![7, 8, 9], Damage::default()));
+        let (numbers, damage) = records(&file, 2);
+        assert!(numbers.is_empty(), "frames of another file are none");
+        assert_eq!(damage, Damage { places: 1, bytes: file.len() as u64 });
+    }
+
+    #[test]
+    fn a_changed_byte_costs_the_frame_it_is_in_and_no_other() {
+        let (whole, ends) = file(1);
+        for at in 0..whole.len() {
+            let mut file = whole.clone();
+            file[at] ^= 0x10;
+            let hit = ends.iter().position(|end| at < *end).unwrap();
+            let expected: Vec<_> = (7..10).filter(|number| number - 6 != hit as u64).collect();
+            let (numbers, damage) = records(&file, 1);
+            assert_eq!(numbers, expected, "byte {at}");
+            let begin = if hit == 0 { 0 } else { ends[hit - 1] };
+            assert_eq!(
+                damage,
+                Damage { places: 1, bytes: (ends[hit] - begin) as u64 },
+                "byte {at}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_gives_what_is_whole() {
+        let (whole, ends) = file(1);
+        for at in 0..whole.len() {
+            let last = ends.iter().filter(|end| **end <= at).count();
+            let (numbers, damage) = records(&whole[..at], 1);
+            assert_eq!(numbers.len(), last.saturating_sub(1).min(3), "cut at {at}");
+            let rest = at - ends[..last].last().copied().unwrap_or_default();
+            assert_eq!(damage.bytes, rest as u64, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_missing_or_doubled_piece_is_skipped() {
+        let (whole, ends) = file(1);
+        let without = [&whole[..ends[0] + 20], &whole[ends[1] - 5..]].concat();
+        assert_eq!(records(&without, 1).0, [8, 9]);
+        let zeros = [&whole[..ends[1]], &[0; 4096][..], &whole[ends[1]..]].concat();
+        assert_eq!(records(&zeros, 1), (vec![7, 8, 9], Damage { places: 1, bytes: 4096 }));
+    }
+}
