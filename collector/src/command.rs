@@ -84,7 +84,7 @@ fn load(sources: SourceArgs) -> Result<Config, u8> {
         feature_gates: sources.feature_gates,
     };
     Config::load(&sources, &|name| std::env::var(name).ok()).map_err(|error| {
-        last_word(&error);
+        last_word(&error, "error");
         USAGE
     })
 }
@@ -94,7 +94,7 @@ fn serve(config: Config, shutdown_timeout: Duration) -> u8 {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            last_word(&format_args!("cannot start threads: {error}"));
+            last_word(&format_args!("cannot start threads: {error}"), "error");
             return FAILED;
         }
     };
@@ -102,36 +102,42 @@ fn serve(config: Config, shutdown_timeout: Duration) -> u8 {
         let collector = match Collector::bind(config, &hostname()).await {
             Ok(collector) => collector,
             Err(error) => {
-                last_word(&error);
+                last_word(&error, "error");
                 return FAILED;
             }
         };
         let shutdown = CancellationToken::new();
         if let Err(error) = stop_on_signal(&shutdown) {
-            last_word(&format_args!("cannot wait for signals: {error}"));
+            last_word(&format_args!("cannot wait for signals: {error}"), "error");
             return FAILED;
         }
         let ports = collector.ports();
         let running = collector.run(shutdown, shutdown_timeout);
         announce(&ports);
         match running.await {
-            Ok(drained) if drained.is_clean() => OK,
+            Ok(drained) if drained.is_clean() => {
+                let kept: u64 = drained.kept.values().sum();
+                if kept > 0 {
+                    last_word(&format_args!("{kept} spans could not be sent within {shutdown_timeout:?} of shutting down; they are on disk, and are sent after the next start"), "note");
+                }
+                OK
+            }
             Ok(Drained { invalid_key: true, .. }) => {
-                last_word(&"Datadog refuses the API key, and `api.fail_on_invalid_key` is set; check `api.key` and `api.site`");
+                last_word(&"Datadog refuses the API key, and `api.fail_on_invalid_key` is set; check `api.key` and `api.site`", "error");
                 FAILED
             }
-            Ok(Drained { failure: Some(failure), left, .. }) => {
-                let left: u64 = left.values().sum();
-                last_word(&format_args!("{failure}; {left} spans were not sent; start the collector again, and see its log"));
+            Ok(Drained { failure: Some(failure), left, kept, .. }) => {
+                let (left, kept): (u64, u64) = (left.values().sum(), kept.values().sum());
+                last_word(&format_args!("{failure}; {left} spans are lost and {kept} are on disk; start the collector again, and see its log"), "error");
                 FAILED
             }
             Ok(drained) => {
                 let left: u64 = drained.left.values().sum();
-                last_word(&format_args!("{left} spans could not be sent within {shutdown_timeout:?} of shutting down; they are lost"));
+                last_word(&format_args!("{left} spans could not be sent within {shutdown_timeout:?} of shutting down; they are lost"), "error");
                 FAILED
             }
             Err(error) => {
-                last_word(&error);
+                last_word(&error, "error");
                 FAILED
             }
         }
@@ -183,6 +189,6 @@ fn components() -> u8 {
 }
 
 #[expect(clippy::print_stderr, reason = "the process's last word, also where no log is set up yet")]
-fn last_word(error: &dyn std::fmt::Display) {
-    eprintln!("error: {error}");
+fn last_word(word: &dyn std::fmt::Display, kind: &str) {
+    eprintln!("{kind}: {word}");
 }

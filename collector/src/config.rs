@@ -143,9 +143,43 @@ impl Config {
                 entries.iter().any(|(key, _)| key.name.parse().as_ref() == Ok(id))
             };
             config.service.check(&mut findings, exists);
+            config.check_storage(&mut findings, exists);
         }
         findings.finish()?;
         config.ok_or(ConfigError::NoSource)
+    }
+}
+
+impl Config {
+    /// Checks that exporters refer to storage that there is.
+    fn check_storage(
+        &self,
+        findings: &mut Findings<'_>,
+        exists: impl Fn(&str, &ComponentId) -> bool,
+    ) {
+        for (id, exporter) in &self.exporters {
+            let Some(storage) = exporter.sending_queue().and_then(|queue| queue.storage.as_ref())
+            else {
+                continue;
+            };
+            let problem = match self.extensions.get(storage) {
+                Some(ExtensionConfig::FileStorage(_)) => {
+                    if self.service.extensions.contains(storage) {
+                        continue;
+                    }
+                    format!("refers to `{storage}`, which is not named in `service.extensions`")
+                }
+                Some(_) => {
+                    format!("refers to `{storage}`, which is no storage; use `file_storage`")
+                }
+                // It is configured wrongly, which was told.
+                None if exists("extensions", storage) => continue,
+                None => {
+                    format!("refers to `{storage}`, which is not configured under `extensions`")
+                }
+            };
+            findings.add(&["exporters", &id.to_string(), "sending_queue", "storage"], &problem);
+        }
     }
 }
 

@@ -1,24 +1,50 @@
 //! How a batch is handed from one stage of a pipeline to the next.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::hold::{Answer, Note};
 use crate::trace_batch::TraceBatch;
 
-/// Why a stage does not take a batch now. The sender is told to come again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why a stage does not take a batch. But for the last of these reasons, the sender is told to come again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
     #[error("the queue is full; send again later")]
     Full,
     #[error("the collector has too much in memory; send again later")]
     Memory,
+    #[error("the collector cannot write to its storage; send again later")]
+    Storage,
     #[error("the collector is shutting down; send again later")]
     Closed,
+    /// It was taken, and spans of it were dropped, which the sender waited to hear (`wait_for_result`).
+    #[error("spans could not be sent: {0}")]
+    Dropped(String),
 }
 
-/// A batch that room was made for: calling it hands the batch over, which cannot fail; dropping it gives the room back.
-pub(crate) type Commit = Box<dyn FnOnce() + Send>;
+/// A batch that room was made for: calling it hands the batch over, which cannot fail; dropping it gives the room back. Gives
+/// what is to be waited for before the sender is answered.
+pub(crate) type Commit = Box<dyn FnOnce() -> Vec<Answer> + Send>;
+
+/// How long a sender waits for room where it may wait (`block_on_overflow`); then it is refused, and comes again.
+pub(crate) const MAX_WAIT_FOR_ROOM: Duration = Duration::from_secs(60);
+
+/// What the stages behind a stage ask of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// To note each request before its sender is answered.
+    pub(crate) notes: bool,
+    /// To let senders wait for room, rather than to refuse.
+    pub(crate) blocks: bool,
+}
+
+impl Needs {
+    fn or(self, other: Self) -> Self {
+        Self { notes: self.notes || other.notes, blocks: self.blocks || other.blocks }
+    }
+}
 
 /// A stage that takes batches: a processor or an exporter's queue.
 #[async_trait]
@@ -26,6 +52,12 @@ pub(crate) trait Consumer: Send + Sync {
     /// Makes room for a batch, or refuses. What was made room for is held once it is committed, so that this is where all
     /// is done that may fail or take time.
     async fn reserve(&self, batch: TraceBatch) -> Result<Commit, Refused>;
+
+    /// What this stage, or one behind it, needs of the stages before it.
+    fn needs(&self) -> Needs;
+
+    /// Notes a request that will come later, in batches with others: where it is kept on disk, it is safe when this returns.
+    async fn note(&self, request: &TraceBatch) -> Result<Vec<Note>, Refused>;
 
     /// Hands over a batch that this collector holds already, waiting for room.
     async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused>;
@@ -55,11 +87,19 @@ impl Consumer for Fanout {
         for consumer in &self.to {
             commits.push(consumer.reserve(batch.clone()).await?);
         }
-        Ok(Box::new(move || {
-            for commit in commits {
-                commit();
-            }
-        }))
+        Ok(Box::new(move || commits.into_iter().flat_map(|commit| commit()).collect()))
+    }
+
+    fn needs(&self) -> Needs {
+        self.to.iter().fold(Needs::default(), |needs, consumer| needs.or(consumer.needs()))
+    }
+
+    async fn note(&self, request: &TraceBatch) -> Result<Vec<Note>, Refused> {
+        let mut notes = Vec::new();
+        for consumer in self.to.iter().filter(|consumer| consumer.needs().notes) {
+            notes.extend(consumer.note(request).await?);
+        }
+        Ok(notes)
     }
 
     async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {
@@ -90,6 +130,15 @@ impl Edit {
 impl Consumer for Edit {
     async fn reserve(&self, batch: TraceBatch) -> Result<Commit, Refused> {
         self.next.reserve((self.edit)(&batch)).await
+    }
+
+    fn needs(&self) -> Needs {
+        self.next.needs()
+    }
+
+    async fn note(&self, request: &TraceBatch) -> Result<Vec<Note>, Refused> {
+        // What is noted is what will come. An edit changes spans, and neither their number nor their order.
+        self.next.note(&(self.edit)(request)).await
     }
 
     async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {

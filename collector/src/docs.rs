@@ -89,6 +89,12 @@ fn reference() -> String {
         &mut out,
         &[
             (
+                "file_storage",
+                component::<extension::file_storage::Config>(&[
+                    &extension::file_storage::config::REFUSED,
+                ]),
+            ),
+            (
                 "health_check",
                 component::<extension::health_check::Config>(&[
                     &extension::health_check::config::REFUSED,

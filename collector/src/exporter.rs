@@ -28,6 +28,14 @@ pub(crate) trait Exporter: Send + Sync + 'static {
     /// Turns a batch into requests.
     fn requests(&self, batch: &TraceBatch) -> Prepared<Self::Request>;
 
+    /// Whether it computes stats of spans, and so tells the holds of each batch of [`Exporter::requests`] when they are sent.
+    fn has_stats(&self) -> bool {
+        false
+    }
+
+    /// Computes stats of spans that were sent before, as [`Exporter::requests`] does.
+    fn recount(&self, _batch: &TraceBatch) {}
+
     /// Makes one attempt.
     fn send(
         &self,
@@ -69,7 +77,12 @@ pub(crate) struct Sent {
 pub(crate) enum ExportError {
     /// It may work later, but not before `after`.
     #[error("{reason}")]
-    Retryable { reason: String, after: Option<Duration> },
+    Retryable {
+        reason: String,
+        after: Option<Duration>,
+        /// Whether the receiver may have the spans all the same: it did not answer, or a gateway did instead.
+        is_doubtful: bool,
+    },
     /// A smaller request may work.
     #[error("{reason}")]
     TooLarge { reason: String },
@@ -85,6 +98,18 @@ pub(crate) enum ExporterConfig {
     Debug(debug::Config),
     Otlp(Box<otlp::Config>),
     OtlpHttp(Box<otlphttp::Config>),
+}
+
+impl ExporterConfig {
+    /// The settings of its queue, if it has any.
+    pub(crate) fn sending_queue(&self) -> Option<&queue::Config> {
+        match self {
+            Self::Datadog(config) => Some(&config.sending_queue),
+            Self::Otlp(config) => Some(&config.sending_queue),
+            Self::OtlpHttp(config) => Some(&config.sending_queue),
+            Self::Debug(_) => None,
+        }
+    }
 }
 
 impl Component for ExporterConfig {

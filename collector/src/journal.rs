@@ -76,7 +76,7 @@ pub(crate) struct Found {
 }
 
 /// What was found when a journal was opened.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Recovery {
     /// The oldest first.
     pub(crate) found: Vec<Found>,

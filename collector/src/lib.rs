@@ -6,7 +6,7 @@
 //!
 //! - `receiver`, `processor`, `exporter`, `connector`, `extension`: the components, each with its settings beside it
 //! - `pipeline`: builds them from a config, joins them and takes them down in order
-//! - `consumer`: how a batch goes from one stage to the next
+//! - `consumer`: how a batch goes from one stage to the next; `hold`: what becomes of a request; `journal`: requests on disk
 //! - `server`: listening; `telemetry`: self-metrics and logs; `tls`: certificates
 
 pub mod command;
@@ -18,6 +18,7 @@ mod docs;
 mod exporter;
 mod extension;
 mod grpc_codec;
+mod hold;
 #[doc(hidden)]
 pub mod internals;
 mod journal;

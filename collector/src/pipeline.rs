@@ -17,9 +17,10 @@ use crate::exporter::http_client::ClientError;
 use crate::exporter::otlp::Otlp;
 use crate::exporter::otlphttp::OtlpHttp;
 use crate::exporter::{ExporterConfig, queue, retry};
-use crate::extension::ExtensionConfig;
 use crate::extension::health_check::{self, Health};
 use crate::extension::trace_ledger::{Handle, Ledger};
+use crate::extension::{ExtensionConfig, file_storage};
+use crate::journal::{Journal, Recovery};
 use crate::processor::memory_limiter::{self, MemoryLimiter};
 use crate::processor::{ProcessorConfig, attributes, batch, resource};
 use crate::receiver::ReceiverConfig;
@@ -30,12 +31,23 @@ use crate::telemetry::{self, Registry};
 /// How often the parts of a collector are looked after.
 const SUPERVISION_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How long storage may take to write its last marks.
+const STORAGE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Why a collector does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A port cannot be had.
     #[error("{0}")]
     Bind(String),
+    /// An exporter's storage cannot be had.
+    #[error("exporter `{id}`: `sending_queue.storage`: {problem}")]
+    Storage {
+        /// The exporter's id.
+        id: String,
+        /// What is wrong with its storage.
+        problem: String,
+    },
     /// An exporter cannot be set up.
     #[error("exporter `{id}`: {problem}")]
     Exporter {
@@ -62,8 +74,10 @@ impl From<ReceiverError> for StartError {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Drained {
-    /// Spans that were accepted and could not be sent in time, by exporter.
+    /// Spans that were accepted and could not be sent in time, by exporter: they are lost.
     pub left: BTreeMap<String, u64>,
+    /// Spans that were accepted and could not be sent in time, by exporter, and are on disk for the next start.
+    pub kept: BTreeMap<String, u64>,
     /// Datadog refused the API key, and the config says that the collector is to end then.
     pub invalid_key: bool,
     /// A part of the collector ended or hung while it was to work, so the collector ended: which one, in words.
@@ -71,28 +85,29 @@ pub struct Drained {
 }
 
 impl Drained {
-    /// Whether everything that was accepted was sent or was dropped for a counted reason.
+    /// Whether everything that was accepted was sent, was dropped for a counted reason, or is on disk.
     pub fn is_clean(&self) -> bool {
         self.left.is_empty() && !self.invalid_key && self.failure.is_none()
     }
 }
 
-/// A collector whose ports are bound, before it serves.
+/// A collector whose ports are bound and whose storage is open, before it serves.
 pub struct Collector {
     config: Config,
     receivers: BTreeMap<ComponentId, Receiver>,
     metrics: Vec<(Bound, MetricsEndpoint)>,
     health: Vec<(Bound, health_check::Config)>,
     ledger: Option<(Bound, Arc<Ledger>)>,
+    storages: BTreeMap<ComponentId, (Arc<Journal>, Recovery)>,
     hostname: String,
 }
 
 impl Collector {
-    /// Binds every port of the config; `hostname` is the host of spans that tell none.
+    /// Binds every port of the config and opens its storage; `hostname` is the host of spans that tell none.
     ///
     /// # Errors
     ///
-    /// The first port that cannot be had, with its key in the config.
+    /// The first port or storage that cannot be had, with its key in the config.
     pub async fn bind(config: Config, hostname: &str) -> Result<Self, StartError> {
         let mut metrics = Vec::new();
         for (index, endpoint) in config.service.metrics_endpoints().into_iter().enumerate() {
@@ -111,9 +126,10 @@ impl Collector {
                     let bound = server::bind(&config.endpoint, &key).await?;
                     ledger = Some((bound, Arc::new(Ledger::new(config))));
                 }
-                None => {}
+                Some(ExtensionConfig::FileStorage(_)) | None => {}
             }
         }
+        let storages = open_storages(&config).await?;
         let mut receivers = BTreeMap::new();
         for (id, receiver) in &config.receivers {
             let used =
@@ -124,7 +140,8 @@ impl Collector {
             let ReceiverConfig::Otlp(otlp) = receiver;
             receivers.insert(id.clone(), Receiver::bind(&id.to_string(), otlp.clone()).await?);
         }
-        Ok(Self { config, receivers, metrics, health, ledger, hostname: hostname.into() })
+        let hostname = hostname.into();
+        Ok(Self { config, receivers, metrics, health, ledger, storages, hostname })
     }
 
     /// The bound ports by name: `otlp-grpc`, `otlp-http`, `metrics`, `health`, `ledger`.
@@ -160,7 +177,7 @@ impl Collector {
         let registry = Registry::default();
         let health = Health::default();
         let stop = shutdown.child_token();
-        let mut exporters = Exporters::default();
+        let mut exporters = Exporters { storages: self.storages.clone(), ..Exporters::default() };
         let ledger: Handle = self.ledger.as_ref().map(|(_, ledger)| Arc::clone(ledger));
         let common = Common {
             hostname: &self.hostname,
@@ -177,7 +194,7 @@ impl Collector {
         }
         let mut stages = Vec::new();
         let entries = self.entries(&exporters, &registry, &mut stages);
-        let Exporters { inputs, tasks, counters, stats, stats_end } = exporters;
+        let Exporters { inputs, tasks, counters, stats, stats_end, .. } = exporters;
         drop(inputs);
 
         // Self-metrics and health are served until the very end, the receivers until the shutdown.
@@ -260,8 +277,9 @@ impl Collector {
         }
         for (id, task) in tasks {
             finish(task, deadline).await;
+            let is_kept = self.storages.keys().any(|kept| kept.to_string() == id);
             let left = counters.get(&id).map_or(0, queue::Counters::left);
-            if left > 0 {
+            if left > 0 && !is_kept {
                 tracing::error!(
                     exporter = id,
                     spans = left,
@@ -274,6 +292,19 @@ impl Collector {
         stats_end.cancel();
         for task in stats {
             finish(task, deadline).await;
+        }
+        for (id, (journal, _)) in &self.storages {
+            let kept = journal.unsent_spans();
+            if kept > 0 {
+                let exporter = id.to_string();
+                tracing::warn!(exporter, spans = kept, "spans stay on disk for the next start");
+                drained.kept.insert(exporter, kept);
+            }
+            // The marks are small; the disk may be slow.
+            let patience = deadline.max(Instant::now() + STORAGE_PATIENCE);
+            if timeout_at(patience, journal.close()).await.is_err() {
+                tracing::error!(%id, "storage does not answer; spans will be sent again after the next start");
+            }
         }
         end.cancel();
         while let Ok(Some(_)) =
@@ -352,6 +383,31 @@ impl Collector {
     }
 }
 
+/// Opens the storage of each exporter that has one.
+async fn open_storages(
+    config: &Config,
+) -> Result<BTreeMap<ComponentId, (Arc<Journal>, Recovery)>, StartError> {
+    let mut storages = BTreeMap::new();
+    for (id, exporter) in &config.exporters {
+        let storage = exporter.sending_queue().and_then(|queue| queue.storage.as_ref());
+        let is_used =
+            config.service.trace_pipelines().any(|pipeline| pipeline.exporters.contains(id));
+        let Some(ExtensionConfig::FileStorage(storage)) =
+            storage.filter(|_| is_used).and_then(|storage| config.extensions.get(storage))
+        else {
+            continue;
+        };
+        let (storage, name) = (storage.clone(), id.to_string());
+        let open = move || file_storage::open(&storage, &name);
+        let failed = |problem| StartError::Storage { id: id.to_string(), problem };
+        let opened = tokio::task::spawn_blocking(open).await;
+        let opened = opened.map_err(|error| failed(error.to_string()))?;
+        let (journal, recovery) = opened.map_err(|error| failed(error.to_string()))?;
+        storages.insert(id.clone(), (Arc::new(journal), recovery));
+    }
+    Ok(storages)
+}
+
 /// The queues of exporters, and what runs behind them.
 #[derive(Default)]
 struct Exporters {
@@ -361,6 +417,7 @@ struct Exporters {
     /// What sends stats, and tells of this exporter, until `stats_end`.
     stats: Vec<JoinHandle<()>>,
     stats_end: CancellationToken,
+    storages: BTreeMap<ComponentId, (Arc<Journal>, Recovery)>,
 }
 
 /// What exporters know besides their own settings.
@@ -389,6 +446,7 @@ impl Exporters {
             id: name.clone(),
             problem: error.to_string(),
         };
+        let storage = self.storages.get(id).cloned();
         let setup = |config, retry| queue::Setup {
             id: &name,
             config,
@@ -396,6 +454,7 @@ impl Exporters {
             registry,
             ledger: common.ledger,
             health: common.health,
+            storage: storage.clone(),
         };
         let (input, counters, task) = match config {
             ExporterConfig::Datadog(config) => {

@@ -5,6 +5,7 @@
 //! as it came. The batch knows OTLP's shape and nothing of what an exporter makes of it.
 
 mod check;
+mod held;
 mod json;
 mod view;
 pub(crate) mod wire;
@@ -14,6 +15,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 pub(crate) use check::DecodeError;
+use held::Origin;
+pub(crate) use held::Part;
 pub(crate) use view::{AnyValue, Attributes, Event, Link, Scope, Span, SpanKind, StatusCode};
 use wire::{checked, put_bytes, put_message, raw_fields, repeated};
 
@@ -32,6 +35,8 @@ pub(crate) struct ResourceSpans {
     /// Which of the message's spans belong to this batch, counted through all its scopes.
     skip: usize,
     take: usize,
+    /// The requests that the message came with, where somebody must know what becomes of them: one for each such exporter.
+    origins: Vec<Origin>,
 }
 
 impl TraceBatch {
@@ -44,7 +49,7 @@ impl TraceBatch {
         let mut batch = Self::default();
         for message in check::resource_spans(&request)? {
             let body = request.slice_ref(message.body);
-            batch.push(ResourceSpans { body, skip: 0, take: message.spans });
+            batch.push(ResourceSpans { body, skip: 0, take: message.spans, origins: Vec::new() });
         }
         Ok(batch)
     }
@@ -60,15 +65,21 @@ impl TraceBatch {
 
     /// Writes the batch as an `ExportTraceServiceRequest` in protobuf's wire format.
     pub(crate) fn to_protobuf(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.byte_count + 16 * self.resources.len());
+        let mut out = Vec::new();
+        self.write_protobuf(&mut out);
+        out
+    }
+
+    /// As [`Self::to_protobuf`], at the end of `out`.
+    pub(crate) fn write_protobuf(&self, out: &mut Vec<u8>) {
+        out.reserve(self.byte_count + 16 * self.resources.len());
         for resource in &self.resources {
             if resource.is_whole() {
-                put_bytes(&mut out, 1, &resource.body);
+                put_bytes(out, 1, &resource.body);
             } else {
-                put_message(&mut out, 1, |out| resource.write_part(out));
+                put_message(out, 1, |out| resource.write_part(out));
             }
         }
-        out
     }
 
     /// The number of spans in the batch.
@@ -167,7 +178,7 @@ impl TraceBatch {
     fn map_bodies(&self, change: impl Fn(&[u8]) -> Vec<u8>) -> Self {
         let mut batch = Self::default();
         for resource in &self.resources {
-            batch.push(ResourceSpans { body: change(&resource.body).into(), ..*resource });
+            batch.push(ResourceSpans { body: change(&resource.body).into(), ..resource.clone() });
         }
         batch
     }

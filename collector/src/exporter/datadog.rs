@@ -85,6 +85,15 @@ impl Datadog {
         })
     }
 
+    /// Counts the spans of a batch, which these payloads are of.
+    fn count(&self, batch: &TraceBatch, tracers: &[model::TracerPayload<'_>]) {
+        let Some(stats) = &self.stats else { return };
+        let counted_until = batch.counted_until();
+        let buckets = tracers.iter().map(|tracer| stats.add(tracer, &self.sender, counted_until));
+        let last = buckets.max().unwrap_or_default();
+        stats.note(batch.holds().filter(|(hold, _)| hold.wants_stats()), last);
+    }
+
     /// Sends APM stats until `end`, and then what is left of them.
     pub(crate) fn stats_sender(
         &self,
@@ -184,16 +193,20 @@ impl Exporter for Datadog {
 
     fn requests(&self, batch: &TraceBatch) -> Prepared<Request> {
         let translation = translate::translate(&self.settings, batch, now());
-        for tracer in &translation.tracers {
-            self.usage.note(tracer);
-            if let Some(stats) = &self.stats {
-                stats.add(tracer, &self.sender);
-            }
-        }
+        translation.tracers.iter().for_each(|tracer| self.usage.note(tracer));
+        self.count(batch, &translation.tracers);
         let request = |payload| Request::new(payload, Arc::clone(&self.sender), self.compression);
         let requests = payload::build(&translation.tracers).into_iter().map(request).collect();
         let dropped = translation.dropped.iter().map(|(reason, spans)| (reason.name(), *spans));
         Prepared { requests, dropped: dropped.collect() }
+    }
+
+    fn has_stats(&self) -> bool {
+        self.stats.is_some()
+    }
+
+    fn recount(&self, batch: &TraceBatch) {
+        self.count(batch, &translate::translate(&self.settings, batch, now()).tracers);
     }
 
     async fn send(&self, request: &Request) -> Result<Sent, ExportError> {

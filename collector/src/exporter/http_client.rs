@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
+use super::ExportError;
 use crate::tls::{ClientTls, TlsError};
 
 /// The longest wait that a `Retry-After` is taken at its word for.
@@ -53,6 +55,17 @@ pub(crate) fn client(
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+}
+
+/// What an attempt without a reply means. Unless there was no connection, the receiver may have it.
+pub(crate) fn broken(error: &reqwest::Error) -> ExportError {
+    let is_doubtful = !error.is_connect() && !error.is_builder();
+    ExportError::Retryable { reason: chain(error), after: None, is_doubtful }
+}
+
+/// Whether it is not the receiver that answers so, but what stands before it, which may have passed the request on.
+pub(crate) fn is_of_a_gateway(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)
 }
 
 /// An error with its causes.

@@ -137,7 +137,7 @@ impl Exporter for Otlp {
             Ok(Err(status)) => Err(judge(&status)),
             Err(_) => {
                 let reason = format!("no answer within {:?}", self.timeout);
-                Err(ExportError::Retryable { reason, after: None })
+                Err(ExportError::Retryable { reason, after: None, is_doubtful: true })
             }
         }
     }
@@ -158,7 +158,7 @@ fn causes(error: &dyn std::error::Error) -> String {
 fn judge(status: &Status) -> ExportError {
     if std::error::Error::source(status).is_some() {
         // It was made here, of an error of the connection: no receiver has judged the request.
-        return ExportError::Retryable { reason: causes(status), after: None };
+        return ExportError::Retryable { reason: causes(status), after: None, is_doubtful: true };
     }
     let reason = format!("the receiver answered {:?}: {}", status.code(), status.message());
     let after = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
@@ -178,7 +178,11 @@ fn judge(status: &Status) -> ExportError {
         | Code::Aborted
         | Code::OutOfRange
         | Code::Unavailable
-        | Code::DataLoss => ExportError::Retryable { reason, after },
+        | Code::DataLoss => ExportError::Retryable {
+            reason,
+            after,
+            is_doubtful: matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded),
+        },
         _ => ExportError::Permanent { reason: format!("{reason}; check `endpoint` and `headers`") },
     }
 }

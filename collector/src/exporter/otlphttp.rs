@@ -8,7 +8,7 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, Hea
 use reqwest::{StatusCode, Url};
 
 use super::compression::Compression;
-use super::http_client::{self, ClientError, chain, retry_after};
+use super::http_client::{self, ClientError, broken, is_of_a_gateway, retry_after};
 use super::{ExportError, Exporter, Outgoing, Prepared, Sent};
 use crate::trace_batch::TraceBatch;
 use crate::trace_batch::wire::{Value, checked, repeated};
@@ -99,7 +99,7 @@ impl Exporter for OtlpHttp {
                 judge(status, &headers)?;
                 Ok(partial_success(&body))
             }
-            Err(error) => Err(ExportError::Retryable { reason: chain(&error), after: None }),
+            Err(error) => Err(broken(&error)),
         }
     }
 }
@@ -110,7 +110,8 @@ fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), ExportError> {
     match status.as_u16() {
         200..=299 => Ok(()),
         408 | 429 | 502..=504 => {
-            Err(ExportError::Retryable { reason, after: retry_after(headers) })
+            let is_doubtful = is_of_a_gateway(status);
+            Err(ExportError::Retryable { reason, after: retry_after(headers), is_doubtful })
         }
         413 => Err(ExportError::TooLarge { reason }),
         401 | 403 => Err(ExportError::Permanent {

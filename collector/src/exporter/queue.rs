@@ -1,226 +1,62 @@
 //! The bounded queue in front of an exporter, and the workers that empty it.
 //!
 //! What is in the queue, or on its way out of it, counts against its size until its fate is known. A batch that was
-//! accepted is sent, dropped for a reason that is counted, or reported as left over when the collector stops.
+//! accepted is sent, dropped for a reason that is counted, or reported as left over when the collector stops. With a storage,
+//! requests are on disk before their senders are answered, and what is left over is found there at the next start.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+mod config;
+mod counters;
+mod storage;
+mod worker;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::Deserialize;
+pub(crate) use config::{Config, REFUSED, Sizer};
+pub(crate) use counters::Counters;
+use counters::Doubt;
+use storage::{Restored, Storage};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+use worker::Worker;
 
 pub(crate) use super::queue_watch::State;
-use super::queue_watch::Watch;
-use super::retry::{self, Backoff};
-use super::{ExportError, Exporter, Outgoing};
-use crate::config::Findings;
-use crate::consumer::{Commit, Consumer, Refused};
+use super::{Exporter, retry};
+use crate::consumer::{Commit, Consumer, MAX_WAIT_FOR_ROOM, Needs, Refused};
 use crate::extension::health_check::Health;
 use crate::extension::trace_ledger::Handle;
-use crate::telemetry::{Counter, Gauge, Registry};
-use crate::trace_batch::TraceBatch;
-
-/// The queue, in the Collector's words.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Config {
-    /// Whether batches wait for each other; without it one batch is under way at a time. Default `true`.
-    pub(crate) enabled: bool,
-    /// How many batches are sent at the same time. Default 10.
-    pub(crate) num_consumers: usize,
-    /// How much may be held, in units of `sizer`; more is refused. A batch larger than that is taken when nothing else is
-    /// held. Default 1000.
-    pub(crate) queue_size: usize,
-    /// What `queue_size` counts: `requests` are batches, `items` spans, `bytes` those of their OTLP messages. Default
-    /// `requests`.
-    pub(crate) sizer: Sizer,
-}
-
-/// What the size of a queue is measured in.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Sizer {
-    #[default]
-    Requests,
-    Items,
-    Bytes,
-}
-
-impl Sizer {
-    /// The room that a batch takes in a queue of this capacity.
-    fn room(self, batch: &TraceBatch, capacity: usize) -> u32 {
-        let size = match self {
-            Self::Requests => 1,
-            Self::Items => batch.span_count(),
-            Self::Bytes => batch.byte_count(),
-        };
-        // The capacity is below 2^32: checked with the config.
-        u32::try_from(size.min(capacity)).unwrap_or(u32::MAX)
-    }
-
-    /// The largest queue.
-    fn max(self) -> usize {
-        match self {
-            Self::Requests => 1_000_000,
-            Self::Items => 1_000_000_000,
-            Self::Bytes => 4_294_967_295,
-        }
-    }
-}
-
-pub(crate) const REFUSED: [(&str, &str); 5] = [
-    ("sending_queue.storage", "the queue is in memory; remove the key"),
-    (
-        "sending_queue.wait_for_result",
-        "senders are answered when their spans are held; remove the key",
-    ),
-    (
-        "sending_queue.block_on_overflow",
-        "a full queue refuses at once, and senders try again; remove the key",
-    ),
-    ("sending_queue.batch", "use the `batch` processor"),
-    (
-        "sending_queue.blocking",
-        "a full queue refuses at once, and senders try again; remove the key",
-    ),
-];
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { enabled: true, num_consumers: 10, queue_size: 1000, sizer: Sizer::Requests }
-    }
-}
-
-impl Config {
-    pub(crate) fn check(&self, findings: &mut Findings<'_>) {
-        let limits = [
-            ("num_consumers", self.num_consumers, 1_000_000),
-            ("queue_size", self.queue_size, self.sizer.max()),
-        ];
-        for (key, value, max) in limits {
-            if !(1..=max).contains(&value) {
-                findings.add(&["sending_queue", key], &format!("must be from 1 to {max}"));
-            }
-        }
-    }
-}
+use crate::hold::Note;
+use crate::journal::{Journal, Recovery};
+use crate::telemetry::{Gauge, Registry};
+use crate::trace_batch::{Part, TraceBatch};
 
 /// The way into the queue. When the last one is gone, the queue is emptied and its workers end.
 pub(crate) struct Input {
+    id: Arc<str>,
     held: mpsc::UnboundedSender<Held>,
     room: Arc<Semaphore>,
     capacity: usize,
     sizer: Sizer,
+    blocks: bool,
+    waits: bool,
+    has_stats: bool,
+    storage: Option<Arc<Storage>>,
     counters: Counters,
 }
 
 /// A batch in the queue, with the room it takes.
 struct Held {
-    batch: TraceBatch,
+    content: Content,
     _room: OwnedSemaphorePermit,
+    _memory: Option<OwnedSemaphorePermit>,
 }
 
-/// What became of the spans that an exporter was given.
-#[derive(Debug, Clone)]
-pub(crate) struct Counters {
-    accepted: Counter,
-    sent: Counter,
-    failed: Counter,
-    refused: Counter,
-    size: Gauge,
-    dropped: Dropped,
-    watch: Watch,
-}
-
-#[derive(Debug, Clone)]
-struct Dropped {
-    registry: Registry,
-    exporter: Arc<str>,
-    total: Counter,
-    told: Arc<Mutex<HashMap<String, u64>>>,
-}
-
-impl Counters {
-    fn new(registry: &Registry, id: &str, capacity: usize, retry: &retry::Config) -> Self {
-        let labels = [("exporter", id), ("data_type", "traces")];
-        let exporter = [("exporter", id)];
-        registry
-            .gauge(
-                "otelcol_exporter_queue_capacity",
-                "Fixed capacity of the sending queue, in units of its sizer.",
-                &labels,
-            )
-            .set(capacity as u64);
-        Self {
-            accepted: registry.counter(
-                "otelcol_exporter_enqueued_spans",
-                "Number of spans that the exporter holds or has held.",
-                &exporter,
-            ),
-            sent: registry.counter(
-                "otelcol_exporter_sent_spans",
-                "Number of spans successfully sent to destination.",
-                &exporter,
-            ),
-            failed: registry.counter(
-                "otelcol_exporter_send_failed_spans",
-                "Number of spans in failed attempts to send to destination.",
-                &exporter,
-            ),
-            refused: registry.counter(
-                "otelcol_exporter_enqueue_failed_spans",
-                "Number of spans refused because the sending queue was full.",
-                &exporter,
-            ),
-            size: registry.gauge(
-                "otelcol_exporter_queue_size",
-                "Current size of the sending queue, in units of its sizer.",
-                &labels,
-            ),
-            dropped: Dropped {
-                registry: registry.clone(),
-                exporter: id.into(),
-                total: Counter::default(),
-                told: Arc::default(),
-            },
-            watch: Watch::new(retry),
-        }
-    }
-
-    /// What the queue can say about its own working.
-    pub(crate) fn state(&self) -> State {
-        self.watch.state(self.left())
-    }
-
-    /// Spans that were accepted and are neither sent nor dropped.
-    pub(crate) fn left(&self) -> u64 {
-        let done = self.sent.value() + self.dropped.total.value();
-        self.accepted.value().saturating_sub(done)
-    }
-
-    fn drop(&self, reason: &str, spans: usize) {
-        self.dropped.total.add(spans);
-        let labels = [("exporter", &*self.dropped.exporter), ("reason", reason)];
-        let help = "Number of spans that were not sent, by reason.";
-        self.dropped.registry.counter("otelcol_exporter_dropped_spans", help, &labels).add(spans);
-    }
-
-    /// Whether a message is new: each is logged at its 1st, 10th, 100th, … time.
-    fn is_news(&self, message: &str) -> Option<u64> {
-        let mut told = self.dropped.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() > 1000 {
-            told.clear();
-        }
-        let times = told.entry(message.into()).or_default();
-        *times += 1;
-        let times = *times;
-        (times == 10u64.pow(times.ilog10())).then_some(times)
-    }
+/// Where the spans of a batch are.
+enum Content {
+    Memory(TraceBatch),
+    Disk(Vec<Part>),
 }
 
 /// What a queue is started with, besides its exporter.
@@ -231,6 +67,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) registry: &'a Registry,
     pub(crate) ledger: &'a Handle,
     pub(crate) health: &'a Health,
+    /// Where its requests are kept, and what was found there.
+    pub(crate) storage: Option<(Arc<Journal>, Recovery)>,
 }
 
 /// Starts a queue and its workers in front of an exporter.
@@ -238,7 +76,7 @@ pub(crate) fn start<E: Exporter>(
     exporter: E,
     setup: Setup<'_>,
 ) -> (Input, Counters, JoinHandle<()>) {
-    let Setup { id, config, retry, registry, ledger, health } = setup;
+    let Setup { id, config, retry, registry, ledger, health, storage } = setup;
     let (capacity, consumers) = match config.enabled {
         true => (config.queue_size, config.num_consumers),
         false => (1, 1),
@@ -247,6 +85,18 @@ pub(crate) fn start<E: Exporter>(
     let (held, waiting) = mpsc::unbounded_channel();
     let room = Arc::new(Semaphore::new(capacity));
     let counters = Counters::new(registry, id, capacity, retry);
+    let name: Arc<str> = id.into();
+    let has_stats = exporter.has_stats();
+    let mut restored = VecDeque::new();
+    let storage = storage.map(|(journal, recovery)| {
+        tell(id, registry, &recovery);
+        restored = storage::restore(&name, has_stats, &journal, &recovery.found).into();
+        Arc::new(Storage::new(journal, id, health))
+    });
+    let spans: u64 = restored.iter().filter(|group| !group.is_sent).map(|group| group.spans).sum();
+    let spans = usize::try_from(spans).unwrap_or(usize::MAX);
+    counters.accepted.add(spans);
+    counters.doubt(Doubt::Restart, spans);
     let worker = Arc::new(Worker {
         exporter,
         retry: retry.clone(),
@@ -254,212 +104,241 @@ pub(crate) fn start<E: Exporter>(
         id: id.into(),
         ledger: ledger.clone(),
         health: health.clone(),
+        journal: storage.as_ref().map(|storage| Arc::clone(&storage.journal)),
     });
-    let task = tokio::spawn(run(worker, waiting, consumers, Arc::clone(&room), capacity));
-    (Input { held, room, capacity, sizer, counters: counters.clone() }, counters, task)
+    let gauges = Gauges::new(registry, id, storage.as_ref());
+    let queue =
+        Queue { worker, waiting, restored, consumers, room: Arc::clone(&room), capacity, gauges };
+    let task = tokio::spawn(queue.run());
+    let input = Input {
+        id: name,
+        held,
+        room,
+        capacity,
+        sizer,
+        blocks: config.block_on_overflow,
+        waits: config.wait_for_result,
+        has_stats,
+        storage,
+        counters: counters.clone(),
+    };
+    (input, counters, task)
+}
+
+/// Tells what was found on disk at the start.
+fn tell(exporter: &str, registry: &Registry, recovery: &Recovery) {
+    let labels = [("exporter", exporter)];
+    let count = |name, help, value| registry.counter(name, help, &labels).add(value);
+    let number = |value| usize::try_from(value).unwrap_or(usize::MAX);
+    count(
+        "otelcol_exporter_storage_damaged_bytes",
+        "Number of bytes found in storage that are no whole entry.",
+        number(recovery.damaged_bytes),
+    );
+    count(
+        "otelcol_exporter_storage_lost_requests",
+        "Number of requests that were in storage and are gone.",
+        number(recovery.lost_records),
+    );
+    if recovery.damaged_places > 0 {
+        tracing::error!(
+            exporter,
+            places = recovery.damaged_places,
+            bytes = recovery.damaged_bytes,
+            lost_requests = recovery.lost_records,
+            "storage is damaged: what is not whole was left out (a torn end is normal after a crash)"
+        );
+    }
+    if !recovery.found.is_empty() {
+        let unsent = recovery.found.iter().filter(|found| !found.is_sent);
+        let spans: u64 = unsent.map(|found| u64::from(found.spans)).sum();
+        tracing::info!(
+            exporter,
+            requests = recovery.found.len(),
+            spans,
+            "storage has spans of before: they are sent now"
+        );
+    }
 }
 
 impl Input {
-    fn hold(&self, batch: TraceBatch, room: OwnedSemaphorePermit) -> Result<(), Refused> {
-        let spans = batch.span_count();
-        self.held.send(Held { batch, _room: room }).map_err(|_| Refused::Closed)?;
-        self.counters.accepted.add(spans);
-        Ok(())
+    /// Notes a request, where anybody must know what becomes of it.
+    async fn note_one(&self, request: &TraceBatch) -> Result<Option<Note>, Refused> {
+        if !self.needs().notes {
+            return Ok(None);
+        }
+        let journal = match &self.storage {
+            Some(storage) => {
+                let appended = storage.append(request, &self.counters).await?;
+                Some((Arc::clone(&storage.journal), appended))
+            }
+            None => None,
+        };
+        let spans = request.span_count();
+        Ok(Some(Note::new(Arc::clone(&self.id), spans, self.has_stats, journal, self.waits)))
+    }
+
+    /// Room for a batch, at once or after a while.
+    async fn room(&self, batch: &TraceBatch) -> Result<OwnedSemaphorePermit, Refused> {
+        let size = self.sizer.room(batch, self.capacity);
+        let room = Arc::clone(&self.room);
+        let got = match self.blocks {
+            true => timeout(MAX_WAIT_FOR_ROOM, room.acquire_many_owned(size)).await.ok(),
+            false => room.try_acquire_many_owned(size).ok().map(Ok),
+        };
+        match got {
+            Some(Ok(room)) => Ok(room),
+            Some(Err(_)) => Err(Refused::Closed),
+            None => {
+                self.counters.refused.add(batch.span_count());
+                Err(Refused::Full)
+            }
+        }
     }
 }
 
 #[async_trait]
 impl Consumer for Input {
-    async fn reserve(&self, batch: TraceBatch) -> Result<Commit, Refused> {
+    async fn reserve(&self, mut batch: TraceBatch) -> Result<Commit, Refused> {
         if self.held.is_closed() {
             return Err(Refused::Closed);
         }
-        let room = self.sizer.room(&batch, self.capacity);
-        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(room) else {
-            self.counters.refused.add(batch.span_count());
-            return Err(Refused::Full);
-        };
+        let room = self.room(&batch).await?;
+        let note = self.note_one(&batch).await?;
         let (held, accepted) = (self.held.clone(), self.counters.accepted.clone());
+        let storage = self.storage.clone();
         Ok(Box::new(move || {
+            let mut answers = Vec::new();
+            if let Some(note) = note {
+                let (hold, answer) = note.keep();
+                batch.attach(&hold);
+                answers.extend(answer);
+            }
             accepted.add(batch.span_count());
             // A queue that ended meanwhile shows in what is left over.
-            let _ = held.send(Held { batch, _room: room });
+            let _ = held.send(Held::new(batch, room, storage.as_deref()));
+            answers
         }))
     }
 
-    async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {
-        let room = self.sizer.room(&batch, self.capacity);
-        let room =
-            Arc::clone(&self.room).acquire_many_owned(room).await.map_err(|_| Refused::Closed)?;
-        self.hold(batch, room)
+    fn needs(&self) -> Needs {
+        Needs { notes: self.storage.is_some() || self.waits, blocks: self.blocks }
+    }
+
+    async fn note(&self, request: &TraceBatch) -> Result<Vec<Note>, Refused> {
+        if self.held.is_closed() {
+            return Err(Refused::Closed);
+        }
+        Ok(self.note_one(request).await?.into_iter().collect())
+    }
+
+    async fn deliver(&self, mut batch: TraceBatch) -> Result<(), Refused> {
+        batch.keep_origins(&self.id);
+        let size = self.sizer.room(&batch, self.capacity);
+        let room = Arc::clone(&self.room).acquire_many_owned(size).await;
+        let room = room.map_err(|_| Refused::Closed)?;
+        let spans = batch.span_count();
+        let held = Held::new(batch, room, self.storage.as_deref());
+        self.held.send(held).map_err(|_| Refused::Closed)?;
+        self.counters.accepted.add(spans);
+        Ok(())
     }
 }
 
-/// Gives batches to workers until the queue is closed and empty, and waits for the last of them.
-async fn run<E: Exporter>(
+impl Held {
+    /// Holds a batch in memory if there is room for it or it is nowhere else, else by what is on disk.
+    fn new(batch: TraceBatch, room: OwnedSemaphorePermit, storage: Option<&Storage>) -> Self {
+        let Some(storage) = storage else {
+            return Self { content: Content::Memory(batch), _room: room, _memory: None };
+        };
+        let size = u32::try_from(batch.byte_count()).unwrap_or(u32::MAX);
+        let memory = Arc::clone(&storage.memory).try_acquire_many_owned(size).ok();
+        let content = match (&memory, batch.parts()) {
+            (None, Some(parts)) => Content::Disk(parts),
+            _ => Content::Memory(batch),
+        };
+        Self { content, _room: room, _memory: memory }
+    }
+}
+
+/// What a queue shows of itself, besides its counters.
+struct Gauges {
+    size: Gauge,
+    storage: Option<(Arc<Storage>, Gauge, Gauge)>,
+}
+
+impl Gauges {
+    fn new(registry: &Registry, id: &str, storage: Option<&Arc<Storage>>) -> Self {
+        let labels = [("exporter", id), ("data_type", "traces")];
+        let help = "Current size of the sending queue, in units of its sizer.";
+        let size = registry.gauge("otelcol_exporter_queue_size", help, &labels);
+        let storage = storage.map(|storage| {
+            let bytes = registry.gauge(
+                "otelcol_exporter_storage_bytes",
+                "Current size of the sending queue's files, in bytes.",
+                &labels,
+            );
+            let given_up = registry.gauge(
+                "otelcol_exporter_storage_uncountable_spans",
+                "Number of sent spans that left storage before their APM stats were sent, because it was full.",
+                &labels,
+            );
+            (Arc::clone(storage), bytes, given_up)
+        });
+        Self { size, storage }
+    }
+
+    fn set(&self, size: usize) {
+        self.size.set(size as u64);
+        if let Some((storage, bytes, given_up)) = &self.storage {
+            bytes.set(storage.journal.bytes());
+            given_up.set(storage.journal.given_up_spans());
+        }
+    }
+}
+
+/// The queue behind its inputs.
+struct Queue<E> {
     worker: Arc<Worker<E>>,
-    mut waiting: mpsc::UnboundedReceiver<Held>,
+    waiting: mpsc::UnboundedReceiver<Held>,
+    /// Requests of before the start, which are older than any other.
+    restored: VecDeque<Restored>,
     consumers: usize,
     room: Arc<Semaphore>,
     capacity: usize,
-) {
-    let mut busy = JoinSet::new();
-    loop {
-        worker.counters.size.set((capacity - room.available_permits().min(capacity)) as u64);
-        tokio::select! {
-            held = waiting.recv(), if busy.len() < consumers => match held {
-                Some(held) => {
-                    let worker = Arc::clone(&worker);
-                    busy.spawn(async move {
-                        worker.deliver(&held.batch).await;
-                        drop(held);
-                    });
-                }
-                None => break,
-            },
-            Some(ended) = busy.join_next(), if !busy.is_empty() => worker.counters.watch.ended(&ended),
-        }
-    }
-    while let Some(ended) = busy.join_next().await {
-        worker.counters.watch.ended(&ended);
-    }
+    gauges: Gauges,
 }
 
-struct Worker<E> {
-    exporter: E,
-    retry: retry::Config,
-    counters: Counters,
-    id: String,
-    ledger: Handle,
-    health: Health,
-}
-
-impl<E: Exporter> Worker<E> {
-    async fn deliver(&self, batch: &TraceBatch) {
-        let prepared = self.exporter.requests(batch);
-        if let (Some(ledger), Some((reason, _))) = (&self.ledger, prepared.dropped.first()) {
-            ledger.dropped(&self.id, reason, missing(batch, &prepared.requests));
-        }
-        for (reason, spans) in prepared.dropped {
-            self.counters.drop(reason, spans);
-        }
-        let mut requests = prepared.requests;
-        requests.reverse();
-        while let Some(request) = requests.pop() {
-            if let Some((front, back)) = self.send(request).await {
-                requests.extend([back, front]);
-            }
-        }
-    }
-
-    /// Sends a request until its fate is known; gives its halves if it was too large.
-    async fn send(&self, request: E::Request) -> Option<(E::Request, E::Request)> {
-        let spans = request.span_count();
-        let begun = Instant::now();
-        let mut backoff = Backoff::new(&self.retry);
+impl<E: Exporter> Queue<E> {
+    /// Gives batches to workers until the queue is closed and empty, and waits for the last of them.
+    async fn run(mut self) {
+        let mut busy = JoinSet::new();
         loop {
-            let outcome = self.exporter.send(&request).await;
-            self.counters.watch.moved();
-            let error = match outcome {
-                Ok(sent) => {
-                    self.health.clear(&self.id);
-                    let rejected = sent.rejected.min(spans);
-                    self.counters.sent.add(spans - rejected);
-                    if let Some(ledger) = &self.ledger {
-                        // Which spans were rejected is not told; the first ones stand for them.
-                        let ids = request.trace_ids();
-                        let (dropped, sent) = ids.split_at(rejected.min(ids.len()));
-                        ledger.dropped(&self.id, "rejected", dropped.iter().copied());
-                        ledger.exported(&self.id, sent.iter().copied());
+            self.gauges.set(self.capacity - self.room.available_permits().min(self.capacity));
+            if busy.len() < self.consumers
+                && let Some(restored) = self.restored.pop_front()
+            {
+                let worker = Arc::clone(&self.worker);
+                busy.spawn(async move { worker.restore(restored).await });
+                continue;
+            }
+            tokio::select! {
+                held = self.waiting.recv(), if busy.len() < self.consumers => match held {
+                    Some(held) => {
+                        let worker = Arc::clone(&self.worker);
+                        busy.spawn(async move { worker.work(held).await });
                     }
-                    if rejected > 0 {
-                        self.give_up("rejected", &sent.message, rejected);
-                    } else if !sent.message.is_empty()
-                        && let Some(times) = self.counters.is_news(&sent.message)
-                    {
-                        tracing::warn!(
-                            exporter = self.id,
-                            message = sent.message,
-                            times,
-                            "the receiver warns"
-                        );
-                    }
-                    return None;
-                }
-                Err(error) => error,
-            };
-            self.counters.failed.add(spans);
-            match &error {
-                ExportError::Retryable { reason, after } => {
-                    match backoff.next(begun.elapsed(), *after, rand::random()) {
-                        Some(wait) => {
-                            if let Some(times) = self.counters.is_news(reason) {
-                                tracing::warn!(
-                                    exporter = self.id,
-                                    reason,
-                                    times,
-                                    ?wait,
-                                    "sending failed and will be tried again"
-                                );
-                            }
-                            tokio::time::sleep(wait).await;
-                        }
-                        None => {
-                            self.enter("retries_exhausted", &request);
-                            self.give_up("retries_exhausted", reason, spans);
-                            return None;
-                        }
-                    }
-                }
-                ExportError::TooLarge { reason } => {
-                    if spans < 2 {
-                        self.enter("too_large", &request);
-                    }
-                    let halves = request.halve();
-                    if halves.is_none() {
-                        self.give_up("too_large", reason, spans);
-                    }
-                    return halves;
-                }
-                ExportError::Permanent { reason } => {
-                    self.health.set(&self.id, &format!("exporter `{}`: {reason}", self.id));
-                    self.enter("refused", &request);
-                    self.give_up("refused", reason, spans);
-                    return None;
+                    None => break,
+                },
+                Some(ended) = busy.join_next(), if !busy.is_empty() => {
+                    self.worker.counters.watch.ended(&ended);
                 }
             }
         }
-    }
-
-    /// Enters the spans of a request that is given up into the ledger.
-    fn enter(&self, reason: &str, request: &E::Request) {
-        if let Some(ledger) = &self.ledger {
-            ledger.dropped(&self.id, reason, request.trace_ids());
+        while let Some(ended) = busy.join_next().await {
+            self.worker.counters.watch.ended(&ended);
         }
     }
-
-    fn give_up(&self, name: &str, reason: &str, spans: usize) {
-        self.counters.drop(name, spans);
-        if let Some(times) = self.counters.is_news(reason) {
-            tracing::error!(exporter = self.id, reason, spans, times, "spans were dropped");
-        }
-    }
-}
-
-/// The trace ids of the spans that are in the batch and in none of its requests.
-fn missing<R: Outgoing>(batch: &TraceBatch, requests: &[R]) -> Vec<u128> {
-    let mut left: HashMap<u128, usize> = HashMap::new();
-    for id in requests.iter().flat_map(Outgoing::trace_ids) {
-        *left.entry(id).or_default() += 1;
-    }
-    let is_missing = |id: &u128| match left.get_mut(id) {
-        Some(count) if *count > 0 => {
-            *count -= 1;
-            false
-        }
-        _ => true,
-    };
-    batch.trace_ids().filter(is_missing).collect()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::frame::{self, Entry, Fate};
 use super::{Found, OpenError, Record, Recovery, Segment, State};
 
 const EXTENSION: &str = "journal";
-/// How long to wait before a lock is tried again; there is no event for it.
+/// How long to wait before a lock is tried again.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The name of a file: its place in the order, and its seed.
@@ -37,6 +37,7 @@ pub(super) fn lock(directory: &Path, timeout: Duration) -> Result<File, OpenErro
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) if begun.elapsed() < timeout => {
+                #[expect(clippy::disallowed_methods, reason = "a lock has no event to wait for")]
                 std::thread::sleep(LOCK_PAUSE);
             }
             Err(TryLockError::WouldBlock) => {

@@ -8,9 +8,10 @@ use async_trait::async_trait;
 pub(crate) use config::Config;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::consumer::{Commit, Consumer, Refused};
+use crate::consumer::{Commit, Consumer, MAX_WAIT_FOR_ROOM, Needs, Refused};
+use crate::hold::Note;
 use crate::telemetry::{Counter, Registry};
 use crate::trace_batch::TraceBatch;
 
@@ -20,6 +21,8 @@ const WAITING_REQUESTS: usize = 64;
 /// The way into the processor. When the last one is gone, what is batched is flushed and the processor ends.
 pub(crate) struct Input {
     requests: mpsc::Sender<TraceBatch>,
+    next: Arc<dyn Consumer>,
+    needs: Needs,
 }
 
 /// Starts the processor in front of `next`.
@@ -46,19 +49,47 @@ pub(crate) fn start(
         "Number of spans dropped because the next stage had ended.",
         &labels,
     );
+    let (needs, to) = (next.needs(), Arc::clone(&next));
     let task = tokio::spawn(Batcher { config, next, by_size, by_timeout, lost }.run(waiting));
-    (Input { requests }, task)
+    (Input { requests, next: to, needs }, task)
 }
 
 #[async_trait]
 impl Consumer for Input {
-    async fn reserve(&self, batch: TraceBatch) -> Result<Commit, Refused> {
-        match self.requests.clone().try_reserve_owned() {
-            Ok(permit) => Ok(Box::new(move || {
-                permit.send(batch);
-            })),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(Refused::Full),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(Refused::Closed),
+    async fn reserve(&self, mut batch: TraceBatch) -> Result<Commit, Refused> {
+        let permit = match self.requests.clone().try_reserve_owned() {
+            Ok(permit) => permit,
+            Err(mpsc::error::TrySendError::Full(requests)) if self.needs.blocks => {
+                match timeout(MAX_WAIT_FOR_ROOM, requests.reserve_owned()).await {
+                    Ok(Ok(permit)) => permit,
+                    Ok(Err(_)) => return Err(Refused::Closed),
+                    Err(_) => return Err(Refused::Full),
+                }
+            }
+            Err(mpsc::error::TrySendError::Full(_)) => return Err(Refused::Full),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Refused::Closed),
+        };
+        let notes = if self.needs.notes { self.next.note(&batch).await? } else { Vec::new() };
+        Ok(Box::new(move || {
+            let mut answers = Vec::new();
+            for note in notes {
+                let (hold, answer) = note.keep();
+                batch.attach(&hold);
+                answers.extend(answer);
+            }
+            permit.send(batch);
+            answers
+        }))
+    }
+
+    fn needs(&self) -> Needs {
+        self.needs
+    }
+
+    async fn note(&self, request: &TraceBatch) -> Result<Vec<Note>, Refused> {
+        match self.needs.notes {
+            true => self.next.note(request).await,
+            false => Ok(Vec::new()),
         }
     }
 
@@ -138,7 +169,8 @@ mod tests {
     use tokio::time::{Instant, advance};
 
     use super::{Config, start};
-    use crate::consumer::{Commit, Consumer, Refused};
+    use crate::consumer::{Commit, Consumer, Needs, Refused};
+    use crate::hold::Note;
     use crate::telemetry::Registry;
     use crate::trace_batch::TraceBatch;
 
@@ -150,6 +182,14 @@ mod tests {
     impl Consumer for Sink {
         async fn reserve(&self, _: TraceBatch) -> Result<Commit, Refused> {
             Err(Refused::Full)
+        }
+
+        fn needs(&self) -> Needs {
+            Needs::default()
+        }
+
+        async fn note(&self, _: &TraceBatch) -> Result<Vec<Note>, Refused> {
+            Ok(Vec::new())
         }
 
         async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {

@@ -11,7 +11,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 pub(crate) use config::Config;
 
-use crate::consumer::{Commit, Consumer, Refused};
+use crate::consumer::{Commit, Consumer, Needs, Refused};
+use crate::hold::Note;
 use crate::telemetry::{Counter, Registry};
 use crate::trace_batch::TraceBatch;
 
@@ -86,6 +87,18 @@ impl Consumer for MemoryLimiter {
             return Err(Refused::Memory);
         }
         self.next.reserve(batch).await
+    }
+
+    fn needs(&self) -> Needs {
+        self.next.needs()
+    }
+
+    async fn note(&self, request: &TraceBatch) -> Result<Vec<Note>, Refused> {
+        if self.is_over() {
+            self.refused.add(request.span_count());
+            return Err(Refused::Memory);
+        }
+        self.next.note(request).await
     }
 
     async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {

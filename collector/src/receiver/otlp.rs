@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use config::Config;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{Consumer, Refused};
@@ -20,6 +21,8 @@ use crate::telemetry::{Counter, Registry};
 use crate::tls::{ServerTls, TlsError};
 use crate::trace_batch::TraceBatch;
 
+/// How long a sender waits for the result where it waits (`wait_for_result`); most give up much earlier.
+const MAX_WAIT_FOR_RESULT: Duration = Duration::from_secs(600);
 /// How long a refused sender is asked to wait.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -159,7 +162,15 @@ impl Entry {
                 if let Some((ledger, batch)) = &entered {
                     ledger.received(batch, true);
                 }
-                commit();
+                for answer in commit() {
+                    match timeout(MAX_WAIT_FOR_RESULT, answer).await {
+                        Ok(Ok(Ok(()))) => {}
+                        Ok(Ok(Err(reason))) => return Err(Refused::Dropped(reason)),
+                        // It is still held, or the collector is ending: the sender cannot be told yet, and may ask again.
+                        Ok(Err(_)) => return Err(Refused::Closed),
+                        Err(_) => return Err(Refused::Full),
+                    }
+                }
                 Ok(())
             }
             Err(refused) => {

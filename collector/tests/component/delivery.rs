@@ -135,6 +135,64 @@ async fn a_full_queue_refuses_at_once_and_loses_nothing_that_it_took() {
 }
 
 #[tokio::test]
+async fn a_full_queue_lets_senders_wait_where_they_may() {
+    for processors in ["[]", "[batch]"] {
+        let intake = intake().await;
+        answer(&intake, 503, u64::MAX).await;
+        let processors = format!("service.pipelines.traces.processors={processors}");
+        let settings = [
+            "exporters.datadog.sending_queue={queue_size: 1, num_consumers: 1, block_on_overflow: true}",
+            "processors.batch.send_batch_size=1",
+            &processors,
+        ];
+        let rig = start(intake, &settings, DEADLINE).await;
+        // More than the queue and what stands before it have room for: some wait.
+        let posts = (1..=100).map(|id| {
+            let (http, address) = (rig.http.clone(), rig.address("otlp-http"));
+            tokio::spawn(async move {
+                let post = http.post(format!("http://{address}/v1/traces"));
+                let post = post.header(PROTOBUF.0, PROTOBUF.1).body(request([id]));
+                post.send().await.unwrap().status().as_u16()
+            })
+        });
+        let posts: Vec<_> = posts.collect();
+        until("it is full", async || rig.metric("otelcol_exporter_queue_size").await == 1).await;
+        assert!(posts.iter().any(|post| !post.is_finished()), "none waits");
+        rig.intake.reset().await;
+        answer(&rig.intake, 202, u64::MAX).await;
+        for post in posts {
+            assert_eq!(post.await.unwrap(), 200);
+        }
+        until("all sent", async || rig.metric("otelcol_exporter_sent_spans").await == 100).await;
+        assert_eq!(rig.metric("otelcol_exporter_enqueue_failed_spans").await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_sender_that_waits_for_the_result_hears_it() {
+    let waits = "exporters.datadog.sending_queue.wait_for_result=true";
+    for processors in ["[]", "[batch]"] {
+        let intake = intake().await;
+        answer(&intake, 503, 3).await;
+        answer(&intake, 202, 2).await;
+        answer(&intake, 400, u64::MAX).await;
+        let processors = format!("service.pipelines.traces.processors={processors}");
+        let rig = start(intake, &[waits, &processors], DEADLINE).await;
+        rig.send(request([1])).await;
+        assert_eq!(rig.attempts().await.len(), 4, "it was answered when it was sent");
+        let grpc = rig.address("otlp-grpc");
+        grpc::export(&grpc, request([2]), None).await.unwrap();
+        let refused = rig.post(&[PROTOBUF], request([3])).await;
+        assert_eq!(refused.status, 500);
+        let text = String::from_utf8_lossy(&refused.body).into_owned();
+        assert!(text.contains("spans could not be sent: Datadog answered 400"), "{text}");
+        let status = grpc::export(&grpc, request([4]), None).await.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+        assert_eq!(rig.metric("otelcol_receiver_malformed_requests").await, 0);
+    }
+}
+
+#[tokio::test]
 async fn processors_change_what_goes_on_and_the_connector_counts_nothing_twice() {
     let intake = intake().await;
     answer(&intake, 202, u64::MAX).await;

@@ -9,3 +9,4 @@ mod bad_traffic;
 mod delivery;
 mod otlp_out;
 mod shutdown;
+mod storage;

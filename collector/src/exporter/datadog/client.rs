@@ -7,7 +7,9 @@ use reqwest::{StatusCode, Url};
 use super::config::Config;
 use crate::exporter::ExportError;
 use crate::exporter::compression::Compression;
-use crate::exporter::http_client::{self, ClientError, chain, retry_after};
+use crate::exporter::http_client::{
+    self, ClientError, broken, chain, is_of_a_gateway, retry_after,
+};
 
 /// What Datadog says about an API key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +136,7 @@ async fn attempt(request: reqwest::RequestBuilder) -> Result<(), ExportError> {
             let _ = response.bytes().await;
             judge(status, &headers)
         }
-        Err(error) => Err(ExportError::Retryable { reason: chain(&error), after: None }),
+        Err(error) => Err(broken(&error)),
     }
 }
 
@@ -144,7 +146,8 @@ fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), ExportError> {
     match status.as_u16() {
         200..=299 => Ok(()),
         408 | 429 | 500..=599 => {
-            Err(ExportError::Retryable { reason, after: retry_after(headers) })
+            let is_doubtful = is_of_a_gateway(status);
+            Err(ExportError::Retryable { reason, after: retry_after(headers), is_doubtful })
         }
         413 => Err(ExportError::TooLarge { reason }),
         401 | 403 => Err(ExportError::Permanent {

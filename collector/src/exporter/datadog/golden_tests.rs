@@ -314,9 +314,9 @@ fn stats_are_counted_as_recorded() {
     let batch = TraceBatch::from_protobuf(request.into()).unwrap();
     let translation = translate::translate(&exporter.settings, &batch, 0);
     for tracer in &translation.tracers {
-        concentrator.add(tracer, &exporter.sender);
+        concentrator.add(tracer, &exporter.sender, 0);
     }
-    let payloads = concentrator.flush(&exporter.sender, 0, true);
+    let (payloads, _) = concentrator.flush(&exporter.sender, 0, true);
     // Through msgpack, since that is what the names of the fields are for.
     let ours: Vec<Value> = payloads
         .iter()
@@ -334,5 +334,5 @@ fn stats_are_counted_as_recorded() {
         differences("", ours, theirs, &mut found);
         assert!(found.is_empty(), "{found:#?}");
     }
-    assert!(concentrator.flush(&exporter.sender, 0, true).is_empty(), "each span counts once");
+    assert!(concentrator.flush(&exporter.sender, 0, true).0.is_empty(), "each span counts once");
 }

@@ -4,10 +4,12 @@
 //! concentrator of `libdd-trace-stats` is a tracer's: it maps latencies another way and merges groups early.
 
 mod groups;
+#[cfg(test)]
+mod restart_tests;
 mod sender;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use groups::{GroupKey, Groups, is_top_level};
 use libdd_trace_protobuf::pb;
@@ -15,6 +17,7 @@ pub(crate) use sender::run;
 
 use super::model::{Span, TraceChunk, TracerPayload};
 use super::payload::Sender;
+use crate::hold::Hold;
 
 /// How long a bucket is, in nanoseconds.
 pub(crate) const BUCKET_NANOS: u64 = 10_000_000_000;
@@ -48,6 +51,43 @@ struct State {
     buckets: BTreeMap<u64, HashMap<ClientKey, Groups>>,
     groups: usize,
     left_out: usize,
+    /// Requests that were counted, and wait to be told that their stats are sent.
+    noted: Vec<Noted>,
+}
+
+/// Some spans of a request that were counted.
+#[derive(Debug)]
+struct Noted {
+    hold: Arc<Hold>,
+    spans: usize,
+    /// The last bucket that any of them is in.
+    last: u64,
+}
+
+/// Who is to be told when stats are sent.
+#[derive(Debug, Default)]
+pub(crate) struct Receipt {
+    until: u64,
+    complete: Vec<Noted>,
+    /// Requests that have spans in later buckets, too.
+    partial: Vec<Arc<Hold>>,
+}
+
+impl Receipt {
+    /// How many requests are to be told.
+    fn len(&self) -> usize {
+        self.complete.len() + self.partial.len()
+    }
+
+    /// The stats are sent, or dropped for good.
+    fn confirm(self) {
+        for Noted { hold, spans, .. } in self.complete {
+            hold.count(spans, self.until);
+        }
+        for hold in self.partial {
+            hold.count_until(self.until);
+        }
+    }
 }
 
 /// What a `ClientStatsPayload` is about.
@@ -66,8 +106,14 @@ impl Concentrator {
         Self { settings, state: Mutex::new(state) }
     }
 
-    /// Counts the spans of a payload.
-    pub(crate) fn add(&self, tracer: &TracerPayload<'_>, sender: &Sender) {
+    /// Counts the spans of a payload, but for those that ended in buckets before `counted_until`. Gives the last bucket that it
+    /// counted in.
+    pub(crate) fn add(
+        &self,
+        tracer: &TracerPayload<'_>,
+        sender: &Sender,
+        counted_until: u64,
+    ) -> u64 {
         let client = ClientKey {
             hostname: match tracer.hostname.is_empty() {
                 true => sender.host_name.clone(),
@@ -78,11 +124,31 @@ impl Concentrator {
             lang: text(&tracer.language_name),
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = 0;
         for chunk in tracer.chunks.iter().chain(&tracer.unsent) {
             for span in &chunk.spans {
-                if self.counts(span) {
-                    state.add(&self.settings, &client, chunk, span);
+                if self.counts(span) && aligned(end(span)) >= counted_until {
+                    last = last.max(state.add(&self.settings, &client, chunk, span));
                 }
+            }
+        }
+        last
+    }
+
+    /// Notes that requests were counted, in buckets up to this one: they are told when the stats are sent.
+    pub(crate) fn note<'a>(
+        &self,
+        requests: impl Iterator<Item = (&'a Arc<Hold>, usize)>,
+        last: u64,
+    ) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for (hold, spans) in requests {
+            match state.noted.last_mut() {
+                // The resources of a request follow each other.
+                Some(noted) if noted.last == last && Arc::ptr_eq(&noted.hold, hold) => {
+                    noted.spans += spans;
+                }
+                _ => state.noted.push(Noted { hold: Arc::clone(hold), spans, last }),
             }
         }
     }
@@ -98,21 +164,27 @@ impl Concentrator {
             && (is_top_level(span) || is_one(b"_dd.measured") || by_kind())
     }
 
-    /// Takes out the buckets that are closed by `now`, or all of them, as payloads.
-    pub(crate) fn flush(&self, sender: &Sender, now: u64, all: bool) -> Vec<pb::StatsPayload> {
+    /// Takes out the buckets that are closed by `now`, or all of them, as payloads; and who is to be told when all these are
+    /// sent.
+    pub(crate) fn flush(
+        &self,
+        sender: &Sender,
+        now: u64,
+        all: bool,
+    ) -> (Vec<pb::StatsPayload>, Receipt) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = match all {
-            true => BTreeMap::new(),
-            false => state
-                .buckets
-                .split_off(&(aligned(now).saturating_sub((OPEN_BUCKETS - 1) * BUCKET_NANOS))),
-        };
+        let limit = aligned(now).saturating_sub((OPEN_BUCKETS - 1) * BUCKET_NANOS);
+        let open = if all { BTreeMap::new() } else { state.buckets.split_off(&limit) };
         let closed = std::mem::replace(&mut state.buckets, open);
-        state.oldest =
-            state.oldest.max(aligned(now).saturating_sub((OPEN_BUCKETS - 1) * BUCKET_NANOS));
+        state.oldest = state.oldest.max(limit);
         state.groups = state.buckets.values().flat_map(HashMap::values).map(Groups::len).sum();
+        let until = if all { u64::MAX } else { limit };
+        let noted = std::mem::take(&mut state.noted);
+        let (complete, open) = noted.into_iter().partition(|noted| noted.last < until);
+        state.noted = open;
+        let partial = state.noted.iter().map(|noted| Arc::clone(&noted.hold)).collect();
         drop(state);
-        payloads(sender, closed)
+        (payloads(sender, closed), Receipt { until, complete, partial })
     }
 
     /// How many spans were not counted since the last call, because there were too many groups.
@@ -129,9 +201,8 @@ impl State {
         client: &ClientKey,
         chunk: &TraceChunk<'_>,
         span: &Span<'_>,
-    ) {
-        let end = u64::try_from(span.start.saturating_add(span.duration)).unwrap_or_default();
-        let bucket = aligned(end).max(self.oldest);
+    ) -> u64 {
+        let bucket = aligned(end(span)).max(self.oldest);
         let key = GroupKey::new(settings, chunk, span);
         let clients = self.buckets.entry(bucket).or_default();
         let groups = match clients.get_mut(client) {
@@ -143,6 +214,7 @@ impl State {
             self.left_out += 1;
         }
         self.groups += groups.len() - before;
+        bucket
     }
 }
 
@@ -202,6 +274,11 @@ fn client_payload(
         }],
         ..pb::ClientStatsPayload::default()
     }
+}
+
+/// When a span ended, in nanoseconds since the epoch.
+fn end(span: &Span<'_>) -> u64 {
+    u64::try_from(span.start.saturating_add(span.duration)).unwrap_or_default()
 }
 
 fn aligned(nanos: u64) -> u64 {

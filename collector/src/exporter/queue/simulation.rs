@@ -3,21 +3,26 @@
 //! The seed decides all but the jitter of the waits between attempts, which the queue draws itself.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use tokio::task::JoinHandle;
 
 use super::super::{ExportError, Exporter, Outgoing, Prepared, Sent};
-use super::{Config, Setup, Sizer, retry, start};
+use super::{Config, Counters, Input, Setup, Sizer, retry, start};
 use crate::consumer::Consumer as _;
 use crate::extension::health_check::Health;
+use crate::journal::{Journal, Options};
 use crate::telemetry::Registry;
 use crate::trace_batch::TraceBatch;
 
 /// How many seeds are tried; a failure names its seed.
 const SEEDS: u64 = 2000;
+/// Those with a storage wait for a disk.
+const SEEDS_ON_DISK: u64 = 200;
 
 struct Intake {
     random: StdRng,
@@ -62,13 +67,15 @@ impl Exporter for Faulty {
         };
         tokio::time::sleep(time).await;
         let mut intake = self.0.lock().unwrap();
-        let retryable = |after| Err(ExportError::Retryable { reason: "fails".into(), after });
+        let retryable = |after, is_doubtful| {
+            Err(ExportError::Retryable { reason: "fails".into(), after, is_doubtful })
+        };
         match fate {
-            0..3 => retryable(after),
+            0..3 => retryable(after, false),
             3 => {
                 // It arrives, and the reply is lost.
                 intake.arrived.extend(request.trace_ids());
-                retryable(None)
+                retryable(None, true)
             }
             4 if request.span_count() > 1 => {
                 Err(ExportError::TooLarge { reason: "too large".into() })
@@ -95,7 +102,40 @@ fn batch(first: u128, count: usize) -> TraceBatch {
     TraceBatch::from_json(json.as_bytes()).unwrap()
 }
 
-async fn run(seed: u64) {
+/// A queue that runs.
+struct Running {
+    input: Input,
+    counters: Counters,
+    task: JoinHandle<()>,
+    journal: Option<Arc<Journal>>,
+}
+
+/// Starts a queue, with the journal in that directory.
+fn begin(config: &Config, intake: &Arc<Mutex<Intake>>, directory: Option<&Path>) -> Running {
+    let (registry, retry) = (Registry::default(), retry::Config::default());
+    let storage = directory.map(|directory| {
+        let options =
+            Options { max_bytes: 8 << 20, fsync: false, lock_timeout: Duration::from_secs(10) };
+        let (journal, recovery) = Journal::open(directory, options).unwrap();
+        assert_eq!((recovery.damaged_bytes, recovery.lost_records), (0, 0));
+        (Arc::new(journal), recovery)
+    });
+    let journal = storage.as_ref().map(|(journal, _)| Arc::clone(journal));
+    let setup = Setup {
+        id: "faulty",
+        config,
+        retry: &retry,
+        registry: &registry,
+        ledger: &None,
+        health: &Health::default(),
+        storage,
+    };
+    let (input, counters, task) = start(Faulty(Arc::clone(intake)), setup);
+    Running { input, counters, task, journal }
+}
+
+/// With a storage, the process is killed on the way, and started again.
+async fn run(seed: u64, directory: Option<&Path>) {
     let mut random = StdRng::seed_from_u64(seed);
     let refuses = random.random_bool(0.5);
     let intake = Arc::new(Mutex::new(Intake {
@@ -110,35 +150,51 @@ async fn run(seed: u64) {
         sizer: if random.random_bool(0.5) { Sizer::Items } else { Sizer::Requests },
         ..Config::default()
     };
-    let (registry, retry) = (Registry::default(), retry::Config::default());
-    let setup = Setup {
-        id: "faulty",
-        config: &config,
-        retry: &retry,
-        registry: &registry,
-        ledger: &None,
-        health: &Health::default(),
-    };
-    let (input, counters, task) = start(Faulty(Arc::clone(&intake)), setup);
+    let mut running = begin(&config, &intake, directory);
     let (mut accepted, mut next) = (BTreeSet::new(), 1);
-    for _ in 0..20 {
+    // What this process has to account for.
+    let mut mine = 0;
+    for round in 0..20 {
+        if directory.is_some() && random.random_ratio(1, 8) {
+            let Running { input, task, journal, .. } = running;
+            // Nothing of what is under way is noted any more.
+            task.abort();
+            drop(input);
+            assert!(task.await.unwrap_err().is_cancelled(), "seed {seed}");
+            if let Some(journal) = journal {
+                journal.close().await;
+            }
+            running = begin(&config, &intake, directory);
+            mine = running.counters.accepted.value();
+            assert!(mine <= accepted.len() as u64, "seed {seed}, round {round}");
+        }
+        let Running { input, counters, .. } = &running;
         let count = random.random_range(1..8);
         let batch = batch(next, count);
         if let Ok(commit) = input.reserve(batch.clone()).await {
             accepted.extend(batch.trace_ids());
-            commit();
+            mine += count as u64;
+            assert!(commit().is_empty(), "no sender waits");
         }
         next += count as u128;
         tokio::time::sleep(Duration::from_millis(random.random_range(0..5000))).await;
         let decided = counters.sent.value() + counters.dropped.total.value();
-        assert_eq!(accepted.len() as u64, decided + counters.left(), "seed {seed}");
-        assert!(decided <= accepted.len() as u64, "seed {seed}: more is decided than was taken");
+        assert_eq!(mine, decided + counters.left(), "seed {seed}, round {round}");
+        assert!(decided <= mine, "seed {seed}: more is decided than was taken");
     }
+    let Running { input, counters, task, journal } = running;
     drop(input);
     tokio::time::timeout(Duration::from_secs(86_400), task).await.expect("it drains").unwrap();
+    if let Some(journal) = &journal {
+        journal.close().await;
+    }
     let intake = intake.lock().unwrap();
     assert_eq!(counters.left(), 0, "seed {seed}");
-    assert_eq!(counters.dropped.total.value(), intake.refused.len() as u64, "seed {seed}");
+    if let Some(journal) = journal {
+        assert_eq!(journal.unsent_spans(), 0, "seed {seed}");
+    } else {
+        assert_eq!(counters.dropped.total.value(), intake.refused.len() as u64, "seed {seed}");
+    }
     let known: BTreeSet<_> = intake.arrived.union(&intake.refused).copied().collect();
     assert_eq!(known, accepted, "seed {seed}: arrived and refused against accepted");
     assert!(refuses || intake.arrived == accepted, "seed {seed}: nothing else is lost");
@@ -147,6 +203,14 @@ async fn run(seed: u64) {
 #[tokio::test(start_paused = true)]
 async fn what_is_accepted_arrives_or_is_counted_as_refused_whatever_the_intake_does() {
     for seed in 0..SEEDS {
-        run(seed).await;
+        run(seed, None).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_storage_that_holds_over_kills_too() {
+    for seed in 0..SEEDS_ON_DISK {
+        let directory = tempfile::tempdir().unwrap();
+        run(seed, Some(directory.path())).await;
     }
 }

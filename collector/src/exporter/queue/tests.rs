@@ -62,14 +62,24 @@ fn spans(count: usize) -> TraceBatch {
 fn queue(does: Does, config: &Config, health: &Health) -> (Input, Counters, Arc<Mutex<Does>>) {
     let does = Arc::new(Mutex::new(does));
     let (registry, retry) = (Registry::default(), retry::Config::default());
-    let setup =
-        Setup { id: "fake", config, retry: &retry, registry: &registry, ledger: &None, health };
+    let setup = Setup {
+        id: "fake",
+        config,
+        retry: &retry,
+        registry: &registry,
+        ledger: &None,
+        health,
+        storage: None,
+    };
     let (input, counters, _) = start(Fake(Arc::clone(&does)), setup);
     (input, counters, does)
 }
 
 async fn take(input: &Input, count: usize) -> Result<(), Refused> {
-    input.reserve(spans(count)).await.map(|commit| commit())
+    input
+        .reserve(spans(count))
+        .await
+        .map(|commit| assert!(commit().is_empty(), "nothing is to be waited for"))
 }
 
 /// Lets the workers run until a condition holds; the clock is paused, so this takes no time.

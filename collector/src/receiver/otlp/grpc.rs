@@ -15,6 +15,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::config;
 use super::{Entry, RETRY_DELAY};
+use crate::consumer::Refused;
 use crate::grpc_codec::BytesCodec;
 use crate::trace_batch::TraceBatch;
 
@@ -60,7 +61,9 @@ impl tower::Service<http::Request<Incoming>> for Service {
                 .accept_compressed(CompressionEncoding::Deflate);
             let response = grpc.unary(Export(entry), request).await;
             let code = response.headers().get("grpc-status").map(|code| code.as_bytes());
-            let refused = [Code::ResourceExhausted as i32, Code::Unavailable as i32, 0];
+            let refused =
+                [Code::ResourceExhausted, Code::Unavailable, Code::FailedPrecondition, Code::Ok];
+            let refused = refused.map(|code| code as i32);
             if code.is_some_and(|code| {
                 std::str::from_utf8(code)
                     .is_ok_and(|code| code.parse().is_ok_and(|code| !refused.contains(&code)))
@@ -92,9 +95,11 @@ async fn export(entry: Entry, message: Bytes) -> Result<Response<Bytes>, Status>
         Err(refused) => {
             // Both codes are retryable by the OTLP specification, the first one only with this detail.
             let code = match refused {
-                crate::consumer::Refused::Full => Code::ResourceExhausted,
-                crate::consumer::Refused::Memory | crate::consumer::Refused::Closed => {
-                    Code::Unavailable
+                Refused::Full => Code::ResourceExhausted,
+                Refused::Memory | Refused::Storage | Refused::Closed => Code::Unavailable,
+                // Sending it again would not help, and so this code is none of the retryable ones.
+                Refused::Dropped(_) => {
+                    return Err(Status::failed_precondition(refused.to_string()));
                 }
             };
             let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));

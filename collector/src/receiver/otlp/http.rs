@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 
 use super::config;
 use super::{Entry, RETRY_DELAY};
+use crate::consumer::Refused;
 use crate::trace_batch::TraceBatch;
 use crate::trace_batch::wire::{put_bytes, put_uint};
 
@@ -146,10 +147,14 @@ async fn export(
     };
     let batch =
         batch.map_err(|error| Rejection::new(StatusCode::BAD_REQUEST, error.to_string()))?;
-    entry
-        .offer(batch)
-        .await
-        .map_err(|refused| Rejection::new(StatusCode::SERVICE_UNAVAILABLE, refused.to_string()))
+    entry.offer(batch).await.map_err(|refused| {
+        let status = match refused {
+            // Sending it again would not help, and so this status is none of the retryable ones.
+            Refused::Dropped(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Rejection::new(status, refused.to_string())
+    })
 }
 
 fn too_large(limit: usize) -> Rejection {
@@ -198,9 +203,10 @@ fn ok_body(encoding: Encoding) -> Vec<u8> {
 
 /// A `google.rpc.Status`, as the OTLP specification asks for in replies that are not OK.
 fn status_body(encoding: Encoding, status: StatusCode, message: &str) -> Vec<u8> {
-    // gRPC's codes: invalid argument, unimplemented, unavailable.
+    // gRPC's codes: unavailable, failed precondition, unimplemented, invalid argument.
     let code = match status {
         StatusCode::SERVICE_UNAVAILABLE => 14,
+        StatusCode::INTERNAL_SERVER_ERROR => 9,
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => 12,
         _ => 3,
     };

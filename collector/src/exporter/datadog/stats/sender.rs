@@ -1,15 +1,16 @@
 //! Sends stats every ten seconds, and what is left at the end.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use libdd_trace_protobuf::pb;
+use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{BUCKET_NANOS, Concentrator};
+use super::{BUCKET_NANOS, Concentrator, Receipt};
 use crate::exporter::ExportError;
 use crate::exporter::compression::Compression;
 use crate::exporter::datadog::client::Client;
@@ -19,6 +20,9 @@ use crate::telemetry::{Counter, Registry};
 
 /// How many payloads wait for an intake that does not answer; the oldest goes first.
 const MAX_WAITING: usize = 360;
+
+/// How many requests are kept on disk at most until their stats are sent.
+const MAX_WAITING_REQUESTS: usize = 50_000;
 
 /// Sends stats until `end`, then flushes what is open and sends all that is left. Ends when that is done.
 pub(crate) async fn run(
@@ -48,38 +52,136 @@ pub(crate) async fn run(
             &labels,
         ),
     };
-    let mut waiting = VecDeque::new();
-    let mut ticks = interval(Duration::from_nanos(BUCKET_NANOS));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut is_ending = false;
-    while !is_ending {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = send_all(&client, &retry, &mut waiting, &counters), if !waiting.is_empty() => {}
-            () = end.cancelled() => is_ending = true,
-        }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        for stats in concentrator.flush(&sender, now, is_ending) {
-            if waiting.len() == MAX_WAITING {
-                waiting.pop_front();
-                counters.dropped.add(1);
-                tracing::warn!(
-                    exporter,
-                    "APM stats were dropped: too many payloads wait for the intake"
-                );
+    let queue = Queue::default();
+    let count = async {
+        let mut ticks = interval(Duration::from_nanos(BUCKET_NANOS));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_ending = false;
+        while !is_ending {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = end.cancelled() => is_ending = true,
             }
-            match encode(&stats) {
-                Ok(body) => waiting.push_back(body),
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+            let (payloads, receipt) = concentrator.flush(&sender, now, is_ending);
+            let bodies = payloads.iter().filter_map(|stats| match encode(stats) {
+                Ok(body) => Some(body),
                 Err(error) => {
                     counters.dropped.add(1);
                     tracing::error!(exporter, error, "APM stats cannot be encoded");
+                    None
+                }
+            });
+            let dropped = queue.push(bodies.collect(), receipt, is_ending);
+            if dropped > 0 {
+                counters.dropped.add(dropped);
+                tracing::warn!(
+                    exporter,
+                    dropped,
+                    "APM stats were dropped: too many payloads wait for the intake"
+                );
+            }
+            counters.left_out.add(concentrator.take_left_out());
+        }
+    };
+    // Side by side, so that no request is cut short by a tick: it would be sent twice.
+    tokio::join!(count, send_all(&client, &retry, &queue, &counters));
+}
+
+/// Payloads that wait for the intake, the oldest first.
+#[derive(Default)]
+struct Queue {
+    state: Mutex<QueueState>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct QueueState {
+    waiting: VecDeque<Waiting>,
+    /// Who is to be told when the payload that is being sent, and was the last, is sent.
+    is_sending: bool,
+    late: Vec<Receipt>,
+    is_closed: bool,
+}
+
+impl Queue {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds payloads, and who is to be told when the last of them is sent; gives how many of the oldest had to go.
+    fn push(&self, bodies: Vec<Bytes>, receipt: Receipt, is_last: bool) -> usize {
+        let mut state = self.state();
+        let mut gone = Vec::new();
+        for body in bodies {
+            if state.waiting.len() == MAX_WAITING {
+                gone.extend(state.waiting.pop_front());
+            }
+            state.waiting.push_back(Waiting { body, receipts: Vec::new() });
+        }
+        let dropped = gone.len();
+        let mut told: Vec<Receipt> =
+            gone.into_iter().flat_map(|waiting| waiting.receipts).collect();
+        let is_sending = state.is_sending;
+        match state.waiting.back_mut() {
+            Some(last) => last.receipts.push(receipt),
+            None if is_sending => state.late.push(receipt),
+            None => told.push(receipt),
+        }
+        // During an outage these would gather without end; those that waited longest are let go.
+        let mut requests: usize = state.waiting.iter().map(Waiting::request_count).sum();
+        for waiting in &mut state.waiting {
+            if requests <= MAX_WAITING_REQUESTS {
+                break;
+            }
+            requests -= waiting.request_count();
+            told.append(&mut waiting.receipts);
+        }
+        state.is_closed |= is_last;
+        drop(state);
+        told.into_iter().for_each(Receipt::confirm);
+        self.changed.notify_one();
+        dropped
+    }
+
+    /// The next payload; `None` when there will be no more.
+    async fn next(&self) -> Option<Waiting> {
+        loop {
+            {
+                let mut state = self.state();
+                if let Some(waiting) = state.waiting.pop_front() {
+                    state.is_sending = true;
+                    return Some(waiting);
+                }
+                if state.is_closed {
+                    return None;
                 }
             }
+            self.changed.notified().await;
         }
-        counters.left_out.add(concentrator.take_left_out());
     }
-    send_all(&client, &retry, &mut waiting, &counters).await;
+
+    /// The payload that was being sent has its fate.
+    fn sent(&self, waiting: Waiting) {
+        let mut state = self.state();
+        state.is_sending = false;
+        let late = std::mem::take(&mut state.late);
+        drop(state);
+        waiting.receipts.into_iter().chain(late).for_each(Receipt::confirm);
+    }
+}
+
+/// A payload that is to be sent, and who is to be told then.
+struct Waiting {
+    body: Bytes,
+    receipts: Vec<Receipt>,
+}
+
+impl Waiting {
+    fn request_count(&self) -> usize {
+        self.receipts.iter().map(Receipt::len).sum()
+    }
 }
 
 struct Counters {
@@ -88,18 +190,13 @@ struct Counters {
     left_out: Counter,
 }
 
-/// Sends all payloads, the oldest first. One that is cut short by a cancellation is sent again.
-async fn send_all(
-    client: &Client,
-    retry: &retry::Config,
-    waiting: &mut VecDeque<Bytes>,
-    counters: &Counters,
-) {
-    while let Some(body) = waiting.front().cloned() {
+/// Sends all payloads, the oldest first.
+async fn send_all(client: &Client, retry: &retry::Config, queue: &Queue, counters: &Counters) {
+    while let Some(waiting) = queue.next().await {
         let (begun, mut backoff) = (Instant::now(), Backoff::new(retry));
         let outcome = loop {
-            match client.send_stats(body.clone()).await {
-                Err(ExportError::Retryable { reason, after }) => {
+            match client.send_stats(waiting.body.clone()).await {
+                Err(ExportError::Retryable { reason, after, .. }) => {
                     match backoff.next(begun.elapsed(), after, rand::random()) {
                         Some(wait) => sleep(wait).await,
                         None => break Err(reason),
@@ -111,7 +208,8 @@ async fn send_all(
                 Ok(()) => break Ok(()),
             }
         };
-        waiting.pop_front();
+        // Stats that are refused are not made again.
+        queue.sent(waiting);
         match outcome {
             Ok(()) => counters.sent.add(1),
             Err(reason) => {

@@ -1,0 +1,343 @@
+//! The queue on disk, with the real program: killed, started again, out of room, damaged.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use wiremock::MockServer;
+
+use crate::support::{answer, intake, payloads, request, span_ids, stats};
+
+/// How long anything may take; processes start and end meanwhile.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
+
+/// A collector in a process of its own.
+struct Process {
+    child: Child,
+    listening: serde_json::Value,
+    log: Arc<Mutex<String>>,
+    /// Reads the log until its end.
+    reader: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Process {
+    fn start(intake: &MockServer, directory: &Path, settings: &[&str]) -> Self {
+        Self::start_for(intake, directory, settings, "30s")
+    }
+
+    /// As [`Self::start`], with so much time for a shutdown.
+    fn start_for(intake: &MockServer, directory: &Path, settings: &[&str], time: &str) -> Self {
+        // The tests' own client needs one; another test may have installed it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let yaml = format!(
+            r#"yaml:
+            receivers: {{otlp: {{protocols: {{http: {{endpoint: "127.0.0.1:0"}}}}}}}}
+            processors: {{batch: {{timeout: 50ms, send_batch_size: 100}}}}
+            exporters:
+              datadog:
+                api: {{key: "0123456789abcdef0123456789abcdef"}}
+                hostname: test-host
+                metrics: {{endpoint: "{0}"}}
+                traces: {{endpoint: "{0}"}}
+                host_metadata: {{enabled: false}}
+                sending_queue: {{storage: file_storage}}
+                retry_on_failure: {{initial_interval: 10ms, max_interval: 20ms}}
+            extensions: {{health_check: {{endpoint: "127.0.0.1:0"}}, file_storage: {{directory: "{1}"}}}}
+            service:
+              extensions: [health_check, file_storage]
+              telemetry: {{metrics: {{readers: [{{pull: {{exporter: {{prometheus: {{host: 127.0.0.1, port: 0}}}}}}}}]}}}}
+              pipelines: {{traces: {{receivers: [otlp], processors: [batch], exporters: [datadog]}}}}
+            "#,
+            intake.uri(),
+            directory.display()
+        );
+        let mut command = Command::new(env!("CARGO_BIN_EXE_collector"));
+        command.env_clear().args(["--config", &yaml, "--shutdown-timeout", time]);
+        settings.iter().for_each(|setting| {
+            command.args(["--set", setting]);
+        });
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (errors, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(errors).lines().map_while(Result::ok) {
+                *lines.lock().unwrap() += &(line + "\n");
+            }
+        });
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let listening = serde_json::from_str::<serde_json::Value>(&line);
+        let listening = listening.unwrap_or_else(|_| panic!("{}", log.lock().unwrap()));
+        Self { child, listening: listening["listening"].clone(), log, reader: Some(reader) }
+    }
+
+    fn url(&self, port: &str, path: &str) -> String {
+        format!("http://{}{path}", self.listening[port].as_str().unwrap())
+    }
+
+    fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    async fn metric(&self, name: &str) -> u64 {
+        let text =
+            reqwest::get(self.url("metrics", "/metrics")).await.unwrap().text().await.unwrap();
+        let series = text.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+        });
+        series.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
+
+    /// Kills it, as the kernel does when there is no memory left.
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Tells it to end and waits; gives the exit code and the log.
+    async fn end(mut self) -> (Option<i32>, String) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does not end: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        self.reader.take().unwrap().join().unwrap();
+        (status.code(), self.log())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has ended where the test went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// As `support::until`, with more patience.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Sends one span; the status, or none if there was no answer.
+async fn send(http: &reqwest::Client, url: &str, id: u64) -> Option<u16> {
+    let post = http.post(url).header(PROTOBUF.0, PROTOBUF.1).body(request([id]));
+    post.send().await.ok().map(|response| response.status().as_u16())
+}
+
+/// Senders that go on until they are told to stop; each id is sent until it is acknowledged or nobody answers.
+struct Load {
+    acknowledged: Arc<Mutex<BTreeSet<u64>>>,
+    stop: Arc<AtomicBool>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(url: &str, first: u64) -> Self {
+        let (acknowledged, stop) =
+            (Arc::<Mutex<BTreeSet<u64>>>::default(), Arc::new(AtomicBool::new(false)));
+        let sender = |lane: u64| {
+            let (acknowledged, stop) = (Arc::clone(&acknowledged), Arc::clone(&stop));
+            let url = url.to_owned();
+            tokio::spawn(async move {
+                let http = reqwest::Client::new();
+                let mut id = first + lane * 1_000_000;
+                while !stop.load(Ordering::Relaxed) {
+                    match send(&http, &url, id).await {
+                        Some(200) => {
+                            acknowledged.lock().unwrap().insert(id);
+                            id += 1;
+                        }
+                        Some(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                        None => return,
+                    }
+                }
+            })
+        };
+        let tasks = (0..4).map(sender).collect();
+        Self { acknowledged, stop, tasks }
+    }
+
+    fn count(&self) -> usize {
+        self.acknowledged.lock().unwrap().len()
+    }
+
+    async fn stop(self) -> BTreeSet<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+        std::mem::take(&mut self.acknowledged.lock().unwrap())
+    }
+}
+
+fn journal_files(directory: &Path) -> Vec<PathBuf> {
+    let queue = directory.join("exporter_datadog_traces");
+    let files = std::fs::read_dir(queue).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|it| it == "journal")).collect();
+    files.sort();
+    files
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_when_the_collector_is_killed_under_load() {
+    let directory = tempfile::tempdir().unwrap();
+    let intake = intake().await;
+    // Some are refused at first, so that the kill finds spans in every state.
+    answer(&intake, 503, 20).await;
+    answer(&intake, 202, u64::MAX).await;
+    let (mut acknowledged, mut restored) = (BTreeSet::new(), 0);
+    for round in 0..4 {
+        let process = Process::start(&intake, directory.path(), &[]);
+        restored += process.metric("otelcol_exporter_possible_duplicate_spans").await;
+        let load = Load::start(&process.url("otlp-http", "/v1/traces"), 1 + round * 10_000_000);
+        until("spans are acknowledged", async || load.count() > 300).await;
+        process.kill();
+        acknowledged.extend(load.stop().await);
+    }
+    let process = Process::start(&intake, directory.path(), &[]);
+    restored += process.metric("otelcol_exporter_possible_duplicate_spans").await;
+    let (code, log) = process.end().await;
+    assert_eq!(code, Some(0), "{log}");
+    // The first twenty were refused.
+    let ids = span_ids(&payloads(&intake).await[20..]);
+    let arrived: BTreeSet<_> = ids.iter().copied().collect();
+    let lost: Vec<_> = acknowledged.difference(&arrived).collect();
+    assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), acknowledged.len());
+    let again = (ids.len() - arrived.len()) as u64;
+    assert!(again <= restored, "{again} arrived twice, {restored} are counted");
+    assert!(restored > 0, "the kills found spans under way");
+    let groups = stats(&intake).await;
+    let hits: u64 = (groups.iter().flat_map(|payload| &payload.stats))
+        .flat_map(|client| &client.stats)
+        .flat_map(|bucket| &bucket.stats)
+        .map(|group| group.hits)
+        .sum();
+    assert_eq!(hits, arrived.len() as u64, "each span is in the stats once");
+    let process = Process::start(&intake, directory.path(), &[]);
+    assert_eq!(process.metric("otelcol_exporter_enqueued_spans").await, 0, "nothing is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_shutdown_cannot_send_stays_on_disk_and_is_no_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let intake = intake().await;
+    answer(&intake, 503, u64::MAX).await;
+    let process = Process::start_for(&intake, directory.path(), &[], "1s");
+    let (http, url) = (reqwest::Client::new(), process.url("otlp-http", "/v1/traces"));
+    for id in 1..=20 {
+        assert_eq!(send(&http, &url, id).await, Some(200));
+    }
+    let (code, log) = process.end().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("note: 20 spans could not be sent within 1s"), "{log}");
+    assert!(log.contains("they are on disk, and are sent after the next start"), "{log}");
+    intake.reset().await;
+    answer(&intake, 202, u64::MAX).await;
+    let process = Process::start(&intake, directory.path(), &[]);
+    until("it is told", async || process.log().contains("storage has spans of before")).await;
+    until("all sent", async || process.metric("otelcol_exporter_sent_spans").await == 20).await;
+    assert_eq!(process.end().await.0, Some(0));
+    assert_eq!(span_ids(&payloads(&intake).await), (1..=20).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn storage_without_room_refuses_at_once_and_what_it_took_arrives() {
+    let directory = tempfile::tempdir().unwrap();
+    let intake = intake().await;
+    answer(&intake, 503, u64::MAX).await;
+    let process =
+        Process::start(&intake, directory.path(), &["extensions.file_storage.max_size_mib=1"]);
+    let (http, url) = (reqwest::Client::new(), process.url("otlp-http", "/v1/traces"));
+    let (mut taken, mut refused) = (0, 0);
+    while refused < 20 {
+        let first = 1 + taken * 300;
+        let post = http.post(&url).header(PROTOBUF.0, PROTOBUF.1).body(request(first..first + 300));
+        let response = post.send().await.unwrap();
+        match response.status().as_u16() {
+            200 => taken += 1,
+            503 => {
+                assert_eq!(response.headers()["retry-after"], "1");
+                refused += 1;
+            }
+            other => panic!("answered {other}"),
+        }
+        assert!(taken < 1000, "1 MiB holds no more than that");
+    }
+    assert!(taken > 50, "{taken}");
+    assert!(process.metric("otelcol_exporter_storage_bytes").await <= 1 << 20);
+    intake.reset().await;
+    answer(&intake, 202, u64::MAX).await;
+    let spans = taken * 300;
+    until("all sent", async || process.metric("otelcol_exporter_sent_spans").await == spans).await;
+    assert_eq!(span_ids(&payloads(&intake).await), (1..=spans).collect::<Vec<_>>());
+    assert_eq!(send(&http, &url, spans + 1).await, Some(200), "there is room again");
+    assert_eq!(process.end().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_storage_is_told_and_the_rest_of_it_is_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let intake = intake().await;
+    answer(&intake, 503, u64::MAX).await;
+    let process = Process::start(&intake, directory.path(), &[]);
+    let (http, url) = (reqwest::Client::new(), process.url("otlp-http", "/v1/traces"));
+    for id in 1..=50 {
+        assert_eq!(send(&http, &url, id).await, Some(200));
+    }
+    process.kill();
+    let file = journal_files(directory.path()).remove(0);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let (middle, end) = (bytes.len() / 2, bytes.len() - 5);
+    bytes[middle] ^= 0xff;
+    bytes.truncate(end);
+    std::fs::write(&file, bytes).unwrap();
+    intake.reset().await;
+    answer(&intake, 202, u64::MAX).await;
+    let process = Process::start(&intake, directory.path(), &[]);
+    until("it is told", async || process.log().contains("storage is damaged")).await;
+    // The last one cannot be told from one that was never written whole; that one in the middle is gone can.
+    assert_eq!(process.metric("otelcol_exporter_storage_lost_requests").await, 1);
+    assert!(process.metric("otelcol_exporter_storage_damaged_bytes").await > 0);
+    until("48 sent", async || process.metric("otelcol_exporter_sent_spans").await == 48).await;
+    assert_eq!(span_ids(&payloads(&intake).await).len(), 48);
+    assert_eq!(process.end().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_directory_is_for_one_collector() {
+    let directory = tempfile::tempdir().unwrap();
+    let intake = intake().await;
+    answer(&intake, 202, u64::MAX).await;
+    let process = Process::start(&intake, directory.path(), &[]);
+    let (http, url) = (reqwest::Client::new(), process.url("otlp-http", "/v1/traces"));
+    assert_eq!(send(&http, &url, 1).await, Some(200));
+    let yaml = format!(
+        "yaml:{{receivers: {{otlp: {{protocols: {{http: {{endpoint: '127.0.0.1:0'}}}}}}}}, exporters: {{datadog: {{api: {{key: a}}, sending_queue: {{storage: file_storage}}}}}}, extensions: {{file_storage: {{directory: '{}', timeout: 1ms}}}}, service: {{extensions: [file_storage], telemetry: {{metrics: {{level: none}}}}, pipelines: {{traces: {{receivers: [otlp], exporters: [datadog]}}}}}}}}",
+        directory.path().display()
+    );
+    let second = Command::new(env!("CARGO_BIN_EXE_collector")).args(["--config", &yaml]).output();
+    let second = second.unwrap();
+    let error = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(second.status.code(), Some(1), "{error}");
+    let begin = "error: exporter `datadog`: `sending_queue.storage`: cannot lock ";
+    assert!(error.starts_with(begin), "{error}");
+    assert!(error.contains("give each one a `directory` of its own"), "{error}");
+    assert_eq!(process.end().await.0, Some(0));
+}
