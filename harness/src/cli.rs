@@ -9,6 +9,7 @@ use crate::embedded::Embedded;
 
 mod check;
 mod collector_check;
+mod datadog;
 mod environment;
 mod explain;
 mod image;
@@ -16,6 +17,7 @@ mod output;
 mod replay;
 mod run;
 mod show;
+mod verify;
 
 /// What the process tells by its exit code; part of the public contract.
 pub(crate) mod exit_code {
@@ -63,6 +65,8 @@ enum Command {
     Show(show::Args),
     /// Judges a saved run again, and runs nothing.
     Replay(replay::Args),
+    /// Judges traces that are in Datadog, asked for by their ids.
+    Verify(Box<verify::Args>),
     /// Says what a rule checks, and what usually causes its failure.
     Explain(explain::Args),
     /// Makes the container image that the environments run.
@@ -80,6 +84,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Schema => ended(print(&harness::scenario::schema::json())),
         Command::Show(args) => ended(show::run(&args)),
         Command::Replay(args) => ended(replay::run(&args)),
+        Command::Verify(args) => ended(verify::run(*args)),
         Command::Explain(args) => ended(explain::run(&args)),
         Command::Image(args) => ended(image::run(&args)),
     }

@@ -59,6 +59,11 @@ pub enum Event {
         /// In words.
         text: String,
     },
+    /// What a source of evidence was asked, where asking uses something up.
+    Usage {
+        /// What was used and what is left, in words.
+        text: String,
+    },
     /// The run is over, and everything is taken down.
     RunFinished {
         /// All of it.

@@ -31,6 +31,13 @@ pub struct Rule {
     check: Check,
 }
 
+impl Rule {
+    /// Whether it looks at one trace, and not at all of a run.
+    pub fn is_about_a_trace(&self) -> bool {
+        matches!(self.check, Check::Case(_))
+    }
+}
+
 /// What a rule looks at.
 #[derive(Debug)]
 enum Check {

@@ -4,9 +4,12 @@ mod bad_input;
 mod broken;
 mod chain;
 mod cli;
+mod datadog;
 mod docs;
 mod fault_header;
 mod golden;
 mod own_services;
 mod scenarios;
+#[path = "../datadog/stand_in.rs"]
+mod stand_in;
 mod support;

@@ -45,6 +45,11 @@ struct Report {
 }
 
 impl Args {
+    /// Whether stdout is for people.
+    pub(super) fn is_for_people(&self) -> bool {
+        matches!(self.format, Format::Text)
+    }
+
     /// Makes the reports ready; a file that cannot be written is found out now, not after the run.
     pub(super) fn open(&self, verbose: bool) -> anyhow::Result<Output> {
         let stdout: Box<dyn Reporter + Send> = match self.format {

@@ -96,6 +96,7 @@ impl<W: Write> Reporter for Text<W> {
             Event::Warning { text } => {
                 self.write(&format!("{} {text}", styled(AnsiColor::Yellow, "warning:")))
             }
+            Event::Usage { text } => self.write(&format!("\n      {text}")),
             Event::RunFinished { summary } => {
                 self.progress.finish_and_clear();
                 self.write(&closing(summary))

@@ -14,6 +14,30 @@ const MAX_DEPTH: usize = 40;
 
 /// The trace as text: a line a span with its place in time, then the details of each.
 pub fn render(trace: &Trace) -> String {
+    let mut out = waterfall(trace);
+    for (span, _) in &depth_first(trace) {
+        let parent = span.parent_id.map_or_else(|| "none".to_owned(), |parent| parent.to_string());
+        out.push_str(&format!(
+            "span {}  parent {parent}  service {}  name {}  resource {}  type {}  error {}\n",
+            span.id,
+            span.service,
+            span.name,
+            span.resource,
+            span.span_type,
+            u8::from(span.error)
+        ));
+        for (key, value) in &span.meta {
+            out.push_str(&format!("    {key}: {value}\n"));
+        }
+        for (key, value) in &span.metrics {
+            out.push_str(&format!("    {key}: {value}\n"));
+        }
+    }
+    out
+}
+
+/// The tree of a trace's spans, each with its place in time.
+pub fn waterfall(trace: &Trace) -> String {
     let mut out = format!("trace {}\n", trace.id);
     let services: std::collections::BTreeSet<&str> =
         trace.spans.iter().map(|span| span.service.as_str()).collect();
@@ -53,24 +77,6 @@ pub fn render(trace: &Trace) -> String {
         ));
     }
     out.push('\n');
-    for (span, _) in &order {
-        let parent = span.parent_id.map_or_else(|| "none".to_owned(), |parent| parent.to_string());
-        out.push_str(&format!(
-            "span {}  parent {parent}  service {}  name {}  resource {}  type {}  error {}\n",
-            span.id,
-            span.service,
-            span.name,
-            span.resource,
-            span.span_type,
-            u8::from(span.error)
-        ));
-        for (key, value) in &span.meta {
-            out.push_str(&format!("    {key}: {value}\n"));
-        }
-        for (key, value) in &span.metrics {
-            out.push_str(&format!("    {key}: {value}\n"));
-        }
-    }
     out
 }
 
