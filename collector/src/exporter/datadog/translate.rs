@@ -10,7 +10,7 @@ mod host;
 mod naming;
 mod normalize;
 mod span;
-mod sql_syntax;
+mod sql;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};

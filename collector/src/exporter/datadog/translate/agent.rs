@@ -6,11 +6,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use libdd_trace_obfuscation::obfuscation_config::{DbmsKind, SqlConfig};
-use libdd_trace_obfuscation::{http, redis, sql};
+use libdd_trace_obfuscation::{http, redis};
 
-use super::normalize;
-use super::sql_syntax::is_parsable;
+use super::{normalize, sql};
 use crate::exporter::datadog::model::{Span, Text};
 
 const MAX_RESOURCE_BYTES: usize = 5000;
@@ -18,6 +16,8 @@ const MAX_TYPE_BYTES: usize = 100;
 const MAX_SERVICE_BYTES: usize = 100;
 const MAX_KEY_BYTES: usize = 200;
 const MAX_VALUE_BYTES: usize = 25_000;
+/// Stands for a query that cannot be read.
+const UNREADABLE_QUERY: &[u8] = b"Non-parsable SQL query";
 /// Times before 2000 are taken for a mistake in the unit.
 const YEAR_2000_NANOS: i64 = 946_684_800_000_000_000;
 
@@ -152,15 +152,8 @@ pub(super) fn mark_tracer_top_level(spans: &mut [Span<'_>]) {
 pub(super) fn obfuscate(span: &mut Span<'_>) {
     match &*span.span_type {
         b"sql" | b"cassandra" if !span.resource.is_empty() => {
-            let dbms = span.meta.get(b"db.type").and_then(|name| std::str::from_utf8(name).ok());
-            let dbms = dbms.and_then(|name| DbmsKind::try_from(name).ok()).unwrap_or_default();
-            let query = match std::str::from_utf8(&span.resource) {
-                Ok(query) if is_parsable(query) => {
-                    sql::obfuscate_sql_resource(query, &SqlConfig::default(), dbms)
-                }
-                _ => sql::SQL_NON_PARSABLE_REPLACEMENT.to_owned(),
-            };
-            let query: Text<'_> = Cow::Owned(query.into_bytes());
+            let query = sql::obfuscated(&span.resource);
+            let query: Text<'_> = query.map_or(Cow::Borrowed(UNREADABLE_QUERY), Cow::Owned);
             span.meta.set(&b"sql.query"[..], query.clone());
             span.resource = query;
         }
