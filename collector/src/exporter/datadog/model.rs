@@ -14,8 +14,10 @@ pub(crate) struct TracerPayload<'a> {
     pub(crate) language_name: Text<'a>,
     pub(crate) tracer_version: Text<'a>,
     pub(crate) chunks: Vec<TraceChunk<'a>>,
-    /// Traces that are not sent by their sampling priority, and count in stats all the same.
+    /// Traces that are not sent by their sampling priority, or only in part, and count in stats all the same.
     pub(crate) unsent: Vec<TraceChunk<'a>>,
+    /// Whether the sender has computed stats itself, so that nobody else may.
+    pub(crate) has_stats: bool,
     pub(crate) tags: Vec<(&'static str, Text<'a>)>,
     pub(crate) env: Text<'a>,
     pub(crate) hostname: Text<'a>,
@@ -29,6 +31,31 @@ pub(crate) struct TraceChunk<'a> {
     pub(crate) origin: Text<'a>,
     pub(crate) spans: Vec<Span<'a>>,
     pub(crate) tags: Vec<(&'static str, Text<'a>)>,
+    /// The trace was dropped, and these spans of it are sent all the same.
+    pub(crate) is_dropped: bool,
+    /// These are some spans of a trace that is among the unsent ones, which counts in stats.
+    pub(crate) is_part: bool,
+    pub(crate) counted: Counted<'a>,
+}
+
+/// What tells a trace's stats from others': what its payload was known to have when it came to the trace.
+#[derive(Debug, Clone)]
+pub(crate) struct Counted<'a> {
+    pub(crate) hostname: Text<'a>,
+    pub(crate) env: Text<'a>,
+    pub(crate) version: Text<'a>,
+    /// The commit that the service was built from.
+    pub(crate) commit: Text<'a>,
+    /// How many traces this one stands for.
+    pub(crate) weight: f64,
+}
+
+impl Default for Counted<'_> {
+    fn default() -> Self {
+        let (hostname, env) = Default::default();
+        let (version, commit) = Default::default();
+        Self { hostname, env, version, commit, weight: 1.0 }
+    }
 }
 
 /// One span.

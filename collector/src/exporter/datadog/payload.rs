@@ -108,6 +108,7 @@ fn write_chunk(out: &mut Vec<u8>, chunk: &TraceChunk<'_>) {
     for (key, value) in &chunk.tags {
         put_entry(out, 4, key.as_bytes(), value);
     }
+    put_uint(out, 5, u64::from(chunk.is_dropped));
 }
 
 fn write_span(out: &mut Vec<u8>, span: &Span<'_>) {

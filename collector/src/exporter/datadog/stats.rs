@@ -97,6 +97,7 @@ struct ClientKey {
     env: String,
     version: String,
     lang: String,
+    commit: String,
 }
 
 impl Concentrator {
@@ -114,18 +115,24 @@ impl Concentrator {
         sender: &Sender,
         counted_until: u64,
     ) -> u64 {
-        let client = ClientKey {
-            hostname: match tracer.hostname.is_empty() {
-                true => sender.host_name.clone(),
-                false => text(&tracer.hostname),
-            },
-            env: if tracer.env.is_empty() { sender.env.clone() } else { text(&tracer.env) },
-            version: text(&tracer.app_version),
-            lang: text(&tracer.language_name),
-        };
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut last = 0;
-        for chunk in tracer.chunks.iter().chain(&tracer.unsent) {
+        if tracer.has_stats {
+            return last;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for chunk in tracer.chunks.iter().filter(|chunk| !chunk.is_part).chain(&tracer.unsent) {
+            let counted = &chunk.counted;
+            let or_own = |told: &[u8], own: &str| match told {
+                b"" => own.to_owned(),
+                told => text(told),
+            };
+            let client = ClientKey {
+                hostname: or_own(&counted.hostname, &sender.host_name),
+                env: or_own(&counted.env, &sender.env),
+                version: text(&counted.version),
+                lang: text(&tracer.language_name),
+                commit: text(&counted.commit),
+            };
             for span in &chunk.spans {
                 if self.counts(span) && aligned(end(span)) >= counted_until {
                     last = last.max(state.add(&self.settings, &client, chunk, span));
@@ -210,7 +217,7 @@ impl State {
             None => clients.entry(client.clone()).or_default(),
         };
         let before = groups.len();
-        if !groups.add(key, span, self.groups < MAX_GROUPS) {
+        if !groups.add(key, span, chunk.counted.weight, self.groups < MAX_GROUPS) {
             self.left_out += 1;
         }
         self.groups += groups.len() - before;
@@ -266,6 +273,7 @@ fn client_payload(
         env: client.env.clone(),
         version: client.version.clone(),
         lang: client.lang.clone(),
+        git_commit_sha: client.commit.clone(),
         stats: vec![pb::ClientStatsBucket {
             start,
             duration: BUCKET_NANOS,

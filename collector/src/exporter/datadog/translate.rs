@@ -9,6 +9,7 @@ mod go_text;
 mod host;
 mod naming;
 mod normalize;
+mod sampling;
 mod span;
 mod sql;
 
@@ -17,9 +18,15 @@ use std::collections::{BTreeMap, HashMap};
 
 pub(crate) use agent::Dropped;
 use attributes::Attrs;
+use sampling::Fate;
 
-use super::model::{Span, Text, TraceChunk, TracerPayload};
+use super::model::{Counted, Span, Text, TraceChunk, TracerPayload};
 use crate::trace_batch::{ResourceSpans, TraceBatch};
+pub(crate) use go_text::parse_uint;
+pub(crate) use sampling::go_u64;
+
+/// Where an agent runs (agent, `normalizeAPMModeSpanTag`).
+const APM_MODE: &str = "_dd.apm_mode";
 
 /// What the user can change about the mapping.
 #[derive(Debug, Clone, Default)]
@@ -92,37 +99,79 @@ fn tracer_payload<'a>(
     if !container_tags.is_empty() {
         tracer.tags.push(("_dd.tags.container", container_tags.into()));
     }
+    tracer.has_stats = !normalize::tag_value(attributes.text(&["_dd.stats_computed"])).is_empty();
     for trace in traces(settings, resource, &attributes) {
-        let spans = trace.spans.len();
-        match chunk(settings, trace, now) {
-            Ok((chunk, root)) => {
-                let root = &chunk.spans[root];
-                let meta = |span: &Span<'a>, key: &[u8]| span.meta.get(key).cloned();
-                // Spans that have the root's own id are passed over (agent, `traceutil.GetEnv`, `version.go`).
-                let others = chunk.spans.iter().filter(|span| span.span_id != root.span_id);
-                let any = |key: &[u8]| {
-                    meta(root, key).or_else(|| others.clone().find_map(|span| meta(span, key)))
-                };
-                if tracer.hostname.is_empty() {
-                    tracer.hostname = meta(root, b"_dd.hostname").unwrap_or_default();
-                }
-                if tracer.env.is_empty() {
-                    tracer.env = any(b"env").unwrap_or_default();
-                }
-                if tracer.app_version.is_empty() {
-                    tracer.app_version = any(b"version").unwrap_or_default();
-                }
-                if is_kept(&chunk) {
-                    tracer.chunks.push(chunk);
-                } else {
-                    *dropped.entry(Dropped::Sampled).or_default() += spans;
-                    tracer.unsent.push(chunk);
-                }
-            }
-            Err(reason) => *dropped.entry(reason).or_default() += spans,
-        }
+        add(&mut tracer, settings, trace, now, dropped);
     }
     tracer
+}
+
+/// Adds a trace's chunk to its payload, if it is sent, and what its spans tell about the payload.
+fn add<'a>(
+    tracer: &mut TracerPayload<'a>,
+    settings: &Settings,
+    trace: Trace<'a>,
+    now: i64,
+    dropped: &mut HashMap<Dropped, usize>,
+) {
+    let spans = trace.spans.len();
+    let (mut chunk, root) = match chunk(settings, trace, now) {
+        Ok(chunk) => chunk,
+        Err(reason) => {
+            *dropped.entry(reason).or_default() += spans;
+            return;
+        }
+    };
+    describe(tracer, &chunk, root);
+    chunk.counted = Counted {
+        hostname: tracer.hostname.clone(),
+        env: tracer.env.clone(),
+        version: tracer.app_version.clone(),
+        commit: told(&chunk, root, b"_dd.git.commit.sha").unwrap_or_default(),
+        weight: sampling::weight(&chunk.spans[root]),
+    };
+    let sent = match sampling::sample(&mut chunk, root) {
+        Fate::Kept => {
+            tracer.chunks.push(chunk);
+            return;
+        }
+        Fate::Parts(part) => {
+            let sent = part.spans.len();
+            tracer.chunks.push(part);
+            sent
+        }
+        Fate::Dropped => 0,
+    };
+    *dropped.entry(Dropped::Sampled).or_default() += spans - sent;
+    tracer.unsent.push(chunk);
+}
+
+/// Sets what the payload does not have yet from a chunk's spans.
+fn describe<'a>(tracer: &mut TracerPayload<'a>, chunk: &TraceChunk<'a>, root: usize) {
+    let of_root = |key: &[u8]| chunk.spans[root].meta.get(key).cloned();
+    if tracer.hostname.is_empty() {
+        tracer.hostname = of_root(b"_dd.hostname").unwrap_or_default();
+    }
+    if tracer.env.is_empty() {
+        tracer.env = told(chunk, root, b"env").unwrap_or_default();
+    }
+    if tracer.app_version.is_empty() {
+        tracer.app_version = told(chunk, root, b"version").unwrap_or_default();
+    }
+    if let Some(mode) = of_root(APM_MODE.as_bytes())
+        && mode.eq_ignore_ascii_case(b"edge")
+        && !tracer.tags.iter().any(|(key, _)| *key == APM_MODE)
+    {
+        tracer.tags.push((APM_MODE, mode));
+    }
+}
+
+/// What the root tells, or else the first other span that does. Spans that have the root's own id are passed over (agent,
+/// `traceutil.GetEnv`, `version.go`).
+fn told<'a>(chunk: &TraceChunk<'a>, root: usize, key: &[u8]) -> Option<Text<'a>> {
+    let root = &chunk.spans[root];
+    let others = chunk.spans.iter().filter(|span| span.span_id != root.span_id);
+    std::iter::once(root).chain(others).find_map(|span| span.meta.get(key).cloned())
 }
 
 /// The spans that share the low 64 bits of their trace id.
@@ -159,9 +208,17 @@ fn chunk<'a>(
     let Trace { mut spans, priority } = trace;
     // What made the decision: a user's rule, or the OTLP receiver's own rate.
     let decision: &[u8] = if priority.is_some() { b"-4" } else { b"-9" };
-    let priority = priority.map_or(1, sampling_priority);
+    let priority = priority.map_or(1, sampling::priority);
+    if matches!(priority, 1 | 2) {
+        spans[0].meta.set(&b"_dd.p.dm"[..], Cow::Borrowed(decision));
+    }
     agent::normalize(&mut spans, now)?;
     let root = agent::root_index(&spans);
+    let priority = sampling::chunk_priority(priority, &spans, root);
+    let origin = spans[root].meta.get(b"_dd.origin").cloned().unwrap_or_default();
+    let mut tags = vec![("_dd.otlp_sr", Cow::Borrowed(&b"1.00"[..]))];
+    let decision = spans.iter().find_map(|span| span.meta.get(b"_dd.p.dm").cloned());
+    tags.extend(decision.map(|decision| ("_dd.p.dm", decision)));
     let resource = String::from_utf8_lossy(&spans[root].resource);
     if settings.ignore_resources.iter().any(|pattern| pattern.is_match(&resource)) {
         return Err(Dropped::Ignored);
@@ -176,34 +233,8 @@ fn chunk<'a>(
     } else {
         agent::mark_top_level(&mut spans);
     }
-    let origin = spans[root].meta.get(b"_dd.origin").cloned().unwrap_or_default();
-    if spans[root].parent_id == 0 && priority == 1 {
-        spans[root].metrics.set(&b"_sampling_priority_rate_v1"[..], 1.0);
-    }
-    let mut tags = vec![("_dd.otlp_sr", Cow::Borrowed(&b"1.00"[..]))];
-    if (1..=2).contains(&priority) {
-        tags.push(("_dd.p.dm", Cow::Borrowed(decision)));
-        spans[0].meta.set(&b"_dd.p.dm"[..], Cow::Borrowed(decision));
-    } else {
-        // What is kept all the same is kept for an error.
-        let decision = spans.iter().find_map(|span| span.meta.get(b"_dd.p.dm").cloned());
-        tags.extend(decision.map(|decision| ("_dd.p.dm", decision)));
-        spans[root].metrics.set(&b"_dd.errors_sr"[..], 1.0);
-    }
-    Ok((TraceChunk { priority, origin, spans, tags }, root))
-}
-
-/// A priority as the reference reads it: the low eight bits of a 32-bit integer, 0 for what is beyond that (measured on the
-/// reference exporter v0.155.0, amd64).
-fn sampling_priority(priority: f64) -> i32 {
-    let fits = priority.abs() < 2_147_483_648.0;
-    i32::from(if fits { priority as i32 as i8 } else { 0 })
-}
-
-/// Whether a trace is sent: not with a negative priority, nor without an error at priority 0.
-fn is_kept(chunk: &TraceChunk<'_>) -> bool {
-    (1..=2).contains(&chunk.priority)
-        || chunk.priority >= 0 && chunk.spans.iter().any(|span| span.error != 0)
+    sampling::set_client_rate(&mut spans[root]);
+    Ok((TraceChunk { priority, origin, spans, tags, ..TraceChunk::default() }, root))
 }
 
 fn container_id<'a>(resource: &Attrs<'a>) -> Text<'a> {

@@ -10,6 +10,7 @@ use libdd_trace_protobuf::pb;
 
 use super::{Settings, text};
 use crate::exporter::datadog::model::{Span, TraceChunk};
+use crate::exporter::datadog::translate::{go_u64, parse_uint};
 
 /// The relative accuracy of latencies is 1 %, as in the agent: `(1 + 0.01) / (1 - 0.01)`.
 const GAMMA: f64 = 1.01 / 0.99;
@@ -98,18 +99,24 @@ impl Groups {
         self.len
     }
 
-    /// Counts a span in its group; `false` if that is a new one and there is no room.
-    pub(super) fn add(&mut self, key: GroupKey<'_>, span: &Span<'_>, has_room: bool) -> bool {
+    /// Counts a span in its group, as often as it stands for; `false` if that is a new one and there is no room.
+    pub(super) fn add(
+        &mut self,
+        key: GroupKey<'_>,
+        span: &Span<'_>,
+        weight: f64,
+        has_room: bool,
+    ) -> bool {
         let hash = self.hasher.hash_one(&key);
         let groups = self.by_hash.get_mut(&hash);
         let known = groups.and_then(|groups| groups.iter_mut().find(|(known, _)| *known == key));
         if let Some((_, group)) = known {
-            group.add(span);
+            group.add(span, weight);
             return true;
         }
         if has_room {
             let mut group = Group::default();
-            group.add(span);
+            group.add(span, weight);
             self.by_hash.entry(hash).or_default().push((key.into_owned(), group));
             self.len += 1;
         }
@@ -125,21 +132,22 @@ impl Groups {
 /// The numbers of a group.
 #[derive(Debug, Default)]
 struct Group {
-    hits: u64,
-    errors: u64,
-    duration: u64,
-    top_level_hits: u64,
+    hits: f64,
+    errors: f64,
+    /// Nanoseconds.
+    duration: f64,
+    top_level_hits: f64,
     ok: Latencies,
     error: Latencies,
 }
 
 impl Group {
-    fn add(&mut self, span: &Span<'_>) {
-        self.hits += 1;
-        self.errors += u64::from(span.error != 0);
-        self.duration =
-            self.duration.saturating_add(u64::try_from(span.duration).unwrap_or_default());
-        self.top_level_hits += u64::from(is_top_level(span));
+    fn add(&mut self, span: &Span<'_>, weight: f64) {
+        let times = |applies: bool| if applies { weight } else { 0.0 };
+        self.hits += weight;
+        self.errors += times(span.error != 0);
+        self.duration += span.duration as f64 * weight;
+        self.top_level_hits += times(is_top_level(span));
         let latencies = if span.error == 0 { &mut self.ok } else { &mut self.error };
         latencies.add(span.duration);
     }
@@ -152,13 +160,13 @@ impl Group {
             resource: text(&key.resource),
             http_status_code: key.status_code,
             r#type: text(&key.span_type),
-            hits: self.hits,
-            errors: self.errors,
-            duration: self.duration,
+            hits: rounded(self.hits),
+            errors: rounded(self.errors),
+            duration: rounded(self.duration),
             ok_summary: self.ok.encode(),
             error_summary: self.error.encode(),
             synthetics: key.is_synthetic,
-            top_level_hits: self.top_level_hits,
+            top_level_hits: rounded(self.top_level_hits),
             span_kind: text(&key.span_kind),
             peer_tags: key.peer_tags,
             is_trace_root: root.into(),
@@ -166,6 +174,12 @@ impl Group {
             ..pb::ClientGroupedStats::default()
         }
     }
+}
+
+/// The number without its fraction, or one more, by a chance as large as the fraction: sums of many are right.
+fn rounded(count: f64) -> u64 {
+    let whole = go_u64(count);
+    whole + u64::from(rand::random::<f64>() < count - whole as f64)
 }
 
 /// A sketch of latencies; there is none before the first.
@@ -203,8 +217,8 @@ fn status_code(span: &Span<'_>) -> u32 {
         let fits = code.abs() < 9_223_372_036_854_775_808.0;
         return if fits { *code as i64 as u32 } else { 0 };
     }
-    let code = span.meta.get(b"http.status_code").and_then(|code| text(code).parse().ok());
-    code.unwrap_or_default()
+    let code = span.meta.get(b"http.status_code").and_then(|code| parse_uint(code));
+    code.and_then(|code| u32::try_from(code).ok()).unwrap_or_default()
 }
 
 fn grpc_status_code(span: &Span<'_>) -> String {
@@ -212,10 +226,10 @@ fn grpc_status_code(span: &Span<'_>) -> String {
         [b"rpc.grpc.status_code", b"grpc.code", b"rpc.grpc.status.code", b"grpc.status.code"];
     for key in KEYS {
         let Some(code) = span.meta.get(key).filter(|code| !code.is_empty()) else { continue };
-        let code = text(code);
-        if let Ok(number) = code.parse::<u32>() {
+        if let Some(number) = parse_uint(code).filter(|code| u32::try_from(*code).is_ok()) {
             return number.to_string();
         }
+        let code = text(code);
         let name = code.strip_prefix("StatusCode.").unwrap_or(&code).to_uppercase();
         let name = if name == "CANCELED" { "CANCELLED" } else { &name };
         let position =
@@ -223,9 +237,7 @@ fn grpc_status_code(span: &Span<'_>) -> String {
         return position.map(|code| code.to_string()).unwrap_or_default();
     }
     let number = KEYS.iter().find_map(|key| span.metrics.get(key));
-    // A negative number wraps around, as measured on the reference exporter v0.155.0.
-    let unsigned = |code: f64| if code < 0.0 { code as i64 as u64 } else { code as u64 };
-    number.map(|code| unsigned(*code).to_string()).unwrap_or_default()
+    number.map(|code| go_u64(*code).to_string()).unwrap_or_default()
 }
 
 fn peer_tags(settings: &Settings, kind: &[u8], span: &Span<'_>) -> Vec<String> {
@@ -295,7 +307,7 @@ mod tests {
         let (chunk, mut groups) = (TraceChunk::default(), Groups::default());
         let mut add = |service: &'static str, has_room| {
             let span = Span { service: service.as_bytes().into(), duration: 5, ..Span::default() };
-            groups.add(GroupKey::new(&settings, &chunk, &span), &span, has_room)
+            groups.add(GroupKey::new(&settings, &chunk, &span), &span, 1.0, has_room)
         };
         assert!(add("a", true) && add("b", true) && add("a", false));
         assert!(!add("c", false) && !add("d", false));

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use libdd_trace_obfuscation::{http, redis};
 
-use super::{normalize, sql};
+use super::{go_text, normalize, sql};
 use crate::exporter::datadog::model::{Span, Text};
 
 const MAX_RESOURCE_BYTES: usize = 5000;
@@ -105,8 +105,7 @@ fn has_foreign_span(spans: &[Span<'_>]) -> bool {
 }
 
 fn is_status_code(text: &[u8]) -> bool {
-    let code = std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok());
-    code.is_some_and(|code| (100..600).contains(&code))
+    go_text::parse_uint(text).is_some_and(|code| (100..600).contains(&code))
 }
 
 /// The span that stands for its trace: the last one without a parent; else the first whose parent is elsewhere (where several
@@ -164,7 +163,7 @@ pub(super) fn obfuscate(span: &mut Span<'_>) {
                 span.meta.set(&b"http.url"[..], url.into_bytes().into());
             }
         }
-        b"redis" => {
+        b"redis" | b"valkey" => {
             let query = String::from_utf8_lossy(&span.resource);
             span.resource = Cow::Owned(redis::quantize_redis_string(&query).into_bytes());
         }
@@ -197,13 +196,19 @@ fn is_url(text: &[u8]) -> bool {
 /// Cuts what is longer than Datadog keeps.
 pub(super) fn truncate(span: &mut Span<'_>) {
     shorten(&mut span.resource, MAX_RESOURCE_BYTES);
-    for (key, value) in span.meta.iter_mut() {
+    for (key, value) in span.meta.iter_mut().filter(|(key, _)| !is_structured(key)) {
         shorten_with_dots(key, MAX_KEY_BYTES);
         shorten_with_dots(value, MAX_VALUE_BYTES);
     }
     for (key, _) in span.metrics.iter_mut() {
         shorten_with_dots(key, MAX_KEY_BYTES);
     }
+}
+
+/// Whether a meta entry is a document, which is never cut.
+fn is_structured(key: &[u8]) -> bool {
+    key.starts_with(b"_dd.")
+        && [&b".json"[..], b".msgpack", b".protobuf"].iter().any(|suffix| key.ends_with(suffix))
 }
 
 fn shorten(text: &mut Text<'_>, limit: usize) {

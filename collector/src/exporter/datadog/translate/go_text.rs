@@ -89,6 +89,12 @@ pub(super) fn write_json(out: &mut Vec<u8>, value: &AnyValue<'_>, html: Html) ->
     true
 }
 
+/// A number as Go's `strconv.ParseUint` reads it: digits alone, without a sign.
+pub(crate) fn parse_uint(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok().filter(|text| !text.starts_with('+'));
+    text?.parse().ok()
+}
+
 /// What is escaped in JSON beyond what must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Html {

@@ -127,15 +127,10 @@ fn set_meta<'a>(out: &mut DatadogSpan<'a>, key: &'a [u8], value: Text<'a>) {
         return;
     }
     if *key == *b"analytics.event" {
-        let key: Option<&[u8]> = parse_bool(&value).map(|wanted| match wanted {
-            true => &b"_dd.analyzed"[..],
-            false => b"_dd1.sr.eausr",
-        });
-        if let Some(key) = key
-            && !out.metrics.contains(b"_dd.analyzed")
-            && !out.metrics.contains(b"_dd1.sr.eausr")
-        {
-            out.metrics.set(key, f64::from(u8::from(key == b"_dd.analyzed")));
+        // The rate at which the span is analyzed, unless it has one already.
+        let rate = parse_bool(&value).filter(|_| !out.metrics.contains(b"_dd1.sr.eausr"));
+        if let Some(wanted) = rate {
+            out.metrics.set(&b"_dd1.sr.eausr"[..], f64::from(u8::from(wanted)));
         }
         return;
     }
@@ -198,10 +193,7 @@ fn set_error_message(out: &mut DatadogSpan<'_>, span: &Span<'_>) {
         span.status_message.to_vec()
     } else if let Some(code) = out.meta.get(b"http.status_code").filter(|code| !code.is_empty()) {
         let status = std::str::from_utf8(code).ok().and_then(|code| code.parse().ok());
-        let reason = status
-            .and_then(|code| http::StatusCode::from_u16(code).ok())
-            .and_then(|status| status.canonical_reason());
-        match reason {
+        match status.and_then(reason_phrase) {
             Some(reason) => [code, &b" "[..], reason.as_bytes()].concat(),
             None => code.to_vec(),
         }
@@ -209,6 +201,17 @@ fn set_error_message(out: &mut DatadogSpan<'_>, span: &Span<'_>) {
         return;
     };
     out.meta.set(&b"error.msg"[..], message.into());
+}
+
+/// What Go's `http.StatusText` calls a status: the names of RFC 7231's time, of which some are newer in `http`.
+fn reason_phrase(code: u16) -> Option<&'static str> {
+    match code {
+        203 => Some("Non-Authoritative Information"),
+        413 => Some("Request Entity Too Large"),
+        414 => Some("Request URI Too Long"),
+        416 => Some("Requested Range Not Satisfiable"),
+        code => http::StatusCode::from_u16(code).ok()?.canonical_reason(),
+    }
 }
 
 fn set_events(out: &mut DatadogSpan<'_>, span: &Span<'_>) {

@@ -1,0 +1,268 @@
+//! Which traces are sent, and what the agent's samplers write into them.
+//!
+//! Rules: agent, `pkg/trace/sampler` and `pkg/trace/event`. Their rates fall with the load, in the reference; here every
+//! trace counts as if it were the only one.
+
+use crate::exporter::datadog::model::{Span, TraceChunk};
+
+/// Of traces with this priority the chunk does not tell its own (the agent's `PriorityNone`).
+const NO_PRIORITY: i32 = -128;
+
+/// The rate that a tracer sampled the trace with, told by its root.
+const SAMPLE_RATE: &[u8] = b"_sample_rate";
+const CLIENT_RATE: &[u8] = b"_dd1.sr.rcusr";
+const PRE_SAMPLER_RATE: &[u8] = b"_dd1.sr.rapre";
+const EXTRACTION_RATE: &[u8] = b"_dd1.sr.eausr";
+const MAX_EVENTS_RATE: &[u8] = b"_dd1.sr.eamax";
+
+/// What becomes of a trace.
+#[derive(Debug)]
+pub(super) enum Fate<'a> {
+    Kept,
+    /// Some of its spans are sent alone.
+    Parts(TraceChunk<'a>),
+    Dropped,
+}
+
+/// A priority as the reference reads it: the low eight bits of a 32-bit integer, 0 for what is beyond that (measured on the
+/// reference exporter v0.155.0, amd64).
+pub(super) fn priority(priority: f64) -> i32 {
+    i32::from(go_i32(priority) as i8)
+}
+
+/// The priority of the chunk: where an attribute asks for none, the root's, or else that of the first span that has one.
+pub(super) fn chunk_priority(priority: i32, spans: &[Span<'_>], root: usize) -> i32 {
+    if priority != NO_PRIORITY {
+        return priority;
+    }
+    let mut told = std::iter::once(&spans[root]).chain(spans);
+    let told = told.find_map(|span| span.metrics.get(b"_sampling_priority_v1"));
+    told.map_or(priority, |told| go_i32(*told))
+}
+
+/// Tells by the root at which rate a tracer sampled the trace.
+pub(super) fn set_client_rate(root: &mut Span<'_>) {
+    let rate = rate(root, SAMPLE_RATE);
+    set_rate(root, CLIENT_RATE, rate);
+}
+
+/// How many traces this one stands for in stats.
+pub(super) fn weight(root: &Span<'_>) -> f64 {
+    let rate = rate(root, SAMPLE_RATE);
+    if rate > 0.0 && rate <= 1.0 { 1.0 / rate } else { 1.0 }
+}
+
+/// Decides about a trace, and notes the decision in it.
+pub(super) fn sample<'a>(chunk: &mut TraceChunk<'a>, root: usize) -> Fate<'a> {
+    let priority = if chunk.priority == NO_PRIORITY { 0 } else { chunk.priority as i8 };
+    let is_kept = priority >= 0 && is_kept(chunk, root, priority);
+    // A trace that a user drops is looked at no further.
+    let analyzed = if priority >= 0 { analyze(chunk, root) } else { Vec::new() };
+    if is_kept {
+        return Fate::Kept;
+    }
+    let part = |spans: Vec<Span<'a>>, priority, is_dropped| {
+        let (origin, tags) = (chunk.origin.clone(), chunk.tags.clone());
+        Fate::Parts(TraceChunk {
+            priority,
+            origin,
+            spans,
+            tags,
+            is_dropped,
+            is_part: true,
+            ..TraceChunk::default()
+        })
+    };
+    let single =
+        chunk.spans.iter().filter(|span| span.metrics.contains(b"_dd.span_sampling.mechanism"));
+    let single: Vec<_> = single.cloned().collect();
+    if !single.is_empty() {
+        return part(single, 2, false);
+    }
+    if !analyzed.is_empty() {
+        let spans = analyzed.iter().map(|index| chunk.spans[*index].clone());
+        return part(spans.collect(), chunk.priority, true);
+    }
+    Fate::Dropped
+}
+
+fn is_kept(chunk: &mut TraceChunk<'_>, root: usize, priority: i8) -> bool {
+    let has_priority = chunk.priority != NO_PRIORITY;
+    let has_error = chunk.spans.iter().any(|span| span.error != 0);
+    let root = &mut chunk.spans[root];
+    if has_priority && matches!(priority, 1 | 2) {
+        const TOLD: [&[u8]; 3] = [b"_dd.agent_psr", b"_dd.rule_psr", b"_sampling_priority_rate_v1"];
+        if priority == 1
+            && root.parent_id == 0
+            && !TOLD.iter().any(|key| root.metrics.contains(key))
+        {
+            root.metrics.set(&b"_sampling_priority_rate_v1"[..], 1.0);
+        }
+        return true;
+    }
+    let is_sampled = is_sampled(root.trace_id, rate(root, SAMPLE_RATE));
+    if !has_priority && is_sampled {
+        root.metrics.set(&b"_dd.no_p_sr"[..], 1.0);
+        return true;
+    }
+    if has_error && is_sampled {
+        root.metrics.set(&b"_dd.errors_sr"[..], 1.0);
+        return true;
+    }
+    false
+}
+
+/// Marks the spans that a user wants to be analyzed, and tells which they are.
+fn analyze(chunk: &mut TraceChunk<'_>, root: usize) -> Vec<usize> {
+    let client_rate = rate(&chunk.spans[root], CLIENT_RATE);
+    let pre_sampler_rate = rate(&chunk.spans[root], PRE_SAMPLER_RATE);
+    let is_user_kept = chunk.priority as i8 >= 2;
+    let mut analyzed = Vec::new();
+    for (index, span) in chunk.spans.iter_mut().enumerate() {
+        let Some(mut rate) = span.metrics.get(EXTRACTION_RATE).copied() else { continue };
+        if rate > 0.0 && is_user_kept {
+            rate = 1.0;
+        }
+        if !is_sampled(span.trace_id, rate) {
+            continue;
+        }
+        span.metrics.remove(MAX_EVENTS_RATE);
+        set_rate(span, CLIENT_RATE, client_rate);
+        set_rate(span, PRE_SAMPLER_RATE, pre_sampler_rate);
+        set_rate(span, EXTRACTION_RATE, rate);
+        span.metrics.set(&b"_dd.analyzed"[..], 1.0);
+        analyzed.push(index);
+    }
+    analyzed
+}
+
+fn rate(span: &Span<'_>, key: &[u8]) -> f64 {
+    span.metrics.get(key).copied().unwrap_or(1.0)
+}
+
+/// Sets a rate; that of 1 is not told.
+fn set_rate(span: &mut Span<'_>, key: &'static [u8], rate: f64) {
+    if rate < 1.0 {
+        span.metrics.set(key, rate);
+    } else {
+        span.metrics.remove(key);
+    }
+}
+
+/// Whether a trace is among those that are kept at this rate: by its id, so that all agents decide alike.
+fn is_sampled(trace_id: u64, rate: f64) -> bool {
+    const FACTOR: u64 = 1_111_111_111_111_111_111;
+    // What is no number counts as everything.
+    if rate < 1.0 { trace_id.wrapping_mul(FACTOR) < go_u64(rate * u64::MAX as f64) } else { true }
+}
+
+/// As Go's compiler for amd64 converts: what does not fit is the smallest number.
+fn go_i32(number: f64) -> i32 {
+    if number > -2_147_483_649.0 && number < 2_147_483_648.0 { number as i32 } else { i32::MIN }
+}
+
+/// As Go's compiler for amd64 converts: negative numbers wrap around, and what does not fit is 2^63.
+pub(crate) fn go_u64(number: f64) -> u64 {
+    const HALF: f64 = 9_223_372_036_854_775_808.0;
+    if (HALF..2.0 * HALF).contains(&number) {
+        number as u64
+    } else if (-HALF..HALF).contains(&number) {
+        number as i64 as u64
+    } else {
+        1 << 63
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fate, Span, TraceChunk, chunk_priority, go_u64, priority, sample, weight};
+
+    fn span(error: i32, metrics: &[(&'static str, f64)]) -> Span<'static> {
+        let mut span = Span { span_id: 1, trace_id: 7, error, ..Span::default() };
+        for (key, value) in metrics {
+            span.metrics.set(key.as_bytes(), *value);
+        }
+        span
+    }
+
+    fn chunk(priority: i32, spans: Vec<Span<'static>>) -> TraceChunk<'static> {
+        TraceChunk { priority, spans, ..TraceChunk::default() }
+    }
+
+    fn metrics(span: &Span<'_>) -> Vec<(String, f64)> {
+        let entries = span.metrics.iter();
+        entries.map(|(key, value)| (String::from_utf8_lossy(key).into_owned(), *value)).collect()
+    }
+
+    #[test]
+    fn priorities_and_counts_are_converted_as_go_converts_them() {
+        assert_eq!([1.0, -1.0, 257.0, 128.0, 1e10, f64::NAN].map(priority), [1, -1, 1, -128, 0, 0]);
+        let numbers = [-1.5, 1e19, 2e19, -1e19, f64::NAN, 3.9];
+        let half = 1 << 63;
+        assert_eq!(
+            numbers.map(go_u64),
+            [u64::MAX, 10_000_000_000_000_000_000, half, half, half, 3]
+        );
+    }
+
+    #[test]
+    fn the_priority_that_stands_for_none_is_looked_for_at_the_root() {
+        let spans = [
+            span(0, &[("_sampling_priority_v1", -128.0)]),
+            span(0, &[("_sampling_priority_v1", 2.0)]),
+            span(0, &[]),
+        ];
+        assert_eq!(chunk_priority(-128, &spans, 1), 2);
+        assert_eq!(chunk_priority(-128, &spans, 2), -128);
+        assert_eq!(chunk_priority(0, &spans, 1), 0);
+    }
+
+    #[test]
+    fn a_kept_root_tells_its_rate_unless_it_does_already() {
+        let mut kept = chunk(1, vec![span(0, &[])]);
+        assert!(matches!(sample(&mut kept, 0), Fate::Kept));
+        assert_eq!(metrics(&kept.spans[0]), [("_sampling_priority_rate_v1".to_owned(), 1.0)]);
+        let mut told = chunk(1, vec![span(0, &[("_dd.rule_psr", 0.5)])]);
+        assert!(matches!(sample(&mut told, 0), Fate::Kept));
+        assert_eq!(metrics(&told.spans[0]), [("_dd.rule_psr".to_owned(), 0.5)]);
+        let mut none = chunk(-128, vec![span(0, &[])]);
+        assert!(matches!(sample(&mut none, 0), Fate::Kept));
+        assert_eq!(metrics(&none.spans[0]), [("_dd.no_p_sr".to_owned(), 1.0)]);
+    }
+
+    #[test]
+    fn an_error_keeps_a_trace_of_priority_0_by_the_rate_of_its_root() {
+        for (rate, is_kept) in [(1.0, true), (0.0, false), (-0.2, true)] {
+            let mut chunk = chunk(0, vec![span(1, &[("_sample_rate", rate)])]);
+            assert_eq!(matches!(sample(&mut chunk, 0), Fate::Kept), is_kept, "{rate}");
+        }
+        let mut dropped = chunk(-1, vec![span(1, &[("_dd1.sr.eausr", 1.0)])]);
+        assert!(matches!(sample(&mut dropped, 0), Fate::Dropped));
+    }
+
+    #[test]
+    fn analyzed_spans_of_a_dropped_trace_are_sent_alone() {
+        let mut dropped = chunk(0, vec![span(0, &[]), span(0, &[("_dd1.sr.eausr", 1.0)])]);
+        let Fate::Parts(part) = sample(&mut dropped, 0) else { panic!("{dropped:?}") };
+        assert_eq!((part.spans.len(), part.priority, part.is_dropped), (1, 0, true));
+        assert_eq!(metrics(&part.spans[0]), [("_dd.analyzed".to_owned(), 1.0)]);
+        assert_eq!(dropped.spans.len(), 2, "stats count all of them");
+        let mut none = chunk(0, vec![span(0, &[("_dd1.sr.eausr", 0.0)])]);
+        assert!(matches!(sample(&mut none, 0), Fate::Dropped));
+    }
+
+    #[test]
+    fn spans_with_a_rule_of_their_own_are_kept_from_a_dropped_trace() {
+        let mechanism = ("_dd.span_sampling.mechanism", 8.0);
+        let mut dropped = chunk(-1, vec![span(0, &[]), span(0, &[mechanism])]);
+        let Fate::Parts(part) = sample(&mut dropped, 0) else { panic!("{dropped:?}") };
+        assert_eq!((part.spans.len(), part.priority, part.is_dropped), (1, 2, false));
+    }
+
+    #[test]
+    fn a_trace_stands_for_as_many_as_its_rate_tells() {
+        let rates = [0.25, 1.0, 0.0, -1.0, 2.0, f64::NAN];
+        let weights = rates.map(|rate| weight(&span(0, &[("_sample_rate", rate)])));
+        assert_eq!(weights, [4.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
+    }
+}
