@@ -7,15 +7,25 @@ pub(crate) struct FeatureGates {
     pub(crate) disable_apm_stats: bool,
     /// The first version of operation and resource names: `-datadog.EnableOperationAndResourceNameV2`.
     pub(crate) first_version_names: bool,
+    /// The first version of the receiver: `-datadog.EnableReceiveResourceSpansV2`.
+    pub(crate) first_receiver: bool,
 }
 
-const KNOWN: [&str; 2] =
-    ["exporter.datadogexporter.DisableAPMStats", "datadog.EnableOperationAndResourceNameV2"];
+const KNOWN: [&str; 3] = [
+    "exporter.datadogexporter.DisableAPMStats",
+    "datadog.EnableOperationAndResourceNameV2",
+    "datadog.EnableReceiveResourceSpansV2",
+];
 
-/// Gates of the reference that are not here, and why.
-const REFUSED: [(&str, &str); 2] = [
-    ("datadog.EnableReceiveResourceSpansV2", "only the second version of the mapping is built"),
-    ("exporter.datadogexporter.metricexportserializerclient", "this collector carries traces only"),
+/// Gates of the reference's exporter that change nothing here, whichever way they are set: they are about metrics, or about
+/// which of Go's HTTP clients sends.
+const WITHOUT_EFFECT: [&str; 6] = [
+    "exporter.datadogexporter.TraceExportUseCustomHTTPClient",
+    "exporter.datadogexporter.metricexportserializerclient",
+    "exporter.datadogexporter.metricremappingdisabled",
+    "exporter.datadogexporter.DisableAllMetricRemapping",
+    "exporter.datadogexporter.EnableAttributeSliceMultiTagExporting",
+    "exporter.datadogexporter.InferIntervalForDeltaMetrics",
 ];
 
 impl FeatureGates {
@@ -31,19 +41,11 @@ impl FeatureGates {
             match name {
                 "exporter.datadogexporter.DisableAPMStats" => gates.disable_apm_stats = on,
                 "datadog.EnableOperationAndResourceNameV2" => gates.first_version_names = !on,
+                "datadog.EnableReceiveResourceSpansV2" => gates.first_receiver = !on,
+                name if WITHOUT_EFFECT.contains(&name) => {}
                 _ => {
-                    let refused = REFUSED.iter().find(|(refused, _)| *refused == name);
-                    return Err(match refused {
-                        // What it asks for is what is done.
-                        Some(("datadog.EnableReceiveResourceSpansV2", _)) if on => continue,
-                        Some((_, reason)) => {
-                            format!("`--feature-gates {name}`: not built; {reason}")
-                        }
-                        None => {
-                            let unknown = super::decode::unknown("feature gate", name, &KNOWN);
-                            format!("`--feature-gates`: {unknown}")
-                        }
-                    });
+                    let unknown = super::decode::unknown("feature gate", name, &KNOWN);
+                    return Err(format!("`--feature-gates`: {unknown}"));
                 }
             }
         }
@@ -70,8 +72,8 @@ mod tests {
             parse(&["exporter.datadogexporter.DisableAPMStat"]).unwrap_err(),
             "`--feature-gates`: unknown feature gate `exporter.datadogexporter.DisableAPMStat`; did you mean `exporter.datadogexporter.DisableAPMStats`?"
         );
-        assert!(
-            parse(&["-datadog.EnableReceiveResourceSpansV2"]).unwrap_err().contains("not built")
-        );
+        assert!(parse(&["-datadog.EnableReceiveResourceSpansV2"]).unwrap().first_receiver);
+        let metrics = parse(&["exporter.datadogexporter.metricexportserializerclient"]);
+        assert_eq!(metrics, Ok(FeatureGates::default()), "it is not about traces");
     }
 }

@@ -149,6 +149,7 @@ fn settings(config: &Config, hostname: &str, gates: FeatureGates) -> Settings {
             first_version: gates.first_version_names,
         },
         top_level_by_span_kind: traces.compute_top_level_by_span_kind,
+        first_receiver: gates.first_receiver,
         // Checked with the config.
         ignore_resources: traces
             .ignore_resources

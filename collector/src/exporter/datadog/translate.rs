@@ -5,6 +5,7 @@
 
 mod agent;
 mod attributes;
+mod first_receiver;
 mod go_text;
 mod host;
 mod naming;
@@ -19,6 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 pub(crate) use agent::Dropped;
 use attributes::Attrs;
 use sampling::Fate;
+use span::Translated;
 
 use super::model::{Counted, Span, Text, TraceChunk, TracerPayload};
 use crate::trace_batch::{ResourceSpans, TraceBatch};
@@ -35,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) hostname: String,
     pub(crate) naming: Naming,
     pub(crate) top_level_by_span_kind: bool,
+    /// The first version of the receiver, which copies attributes by other rules.
+    pub(crate) first_receiver: bool,
     /// Traces whose root's resource name matches one of these are dropped.
     pub(crate) ignore_resources: Vec<regex::Regex>,
 }
@@ -87,20 +91,28 @@ fn tracer_payload<'a>(
     dropped: &mut HashMap<Dropped, usize>,
 ) -> TracerPayload<'a> {
     let attributes = Attrs::new(resource.attributes());
-    let mut tracer = TracerPayload {
-        container_id: container_id(&attributes),
-        language_name: normalize::tag_value(attributes.text(&["telemetry.sdk.language"])),
-        tracer_version: tracer_version(&attributes),
-        env: env(&attributes),
-        hostname: host::hostname(&attributes, &settings.hostname),
-        ..TracerPayload::default()
+    let translate =
+        if settings.first_receiver { first_receiver::translate } else { span::translate };
+    let spans = resource.spans();
+    let spans: Vec<_> =
+        spans.map(|(scope, span)| translate(settings, &span, &scope, &attributes)).collect();
+    let mut tracer = match settings.first_receiver {
+        true => first_receiver::payload(settings, &attributes, &spans),
+        false => TracerPayload {
+            container_id: container_id(&attributes),
+            language_name: normalize::tag_value(attributes.text(&["telemetry.sdk.language"])),
+            tracer_version: tracer_version(&attributes),
+            env: env(&attributes),
+            hostname: host::hostname(&attributes, &settings.hostname),
+            has_stats: !normalize::tag_value(attributes.text(&["_dd.stats_computed"])).is_empty(),
+            ..TracerPayload::default()
+        },
     };
     let container_tags = host::container_tags(&attributes);
     if !container_tags.is_empty() {
         tracer.tags.push(("_dd.tags.container", container_tags.into()));
     }
-    tracer.has_stats = !normalize::tag_value(attributes.text(&["_dd.stats_computed"])).is_empty();
-    for trace in traces(settings, resource, &attributes) {
+    for trace in traces(spans) {
         add(&mut tracer, settings, trace, now, dropped);
     }
     tracer
@@ -180,15 +192,10 @@ struct Trace<'a> {
     priority: Option<f64>,
 }
 
-fn traces<'a>(
-    settings: &Settings,
-    resource: &'a ResourceSpans,
-    attributes: &Attrs<'a>,
-) -> Vec<Trace<'a>> {
-    let mut traces: Vec<Trace<'a>> = Vec::new();
+fn traces(spans: Vec<Translated<'_>>) -> Vec<Trace<'_>> {
+    let mut traces: Vec<Trace<'_>> = Vec::new();
     let mut by_id: HashMap<u64, usize> = HashMap::new();
-    for (scope, span) in resource.spans() {
-        let translated = span::translate(settings, &span, &scope, attributes);
+    for translated in spans {
         let index = *by_id.entry(translated.span.trace_id).or_insert_with(|| {
             traces.push(Trace { spans: Vec::new(), priority: None });
             traces.len() - 1

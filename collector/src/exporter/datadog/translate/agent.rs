@@ -225,7 +225,9 @@ fn shorten_with_dots(text: &mut Text<'_>, limit: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Span, has_foreign_span, mark_tracer_top_level};
+    use super::{
+        Span, has_foreign_span, is_status_code, mark_tracer_top_level, obfuscate, truncate,
+    };
 
     #[test]
     fn spans_that_name_another_trace_than_the_first_are_foreign() {
@@ -253,5 +255,41 @@ mod tests {
         mark_tracer_top_level(&mut spans);
         assert_eq!(spans[0].metrics.get(b"_top_level"), Some(&1.0));
         assert!(!spans[1].metrics.contains(b"_top_level"));
+    }
+
+    #[test]
+    fn documents_in_meta_are_never_cut() {
+        let mut span = Span::default();
+        let long = vec![b'x'; 26_000];
+        for key in ["_dd.appsec.json", "_dd.json.x", "x.json"] {
+            span.meta.set(key.as_bytes(), long.clone().into());
+        }
+        truncate(&mut span);
+        let length = |key: &[u8]| span.meta.get(key).unwrap().len();
+        assert_eq!(length(b"_dd.appsec.json"), 26_000);
+        assert_eq!((length(b"_dd.json.x"), length(b"x.json")), (25_003, 25_003));
+    }
+
+    #[test]
+    fn status_codes_are_digits_alone() {
+        assert!(is_status_code(b"200") && is_status_code(b"0599"));
+        assert!(
+            !["+200", "-200", "99", "600", "", "2e2"]
+                .iter()
+                .any(|code| is_status_code(code.as_bytes()))
+        );
+    }
+
+    #[test]
+    fn valkeys_commands_are_taken_for_redis_ones() {
+        for span_type in ["redis", "valkey"] {
+            let mut span = Span {
+                span_type: span_type.as_bytes().into(),
+                resource: b"SET key secret\nGET key"[..].into(),
+                ..Span::default()
+            };
+            obfuscate(&mut span);
+            assert_eq!(span.resource, &b"SET GET"[..]);
+        }
     }
 }

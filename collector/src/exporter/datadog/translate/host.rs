@@ -50,14 +50,16 @@ const NOT_A_HOST: [&[u8]; 6] = [
 
 /// The host's name, or `fallback` where the resource tells none; empty where there is no host (ECS Fargate).
 pub(super) fn hostname<'a>(resource: &Attrs<'a>, fallback: &'a str) -> Text<'a> {
+    source(resource).unwrap_or(Cow::Borrowed(fallback.as_bytes()))
+}
+
+/// The host's name, if the resource tells where its spans come from; empty where there is no host (ECS Fargate).
+pub(super) fn source<'a>(resource: &Attrs<'a>) -> Option<Text<'a>> {
     let is_fargate = resource.string("aws.ecs.launchtype") == Some(b"fargate");
     if fargate_task(resource).is_some() {
-        return Cow::Borrowed(b"");
+        return Some(Cow::Borrowed(b""));
     }
-    match named_host(resource, is_fargate) {
-        Some(name) if !NOT_A_HOST.contains(&name.as_ref()) => name,
-        _ => Cow::Borrowed(fallback.as_bytes()),
-    }
+    named_host(resource, is_fargate).filter(|name| !NOT_A_HOST.contains(&name.as_ref()))
 }
 
 fn named_host<'a>(resource: &Attrs<'a>, is_fargate: bool) -> Option<Text<'a>> {

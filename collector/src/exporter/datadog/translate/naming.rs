@@ -50,7 +50,8 @@ pub(super) fn operation<'a>(
     }
 }
 
-fn operation_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
+/// The operation name by the second version of the naming.
+pub(super) fn operation_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
     let normal = |keys: &[&str]| attributes.normal(keys);
     let explicit = normal(&["operation.name"]);
     if !explicit.is_empty() {
@@ -123,14 +124,24 @@ fn operation_v1<'a>(
         name = if naming.span_name_as_resource_name {
             Cow::Borrowed(span.name)
         } else {
-            let library = if scope.name.is_empty() { b"opentelemetry" } else { scope.name };
             let kind = match span.kind {
                 SpanKind::Unknown => "",
                 kind => kind_name(kind),
             };
-            join([library, b".", kind.as_bytes()])
+            scope_and_kind(scope, kind)
         };
     }
+    remapped(naming, name)
+}
+
+/// `<scope>.<kind>`.
+pub(super) fn scope_and_kind<'a>(scope: &Scope<'a>, kind: &str) -> Text<'a> {
+    let library = if scope.name.is_empty() { b"opentelemetry" } else { scope.name };
+    join([library, b".", kind.as_bytes()])
+}
+
+/// The operation name that the user wants for this one.
+pub(super) fn remapped<'a>(naming: &Naming, name: Text<'a>) -> Text<'a> {
     match std::str::from_utf8(&name).ok().and_then(|name| naming.span_name_remappings.get(name)) {
         Some(mapped) => Cow::Owned(mapped.clone().into_bytes()),
         None => name,
@@ -285,7 +296,8 @@ fn database_type(system: &[u8]) -> &'static [u8] {
     }
 }
 
-fn with_detail<'a>(what: Text<'a>, detail: &[u8]) -> Text<'a> {
+/// Two names with a space between, or the first if there is no second.
+pub(super) fn with_detail<'a>(what: Text<'a>, detail: &[u8]) -> Text<'a> {
     if detail.is_empty() { what } else { join([&what, b" ", detail]) }
 }
 

@@ -16,8 +16,17 @@ const MAX_NAME_BYTES: usize = 100;
 ///
 /// `libdd-trace-normalization` takes leading digits away; the reference keeps them.
 pub(super) fn service(text: Text<'_>) -> Text<'_> {
+    service_or_language(text, b"")
+}
+
+/// The same, with the language, if it is told, in the name of a service of which nothing is left.
+pub(super) fn service_or_language<'a>(text: Text<'a>, language: &[u8]) -> Text<'a> {
     let service = tag_value(shortened(text, MAX_NAME_BYTES));
-    if service.is_empty() { Cow::Borrowed(b"unnamed-service") } else { service }
+    match (service.is_empty(), language) {
+        (false, _) => service,
+        (true, b"") => Cow::Borrowed(b"unnamed-service"),
+        (true, language) => Cow::Owned([b"unnamed-", language, b"-service"].concat()),
+    }
 }
 
 /// The text, cut to a length between characters.
@@ -79,13 +88,19 @@ fn is_metric_name(text: &[u8]) -> bool {
 
 /// A tag's value: lower-case, at most 200 characters, anything odd as `_`.
 pub(super) fn tag_value(text: Text<'_>) -> Text<'_> {
-    if is_normal_tag(&text) {
-        return text;
-    }
+    if is_normal_tag(&text) { text } else { normalized_tag(text, false) }
+}
+
+/// A tag: as a value, but it begins with a letter or a colon.
+pub(super) fn tag(text: Text<'_>) -> Text<'_> {
+    let begins_well = text.first().is_none_or(|byte| byte.is_ascii_lowercase() || *byte == b':');
+    if begins_well && is_normal_tag(&text) { text } else { normalized_tag(text, true) }
+}
+
+fn normalized_tag(text: Text<'_>, without_beginning: bool) -> Text<'_> {
     let (mut out, mut chars, mut bytes, mut gap) = (String::new(), 0, 0, false);
     for char in to_string(text).chars() {
         bytes += char.len_utf8();
-        chars += 1;
         let category = get_general_category(char);
         let lower = match char.to_lowercase().next() {
             Some(lower)
@@ -95,16 +110,22 @@ pub(super) fn tag_value(text: Text<'_>) -> Text<'_> {
             }
             _ => char,
         };
-        let is_letter_or_digit = matches!(
+        let is_letter = matches!(
             category,
             Category::UppercaseLetter
                 | Category::LowercaseLetter
                 | Category::TitlecaseLetter
                 | Category::ModifierLetter
                 | Category::OtherLetter
-                | Category::DecimalNumber
         );
-        if is_letter_or_digit || matches!(lower, ':' | '.' | '/' | '-') {
+        let is_beginning = without_beginning && chars == 0 && !is_letter && char != ':';
+        chars += usize::from(!is_beginning);
+        if is_beginning {
+            // Passed over.
+        } else if is_letter
+            || category == Category::DecimalNumber
+            || matches!(lower, ':' | '.' | '/' | '-')
+        {
             if std::mem::take(&mut gap) {
                 out.push('_');
             }
@@ -147,7 +168,7 @@ fn to_string(text: Text<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{name, service, tag_value, truncated};
+    use super::{name, service, service_or_language, tag, tag_value, truncated};
 
     fn text(bytes: &[u8]) -> String {
         String::from_utf8_lossy(bytes).into_owned()
@@ -171,6 +192,10 @@ mod tests {
         assert_eq!(text(&tag_value("ÜBER\u{ff}".as_bytes().into())), "überÿ");
         assert_eq!(text(&tag_value(vec![b'A'; 300].into())), "a".repeat(200));
         assert_eq!(text(&tag_value(b"".into())), "");
+        assert_eq!(text(&tag(b"9-_.Prod EU".into())), "prod_eu");
+        assert_eq!(text(&tag(b":1".into())), ":1");
+        assert_eq!(text(&tag(b"99".into())), "");
+        assert_eq!(text(&service_or_language(b"!".into(), b"go")), "unnamed-go-service");
     }
 
     #[test]

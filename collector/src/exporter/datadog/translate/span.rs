@@ -27,30 +27,16 @@ pub(super) fn translate<'a>(
     let own = Attrs::new(span.attributes());
     let both = Both { span: &own, resource };
     let size = own.iter().len() + resource.iter().len() + 10;
-    let mut out = DatadogSpan {
-        service: naming::service(both),
-        name: operation(&settings.naming, span, scope, both),
-        resource: naming::resource(&settings.naming, span, both),
-        trace_id: span.trace_id as u64,
-        span_id: span.span_id,
-        parent_id: span.parent_span_id,
-        start: span.start as i64,
-        duration: (span.end as i64).wrapping_sub(span.start as i64),
-        error: i32::from(span.status == StatusCode::Error),
-        meta: Entries::with_capacity(size),
-        metrics: Entries::default(),
-        span_type: naming::span_type(span, both),
-    };
+    let mut out = begun(span);
+    out.service = naming::service(both);
+    out.name = operation(&settings.naming, span, scope, both);
+    out.resource = naming::resource(&settings.naming, span, both);
+    out.span_type = naming::span_type(span, both);
+    out.meta = Entries::with_capacity(size);
     out.meta.set(&b"span.kind"[..], naming::kind_name(span.kind).as_bytes().into());
     set_status_code(&mut out, both);
     if settings.top_level_by_span_kind {
-        let entry = matches!(span.kind, SpanKind::Server | SpanKind::Consumer);
-        if span.parent_span_id == 0 || entry {
-            out.metrics.set(&b"_top_level"[..], 1.0);
-        }
-        if matches!(span.kind, SpanKind::Client | SpanKind::Producer) {
-            out.metrics.set(&b"_dd.measured"[..], 1.0);
-        }
+        mark_by_kind(&mut out, span);
     }
     if matches!(both.text(&["_dd.measured"]).as_ref(), b"1") {
         out.metrics.set(&b"_dd.measured"[..], 1.0);
@@ -66,21 +52,8 @@ pub(super) fn translate<'a>(
     if !out.meta.contains(b"version") {
         set_unless_empty(&mut out, "version", both.normal(&["service.version"]));
     }
-    set_events(&mut out, span);
-    if span.links().next().is_some() {
-        out.meta.set(&b"_dd.span_links"[..], links(span.links()).into());
-    }
-    set_unless_empty(&mut out, "w3c.tracestate", Cow::Borrowed(span.trace_state));
-    set_unless_empty(&mut out, "otel.library.name", Cow::Borrowed(scope.name));
-    set_unless_empty(&mut out, "otel.library.version", Cow::Borrowed(scope.version));
-    let status: &[u8] = match span.status {
-        StatusCode::Unset => b"Unset",
-        StatusCode::Ok => b"Ok",
-        StatusCode::Error => b"Error",
-        StatusCode::Unknown => b"",
-    };
-    out.meta.set(&b"otel.status_code"[..], status.into());
-    set_unless_empty(&mut out, "otel.status_description", Cow::Borrowed(span.status_message));
+    set_events_and_links(&mut out, span);
+    set_facts(&mut out, span, scope);
     set_error_message(&mut out, span);
     if !out.meta.contains(b"env") {
         let env = both.normal(&["deployment.environment.name", "deployment.environment"]);
@@ -97,6 +70,45 @@ pub(super) fn translate<'a>(
     }
     let priority = out.metrics.get(b"_sampling_priority_v1").copied();
     Translated { span: out, priority }
+}
+
+/// A Datadog span with the numbers of this one.
+pub(super) fn begun<'a>(span: &Span<'a>) -> DatadogSpan<'a> {
+    DatadogSpan {
+        trace_id: span.trace_id as u64,
+        span_id: span.span_id,
+        parent_id: span.parent_span_id,
+        start: span.start as i64,
+        duration: (span.end as i64).wrapping_sub(span.start as i64),
+        error: i32::from(span.status == StatusCode::Error),
+        ..DatadogSpan::default()
+    }
+}
+
+/// Tells by its kind whether a span enters a service, and whether it is measured all the same.
+pub(super) fn mark_by_kind(out: &mut DatadogSpan<'_>, span: &Span<'_>) {
+    let entry = matches!(span.kind, SpanKind::Server | SpanKind::Consumer);
+    if span.parent_span_id == 0 || entry {
+        out.metrics.set(&b"_top_level"[..], 1.0);
+    }
+    if matches!(span.kind, SpanKind::Client | SpanKind::Producer) {
+        out.metrics.set(&b"_dd.measured"[..], 1.0);
+    }
+}
+
+/// Sets what the span itself and its scope tell beside attributes.
+pub(super) fn set_facts<'a>(out: &mut DatadogSpan<'a>, span: &Span<'a>, scope: &Scope<'a>) {
+    set_unless_empty(out, "w3c.tracestate", Cow::Borrowed(span.trace_state));
+    set_unless_empty(out, "otel.library.name", Cow::Borrowed(scope.name));
+    set_unless_empty(out, "otel.library.version", Cow::Borrowed(scope.version));
+    let status: &[u8] = match span.status {
+        StatusCode::Unset => b"Unset",
+        StatusCode::Ok => b"Ok",
+        StatusCode::Error => b"Error",
+        StatusCode::Unknown => b"",
+    };
+    out.meta.set(&b"otel.status_code"[..], status.into());
+    set_unless_empty(out, "otel.status_description", Cow::Borrowed(span.status_message));
 }
 
 fn operation<'a>(
@@ -148,7 +160,7 @@ fn set_metric<'a>(out: &mut DatadogSpan<'a>, key: &'a [u8], value: f64) {
     }
 }
 
-fn set_unless_empty<'a>(out: &mut DatadogSpan<'a>, key: &'static str, value: Text<'a>) {
+pub(super) fn set_unless_empty<'a>(out: &mut DatadogSpan<'a>, key: &'static str, value: Text<'a>) {
     if !value.is_empty() {
         out.meta.set(key.as_bytes(), value);
     }
@@ -177,7 +189,7 @@ fn datadog_key(key: &[u8]) -> Option<Text<'_>> {
 }
 
 /// As Go's `strconv.ParseBool`.
-fn parse_bool(text: &[u8]) -> Option<bool> {
+pub(super) fn parse_bool(text: &[u8]) -> Option<bool> {
     match text {
         b"1" | b"t" | b"T" | b"TRUE" | b"true" | b"True" => Some(true),
         b"0" | b"f" | b"F" | b"FALSE" | b"false" | b"False" => Some(false),
@@ -185,13 +197,16 @@ fn parse_bool(text: &[u8]) -> Option<bool> {
     }
 }
 
-fn set_error_message(out: &mut DatadogSpan<'_>, span: &Span<'_>) {
+pub(super) fn set_error_message(out: &mut DatadogSpan<'_>, span: &Span<'_>) {
     if out.error == 0 || out.meta.contains(b"error.msg") {
         return;
     }
     let message = if !span.status_message.is_empty() {
         span.status_message.to_vec()
-    } else if let Some(code) = out.meta.get(b"http.status_code").filter(|code| !code.is_empty()) {
+    } else if let Some(code) = [&b"http.response.status_code"[..], b"http.status_code"]
+        .iter()
+        .find_map(|key| out.meta.get(key).filter(|code| !code.is_empty()))
+    {
         let status = std::str::from_utf8(code).ok().and_then(|code| code.parse().ok());
         match status.and_then(reason_phrase) {
             Some(reason) => [code, &b" "[..], reason.as_bytes()].concat(),
@@ -214,7 +229,11 @@ fn reason_phrase(code: u16) -> Option<&'static str> {
     }
 }
 
-fn set_events(out: &mut DatadogSpan<'_>, span: &Span<'_>) {
+/// Sets the span's events and links, where it has any.
+pub(super) fn set_events_and_links(out: &mut DatadogSpan<'_>, span: &Span<'_>) {
+    if span.links().next().is_some() {
+        out.meta.set(&b"_dd.span_links"[..], links(span.links()).into());
+    }
     if span.events().next().is_none() {
         return;
     }
@@ -316,10 +335,22 @@ fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(text);
 }
 
-fn hex(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn hex(bytes: &[u8]) -> Vec<u8> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes
         .iter()
         .flat_map(|byte| [DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]])
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reason_phrase;
+
+    #[test]
+    fn statuses_have_the_names_that_go_has_for_them() {
+        assert_eq!(reason_phrase(404), Some("Not Found"));
+        assert_eq!(reason_phrase(413), Some("Request Entity Too Large"));
+        assert_eq!(reason_phrase(599), None);
+    }
 }
