@@ -14,6 +14,9 @@ const MAX_RESOURCE_BYTES: usize = 5000;
 
 /// Current conventions first, as newer versions of the reference look them up.
 const DB_SYSTEM: &[&str] = &["db.system.name", "db.system"];
+/// The old name first, as with destinations: what an operation's type is now called is what it was.
+const MESSAGING_OPERATION: &[&str] =
+    &["messaging.operation", "messaging.operation.type", "messaging.operation.name"];
 const HTTP_METHOD: &[&str] = &["http.request.method", "http.method"];
 
 pub(super) fn service<'a>(attributes: Both<'_, 'a>) -> Text<'a> {
@@ -67,7 +70,7 @@ pub(super) fn operation_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Tex
     if is_client && !database.is_empty() {
         return join([&database, b".query"]);
     }
-    let (system, action) = (normal(&["messaging.system"]), normal(&["messaging.operation"]));
+    let (system, action) = (normal(&["messaging.system"]), normal(MESSAGING_OPERATION));
     let has_peer =
         !matches!(span.kind, SpanKind::Unspecified | SpanKind::Internal | SpanKind::Unknown);
     if !system.is_empty() && !action.is_empty() && has_peer {
@@ -177,7 +180,7 @@ fn resource_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
         let route = if is_server { text(&["http.route"]) } else { Cow::Borrowed(&b""[..]) };
         return with_detail(method, &route);
     }
-    let action = text(&["messaging.operation"]);
+    let action = text(MESSAGING_OPERATION);
     if !action.is_empty() {
         return with_detail(
             action,
@@ -213,7 +216,7 @@ fn resource_v1<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
     if !method.is_empty() {
         return with_detail(method, &text(&["http.route"]));
     }
-    let action = text(&["messaging.operation"]);
+    let action = text(MESSAGING_OPERATION);
     if !action.is_empty() {
         return with_detail(
             action,
@@ -283,6 +286,20 @@ fn database_type(system: &[u8]) -> &'static [u8] {
         b"pointbase",
         b"clickhouse",
     ];
+    // What the current conventions (`db.system.name`) call some of them; the reference's table has their old names only.
+    const CURRENT_SQL: [&[u8]; 11] = [
+        b"microsoft.sql_server",
+        b"oracle.db",
+        b"ibm.db2",
+        b"ibm.informix",
+        b"ibm.netezza",
+        b"aws.redshift",
+        b"sap.hana",
+        b"sap.maxdb",
+        b"actian.ingres",
+        b"firebirdsql",
+        b"intersystems.cache",
+    ];
     match system {
         b"" => b"http",
         b"cassandra" => b"cassandra",
@@ -291,7 +308,7 @@ fn database_type(system: &[u8]) -> &'static [u8] {
         b"mongodb" => b"mongodb",
         b"elasticsearch" => b"elasticsearch",
         b"opensearch" => b"opensearch",
-        system if SQL.contains(&system) => b"sql",
+        system if SQL.contains(&system) || CURRENT_SQL.contains(&system) => b"sql",
         _ => b"db",
     }
 }
@@ -303,4 +320,65 @@ pub(super) fn with_detail<'a>(what: Text<'a>, detail: &[u8]) -> Text<'a> {
 
 fn join<'a, const N: usize>(parts: [&[u8]; N]) -> Text<'a> {
     Cow::Owned(parts.concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::{Settings, translate};
+    use crate::trace_batch::TraceBatch;
+
+    /// Name, resource name and type of a span of this kind with these attributes.
+    fn named(kind: u32, attributes: &Value) -> [String; 3] {
+        let pairs = attributes.as_object().unwrap().iter();
+        let pairs = pairs.map(|(key, value)| json!({"key": key, "value": {"stringValue": value}}));
+        let span = json!({
+            "traceId": "0000000000000000000000000000000a", "spanId": "000000000000000b", "kind": kind,
+            "name": "n", "attributes": pairs.collect::<Vec<_>>(),
+        });
+        let request = json!({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]});
+        let (settings, batch) =
+            (Settings::default(), TraceBatch::from_json(request.to_string().as_bytes()).unwrap());
+        let translation = translate(&settings, &batch, 1);
+        let span = &translation.tracers[0].chunks[0].spans[0];
+        [&span.name, &span.resource, &span.span_type]
+            .map(|text| String::from_utf8_lossy(text).into_owned())
+    }
+
+    #[test]
+    fn old_and_current_messaging_conventions_give_the_same_names() {
+        let (producer, consumer) = (4, 5);
+        let old = json!({
+            "messaging.system": "kafka", "messaging.operation": "receive", "messaging.destination": "q",
+        });
+        let current = json!({
+            "messaging.system": "kafka", "messaging.operation.type": "receive",
+            "messaging.operation.name": "poll", "messaging.destination.name": "q",
+        });
+        let names = ["kafka.receive", "receive q", "custom"];
+        assert_eq!(named(consumer, &old), names);
+        assert_eq!(named(consumer, &current), names, "the type is what the operation was");
+        let name_alone = json!({"messaging.system": "kafka", "messaging.operation.name": "ack"});
+        assert_eq!(named(producer, &name_alone), ["kafka.ack", "ack", "custom"]);
+    }
+
+    #[test]
+    fn old_and_current_database_conventions_give_the_same_names() {
+        let client = 3;
+        let old = json!({"db.system": "postgresql", "db.statement": "SELECT 1"});
+        let current = json!({"db.system.name": "postgresql", "db.query.text": "SELECT 1"});
+        let names = ["postgresql.query", "SELECT ?", "sql"];
+        assert_eq!(named(client, &old), names);
+        assert_eq!(named(client, &current), names);
+        for (system, span_type) in [
+            ("microsoft.sql_server", "sql"),
+            ("oracle.db", "sql"),
+            ("aws.redshift", "sql"),
+            ("aws.dynamodb", "db"),
+            ("redis", "redis"),
+        ] {
+            assert_eq!(named(client, &json!({"db.system.name": system}))[2], span_type, "{system}");
+        }
+    }
 }
