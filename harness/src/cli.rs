@@ -13,6 +13,7 @@ mod datadog;
 mod environment;
 mod explain;
 mod image;
+mod inside;
 mod output;
 mod replay;
 mod run;
@@ -71,6 +72,9 @@ enum Command {
     Explain(explain::Args),
     /// Makes the container image that the environments run.
     Image(image::Args),
+    /// What the harness has done inside a pod.
+    #[command(hide = true)]
+    Inside(inside::Args),
     #[command(flatten)]
     Embedded(Embedded),
 }
@@ -86,6 +90,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Replay(args) => ended(replay::run(&args)),
         Command::Verify(args) => ended(verify::run(*args)),
         Command::Explain(args) => ended(explain::run(&args)),
+        Command::Inside(args) => ended(inside::run(args)),
         Command::Image(args) => ended(image::run(&args)),
     }
 }

@@ -14,6 +14,9 @@ use async_trait::async_trait;
 use crate::system::{Problem, Role, System};
 
 pub mod container;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
+mod log;
 pub mod process;
 
 /// A place where a system can run. One value runs one system at a time.
@@ -26,6 +29,17 @@ pub trait Environment: Send + Sync {
     async fn start(&mut self, workload: &str) -> Result<(), EnvironmentError>;
     /// Stops a workload gracefully (SIGTERM, then SIGKILL after a grace period) and waits until it is gone.
     async fn stop(&mut self, workload: &str) -> Result<(), EnvironmentError>;
+    /// Stops several workloads, all at once where the environment can; each as [`Environment::stop`] does.
+    async fn stop_all(&mut self, workloads: &[String]) -> Result<(), EnvironmentError> {
+        let mut unclean = Vec::new();
+        for workload in workloads {
+            match self.stop(workload).await {
+                Err(EnvironmentError::UncleanStop(more)) => unclean.extend(more),
+                stopped => stopped?,
+            }
+        }
+        if unclean.is_empty() { Ok(()) } else { Err(EnvironmentError::UncleanStop(unclean)) }
+    }
     /// Stops and starts a workload.
     async fn restart(&mut self, workload: &str) -> Result<(), EnvironmentError> {
         self.stop(workload).await?;
@@ -130,6 +144,16 @@ pub enum EnvironmentError {
         /// How to get it.
         remedy: String,
     },
+    /// What the environment is made of refused something.
+    #[error("the `{environment}` environment cannot {what}: {reason}")]
+    Backend {
+        /// Backend's name.
+        environment: &'static str,
+        /// For example ``create the network `tracecheck-590bc6e5-0` ``.
+        what: String,
+        /// What it said.
+        reason: String,
+    },
     /// No workload of that name.
     #[error("there is no workload `{workload}` in the system: it has {known}")]
     UnknownWorkload {
@@ -166,6 +190,24 @@ pub enum EnvironmentError {
         workload: String,
         /// For example `exit status: 1`.
         status: String,
+        /// The end of its log.
+        log_tail: Vec<String>,
+    },
+    /// A cluster does not bring a workload up, and waiting would not change that.
+    #[error(
+        "`{workload}` does not start: {problem}; {remedy}; the last events:{}; its last log lines:{}",
+        lines(events),
+        lines(log_tail)
+    )]
+    DoesNotStart {
+        /// Which workload.
+        workload: String,
+        /// What keeps it from starting.
+        problem: String,
+        /// What to do.
+        remedy: String,
+        /// What the cluster told of it last.
+        events: Vec<String>,
         /// The end of its log.
         log_tail: Vec<String>,
     },

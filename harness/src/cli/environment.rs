@@ -1,6 +1,6 @@
 //! `--env`: where systems run. Each environment is made by one small function here.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -8,6 +8,8 @@ use harness::{
     environment::process::{self, ProcessEnvironment},
     run::NewEnvironment,
 };
+
+mod kubernetes;
 
 /// How long the folder of a run that crashed is left alone.
 const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
@@ -23,6 +25,8 @@ pub(super) struct Args {
     /// of one workload. May be given several times.
     #[arg(long = "image", value_name = "[WORKLOAD=]REFERENCE", value_parser = image)]
     images: Vec<Image>,
+    #[command(flatten)]
+    kubernetes: kubernetes::Args,
 }
 
 /// An image that is named on the command line.
@@ -50,6 +54,8 @@ fn image(text: &str) -> Result<Image, String> {
 enum Kind {
     /// Child processes of this program on free ports.
     Process,
+    /// An existing Kubernetes cluster, in namespaces of its own.
+    Cluster,
 }
 
 /// An environment that was chosen.
@@ -62,7 +68,7 @@ pub(super) struct Chosen {
 
 impl Args {
     /// Sets the environment up for a run, and starts nothing. What it cannot do without is found missing here.
-    pub(super) async fn choose(&self, _run_id: &str) -> anyhow::Result<Chosen> {
+    pub(super) async fn choose(&self, run_id: &str) -> anyhow::Result<Chosen> {
         match self.env {
             Kind::Process => {
                 if let Some(Image { workload, reference }) = self.images.first() {
@@ -74,7 +80,26 @@ impl Args {
                 }
                 process()
             }
+            Kind::Cluster => {
+                let (image, images) = self.images();
+                self.kubernetes.cluster(run_id, (!image.is_empty()).then_some(image), images).await
+            }
         }
+    }
+
+    /// The image of `tracecheck` itself, empty where none is named, and those of workloads.
+    fn images(&self) -> (String, BTreeMap<String, String>) {
+        let mut own = String::new();
+        let mut others = BTreeMap::new();
+        for Image { workload, reference } in &self.images {
+            match workload {
+                None => own.clone_from(reference),
+                Some(workload) => {
+                    others.insert(workload.clone(), reference.clone());
+                }
+            }
+        }
+        (own, others)
     }
 
     /// Removes what runs that crashed left in it.
@@ -83,6 +108,7 @@ impl Args {
             Kind::Process => {
                 process::remove_leftovers(&std::env::temp_dir(), LEFTOVER_AGE);
             }
+            Kind::Cluster => {}
         }
     }
 }

@@ -52,6 +52,13 @@ pub struct Container {
     pub health: Option<Health>,
 }
 
+impl Container {
+    /// Whether it is another program than `tracecheck`'s own, which says that it listens and ends as it is asked to.
+    pub fn is_foreign(&self) -> bool {
+        self.entrypoint.first().is_none_or(|program| program != TRACECHECK)
+    }
+}
+
 /// What a container runs from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Image {

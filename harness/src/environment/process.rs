@@ -23,13 +23,12 @@ use tokio::task::JoinSet;
 use self::{
     child::{Child, Exit, Stopped},
     launch::{Launch, Launched, TAIL_LINES, io_error},
-    log::Log,
     ports::Reservation,
     record::Record,
 };
 use super::{
     Endpoints, Environment, EnvironmentError, InstanceEndpoints, UncleanStop, UnexpectedExit,
-    WorkloadEndpoints,
+    WorkloadEndpoints, log::Log,
 };
 use crate::system::{Program, Role, System, Workload, start_order};
 
@@ -37,7 +36,6 @@ mod child;
 mod inherit;
 mod launch;
 mod leftovers;
-mod log;
 mod ports;
 mod record;
 #[cfg(test)]

@@ -78,10 +78,9 @@ impl Session {
         for &role in roles {
             let of_role =
                 self.endpoints.workloads.iter().filter(|(_, workload)| workload.role == role);
-            for (name, _) in of_role {
-                if let Err(error) = self.environment.lock().await.stop(name).await {
-                    unclean.push(error.to_string());
-                }
+            let names: Vec<String> = of_role.map(|(name, _)| name.clone()).collect();
+            if let Err(error) = self.environment.lock().await.stop_all(&names).await {
+                unclean.push(error.to_string());
             }
         }
         if let Err(error) = self.source.drain(DRAIN_TIMEOUT).await {

@@ -19,10 +19,8 @@ use tokio::{
     time,
 };
 
-use super::{
-    log::Log,
-    record::{Process, Record},
-};
+use super::record::{Process, Record};
+use crate::environment::log::Log;
 
 /// How long output is read after a process has ended; its children may hold it open for ever.
 const OUTPUT_GRACE: Duration = Duration::from_millis(500);

@@ -20,12 +20,11 @@ use tokio::{
 
 use super::{
     child::{Child, Exit, Stopped},
-    log::Log,
     ports::{Reservation, tells_of_clash},
     record::Record,
 };
 use crate::{
-    environment::EnvironmentError,
+    environment::{EnvironmentError, log::Log},
     system::{
         Program, Workload,
         reference::{Reference, Template},

@@ -18,7 +18,7 @@ const MAX_LINE_BYTES: u64 = 16 * 1024;
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The log of one workload, over all its starts.
-pub(super) struct Log {
+pub(in crate::environment) struct Log {
     path: PathBuf,
     /// Printed as `***`.
     secrets: Vec<Secret>,
@@ -36,19 +36,23 @@ struct State {
 
 impl Log {
     /// Makes the file, empty.
-    pub(super) fn create(path: &Path, secrets: Vec<Secret>, max_lines: usize) -> io::Result<Self> {
+    pub(in crate::environment) fn create(
+        path: &Path,
+        secrets: Vec<Secret>,
+        max_lines: usize,
+    ) -> io::Result<Self> {
         let state =
             State { lines: VecDeque::new(), seen: 0, file: fs::File::create(path)?, file_bytes: 0 };
         Ok(Self { path: path.to_owned(), secrets, max_lines, state: Mutex::new(state) })
     }
 
     /// Where the file is.
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::environment) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Adds a line, secrets redacted; gives it back as it was.
-    pub(super) fn push(&self, line: &str) {
+    pub(in crate::environment) fn push(&self, line: &str) {
         let mut line = line.to_owned();
         for secret in &self.secrets {
             line = secret.redact(&line);
@@ -72,25 +76,25 @@ impl Log {
     }
 
     /// How many lines there have been; for [`Log::since`].
-    pub(super) fn mark(&self) -> u64 {
+    pub(in crate::environment) fn mark(&self) -> u64 {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).seen
     }
 
     /// The last `count` lines.
-    pub(super) fn tail(&self, count: usize) -> Vec<String> {
+    pub(in crate::environment) fn tail(&self, count: usize) -> Vec<String> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let skipped = state.lines.len().saturating_sub(count);
         state.lines.iter().skip(skipped).cloned().collect()
     }
 
     /// The lines since a mark that are still there, at most `count` of them, the last ones.
-    pub(super) fn since(&self, mark: u64, count: usize) -> Vec<String> {
+    pub(in crate::environment) fn since(&self, mark: u64, count: usize) -> Vec<String> {
         let new = usize::try_from(self.mark().saturating_sub(mark)).unwrap_or(usize::MAX);
         self.tail(new.min(count))
     }
 
     /// Reads lines until the end of `output`, shows each to `observe` as it was printed, and keeps it.
-    pub(super) async fn follow(
+    pub(in crate::environment) async fn follow(
         &self,
         output: impl AsyncRead + Unpin,
         mut observe: impl FnMut(&str),

@@ -1,0 +1,135 @@
+//! `tracecheck inside`: what the harness has done inside a pod of its own image. Not for users.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use clap::{Subcommand, ValueEnum};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{net::TcpStream, time};
+
+/// How soon an address is tried again.
+const RETRY: Duration = Duration::from_millis(50);
+/// How long one try may take: names may have to be asked for again.
+const TRY_LIMIT: Duration = Duration::from_secs(2);
+
+/// What to do inside.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Waits until all these addresses take connections.
+    Reach {
+        /// HOST:PORT
+        #[arg(required = true)]
+        addresses: Vec<String>,
+        /// Waits until they refuse connections instead, as an address does that nobody serves any more
+        #[arg(long)]
+        refused: bool,
+        /// Longest wait for all of them
+        #[arg(long, default_value = "20s", value_parser = humantime::parse_duration)]
+        within: Duration,
+    },
+    /// Sends a signal to the pod's workload.
+    Signal {
+        /// Which one
+        #[arg(value_enum)]
+        verb: Verb,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Verb {
+    /// Freezes it
+    Pause,
+    /// Lets it go on
+    Resume,
+    /// Ends it at once
+    Kill,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Reach { addresses, refused, within } => reach(addresses, refused, within)?,
+        Command::Signal { verb } => signal(verb)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn reach(addresses: Vec<String>, refused: bool, within: Duration) -> anyhow::Result<()> {
+    let deadline = Instant::now() + within;
+    let tries = addresses.iter().map(|address| async move {
+        loop {
+            let found = match time::timeout(TRY_LIMIT, TcpStream::connect(address)).await {
+                Ok(Ok(_)) if !refused => return Ok(()),
+                Ok(Ok(_)) => "it still takes connections".to_owned(),
+                Ok(Err(error)) if refused && error.kind() == ErrorKind::ConnectionRefused => {
+                    return Ok(());
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer within {TRY_LIMIT:?}"),
+            };
+            if Instant::now() + RETRY >= deadline {
+                bail!("{address}: {found}");
+            }
+            time::sleep(RETRY).await;
+        }
+    });
+    futures_util::future::try_join_all(tries).await.map(drop)
+}
+
+/// The pod's processes share a namespace, whose first one is Kubernetes' own. The workload is the one beside it that nobody
+/// in the pod started, as little as this process, which has `inside` for its first argument.
+fn signal(verb: Verb) -> anyhow::Result<()> {
+    let signal = match verb {
+        Verb::Pause => Signal::SIGSTOP,
+        Verb::Resume => Signal::SIGCONT,
+        Verb::Kill => Signal::SIGKILL,
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").context("/proc cannot be read")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        // A process may end meanwhile.
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        let Ok(words) = fs::read(format!("/proc/{pid}/cmdline")) else { continue };
+        if pid != 1
+            && parent(&stat) == Some(0)
+            && words.split(|byte| *byte == 0).nth(1) != Some(b"inside")
+        {
+            found.push(pid);
+        }
+    }
+    match found[..] {
+        [pid] => kill(Pid::from_raw(pid), signal)
+            .with_context(|| format!("process {pid} does not take {signal}")),
+        [] => bail!("no process of the workload was found"),
+        _ => bail!("it is not clear which process is the workload: {found:?}"),
+    }
+}
+
+/// The parent in a text of `/proc/PID/stat`, whose second field may hold anything.
+fn parent(stat: &str) -> Option<i32> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_parent_is_found_behind_any_name() {
+        assert_eq!(super::parent("12 (a) (b) S 0 12 12 0"), Some(0));
+        assert_eq!(super::parent("12 tracecheck"), None);
+    }
+}

@@ -1,0 +1,227 @@
+//! What keeps a workload from being ready, as its pods and its Deployment tell it: what is final, and what may still come.
+
+use super::pods::PodState;
+
+/// How often a container may end while its system comes up: what it needs may not be there yet.
+const MAX_RESTARTS: i32 = 2;
+
+/// Why a workload does not become ready, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) what: String,
+    pub(super) remedy: &'static str,
+}
+
+impl Problem {
+    fn new(what: impl Into<String>, remedy: &'static str) -> Self {
+        Self { what: what.into(), remedy }
+    }
+}
+
+/// What waiting does not mend; `None` where there may be hope.
+pub(super) fn final_problem(pods: &[PodState], refused: Option<&str>) -> Option<Problem> {
+    if let Some(problem) = refused.and_then(refusal) {
+        return Some(problem);
+    }
+    pods.iter().filter(|pod| !pod.deleting).find_map(of_pod)
+}
+
+fn of_pod(pod: &PodState) -> Option<Problem> {
+    if let Some(why) = &pod.failed {
+        let what = format!("pod `{}` was ended by the cluster ({why})", pod.name);
+        return Some(Problem::new(what, "see what its node says of it"));
+    }
+    let ended = pod.ended.as_ref().or(pod.ended_before.as_ref());
+    if let Some(exit) = ended.filter(|_| pod.restarts >= MAX_RESTARTS && !pod.ready) {
+        let what = format!(
+            "its container ends again and again ({}; started {} times)",
+            exit.text(),
+            pod.restarts + 1
+        );
+        let remedy = match exit.reason.as_str() {
+            "OOMKilled" => "it needs more memory than its limit",
+            _ => "see the end of its log",
+        };
+        return Some(Problem::new(what, remedy));
+    }
+    let (reason, message) = pod.waiting.as_ref()?;
+    match reason.as_str() {
+        // `ErrImagePull` is tried once more; what comes after it is the second time.
+        "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError" => {
+            Some(Problem::new(
+                format!("its image cannot be had ({reason}): {message}"),
+                "does that image exist, and may the cluster's nodes pull it? an image of this machine must be loaded into \
+             the nodes or pushed to a registry that they reach; name it with `--image`",
+            ))
+        }
+        "CreateContainerConfigError"
+            if message.contains("runAsNonRoot") || message.contains("non-root") =>
+        {
+            Some(Problem::new(
+                format!("its container cannot be made: {message}"),
+                "pods run under Kubernetes' restricted policy: give the image a numeric user that is not root",
+            ))
+        }
+        "CreateContainerConfigError" => Some(Problem::new(
+            format!("its container cannot be made: {message}"),
+            "look for the ConfigMap or Secret it names",
+        )),
+        "CreateContainerError" | "RunContainerError" => Some(Problem::new(
+            format!("its container cannot be started ({reason}): {message}"),
+            "is the program that is to run in the image, and may it be executed?",
+        )),
+        _ => None,
+    }
+}
+
+/// Why no pod is made at all.
+fn refusal(message: &str) -> Option<Problem> {
+    let what = format!("the cluster refuses its pods: {message}");
+    if message.contains("exceeded quota") || message.contains("failed quota") {
+        return Some(Problem::new(what, "raise the namespace's quota, or have pods need less"));
+    }
+    if message.contains("violates PodSecurity") {
+        return Some(Problem::new(what, "the namespace's pod security policy does not take them"));
+    }
+    if message.contains("admission webhook") || message.contains("is forbidden") {
+        // A new account is not known everywhere at once.
+        let soon = message.contains("serviceaccount") && message.contains("not found");
+        return (!soon).then(|| {
+            Problem::new(
+                what,
+                "an admission policy of the cluster does not take them; ask who runs it",
+            )
+        });
+    }
+    None
+}
+
+/// What is waited for, for whoever waited in vain.
+pub(super) fn waits_for(pods: &[PodState], refused: Option<&str>, wanted: usize) -> String {
+    if let Some(message) = refused {
+        return format!("no pod was made: {message}");
+    }
+    let Some(pod) = pods.iter().find(|pod| !pod.ready && !pod.deleting) else {
+        let ready = pods.iter().filter(|pod| pod.ready && !pod.deleting).count();
+        return format!("{ready} of {wanted} pods are there and ready");
+    };
+    let name = &pod.name;
+    if let Some(why) = &pod.unschedulable {
+        return format!(
+            "no node takes pod `{name}`: {why}; free or add capacity, or run fewer systems at once (`--parallel`)"
+        );
+    }
+    if let Some((reason, message)) = &pod.waiting {
+        let message = if message.is_empty() { String::new() } else { format!(": {message}") };
+        let before = pod.ended_before.as_ref();
+        let before =
+            before.map_or(String::new(), |exit| format!(", after it ended ({})", exit.text()));
+        return format!("the container of pod `{name}` waits ({reason}{message}){before}");
+    }
+    if let Some(exit) = &pod.ended {
+        return format!("the container of pod `{name}` ended ({})", exit.text());
+    }
+    if pod.running {
+        return format!("pod `{name}` runs, but does not answer its readiness probe");
+    }
+    format!("pod `{name}` has not started")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::pods::Exit, *};
+
+    fn waiting(reason: &str, message: &str) -> PodState {
+        let waiting = Some((reason.to_owned(), message.to_owned()));
+        PodState { name: "web-1".to_owned(), waiting, ..PodState::default() }
+    }
+
+    #[test]
+    fn each_cause_has_a_message_of_its_own() {
+        let exit =
+            |code, reason: &str| Exit { code, reason: reason.to_owned(), message: String::new() };
+        let crash = |restarts, code, reason: &str| PodState {
+            restarts,
+            ended_before: Some(exit(code, reason)),
+            ..waiting("CrashLoopBackOff", "back-off 10s")
+        };
+        let evicted = PodState { failed: Some("Evicted: disk".to_owned()), ..PodState::default() };
+        for (pods, refused, told, remedy) in [
+            (
+                vec![waiting("ImagePullBackOff", "not found")],
+                None,
+                "image cannot be had",
+                "--image",
+            ),
+            (
+                vec![waiting(
+                    "CreateContainerConfigError",
+                    "container has runAsNonRoot and image will run as root",
+                )],
+                None,
+                "cannot be made",
+                "not root",
+            ),
+            (
+                vec![waiting("RunContainerError", "exec: no such file")],
+                None,
+                "cannot be started",
+                "in the image",
+            ),
+            (
+                vec![crash(2, 2, "Error")],
+                None,
+                "again and again (exit code 2; started 3 times)",
+                "log",
+            ),
+            (vec![crash(3, 137, "OOMKilled")], None, "OOMKilled", "memory"),
+            (vec![evicted], None, "Evicted", "node"),
+            (vec![], Some("pods \"a\" is forbidden: exceeded quota: q"), "exceeded quota", "quota"),
+            (
+                vec![],
+                Some("pods \"a\" is forbidden: violates PodSecurity \"restricted\""),
+                "violates",
+                "policy",
+            ),
+            (
+                vec![],
+                Some("admission webhook \"x\" denied the request"),
+                "denied",
+                "admission policy",
+            ),
+        ] {
+            let problem = final_problem(&pods, refused).unwrap();
+            assert!(problem.what.contains(told) && problem.remedy.contains(remedy), "{problem:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_pass_is_waited_for_and_told_at_the_end() {
+        let unschedulable = PodState {
+            unschedulable: Some("0/1 nodes: insufficient cpu".to_owned()),
+            name: "a".to_owned(),
+            ..PodState::default()
+        };
+        let once = PodState {
+            restarts: 1,
+            ended_before: Some(Exit {
+                code: 1,
+                reason: "Error".to_owned(),
+                message: String::new(),
+            }),
+            ..waiting("CrashLoopBackOff", "")
+        };
+        let account = "pods \"a\" is forbidden: error looking up serviceaccount x/y: serviceaccount \"y\" not found";
+        for (pods, refused, told) in [
+            (vec![unschedulable], None, "no node takes pod `a`: 0/1 nodes: insufficient cpu"),
+            (vec![waiting("ErrImagePull", "timeout")], None, "(ErrImagePull: timeout)"),
+            (vec![once], None, "after it ended (exit code 1)"),
+            (vec![], Some(account), "serviceaccount"),
+            (vec![], None, "0 of 1 pods"),
+        ] {
+            assert_eq!(final_problem(&pods, refused), None);
+            let waits_for = waits_for(&pods, refused, 1);
+            assert!(waits_for.contains(told), "{waits_for}");
+        }
+    }
+}
