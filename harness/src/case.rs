@@ -2,7 +2,7 @@
 //!
 //! Plain data, so that a saved run can be judged again without running anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +109,19 @@ impl Topology {
             (Some(only), None) => Some(&only.workload),
             _ => None,
         }
+    }
+}
+
+impl Topology {
+    /// Whether the spans of these workloads can be told apart; those of one name only by their instances.
+    pub fn tells_apart<'a>(&self, workloads: impl Iterator<Item = &'a str>) -> bool {
+        let mut names = HashSet::new();
+        workloads.filter_map(|name| self.services.iter().find(|one| one.workload == name)).all(
+            |one| {
+                let known = one.service.as_ref().map(|service| service.to_lowercase());
+                !one.instances.is_empty() || known.is_none_or(|service| names.insert(service))
+            },
+        )
     }
 }
 

@@ -7,6 +7,7 @@ use harness::source;
 
 use crate::embedded::Embedded;
 
+mod attach;
 mod check;
 mod collector_check;
 mod datadog;
@@ -167,6 +168,12 @@ fn filter(names: &[String], texts: &[String]) -> Vec<String> {
 #[expect(clippy::print_stderr, reason = "it is for the user, not for the log")]
 fn warn(text: &str) {
     eprintln!("warning: {text}");
+}
+
+/// Tells something beside what the program writes to stdout.
+#[expect(clippy::print_stderr, reason = "it is for the user, not for the log")]
+fn tell(text: &str) {
+    eprintln!("{text}");
 }
 
 /// Writes data to stdout.

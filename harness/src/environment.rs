@@ -13,6 +13,7 @@ use async_trait::async_trait;
 
 use crate::system::{Problem, Role, System};
 
+pub mod attached;
 pub mod container;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
@@ -102,7 +103,7 @@ pub struct WorkloadEndpoints {
 pub struct InstanceEndpoints {
     /// Name of the process, container or pod.
     pub name: String,
-    /// `host:port` by port name.
+    /// `host:port` by port name; or a base URL, where a port is reached by more than that.
     pub ports: BTreeMap<String, String>,
 }
 
@@ -113,9 +114,11 @@ impl Endpoints {
         instance.ports.get(port).map(String::as_str)
     }
 
-    /// `http://host:port` of a workload's first instance.
+    /// `http://host:port` of a workload's first instance, or the base URL that stands there.
     pub fn url(&self, workload: &str, port: &str) -> Option<String> {
-        self.address(workload, port).map(|address| format!("http://{address}"))
+        let address = self.address(workload, port)?;
+        let is_url = address.contains("://");
+        Some(if is_url { address.to_owned() } else { format!("http://{address}") })
     }
 }
 

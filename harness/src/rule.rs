@@ -257,10 +257,10 @@ pub fn named(name: &str) -> Option<&'static Rule> {
     RULES.iter().find(|rule| rule.name == name)
 }
 
-/// Where nobody says which workload calls which, or standing faults strike by chance, there is no shape to compare with.
+/// Where nobody says which workload calls which, or they cannot be told apart, or standing faults strike by chance, there is no shape to compare with.
 fn no_shape() -> Checked {
     Checked::NotEvaluated {
-        because: "it is not known which spans a request must leave: the system does not say who calls whom, or standing faults strike by chance".to_owned(),
+        because: "it is not known which spans a request must leave: the system does not say who calls whom, its services share a name and their instances are not known, or standing faults strike by chance".to_owned(),
         required: false,
     }
 }

@@ -172,6 +172,9 @@ pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Sum
         }
     }
     summary.scenarios.sort_by_key(|result| order.iter().position(|name| name == &result.name));
+    if let Some(text) = plan.evidence.as_ref().and_then(|source| source.usage()) {
+        tell.tell(Event::Usage { text }).await;
+    }
     summary.took_ms = millis(started.elapsed());
     tell.tell(Event::RunFinished { summary: Box::new(summary.clone()) }).await;
     summary

@@ -159,3 +159,204 @@ async fn what_cannot_be_decided_says_what_to_set_and_is_neither_pass_nor_fail() 
         .expect_stdout("the rate limit of Datadog's API is used up")
         .expect_stdout("0 left of 600");
 }
+
+/// A scenario in a folder of its own.
+fn scenario(yaml: &str) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().expect("a file of this test");
+    let path = dir.path().join("scenario.yaml");
+    std::fs::write(&path, yaml).expect("a file of this test");
+    let path = path.display().to_string();
+    (dir, path)
+}
+
+const HAPPY: &str = "name: happy\ndescription: One request.\nrequests: [{ get: /outgoing-sampleapp, times: 2 }]\nexpect: { tree: { server: sample-app-1, children: [{ client: sample-app-1, children: [{ server: sample-app-2 }] }] } }\n";
+const FAULTY: &str = "name: faulty\ndescription: The second hop fails.\nrequests: [{ get: /outgoing-sampleapp, status: 502 }]\nfaults: [{ at: sample-app-2, status: 503 }]\n";
+const ABSENT: &str = "name: absent\ndescription: Nothing comes.\nrequests: [{ get: /outgoing-sampleapp, sampled: false }]\nexpect: { absent: true }\n";
+const NEEDS_MOCK: &str = "name: needs-mock\ndescription: It scripts the intake.\nrequests: [{ get: /outgoing-sampleapp }]\nfaults: [{ at: intake, status: 503, next: 1 }]\nexpect: { refused_attempts: 1 }\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_that_is_there_is_driven_and_judged_by_what_datadog_shows_late() {
+    let world = World::new().await;
+    let session = world.chain.session();
+    let entry = session.endpoints().url("sample-app-1", "http").unwrap();
+    let url = world.datadog.url();
+    let (dir, happy) = scenario(HAPPY);
+    std::fs::write(dir.path().join("faulty.yaml"), FAULTY).unwrap();
+    let (saved, junit) = (dir.path().join("saved"), dir.path().join("junit.xml"));
+    let (saved, junit) = (saved.display().to_string(), junit.display().to_string());
+    let folder = dir.path().display().to_string();
+    let args = [
+        "run",
+        &folder,
+        "--attach",
+        "--entry",
+        &entry,
+        "--evidence",
+        "datadog",
+        "--patience",
+        "20s",
+    ];
+    let ran = tracecheck(
+        &url,
+        &[args.as_slice(), &["-vv", "--save", &saved, "--junit", &junit]].concat(),
+    )
+    .await
+    .expect_code(0)
+    .expect_stdout("environment attached")
+    .expect_stdout("2 passed")
+    .expect_stdout("not evaluated: stats-disagree, because the evidence does not give APM stats")
+    .expect_stdout("trace API: ");
+    let id = saved_trace(&saved);
+    tracecheck(&url, &["replay", &saved]).await.expect_code(0).expect_stdout("2 passed");
+    tracecheck(&url, &["show", &id, "--run", &saved])
+        .await
+        .expect_code(0)
+        .expect_stdout("sample-app-2 server");
+    // No file of the run holds a key, nor does anything that it said.
+    let mut files = 0;
+    for path in [saved, junit, happy] {
+        files += without_keys(std::path::Path::new(&path));
+    }
+    assert!(files >= 4, "{files}: {ran:?}");
+
+    std::fs::write(dir.path().join("faulty.yaml"), ABSENT).unwrap();
+    std::fs::write(dir.path().join("needs-mock.yaml"), NEEDS_MOCK).unwrap();
+    let few = ["--filter", "absent", "--filter", "needs-mock", "--patience", "4s"];
+    let args = [&args[..7], few.as_slice()].concat();
+    tracecheck(&url, &args)
+        .await
+        .expect_code(3)
+        .expect_stdout(
+            "absent: not evaluated, because the evidence does not give complete evidence",
+        )
+        .expect_stdout(
+            "a fault at `intake` needs the mock intake, but evidence comes from Datadog",
+        );
+}
+
+/// The trace of the first case of a saved run.
+fn saved_trace(dir: &str) -> String {
+    let path = std::path::Path::new(dir).join("system-0/system.json");
+    let saved: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(path).expect("a file of this test"))
+            .expect("a file of this test");
+    saved["scenarios"][0]["cases"][0]["case"]["trace_id"]
+        .as_str()
+        .expect("a file of this test")
+        .to_owned()
+}
+
+/// Looks into every file below a path for a key; how many files there were.
+fn without_keys(path: &std::path::Path) -> usize {
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).expect("a file of this test");
+        return entries
+            .map(|entry| without_keys(&entry.expect("a file of this test").path()))
+            .sum();
+    }
+    let text =
+        String::from_utf8_lossy(&std::fs::read(path).expect("a file of this test")).into_owned();
+    for key in [API_KEY, APP_KEY] {
+        assert!(!text.contains(key), "{} holds a key", path.display());
+    }
+    1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_propagation_is_named_by_what_datadog_shows() {
+    for (app, named) in [
+        ("sample-app-1", "the link tracecheck -> sample-app-1 is broken"),
+        ("sample-app-2", "`sample-app-2` started trace "),
+    ] {
+        let chain = TestSystem::start(TRACECHECK, chain_with(app, "OTEL_PROPAGATORS", "none"))
+            .await
+            .unwrap();
+        let datadog = StandIn::over(chain.session().intake().unwrap().url(), DELAY, 600).await;
+        let entry = chain.session().endpoints().url("sample-app-1", "http").unwrap();
+        let (_dir, happy) = scenario(HAPPY);
+        let args = [
+            "run",
+            &happy,
+            "--attach",
+            "--entry",
+            &entry,
+            "--evidence",
+            "datadog",
+            "--patience",
+            "9s",
+        ];
+        tracecheck(&datadog.url(), &args).await.expect_code(1).expect_stdout(named);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_datadog_shows_too_late_is_neither_passed_nor_failed() {
+    let world = World::new().await;
+    let session = world.chain.session();
+    let entry = session.endpoints().url("sample-app-1", "http").unwrap();
+    let (_dir, happy) = scenario(HAPPY);
+    let late = StandIn::over(session.intake().unwrap().url(), Duration::from_secs(60), 600).await;
+    let args =
+        ["run", &happy, "--attach", "--entry", &entry, "--evidence", "datadog", "--patience", "3s"];
+    tracecheck(&late.url(), &args)
+        .await
+        .expect_code(3)
+        .expect_stdout("has shown no span of this trace within 3s")
+        .expect_stdout("1 inconclusive");
+    with_keys(&late.url(), ("wrong", "wrong"), &args)
+        .await
+        .expect_code(3)
+        .expect_stdout("Datadog cannot be asked. trace API: ");
+    with_keys(&late.url(), ("", ""), &args)
+        .await
+        .expect_code(2)
+        .expect_stderr("DD_APP_KEY not set");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_that_the_run_starts_may_send_where_its_config_says() {
+    // Its own Datadog: an intake that nobody reads but the stand-in.
+    let other = TestSystem::chain(TRACECHECK).await.unwrap();
+    let intake = other.session().intake().unwrap().url().to_owned();
+    let datadog = StandIn::over(&intake, DELAY, 600).await;
+    let (dir, happy) = scenario(HAPPY);
+    let config = format!(
+        "receivers: {{ otlp: {{ protocols: {{ grpc: , http:  }} }} }}\nexporters:\n  datadog:\n    api: {{ key: \"${{env:DD_API_KEY}}\" }}\n    traces: {{ endpoint: \"{intake}\" }}\n    metrics: {{ endpoint: \"{intake}\" }}\nservice: {{ pipelines: {{ traces: {{ receivers: [otlp], exporters: [datadog] }} }} }}\n"
+    );
+    let path = dir.path().join("collector.yaml");
+    std::fs::write(&path, config).unwrap();
+    let path = path.display().to_string();
+    let args = ["run", &happy, "--evidence", "datadog", "--collector-config", &path];
+    // The other chain's intake refuses the key, so nothing can be seen: what is checked here is that it was sent there.
+    let ran = tracecheck(&datadog.url(), &[args.as_slice(), &["--patience", "3s"]].concat())
+        .await
+        .expect_code(3);
+    assert!(ran.stdout.contains("has shown no span of this trace"), "{}", ran.stdout);
+    let refused = harness::evidence::EvidenceSource::refused(other.session().intake().unwrap());
+    assert!(refused.get("403").is_some_and(|count| *count > 0), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_that_is_there_is_judged_by_a_mock_intake_alone_too() {
+    let world = World::new().await;
+    let session = world.chain.session();
+    let entry = session.endpoints().url("sample-app-1", "http").unwrap();
+    let intake = session.intake().unwrap().url().to_owned();
+    let (_dir, happy) = scenario(HAPPY);
+    let args = ["run", &happy, "--attach", "--entry", &entry, "--intake", &intake];
+    tracecheck("http://127.0.0.1:1", &[args.as_slice(), &["-v"]].concat())
+        .await
+        .expect_code(0)
+        .expect_stdout(
+            "not evaluated: stray-trace, because the evidence does not give exclusive evidence",
+        )
+        .expect_stderr(&format!("traces: {{ endpoint: {intake} }}"));
+    tracecheck("http://127.0.0.1:1", &["run", &happy, "--attach"])
+        .await
+        .expect_code(2)
+        .expect_stderr("--entry <URL>");
+    tracecheck("http://127.0.0.1:1", &["run", &happy, "--attach", "--entry", "shop"])
+        .await
+        .expect_code(2)
+        .expect_stderr("write a base URL");
+}

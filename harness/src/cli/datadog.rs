@@ -6,13 +6,23 @@ use anyhow::{Context, bail};
 use harness::{
     datadog_api::{Access, Client, DatadogSource, SITES, Site},
     secret::Secret,
+    system::build::ToDatadog,
 };
+
+/// Where evidence comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Evidence {
+    /// What the mock intake captured.
+    Mock,
+    /// What Datadog's API shows of each trace.
+    Datadog,
+}
 
 /// How Datadog's API is asked.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
-    /// How long Datadog may take to show a span.
+    /// How long Datadog may take to show a span; what is missing later, while later spans are there, did not arrive.
     #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = patience)]
     patience: Duration,
     /// Asks here instead of at the API of the site that DD_SITE names; for stand-ins.
@@ -38,6 +48,12 @@ impl Args {
     pub(super) fn source(&self) -> anyhow::Result<Arc<DatadogSource>> {
         let client = Client::new(&self.access()?)?;
         Ok(Arc::new(DatadogSource::new(client, self.patience)))
+    }
+
+    /// Where a collector that the run starts sends to, with the same key.
+    pub(super) fn destination(&self) -> anyhow::Result<ToDatadog> {
+        let access = self.access()?;
+        Ok(ToDatadog { site: access.site.to_string(), api_key: access.api_key })
     }
 
     /// Site and keys. What is missing is told all at once, with where to get it.

@@ -4,10 +4,12 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::{Context, bail};
 use harness::{
+    evidence::EvidenceSource,
     run::{self, Plan},
     scenario::{CollectorFeature, Scenario, SystemChoice, load},
     system::build::{self, Overrides, Variable},
@@ -18,7 +20,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{collector_check, environment, exit_code, output};
+use super::{
+    attach, collector_check,
+    datadog::{self, Evidence},
+    environment, exit_code, output,
+};
 
 /// Events that may wait for a reporter.
 const EVENT_QUEUE: usize = 1024;
@@ -31,6 +37,14 @@ pub(super) struct Args {
     paths: Vec<PathBuf>,
     #[command(flatten)]
     environment: environment::Args,
+    #[command(flatten)]
+    attach: attach::Args,
+    /// Where evidence comes from. With `datadog`, collectors send to Datadog, and DD_SITE, DD_API_KEY and DD_APP_KEY say where it is
+    /// asked for each trace.
+    #[arg(long, value_enum, default_value_t = Evidence::Mock)]
+    evidence: Evidence,
+    #[command(flatten)]
+    datadog: datadog::Args,
     /// Runs only the scenarios whose name contains this; may be given several times.
     #[arg(long, value_name = "TEXT")]
     filter: Vec<String>,
@@ -56,7 +70,7 @@ pub(super) struct Args {
     collector_command: Option<CommandLine>,
     /// What that collector can do of what scenarios require (`requires`); those that require more are skipped, and told as
     /// skipped. May be given several times.
-    #[arg(long, value_name = "FEATURE", requires = "collector_command")]
+    #[arg(long, value_name = "FEATURE")]
     collector_has: Vec<CollectorFeature>,
     /// Sets an environment variable of a service, or of `all` of them: `sample-app-1:OTEL_PROPAGATORS=none`.
     #[arg(long, value_name = "APP:NAME=VALUE", value_parser = variable)]
@@ -107,7 +121,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let run_id = run::new_run_id();
     let cancel = CancellationToken::new();
     cancel_on_signal(cancel.clone())?;
-    let plan = plan(&args, scenarios, &run_id, cancel).await?;
+    let source = args.source()?;
+    let plan = plan(&args, scenarios, &run_id, source, cancel).await?;
+    if args.attach.is_wanted() && args.evidence == Evidence::Mock {
+        super::tell(&args.attach.how_to());
+    }
     if let Some(dir) = &args.save {
         make_save_folder(dir)?;
     }
@@ -122,6 +140,16 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let summary = run::run(plan, run_id, tell).await;
     reporting.await??;
     Ok(exit_code::of(summary.verdict()))
+}
+
+impl Args {
+    /// Another source of evidence than the mock intake, where one is asked for.
+    fn source(&self) -> anyhow::Result<Option<Arc<dyn EvidenceSource>>> {
+        Ok(match self.evidence {
+            Evidence::Mock => None,
+            Evidence::Datadog => Some(self.datadog.source()?),
+        })
+    }
 }
 
 /// The scenarios that are asked for, with what the command line changes about their systems.
@@ -161,19 +189,31 @@ async fn plan(
     args: &Args,
     scenarios: Vec<Scenario>,
     run_id: &str,
+    evidence: Option<Arc<dyn EvidenceSource>>,
     cancel: CancellationToken,
 ) -> anyhow::Result<Plan> {
+    let attached = args.attach.is_wanted();
     let overrides = Overrides {
+        // The collector of a system that is there already is not the run's.
+        datadog: match args.evidence {
+            Evidence::Datadog if !attached => Some(args.datadog.destination()?),
+            _ => None,
+        },
         collector_command: args.collector_command.clone().map_or_else(Vec::new, |line| line.0),
         collector_config: args.collector_config.clone(),
         env: args.app_env.clone(),
     };
+    // A collector that is there already is somebody else's, whatever it is called.
+    let mut foreign = overrides.clone();
+    if attached {
+        foreign.collector_command = vec!["attached".to_owned()];
+    }
     let (mut run, mut skipped) = (Vec::new(), Vec::new());
     for scenario in scenarios {
         let of = |scenario: &Scenario| {
             format!("the system of scenario `{}` ({})", scenario.name, scenario.file.display())
         };
-        let features = build::collector_features(&scenario.system, &overrides, &args.collector_has)
+        let features = build::collector_features(&scenario.system, &foreign, &args.collector_has)
             .with_context(|| of(&scenario))?;
         match scenario.is_beyond(|feature| features.lack(feature)) {
             Some(because) => skipped.push((scenario, because)),
@@ -189,8 +229,10 @@ async fn plan(
         }
         let of =
             || format!("the system of scenario `{}` ({})", scenario.name, scenario.file.display());
-        let built = build::system(&scenario.system, &overrides).with_context(of)?;
-        if let Some(config) = built.collector_config
+        let mut built = build::system(&scenario.system, &overrides).with_context(of)?;
+        if attached {
+            args.attach.adapt(&mut built.system, evidence.is_none());
+        } else if let Some(config) = built.collector_config
             && !checked.contains(&config)
         {
             collector_check::check(&built.system, &config).await.with_context(of)?;
@@ -198,15 +240,22 @@ async fn plan(
         }
         systems.insert(scenario.system.clone(), built.system);
     }
-    let environment = args.environment.choose(run_id).await?;
+    let (new, name) = match attached {
+        true => (args.attach.environment(evidence.is_none())?, "attached".to_owned()),
+        false => {
+            let environment = args.environment.choose(run_id).await?;
+            (environment.new, environment.name.to_owned())
+        }
+    };
     Ok(Plan {
         scenarios,
         skipped,
-        environment: environment.new,
-        environment_name: environment.name.to_owned(),
-        evidence: None,
+        environment: new,
+        environment_name: name,
+        evidence,
         systems,
-        parallel: usize::from(args.parallel),
+        // There is one system, and one intake at one address.
+        parallel: if attached { 1 } else { usize::from(args.parallel) },
         fail_fast: args.fail_fast,
         keep: args.keep,
         save: args.save.clone(),

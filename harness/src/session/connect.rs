@@ -75,7 +75,7 @@ impl Parts {
         for workload in services_from_entry(system) {
             let mut identity = ServiceIdentity {
                 workload: workload.name.clone(),
-                service: None,
+                service: service_name(workload),
                 instances: Vec::new(),
             };
             if let Some(url) =
@@ -96,6 +96,17 @@ impl Parts {
         let topology = Topology { services };
         Ok(Self { endpoints, intake, source, driver, topology, http, ledgers })
     }
+}
+
+/// The service name that a workload's SDK is told, where it is.
+fn service_name(workload: &Workload) -> Option<String> {
+    let told = workload.env.get("OTEL_SERVICE_NAME").cloned();
+    told.or_else(|| {
+        let attributes = workload.env.get("OTEL_RESOURCE_ATTRIBUTES")?;
+        let name =
+            attributes.split(',').find_map(|one| one.trim().strip_prefix("service.name="))?;
+        Some(name.to_owned())
+    })
 }
 
 /// The services, the entry first, the others as written.

@@ -5,7 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Role, System, chain, collector_overlay::CollectorConfig, file, parts::Collector};
+use super::{
+    Role, System, chain,
+    collector_overlay::CollectorConfig,
+    file,
+    parts::{Collector, Destination},
+};
 use crate::{
     scenario::{Chain, CollectorFeature, SystemChoice},
     secret::Secret,
@@ -21,6 +26,17 @@ pub struct Overrides {
     pub collector_config: Option<PathBuf>,
     /// Environment variables of services.
     pub env: Vec<Variable>,
+    /// Sends to Datadog itself with this key, instead of to the mock intake, which is not in the system then.
+    pub datadog: Option<ToDatadog>,
+}
+
+/// Where at Datadog a system's collector sends to.
+#[derive(Debug, Clone)]
+pub struct ToDatadog {
+    /// The site, for example `datadoghq.eu`.
+    pub site: String,
+    /// The API key.
+    pub api_key: Secret,
 }
 
 /// An environment variable of a service; its value may hold references, as in a system file.
@@ -82,7 +98,29 @@ pub enum BuildError {
 ///
 /// All that is wrong with it.
 pub fn system(choice: &SystemChoice, overrides: &Overrides) -> Result<Built, BuildError> {
-    let api_key = Secret::new(format!("{:032x}", rand::random::<u128>()));
+    let api_key = match &overrides.datadog {
+        Some(datadog) => datadog.api_key.clone(),
+        None => Secret::new(format!("{:032x}", rand::random::<u128>())),
+    };
+    let mut built = with_key(choice, overrides, api_key)?;
+    if overrides.datadog.is_some() {
+        built.system.workloads.retain(|workload| workload.role != Role::Intake);
+    }
+    Ok(built)
+}
+
+fn destination(overrides: &Overrides) -> Destination {
+    match &overrides.datadog {
+        Some(datadog) => Destination::Datadog { site: datadog.site.clone() },
+        None => Destination::Mock,
+    }
+}
+
+fn with_key(
+    choice: &SystemChoice,
+    overrides: &Overrides,
+    api_key: Secret,
+) -> Result<Built, BuildError> {
     match choice {
         SystemChoice::Chain(chain) => built_in(chain, overrides, api_key),
         SystemChoice::File(path) => {
@@ -93,6 +131,7 @@ pub fn system(choice: &SystemChoice, overrides: &Overrides) -> Result<Built, Bui
             if let Some(path) = &overrides.collector_config {
                 file.collector.config = read_config(path)?;
             }
+            file.collector.destination = destination(overrides);
             let collector_config = user_config(&file.collector);
             let mut system = file.system(&api_key).map_err(BuildError::Invalid)?;
             set_variables(&mut system, &overrides.env)?;
@@ -221,6 +260,7 @@ fn built_in(choice: &Chain, overrides: &Overrides, api_key: Secret) -> Result<Bu
         collector.config = read_config(path)?;
     }
     collector.command = command(&overrides.collector_command);
+    collector.destination = destination(overrides);
     let collector_config = user_config(&collector);
     let mut app_env: BTreeMap<_, _> = choice.env.clone();
     let env = app_env.remove("all").unwrap_or_default();

@@ -58,22 +58,24 @@ pub struct Overlay {
     pub api_key_variables: BTreeSet<String>,
 }
 
-/// Makes the overlay for a collector that sends to the workload `intake`, at its port `http`. `env` holds the variables
-/// that its workload has.
+/// Makes the overlay for a collector that sends to the workload `intake`, at its port `http`; where `None`, wherever its config says.
+/// `env` holds the variables that its workload has.
 ///
 /// # Errors
 /// All findings: the config cannot be read, sends somewhere else, or names variables that nobody set.
 pub fn overlay(
     config: &CollectorConfig,
     reader: Reader,
-    intake: &str,
+    intake: Option<&str>,
     env: &BTreeMap<String, String>,
 ) -> Result<Overlay, Vec<Finding>> {
     let root: Value = source::read_yaml(&config.file, &config.text).map_err(|one| vec![one])?;
     let mut maker = Maker { config, root: &root, env, ports: Vec::new(), findings: Vec::new() };
     let mut overlay = Map::new();
     maker.receivers(&mut overlay);
-    maker.exporters(&mut overlay, intake);
+    if let Some(intake) = intake {
+        maker.exporters(&mut overlay, intake);
+    }
     let health = maker.extensions(&mut overlay);
     maker.telemetry(&mut overlay, reader);
     let variables = variables::check(config, &root, env);

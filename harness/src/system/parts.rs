@@ -50,6 +50,21 @@ pub struct Collector {
     pub env: BTreeMap<String, String>,
     /// Where it starts; see [`Workload::working_dir`].
     pub working_dir: Option<PathBuf>,
+    /// Where it sends to.
+    pub destination: Destination,
+}
+
+/// Where a collector sends to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Destination {
+    /// The mock intake, whatever its config says.
+    #[default]
+    Mock,
+    /// Datadog: where its config says, and the built-in config at this site. Wanted on purpose alone.
+    Datadog {
+        /// The site, for example `datadoghq.eu`.
+        site: String,
+    },
 }
 
 impl Default for Collector {
@@ -62,6 +77,7 @@ impl Default for Collector {
             features: Vec::new(),
             env: BTreeMap::new(),
             working_dir: None,
+            destination: Destination::Mock,
         }
     }
 }
@@ -81,7 +97,14 @@ impl Collector {
         let mut set = self.env.clone();
         // Our own config names it; it is a secret of the workload below.
         set.insert(API_KEY_VARIABLE.to_owned(), String::new());
-        let overlay = collector_overlay::overlay(&self.config, reader, INTAKE, &set)?;
+        let intake = (self.destination == Destination::Mock).then_some(INTAKE);
+        let overlay = collector_overlay::overlay(&self.config, reader, intake, &set)?;
+        let mut config = self.config.text.clone();
+        if let Destination::Datadog { site } = &self.destination
+            && self.config == Self::default().config
+        {
+            config = config.replace("    api:\n", &format!("    api:\n      site: {site}\n"));
+        }
         let (program, mut args) = match self.command.split_first() {
             // Less than what an environment waits for a workload to end, so that it can still tell what it lost.
             None => {
@@ -95,7 +118,7 @@ impl Collector {
         }
         let secrets = overlay.api_key_variables.into_iter().chain([API_KEY_VARIABLE.to_owned()]);
         let files = BTreeMap::from([
-            (CONFIG_FILE.to_owned(), File { contents: self.config.text.clone(), expand: false }),
+            (CONFIG_FILE.to_owned(), File { contents: config, expand: false }),
             (OVERLAY_FILE.to_owned(), File { contents: overlay.contents, expand: true }),
         ]);
         Ok(Workload {

@@ -29,7 +29,7 @@ service:
 fn made(text: &str, reader: Reader) -> Result<Overlay, Vec<String>> {
     let config = CollectorConfig { file: "c.yaml".to_owned(), text: text.to_owned() };
     let env = BTreeMap::from([("SET".to_owned(), "1".to_owned())]);
-    overlay(&config, reader, "intake", &env)
+    overlay(&config, reader, Some("intake"), &env)
         .map_err(|findings| findings.iter().map(ToString::to_string).collect())
 }
 
@@ -176,7 +176,7 @@ fn an_otlp_exporter_may_send_to_another_workload_and_nowhere_else() {
         let text = with_exporter("otlp", &format!("{{ endpoint: '{endpoint}' }}"));
         let config = CollectorConfig { file: "c.yaml".to_owned(), text };
         let env = BTreeMap::from([("NEXT".to_owned(), next.to_owned())]);
-        overlay(&config, Reader::Builtin, "intake", &env)
+        overlay(&config, Reader::Builtin, Some("intake"), &env)
     };
     let inside = overlay_of("${env:NEXT}", "${address:gateway.otlp-grpc}").unwrap();
     assert_eq!(contents(&inside).get("exporters"), None);

@@ -1,0 +1,116 @@
+//! `--attach`: a system that is there already, and how its collector is pointed at the mock intake.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::{Context, bail};
+use harness::{
+    environment::{
+        attached::{Attached, AttachedEnvironment, Intake},
+        process::ProcessEnvironment,
+    },
+    run::NewEnvironment,
+    system::{Role, System},
+};
+
+/// Which system that is there already is judged, and where its parts are.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(super) struct Args {
+    /// Judges a system that is there already: nothing is deployed but the mock intake, and with `--evidence datadog` not even that.
+    #[arg(long, requires = "entry")]
+    attach: bool,
+    /// Base URL of that system's entry, to which requests are sent.
+    #[arg(long, value_name = "URL", requires = "attach", value_parser = base_url)]
+    entry: Option<String>,
+    /// Base URL of its collector's OTLP/gRPC port, where it can be reached from here; the harness's own spans are virtual parents
+    /// where it is left out.
+    #[arg(long, value_name = "URL", requires = "attach", value_parser = base_url)]
+    otlp: Option<String>,
+    /// Base URL of a mock intake that is up already, as reached from here.
+    #[arg(long, value_name = "URL", requires = "attach", value_parser = base_url, conflicts_with = "intake_listen")]
+    intake: Option<String>,
+    /// Where the mock intake that the run starts listens: an address that the collector reaches.
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        requires = "attach",
+        default_value = "127.0.0.1:8126"
+    )]
+    intake_listen: SocketAddr,
+}
+
+fn base_url(text: &str) -> Result<String, String> {
+    let is_base = text.split_once("://").is_some_and(|(scheme, rest)| {
+        matches!(scheme, "http" | "https") && !rest.trim_matches('/').is_empty()
+    });
+    match is_base {
+        true => Ok(text.trim_end_matches('/').to_owned()),
+        false => Err("write a base URL, for example http://shop.example.com:8080".to_owned()),
+    }
+}
+
+impl Args {
+    /// Whether a system that is there already is judged.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.attach
+    }
+
+    /// What a system has to be for this: nothing of it is asked but its entry, and its intake takes any key.
+    pub(super) fn adapt(&self, system: &mut System, with_intake: bool) {
+        for workload in &mut system.workloads {
+            workload.ledger = None;
+        }
+        system.workloads.retain(|workload| workload.role != Role::Intake || with_intake);
+        let intakes = system.workloads.iter_mut().filter(|workload| workload.role == Role::Intake);
+        for intake in intakes {
+            intake.args = vec![format!("--listen={}", self.intake_listen)];
+            intake.secrets.clear();
+        }
+    }
+
+    /// An environment that attaches to the system.
+    pub(super) fn environment(&self, with_intake: bool) -> anyhow::Result<NewEnvironment> {
+        let Some(entry) = self.entry.clone() else {
+            bail!("--attach: name the entry with --entry URL")
+        };
+        let program = std::env::current_exe().context("this program does not know its own path")?;
+        let (otlp, running) = (self.otlp.clone(), self.intake.clone());
+        let program = Arc::new(program);
+        Ok(Box::new(move || {
+            let intake = match &running {
+                _ if !with_intake => Intake::None,
+                Some(url) => Intake::Running(url.clone()),
+                None => {
+                    let environment = ProcessEnvironment::builder(program.as_ref()).build()?;
+                    Intake::BroughtUp(Box::new(environment))
+                }
+            };
+            let at = Attached { entry: entry.clone(), otlp: otlp.clone(), intake };
+            Ok(Box::new(AttachedEnvironment::new(at)))
+        }))
+    }
+
+    /// How the collector is pointed at the mock intake, for people.
+    pub(super) fn how_to(&self) -> String {
+        let intake = match &self.intake {
+            Some(url) => url.clone(),
+            None => format!("http://{}", self.intake_listen),
+        };
+        format!(
+            "\
+The collector has to send to the mock intake at {intake}, as the collector reaches it. In its config:
+
+    exporters:
+      datadog:                       # beside what is there
+        traces: {{ endpoint: {intake} }}
+        metrics: {{ endpoint: {intake} }}
+        host_metadata: {{ enabled: false }}
+      otlphttp/datadog:              # or, for Datadog's OTLP intake
+        traces_endpoint: {intake}/v1/traces
+
+With the operator the same goes below `spec.config` of the OpenTelemetryCollector: `kubectl edit otelcol NAME`. In v1alpha1,
+`config` is a text, and the lines go into it.
+"
+        )
+    }
+}
