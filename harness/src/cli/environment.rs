@@ -1,6 +1,6 @@
 //! `--env`: where systems run. Each environment is made by one small function here.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, pin::Pin, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -8,6 +8,7 @@ use harness::{
     environment::process::{self, ProcessEnvironment},
     run::NewEnvironment,
 };
+use tokio_util::sync::CancellationToken;
 
 mod kubernetes;
 
@@ -19,8 +20,8 @@ const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
 #[group(skip)]
 pub(super) struct Args {
     /// Where the systems run.
-    #[arg(long, value_enum, default_value_t = Kind::Process)]
-    env: Kind,
+    #[arg(long, value_enum, default_value_t = Place::Process)]
+    env: Place,
     /// The image to run in containers: of `tracecheck` itself, made of this very program when left out, or, as WORKLOAD=REFERENCE,
     /// of one workload. May be given several times.
     #[arg(long = "image", value_name = "[WORKLOAD=]REFERENCE", value_parser = image)]
@@ -51,9 +52,11 @@ fn image(text: &str) -> Result<Image, String> {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Kind {
+enum Place {
     /// Child processes of this program on free ports.
     Process,
+    /// A Kubernetes cluster of the program `kind` on this machine, made where it is not there.
+    Kind,
     /// An existing Kubernetes cluster, in namespaces of its own.
     Cluster,
 }
@@ -64,13 +67,28 @@ pub(super) struct Chosen {
     pub(super) name: &'static str,
     /// Makes one for each system.
     pub(super) new: NewEnvironment,
+    /// To be awaited when the run is over.
+    pub(super) release: Option<Release>,
+}
+
+/// Gives up what all systems of a run shared.
+pub(super) type Release = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+
+/// What a run wants of its environment.
+pub(super) struct Wanted<'a> {
+    /// The run's id.
+    pub(super) run_id: &'a str,
+    /// Whether what was made for the run is to stay.
+    pub(super) keep: bool,
+    /// Cancelled when the user wants an early end.
+    pub(super) cancel: &'a CancellationToken,
 }
 
 impl Args {
     /// Sets the environment up for a run, and starts nothing. What it cannot do without is found missing here.
-    pub(super) async fn choose(&self, run_id: &str) -> anyhow::Result<Chosen> {
+    pub(super) async fn choose(&self, wanted: &Wanted<'_>) -> anyhow::Result<Chosen> {
         match self.env {
-            Kind::Process => {
+            Place::Process => {
                 if let Some(Image { workload, reference }) = self.images.first() {
                     let workload = workload.iter().map(|name| format!("{name}="));
                     bail!(
@@ -80,9 +98,13 @@ impl Args {
                 }
                 process()
             }
-            Kind::Cluster => {
+            Place::Kind | Place::Cluster => {
                 let (image, images) = self.images();
-                self.kubernetes.cluster(run_id, (!image.is_empty()).then_some(image), images).await
+                let image = (!image.is_empty()).then_some(image);
+                match self.env {
+                    Place::Kind => self.kubernetes.kind(wanted, image, images).await,
+                    _ => self.kubernetes.cluster(wanted, image, images).await,
+                }
             }
         }
     }
@@ -105,10 +127,10 @@ impl Args {
     /// Removes what runs that crashed left in it.
     pub(super) async fn remove_leftovers(&self) {
         match self.env {
-            Kind::Process => {
+            Place::Process => {
                 process::remove_leftovers(&std::env::temp_dir(), LEFTOVER_AGE);
             }
-            Kind::Cluster => {}
+            Place::Kind | Place::Cluster => {}
         }
     }
 }
@@ -117,5 +139,5 @@ fn process() -> anyhow::Result<Chosen> {
     let program = std::env::current_exe().context("this program does not know its own path")?;
     let new: NewEnvironment =
         Box::new(move || Ok(Box::new(ProcessEnvironment::builder(&program).build()?)));
-    Ok(Chosen { name: "process", new })
+    Ok(Chosen { name: "process", new, release: None })
 }

@@ -121,13 +121,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let run_id = run::new_run_id();
     let cancel = CancellationToken::new();
     cancel_on_signal(cancel.clone())?;
-    let source = args.source()?;
-    let plan = plan(&args, scenarios, &run_id, source, cancel).await?;
-    if args.attach.is_wanted() && args.evidence == Evidence::Mock {
-        super::tell(&args.attach.how_to());
-    }
     if let Some(dir) = &args.save {
         make_save_folder(dir)?;
+    }
+    let source = args.source()?;
+    let (plan, release) = plan(&args, scenarios, &run_id, source, cancel).await?;
+    if args.attach.is_wanted() && args.evidence == Evidence::Mock {
+        super::tell(&args.attach.how_to());
     }
     args.environment.remove_leftovers().await;
     let (tell, mut events) = mpsc::channel(EVENT_QUEUE);
@@ -138,7 +138,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         output.finish()
     });
     let summary = run::run(plan, run_id, tell).await;
-    reporting.await??;
+    let reported = reporting.await;
+    if let Some(release) = release {
+        release.await?;
+    }
+    reported??;
     Ok(exit_code::of(summary.verdict()))
 }
 
@@ -191,7 +195,7 @@ async fn plan(
     run_id: &str,
     evidence: Option<Arc<dyn EvidenceSource>>,
     cancel: CancellationToken,
-) -> anyhow::Result<Plan> {
+) -> anyhow::Result<(Plan, Option<environment::Release>)> {
     let attached = args.attach.is_wanted();
     let overrides = Overrides {
         // The collector of a system that is there already is not the run's.
@@ -240,14 +244,15 @@ async fn plan(
         }
         systems.insert(scenario.system.clone(), built.system);
     }
-    let (new, name) = match attached {
-        true => (args.attach.environment(evidence.is_none())?, "attached".to_owned()),
+    let (new, name, release) = match attached {
+        true => (args.attach.environment(evidence.is_none())?, "attached".to_owned(), None),
         false => {
-            let environment = args.environment.choose(run_id).await?;
-            (environment.new, environment.name.to_owned())
+            let wanted = environment::Wanted { run_id, keep: args.keep, cancel: &cancel };
+            let environment = args.environment.choose(&wanted).await?;
+            (environment.new, environment.name.to_owned(), environment.release)
         }
     };
-    Ok(Plan {
+    let plan = Plan {
         scenarios,
         skipped,
         environment: new,
@@ -261,7 +266,8 @@ async fn plan(
         save: args.save.clone(),
         halt: cancel.child_token(),
         cancel,
-    })
+    };
+    Ok((plan, release))
 }
 
 /// Cancels the run at the first Ctrl-C, SIGTERM or SIGHUP; it still takes everything down. A second one changes nothing: every

@@ -29,6 +29,7 @@ mod diagnose;
 mod evidence;
 mod exec;
 mod forward;
+pub mod kind;
 mod logs;
 pub mod manifests;
 pub mod names;
