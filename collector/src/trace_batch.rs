@@ -17,7 +17,9 @@ use bytes::Bytes;
 pub(crate) use check::DecodeError;
 use held::Origin;
 pub(crate) use held::Part;
-pub(crate) use view::{AnyValue, Attributes, Event, Link, Scope, Span, SpanKind, StatusCode};
+pub(crate) use view::{
+    AnyValue, Attributes, Event, Link, Scope, Span, SpanKind, SpanPart, StatusCode,
+};
 use wire::{checked, put_bytes, put_message, raw_fields, repeated};
 
 /// Spans of one or several OTLP requests, grouped by resource as they were sent.
@@ -211,6 +213,34 @@ impl ResourceSpans {
 
     /// The spans, each with the instrumentation scope it belongs to.
     pub(crate) fn spans(&self) -> impl Iterator<Item = (Scope<'_>, Span<'_>)> {
+        self.messages().map(|(scope, span)| (scope, Span::new(span)))
+    }
+
+    /// As [`ResourceSpans::spans`]; `is_named` says of each whether it has an attribute of that key.
+    pub(crate) fn spans_with<'a>(
+        &'a self,
+        key: &[u8],
+    ) -> impl Iterator<Item = (Scope<'a>, Span<'a>, bool)> {
+        self.messages().map(move |(scope, message)| {
+            let mut is_named = false;
+            let span = Span::with_attributes(message, |pair| {
+                is_named |= view::key_value(pair).0 == key;
+            });
+            (scope, span, is_named)
+        })
+    }
+
+    /// About how many bytes the message has.
+    pub(crate) fn byte_count(&self) -> usize {
+        self.body.len()
+    }
+
+    /// How many spans there are.
+    pub(crate) fn span_count(&self) -> usize {
+        self.take
+    }
+
+    fn messages(&self) -> impl Iterator<Item = (Scope<'_>, &[u8])> {
         repeated(&self.body, 2)
             .flat_map(|scope_spans| {
                 let scope = Scope::new(repeated(scope_spans, 1).last().unwrap_or_default());
@@ -218,7 +248,6 @@ impl ResourceSpans {
             })
             .skip(self.skip)
             .take(self.take)
-            .map(|(scope, span)| (scope, Span::new(span)))
     }
 
     fn is_whole(&self) -> bool {

@@ -11,20 +11,21 @@ mod stats;
 mod translate;
 mod usage;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use client::Client;
 pub(crate) use client::KeyCheck;
 pub(crate) use config::Config;
-use payload::{Payload, Sender};
+use payload::Sender;
 use stats::Concentrator;
 use tokio_util::sync::CancellationToken;
+use translate::direct::{self, Scratch};
 use translate::{Naming, Settings};
 use usage::{Teller, Usage};
 
-use super::compression::Compression;
+use super::compression::{Compression, Compressor};
 use super::http_client::ClientError;
 use super::{ExportError, Exporter, Outgoing, Prepared, Sent};
 use crate::config::FeatureGates;
@@ -42,14 +43,22 @@ pub(crate) struct Datadog {
     usage: Arc<Usage>,
     teller: Teller,
     retry: crate::exporter::retry::Config,
+    /// What translating needs, as many as were ever in use at once.
+    tools: Mutex<Vec<Tools>>,
 }
 
-/// A payload, and its body as it is sent.
+/// Memory that is used again from batch to batch.
+#[derive(Default)]
+struct Tools {
+    scratch: Scratch,
+    compressor: Compressor,
+}
+
+/// A payload as it is sent.
 pub(crate) struct Request {
-    payload: Payload,
-    sender: Arc<Sender>,
-    compression: Compression,
     body: Bytes,
+    spans: usize,
+    compression: Compression,
 }
 
 impl Datadog {
@@ -74,7 +83,7 @@ impl Datadog {
             }),
             compression: config.compression,
             stats: (!gates.disable_apm_stats)
-                .then(|| Arc::new(Concentrator::new(stats_settings(config), now() as u64))),
+                .then(|| Arc::new(Concentrator::new(counting(config), now() as u64))),
             usage: Arc::default(),
             teller: Teller {
                 hostname: hostname.into(),
@@ -82,16 +91,40 @@ impl Datadog {
                 metadata: config.host_metadata.clone(),
             },
             retry: config.retry_on_failure.clone(),
+            tools: Mutex::default(),
         })
     }
 
-    /// Counts the spans of a batch, which these payloads are of.
-    fn count(&self, batch: &TraceBatch, tracers: &[model::TracerPayload<'_>]) {
-        let Some(stats) = &self.stats else { return };
-        let counted_until = batch.counted_until();
-        let buckets = tracers.iter().map(|tracer| stats.add(tracer, &self.sender, counted_until));
-        let last = buckets.max().unwrap_or_default();
-        stats.note(batch.holds().filter(|(hold, _)| hold.wants_stats()), last);
+    /// Translates a batch and counts its spans. `done` gets the body of each payload, and its number of spans.
+    fn translate(
+        &self,
+        batch: &TraceBatch,
+        scratch: &mut Scratch,
+        done: &mut dyn FnMut(&[u8], usize),
+    ) -> Vec<(&'static str, usize)> {
+        let (counted_until, mut last) = (batch.counted_until(), 0);
+        let mut counted = |counted: direct::CountedResource<'_, '_>| {
+            self.usage.note(counted.tracer);
+            if let Some(stats) = &self.stats {
+                let bucket = stats.add(counted.tracer, &self.sender, counted_until);
+                last = last.max(bucket).max(stats.add_records(counted.records, counted_until));
+            }
+        };
+        let context = self.context(now());
+        let dropped = direct::translate(context, batch, scratch, done, &mut counted);
+        if let Some(stats) = &self.stats {
+            stats.note(batch.holds().filter(|(hold, _)| hold.wants_stats()), last);
+        }
+        dropped.into_iter().map(|(reason, spans)| (reason.name(), spans)).collect()
+    }
+
+    fn context(&self, now: i64) -> direct::Context<'_> {
+        direct::Context {
+            settings: &self.settings,
+            sender: &self.sender,
+            counting: self.stats.as_deref().map(Concentrator::counting),
+            now,
+        }
     }
 
     /// Sends APM stats until `end`, and then what is left of them.
@@ -128,15 +161,13 @@ fn now() -> i64 {
     i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
 }
 
-fn stats_settings(config: &Config) -> stats::Settings {
+fn counting(config: &Config) -> stats::Counting {
     let traces = &config.traces;
     let mut peer_tags: Vec<String> = traces.peer_tags.clone();
     if traces.peer_tags_aggregation {
         peer_tags.extend(stats::PEER_TAGS.map(str::to_owned));
     }
-    peer_tags.sort();
-    peer_tags.dedup();
-    stats::Settings { by_span_kind: traces.compute_stats_by_span_kind, peer_tags }
+    stats::Counting::new(traces.compute_stats_by_span_kind, peer_tags)
 }
 
 fn settings(config: &Config, hostname: &str, gates: FeatureGates) -> Settings {
@@ -160,32 +191,35 @@ fn settings(config: &Config, hostname: &str, gates: FeatureGates) -> Settings {
 }
 
 impl Request {
-    fn new(payload: Payload, sender: Arc<Sender>, compression: Compression) -> Self {
-        let body = payload.body_for(&sender);
-        // Compressing into memory does not fail; if it did, the body would be refused by the intake and be counted.
-        let body = compression.compress(body).unwrap_or_default().into();
-        Self { payload, sender, compression, body }
-    }
-
     /// What is sent.
     pub(crate) fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    /// The payload. It is kept compressed only: it is seldom needed once more.
+    fn payload(&self) -> Vec<u8> {
+        // What we compressed can be decompressed.
+        self.compression.decompress(&self.body).unwrap_or_default()
     }
 }
 
 impl Outgoing for Request {
     fn span_count(&self) -> usize {
-        self.payload.spans
+        self.spans
     }
 
     fn trace_ids(&self) -> Vec<u128> {
-        payload::trace_ids(&self.payload)
+        payload::trace_ids(&self.payload())
     }
 
     fn halve(self) -> Option<(Self, Self)> {
-        let (front, back) = payload::halve(&self.payload)?;
-        let request = |half| Self::new(half, Arc::clone(&self.sender), self.compression);
-        Some((request(front), request(back)))
+        let [front, back] = payload::halve(&self.payload(), self.spans)?;
+        let (mut compressor, compression) = (Compressor::default(), self.compression);
+        let mut request = |(body, spans): (Vec<u8>, usize)| {
+            let body = compressor.compress(compression, &body).ok()?;
+            Some(Self { body: body.into(), spans, compression })
+        };
+        Some((request(front)?, request(back)?))
     }
 }
 
@@ -193,13 +227,18 @@ impl Exporter for Datadog {
     type Request = Request;
 
     fn requests(&self, batch: &TraceBatch) -> Prepared<Request> {
-        let translation = translate::translate(&self.settings, batch, now());
-        translation.tracers.iter().for_each(|tracer| self.usage.note(tracer));
-        self.count(batch, &translation.tracers);
-        let request = |payload| Request::new(payload, Arc::clone(&self.sender), self.compression);
-        let requests = payload::build(&translation.tracers).into_iter().map(request).collect();
-        let dropped = translation.dropped.iter().map(|(reason, spans)| (reason.name(), *spans));
-        Prepared { requests, dropped: dropped.collect() }
+        let tools = self.tools.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let Tools { mut scratch, mut compressor } = tools.unwrap_or_default();
+        let mut requests = Vec::new();
+        let mut done = |body: &[u8], spans: usize| {
+            // Compressing into memory does not fail; if it did, the body would be refused by the intake and be counted.
+            let body = compressor.compress(self.compression, body).unwrap_or_default();
+            requests.push(Request { body: body.into(), spans, compression: self.compression });
+        };
+        let dropped = self.translate(batch, &mut scratch, &mut done);
+        let tools = Tools { scratch, compressor };
+        self.tools.lock().unwrap_or_else(PoisonError::into_inner).push(tools);
+        Prepared { requests, dropped }
     }
 
     fn has_stats(&self) -> bool {
@@ -207,7 +246,7 @@ impl Exporter for Datadog {
     }
 
     fn recount(&self, batch: &TraceBatch) {
-        self.count(batch, &translate::translate(&self.settings, batch, now()).tracers);
+        self.translate(batch, &mut Scratch::default(), &mut |_, _| {});
     }
 
     async fn send(&self, request: &Request) -> Result<Sent, ExportError> {

@@ -54,7 +54,7 @@ impl OtlpHttp {
 impl Request {
     fn new(batch: TraceBatch, compression: Compression) -> Self {
         // Compressing into memory does not fail; if it did, the body would be refused and be counted.
-        let body = compression.compress(batch.to_protobuf()).unwrap_or_default().into();
+        let body = compression.compress(&batch.to_protobuf()).unwrap_or_default().into();
         Self { batch, compression, body }
     }
 }

@@ -1,5 +1,6 @@
 //! The one check of received bytes, after which they are read without looking for errors again.
 
+use super::view::usual_pair;
 use super::wire::{Fields, Value, WireError};
 
 /// How deep arrays and maps may be nested in an attribute's value: prost's limit, so that no peer in Rust refuses what we accept.
@@ -74,7 +75,10 @@ fn span(message: &[u8]) -> Result<(), DecodeError> {
         3 | 5 => text(value, NAME, field),
         6 | 10 | 12 | 14 => varint(value, NAME, field),
         7 | 8 => fixed64(value, NAME, field),
-        9 => key_value(bytes(value, NAME, 9)?, 0),
+        9 => match bytes(value, NAME, 9)? {
+            pair if usual_pair(pair).is_some() => Ok(()),
+            pair => key_value(pair, 0),
+        },
         11 => messages(bytes(value, NAME, 11)?, "Event", |field, value| match field {
             1 => fixed64(value, "Event", 1),
             2 => text(value, "Event", 2),

@@ -45,6 +45,11 @@ pub(crate) enum StatusCode {
 
 impl<'a> Span<'a> {
     pub(super) fn new(message: &'a [u8]) -> Self {
+        Self::with_attributes(message, |_| {})
+    }
+
+    /// As [`Span::new`]; `attribute` sees each attribute's message on the way.
+    pub(super) fn with_attributes(message: &'a [u8], mut attribute: impl FnMut(&'a [u8])) -> Self {
         let mut span = Self {
             message,
             trace_id: 0,
@@ -68,6 +73,7 @@ impl<'a> Span<'a> {
                 (6, Value::Varint(kind)) => span.kind = SpanKind::new(kind),
                 (7, Value::Fixed64(time)) => span.start = time,
                 (8, Value::Fixed64(time)) => span.end = time,
+                (9, Value::Bytes(pair)) => attribute(pair),
                 (15, Value::Bytes(status)) => {
                     for (field, value) in checked(status) {
                         match (field, value) {
@@ -87,6 +93,19 @@ impl<'a> Span<'a> {
         Attributes::new(self.message, 9)
     }
 
+    /// What a span has any number of, in one pass over its message.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = SpanPart<'a>> + use<'a> {
+        checked(self.message).filter_map(|(field, value)| match (field, value) {
+            (9, Value::Bytes(pair)) => {
+                let (key, value) = key_value(pair);
+                Some(SpanPart::Attribute(key, value))
+            }
+            (11, Value::Bytes(_)) => Some(SpanPart::Event),
+            (13, Value::Bytes(_)) => Some(SpanPart::Link),
+            _ => None,
+        })
+    }
+
     pub(crate) fn events(&self) -> impl Iterator<Item = Event<'a>> + Clone {
         repeated(self.message, 11).map(Event::new)
     }
@@ -94,6 +113,16 @@ impl<'a> Span<'a> {
     pub(crate) fn links(&self) -> impl Iterator<Item = Link<'a>> + Clone {
         repeated(self.message, 13).map(Link::new)
     }
+}
+
+/// One of the repeated parts of a span.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum SpanPart<'a> {
+    Attribute(&'a [u8], AnyValue<'a>),
+    /// An event; [`Span::events`] reads them.
+    Event,
+    /// A link; [`Span::links`] reads them.
+    Link,
 }
 
 impl SpanKind {
@@ -272,7 +301,10 @@ impl<'a> AnyValue<'a> {
     }
 }
 
-fn key_value(message: &[u8]) -> (&[u8], AnyValue<'_>) {
+pub(super) fn key_value(message: &[u8]) -> (&[u8], AnyValue<'_>) {
+    if let Some(pair) = usual_pair(message) {
+        return pair;
+    }
     let (mut key, mut found) = (&[][..], AnyValue::Empty);
     for (field, value) in checked(message) {
         match (field, value) {
@@ -282,6 +314,45 @@ fn key_value(message: &[u8]) -> (&[u8], AnyValue<'_>) {
         }
     }
     (key, found)
+}
+
+/// A pair as nearly every sender writes it: a key below 128 bytes, then a value, each once, and nothing else. None for any
+/// other form, which need not be malformed.
+#[inline]
+pub(super) fn usual_pair(message: &[u8]) -> Option<(&[u8], AnyValue<'_>)> {
+    let [0x0a, length, rest @ ..] = message else { return None };
+    let (key, rest) = rest.split_at_checked(usize::from(*length))?;
+    let [0x12, rest @ ..] = rest else { return None };
+    let value = usual_bytes(rest).filter(|_| *length < 0x80)?;
+    let value = match value {
+        [] => AnyValue::Empty,
+        [0x0a, text @ ..] => AnyValue::String(usual_bytes(text)?),
+        [0x10, value @ (0 | 1)] => AnyValue::Bool(*value == 1),
+        [0x18, value] if *value < 0x80 => AnyValue::Int(i64::from(*value)),
+        [0x18, low, high] if *low >= 0x80 && *high < 0x80 => {
+            AnyValue::Int(i64::from(*low & 0x7f) | i64::from(*high) << 7)
+        }
+        [0x21, bits @ ..] => {
+            AnyValue::Double(f64::from_bits(u64::from_le_bytes(bits.try_into().ok()?)))
+        }
+        _ => return None,
+    };
+    Some((key, value))
+}
+
+/// Bytes behind their length, up to the end of the message.
+#[inline]
+fn usual_bytes(message: &[u8]) -> Option<&[u8]> {
+    match message {
+        [length, bytes @ ..] if *length < 0x80 => {
+            (bytes.len() == usize::from(*length)).then_some(bytes)
+        }
+        [low, high, bytes @ ..] if *high < 0x80 => {
+            let length = usize::from(*low & 0x7f) | usize::from(*high) << 7;
+            (bytes.len() == length).then_some(bytes)
+        }
+        _ => None,
+    }
 }
 
 fn trace_id(bytes: &[u8]) -> u128 {

@@ -38,6 +38,7 @@ impl<'a> Fields<'a> {
         Self { rest: message }
     }
 
+    #[inline]
     fn field(&mut self) -> Result<(u32, Value<'a>), WireError> {
         let key = self.varint()?;
         let number = key >> 3;
@@ -59,13 +60,23 @@ impl<'a> Fields<'a> {
         Ok((field, value))
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, WireError> {
-        if let [byte, rest @ ..] = self.rest
-            && *byte < 0x80
-        {
-            self.rest = rest;
-            return Ok(u64::from(*byte));
+        match self.rest {
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*byte))
+            }
+            [low, high, rest @ ..] if *high < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*low & 0x7f) | u64::from(*high) << 7)
+            }
+            _ => self.long_varint(),
         }
+    }
+
+    #[cold]
+    fn long_varint(&mut self) -> Result<u64, WireError> {
         let mut value = 0;
         for (index, byte) in self.rest.iter().enumerate().take(10) {
             value |= u64::from(byte & 0x7f) << (7 * index);
@@ -87,6 +98,7 @@ impl<'a> Fields<'a> {
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<(u32, Value<'a>), WireError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;
@@ -123,6 +135,7 @@ pub(crate) fn raw_fields(message: &[u8]) -> impl Iterator<Item = (u32, &[u8], Va
 }
 
 /// Writes a varint.
+#[inline]
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -174,23 +187,51 @@ pub(crate) fn put_fixed32(out: &mut Vec<u8>, field: u32, value: u32) {
 
 /// Writes a nested message, whose body `write` appends.
 pub(crate) fn put_message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    put_message_about(out, field, 0, |out| {
+        write(out);
+        true
+    });
+}
+
+/// As [`put_message`]; a body whose length takes as many bytes as `about` does is not moved. Writes nothing if `write` says
+/// `false`.
+pub(crate) fn put_message_about(
+    out: &mut Vec<u8>,
+    field: u32,
+    about: usize,
+    write: impl FnOnce(&mut Vec<u8>) -> bool,
+) -> bool {
+    let whole = out.len();
     put_key(out, field, 2);
     let start = out.len();
-    out.push(0);
-    write(out);
-    let length = out.len() - start - 1;
-    let extra = varint_len(length as u64) - 1;
-    if extra > 0 {
-        // The length was given one byte; a longer one moves the body. Bodies above 127 bytes are copied once.
-        out.extend_from_slice(&[0; 10][..extra]);
-        out.copy_within(start + 1..start + 1 + length, start + 1 + extra);
+    let reserved = varint_len(about as u64);
+    out.extend_from_slice(&[0; 10][..reserved]);
+    if !write(out) {
+        out.truncate(whole);
+        return false;
+    }
+    end_message(out, start, reserved);
+    true
+}
+
+/// Writes the length of the message whose body ends `out`, into `reserved` bytes at `start`; moves it if that is not enough.
+pub(crate) fn end_message(out: &mut Vec<u8>, start: usize, reserved: usize) {
+    let (body, end) = (start + reserved, out.len());
+    let length = end - body;
+    let needed = varint_len(length as u64);
+    if needed > reserved {
+        out.extend_from_slice(&[0; 10][..needed - reserved]);
+    }
+    if needed != reserved {
+        out.copy_within(body..end, start + needed);
+        out.truncate(start + needed + length);
     }
     let mut rest = length as u64;
-    for byte in &mut out[start..=start + extra] {
+    for byte in &mut out[start..start + needed] {
         *byte = rest as u8 | 0x80;
         rest >>= 7;
     }
-    out[start + extra] &= 0x7f;
+    out[start + needed - 1] &= 0x7f;
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ impl Client {
     }
 
     async fn send_json(&self, url: &Url, body: &serde_json::Value) -> Result<(), ExportError> {
-        let body = Compression::Gzip.compress(body.to_string().into_bytes());
+        let body = Compression::Gzip.compress(body.to_string().as_bytes());
         let request = self
             .http
             .post(url.clone())

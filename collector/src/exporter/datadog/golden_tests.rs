@@ -10,10 +10,14 @@ use libdd_trace_protobuf::pb;
 use prost::Message as _;
 use serde_json::{Value, json};
 
+use super::translate::direct::{self, Scratch};
 use super::{Datadog, payload, translate};
 use crate::config::{Config, FeatureGates, Sources};
 use crate::exporter::ExporterConfig;
 use crate::trace_batch::TraceBatch;
+
+/// When the cases' requests are taken to arrive, in nanoseconds since the epoch.
+const NOW: i64 = 1_800_000_000_000_000_000;
 
 fn golden(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/golden").join(case)
@@ -52,11 +56,19 @@ fn sent(case: &str) -> Vec<pb::AgentPayload> {
     assert!(!requests.is_empty());
     let mut payloads = Vec::new();
     for batch in requests {
-        let translation =
-            translate::translate(&exporter.settings, &batch, 1_800_000_000_000_000_000);
-        for payload in payload::build(&translation.tracers) {
-            payloads.push(pb::AgentPayload::decode(&*payload.body_for(&exporter.sender)).unwrap());
-        }
+        let translation = translate::translate(&exporter.settings, &batch, NOW);
+        let plain = payload::build(&translation.tracers, &exporter.sender);
+        let mut direct = Vec::new();
+        direct::translate(
+            exporter.context(NOW),
+            &batch,
+            &mut Scratch::default(),
+            &mut |body, spans| direct.push((body.to_vec(), spans)),
+            &mut |_| {},
+        );
+        assert!(direct == plain, "{case}: both ways of translating give the same bytes");
+        let payload = |(body, _): (Vec<u8>, usize)| pb::AgentPayload::decode(&*body).unwrap();
+        payloads.extend(direct.into_iter().map(payload));
     }
     payloads
 }
@@ -312,10 +324,16 @@ fn stats_are_counted_as_recorded() {
     let concentrator = exporter.stats.as_ref().unwrap();
     let request = std::fs::read(golden(case).join("otlp.00.bin")).unwrap();
     let batch = TraceBatch::from_protobuf(request.into()).unwrap();
-    let translation = translate::translate(&exporter.settings, &batch, 0);
-    for tracer in &translation.tracers {
-        concentrator.add(tracer, &exporter.sender, 0);
-    }
+    direct::translate(
+        exporter.context(0),
+        &batch,
+        &mut Scratch::default(),
+        &mut |_, _| {},
+        &mut |counted| {
+            concentrator.add(counted.tracer, &exporter.sender, 0);
+            concentrator.add_records(counted.records, 0);
+        },
+    );
     let (payloads, _) = concentrator.flush(&exporter.sender, 0, true);
     // Through msgpack, since that is what the names of the fields are for.
     let ours: Vec<Value> = payloads

@@ -1,15 +1,19 @@
 //! Model to bytes: Datadog's `AgentPayload` in protobuf, cut to a size the intake takes. Pure.
 
-use super::model::{Entries, Span, Text, TraceChunk, TracerPayload};
+use super::model::{Span, TraceChunk, TracerPayload};
 use crate::trace_batch::wire::{
-    Value, put_bytes, put_key, put_message, put_uint, raw_fields, repeated,
+    Value, end_message, put_bytes, put_key, put_message_about, put_uint, raw_fields, repeated,
+    varint_len,
 };
 
 /// Where an `AgentPayload` has its tracer payloads, those their chunks, and those their spans.
 const TRACER: u32 = 5;
 const CHUNK: u32 = 6;
 const SPAN: u32 = 3;
-const META: u32 = 10;
+pub(super) const META: u32 = 10;
+/// About how long spans and chunks are, so that most need not be moved when their lengths are known.
+const USUAL_SPAN: usize = 1000;
+const USUAL_CHUNK: usize = 20_000;
 
 /// How many bytes of chunks a payload may have before the next one is begun: the Datadog agent's `MaxPayloadSize`.
 const MAX_PAYLOAD_BYTES: usize = 3_200_000;
@@ -22,54 +26,149 @@ pub(crate) struct Sender {
     pub(crate) agent_version: String,
 }
 
-/// The tracer payloads of one request to the intake, written, but for what the sender says about itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Payload {
-    body: Vec<u8>,
-    pub(crate) spans: usize,
+/// Writes tracer payloads into as few `AgentPayload`s as their size allows; a chunk is never cut.
+pub(super) struct Builder<'b> {
+    body: &'b mut Vec<u8>,
+    sender: &'b Sender,
+    done: &'b mut dyn FnMut(&[u8], usize),
+    /// The spans of the tracer payloads that are finished, in this `AgentPayload`.
+    spans: usize,
+    tracer: Open,
+    /// `AgentPayload`s that are full, and whose last tracer payload still waits for what it says about itself.
+    full: Vec<(Vec<u8>, usize, Open)>,
 }
 
-impl Payload {
-    /// The whole `AgentPayload`, not yet compressed.
-    pub(crate) fn body_for(&self, sender: &Sender) -> Vec<u8> {
-        let mut body = Vec::with_capacity(self.body.len() + 256);
-        body.extend_from_slice(&self.body);
-        put_sender(&mut body, sender);
-        body
+/// A tracer payload that is not finished.
+#[derive(Debug, Clone, Copy, Default)]
+struct Open {
+    /// Where it begins: its key, then its length.
+    start: usize,
+    /// How many bytes are kept free for its length.
+    reserved: usize,
+    chunk_bytes: usize,
+    spans: usize,
+}
+
+impl<'b> Builder<'b> {
+    /// Writes into `body`, which it empties; `done` gets each whole payload and its number of spans.
+    pub(super) fn new(
+        body: &'b mut Vec<u8>,
+        sender: &'b Sender,
+        done: &'b mut dyn FnMut(&[u8], usize),
+    ) -> Self {
+        body.clear();
+        Self { body, sender, done, spans: 0, tracer: Open::default(), full: Vec::new() }
+    }
+
+    /// Begins a tracer payload; `about` is a guess at how many bytes the spans have in OTLP.
+    pub(super) fn begin_tracer(&mut self, about: usize) {
+        // Datadog's spans are longer, for each of them repeats what its resource says.
+        let reserved = varint_len(about as u64 * 5 / 2);
+        self.tracer = Open { start: self.body.len(), reserved, ..Open::default() };
+        put_key(self.body, TRACER, 2);
+        self.body.extend_from_slice(&[0; 10][..reserved]);
+    }
+
+    /// Writes a chunk of so many spans, unless `write` says `false`.
+    pub(super) fn chunk(
+        &mut self,
+        spans: usize,
+        tracer: &TracerPayload<'_>,
+        write: impl FnOnce(&mut Vec<u8>) -> bool,
+    ) -> bool {
+        let at = self.body.len();
+        if !put_message_about(self.body, CHUNK, USUAL_CHUNK, write) {
+            return false;
+        }
+        let size = self.body.len() - at;
+        let is_first = self.tracer.spans + self.spans == 0;
+        if !is_first && self.tracer.start + self.tracer.chunk_bytes + size > MAX_PAYLOAD_BYTES {
+            self.split(at, tracer);
+        }
+        self.tracer.chunk_bytes += size;
+        self.tracer.spans += spans;
+        true
+    }
+
+    /// Begins another payload with the chunk at `at`.
+    fn split(&mut self, at: usize, tracer: &TracerPayload<'_>) {
+        let chunk = self.body.split_off(at);
+        let (open, spans) = (self.tracer, std::mem::take(&mut self.spans));
+        let says_all = [&tracer.env, &tracer.hostname, &tracer.app_version];
+        if open.spans == 0 {
+            self.body.truncate(open.start);
+            finish(self.body, spans, self.sender, self.done);
+        } else if says_all.iter().all(|text| !text.is_empty()) {
+            end_tracer(self.body, open, tracer);
+            finish(self.body, spans + open.spans, self.sender, self.done);
+        } else {
+            // A later chunk may tell what is missing.
+            self.full.push((std::mem::take(self.body), spans, open));
+        }
+        self.body.clear();
+        self.begin_tracer(MAX_PAYLOAD_BYTES / 2);
+        self.body.extend_from_slice(&chunk);
+    }
+
+    /// Ends a tracer payload; one without chunks is left out.
+    pub(super) fn end_tracer(&mut self, tracer: &TracerPayload<'_>) {
+        for (mut body, spans, open) in self.full.drain(..) {
+            end_tracer(&mut body, open, tracer);
+            finish(&mut body, spans + open.spans, self.sender, self.done);
+        }
+        if self.tracer.spans == 0 {
+            self.body.truncate(self.tracer.start);
+        } else {
+            end_tracer(self.body, self.tracer, tracer);
+            self.spans += self.tracer.spans;
+        }
+        self.tracer = Open::default();
+    }
+
+    /// Ends the last payload.
+    pub(super) fn finish(self) {
+        if self.spans > 0 {
+            finish(self.body, self.spans, self.sender, self.done);
+        }
     }
 }
 
-/// Writes the tracer payloads into as few `AgentPayload`s as their size allows; a chunk is never cut.
-pub(crate) fn build(tracers: &[TracerPayload<'_>]) -> Vec<Payload> {
-    let mut payloads = Vec::new();
-    let mut current = Payload::default();
-    let mut chunks = Vec::new();
+fn end_tracer(body: &mut Vec<u8>, open: Open, tracer: &TracerPayload<'_>) {
+    put_text(body, 1, &tracer.container_id);
+    put_text(body, 2, &tracer.language_name);
+    put_text(body, 4, &tracer.tracer_version);
+    for (key, value) in &tracer.tags {
+        put_entry(body, 7, key.as_bytes(), value);
+    }
+    put_text(body, 8, &tracer.env);
+    put_text(body, 9, &tracer.hostname);
+    put_text(body, 10, &tracer.app_version);
+    // The key of a tracer payload has one byte.
+    end_message(body, open.start + 1, open.reserved);
+}
+
+fn finish(body: &mut Vec<u8>, spans: usize, sender: &Sender, done: &mut dyn FnMut(&[u8], usize)) {
+    put_sender(body, sender);
+    done(body, spans);
+}
+
+/// Writes tracer payloads from their model; gives the body of each payload with its number of spans.
+#[cfg(test)]
+pub(super) fn build(tracers: &[TracerPayload<'_>], sender: &Sender) -> Vec<(Vec<u8>, usize)> {
+    let (mut body, mut payloads) = (Vec::new(), Vec::new());
+    let mut done = |body: &[u8], spans: usize| payloads.push((body.to_vec(), spans));
+    let mut builder = Builder::new(&mut body, sender, &mut done);
     for tracer in tracers {
-        let (mut bytes, mut spans) = (0, 0);
-        chunks.clear();
+        builder.begin_tracer(0);
         for chunk in &tracer.chunks {
-            let start = chunks.len();
-            put_message(&mut chunks, CHUNK, |out| write_chunk(out, chunk));
-            let size = chunks.len() - start;
-            if spans + current.spans > 0 && current.body.len() + bytes + size > MAX_PAYLOAD_BYTES {
-                let rest = chunks.split_off(start);
-                if spans > 0 {
-                    put_tracer(&mut current, tracer, &chunks, spans);
-                }
-                payloads.push(std::mem::take(&mut current));
-                chunks = rest;
-                (bytes, spans) = (0, 0);
-            }
-            bytes += size;
-            spans += chunk.spans.len();
+            builder.chunk(chunk.spans.len(), tracer, |out| {
+                write_chunk(out, chunk);
+                true
+            });
         }
-        if spans > 0 {
-            put_tracer(&mut current, tracer, &chunks, spans);
-        }
+        builder.end_tracer(tracer);
     }
-    if current.spans > 0 {
-        payloads.push(current);
-    }
+    builder.finish();
     payloads
 }
 
@@ -82,33 +181,35 @@ fn put_sender(out: &mut Vec<u8>, sender: &Sender) {
     put_double(out, 9, 10.0);
 }
 
-fn put_tracer(payload: &mut Payload, tracer: &TracerPayload<'_>, chunks: &[u8], spans: usize) {
-    payload.spans += spans;
-    payload.body.reserve(chunks.len() + 512);
-    put_message(&mut payload.body, TRACER, |out| {
-        put_text(out, 1, &tracer.container_id);
-        put_text(out, 2, &tracer.language_name);
-        put_text(out, 4, &tracer.tracer_version);
-        out.extend_from_slice(chunks);
-        for (key, value) in &tracer.tags {
-            put_entry(out, 7, key.as_bytes(), value);
-        }
-        put_text(out, 8, &tracer.env);
-        put_text(out, 9, &tracer.hostname);
-        put_text(out, 10, &tracer.app_version);
-    });
-}
-
-fn write_chunk(out: &mut Vec<u8>, chunk: &TraceChunk<'_>) {
-    put_uint(out, 1, i64::from(chunk.priority) as u64);
-    put_text(out, 2, &chunk.origin);
+/// Writes a chunk from its model.
+pub(super) fn write_chunk(out: &mut Vec<u8>, chunk: &TraceChunk<'_>) {
+    put_chunk_head(out, chunk.priority, &chunk.origin);
     for span in &chunk.spans {
-        put_message(out, SPAN, |out| write_span(out, span));
+        put_span(out, |out| {
+            write_span(out, span);
+            true
+        });
     }
     for (key, value) in &chunk.tags {
-        put_entry(out, 4, key.as_bytes(), value);
+        put_chunk_tag(out, key.as_bytes(), value);
     }
     put_uint(out, 5, u64::from(chunk.is_dropped));
+}
+
+/// Writes what a chunk has in front of its spans.
+pub(super) fn put_chunk_head(out: &mut Vec<u8>, priority: i32, origin: &[u8]) {
+    put_uint(out, 1, i64::from(priority) as u64);
+    put_text(out, 2, origin);
+}
+
+/// Writes a tag of a chunk, behind its spans.
+pub(super) fn put_chunk_tag(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    put_entry(out, 4, key, value);
+}
+
+/// Writes a span, unless `write` says `false`.
+pub(super) fn put_span(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+    put_message_about(out, SPAN, USUAL_SPAN, write)
 }
 
 fn write_span(out: &mut Vec<u8>, span: &Span<'_>) {
@@ -121,31 +222,46 @@ fn write_span(out: &mut Vec<u8>, span: &Span<'_>) {
     put_uint(out, 7, span.start as u64);
     put_uint(out, 8, span.duration as u64);
     put_uint(out, 9, i64::from(span.error) as u64);
-    put_meta(out, &span.meta);
+    for (key, value) in span.meta.iter() {
+        put_entry(out, META, key, value);
+    }
     for (key, value) in span.metrics.iter() {
-        put_message(out, 11, |out| {
-            put_bytes(out, 1, key);
-            put_key(out, 2, 1);
-            out.extend_from_slice(&value.to_le_bytes());
-        });
+        put_metric(out, key, *value);
     }
     put_text(out, 12, &span.span_type);
 }
 
-fn put_meta(out: &mut Vec<u8>, meta: &Entries<'_, Text<'_>>) {
-    for (key, value) in meta.iter() {
-        put_entry(out, META, key, value);
+/// Writes an entry of a map from text to text.
+#[inline]
+pub(super) fn put_entry(out: &mut Vec<u8>, field: u32, key: &[u8], value: &[u8]) {
+    let size = 4 + key.len() + value.len();
+    if size < 0x80 {
+        // All lengths have one byte.
+        let head = [(field << 3) as u8 | 2, size as u8, 0x0a, key.len() as u8];
+        out.extend_from_slice(&head);
+        out.extend_from_slice(key);
+        out.extend_from_slice(&[0x12, value.len() as u8]);
+        out.extend_from_slice(value);
+        return;
     }
-}
-
-fn put_entry(out: &mut Vec<u8>, field: u32, key: &[u8], value: &[u8]) {
-    put_message(out, field, |out| {
+    put_message_about(out, field, size, |out| {
         put_bytes(out, 1, key);
         put_bytes(out, 2, value);
+        true
     });
 }
 
-fn put_text(out: &mut Vec<u8>, field: u32, text: &[u8]) {
+/// Writes a metric of a span.
+pub(super) fn put_metric(out: &mut Vec<u8>, key: &[u8], value: f64) {
+    put_message_about(out, 11, key.len() + 12, |out| {
+        put_bytes(out, 1, key);
+        put_double(out, 2, value);
+        true
+    });
+}
+
+/// Writes a text, unless it is empty.
+pub(super) fn put_text(out: &mut Vec<u8>, field: u32, text: &[u8]) {
     if !text.is_empty() {
         put_bytes(out, field, text);
     }
@@ -156,25 +272,21 @@ fn put_double(out: &mut Vec<u8>, field: u32, value: f64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-/// Cuts a payload into two that together have its spans: between resources or between traces if that is possible, else
-/// within a trace; `None` for a single span.
-pub(crate) fn halve(payload: &Payload) -> Option<(Payload, Payload)> {
-    if payload.spans < 2 {
+/// Cuts a payload into two that together have its spans, each with its number of them: between resources or between
+/// traces if that is possible, else within a trace; `None` for a single span.
+pub(super) fn halve(body: &[u8], spans: usize) -> Option<[(Vec<u8>, usize); 2]> {
+    if spans < 2 {
         return None;
     }
-    let mut cut = Cut { room: payload.spans / 2, front_spans: 0 };
+    let mut cut = Cut { room: spans / 2, front_spans: 0 };
     let (mut front, mut back) = (Vec::new(), Vec::new());
-    cut.split(&payload.body, &[TRACER, CHUNK, SPAN], &mut front, &mut back);
-    let back_spans = payload.spans - cut.front_spans;
-    Some((
-        Payload { body: front, spans: cut.front_spans },
-        Payload { body: back, spans: back_spans },
-    ))
+    cut.split(body, &[TRACER, CHUNK, SPAN], &mut front, &mut back);
+    Some([(front, cut.front_spans), (back, spans - cut.front_spans)])
 }
 
-/// The full trace id of each span, which its meta `otel.trace_id` tells.
-pub(crate) fn trace_ids(payload: &Payload) -> Vec<u128> {
-    let chunks = repeated(&payload.body, TRACER).flat_map(|tracer| repeated(tracer, CHUNK));
+/// The full trace id of each span of a payload, which its meta `otel.trace_id` tells.
+pub(super) fn trace_ids(body: &[u8]) -> Vec<u128> {
+    let chunks = repeated(body, TRACER).flat_map(|tracer| repeated(tracer, CHUNK));
     let spans = chunks.flat_map(|chunk| repeated(chunk, SPAN));
     let id = |span| {
         let id = repeated(span, META).find_map(|entry| {
@@ -233,7 +345,7 @@ mod tests {
     use libdd_trace_protobuf::pb;
     use prost::Message as _;
 
-    use super::{MAX_PAYLOAD_BYTES, Payload, Sender, build, halve};
+    use super::{MAX_PAYLOAD_BYTES, Sender, build, halve};
     use crate::exporter::datadog::model::{Span, TraceChunk, TracerPayload};
 
     fn sender() -> Sender {
@@ -256,8 +368,8 @@ mod tests {
     }
 
     /// The span ids by environment and chunk.
-    fn ids(payload: &Payload) -> Vec<(String, Vec<Vec<u64>>)> {
-        let decoded = pb::AgentPayload::decode(&*payload.body_for(&sender())).unwrap();
+    fn ids(body: &[u8]) -> Vec<(String, Vec<Vec<u64>>)> {
+        let decoded = pb::AgentPayload::decode(body).unwrap();
         assert_eq!((decoded.host_name.as_str(), decoded.target_tps), ("h", 10.0));
         let chunk = |chunk: &pb::TraceChunk| {
             assert_eq!((chunk.priority, chunk.tags["t"].as_str()), (1, "1"));
@@ -271,11 +383,11 @@ mod tests {
 
     #[test]
     fn spans_are_written_as_datadogs_own_types_read_them() {
-        let payloads = build(&tracer_list());
+        let payloads = build(&tracer_list(), &sender());
         assert_eq!(payloads.len(), 1);
-        assert_eq!(payloads[0].spans, 6);
-        let body = payloads[0].body_for(&sender());
-        let decoded = pb::AgentPayload::decode(&*body).unwrap();
+        let (body, spans) = &payloads[0];
+        assert_eq!(*spans, 6);
+        let decoded = pb::AgentPayload::decode(&**body).unwrap();
         let span = &decoded.tracer_payloads[0].chunks[0].spans[0];
         assert_eq!((span.start, span.span_id, span.metrics["n"]), (-1, 1, 0.0));
         assert_eq!(span.meta["filler"], "xxx");
@@ -290,16 +402,16 @@ mod tests {
 
     #[test]
     fn a_payload_is_halved_down_to_single_spans_and_none_is_lost() {
-        let mut parts = build(&tracer_list());
+        let mut parts = build(&tracer_list(), &sender());
         let mut seen = Vec::new();
-        while let Some(part) = parts.pop() {
-            match halve(&part) {
-                Some((front, back)) => {
-                    assert_eq!(front.spans + back.spans, part.spans);
-                    assert!(front.spans > 0 && back.spans > 0);
+        while let Some((body, spans)) = parts.pop() {
+            match halve(&body, spans) {
+                Some([front, back]) => {
+                    assert_eq!(front.1 + back.1, spans);
+                    assert!(front.1 > 0 && back.1 > 0);
                     parts.extend([back, front]);
                 }
-                None => seen.extend(ids(&part)),
+                None => seen.extend(ids(&body)),
             }
         }
         let ids: Vec<_> = seen.iter().flat_map(|(_, chunks)| chunks.concat()).collect();
@@ -309,7 +421,8 @@ mod tests {
 
     #[test]
     fn the_first_cut_keeps_traces_whole() {
-        let (front, back) = halve(&build(&tracer_list())[0]).unwrap();
+        let (body, spans) = &build(&tracer_list(), &sender())[0];
+        let [(front, _), (back, _)] = halve(body, *spans).unwrap();
         assert_eq!(ids(&front), [("a".to_owned(), vec![vec![1, 2], vec![3]])]);
         assert_eq!(ids(&back), [("b".to_owned(), vec![vec![4, 5, 6]])]);
     }
@@ -321,12 +434,12 @@ mod tests {
             tracer("a", vec![chunk([1], big), chunk([2], big), chunk([3], 10)]),
             tracer("b", vec![chunk([4], 2 * big), chunk([5], 10)]),
         ];
-        let payloads = build(&tracers);
-        let all: Vec<_> = payloads.iter().map(ids).collect();
+        let payloads = build(&tracers, &sender());
+        let all: Vec<_> = payloads.iter().map(|(body, _)| ids(body)).collect();
         let spans: Vec<Vec<u64>> = (all.iter())
             .map(|tracers| tracers.iter().flat_map(|(_, chunks)| chunks.concat()).collect())
             .collect();
         assert_eq!(spans, [vec![1], vec![2, 3], vec![4], vec![5]]);
-        assert_eq!(payloads.iter().map(|payload| payload.spans).collect::<Vec<_>>(), [1, 2, 1, 1]);
+        assert_eq!(payloads.iter().map(|(_, spans)| *spans).collect::<Vec<_>>(), [1, 2, 1, 1]);
     }
 }

@@ -4,20 +4,26 @@
 //! concentrator of `libdd-trace-stats` is a tracer's: it maps latencies another way and merges groups early.
 
 mod groups;
+mod records;
 #[cfg(test)]
 mod restart_tests;
 mod sender;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use groups::{GroupKey, Groups, is_top_level};
+pub(crate) use groups::grpc_status_code;
+use groups::{Group, GroupKey, Groups, is_top_level};
+use hashbrown::{HashMap, HashTable};
 use libdd_trace_protobuf::pb;
+use records::Record;
+pub(crate) use records::{Facts, Mark, Records};
 pub(crate) use sender::run;
 
-use super::model::{Span, TraceChunk, TracerPayload};
+use super::model::{Counted, Span, TraceChunk, TracerPayload};
 use super::payload::Sender;
 use crate::hold::Hold;
+use crate::trace_batch::SpanKind;
 
 /// How long a bucket is, in nanoseconds.
 pub(crate) const BUCKET_NANOS: u64 = 10_000_000_000;
@@ -28,19 +34,56 @@ const MAX_GROUPS: usize = 50_000;
 /// How many groups one payload has at most: the agent's limit.
 const MAX_GROUPS_PER_PAYLOAD: usize = 4000;
 
-/// What the user can change about stats.
+/// How spans are counted: what the user can change about stats.
 #[derive(Debug, Clone)]
-pub(crate) struct Settings {
+pub(crate) struct Counting {
     /// Whether spans count by their kind, besides those that are top-level or measured.
-    pub(crate) by_span_kind: bool,
+    by_span_kind: bool,
     /// The attributes that tell the other side of a call, sorted; empty to leave them out.
-    pub(crate) peer_tags: Vec<String>,
+    peer_tags: Vec<String>,
+    /// The place of each of them.
+    numbers: HashMap<Vec<u8>, u16>,
+}
+
+impl Counting {
+    /// Counts with these peer tags, of which there can be 65,536.
+    pub(crate) fn new(by_span_kind: bool, mut peer_tags: Vec<String>) -> Self {
+        peer_tags.sort();
+        peer_tags.dedup();
+        peer_tags.truncate(1 << 16);
+        let number = |(index, tag): (usize, &String)| (tag.clone().into_bytes(), index as u16);
+        let numbers = peer_tags.iter().enumerate().map(number).collect();
+        Self { by_span_kind, peer_tags, numbers }
+    }
+
+    /// Whether all peer tags are attributes that spans come with, and none is made of other facts.
+    pub(crate) fn is_usual(&self) -> bool {
+        const MADE: [&str; 7] =
+            ["env", "version", "events", "span.kind", "error.msg", "sql.query", "w3c.tracestate"];
+        let is_made = |tag: &String| {
+            MADE.contains(&tag.as_str())
+                || tag.starts_with("otel.")
+                || tag.starts_with('_') && tag != "_dd.base_service"
+        };
+        !self.peer_tags.iter().any(is_made)
+    }
+
+    /// Whether spans of this kind count, whatever else they are.
+    pub(crate) fn counts_kind(&self, kind: SpanKind) -> bool {
+        let kinds = [SpanKind::Server, SpanKind::Client, SpanKind::Producer, SpanKind::Consumer];
+        self.by_span_kind && kinds.contains(&kind)
+    }
+
+    /// The number of a peer tag; `None` for other keys.
+    pub(crate) fn peer_tag(&self, key: &[u8]) -> Option<u16> {
+        self.numbers.get(key).copied()
+    }
 }
 
 /// Counts spans, and gives what was counted.
 #[derive(Debug)]
 pub(crate) struct Concentrator {
-    settings: Settings,
+    counting: Counting,
     state: Mutex<State>,
 }
 
@@ -48,11 +91,30 @@ pub(crate) struct Concentrator {
 struct State {
     /// Spans that ended before count in the bucket that begins here.
     oldest: u64,
-    buckets: BTreeMap<u64, HashMap<ClientKey, Groups>>,
+    buckets: BTreeMap<u64, Bucket>,
     groups: usize,
     left_out: usize,
     /// Requests that were counted, and wait to be told that their stats are sent.
     noted: Vec<Noted>,
+}
+
+/// What ended within ten seconds.
+#[derive(Debug, Default)]
+struct Bucket {
+    clients: HashMap<ClientKey, usize>,
+    /// By the number that `clients` gives.
+    groups: Vec<Groups>,
+    /// Groups by what spans say of themselves.
+    known: HashTable<Known>,
+}
+
+/// What a span said of itself, and the group that it means.
+#[derive(Debug)]
+struct Known {
+    hash: u64,
+    bytes: Box<[u8]>,
+    client: usize,
+    group: usize,
 }
 
 /// Some spans of a request that were counted.
@@ -92,7 +154,7 @@ impl Receipt {
 
 /// What a `ClientStatsPayload` is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct ClientKey {
+pub(crate) struct ClientKey {
     hostname: String,
     env: String,
     version: String,
@@ -102,9 +164,14 @@ struct ClientKey {
 
 impl Concentrator {
     /// Begins to count; `now` is in nanoseconds since the epoch.
-    pub(crate) fn new(settings: Settings, now: u64) -> Self {
+    pub(crate) fn new(counting: Counting, now: u64) -> Self {
         let state = State { oldest: aligned(now), ..State::default() };
-        Self { settings, state: Mutex::new(state) }
+        Self { counting, state: Mutex::new(state) }
+    }
+
+    /// How it counts.
+    pub(crate) fn counting(&self) -> &Counting {
+        &self.counting
     }
 
     /// Counts the spans of a payload, but for those that ended in buckets before `counted_until`. Gives the last bucket that it
@@ -121,21 +188,27 @@ impl Concentrator {
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         for chunk in tracer.chunks.iter().filter(|chunk| !chunk.is_part).chain(&tracer.unsent) {
-            let counted = &chunk.counted;
-            let or_own = |told: &[u8], own: &str| match told {
-                b"" => own.to_owned(),
-                told => text(told),
-            };
-            let client = ClientKey {
-                hostname: or_own(&counted.hostname, &sender.host_name),
-                env: or_own(&counted.env, &sender.env),
-                version: text(&counted.version),
-                lang: text(&tracer.language_name),
-                commit: text(&counted.commit),
-            };
+            let client = ClientKey::new(&chunk.counted, &tracer.language_name, sender);
             for span in &chunk.spans {
                 if self.counts(span) && aligned(end(span)) >= counted_until {
-                    last = last.max(state.add(&self.settings, &client, chunk, span));
+                    last = last.max(state.add(&self.counting, &client, chunk, span));
+                }
+            }
+        }
+        last
+    }
+
+    /// As [`Self::add`], by the notes of spans.
+    pub(crate) fn add_records(&self, records: &Records, counted_until: u64) -> u64 {
+        let mut last = 0;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for (client, records) in records.by_client() {
+            let mut place = None;
+            for (record, bytes) in records {
+                if aligned(record.ended) >= counted_until {
+                    let bucket =
+                        state.add_record(&self.counting, client, record, bytes, &mut place);
+                    last = last.max(bucket);
                 }
             }
         }
@@ -165,7 +238,7 @@ impl Concentrator {
         let by_kind = || {
             let kind = span.meta.get(b"span.kind").map(|kind| kind.to_ascii_lowercase());
             let kinds = [&b"server"[..], b"client", b"producer", b"consumer"];
-            self.settings.by_span_kind && kind.is_some_and(|kind| kinds.contains(&&*kind))
+            self.counting.by_span_kind && kind.is_some_and(|kind| kinds.contains(&&*kind))
         };
         !span.metrics.get(b"_dd.partial_version").is_some_and(|version| *version >= 0.0)
             && (is_top_level(span) || is_one(b"_dd.measured") || by_kind())
@@ -184,7 +257,8 @@ impl Concentrator {
         let open = if all { BTreeMap::new() } else { state.buckets.split_off(&limit) };
         let closed = std::mem::replace(&mut state.buckets, open);
         state.oldest = state.oldest.max(limit);
-        state.groups = state.buckets.values().flat_map(HashMap::values).map(Groups::len).sum();
+        state.groups =
+            state.buckets.values().flat_map(|bucket| &bucket.groups).map(Groups::len).sum();
         let until = if all { u64::MAX } else { limit };
         let noted = std::mem::take(&mut state.noted);
         let (complete, open) = noted.into_iter().partition(|noted| noted.last < until);
@@ -204,31 +278,90 @@ impl Concentrator {
 impl State {
     fn add(
         &mut self,
-        settings: &Settings,
+        counting: &Counting,
         client: &ClientKey,
         chunk: &TraceChunk<'_>,
         span: &Span<'_>,
     ) -> u64 {
-        let bucket = aligned(end(span)).max(self.oldest);
-        let key = GroupKey::new(settings, chunk, span);
-        let clients = self.buckets.entry(bucket).or_default();
-        let groups = match clients.get_mut(client) {
-            Some(groups) => groups,
-            None => clients.entry(client.clone()).or_default(),
-        };
-        let before = groups.len();
-        if !groups.add(key, span, chunk.counted.weight, self.groups < MAX_GROUPS) {
-            self.left_out += 1;
+        let start = aligned(end(span)).max(self.oldest);
+        let bucket = self.buckets.entry(start).or_default();
+        let client = bucket.client(client);
+        let has_room = self.groups < MAX_GROUPS;
+        let key = GroupKey::new(counting, chunk, span);
+        match bucket.groups[client].find_or_add(key, has_room) {
+            Some((group, is_new)) => {
+                self.groups += usize::from(is_new);
+                let (is_error, is_top_level) = (span.error != 0, is_top_level(span));
+                let (duration, weight) = (span.duration, chunk.counted.weight);
+                bucket.groups[client].group(group).add(duration, is_error, is_top_level, weight);
+            }
+            None => self.left_out += 1,
         }
-        self.groups += groups.len() - before;
-        bucket
+        start
+    }
+
+    /// As [`State::add`], by a span's note; `last` is the bucket and the client of the one before.
+    fn add_record(
+        &mut self,
+        counting: &Counting,
+        client: &ClientKey,
+        record: &Record,
+        bytes: &[u8],
+        last: &mut Option<(u64, usize)>,
+    ) -> u64 {
+        let start = aligned(record.ended).max(self.oldest);
+        let bucket = self.buckets.entry(start).or_default();
+        let client = match *last {
+            Some((same, client)) if same == start => client,
+            _ => bucket.client(client),
+        };
+        *last = Some((start, client));
+        match bucket.find_or_add(counting, client, record, bytes, self.groups < MAX_GROUPS) {
+            Some((group, is_new)) => {
+                self.groups += usize::from(is_new);
+                group.add(record.duration, record.is_error, record.is_top_level, 1.0);
+            }
+            None => self.left_out += 1,
+        }
+        start
     }
 }
 
-fn payloads(
-    sender: &Sender,
-    buckets: BTreeMap<u64, HashMap<ClientKey, Groups>>,
-) -> Vec<pb::StatsPayload> {
+impl Bucket {
+    fn client(&mut self, client: &ClientKey) -> usize {
+        if let Some(index) = self.clients.get(client) {
+            return *index;
+        }
+        self.groups.push(Groups::default());
+        self.clients.insert(client.clone(), self.groups.len() - 1);
+        self.groups.len() - 1
+    }
+
+    /// The group that a note means, and whether it is a new one; `None` if there is no room for that.
+    fn find_or_add(
+        &mut self,
+        counting: &Counting,
+        client: usize,
+        record: &Record,
+        bytes: &[u8],
+        has_room: bool,
+    ) -> Option<(&mut Group, bool)> {
+        let is_same = |known: &Known| known.client == client && *known.bytes == *bytes;
+        if let Some(known) = self.known.find(record.hash, is_same) {
+            return Some((self.groups[client].group(known.group), false));
+        }
+        let key = records::group_key(counting, bytes)?;
+        let (group, is_new) = self.groups[client].find_or_add(key, has_room)?;
+        // More notes than groups only come of addresses that count as the same.
+        if self.known.len() < 2 * MAX_GROUPS {
+            let known = Known { hash: record.hash, bytes: bytes.into(), client, group };
+            self.known.insert_unique(record.hash, known, |known| known.hash);
+        }
+        Some((self.groups[client].group(group), is_new))
+    }
+}
+
+fn payloads(sender: &Sender, buckets: BTreeMap<u64, Bucket>) -> Vec<pb::StatsPayload> {
     let new = || pb::StatsPayload {
         agent_hostname: sender.host_name.clone(),
         agent_env: sender.env.clone(),
@@ -237,8 +370,9 @@ fn payloads(
     };
     let mut payloads = Vec::new();
     let (mut current, mut size) = (new(), 0);
-    for (start, clients) in buckets {
-        for (client, groups) in clients {
+    for (start, mut bucket) in buckets {
+        for (client, index) in bucket.clients {
+            let groups = std::mem::take(&mut bucket.groups[index]);
             let mut groups: Vec<_> = groups.into_stats().collect();
             while !groups.is_empty() {
                 let room = MAX_GROUPS_PER_PAYLOAD - size;
@@ -281,6 +415,23 @@ fn client_payload(
             agent_time_shift: 0,
         }],
         ..pb::ClientStatsPayload::default()
+    }
+}
+
+impl ClientKey {
+    /// What tells a trace's stats from others'.
+    pub(crate) fn new(counted: &Counted<'_>, language: &[u8], sender: &Sender) -> Self {
+        let or_own = |told: &[u8], own: &str| match told {
+            b"" => own.to_owned(),
+            told => text(told),
+        };
+        Self {
+            hostname: or_own(&counted.hostname, &sender.host_name),
+            env: or_own(&counted.env, &sender.env),
+            version: text(&counted.version),
+            lang: text(language),
+            commit: text(&counted.commit),
+        }
     }
 }
 

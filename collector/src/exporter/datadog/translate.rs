@@ -5,6 +5,7 @@
 
 mod agent;
 mod attributes;
+pub(crate) mod direct;
 mod first_receiver;
 mod go_text;
 mod host;
@@ -23,7 +24,9 @@ use sampling::Fate;
 use span::Translated;
 
 use super::model::{Counted, Span, Text, TraceChunk, TracerPayload};
-use crate::trace_batch::{ResourceSpans, TraceBatch};
+use crate::trace_batch::ResourceSpans;
+#[cfg(test)]
+use crate::trace_batch::TraceBatch;
 pub(crate) use go_text::parse_uint;
 pub(crate) use sampling::go_u64;
 
@@ -61,6 +64,7 @@ impl Naming {
 }
 
 /// The payload, and what did not get into it.
+#[cfg(test)]
 #[derive(Debug, Default)]
 pub(crate) struct Translation<'a> {
     pub(crate) tracers: Vec<TracerPayload<'a>>,
@@ -69,6 +73,7 @@ pub(crate) struct Translation<'a> {
 }
 
 /// Translates a batch; `now` is in nanoseconds since the epoch.
+#[cfg(test)]
 pub(crate) fn translate<'a>(
     settings: &'a Settings,
     batch: &'a TraceBatch,
@@ -98,24 +103,33 @@ fn tracer_payload<'a>(
         spans.map(|(scope, span)| translate(settings, &span, &scope, &attributes)).collect();
     let mut tracer = match settings.first_receiver {
         true => first_receiver::payload(settings, &attributes, &spans),
-        false => TracerPayload {
-            container_id: container_id(&attributes),
-            language_name: normalize::tag_value(attributes.text(&["telemetry.sdk.language"])),
-            tracer_version: tracer_version(&attributes),
-            env: env(&attributes),
-            hostname: host::hostname(&attributes, &settings.hostname),
-            has_stats: !normalize::tag_value(attributes.text(&["_dd.stats_computed"])).is_empty(),
-            ..TracerPayload::default()
-        },
+        false => payload(settings, &attributes),
     };
-    let container_tags = host::container_tags(&attributes);
-    if !container_tags.is_empty() {
-        tracer.tags.push(("_dd.tags.container", container_tags.into()));
-    }
+    add_container_tags(&mut tracer, &attributes);
     for trace in traces(spans) {
         add(&mut tracer, settings, trace, now, dropped);
     }
     tracer
+}
+
+/// A payload with what its resource tells.
+fn payload<'a>(settings: &'a Settings, attributes: &Attrs<'a>) -> TracerPayload<'a> {
+    TracerPayload {
+        container_id: container_id(attributes),
+        language_name: normalize::tag_value(attributes.text(&["telemetry.sdk.language"])),
+        tracer_version: tracer_version(attributes),
+        env: env(attributes),
+        hostname: host::hostname(attributes, &settings.hostname),
+        has_stats: !normalize::tag_value(attributes.text(&["_dd.stats_computed"])).is_empty(),
+        ..TracerPayload::default()
+    }
+}
+
+fn add_container_tags(tracer: &mut TracerPayload<'_>, attributes: &Attrs<'_>) {
+    let container_tags = host::container_tags(attributes);
+    if !container_tags.is_empty() {
+        tracer.tags.push(("_dd.tags.container", container_tags.into()));
+    }
 }
 
 /// Adds a trace's chunk to its payload, if it is sent, and what its spans tell about the payload.

@@ -1,14 +1,14 @@
 //! What spans are counted by, and what is counted of them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use libdd_ddsketch::{DDSketch, pb as sketch};
 use libdd_trace_obfuscation::ip_address::quantize_peer_ip_addresses;
 use libdd_trace_protobuf::pb;
 
-use super::{Settings, text};
+use super::{Counting, text};
 use crate::exporter::datadog::model::{Span, TraceChunk};
 use crate::exporter::datadog::translate::{go_u64, parse_uint};
 
@@ -39,20 +39,20 @@ const GRPC_CODES: [&str; 17] = [
 /// What a group of spans has in common: as parts of a span, or as a copy that outlives it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct GroupKey<'a> {
-    service: Cow<'a, [u8]>,
-    name: Cow<'a, [u8]>,
-    resource: Cow<'a, [u8]>,
-    span_type: Cow<'a, [u8]>,
-    status_code: u32,
-    grpc_status_code: String,
-    span_kind: Cow<'a, [u8]>,
-    peer_tags: Vec<String>,
-    is_trace_root: bool,
-    is_synthetic: bool,
+    pub(super) service: Cow<'a, [u8]>,
+    pub(super) name: Cow<'a, [u8]>,
+    pub(super) resource: Cow<'a, [u8]>,
+    pub(super) span_type: Cow<'a, [u8]>,
+    pub(super) status_code: u32,
+    pub(super) grpc_status_code: String,
+    pub(super) span_kind: Cow<'a, [u8]>,
+    pub(super) peer_tags: Vec<String>,
+    pub(super) is_trace_root: bool,
+    pub(super) is_synthetic: bool,
 }
 
 impl<'a> GroupKey<'a> {
-    pub(super) fn new(settings: &Settings, chunk: &TraceChunk<'_>, span: &'a Span<'_>) -> Self {
+    pub(super) fn new(counting: &Counting, chunk: &TraceChunk<'_>, span: &'a Span<'_>) -> Self {
         let span_kind = span.meta.get(b"span.kind").map_or(&b""[..], |kind| kind);
         Self {
             service: Cow::Borrowed(&span.service),
@@ -60,9 +60,12 @@ impl<'a> GroupKey<'a> {
             resource: Cow::Borrowed(&span.resource),
             span_type: Cow::Borrowed(&span.span_type),
             status_code: status_code(span),
-            grpc_status_code: grpc_status_code(span),
+            grpc_status_code: grpc_status_code(
+                |key| span.meta.get(key).cloned(),
+                |key| span.metrics.get(key).copied(),
+            ),
             span_kind: Cow::Borrowed(span_kind),
-            peer_tags: peer_tags(settings, span_kind, span),
+            peer_tags: peer_tags(counting, span_kind, span),
             is_trace_root: span.parent_id == 0,
             is_synthetic: chunk.origin.starts_with(b"synthetics"),
         }
@@ -88,50 +91,50 @@ impl<'a> GroupKey<'a> {
 /// Groups by their keys, so that a span's group is found without copying the key.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    /// By the keys' hashes; what shares a hash is told apart by the key.
-    by_hash: HashMap<u64, Vec<(GroupKey<'static>, Group)>>,
-    hasher: RandomState,
-    len: usize,
+    list: Vec<(GroupKey<'static>, Group)>,
+    /// Places in the list, each with its key's hash.
+    places: HashTable<(u64, usize)>,
+    hasher: DefaultHashBuilder,
 }
 
 impl Groups {
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.list.len()
     }
 
-    /// Counts a span in its group, as often as it stands for; `false` if that is a new one and there is no room.
-    pub(super) fn add(
+    /// The place of the key's group, and whether it is a new one; `None` if that has no room.
+    pub(super) fn find_or_add(
         &mut self,
         key: GroupKey<'_>,
-        span: &Span<'_>,
-        weight: f64,
         has_room: bool,
-    ) -> bool {
+    ) -> Option<(usize, bool)> {
         let hash = self.hasher.hash_one(&key);
-        let groups = self.by_hash.get_mut(&hash);
-        let known = groups.and_then(|groups| groups.iter_mut().find(|(known, _)| *known == key));
-        if let Some((_, group)) = known {
-            group.add(span, weight);
-            return true;
+        let is_same = |(_, place): &(u64, usize)| self.list[*place].0 == key;
+        if let Some((_, place)) = self.places.find(hash, is_same) {
+            return Some((*place, false));
         }
-        if has_room {
-            let mut group = Group::default();
-            group.add(span, weight);
-            self.by_hash.entry(hash).or_default().push((key.into_owned(), group));
-            self.len += 1;
+        if !has_room {
+            return None;
         }
-        has_room
+        let place = self.list.len();
+        self.list.push((key.into_owned(), Group::default()));
+        self.places.insert_unique(hash, (hash, place), |(hash, _)| *hash);
+        Some((place, true))
+    }
+
+    /// The group at a place that [`Groups::find_or_add`] gave.
+    pub(super) fn group(&mut self, place: usize) -> &mut Group {
+        &mut self.list[place].1
     }
 
     pub(super) fn into_stats(self) -> impl Iterator<Item = pb::ClientGroupedStats> {
-        let groups = self.by_hash.into_values().flatten();
-        groups.map(|(key, group)| group.into_stats(key))
+        self.list.into_iter().map(|(key, group)| group.into_stats(key))
     }
 }
 
 /// The numbers of a group.
 #[derive(Debug, Default)]
-struct Group {
+pub(super) struct Group {
     hits: f64,
     errors: f64,
     /// Nanoseconds.
@@ -142,14 +145,15 @@ struct Group {
 }
 
 impl Group {
-    fn add(&mut self, span: &Span<'_>, weight: f64) {
+    /// Counts a span, as often as it stands for; its duration is in nanoseconds.
+    pub(super) fn add(&mut self, duration: i64, is_error: bool, is_top_level: bool, weight: f64) {
         let times = |applies: bool| if applies { weight } else { 0.0 };
         self.hits += weight;
-        self.errors += times(span.error != 0);
-        self.duration += span.duration as f64 * weight;
-        self.top_level_hits += times(is_top_level(span));
-        let latencies = if span.error == 0 { &mut self.ok } else { &mut self.error };
-        latencies.add(span.duration);
+        self.errors += times(is_error);
+        self.duration += duration as f64 * weight;
+        self.top_level_hits += times(is_top_level);
+        let latencies = if is_error { &mut self.error } else { &mut self.ok };
+        latencies.add(duration);
     }
 
     fn into_stats(self, key: GroupKey<'static>) -> pb::ClientGroupedStats {
@@ -221,37 +225,45 @@ fn status_code(span: &Span<'_>) -> u32 {
     code.and_then(|code| u32::try_from(code).ok()).unwrap_or_default()
 }
 
-fn grpc_status_code(span: &Span<'_>) -> String {
+/// The number of gRPC's status code; empty if there is none. `meta` and `metric` look for a span's attributes.
+pub(crate) fn grpc_status_code<'a>(
+    meta: impl Fn(&'static [u8]) -> Option<Cow<'a, [u8]>>,
+    metric: impl Fn(&'static [u8]) -> Option<f64>,
+) -> String {
     const KEYS: [&[u8]; 4] =
         [b"rpc.grpc.status_code", b"grpc.code", b"rpc.grpc.status.code", b"grpc.status.code"];
     for key in KEYS {
-        let Some(code) = span.meta.get(key).filter(|code| !code.is_empty()) else { continue };
-        if let Some(number) = parse_uint(code).filter(|code| u32::try_from(*code).is_ok()) {
+        let Some(code) = meta(key).filter(|code| !code.is_empty()) else { continue };
+        if let Some(number) = parse_uint(&code).filter(|code| u32::try_from(*code).is_ok()) {
             return number.to_string();
         }
-        let code = text(code);
+        let code = text(&code);
         let name = code.strip_prefix("StatusCode.").unwrap_or(&code).to_uppercase();
         let name = if name == "CANCELED" { "CANCELLED" } else { &name };
         let position =
             GRPC_CODES.iter().position(|known| *known == name || known.replace('_', "") == name);
         return position.map(|code| code.to_string()).unwrap_or_default();
     }
-    let number = KEYS.iter().find_map(|key| span.metrics.get(key));
-    number.map(|code| go_u64(*code).to_string()).unwrap_or_default()
+    let number = KEYS.iter().find_map(|key| metric(key));
+    number.map(|code| go_u64(code).to_string()).unwrap_or_default()
 }
 
-fn peer_tags(settings: &Settings, kind: &[u8], span: &Span<'_>) -> Vec<String> {
+/// A peer tag as it is sent.
+pub(super) fn peer_tag_text(key: &str, value: &[u8]) -> String {
+    format!("{key}:{}", quantize_peer_ip_addresses(&text(value)))
+}
+
+fn peer_tags(counting: &Counting, kind: &[u8], span: &Span<'_>) -> Vec<String> {
     let tag = |key: &str| {
         let value = span.meta.get(key.as_bytes()).filter(|value| !value.is_empty())?;
-        let value = text(value);
-        Some(format!("{key}:{}", quantize_peer_ip_addresses(&value)))
+        Some(peer_tag_text(key, value))
     };
-    if settings.peer_tags.is_empty() {
+    if counting.peer_tags.is_empty() {
         return Vec::new();
     }
     match kind.to_ascii_lowercase().as_slice() {
         b"client" | b"producer" | b"consumer" => {
-            let mut tags: Vec<_> = settings.peer_tags.iter().filter_map(|key| tag(key)).collect();
+            let mut tags: Vec<_> = counting.peer_tags.iter().filter_map(|key| tag(key)).collect();
             // By key and value as one text, as the reference sorts them.
             tags.sort();
             tags
@@ -265,8 +277,15 @@ fn peer_tags(settings: &Settings, kind: &[u8], span: &Span<'_>) -> Vec<String> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{GroupKey, Groups, Settings, TraceChunk};
-    use super::{Span, grpc_status_code, is_top_level, status_code};
+    use super::{Counting, GroupKey, Groups, TraceChunk};
+    use super::{Span, is_top_level, status_code};
+
+    fn grpc_status_code(span: &Span<'_>) -> String {
+        super::grpc_status_code(
+            |key| span.meta.get(key).cloned(),
+            |key| span.metrics.get(key).copied(),
+        )
+    }
 
     #[test]
     fn negative_status_codes_wrap_around() {
@@ -303,16 +322,17 @@ mod tests {
 
     #[test]
     fn spans_are_counted_by_group_and_new_groups_need_room() {
-        let settings = Settings { by_span_kind: true, peer_tags: Vec::new() };
+        let counting = Counting::new(true, Vec::new());
         let (chunk, mut groups) = (TraceChunk::default(), Groups::default());
         let mut add = |service: &'static str, has_room| {
-            let span = Span { service: service.as_bytes().into(), duration: 5, ..Span::default() };
-            groups.add(GroupKey::new(&settings, &chunk, &span), &span, 1.0, has_room)
+            let span = Span { service: service.as_bytes().into(), ..Span::default() };
+            let found = groups.find_or_add(GroupKey::new(&counting, &chunk, &span), has_room);
+            found.map(|(place, _)| groups.group(place).add(5, false, false, 1.0)).is_some()
         };
         assert!(add("a", true) && add("b", true) && add("a", false));
         assert!(!add("c", false) && !add("d", false));
         assert_eq!(groups.len(), 2);
-        assert_eq!(groups.by_hash.len(), 2, "what found no room leaves nothing behind");
+        assert_eq!(groups.places.len(), 2, "what found no room leaves nothing behind");
         let hits: BTreeMap<_, _> =
             groups.into_stats().map(|group| (group.service, group.hits)).collect();
         assert_eq!(hits, BTreeMap::from([("a".into(), 2), ("b".into(), 1)]));

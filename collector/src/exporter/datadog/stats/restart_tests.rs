@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{BUCKET_NANOS, Concentrator, Sender, Settings};
+use super::{BUCKET_NANOS, Concentrator, Counting, Sender};
 use crate::exporter::datadog::model::{Span, TraceChunk, TracerPayload};
 use crate::hold::{Hold, Note};
 use crate::journal::{Journal, Options, Recovery};
@@ -33,7 +33,7 @@ fn tracer(buckets: &[u64]) -> TracerPayload<'static> {
 }
 
 fn concentrator() -> Concentrator {
-    Concentrator::new(Settings { by_span_kind: false, peer_tags: Vec::new() }, 10 * BUCKET_NANOS)
+    Concentrator::new(Counting::new(false, Vec::new()), 10 * BUCKET_NANOS)
 }
 
 async fn hold(journal: &Arc<Journal>, spans: usize) -> Arc<Hold> {

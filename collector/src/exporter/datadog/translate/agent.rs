@@ -11,8 +11,8 @@ use libdd_trace_obfuscation::{http, redis};
 use super::{go_text, normalize, sql};
 use crate::exporter::datadog::model::{Span, Text};
 
-const MAX_RESOURCE_BYTES: usize = 5000;
-const MAX_TYPE_BYTES: usize = 100;
+pub(super) const MAX_RESOURCE_BYTES: usize = 5000;
+pub(super) const MAX_TYPE_BYTES: usize = 100;
 const MAX_SERVICE_BYTES: usize = 100;
 const MAX_KEY_BYTES: usize = 200;
 const MAX_VALUE_BYTES: usize = 25_000;
@@ -68,16 +68,7 @@ pub(super) fn normalize(spans: &mut [Span<'_>], now: i64) -> Result<(), Dropped>
         if span.parent_id == span.trace_id && span.parent_id == span.span_id {
             span.parent_id = 0;
         }
-        // The difference wraps around in the reference too, so a start below zero leaves no duration.
-        if span.duration < 0 || span.duration > i64::MAX.wrapping_sub(span.start) {
-            span.duration = 0;
-        }
-        if span.start < YEAR_2000_NANOS {
-            span.start = now.saturating_sub(span.duration);
-            if span.start < 0 {
-                span.start = now;
-            }
-        }
+        (span.start, span.duration) = normal_times(span.start, span.duration, now);
         shorten(&mut span.span_type, MAX_TYPE_BYTES);
         if let Some(env) = span.meta.get(b"env") {
             let env = normalize::tag_value(env.clone());
@@ -85,8 +76,8 @@ pub(super) fn normalize(spans: &mut [Span<'_>], now: i64) -> Result<(), Dropped>
         }
         for key in [&b"peer.service"[..], b"_dd.base_service"] {
             if let Some(service) = span.meta.get(key).filter(|service| !service.is_empty()) {
-                let service = normalize::shortened(service.clone(), MAX_SERVICE_BYTES);
-                span.meta.set(key, normalize::tag_value(service));
+                let service = normal_service(service.clone());
+                span.meta.set(key, service);
             }
         }
         if span.meta.get(b"http.status_code").is_some_and(|code| !is_status_code(code)) {
@@ -94,6 +85,28 @@ pub(super) fn normalize(spans: &mut [Span<'_>], now: i64) -> Result<(), Dropped>
         }
     }
     Ok(())
+}
+
+/// The start and the duration of a span, where the intake takes them.
+fn normal_times(start: i64, duration: i64, now: i64) -> (i64, i64) {
+    // The difference wraps around in the reference too, so a start below zero leaves no duration.
+    let is_odd = duration < 0 || duration > i64::MAX.wrapping_sub(start);
+    let duration = if is_odd { 0 } else { duration };
+    if start >= YEAR_2000_NANOS {
+        return (start, duration);
+    }
+    let start = now.saturating_sub(duration);
+    (if start < 0 { now } else { start }, duration)
+}
+
+/// As [`normal_times`], of a span of OTLP.
+pub(super) fn times(start: u64, end: u64, now: i64) -> (i64, i64) {
+    normal_times(start as i64, (end as i64).wrapping_sub(start as i64), now)
+}
+
+/// The name of a service that is not the span's own.
+pub(super) fn normal_service(service: Text<'_>) -> Text<'_> {
+    normalize::tag_value(normalize::shortened(service, MAX_SERVICE_BYTES))
 }
 
 /// Whether a span names another trace than the first one does, by the upper half of its id; a span that does not tell
@@ -151,24 +164,34 @@ pub(super) fn mark_tracer_top_level(spans: &mut [Span<'_>]) {
 pub(super) fn obfuscate(span: &mut Span<'_>) {
     match &*span.span_type {
         b"sql" | b"cassandra" if !span.resource.is_empty() => {
-            let query = sql::obfuscated(&span.resource);
-            let query: Text<'_> = query.map_or(Cow::Borrowed(UNREADABLE_QUERY), Cow::Owned);
+            let query = obfuscated_query(&span.resource);
             span.meta.set(&b"sql.query"[..], query.clone());
             span.resource = query;
         }
         b"web" | b"http" => {
-            if let Some(url) = span.meta.get(b"http.url").filter(|url| is_url(url)) {
-                // Query and path are kept; what goes is a user's name and password.
-                let url = http::obfuscate_url_string(&escaped(url), false, false);
-                span.meta.set(&b"http.url"[..], url.into_bytes().into());
+            if let Some(url) = span.meta.get(b"http.url").and_then(|url| obfuscated_url(url)) {
+                span.meta.set(&b"http.url"[..], url.into());
             }
         }
-        b"redis" | b"valkey" => {
-            let query = String::from_utf8_lossy(&span.resource);
-            span.resource = Cow::Owned(redis::quantize_redis_string(&query).into_bytes());
-        }
+        b"redis" | b"valkey" => span.resource = quantized(&span.resource),
         _ => {}
     }
+}
+
+/// A query without its literals.
+pub(super) fn obfuscated_query<'a>(query: &[u8]) -> Text<'a> {
+    sql::obfuscated(query).map_or(Cow::Borrowed(UNREADABLE_QUERY), Cow::Owned)
+}
+
+/// A URL without its user's name and password; query and path are kept. None for what is no URL.
+pub(super) fn obfuscated_url(url: &[u8]) -> Option<Vec<u8>> {
+    is_url(url).then(|| http::obfuscate_url_string(&escaped(url), false, false).into_bytes())
+}
+
+/// A command of Redis without its arguments.
+pub(super) fn quantized<'a>(command: &[u8]) -> Text<'a> {
+    let command = String::from_utf8_lossy(command);
+    Cow::Owned(redis::quantize_redis_string(&command).into_bytes())
 }
 
 /// The text with what is not UTF-8 escaped as in a URL.

@@ -72,7 +72,7 @@ pub(super) fn translate<'a>(
     if settings.top_level_by_span_kind {
         span::mark_by_kind(&mut out, span);
     }
-    out.meta.set(&b"otel.trace_id"[..], span::hex(&span.trace_id.to_be_bytes()).into());
+    out.meta.set(&b"otel.trace_id"[..], span::hex(&span.trace_id.to_be_bytes()).to_vec().into());
     out.meta.set(&b"span.kind"[..], naming::kind_name(span.kind).as_bytes().into());
     if !out.meta.contains(b"version") {
         set_unless_empty(&mut out, "version", resource.text(&["service.version"]));

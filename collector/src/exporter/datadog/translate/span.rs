@@ -48,7 +48,7 @@ pub(super) fn translate<'a>(
             value => set_meta(&mut out, key, as_text(&value)),
         }
     }
-    out.meta.set(&b"otel.trace_id"[..], hex(&span.trace_id.to_be_bytes()).into());
+    out.meta.set(&b"otel.trace_id"[..], hex(&span.trace_id.to_be_bytes()).to_vec().into());
     if !out.meta.contains(b"version") {
         set_unless_empty(&mut out, "version", both.normal(&["service.version"]));
     }
@@ -244,7 +244,7 @@ pub(super) fn set_events_and_links(out: &mut DatadogSpan<'_>, span: &Span<'_>) {
 }
 
 /// The events as a JSON array; absent parts are left out.
-fn events<'a>(events: impl Iterator<Item = Event<'a>>) -> Vec<u8> {
+pub(super) fn events<'a>(events: impl Iterator<Item = Event<'a>>) -> Vec<u8> {
     let mut out = vec![b'['];
     for (index, event) in events.enumerate() {
         if index > 0 {
@@ -291,7 +291,7 @@ fn events<'a>(events: impl Iterator<Item = Event<'a>>) -> Vec<u8> {
 
 /// The links as a JSON array. The reference writes attributes and trace state without escaping; ours is always valid JSON,
 /// and escapes nothing else.
-fn links<'a>(links: impl Iterator<Item = Link<'a>>) -> Vec<u8> {
+pub(super) fn links<'a>(links: impl Iterator<Item = Link<'a>>) -> Vec<u8> {
     let mut out = vec![b'['];
     for (index, link) in links.enumerate() {
         if index > 0 {
@@ -335,12 +335,14 @@ fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(text);
 }
 
-pub(super) fn hex(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn hex(bytes: &[u8; 16]) -> [u8; 32] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|byte| [DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]])
-        .collect()
+    let mut out = [0; 32];
+    for (pair, byte) in out.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    out
 }
 
 #[cfg(test)]

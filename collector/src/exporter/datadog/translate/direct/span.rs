@@ -1,0 +1,487 @@
+//! One span from wire to wire.
+
+use std::borrow::Cow;
+
+use super::Context;
+use super::key::{Class, Table, class};
+use super::traces::Record;
+use crate::exporter::datadog::model::Text;
+use crate::exporter::datadog::payload::{META, put_entry, put_metric, put_span, put_text};
+use crate::exporter::datadog::stats::{ClientKey, Facts, Mark, Records, grpc_status_code};
+use crate::exporter::datadog::translate::attributes::{Attrs, Both};
+use crate::exporter::datadog::translate::go_text::as_text;
+use crate::exporter::datadog::translate::span::{events, hex, links};
+use crate::exporter::datadog::translate::{agent, host, naming, normalize};
+use crate::trace_batch::wire::put_uint;
+use crate::trace_batch::{AnyValue, SpanKind, SpanPart, StatusCode};
+
+/// A resource's part in each of its spans.
+pub(super) struct Resource<'a> {
+    /// Its attributes as entries of a span's meta, in the order of the wire.
+    entries: Vec<Entry<'a>>,
+    /// All entries, encoded.
+    encoded: Vec<u8>,
+    table: Table,
+    service: Text<'a>,
+    version: Text<'a>,
+    env: Text<'a>,
+    /// Whether spans may have an environment of their own: the payload has one already.
+    has_env: bool,
+    has_db_name: bool,
+}
+
+struct Entry<'a> {
+    key: &'a [u8],
+    value: Text<'a>,
+    /// Its rank among peer tags.
+    peer: Option<u16>,
+}
+
+impl<'a> Resource<'a> {
+    /// None for a resource that has anything unusual.
+    pub(super) fn new(attributes: &Attrs<'a>, context: Context<'a>) -> Option<Self> {
+        let none = Attrs::default();
+        let both = Both { span: &none, resource: attributes };
+        let mut resource = Self {
+            entries: Vec::with_capacity(attributes.iter().len()),
+            encoded: Vec::with_capacity(512),
+            table: Table::default(),
+            service: naming::service(both),
+            version: both.normal(&["service.version"]),
+            env: normalize::tag_value(both.normal(ENV)),
+            has_env: false,
+            has_db_name: false,
+        };
+        resource.has_env = !normalize::tag_value(attributes.text(ENV)).is_empty();
+        // Without one a payload's host may be told by one of its spans.
+        if host::hostname(attributes, &context.settings.hostname).is_empty() {
+            return None;
+        }
+        resource.table.reset(attributes.iter().len());
+        for (key, value) in attributes.iter() {
+            let mut value = as_text(&value);
+            let key = match class(key) {
+                Class::Skipped => continue,
+                Class::Same | Class::OfResource => key,
+                Class::Renamed(name) => name,
+                Class::DbName => {
+                    resource.has_db_name = true;
+                    key
+                }
+                Class::PeerService => {
+                    value = peer_service(value);
+                    key
+                }
+                Class::StatusCode | Class::GrpcCode | Class::Url | Class::Unusual => return None,
+            };
+            let entries = &resource.entries;
+            if value.len() > MAX_VALUE_BYTES
+                || resource.table.len() == usize::from(u16::MAX)
+                || resource.table.insert(key, |index| entries[index].key).is_some()
+            {
+                return None;
+            }
+            put_entry(&mut resource.encoded, META, key, &value);
+            let peer = context.counting.and_then(|counting| counting.peer_tag(key));
+            resource.entries.push(Entry { key, value, peer });
+        }
+        Some(resource)
+    }
+}
+
+const ENV: &[&str] = &["deployment.environment.name", "deployment.environment"];
+/// What Datadog keeps of a value; longer ones are for the plain translation.
+const MAX_VALUE_BYTES: usize = 25_000;
+
+/// A span's place in its trace.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Role {
+    pub(super) is_first: bool,
+    pub(super) is_root: bool,
+    pub(super) is_top_level: bool,
+    pub(super) parent_id: u64,
+}
+
+/// Writes the spans of a resource.
+pub(super) struct Writer<'w, 'a> {
+    context: Context<'w>,
+    attributes: &'w Attrs<'a>,
+    resource: &'w Resource<'a>,
+    records: &'w mut Records,
+    /// The attributes of the span that is written, each with what its key asks for.
+    own: Attrs<'a>,
+    classes: Vec<Class>,
+    /// Its keys in meta, each with whether it has a value.
+    keys: Vec<(&'a [u8], bool)>,
+    table: Table,
+    metrics: Vec<(&'a [u8], f64)>,
+    /// Which of the resource's entries its own ones replace.
+    replaced: Vec<usize>,
+}
+
+impl<'w, 'a> Writer<'w, 'a> {
+    pub(super) fn new(
+        context: Context<'w>,
+        attributes: &'w Attrs<'a>,
+        resource: &'w Resource<'a>,
+        records: &'w mut Records,
+    ) -> Self {
+        Self {
+            context,
+            attributes,
+            resource,
+            records,
+            own: Attrs::default(),
+            classes: Vec::new(),
+            keys: Vec::new(),
+            table: Table::default(),
+            metrics: Vec::new(),
+            replaced: Vec::new(),
+        }
+    }
+
+    /// The service of spans that name none.
+    pub(super) fn service(&self) -> &[u8] {
+        &self.resource.service
+    }
+
+    pub(super) fn version(&self) -> Text<'a> {
+        self.resource.version.clone()
+    }
+
+    /// The spans from here on are of this client.
+    pub(super) fn begin_client(&mut self, client: ClientKey) {
+        self.records.begin_client(client);
+    }
+
+    /// Where records are; what comes behind it can be taken back.
+    pub(super) fn mark(&self) -> Mark {
+        self.records.mark()
+    }
+
+    pub(super) fn back_to(&mut self, mark: Mark) {
+        self.records.back_to(mark);
+    }
+
+    /// Reads the attributes; `None` if one of them is unusual. Gives whether there are events, and links.
+    fn read(&mut self, record: &Record<'a>) -> Option<(bool, bool)> {
+        self.own.clear();
+        self.classes.clear();
+        let (mut has_events, mut has_links) = (false, false);
+        for part in record.span.parts() {
+            match part {
+                SpanPart::Attribute(key, value) => {
+                    let class = class(key);
+                    if matches!(class, Class::Unusual | Class::OfResource) {
+                        return None;
+                    }
+                    self.own.push(key, value);
+                    self.classes.push(class);
+                }
+                SpanPart::Event => has_events = true,
+                SpanPart::Link => has_links = true,
+            }
+        }
+        Some((has_events, has_links))
+    }
+
+    /// Writes a span; `false` if it is an unusual one, and then what it wrote is to be taken back.
+    pub(super) fn span(&mut self, out: &mut Vec<u8>, record: &Record<'a>, role: Role) -> bool {
+        let span = &record.span;
+        if span.span_id == 0 || span.trace_id as u64 == 0 || !record.scope.attributes().is_empty() {
+            return false;
+        }
+        let Some((has_events, has_links)) = self.read(record) else { return false };
+        let both = Both { span: &self.own, resource: self.attributes };
+        let Some(status_code) = self.status_code() else { return false };
+        let own_env = ENV.iter().any(|key| self.own.get(key).is_some());
+        if own_env && !self.resource.has_env || self.classes.len() >= usize::from(u16::MAX) {
+            return false;
+        }
+        let naming = &self.context.settings.naming;
+        let service = record.service.as_ref().unwrap_or(&self.resource.service);
+        let name = normalize::name(naming::operation(naming, span, &record.scope, both));
+        let mut resource = naming::resource(naming, span, both);
+        if resource.is_empty() {
+            resource = name.clone();
+        }
+        let span_type = normalize::shortened(naming::span_type(span, both), agent::MAX_TYPE_BYTES);
+        let mut query = None;
+        match &*span_type {
+            b"sql" | b"cassandra" => {
+                resource = agent::obfuscated_query(&resource);
+                query = Some(resource.clone());
+            }
+            b"redis" | b"valkey" => resource = agent::quantized(&resource),
+            _ => {}
+        }
+        let resource = normalize::shortened(resource, agent::MAX_RESOURCE_BYTES);
+        let (start, duration) = agent::times(span.start, span.end, self.context.now);
+        let is_error = span.status == StatusCode::Error;
+        let kind = naming::kind_name(span.kind);
+        let counted = self
+            .context
+            .counting
+            .is_some_and(|counting| role.is_top_level || counting.counts_kind(span.kind));
+        let counts_peers = counted
+            && matches!(span.kind, SpanKind::Client | SpanKind::Producer | SpanKind::Consumer);
+        if counted {
+            self.records.begin(&Facts {
+                service,
+                name: &name,
+                resource: &resource,
+                span_type: &span_type,
+                kind: kind.as_bytes(),
+                status_code,
+                grpc_status_code: &self.grpc_code(),
+                is_trace_root: role.parent_id == 0,
+            });
+        }
+        let is_written = put_span(out, |out| {
+            put_text(out, 1, service);
+            put_text(out, 2, &name);
+            put_text(out, 3, &resource);
+            put_uint(out, 4, span.trace_id as u64);
+            put_uint(out, 5, span.span_id);
+            put_uint(out, 6, role.parent_id);
+            put_uint(out, 7, start as u64);
+            put_uint(out, 8, duration as u64);
+            put_uint(out, 9, u64::from(is_error));
+            put_entry(out, META, b"span.kind", kind.as_bytes());
+            let hides_password = matches!(&*span_type, b"web" | b"http");
+            let Some(has_db_name) =
+                self.own_entries(out, status_code, hides_password, counts_peers)
+            else {
+                return false;
+            };
+            put_entry(out, META, b"otel.trace_id", &hex(&span.trace_id.to_be_bytes()));
+            put_unless_empty(out, b"version", &self.resource.version);
+            if has_links {
+                put_cut(out, b"_dd.span_links", &links(span.links()));
+            }
+            if has_events {
+                put_cut(out, b"events", &events(span.events()));
+                if span.events().any(|event| event.name == b"exception") {
+                    put_entry(out, META, b"_dd.span_events.has_exception", b"true");
+                }
+            }
+            put_unless_empty(out, b"w3c.tracestate", span.trace_state);
+            put_unless_empty(out, b"otel.library.name", record.scope.name);
+            put_unless_empty(out, b"otel.library.version", record.scope.version);
+            put_entry(out, META, b"otel.status_code", status_name(span.status));
+            put_unless_empty(out, b"otel.status_description", span.status_message);
+            if is_error {
+                put_unless_empty(out, b"error.msg", span.status_message);
+            }
+            match own_env {
+                true => {
+                    let both = Both { span: &self.own, resource: self.attributes };
+                    put_unless_empty(out, b"env", &normalize::tag_value(both.normal(ENV)));
+                }
+                false => put_unless_empty(out, b"env", &self.resource.env),
+            }
+            self.resource_entries(out, counts_peers);
+            if !has_db_name && !self.resource.has_db_name {
+                let both = Both { span: &self.own, resource: self.attributes };
+                let name = both.resource_first(&["db.namespace"]);
+                put_unless_empty(out, b"db.name", &name);
+                if counts_peers
+                    && let Some(tag) =
+                        self.context.counting.and_then(|counting| counting.peer_tag(b"db.name"))
+                {
+                    self.records.peer(tag, &name);
+                }
+            }
+            if role.is_first {
+                put_entry(out, META, b"_dd.p.dm", b"-9");
+            }
+            if let Some(query) = &query {
+                put_cut(out, b"sql.query", query);
+            }
+            if status_code != 0 {
+                put_metric(out, b"http.status_code", f64::from(status_code));
+            }
+            for (key, value) in &self.metrics {
+                put_metric(out, key, *value);
+            }
+            if role.is_top_level {
+                put_metric(out, b"_top_level", 1.0);
+            }
+            if role.is_root && role.parent_id == 0 {
+                put_metric(out, b"_sampling_priority_rate_v1", 1.0);
+            }
+            put_text(out, 12, &span_type);
+            true
+        });
+        if counted && is_written {
+            self.records.end(start, duration, is_error, role.is_top_level);
+        }
+        is_written
+    }
+
+    /// HTTP's status code, 0 if there is none; `None` if it is not a number or is 0.
+    fn status_code(&self) -> Option<u32> {
+        let keys = ["http.status_code", "http.response.status_code"];
+        match keys.iter().find_map(|key| self.own.get(key)) {
+            None => Some(0),
+            Some(AnyValue::Int(code)) => {
+                let others = self.own.iter().zip(&self.classes);
+                let mut others = others.filter(|(_, class)| **class == Class::StatusCode);
+                let are_numbers = others.all(|((_, value), _)| matches!(value, AnyValue::Int(_)));
+                Some(code as u32).filter(|code| *code != 0 && are_numbers)
+            }
+            Some(_) => None,
+        }
+    }
+
+    fn grpc_code(&self) -> String {
+        if !self.classes.contains(&Class::GrpcCode) {
+            return String::new();
+        }
+        let get = |key: &[u8]| std::str::from_utf8(key).ok().and_then(|key| self.own.get(key));
+        let metric = |key: &[u8]| match get(key)? {
+            AnyValue::Int(code) => Some(code as f64),
+            AnyValue::Double(code) => Some(code),
+            _ => None,
+        };
+        let meta = |key: &[u8]| match get(key)? {
+            AnyValue::Int(_) | AnyValue::Double(_) => None,
+            value => Some(as_text(&value)),
+        };
+        grpc_status_code(meta, metric)
+    }
+
+    /// Writes the span's own attributes, and keeps those that are metrics. Gives whether one names a database; `None` if
+    /// they are unusual.
+    fn own_entries(
+        &mut self,
+        out: &mut Vec<u8>,
+        status_code: u32,
+        hides_password: bool,
+        counts_peers: bool,
+    ) -> Option<bool> {
+        self.metrics.clear();
+        self.keys.clear();
+        self.replaced.clear();
+        self.table.reset(self.classes.len());
+        let mut has_db_name = false;
+        for ((key, value), class) in self.own.iter().zip(&self.classes) {
+            let target = match class {
+                Class::Skipped | Class::StatusCode => continue,
+                Class::Renamed(name) => name,
+                Class::Url => &b"http.url"[..],
+                _ => key,
+            };
+            match value {
+                AnyValue::Int(number) => {
+                    set_metric(&mut self.metrics, target, number as f64, status_code);
+                    continue;
+                }
+                AnyValue::Double(number) => {
+                    set_metric(&mut self.metrics, target, number, status_code);
+                    continue;
+                }
+                _ => {}
+            }
+            let mut text = as_text(&value);
+            if text.len() > MAX_VALUE_BYTES {
+                return None;
+            }
+            let keys = &self.keys;
+            if let Some(known) = self.table.insert(target, |index| keys[index].0) {
+                // The first one stays, unless it has no value.
+                if self.keys[known].1 {
+                    continue;
+                }
+                return None;
+            }
+            self.keys.push((target, !text.is_empty()));
+            match class {
+                Class::PeerService => text = peer_service(text),
+                Class::DbName => has_db_name = true,
+                Class::Url if hides_password => {
+                    if let Some(url) = agent::obfuscated_url(&text) {
+                        text = Cow::Owned(url);
+                    }
+                    if text.len() > MAX_VALUE_BYTES {
+                        return None;
+                    }
+                }
+                _ => {}
+            }
+            let entries = &self.resource.entries;
+            if let Some(index) = self.resource.table.find(target, |index| entries[index].key) {
+                if text.is_empty() {
+                    return None;
+                }
+                self.replaced.push(index);
+            }
+            put_entry(out, META, target, &text);
+            if counts_peers
+                && let Some(tag) =
+                    self.context.counting.and_then(|counting| counting.peer_tag(target))
+            {
+                self.records.peer(tag, &text);
+            }
+        }
+        Some(has_db_name)
+    }
+
+    /// Writes the resource's attributes, but for those that the span has itself.
+    fn resource_entries(&mut self, out: &mut Vec<u8>, counts_peers: bool) {
+        if self.replaced.is_empty() {
+            out.extend_from_slice(&self.resource.encoded);
+        }
+        if self.replaced.is_empty() && !counts_peers {
+            return;
+        }
+        for (index, entry) in self.resource.entries.iter().enumerate() {
+            if self.replaced.contains(&index) {
+                continue;
+            }
+            if !self.replaced.is_empty() {
+                put_entry(out, META, entry.key, &entry.value);
+            }
+            if let (true, Some(tag)) = (counts_peers, entry.peer) {
+                self.records.peer(tag, &entry.value);
+            }
+        }
+    }
+}
+
+fn set_metric<'a>(metrics: &mut Vec<(&'a [u8], f64)>, key: &'a [u8], value: f64, status_code: u32) {
+    let is_known = key == b"http.status_code" && status_code != 0;
+    if !is_known && !metrics.iter().any(|(name, _)| *name == key) {
+        metrics.push((key, value));
+    }
+}
+
+/// As [`agent::normalize`] has it.
+fn peer_service(value: Text<'_>) -> Text<'_> {
+    if value.is_empty() { value } else { agent::normal_service(value) }
+}
+
+fn status_name(status: StatusCode) -> &'static [u8] {
+    match status {
+        StatusCode::Unset => b"Unset",
+        StatusCode::Ok => b"Ok",
+        StatusCode::Error => b"Error",
+        StatusCode::Unknown => b"",
+    }
+}
+
+fn put_unless_empty(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    if !value.is_empty() {
+        put_cut(out, key, value);
+    }
+}
+
+/// Writes an entry, cut to what Datadog keeps.
+fn put_cut(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    if value.len() > MAX_VALUE_BYTES {
+        let cut = [normalize::truncated(value, MAX_VALUE_BYTES), b"..."].concat();
+        put_entry(out, META, key, &cut);
+    } else {
+        put_entry(out, META, key, value);
+    }
+}

@@ -1,0 +1,361 @@
+//! Both ways of translating give the same payloads and count the same, on requests that are made up.
+
+use std::cell::Cell;
+
+use proptest::collection::vec;
+use proptest::prelude::{Just, Strategy, any, prop_oneof};
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Value, json};
+
+use super::super::{self as plain, Settings};
+use super::{Context, Scratch, translate};
+use crate::exporter::datadog::payload::{self, Sender};
+use crate::exporter::datadog::stats::{Concentrator, Counting, PEER_TAGS};
+use crate::trace_batch::TraceBatch;
+
+const NOW: i64 = 1_800_000_000_000_000_000;
+
+/// Keys that mean something, and some that do not.
+const KEYS: [&str; 66] = [
+    "",
+    "_dd.p.tid",
+    "_dd.origin",
+    "_dd.measured",
+    "analytics.event",
+    "app.user",
+    "client.address",
+    "container.id",
+    "db.name",
+    "db.namespace",
+    "db.query.text",
+    "db.statement",
+    "db.system",
+    "db.system.name",
+    "db.type",
+    "deployment.environment",
+    "deployment.environment.name",
+    "env",
+    "error.msg",
+    "events",
+    "faas.trigger",
+    "graphql.operation.type",
+    "grpc.code",
+    "host",
+    "host.name",
+    "http.client_ip",
+    "http.method",
+    "http.referrer",
+    "http.request.body.size",
+    "http.request.header.x-id",
+    "http.request.method",
+    "http.response.body.size",
+    "http.response.status_code",
+    "http.route",
+    "http.status_code",
+    "http.url",
+    "http.useragent",
+    "k8s.pod.uid",
+    "messaging.destination",
+    "messaging.operation",
+    "messaging.system",
+    "net.peer.name",
+    "network.protocol.name",
+    "network.protocol.version",
+    "operation.name",
+    "otel.status_code",
+    "out.host",
+    "peer.service",
+    "resource.name",
+    "rpc.grpc.status_code",
+    "rpc.method",
+    "rpc.service",
+    "rpc.system",
+    "sampling.priority",
+    "server.address",
+    "server.port",
+    "service.name",
+    "service.version",
+    "span.kind",
+    "span.type",
+    "sql.query",
+    "telemetry.sdk.language",
+    "url.full",
+    "user_agent.original",
+    "version",
+    "x",
+];
+
+const TEXTS: [&str; 24] = [
+    "",
+    "0",
+    "1",
+    "10.1.2.3",
+    "200",
+    "404",
+    "GET",
+    "GET key",
+    "POST",
+    "Prod EU",
+    "SELECT * FROM t WHERE a = 7",
+    "SELECT 'open",
+    "cassandra",
+    "checkout",
+    "http://user:secret@shop.example/a?b=c#d",
+    "http://a b/%zz",
+    "mysql",
+    "postgresql",
+    "redis",
+    "sql",
+    "true",
+    "web",
+    "\u{e9}t\u{e9}",
+    "publish",
+];
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        8 => proptest::sample::select(&TEXTS[..]).prop_map(|text| json!({ "stringValue": text })),
+        1 => Just(json!({ "stringValue": "x".repeat(25_001) })),
+        2 => any::<i32>().prop_map(|int| json!({ "intValue": int.to_string() })),
+        1 => (0..600_u16).prop_map(|int| json!({ "intValue": int.to_string() })),
+        1 => any::<f64>().prop_filter("JSON has no word for it", |double| double.is_finite())
+            .prop_map(|double| json!({ "doubleValue": double })),
+        1 => any::<bool>().prop_map(|bool| json!({ "boolValue": bool })),
+        1 => Just(json!({ "arrayValue": { "values": [{ "stringValue": "a" }, { "intValue": "1" }] } })),
+        1 => Just(json!({})),
+    ]
+}
+
+/// Usual attributes for the most part, so that both ways are gone.
+fn attributes(most: usize) -> impl Strategy<Value = Vec<Value>> {
+    let usual = [
+        "http.request.method",
+        "http.route",
+        "url.full",
+        "server.address",
+        "db.system",
+        "app.user",
+        "net.peer.name",
+    ];
+    let usual_key = proptest::sample::select(usual.to_vec()).prop_map(str::to_owned);
+    let key = prop_oneof![
+        2 => proptest::sample::select(&KEYS[..]).prop_map(str::to_owned),
+        4 => usual_key.clone(),
+        1 => "[a-z]{1,12}",
+        1 => Just("k".repeat(201)),
+    ];
+    let pair = |key, value| json!({ "key": key, "value": value });
+    prop_oneof![
+        3 => vec((usual_key, value()).prop_map(move |(key, value)| pair(key, value)), 0..4),
+        2 => vec((key, value()).prop_map(move |(key, value)| pair(key, value)), 0..most),
+    ]
+}
+
+fn span() -> impl Strategy<Value = Value> {
+    let time = prop_oneof![
+        4 => 1_700_000_000_000_000_000_u64..1_700_000_030_000_000_000,
+        1 => any::<u64>(),
+    ];
+    let events = vec(proptest::sample::select(vec!["exception", "retry", ""]), 0..2);
+    let few = (0..4_u8, 0..12_u8, 0..12_u8, 0..7_u8, 0..4_u8);
+    (few, time.clone(), time, attributes(8), events, 0..6_u8).prop_map(
+        |((trace, id, parent, kind, status), start, end, attributes, events, odd)| {
+            let mut span = json!({
+                "traceId": format!("{:032x}", (u128::from(trace) << 64) | u128::from(trace)),
+                "spanId": format!("{id:016x}"),
+                "parentSpanId": format!("{parent:016x}"),
+                "name": if odd == 1 { "" } else { "a name" },
+                "kind": kind,
+                "startTimeUnixNano": start.to_string(),
+                "endTimeUnixNano": end.to_string(),
+                "attributes": attributes,
+                "status": { "code": status, "message": if odd == 2 { "boom" } else { "" } },
+                "events": events.iter().map(|name| json!({ "name": name, "timeUnixNano": "5" })).collect::<Vec<_>>(),
+            });
+            if odd == 3 {
+                span["traceState"] = json!("a=b");
+                span["links"] = json!([{ "traceId": "0102030405060708090a0b0c0d0e0f10", "spanId": "0102030405060708" }]);
+            }
+            span
+        },
+    )
+}
+
+fn request(spans: usize) -> impl Strategy<Value = TraceBatch> {
+    let scope = (vec(span(), 0..spans), 0..4_u8).prop_map(|(spans, odd)| {
+        let attributes = if odd == 1 { json!([{ "key": "s", "value": { "stringValue": "v" } }]) } else { json!([]) };
+        json!({ "scope": { "name": "lib", "version": "1", "attributes": attributes }, "spans": spans })
+    });
+    let resource = (attributes(6), vec(scope, 0..3)).prop_map(|(attributes, scopes)| {
+        json!({ "resource": { "attributes": attributes }, "scopeSpans": scopes })
+    });
+    vec(resource, 0..3).prop_map(|resources| {
+        let json = json!({ "resourceSpans": resources }).to_string();
+        TraceBatch::from_json(json.as_bytes()).unwrap()
+    })
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    (0..12_u8).prop_map(|odd| {
+        let mut settings = Settings { hostname: "h".into(), ..Settings::default() };
+        match odd {
+            0 => settings.hostname.clear(),
+            1 => settings.naming.span_name_as_resource_name = true,
+            2 => settings.top_level_by_span_kind = true,
+            4 => settings.first_receiver = true,
+            3 => settings.ignore_resources = vec![regex::Regex::new("GET").unwrap()],
+            _ => {}
+        }
+        settings
+    })
+}
+
+fn sender() -> Sender {
+    Sender { host_name: "h".into(), env: "none".into(), agent_version: "v".into() }
+}
+
+/// How many traces went the plain way.
+fn check(settings: &Settings, counting: &Counting, batch: &TraceBatch) -> usize {
+    let sender = sender();
+    let translation = plain::translate(settings, batch, NOW);
+    let (one, other) =
+        (Concentrator::new(counting.clone(), 0), Concentrator::new(counting.clone(), 0));
+    for tracer in &translation.tracers {
+        one.add(tracer, &sender, 0);
+    }
+    let (mut payloads, mut plain_traces) = (Vec::new(), 0);
+    let context = Context { settings, sender: &sender, counting: Some(counting), now: NOW };
+    let dropped = translate(
+        context,
+        batch,
+        &mut Scratch::default(),
+        &mut |body, spans| payloads.push((body.to_vec(), spans)),
+        &mut |counted| {
+            plain_traces += counted.tracer.chunks.len() + counted.tracer.unsent.len();
+            other.add(counted.tracer, &sender, 0);
+            other.add_records(counted.records, 0);
+        },
+    );
+    assert_eq!(dropped, translation.dropped);
+    let expected = payload::build(&translation.tracers, &sender);
+    if payloads != expected {
+        let show = |payloads: &[(Vec<u8>, usize)]| -> Vec<libdd_trace_protobuf::pb::AgentPayload> {
+            payloads.iter().map(|(body, _)| prost::Message::decode(&**body).unwrap()).collect()
+        };
+        assert_eq!(show(&payloads), show(&expected));
+        assert_eq!(payloads, expected);
+    }
+    assert_eq!(counts(&other), counts(&one));
+    plain_traces
+}
+
+/// All groups, in an order of their own.
+fn counts(concentrator: &Concentrator) -> Vec<String> {
+    let mut groups = Vec::new();
+    for payload in concentrator.flush(&sender(), 0, true).0 {
+        for client in payload.stats {
+            for bucket in &client.stats {
+                for group in &bucket.stats {
+                    let about = (&client.hostname, &client.env, &client.version, &client.lang);
+                    groups.push(format!("{about:?} {} {group:?}", bucket.start));
+                }
+            }
+        }
+    }
+    groups.sort();
+    groups
+}
+
+#[test]
+fn both_ways_of_translating_give_the_same_bytes_and_counts() {
+    let counting = Counting::new(true, PEER_TAGS.map(str::to_owned).to_vec());
+    let cases = std::env::var("DIRECT_CASES").ok().and_then(|cases| cases.parse().ok());
+    let config =
+        Config { cases: cases.unwrap_or(400), failure_persistence: None, ..Config::default() };
+    let (traces, plain) = (Cell::new(0), Cell::new(0));
+    TestRunner::new(config)
+        .run(&(settings(), request(12)), |(settings, batch)| {
+            plain.set(plain.get() + check(&settings, &counting, &batch));
+            let count = plain::translate(&settings, &batch, NOW)
+                .tracers
+                .iter()
+                .map(|tracer| tracer.chunks.len() + tracer.unsent.len())
+                .sum::<usize>();
+            traces.set(traces.get() + count);
+            Ok(())
+        })
+        .unwrap();
+    let (traces, plain) = (traces.get(), plain.get());
+    assert!(
+        plain > traces / 10 && traces - plain > traces / 10,
+        "{plain} of {traces} the plain way"
+    );
+}
+
+#[test]
+fn peer_tags_of_the_users_own_are_counted_alike() {
+    let tags = |tags: &[&str]| tags.iter().map(|tag| (*tag).to_owned()).collect();
+    let countings = [
+        Counting::new(false, tags(&["app.user", "version", "otel.status_code"])),
+        Counting::new(true, tags(&["app.user", "server.address", "http.server_name", "env"])),
+        Counting::new(true, Vec::new()),
+    ];
+    let config = Config { cases: 60, failure_persistence: None, ..Config::default() };
+    TestRunner::new(config)
+        .run(&request(12), |batch| {
+            let settings = Settings { hostname: "h".into(), ..Settings::default() };
+            for counting in &countings {
+                check(&settings, counting, &batch);
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn payloads_are_cut_at_the_same_places() {
+    let counting = Counting::new(true, Vec::new());
+    let span = |index: u32| {
+        json!({
+            "traceId": format!("{:032x}", index / 3 + 1), "spanId": format!("{:016x}", index + 1),
+            "name": "n", "kind": 1 + index % 5,
+            "attributes": [{ "key": "filler", "value": { "stringValue": "x".repeat(20_000) } }],
+        })
+    };
+    for attributes in [
+        json!([]),
+        json!([
+            { "key": "service.version", "value": { "stringValue": "1" } },
+            { "key": "deployment.environment", "value": { "stringValue": "e" } },
+        ]),
+    ] {
+        let scope = json!([{ "spans": (0..400).map(span).collect::<Vec<_>>() }]);
+        let resource = json!({ "resource": { "attributes": attributes }, "scopeSpans": scope });
+        let request = json!({ "resourceSpans": [resource, resource] }).to_string();
+        let batch = TraceBatch::from_json(request.as_bytes()).unwrap();
+        let settings = Settings { hostname: "h".into(), ..Settings::default() };
+        assert_eq!(check(&settings, &counting, &batch), 0);
+    }
+}
+
+#[test]
+fn large_traces_are_related_as_small_ones_are() {
+    let counting = Counting::new(true, Vec::new());
+    let span = |index: u32| {
+        let service =
+            json!({ "key": "service.name", "value": { "stringValue": format!("s{}", index % 2) } });
+        json!({
+            "traceId": format!("{:032x}", 7), "spanId": format!("{:016x}", index % 150 + 1),
+            "parentSpanId": format!("{:016x}", index / 2), "kind": 2,
+            "attributes": if index.is_multiple_of(3) { json!([service]) } else { json!([]) },
+        })
+    };
+    for count in [2, 31, 32, 33, 200] {
+        let spans: Vec<_> = (1..=count).map(span).collect();
+        let request =
+            json!({ "resourceSpans": [{ "scopeSpans": [{ "spans": spans }] }] }).to_string();
+        let batch = TraceBatch::from_json(request.as_bytes()).unwrap();
+        let settings = Settings { hostname: "h".into(), ..Settings::default() };
+        assert_eq!(check(&settings, &counting, &batch), 0);
+    }
+}
