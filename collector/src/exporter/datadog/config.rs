@@ -12,17 +12,15 @@ use crate::exporter::http_client::check_url;
 use crate::exporter::{queue, retry};
 use crate::tls::{self, ClientTls};
 
-pub(crate) const REFUSED: [(&str, &str); 6] = [
+pub(crate) const REFUSED: [(&str, &str); 4] = [
     ("only_metadata", "this exporter sends traces; remove the key"),
     ("orchestrator_explorer", "this exporter sends traces only; remove the key"),
-    ("traces.trace_buffer", "nothing waits in front of the sending queue; use `sending_queue`"),
     ("traces.peer_service_aggregation", "it is deprecated; use `peer_tags_aggregation`"),
     ("hostname_detection_timeout", "no cloud is asked for a host name; set `hostname`"),
-    (
-        "host_metadata.reporter_period",
-        "host metadata is not sent; set `host_metadata.enabled: false`",
-    ),
 ];
+
+/// The reference has the same limit.
+const MIN_REPORTER_PERIOD: Duration = Duration::from_secs(5 * 60);
 
 /// How to reach Datadog, and how spans become Datadog's.
 #[derive(Debug, Clone, Deserialize)]
@@ -85,6 +83,10 @@ pub(crate) struct Traces {
     pub(crate) peer_tags_aggregation: bool,
     /// More peer tags.
     pub(crate) peer_tags: Vec<String>,
+    /// How many resources wait to be translated in the reference, which takes them from the sender before. Here a request is
+    /// translated before it is queued, so that nothing waits in between: any number is accepted, and what waits is bounded
+    /// by `sending_queue`.
+    pub(crate) trace_buffer: u64,
 }
 
 /// An endpoint of a signal that is not sent.
@@ -106,6 +108,10 @@ pub(crate) struct HostMetadata {
     pub(crate) hostname_source: HostnameSource,
     /// Tags of the host.
     pub(crate) tags: Vec<String>,
+    /// How often they are sent again. Default `30m`, at least `5m`.
+    #[serde(deserialize_with = "duration::deserialize")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub(crate) reporter_period: Duration,
 }
 
 /// Where the host's name comes from.
@@ -154,13 +160,19 @@ impl Default for Traces {
             compute_top_level_by_span_kind: false,
             peer_tags_aggregation: true,
             peer_tags: Vec::new(),
+            trace_buffer: 0,
         }
     }
 }
 
 impl Default for HostMetadata {
     fn default() -> Self {
-        Self { enabled: true, hostname_source: HostnameSource::default(), tags: Vec::new() }
+        Self {
+            enabled: true,
+            hostname_source: HostnameSource::default(),
+            tags: Vec::new(),
+            reporter_period: Duration::from_secs(30 * 60),
+        }
     }
 }
 
@@ -213,6 +225,10 @@ impl Config {
                 let problem = "maps from or to an empty name";
                 findings.add(&["traces", "span_name_remappings", name], problem);
             }
+        }
+        if self.host_metadata.reporter_period < MIN_REPORTER_PERIOD {
+            let problem = "is too short; write `5m` or more";
+            findings.add(&["host_metadata", "reporter_period"], problem);
         }
         if self.timeout.is_zero() {
             findings.add(&["timeout"], "must be more than zero");

@@ -1,7 +1,8 @@
 //! What Datadog is told beside traces: that this exporter runs, for which hosts, and facts about its own host.
 //!
 //! The reference sends a count with every batch, and holds a batch up while that fails. Ours goes once a minute, beside the
-//! traces. Left out are the reference's lists of the machine's hardware and processes.
+//! traces. Left out are the reference's lists of the machine's hardware and processes, and what it asks clouds or reads from
+//! resources about other hosts.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,8 +19,6 @@ use super::model::TracerPayload;
 
 /// How often hosts are told.
 const PERIOD: Duration = Duration::from_secs(60);
-/// How often facts about this host are told.
-const METADATA_PERIOD: Duration = Duration::from_secs(30 * 60);
 /// How many hosts are remembered between two messages.
 const MAX_HOSTS: usize = 10_000;
 
@@ -78,7 +77,7 @@ pub(crate) async fn run(usage: Arc<Usage>, client: Client, teller: Teller, end: 
             tell(client.send_series(&running(&teller, &hosts, now)).await, "running");
         }
         if teller.metadata.enabled && metadata_due <= Instant::now() {
-            metadata_due += METADATA_PERIOD;
+            metadata_due += teller.metadata.reporter_period;
             let first = usage.seen.lock().unwrap_or_else(PoisonError::into_inner).first.clone();
             let hostname = match teller.metadata.hostname_source {
                 HostnameSource::FirstResource => first.filter(|host| !host.is_empty()),
