@@ -1,7 +1,5 @@
 //! The differences that are meant: one file, each with its reason. It may only shrink.
 
-use std::collections::BTreeSet;
-
 use anyhow::Context as _;
 use serde::Deserialize;
 
@@ -32,8 +30,6 @@ pub(crate) struct Rule {
 pub(crate) struct Context<'a> {
     pub(crate) resource: &'a ResourceSpans,
     pub(crate) span: &'a Span,
-    /// Whether some traces are ignored by the resource of their root.
-    pub(crate) ignoring: bool,
 }
 
 /// When a difference is meant.
@@ -49,8 +45,6 @@ enum Condition {
     ReferenceIsBetweenZeroAndOurs,
     /// No span of the trace is without a parent, and there are several parents that are not there.
     RootIsARandomOne,
-    /// The same, where traces are ignored by their root.
-    RandomRootMayBeIgnored,
     /// The resource has spans of several traces.
     ResourceHasSeveralTraces,
     /// The field is a key that was cut: within a character, and only one side has it; or to what another key of the span
@@ -88,7 +82,7 @@ impl Rule {
             return false;
         }
         let (ours, theirs) = (&difference.ours, &difference.theirs);
-        let Context { resource, span, ignoring } = context;
+        let Context { resource, span } = context;
         match &self.condition {
             Condition::ReferenceIsInvalidJson => {
                 let is_wrong = || !is_json(theirs) || lacks_backslashes(ours, theirs);
@@ -109,12 +103,8 @@ impl Rule {
                 }
                 _ => false,
             },
-            Condition::RootIsARandomOne => root_is_random(resource, span),
-            Condition::RandomRootMayBeIgnored => *ignoring && root_is_random(resource, span),
-            Condition::ResourceHasSeveralTraces => {
-                let spans = resource.scope_spans.iter().flat_map(|scope| &scope.spans);
-                spans.into_iter().any(|other| other.trace_id != span.trace_id)
-            }
+            Condition::RootIsARandomOne => resource.root_is_random(span),
+            Condition::ResourceHasSeveralTraces => resource.has_several_traces(),
             Condition::KeyIsCut => {
                 let key = difference.field.trim_start_matches("span.meta.");
                 let kept = key.trim_end_matches('.');
@@ -135,21 +125,6 @@ impl Rule {
             }
         }
     }
-}
-
-/// Whether the reference has several spans to choose a root from, and takes any.
-fn root_is_random(resource: &ResourceSpans, span: &Span) -> bool {
-    let low = |id: &[u8]| id.len().checked_sub(8).map(|start| id[start..].to_vec());
-    let chunk = resource.scope_spans.iter().flat_map(|scope| &scope.spans);
-    let chunk: Vec<_> = chunk.filter(|other| low(&other.trace_id) == low(&span.trace_id)).collect();
-    let mut parents: BTreeSet<_> = chunk.iter().map(|span| &span.parent_span_id).collect();
-    if parents.iter().any(|parent| parent.iter().all(|byte| *byte == 0)) {
-        return false;
-    }
-    for span in chunk {
-        parents.remove(&span.span_id);
-    }
-    parents.len() > 1
 }
 
 fn is_json(value: &Option<Value>) -> bool {

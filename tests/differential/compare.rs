@@ -133,6 +133,7 @@ fn groups(groups: &[StatsGroup]) -> anyhow::Result<BTreeMap<Key, Counted>> {
             ("version", format!("{:?}", group.version)),
             ("container", format!("{:?}", group.container_id)),
             ("lang", format!("{:?}", group.lang)),
+            ("commit", format!("{:?}", group.git_commit_sha)),
             ("tags", format!("{:?}", group.tags)),
             ("bucket", group.bucket.to_string()),
             ("service", format!("{:?}", group.service)),

@@ -38,6 +38,8 @@ pub(crate) struct Limits {
     pub(crate) now: u64,
     /// Only times shortly before `now`, and only UTF-8: what a bucket of stats can hold.
     pub(crate) tame: bool,
+    /// Whether some traces are ignored by the resource name of their root: that is not to be a matter of chance.
+    pub(crate) ignoring: bool,
 }
 
 /// One request.
@@ -56,15 +58,53 @@ pub(crate) fn case(seed: u64, number: u32, limits: Limits) -> Case {
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let tree = request(limits).new_tree(&mut runner).expect("no strategy here rejects a value");
     let mut request = tree.current();
+    without_chance(&mut request, limits);
     for (index, span) in request.spans_mut().enumerate() {
-        if limits.tame {
-            let leave_out = [vocabulary::ENV_AND_VERSION, vocabulary::NOT_IN_REFERENCE].concat();
-            span.attributes.retain(|pair| !leave_out.contains(&&*pair.key));
-        }
         let marker = format!("{number}.{index}");
         span.attributes.push(KeyValue::text(MARKER, &marker));
     }
     Case { number, request }
+}
+
+/// Takes away what would make the reference's stats, or what it sends, a matter of its chance.
+fn without_chance(request: &mut Request, limits: Limits) {
+    for resource in &mut request.resource_spans {
+        let before = resource.clone();
+        for span in resource.scope_spans.iter_mut().flat_map(|scope| &mut scope.spans) {
+            let is_random = before.root_is_random(span);
+            let mut leave_out = Vec::new();
+            if is_random {
+                leave_out.extend(vocabulary::OF_ROOT);
+                // This number stands for none, and then the root's counts.
+                let is_none = |pair: &KeyValue| match pair.value.as_ref().map(|value| &value.value)
+                {
+                    Some(Some(Value::Int(int))) => *int as u8 == 128,
+                    Some(Some(Value::Double(double))) => *double as i32 as u8 == 128,
+                    _ => false,
+                };
+                span.attributes.retain(|pair| !(is_priority(&pair.key) && is_none(pair)));
+            }
+            if limits.ignoring && is_random {
+                span.parent_span_id.clear();
+            }
+            if limits.tame || limits.ignoring {
+                leave_out.extend(vocabulary::NOT_IN_REFERENCE);
+            }
+            if limits.tame {
+                if is_random {
+                    leave_out.extend(vocabulary::OF_ROOT_IN_STATS);
+                }
+                if is_random || before.has_several_traces() {
+                    leave_out.extend(vocabulary::OF_FIRST_CHUNK);
+                }
+            }
+            span.attributes.retain(|pair| !leave_out.contains(&&*pair.key));
+        }
+    }
+}
+
+fn is_priority(key: &[u8]) -> bool {
+    matches!(key, b"sampling.priority" | b"_sampling_priority_v1")
 }
 
 fn request(limits: Limits) -> impl Strategy<Value = Request> {
@@ -337,8 +377,10 @@ fn known(
 /// Any key with any value.
 fn odd_attribute(limits: Limits) -> impl Strategy<Value = KeyValue> {
     let key = prop_oneof![
-        4 => "[a-z]{1,8}(\\.[a-z_]{1,8}){0,2}".prop_map(String::into_bytes),
-        1 => text(limits),
+        16 => "[a-z]{1,8}(\\.[a-z_]{1,8}){0,2}".prop_map(String::into_bytes),
+        4 => text(limits),
+        1 => select(vec!["_dd.appsec.json", "_dd.x.msgpack", "_dd.protobuf"])
+            .prop_map(|key| key.as_bytes().to_vec()),
     ];
     (key, any_value(limits)).prop_map(|(key, value)| KeyValue { key, value })
 }

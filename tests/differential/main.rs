@@ -171,7 +171,8 @@ async fn compare_profile(
 ) -> anyhow::Result<Outcome> {
     let began = Instant::now();
     let numbers = plan.numbers.iter().filter(|number| profile.share.contains(&(*number % 20)));
-    let limits = Limits { now: plan.now, tame: profile.stats };
+    let ignoring = profile.options.traces.iter().any(|line| line.starts_with("ignore_resources"));
+    let limits = Limits { now: plan.now, tame: profile.stats, ignoring };
     let cases: Vec<Case> =
         numbers.map(|number| generate::case(plan.seed, *number, limits)).collect();
     let mut outcome = Outcome { profile: profile.name, cases: cases.len(), ..Outcome::default() };
@@ -182,8 +183,7 @@ async fn compare_profile(
         sent(plan, &cases, profile.options, profile.options, profile.stats, &mut outcome)
             .await
             .with_context(|| format!("{}, DIFFERENTIAL_SEED={}", profile.name, plan.seed))?;
-    let ignoring = profile.options.traces.iter().any(|line| line.starts_with("ignore_resources"));
-    compare_spans(&cases, &ours, &theirs, rules, ignoring, &mut outcome);
+    compare_spans(&cases, &ours, &theirs, rules, &mut outcome);
     for side in [&ours, &theirs] {
         for what in &side.unreadable {
             outcome.add(&format!("({} sent what cannot be read)", side.name), || what.clone());
@@ -289,7 +289,6 @@ fn compare_spans(
     ours: &Side,
     theirs: &Side,
     rules: &[Rule],
-    ignoring: bool,
     outcome: &mut Outcome,
 ) {
     let mut known = BTreeSet::from(["sentinel.1".to_owned(), "sentinel.2".to_owned()]);
@@ -301,7 +300,7 @@ fn compare_spans(
             let theirs_sent = theirs.spans.get(&marker).unwrap_or(&none).as_slice();
             outcome.spans += 1;
             outcome.dropped += usize::from(ours_sent.is_empty() && theirs_sent.is_empty());
-            let context = Context { resource, span, ignoring };
+            let context = Context { resource, span };
             for difference in compare::spans(ours_sent, theirs_sent) {
                 if let Some(rule) = rules.iter().find(|rule| rule.allows(&difference, &context)) {
                     *outcome.allowed.entry(rule.name.clone()).or_default() += 1;
@@ -340,7 +339,7 @@ fn compare_spans(
 
 /// Proves that this test can fail: our side is told to name spans otherwise.
 async fn must_find(plan: &Plan, rules: &[Rule]) -> anyhow::Result<()> {
-    let limits = Limits { now: plan.now, tame: true };
+    let limits = Limits { now: plan.now, tame: true, ignoring: false };
     let cases: Vec<_> = (0..20).map(|number| generate::case(plan.seed, number, limits)).collect();
     let renaming = Options { traces: &["span_name_as_resource_name: true"], gates: &[STATS_ON] };
     let usual = Options { traces: &[], gates: &[STATS_ON] };
@@ -348,7 +347,7 @@ async fn must_find(plan: &Plan, rules: &[Rule]) -> anyhow::Result<()> {
     let (ours, theirs) = sent(plan, &cases, renaming, usual, true, &mut outcome)
         .await
         .context("the run in which our side is told to rename spans")?;
-    compare_spans(&cases, &ours, &theirs, rules, false, &mut outcome);
+    compare_spans(&cases, &ours, &theirs, rules, &mut outcome);
     let stats = compare::stats(&ours.stats, &theirs.stats)?.len();
     ours.stop().await?;
     theirs.stop().await?;

@@ -3,6 +3,8 @@
 //! The tags are those of `opentelemetry/proto/trace/v1/trace.proto` and the files it imports. Their JSON is for the
 //! reader of a difference, and is sent too, where nothing in it is beyond JSON.
 
+use std::collections::BTreeSet;
+
 use prost::{Message, Oneof};
 use serde_json::{Value as Json, json};
 
@@ -168,6 +170,36 @@ pub(crate) struct Array {
 pub(crate) struct Map {
     #[prost(message, repeated, tag = "1")]
     pub(crate) values: Vec<KeyValue>,
+}
+
+impl ResourceSpans {
+    /// Whether it has spans of several traces, told apart by the lower halves of their ids.
+    pub(crate) fn has_several_traces(&self) -> bool {
+        let spans = self.scope_spans.iter().flat_map(|scope| &scope.spans);
+        let ids: BTreeSet<_> = spans.map(Span::lower_trace_id).collect();
+        ids.len() > 1
+    }
+
+    /// Whether the reference has several spans of this one's trace to choose a root from, and takes any.
+    pub(crate) fn root_is_random(&self, span: &Span) -> bool {
+        let spans = self.scope_spans.iter().flat_map(|scope| &scope.spans);
+        let id = span.lower_trace_id();
+        let chunk: Vec<_> = spans.filter(|other| other.lower_trace_id() == id).collect();
+        let mut parents: BTreeSet<_> = chunk.iter().map(|span| &span.parent_span_id).collect();
+        if parents.iter().any(|parent| parent.iter().all(|byte| *byte == 0)) {
+            return false;
+        }
+        for span in chunk {
+            parents.remove(&span.span_id);
+        }
+        parents.len() > 1
+    }
+}
+
+impl Span {
+    fn lower_trace_id(&self) -> &[u8] {
+        &self.trace_id[self.trace_id.len().saturating_sub(8)..]
+    }
 }
 
 impl KeyValue {

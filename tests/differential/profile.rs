@@ -16,33 +16,40 @@ pub(crate) struct Profile {
     pub(crate) stats: bool,
 }
 
+const FIRST_NAMES: &str = "-datadog.EnableOperationAndResourceNameV2";
+const FIRST_RECEIVER: &str = "-datadog.EnableReceiveResourceSpansV2";
+
 /// All of them.
-pub(crate) const PROFILES: [Profile; 6] = [
+pub(crate) const PROFILES: [Profile; 8] = [
     Profile {
         name: "defaults",
         options: Options { traces: &[], gates: &[STATS_OFF] },
-        share: 0..11,
+        share: 0..9,
         stats: false,
     },
     Profile {
         name: "stats",
         options: Options { traces: &["peer_tags: [enduser.id]"], gates: &[STATS_ON] },
-        share: 11..15,
+        share: 9..13,
         stats: true,
     },
     Profile {
-        name: "stats without span kinds and peer tags",
+        name: "stats without span kinds and peer tags, top level by kind",
         options: Options {
-            traces: &["compute_stats_by_span_kind: false", "peer_tags_aggregation: false"],
+            traces: &[
+                "compute_stats_by_span_kind: false",
+                "peer_tags_aggregation: false",
+                "compute_top_level_by_span_kind: true",
+            ],
             gates: &[STATS_ON],
         },
-        share: 15..16,
+        share: 13..14,
         stats: true,
     },
     Profile {
         name: "span names as resource names",
         options: Options { traces: &["span_name_as_resource_name: true"], gates: &[STATS_OFF] },
-        share: 16..17,
+        share: 14..15,
         stats: false,
     },
     Profile {
@@ -51,19 +58,40 @@ pub(crate) const PROFILES: [Profile; 6] = [
             traces: &[
                 "span_name_remappings: {\"remap me\": remapped, send: \"Sent Off\", io.lib.server: srv}",
                 "ignore_resources: [\"^/ignored\", \"check$\"]",
+                "trace_buffer: 10",
             ],
             gates: &[STATS_OFF],
         },
-        share: 17..18,
+        share: 15..16,
         stats: false,
     },
     Profile {
         name: "first version of names, top level by kind",
         options: Options {
             traces: &["compute_top_level_by_span_kind: true"],
-            gates: &[STATS_OFF, "-datadog.EnableOperationAndResourceNameV2"],
+            gates: &[STATS_OFF, FIRST_NAMES],
+        },
+        share: 16..17,
+        stats: false,
+    },
+    Profile {
+        name: "first receiver, top level by kind",
+        options: Options {
+            traces: &["compute_top_level_by_span_kind: true"],
+            gates: &[STATS_OFF, FIRST_RECEIVER],
+        },
+        share: 17..18,
+        stats: false,
+    },
+    Profile {
+        name: "first receiver and names, remapped, stats",
+        options: Options {
+            traces: &[
+                "span_name_remappings: {send: \"Sent Off\", opentelemetry.server: srv, my.operation: op}",
+            ],
+            gates: &[STATS_ON, FIRST_RECEIVER, FIRST_NAMES],
         },
         share: 18..20,
-        stats: false,
+        stats: true,
     },
 ];

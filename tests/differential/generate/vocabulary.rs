@@ -14,7 +14,17 @@ const HTTP: Keys = &[
     ("http.status_code", &["#200", "#404", "#500", "500", "404", "#0", "#999", "abc"]),
     ("http.response.status_code", &["#200", "#404", "#503", "503", "#700"]),
     ("http.url", &["http://host:80/p?q=secret#frag", "not a url", "http://user:pw@host/"]),
-    ("url.full", &["https://host/p?token=1", "/relative"]),
+    (
+        "url.full",
+        &[
+            "https://host/p?token=1",
+            "/relative",
+            "//u:p@h/x",
+            "mailto:a@b",
+            "http://[::1]:8/%zz",
+            "http://h/\u{e9}?a=%20#f",
+        ],
+    ),
     ("url.path", &["/p"]),
     ("url.scheme", &["https"]),
     ("url.query", &["a=b"]),
@@ -127,6 +137,9 @@ const STATEMENTS: &[&str] = &[
     r#"{"find": "users", "filter": {"name": "joe", "age": {"$gt": 5}}}"#,
     r#"{"query": {"match": {"title": "secret"}}, "size": 10}"#,
     r#"{"broken": "#,
+    "{ ? = call f(1, {fn now()}) }",
+    "SELECT -.x, a #> b, c ? 'd', e <@ f, @@g, h !~* 'i' <=> j FROM t WHERE k IN ((1, 2), (3))",
+    "SELECT 'a\\' , 'b' FROM t; SAVEPOINT s1",
     "set mykey 0 60 5\r\nvalue\r\n",
     "get mykey",
     "not really sql at all !!",
@@ -154,7 +167,7 @@ const RPC: Keys = &[
     ("rpc.service", &["shop.Cart", "S3", "DynamoDB V2"]),
     ("rpc.method", &["Add", "PutObject"]),
     ("rpc.grpc.status_code", &["#0", "#2", "13", "OK", "CANCELLED"]),
-    ("grpc.code", &["5", "NOT_FOUND"]),
+    ("grpc.code", &["5", "+5", "NOT_FOUND"]),
     ("grpc.status.code", &["#7"]),
     ("rpc.connect_rpc.error_code", &["aborted"]),
     ("aws.service", &["s3"]),
@@ -244,12 +257,19 @@ pub(super) const DATADOG: Keys = &[
     ("operation.name", &["my.operation", "Weird Op!", "9lives"]),
     ("resource.name", &["my resource", "/ignored/x"]),
     ("service.name", &["other-service", "Other Service!"]),
-    ("span.type", &["web", "sql", "my type", "redis"]),
+    ("span.type", &["web", "sql", "my type", "redis", "valkey"]),
     ("span.kind", &["server", "client", "SERVER", "odd"]),
-    ("sampling.priority", &["#1", "#0", "#2", "#-1", "#5", "1", "0"]),
+    ("sampling.priority", &["#1", "#0", "#2", "#-1", "#5", "#-128", "#128", "#1e300", "1", "0"]),
     ("sampling.priority", &["#1", "#0", "#2", "#-1"]),
     ("_sampling_priority_v1", &["#2", "2"]),
     ("analytics.event", &["true", "false", "TRUE", "t", "#1", "1", "#0.5"]),
+    ("_sample_rate", &["#0.5", "#0.25", "#1", "#2", "#-1"]),
+    ("_dd1.sr.eausr", &["#1", "#0", "#0.5", "1"]),
+    ("_dd.span_sampling.mechanism", &["#8", "8"]),
+    ("_dd.agent_psr", &["#0.5"]),
+    ("_dd.rule_psr", &["#0.5", "#1"]),
+    ("_dd.git.commit.sha", &["abc123"]),
+    ("_dd.apm_mode", &["Edge", "other"]),
     ("_dd.measured", &["#1", "1", "#0"]),
     ("_dd.origin", &["lambda", "synthetics", "synthetics-browser", "rum"]),
     ("_dd.p.dm", &["-3"]),
@@ -274,7 +294,7 @@ pub(super) const DATADOG: Keys = &[
     ("error", &["true", "#1"]),
     ("manual.keep", &["true"]),
     ("manual.drop", &["true"]),
-    ("http.status_code", &["500", "200"]),
+    ("http.status_code", &["500", "200", "+200", "+404", "0413", "203", "599"]),
     ("otel.trace_id", &["fake"]),
     ("otel.status_code", &["fake"]),
     ("events", &["fake"]),
@@ -300,14 +320,21 @@ pub(super) const DATADOG: Keys = &[
     ("datadog.container_id", &["dd-cid"]),
 ];
 
-/// Stats have those of a payload's first chunk, which is a random one.
-pub(super) const ENV_AND_VERSION: &[&[u8]] = &[
+/// A payload has these from its first chunk, which is a random one in the reference.
+pub(super) const OF_FIRST_CHUNK: &[&[u8]] = &[
     b"env",
     b"version",
     b"deployment.environment",
     b"deployment.environment.name",
     b"service.version",
+    b"_dd.hostname",
 ];
+
+/// A trace's stats and sampling depend on what its root has of these; where there are several, the reference takes any.
+pub(super) const OF_ROOT: &[&[u8]] = &[b"_sample_rate", b"_dd.git.commit.sha", b"_dd.apm_mode"];
+
+/// And stats on these.
+pub(super) const OF_ROOT_IN_STATS: &[&[u8]] = &[b"_dd.origin"];
 
 pub(super) const SERVICE: Keys = &[(
     "service.name",
@@ -390,6 +417,9 @@ pub(super) const RESOURCE: Keys = &[
     ("tags.datadoghq.com/env", &["lbl"]),
     ("ec2.tag.a", &["b"]),
     ("_dd.p.tid", &["6500000000000000"]),
+    ("_dd.stats_computed", &["true"]),
+    ("_dd.hostname", &["res-dd-host"]),
+    ("analytics.event", &["true", "0"]),
     ("sampling.priority", &["#2", "#0"]),
     ("operation.name", &["res-op"]),
     ("resource.name", &["res-res"]),

@@ -38,6 +38,9 @@ pub struct StatsGroup {
     pub container_id: String,
     /// `ClientStatsPayload.Lang`.
     pub lang: String,
+    /// `ClientStatsPayload.GitCommitSha`: the commit that the service was built from; empty for none.
+    #[serde(default)]
+    pub git_commit_sha: String,
     /// `ClientStatsPayload.Tags`.
     pub tags: Vec<String>,
     /// `ClientStatsBucket.Start`: nanoseconds since the Unix epoch.
@@ -124,6 +127,7 @@ fn join(
         version: client.version.clone(),
         container_id: client.container_id.clone(),
         lang: client.lang.clone(),
+        git_commit_sha: client.git_commit_sha.clone(),
         tags: client.tags.clone(),
         start: bucket.start,
         bucket: bucket.duration,
