@@ -4,8 +4,7 @@
 //! It needs the reference, so it is no part of `cargo test`:
 //!
 //! ```text
-//! tests/differential/build-reference target/reference-collector
-//! REFERENCE_COLLECTOR=$PWD/target/reference-collector cargo test -p harness --test differential
+//! REFERENCE_COLLECTOR=$(tests/differential/build-reference) cargo test -p harness --test differential
 //! ```
 //!
 //! `DIFFERENTIAL_CASES` (default 500) says how many requests are sent, `DIFFERENTIAL_SEED` which ones;
@@ -49,8 +48,8 @@ use self::{
     side::{Options, Program, Side},
 };
 
-const HOW_TO_BUILD: &str = "build it with tests/differential/build-reference PATH (needs Go), and set \
-                            REFERENCE_COLLECTOR to the path";
+const HOW_TO_BUILD: &str = "build it with tests/differential/build-reference (needs Go), and set \
+                            REFERENCE_COLLECTOR to the path it prints";
 
 /// From so many cases on, a rule that allowed nothing is reported.
 const ENOUGH_TO_TELL: u32 = 2000;
