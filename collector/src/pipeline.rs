@@ -1,25 +1,25 @@
 //! Builds what a config describes, from the exporters backwards, and takes it down from the receivers forwards.
 
+mod exporters;
+mod supervisor;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use exporters::{Common, Exporters, open_storages};
+use supervisor::{finish, supervise, wait};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{ComponentId, Config, FeatureGates, MetricsEndpoint};
+use crate::config::{ComponentId, Config, MetricsEndpoint};
 use crate::consumer::{Consumer, Edit, Fanout};
-use crate::exporter::datadog::{Datadog, KeyCheck};
-use crate::exporter::debug::Debug;
-use crate::exporter::http_client::ClientError;
-use crate::exporter::otlp::Otlp;
-use crate::exporter::otlphttp::OtlpHttp;
-use crate::exporter::{ExporterConfig, queue, retry};
+use crate::exporter::queue;
+use crate::extension::ExtensionConfig;
 use crate::extension::health_check::{self, Health};
 use crate::extension::trace_ledger::{Handle, Ledger};
-use crate::extension::{ExtensionConfig, file_storage};
 use crate::journal::{Journal, Recovery};
 use crate::processor::memory_limiter::{self, MemoryLimiter};
 use crate::processor::{ProcessorConfig, attributes, batch, resource};
@@ -27,9 +27,6 @@ use crate::receiver::ReceiverConfig;
 use crate::receiver::otlp::{Receiver, ReceiverError};
 use crate::server::{self, BindError, Bound, Limits};
 use crate::telemetry::{self, Registry};
-
-/// How often the parts of a collector are looked after.
-const SUPERVISION_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How long storage may take to write its last marks.
 const STORAGE_PATIENCE: Duration = Duration::from_secs(2);
@@ -100,6 +97,8 @@ pub struct Collector {
     ledger: Option<(Bound, Arc<Ledger>)>,
     storages: BTreeMap<ComponentId, (Arc<Journal>, Recovery)>,
     hostname: String,
+    #[cfg(test)]
+    sabotage: Option<tests::Sabotage>,
 }
 
 impl Collector {
@@ -141,7 +140,17 @@ impl Collector {
             receivers.insert(id.clone(), Receiver::bind(&id.to_string(), otlp.clone()).await?);
         }
         let hostname = hostname.into();
-        Ok(Self { config, receivers, metrics, health, ledger, storages, hostname })
+        Ok(Self {
+            config,
+            receivers,
+            metrics,
+            health,
+            ledger,
+            storages,
+            hostname,
+            #[cfg(test)]
+            sabotage: None,
+        })
     }
 
     /// The bound ports by name: `otlp-grpc`, `otlp-http`, `metrics`, `health`, `ledger`.
@@ -227,15 +236,21 @@ impl Collector {
         let receiver_count = receivers.len();
         health.set_ready(true);
         tracing::info!("everything is ready, traces are accepted");
+        #[cfg(test)]
+        if let Some(sabotage) = self.sabotage {
+            let queue = tasks.first().map(|(_, task)| task);
+            sabotage.strike(&stages, &mut receivers, &mut pages, &stats, queue);
+        }
 
         let failure = supervise(&shutdown, || {
             let stage = |task: &JoinHandle<()>| task.is_finished();
             let died = |what: &str| Some(format!("{what} ended by itself"));
-            if stages.iter().any(stage) {
-                return died("a processor");
-            }
+            // A processor ends when nobody is in front of it any more, and so is looked at behind the receivers.
             if receivers.len() < receiver_count || receivers.try_join_next().is_some() {
                 return died("a receiver");
+            }
+            if stages.iter().any(stage) {
+                return died("a processor");
             }
             if pages.try_join_next().is_some() {
                 return died("the server of self-metrics, health or the ledger");
@@ -383,181 +398,5 @@ impl Collector {
     }
 }
 
-/// Opens the storage of each exporter that has one.
-async fn open_storages(
-    config: &Config,
-) -> Result<BTreeMap<ComponentId, (Arc<Journal>, Recovery)>, StartError> {
-    let mut storages = BTreeMap::new();
-    for (id, exporter) in &config.exporters {
-        let storage = exporter.sending_queue().and_then(|queue| queue.storage.as_ref());
-        let is_used =
-            config.service.trace_pipelines().any(|pipeline| pipeline.exporters.contains(id));
-        let Some(ExtensionConfig::FileStorage(storage)) =
-            storage.filter(|_| is_used).and_then(|storage| config.extensions.get(storage))
-        else {
-            continue;
-        };
-        let (storage, name) = (storage.clone(), id.to_string());
-        let open = move || file_storage::open(&storage, &name);
-        let failed = |problem| StartError::Storage { id: id.to_string(), problem };
-        let opened = tokio::task::spawn_blocking(open).await;
-        let opened = opened.map_err(|error| failed(error.to_string()))?;
-        let (journal, recovery) = opened.map_err(|error| failed(error.to_string()))?;
-        storages.insert(id.clone(), (Arc::new(journal), recovery));
-    }
-    Ok(storages)
-}
-
-/// The queues of exporters, and what runs behind them.
-#[derive(Default)]
-struct Exporters {
-    inputs: BTreeMap<ComponentId, Arc<dyn Consumer>>,
-    tasks: Vec<(String, JoinHandle<()>)>,
-    counters: BTreeMap<String, queue::Counters>,
-    /// What sends stats, and tells of this exporter, until `stats_end`.
-    stats: Vec<JoinHandle<()>>,
-    stats_end: CancellationToken,
-    storages: BTreeMap<ComponentId, (Arc<Journal>, Recovery)>,
-}
-
-/// What exporters know besides their own settings.
-#[derive(Clone, Copy)]
-struct Common<'a> {
-    hostname: &'a str,
-    gates: FeatureGates,
-    ledger: &'a Handle,
-    health: &'a Health,
-}
-
-/// An exporter's id, whether its key must be valid, and what Datadog says about it.
-type CheckedKey = (String, bool, KeyCheck);
-
-impl Exporters {
-    fn start(
-        &mut self,
-        id: &ComponentId,
-        config: &ExporterConfig,
-        common: Common<'_>,
-        registry: &Registry,
-        key_checks: &mut JoinSet<CheckedKey>,
-    ) -> Result<(), StartError> {
-        let name = id.to_string();
-        let failed = |error: ClientError| StartError::Exporter {
-            id: name.clone(),
-            problem: error.to_string(),
-        };
-        let storage = self.storages.get(id).cloned();
-        let setup = |config, retry| queue::Setup {
-            id: &name,
-            config,
-            retry,
-            registry,
-            ledger: common.ledger,
-            health: common.health,
-            storage: storage.clone(),
-        };
-        let (input, counters, task) = match config {
-            ExporterConfig::Datadog(config) => {
-                let exporter =
-                    Datadog::new(config, common.hostname, common.gates).map_err(failed)?;
-                let (check, must, id) =
-                    (exporter.key_checker(), config.api.fail_on_invalid_key, name.clone());
-                key_checks.spawn(async move { (id, must, check.await) });
-                let stats = exporter.stats_sender(registry, &name, self.stats_end.clone());
-                self.stats.extend(stats.map(tokio::spawn));
-                self.stats.push(tokio::spawn(exporter.usage_sender(self.stats_end.clone())));
-                queue::start(exporter, setup(&config.sending_queue, &config.retry_on_failure))
-            }
-            ExporterConfig::Otlp(config) => {
-                let exporter = Otlp::new(config).map_err(failed)?;
-                queue::start(exporter, setup(&config.sending_queue, &config.retry_on_failure))
-            }
-            ExporterConfig::OtlpHttp(config) => {
-                let exporter = OtlpHttp::new(config).map_err(failed)?;
-                queue::start(exporter, setup(&config.sending_queue, &config.retry_on_failure))
-            }
-            ExporterConfig::Debug(config) => {
-                let (queue, retry) = (queue::Config::default(), retry::Config::default());
-                queue::start(Debug::new(*config, &name), setup(&queue, &retry))
-            }
-        };
-        self.inputs.insert(id.clone(), Arc::new(input));
-        self.counters.insert(name.clone(), counters);
-        self.tasks.push((name, task));
-        Ok(())
-    }
-}
-
-/// Waits for the shutdown; `true` if it is because of a key that Datadog refuses.
-async fn wait(
-    shutdown: &CancellationToken,
-    mut key_checks: JoinSet<CheckedKey>,
-    health: &Health,
-) -> bool {
-    loop {
-        let checked = tokio::select! {
-            () = shutdown.cancelled() => return false,
-            Some(checked) = key_checks.join_next(), if !key_checks.is_empty() => checked,
-        };
-        match checked {
-            Ok((exporter, _, KeyCheck::Valid)) => tracing::info!(exporter, "the API key is valid"),
-            Ok((exporter, must, KeyCheck::Invalid)) => {
-                tracing::error!(
-                    exporter,
-                    "Datadog refuses the API key; check `api.key`, and that `api.site` is the key's site"
-                );
-                health.report(&format!("Datadog refuses the API key of exporter `{exporter}`"));
-                if must {
-                    return true;
-                }
-            }
-            Ok((exporter, _, KeyCheck::Unknown(reason))) => {
-                tracing::warn!(exporter, reason, "the API key could not be checked");
-            }
-            Err(error) => tracing::warn!(%error, "the API key could not be checked"),
-        }
-    }
-}
-
-/// Asks again and again whether a part failed, until one did; gives which.
-/// What ends because of a shutdown has not failed.
-async fn supervise(
-    shutdown: &CancellationToken,
-    mut failure: impl FnMut() -> Option<String>,
-) -> String {
-    let mut ticks = tokio::time::interval(SUPERVISION_INTERVAL);
-    loop {
-        ticks.tick().await;
-        if let Some(failure) = failure()
-            && !shutdown.is_cancelled()
-        {
-            return failure;
-        }
-    }
-}
-
-/// Waits for a task until the deadline, and ends it then.
-async fn finish(mut task: JoinHandle<()>, deadline: Instant) {
-    if timeout_at(deadline, &mut task).await.is_err() {
-        task.abort();
-        let _ = task.await;
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use tokio_util::sync::CancellationToken;
-
-    use super::supervise;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_task_that_died_is_noticed_unless_the_collector_is_shutting_down() {
-        let shutdown = CancellationToken::new();
-        let task = tokio::spawn(async { panic!("as the test wants") });
-        let died = || task.is_finished().then(|| "it died".to_owned());
-        assert_eq!(supervise(&shutdown, died).await, "it died");
-        shutdown.cancel();
-        let minute = std::time::Duration::from_secs(60);
-        assert!(tokio::time::timeout(minute, supervise(&shutdown, died)).await.is_err());
-    }
-}
+mod tests;
