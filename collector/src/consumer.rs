@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crate::hold::{Answer, Note};
 use crate::trace_batch::TraceBatch;
 
-/// Why a stage does not take a batch. But for the last of these reasons, the sender is told to come again.
+/// Why a sender is not told OK. But for the last of these reasons, the sender is told to come again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
     #[error("the queue is full; send again later")]
@@ -19,6 +19,9 @@ pub(crate) enum Refused {
     Storage,
     #[error("the collector is shutting down; send again later")]
     Closed,
+    /// It was taken, and what becomes of it takes longer than any sender waits (`wait_for_result`).
+    #[error("the spans are held, and are not sent yet; send again later")]
+    Undecided,
     /// It was taken, and spans of it were dropped, which the sender waited to hear (`wait_for_result`).
     #[error("spans could not be sent: {0}")]
     Dropped(String),

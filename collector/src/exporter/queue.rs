@@ -342,6 +342,8 @@ impl<E: Exporter> Queue<E> {
 }
 
 #[cfg(test)]
+pub(crate) mod faulty;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use config::Config;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{Consumer, Refused};
@@ -162,16 +162,19 @@ impl Entry {
                 if let Some((ledger, batch)) = &entered {
                     ledger.received(batch, true);
                 }
+                let mut outcome = Ok(());
+                let deadline = Instant::now() + MAX_WAIT_FOR_RESULT;
+                // All are waited for: what one exporter drops, another may still have to send.
                 for answer in commit() {
-                    match timeout(MAX_WAIT_FOR_RESULT, answer).await {
-                        Ok(Ok(Ok(()))) => {}
-                        Ok(Ok(Err(reason))) => return Err(Refused::Dropped(reason)),
-                        // It is still held, or the collector is ending: the sender cannot be told yet, and may ask again.
-                        Ok(Err(_)) => return Err(Refused::Closed),
-                        Err(_) => return Err(Refused::Full),
-                    }
+                    let one = match timeout_at(deadline, answer).await {
+                        Ok(Ok(Ok(()))) => Ok(()),
+                        Ok(Ok(Err(reason))) => Err(Refused::Dropped(reason)),
+                        Ok(Err(_)) => Err(Refused::Closed),
+                        Err(_) => Err(Refused::Undecided),
+                    };
+                    outcome = outcome.and(one);
                 }
-                Ok(())
+                outcome
             }
             Err(refused) => {
                 self.refused.add(spans);
@@ -184,3 +187,6 @@ impl Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod simulation;

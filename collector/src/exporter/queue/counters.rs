@@ -96,6 +96,16 @@ impl Counters {
         self.watch.state(self.left())
     }
 
+    #[cfg(test)]
+    pub(crate) fn sent_spans(&self) -> u64 {
+        self.sent.value()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn dropped_spans(&self) -> u64 {
+        self.dropped.total.value()
+    }
+
     /// Spans that were accepted and are neither sent nor dropped.
     pub(crate) fn left(&self) -> u64 {
         let done = self.sent.value() + self.dropped.total.value();

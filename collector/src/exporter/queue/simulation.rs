@@ -11,96 +11,17 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::task::JoinHandle;
 
-use super::super::{ExportError, Exporter, Outgoing, Prepared, Sent};
+use super::faulty::{Faulty, Intake, batch};
 use super::{Config, Counters, Input, Setup, Sizer, retry, start};
 use crate::consumer::Consumer as _;
 use crate::extension::health_check::Health;
 use crate::journal::{Journal, Options};
 use crate::telemetry::Registry;
-use crate::trace_batch::TraceBatch;
 
 /// How many seeds are tried; a failure names its seed.
 const SEEDS: u64 = 2000;
 /// Those with a storage wait for a disk.
 const SEEDS_ON_DISK: u64 = 200;
-
-struct Intake {
-    random: StdRng,
-    /// Whether it refuses for good at times, too.
-    refuses: bool,
-    arrived: BTreeSet<u128>,
-    refused: BTreeSet<u128>,
-}
-
-struct Faulty(Arc<Mutex<Intake>>);
-
-struct Spans(TraceBatch);
-
-impl Outgoing for Spans {
-    fn span_count(&self) -> usize {
-        self.0.span_count()
-    }
-
-    fn trace_ids(&self) -> Vec<u128> {
-        self.0.trace_ids().collect()
-    }
-
-    fn halve(self) -> Option<(Self, Self)> {
-        self.0.halve().map(|(front, back)| (Self(front), Self(back)))
-    }
-}
-
-impl Exporter for Faulty {
-    type Request = Spans;
-
-    fn requests(&self, batch: &TraceBatch) -> Prepared<Spans> {
-        Prepared { requests: vec![Spans(batch.clone())], dropped: Vec::new() }
-    }
-
-    async fn send(&self, request: &Spans) -> Result<Sent, ExportError> {
-        let (fate, time, after) = {
-            let mut intake = self.0.lock().unwrap();
-            let fate = intake.random.random_range(0..10);
-            let time = intake.random.random_range(0..15_000);
-            let after = intake.random.random_bool(0.3).then(|| Duration::from_secs(20));
-            (fate, Duration::from_millis(time), after)
-        };
-        tokio::time::sleep(time).await;
-        let mut intake = self.0.lock().unwrap();
-        let retryable = |after, is_doubtful| {
-            Err(ExportError::Retryable { reason: "fails".into(), after, is_doubtful })
-        };
-        match fate {
-            0..3 => retryable(after, false),
-            3 => {
-                // It arrives, and the reply is lost.
-                intake.arrived.extend(request.trace_ids());
-                retryable(None, true)
-            }
-            4 if request.span_count() > 1 => {
-                Err(ExportError::TooLarge { reason: "too large".into() })
-            }
-            5 if intake.refuses => {
-                intake.refused.extend(request.trace_ids());
-                Err(ExportError::Permanent { reason: "refused".into() })
-            }
-            _ => {
-                intake.arrived.extend(request.trace_ids());
-                Ok(Sent::default())
-            }
-        }
-    }
-}
-
-/// A batch of spans, each a trace of its own, from this id on.
-fn batch(first: u128, count: usize) -> TraceBatch {
-    let ids = first..first + count as u128;
-    let spans: Vec<_> =
-        ids.map(|id| format!(r#"{{"traceId":"{id:032x}","spanId":"0000000000000001"}}"#)).collect();
-    let spans = spans.join(",");
-    let json = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{spans}]}}]}}]}}"#);
-    TraceBatch::from_json(json.as_bytes()).unwrap()
-}
 
 /// A queue that runs.
 struct Running {
@@ -138,12 +59,7 @@ fn begin(config: &Config, intake: &Arc<Mutex<Intake>>, directory: Option<&Path>)
 async fn run(seed: u64, directory: Option<&Path>) {
     let mut random = StdRng::seed_from_u64(seed);
     let refuses = random.random_bool(0.5);
-    let intake = Arc::new(Mutex::new(Intake {
-        random: StdRng::seed_from_u64(seed ^ u64::MAX),
-        refuses,
-        arrived: BTreeSet::new(),
-        refused: BTreeSet::new(),
-    }));
+    let intake = Arc::new(Mutex::new(Intake::new(seed ^ u64::MAX, refuses)));
     let config = Config {
         num_consumers: random.random_range(1..4),
         queue_size: random.random_range(1..30),

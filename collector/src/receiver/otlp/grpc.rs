@@ -96,7 +96,9 @@ async fn export(entry: Entry, message: Bytes) -> Result<Response<Bytes>, Status>
             // Both codes are retryable by the OTLP specification, the first one only with this detail.
             let code = match refused {
                 Refused::Full => Code::ResourceExhausted,
-                Refused::Memory | Refused::Storage | Refused::Closed => Code::Unavailable,
+                Refused::Memory | Refused::Storage | Refused::Closed | Refused::Undecided => {
+                    Code::Unavailable
+                }
                 // Sending it again would not help, and so this code is none of the retryable ones.
                 Refused::Dropped(_) => {
                     return Err(Status::failed_precondition(refused.to_string()));
