@@ -36,7 +36,7 @@ pub(crate) struct Config {
     /// Accepted, so that a config for all signals is one for this collector; only traces are sent.
     pub(crate) logs: Endpoint,
     pub(crate) host_metadata: HostMetadata,
-    /// How long one attempt may take. Default `15s`.
+    /// How long one attempt may take. Default `30s`, so that a reply that is merely slow is no reason to send again.
     #[serde(deserialize_with = "duration::deserialize")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) timeout: Duration,
@@ -133,7 +133,7 @@ impl Default for Config {
             metrics: Endpoint::default(),
             logs: Endpoint::default(),
             host_metadata: HostMetadata::default(),
-            timeout: Duration::from_secs(15),
+            timeout: Duration::from_secs(30),
             compression: Compression::Zstd,
             proxy_url: None,
             tls: ClientTls::default(),
