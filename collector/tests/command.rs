@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a helper fails the test")]
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -87,4 +87,31 @@ fn validate_needs_no_network_and_runs_nothing() {
 fn components_are_listed_as_json() {
     let list: serde_json::Value = serde_json::from_slice(&output(&["components"]).stdout).unwrap();
     assert!(list["exporters"].as_array().unwrap().contains(&"datadog".into()), "{list}");
+}
+
+/// Sends one span as JSON; the status line.
+fn send_span(address: &str) -> String {
+    let body = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"00000000000000000000000000000001","spanId":"0000000000000001","name":"n"}]}]}]}"#;
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let length = body.len();
+    let head = format!(
+        "POST /v1/traces HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+    );
+    stream.write_all((head + body).as_bytes()).unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    reply.lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn what_a_shutdown_cannot_send_is_told_and_makes_the_exit_code_1() {
+    // Nobody listens on port 1.
+    let yaml = "yaml:{receivers: {otlp: {protocols: {http: {endpoint: '127.0.0.1:0'}}}}, processors: {batch: }, exporters: {otlphttp: {endpoint: 'http://127.0.0.1:1'}}, service: {telemetry: {metrics: {level: none}}, pipelines: {traces: {receivers: [otlp], processors: [batch], exporters: [otlphttp]}}}}";
+    let (child, line) = start(&["--config", yaml, "--shutdown-timeout", "500ms"]);
+    let status = send_span(line["listening"]["otlp-http"].as_str().unwrap());
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    let (code, log) = end(child, "TERM");
+    assert_eq!(code, Some(1), "{log}");
+    let told = "error: 1 spans could not be sent within 500ms of shutting down; they are lost";
+    assert!(log.contains(told), "{log}");
 }
