@@ -14,8 +14,33 @@ pub const INTAKE: &str = "intake";
 pub const COLLECTOR: &str = "collector";
 
 /// The config of a collector for which nobody wrote one: all over to Datadog, in batches that do not make a scenario
-/// wait.
+/// wait, and no more in memory than there is.
 const DEFAULT_CONFIG: &str = "\
+receivers:
+  otlp:
+    protocols:
+      grpc:
+      http:
+processors:
+  memory_limiter:
+    check_interval: 1s
+    limit_percentage: 80
+  batch:
+    timeout: 50ms
+exporters:
+  datadog:
+    api:
+      key: ${env:TRACECHECK_API_KEY}
+service:
+  pipelines:
+    traces:
+      receivers: [otlp]
+      processors: [memory_limiter, batch]
+      exporters: [datadog]
+";
+
+/// The same for another collector, which may be built without the memory limiter.
+const FOREIGN_CONFIG: &str = "\
 receivers:
   otlp:
     protocols:
@@ -83,6 +108,15 @@ impl Default for Collector {
 }
 
 impl Collector {
+    /// The config that it is started with.
+    fn config_in_use(&self) -> CollectorConfig {
+        let mut config = self.config.clone();
+        if !self.command.is_empty() && config.text == DEFAULT_CONFIG {
+            FOREIGN_CONFIG.clone_into(&mut config.text);
+        }
+        config
+    }
+
     /// What it can do of what scenarios may require.
     pub fn features(&self) -> &[CollectorFeature] {
         if self.command.is_empty() { &CollectorFeature::ALL } else { &self.features }
@@ -98,12 +132,13 @@ impl Collector {
         // Our own config names it; it is a secret of the workload below.
         set.insert(API_KEY_VARIABLE.to_owned(), String::new());
         let intake = (self.destination == Destination::Mock).then_some(INTAKE);
-        let overlay = collector_overlay::overlay(&self.config, reader, intake, &set)?;
-        let mut config = self.config.text.clone();
+        let mut config = self.config_in_use();
+        let overlay = collector_overlay::overlay(&config, reader, intake, &set)?;
         if let Destination::Datadog { site } = &self.destination
             && self.config == Self::default().config
         {
-            config = config.replace("    api:\n", &format!("    api:\n      site: {site}\n"));
+            config.text =
+                config.text.replace("    api:\n", &format!("    api:\n      site: {site}\n"));
         }
         let (program, mut args) = match self.command.split_first() {
             // Less than what an environment waits for a workload to end, so that it can still tell what it lost.
@@ -118,7 +153,7 @@ impl Collector {
         }
         let secrets = overlay.api_key_variables.into_iter().chain([API_KEY_VARIABLE.to_owned()]);
         let files = BTreeMap::from([
-            (CONFIG_FILE.to_owned(), File { contents: config, expand: false }),
+            (CONFIG_FILE.to_owned(), File { contents: config.text, expand: false }),
             (OVERLAY_FILE.to_owned(), File { contents: overlay.contents, expand: true }),
         ]);
         Ok(Workload {
