@@ -32,6 +32,9 @@ use crate::journal::{Journal, Recovery};
 use crate::telemetry::{Gauge, Registry};
 use crate::trace_batch::{Part, TraceBatch};
 
+/// How many batches are read from disk and prepared at a time: so many are in memory whole, besides those that wait there.
+const PREPARED_AT_A_TIME: usize = 2;
+
 /// The way into the queue. When the last one is gone, the queue is emptied and its workers end.
 pub(crate) struct Input {
     id: Arc<str>,
@@ -105,6 +108,7 @@ pub(crate) fn start<E: Exporter>(
         ledger: ledger.clone(),
         health: health.clone(),
         journal: storage.as_ref().map(|storage| Arc::clone(&storage.journal)),
+        turns: Semaphore::new(PREPARED_AT_A_TIME),
     });
     let gauges = Gauges::new(registry, id, storage.as_ref());
     let queue =

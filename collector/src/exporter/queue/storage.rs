@@ -13,7 +13,7 @@ use crate::journal::{AppendError, Appended, Found, Journal};
 use crate::trace_batch::{Part, TraceBatch};
 
 /// How many bytes of spans that are on disk wait in memory, too; what comes beyond is read again when its turn comes.
-const MEMORY_BYTES: usize = if cfg!(test) { 500 } else { 32 << 20 };
+const MEMORY_BYTES: usize = if cfg!(test) { 500 } else { 16 << 20 };
 /// How large batches are made of requests that are found at the start.
 const RESTORED_SPANS: u64 = 8192;
 const RESTORED_BYTES: u64 = 4 << 20;

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::Semaphore;
+
 use super::counters::{Counters, Doubt};
 use super::storage::{self, Loaded, Restored};
 use super::{Content, Held};
@@ -11,6 +13,7 @@ use crate::exporter::retry::{self, Backoff};
 use crate::exporter::{ExportError, Exporter, Outgoing};
 use crate::extension::health_check::Health;
 use crate::extension::trace_ledger::Handle;
+use crate::hold::Hold;
 use crate::journal::Journal;
 use crate::trace_batch::{Part, TraceBatch};
 
@@ -25,26 +28,42 @@ pub(super) struct Worker<E> {
     pub(super) ledger: Handle,
     pub(super) health: Health,
     pub(super) journal: Option<Arc<Journal>>,
+    /// How many batches are read from disk and prepared at a time.
+    pub(super) turns: Semaphore,
+}
+
+/// A batch on its way: its requests, and how many spans of whom are in it.
+struct UnderWay<R> {
+    requests: Vec<R>,
+    holds: Vec<(Arc<Hold>, usize)>,
 }
 
 impl<E: Exporter> Worker<E> {
     /// Sends a batch of the queue until its fate is known, and gives its room back then.
     pub(super) async fn work(&self, held: Held) {
         let Held { content, _room, _memory } = held;
-        let batch = match content {
-            Content::Memory(batch) => batch,
-            Content::Disk(parts) => self.load(parts).await,
+        let under_way = match content {
+            Content::Memory(batch) => self.prepare(batch),
+            Content::Disk(parts) => {
+                let _turn = self.turns.acquire().await;
+                self.prepare(self.load(parts).await)
+            }
         };
-        self.deliver(&batch).await;
+        // From here on there is only what is sent, which is small beside the spans.
+        drop(_memory);
+        self.deliver(under_way).await;
     }
 
     /// Does what is left to be done for requests that were found at the start.
     pub(super) async fn restore(&self, restored: Restored) {
+        let turn = self.turns.acquire().await;
         let batch = self.load(restored.parts).await;
-        match restored.is_sent {
-            true => self.exporter.recount(&batch),
-            false => self.deliver(&batch).await,
+        if restored.is_sent {
+            return self.exporter.recount(&batch);
         }
+        let under_way = self.prepare(batch);
+        drop(turn);
+        self.deliver(under_way).await;
     }
 
     /// Reads spans from disk; those that cannot be read are dropped.
@@ -66,15 +85,28 @@ impl<E: Exporter> Worker<E> {
         batch
     }
 
-    async fn deliver(&self, batch: &TraceBatch) {
-        let prepared = self.exporter.requests(batch);
+    /// Makes requests of a batch, which is not needed any more then.
+    fn prepare(&self, batch: TraceBatch) -> UnderWay<E::Request> {
+        let prepared = self.exporter.requests(&batch);
         if let (Some(ledger), Some((reason, _))) = (&self.ledger, prepared.dropped.first()) {
-            ledger.dropped(&self.id, reason, missing(batch, &prepared.requests));
+            ledger.dropped(&self.id, reason, missing(&batch, &prepared.requests));
         }
         for (reason, spans) in prepared.dropped {
             self.counters.drop(reason, spans);
         }
-        let mut requests = prepared.requests;
+        let mut holds: Vec<(Arc<Hold>, usize)> = Vec::new();
+        for (hold, spans) in batch.holds() {
+            match holds.last_mut() {
+                Some((last, count)) if Arc::ptr_eq(last, hold) => *count += spans,
+                _ => holds.push((Arc::clone(hold), spans)),
+            }
+        }
+        UnderWay { requests: prepared.requests, holds }
+    }
+
+    /// Sends requests until their fate is known, and settles the spans.
+    async fn deliver(&self, under_way: UnderWay<E::Request>) {
+        let UnderWay { mut requests, holds } = under_way;
         requests.reverse();
         let mut failure: Option<String> = None;
         while let Some(request) = requests.pop() {
@@ -86,7 +118,7 @@ impl<E: Exporter> Worker<E> {
                 }
             }
         }
-        for (hold, spans) in batch.holds() {
+        for (hold, spans) in holds {
             hold.settle(spans, failure.as_deref());
         }
     }
