@@ -8,6 +8,7 @@ use harness::source;
 use crate::embedded::Embedded;
 
 mod attach;
+mod canary;
 mod check;
 mod collector_check;
 mod datadog;
@@ -59,6 +60,8 @@ struct Cli {
 enum Command {
     /// Brings systems up, drives scenarios through them, and judges every trace.
     Run(Box<run::Args>),
+    /// Runs scenarios again and again, and comes to one verdict: for a schedule, or as a gate.
+    Canary(Box<canary::Args>),
     /// Checks scenario files, and runs nothing.
     Check(check::Args),
     /// Prints the JSON Schema of scenario files, for editors.
@@ -85,6 +88,7 @@ pub(crate) fn main() -> ExitCode {
     match Cli::parse_from(called_as_collector(std::env::args_os().collect())).command {
         Command::Embedded(embedded) => embedded.run(),
         Command::Run(args) => ended(run::run(*args)),
+        Command::Canary(args) => ended(canary::run(*args)),
         Command::Check(args) => ended(check::run(&args)),
         Command::Schema => ended(print(&harness::scenario::schema::json())),
         Command::Show(args) => ended(show::run(&args)),

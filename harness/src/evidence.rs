@@ -32,6 +32,8 @@ pub trait EvidenceSource: Send + Sync {
     fn look_for(&self, _case: &Case, _services: &BTreeSet<String>) {}
     /// Ends the looking for a trace; what is known of it stays.
     fn stop_looking(&self, _id: TraceId) {}
+    /// Forgets the traces that nobody looks for any more.
+    fn forget(&self) {}
     /// Whether nothing more can come of asking.
     fn is_over(&self) -> bool {
         false

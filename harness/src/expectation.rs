@@ -29,6 +29,9 @@ pub struct Expect {
     pub spans: Vec<SpanCount>,
     /// How many attempts the intake must at least have refused while the scenario ran: proof that an outage took place.
     pub refused_attempts: u64,
+    /// Whether Datadog will make trace metrics of spans that are sent to its OTLP intake; `None` where it is not asked for.
+    #[serde(default)]
+    pub trace_metrics: Option<bool>,
     /// What the APM stats of all its requests together must say; `None` where they are not asked for.
     #[serde(default)]
     pub stats: Option<StatsExpect>,
@@ -42,6 +45,7 @@ impl Default for Expect {
             absent: false,
             spans: Vec::new(),
             refused_attempts: 0,
+            trace_metrics: None,
             stats: None,
         }
     }

@@ -1,5 +1,6 @@
 //! Proves, per `trace_id`, that what Datadog would receive is a complete, correctly linked trace.
 
+pub mod canary;
 pub mod case;
 pub mod datadog_api;
 pub mod driver;

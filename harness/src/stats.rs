@@ -21,6 +21,8 @@ use crate::{
 
 /// Name of the expectation.
 const EXPECTATION: &str = "stats";
+/// Name of the expectation that there will be trace metrics, or not.
+const TRACE_METRICS: &str = "trace-metrics";
 /// Groups that a message names.
 const GROUPS_TOLD: usize = 8;
 /// Why there are no stats where spans are sent as OTLP without the header that asks for them.
@@ -130,6 +132,38 @@ pub fn lacks_trace_metrics(store: &Store) -> bool {
         entry.spans().first().is_some_and(|span| span.form == PayloadForm::Otlp)
             && !decode::computes_stats(&entry.attempt)
     })
+}
+
+/// Whether Datadog will make trace metrics of what a store holds is as a scenario expects it; `None` where the evidence has no payloads.
+pub fn judge_trace_metrics(expected: Option<bool>, store: Option<&Store>) -> Findings {
+    let mut findings = Findings::default();
+    let Some(expected) = expected else { return findings };
+    let mut fail = |detail: String| findings.failures.push(Failure::new(TRACE_METRICS, detail));
+    let came_as_otlp = |store: &Store| {
+        store.traces().any(|(_, spans)| spans.iter().any(|span| span.form == PayloadForm::Otlp))
+    };
+    let because = match store {
+        None => format!("the evidence does not give {}", Capability::RawPayloads.name()),
+        Some(store) if !came_as_otlp(store) => {
+            "no span came as OTLP; of Datadog's own payloads, `stats` tells what metrics there will be".to_owned()
+        }
+        Some(store) => {
+            match (expected, lacks_trace_metrics(store)) {
+                (true, true) => fail(no_trace_metrics_warning()),
+                (false, false) => fail(
+                    "there should be none, but every span was sent with the header `compute_stats: \"true\"`".to_owned(),
+                ),
+                _ => {}
+            }
+            return findings;
+        }
+    };
+    findings.not_evaluated.push(NotEvaluated {
+        rule: TRACE_METRICS.to_owned(),
+        because,
+        required: true,
+    });
+    findings
 }
 
 /// What to tell of a store for which [`lacks_trace_metrics`] holds.

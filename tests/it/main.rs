@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod broken;
+mod canary;
 mod chain;
 mod cli;
 mod datadog;

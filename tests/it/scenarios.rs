@@ -118,3 +118,47 @@ fn the_schema_for_editors_is_current() {
     let stored = std::fs::read_to_string(root().join("scenarios/schema.json")).unwrap();
     assert!(schema == stored, "run `tracecheck schema > scenarios/schema.json`");
 }
+
+#[test]
+fn moving_to_the_otlp_intake_without_asking_for_stats_is_named() {
+    tracecheck(&["run", "scenarios/otlp"])
+        .expect_code(0)
+        .expect_stdout("2 passed")
+        .expect_stdout("there will be no trace metrics in Datadog");
+    let lossy = "scenarios/otlp/collector/without-stats.yaml";
+    tracecheck(&[
+        "run",
+        "scenarios/otlp",
+        "--filter",
+        "moved-with-apm",
+        "--collector-config",
+        lossy,
+    ])
+    .expect_code(1)
+    .expect_stdout(
+        "trace-metrics: the spans were sent as OTLP without the header `compute_stats: \"true\"`",
+    );
+    let asking = "scenarios/collector/otlp-intake.yaml";
+    tracecheck(&[
+        "run",
+        "scenarios/otlp",
+        "--filter",
+        "moved-without",
+        "--collector-config",
+        asking,
+    ])
+    .expect_code(1)
+    .expect_stdout("trace-metrics: there should be none");
+    // With the datadog exporter it is for `stats` to say.
+    let exporter = "scenarios/collector/article.yaml";
+    tracecheck(&[
+        "run",
+        "scenarios/otlp",
+        "--filter",
+        "moved-with-apm",
+        "--collector-config",
+        exporter,
+    ])
+    .expect_code(3)
+    .expect_stdout("trace-metrics: not evaluated, because no span came as OTLP");
+}

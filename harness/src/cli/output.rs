@@ -50,6 +50,17 @@ impl Args {
         matches!(self.format, Format::Text)
     }
 
+    /// The reports that are written to files once it is all over.
+    pub(super) fn open_files(&self) -> anyhow::Result<Output> {
+        let mut reports = Vec::new();
+        if let Some(path) = &self.junit {
+            let name = format!("the JUnit report {}", path.display());
+            std::fs::File::create(path).with_context(|| format!("{name} cannot be written"))?;
+            reports.push(Report { name, reporter: Box::new(Junit::new(path.clone())) });
+        }
+        Ok(Output { reports, first_error: Ok(()) })
+    }
+
     /// Makes the reports ready; a file that cannot be written is found out now, not after the run.
     pub(super) fn open(&self, verbose: bool) -> anyhow::Result<Output> {
         let stdout: Box<dyn Reporter + Send> = match self.format {
@@ -58,14 +69,10 @@ impl Args {
             }
             Format::Json => Box::new(JsonLines(io::stdout())),
         };
-        let mut reports =
-            vec![Report { name: "the report on stdout".to_owned(), reporter: stdout }];
-        if let Some(path) = &self.junit {
-            let name = format!("the JUnit report {}", path.display());
-            std::fs::File::create(path).with_context(|| format!("{name} cannot be written"))?;
-            reports.push(Report { name, reporter: Box::new(Junit::new(path.clone())) });
-        }
-        Ok(Output { reports, first_error: Ok(()) })
+        let mut output = self.open_files()?;
+        let report = Report { name: "the report on stdout".to_owned(), reporter: stdout };
+        output.reports.insert(0, report);
+        Ok(output)
     }
 }
 

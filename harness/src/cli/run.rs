@@ -31,6 +31,7 @@ const EVENT_QUEUE: usize = 1024;
 
 /// What to run, where, and how to tell of it.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
     /// Scenario files, or folders of them.
     #[arg(default_value = "scenarios")]
@@ -56,12 +57,12 @@ pub(super) struct Args {
     fail_fast: bool,
     /// Leaves the systems running for a look around, until Ctrl-C.
     #[arg(long)]
-    keep: bool,
+    pub(super) keep: bool,
     /// Keeps the run in this folder, for `tracecheck replay` and `tracecheck show --run`.
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
     #[command(flatten)]
-    output: output::Args,
+    pub(super) output: output::Args,
     /// The collector's config for every system, passed on unchanged.
     #[arg(long, value_name = "FILE")]
     collector_config: Option<PathBuf>,
@@ -108,28 +109,14 @@ fn variable(text: &str) -> Result<Variable, String> {
 
 #[tokio::main]
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let _ = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(if args.verbose > 1 {
-            "info,harness=debug,tracecheck=debug"
-        } else {
-            "off,harness=warn,tracecheck=warn"
-        })
-        .try_init();
-    let scenarios = select(&args)?;
+    args.log();
     let mut output = args.output.open(args.verbose > 0)?;
     let run_id = run::new_run_id();
     let cancel = CancellationToken::new();
     cancel_on_signal(cancel.clone())?;
-    if let Some(dir) = &args.save {
-        make_save_folder(dir)?;
-    }
     let source = args.source()?;
-    let (plan, release) = plan(&args, scenarios, &run_id, source, cancel).await?;
-    if args.attach.is_wanted() && args.evidence == Evidence::Mock {
-        super::tell(&args.attach.how_to());
-    }
-    args.environment.remove_leftovers().await;
+    args.tell_how_to_attach();
+    let (plan, release) = plan_of(&args, &run_id, source, cancel).await?;
     let (tell, mut events) = mpsc::channel(EVENT_QUEUE);
     let reporting = tokio::task::spawn_blocking(move || {
         while let Some(event) = events.blocking_recv() {
@@ -146,9 +133,44 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(exit_code::of(summary.verdict()))
 }
 
+/// The plan of a run of the scenarios that are asked for, with all that has to be done and told before it begins.
+pub(super) async fn plan_of(
+    args: &Args,
+    run_id: &str,
+    source: Option<Arc<dyn EvidenceSource>>,
+    cancel: CancellationToken,
+) -> anyhow::Result<(Plan, Option<environment::Release>)> {
+    let scenarios = select(args)?;
+    if let Some(dir) = &args.save {
+        make_save_folder(dir)?;
+    }
+    let planned = plan(args, scenarios, run_id, source, cancel).await?;
+    args.environment.remove_leftovers().await;
+    Ok(planned)
+}
+
 impl Args {
+    /// Lets the harness's own logs be written to stderr.
+    pub(super) fn log(&self) {
+        let _already_set = tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .with_env_filter(if self.verbose > 1 {
+                "info,harness=debug,tracecheck=debug"
+            } else {
+                "off,harness=warn,tracecheck=warn"
+            })
+            .try_init();
+    }
+
+    /// Tells how a collector that is there already is pointed at the mock intake, where it is to be.
+    pub(super) fn tell_how_to_attach(&self) {
+        if self.attach.is_wanted() && self.evidence == Evidence::Mock {
+            super::tell(&self.attach.how_to());
+        }
+    }
+
     /// Another source of evidence than the mock intake, where one is asked for.
-    fn source(&self) -> anyhow::Result<Option<Arc<dyn EvidenceSource>>> {
+    pub(super) fn source(&self) -> anyhow::Result<Option<Arc<dyn EvidenceSource>>> {
         Ok(match self.evidence {
             Evidence::Mock => None,
             Evidence::Datadog => Some(self.datadog.source()?),
@@ -272,7 +294,7 @@ async fn plan(
 
 /// Cancels the run at the first Ctrl-C, SIGTERM or SIGHUP; it still takes everything down. A second one changes nothing: every
 /// step of the clean-up has a time limit of its own.
-fn cancel_on_signal(cancel: CancellationToken) -> anyhow::Result<()> {
+pub(super) fn cancel_on_signal(cancel: CancellationToken) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;

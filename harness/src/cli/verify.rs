@@ -214,6 +214,8 @@ fn judge_one(source: &DatadogSource, scenario: &Scenario, args: &Args, id: Trace
             required: false,
         });
     }
+    let metrics = harness::stats::judge_trace_metrics(scenario.expect.trace_metrics, None);
+    findings.not_evaluated.extend(metrics.not_evaluated);
     if scenario.expect.stats.is_some() {
         findings.not_evaluated.push(harness::stats::unseen(true));
     }

@@ -150,6 +150,10 @@ impl EvidenceSource for DatadogSource {
         }
     }
 
+    fn forget(&self) {
+        self.shared.state().looked_for.retain(|_, looked| !looked.over);
+    }
+
     fn patience(&self) -> Option<Duration> {
         Some(self.shared.patience)
     }

@@ -297,6 +297,13 @@ async fn drive(session: &Arc<Session>, scenario: Arc<Scenario>, tell: &Teller) -
         }
     }
     facts.refused = session.source().refused().values().sum::<u64>() - refused_before;
+    let wanted = scenario.expect.trace_metrics;
+    let found = match session.intake() {
+        Some(intake) => intake.with_store(|store| stats::judge_trace_metrics(wanted, Some(store))),
+        None => stats::judge_trace_metrics(wanted, None),
+    };
+    result.failures.extend(found.failures);
+    result.not_evaluated.extend(found.not_evaluated);
     let stats_until = judge_stats(session, &scenario, &cases, &mut facts, &mut result).await;
     gather(session, &mut facts);
     result.took_ms = millis(began.elapsed());

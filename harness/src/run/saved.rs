@@ -250,6 +250,11 @@ impl Replay {
     /// As the runner does it, from what there was then.
     fn judge_stats(&self, saved: &SavedScenario, result: &mut ScenarioResult) {
         let scenario = &saved.scenario;
+        let has_payloads = self.system.capabilities.contains(&Capability::RawPayloads);
+        let store = has_payloads.then_some(&self.store);
+        let found = stats::judge_trace_metrics(scenario.expect.trace_metrics, store);
+        result.failures.extend(found.failures);
+        result.not_evaluated.extend(found.not_evaluated);
         if !self.system.capabilities.contains(&Capability::Stats) {
             result.not_evaluated.push(stats::unseen(scenario.expect.stats.is_some()));
             return;

@@ -209,6 +209,9 @@ pub(super) struct ExpectFile {
     #[serde(default)]
     #[schemars(with = "Vec<StatsCountFile>")]
     pub(super) stats: Vec<Spanned<StatsCountFile>>,
+    /// Whether Datadog will make trace metrics of the requests, for spans that are sent to its OTLP intake: only if they are asked for
+    /// (`compute_stats`). Not compared when left out.
+    pub(super) trace_metrics: Option<bool>,
     /// How long the stats may take to come by themselves before the collector is stopped, which makes it send what it has;
     /// for collectors that send none when they end. No time at all when left out.
     #[schemars(with = "Option<DurationText>")]

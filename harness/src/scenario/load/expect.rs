@@ -27,6 +27,7 @@ impl Resolver<'_> {
             absent: file.absent,
             spans: file.spans.into_iter().map(|count| self.span_count(count, workloads)).collect(),
             refused_attempts: file.refused_attempts,
+            trace_metrics: file.trace_metrics,
             stats: self.stats(file.stats, file.stats_within),
         }
     }
