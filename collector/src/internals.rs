@@ -38,6 +38,15 @@ impl DatadogStages {
         self.0.requests(batch).requests.iter().map(|request| request.span_count()).sum()
     }
 
+    /// The bodies of all APM stats counted so far, which are then counted no more.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be written.
+    pub fn stats(&self) -> Result<Vec<Bytes>, String> {
+        self.0.take_stats()
+    }
+
     /// The bodies of the requests to the intake, each with its number of spans.
     pub fn payloads(&self, batch: &TraceBatch) -> Vec<(Vec<u8>, usize)> {
         let requests = self.0.requests(batch).requests.into_iter();
@@ -66,4 +75,34 @@ pub fn encode_protobuf(batch: &TraceBatch) -> Bytes {
 /// If the bytes are no such request.
 pub fn decode_json(request: &[u8]) -> Result<TraceBatch, String> {
     TraceBatch::from_json(request).map_err(|error| error.to_string())
+}
+
+/// Reads a config from a text; `environment` is asked for its variables.
+///
+/// # Errors
+///
+/// All that is wrong with it.
+pub fn check_config(
+    yaml: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<(), String> {
+    let sources = Sources { configs: vec![format!("yaml:{yaml}")], ..Sources::default() };
+    Config::load(&sources, environment).map(drop).map_err(|error| error.to_string())
+}
+
+/// Cuts a batch in halves until each has one span, or can be cut no more; gives the pieces.
+pub fn pieces(batch: TraceBatch) -> Vec<TraceBatch> {
+    let (mut whole, mut pieces) = (vec![batch], Vec::new());
+    while let Some(batch) = whole.pop() {
+        match batch.clone().halve() {
+            Some((front, back)) => whole.extend([back, front]),
+            None => pieces.push(batch),
+        }
+    }
+    pieces
+}
+
+/// The trace id of each span.
+pub fn trace_ids(batch: &TraceBatch) -> Vec<u128> {
+    batch.trace_ids().collect()
 }

@@ -140,6 +140,12 @@ impl Datadog {
         Some(stats::run(stats, client, sender, retry, registry, id, end))
     }
 
+    /// Takes out all stats counted so far, as they are sent.
+    pub(crate) fn take_stats(&self) -> Result<Vec<Bytes>, String> {
+        let stats = self.stats.as_ref().map(|stats| stats.flush(&self.sender, u64::MAX, true));
+        stats.unwrap_or_default().0.iter().map(stats::encode).collect()
+    }
+
     /// Tells Datadog that this exporter runs, until `end`.
     pub(crate) fn usage_sender(
         &self,

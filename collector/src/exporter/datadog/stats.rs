@@ -18,7 +18,7 @@ use hashbrown::{HashMap, HashTable};
 use libdd_trace_protobuf::pb;
 use records::Record;
 pub(crate) use records::{Facts, Mark, Records};
-pub(crate) use sender::run;
+pub(crate) use sender::{encode, run};
 
 use super::model::{Counted, Span, TraceChunk, TracerPayload};
 use super::payload::Sender;

@@ -221,7 +221,7 @@ async fn send_all(client: &Client, retry: &retry::Config, queue: &Queue, counter
 }
 
 /// Stats as msgpack, compressed with gzip: the intake's form for them.
-fn encode(stats: &pb::StatsPayload) -> Result<Bytes, String> {
+pub(crate) fn encode(stats: &pb::StatsPayload) -> Result<Bytes, String> {
     let body = rmp_serde::to_vec_named(stats).map_err(|error| error.to_string())?;
     let body = Compression::Gzip.compress(&body);
     body.map(Bytes::from).map_err(|error| error.to_string())

@@ -1,0 +1,26 @@
+//! Any bytes as an OTLP request in protobuf: what is accepted can be cut, joined, written and read again.
+
+#![no_main]
+
+use bytes::Bytes;
+use collector::internals::{decode_protobuf, encode_protobuf, pieces, trace_ids};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|request: &[u8]| {
+    let Ok(batch) = decode_protobuf(Bytes::copy_from_slice(request)) else { return };
+    let ids = trace_ids(&batch);
+    assert_eq!(ids.len(), batch.span_count());
+    let again = decode_protobuf(encode_protobuf(&batch)).expect("what was written can be read");
+    assert_eq!(trace_ids(&again), ids);
+
+    // Cutting is quadratic in the number of spans.
+    if ids.len() <= 64 {
+        let mut cut = Vec::new();
+        for piece in pieces(batch) {
+            assert!(piece.span_count() <= 1);
+            let read = decode_protobuf(encode_protobuf(&piece)).expect("a piece can be read");
+            cut.extend(trace_ids(&read));
+        }
+        assert_eq!(cut, ids);
+    }
+});
