@@ -91,6 +91,7 @@ fn load(sources: SourceArgs) -> Result<Config, u8> {
 
 fn serve(config: Config, shutdown_timeout: Duration) -> u8 {
     log::init(&config.service);
+    raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -144,6 +145,16 @@ fn serve(config: Config, shutdown_timeout: Duration) -> u8 {
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     code
+}
+
+/// Lets this process have as many open files, and so connections, as it may: many systems begin with 1024.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::debug!(%error, "the limit of open files cannot be raised");
+    }
 }
 
 /// Says on standard output where the collector listens, as one line of JSON.

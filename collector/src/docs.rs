@@ -13,8 +13,9 @@ use crate::connector::ConnectorConfig;
 use crate::exporter::{self, ExporterConfig, queue};
 use crate::extension::{self, ExtensionConfig};
 use crate::processor::{self, ProcessorConfig};
+use crate::receiver::otlp::arrival;
 use crate::receiver::{self, ReceiverConfig};
-use crate::{connector, tls};
+use crate::{connector, server, tls, trace_batch};
 
 /// A component's settings, and the keys that it refuses.
 type Refused = &'static [(&'static str, &'static str)];
@@ -32,6 +33,7 @@ fn reference() -> String {
         &mut out,
         &[("otlp", component::<receiver::otlp::Config>(&[&receiver::otlp::config::REFUSED]))],
     );
+    limits(&mut out);
     section::<ProcessorConfig>(
         &mut out,
         &[
@@ -221,6 +223,56 @@ fn kind(root: &Value, schema: &Value) -> String {
         Some("string") => "text".into(),
         Some(name) => name.into(),
         None => "any".into(),
+    }
+}
+
+/// What holds for a receiver whatever its settings.
+fn limits(out: &mut String) {
+    let limits = [
+        (
+            "connections of a port",
+            format!(
+                "{}, and at most three quarters of the open files that the process may have; a newcomer beyond that takes the place of an idle one",
+                server::MAX_CONNECTIONS
+            ),
+        ),
+        (
+            "time for a TLS handshake, for a connection's first request, and for each head of HTTP/1",
+            format!(
+                "{} s, {1} s, {1} s",
+                server::HANDSHAKE_TIMEOUT.as_secs(),
+                server::HEADER_TIMEOUT.as_secs()
+            ),
+        ),
+        ("head of a request", format!("{} KiB", server::MAX_HEAD_BYTES >> 10)),
+        ("time for a request to arrive", format!("{} s", arrival::ARRIVAL.as_secs())),
+        (
+            "bytes of requests that are not answered yet, over all connections of a receiver",
+            format!(
+                "{} MiB, or twice the largest request; when it is full, a request that takes longer than {} s to arrive is given up, else the newcomer is asked to come again",
+                arrival::ROOM >> 20,
+                arrival::ARRIVAL_WITHOUT_ROOM.as_secs()
+            ),
+        ),
+        ("depth of nested values", format!("{} levels", trace_batch::MAX_DEPTH)),
+        (
+            "what a request comes to when each span has its resource's and scope's attributes",
+            format!(
+                "{} MiB; each span counts {} bytes at least",
+                trace_batch::MAX_UNFOLDED >> 20,
+                trace_batch::SPAN_BYTES
+            ),
+        ),
+        (
+            "streams that an HTTP/2 client resets",
+            "20 that were not begun with yet; then the connection is closed".to_owned(),
+        ),
+    ];
+    out.push_str(
+        "\n### Limits of every receiver\n\nSo that no sender takes memory or time from the others:\n\n| limit | |\n| --- | --- |\n",
+    );
+    for (what, limit) in limits {
+        let _infallible = writeln!(out, "| {what} | {limit} |");
     }
 }
 

@@ -1,32 +1,41 @@
 //! Listening and serving HTTP: the one accept loop that receivers, self-metrics and health share.
 //!
-//! Every connection has limits in number and time. At shutdown no connection is accepted any more, those that are idle are
-//! closed, and those with a request under way get it answered.
+//! Connections are bounded in number and in time ([`connections`]), heads in size; bodies are the service's matter. At
+//! shutdown no connection is accepted any more, those that are idle are closed, and those with a request under way get it
+//! answered.
+
+mod connections;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use connections::{Connection, Connections};
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Bytes, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use nix::sys::resource::{Resource, getrlimit};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-/// How many connections one port serves at a time; more wait to be accepted.
-const MAX_CONNECTIONS: usize = 4096;
-/// How long a client may take to send the head of a request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many connections one port serves at a time; fewer where the process may not have that many files. A newcomer beyond
+/// that takes the place of an idle one.
+pub(crate) const MAX_CONNECTIONS: usize = 16_384;
+/// How long a client may take to make its first request, and in HTTP/1 to send the head of any.
+pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest head of a request, in bytes. In HTTP/1 it is the size of the buffer for reading too.
+pub(crate) const MAX_HEAD_BYTES: u32 = 64 << 10;
 /// How long a client may take to agree on TLS.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection that is to be closed for being idle may take to do so.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait after an accept that failed, for example because no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -79,10 +88,52 @@ pub(crate) async fn bind(endpoint: &str, key: &str) -> Result<Bound, BindError> 
 }
 
 /// Limits of one server.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// Streams that a client may have open on one HTTP/2 connection.
-    pub(crate) max_concurrent_streams: Option<u32>,
+    pub(crate) max_concurrent_streams: u32,
+    /// After how much silence an HTTP/2 client is asked whether it is still there.
+    pub(crate) ping_after: Duration,
+    /// How long its answer may take.
+    pub(crate) ping_timeout: Duration,
+    /// How long an HTTP/2 connection may be idle; for ever if `None`. In HTTP/1, [`HEADER_TIMEOUT`].
+    pub(crate) max_idle: Option<Duration>,
+    /// How long a connection may last, and how long its requests may then go on; for ever if `None`.
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) max_age_grace: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_concurrent_streams: 1024,
+            ping_after: Duration::from_secs(60),
+            ping_timeout: Duration::from_secs(20),
+            max_idle: None,
+            max_age: None,
+            max_age_grace: None,
+        }
+    }
+}
+
+impl Limits {
+    fn builder(self) -> auto::Builder<TokioExecutor> {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(MAX_HEAD_BYTES as usize);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .adaptive_window(true)
+            .keep_alive_interval(Some(self.ping_after))
+            .keep_alive_timeout(self.ping_timeout)
+            .max_header_list_size(MAX_HEAD_BYTES)
+            .max_concurrent_streams(self.max_concurrent_streams);
+        builder
+    }
 }
 
 /// Serves until `shutdown`, then until the requests under way are answered.
@@ -101,69 +152,115 @@ pub(crate) async fn serve<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let connections = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = Connections::new(max_connections());
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = accept(&bound.listener, &room) => accepted,
+            accepted = bound.listener.accept() => accepted,
         };
-        let (stream, permit) = match accepted {
-            Ok(accepted) => accepted,
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
+                connections.close_idle();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        // Failing to switch Nagle's algorithm off costs latency only.
-        let _ = stream.set_nodelay(true);
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .adaptive_window(true)
-            .keep_alive_interval(Some(Duration::from_secs(60)))
-            .max_concurrent_streams(limits.max_concurrent_streams.or(Some(1024)));
-        let service = TowerToHyperService::new(service.clone());
-        let watcher = connections.watcher();
+        let connection = tokio::select! {
+            () = shutdown.cancelled() => break,
+            connection = connections.admit() => connection,
+        };
+        let serving =
+            Serving { service: service.clone(), limits, connection, shutdown: shutdown.clone() };
         let tls = bound.tls.clone();
         tokio::spawn(async move {
-            let ended = match tls {
-                None => {
-                    let connection = builder.serve_connection(TokioIo::new(stream), service);
-                    watcher.watch(connection.into_owned()).await
-                }
-                Some(tls) => {
-                    // A client that does not finish its handshake holds a connection no longer than this.
-                    match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => {
-                            let connection =
-                                builder.serve_connection(TokioIo::new(stream), service);
-                            watcher.watch(connection.into_owned()).await
-                        }
-                        Ok(Err(error)) => Err(error.into()),
-                        Err(elapsed) => Err(elapsed.into()),
-                    }
-                }
-            };
-            if let Err(error) = ended {
+            if let Err(error) = serving.accepted(stream, tls).await {
                 tracing::debug!(error, "a connection ended early");
             }
-            drop(permit);
         });
     }
     drop(bound);
-    connections.shutdown().await;
+    connections.all_gone().await;
 }
 
-type Accepted = (tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit);
+/// How many connections a port may have, so that files are left for others.
+fn max_connections() -> usize {
+    let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    MAX_CONNECTIONS.min(usize::try_from(files / 4 * 3).unwrap_or(MAX_CONNECTIONS)).max(16)
+}
 
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> std::io::Result<Accepted> {
-    let permit = Arc::clone(room).acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, permit))
+type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// One connection, and how it is served.
+struct Serving<S> {
+    service: S,
+    limits: Limits,
+    connection: Connection,
+    shutdown: CancellationToken,
+}
+
+impl<S, B> Serving<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    async fn accepted(self, stream: TcpStream, tls: Option<TlsAcceptor>) -> Ended {
+        // Failing to switch Nagle's algorithm off costs latency only.
+        let _ = stream.set_nodelay(true);
+        match tls {
+            None => self.serve(stream).await,
+            Some(tls) => {
+                // A client that does not finish its handshake holds a connection no longer than this.
+                let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
+                let stream = tokio::select! {
+                    stream = handshake => stream??,
+                    () = self.connection.close.cancelled() => return Ok(()),
+                    () = self.shutdown.cancelled() => return Ok(()),
+                };
+                self.serve(stream).await
+            }
+        }
+    }
+
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Ended {
+        let Self { service, limits, connection, shutdown } = self;
+        let service = TowerToHyperService::new(connection.watch(service));
+        let builder = limits.builder();
+        let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let age = async {
+            match limits.max_age {
+                Some(age) => tokio::time::sleep(age).await,
+                None => std::future::pending().await,
+            }
+        };
+        let grace = tokio::select! {
+            ended = serving.as_mut() => return ended,
+            // Room is needed now.
+            () = connection.close.cancelled() => return Ok(()),
+            () = shutdown.cancelled() => None,
+            () = connection.is_due(HEADER_TIMEOUT, limits.max_idle) => Some(CLOSE_TIMEOUT),
+            () = age => limits.max_age_grace,
+        };
+        serving.as_mut().graceful_shutdown();
+        let grace = async {
+            match grace {
+                Some(grace) => tokio::time::sleep(grace).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = serving => ended,
+            () = connection.close.cancelled() => Ok(()),
+            () = grace => Ok(()),
+        }
+    }
 }
 
 /// Makes a service of a function that looks at a request's head only.

@@ -15,6 +15,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 pub(crate) use check::DecodeError;
+#[cfg(test)]
+pub(crate) use check::{MAX_DEPTH, MAX_UNFOLDED, SPAN_BYTES};
 use held::Origin;
 pub(crate) use held::Part;
 pub(crate) use view::{
@@ -46,7 +48,7 @@ impl TraceBatch {
     ///
     /// # Errors
     ///
-    /// If the bytes are no such message, or nested deeper than [`check::MAX_DEPTH`].
+    /// If the bytes are no such message, nested deeper than [`check::MAX_DEPTH`], or too much for what they say.
     pub(crate) fn from_protobuf(request: Bytes) -> Result<Self, DecodeError> {
         let mut batch = Self::default();
         for message in check::resource_spans(&request)? {

@@ -142,7 +142,7 @@ impl Datadog {
 
     /// Takes out all stats counted so far, as they are sent.
     pub(crate) fn take_stats(&self) -> Result<Vec<Bytes>, String> {
-        let stats = self.stats.as_ref().map(|stats| stats.flush(&self.sender, u64::MAX, true));
+        let stats = self.stats.as_ref().map(|stats| stats.flush(&self.sender, now() as u64, true));
         stats.unwrap_or_default().0.iter().map(stats::encode).collect()
     }
 

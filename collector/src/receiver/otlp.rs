@@ -3,6 +3,7 @@
 //! Both protocols decode into a [`TraceBatch`] and offer it to the pipelines; they differ in how they say what became of
 //! it. OK is said only for what a pipeline holds.
 
+pub(crate) mod arrival;
 pub(crate) mod config;
 mod grpc;
 mod http;
@@ -20,6 +21,7 @@ use crate::server::{self, BindError, Bound};
 use crate::telemetry::{Counter, Registry};
 use crate::tls::{ServerTls, TlsError};
 use crate::trace_batch::TraceBatch;
+use arrival::Room;
 
 /// How long a sender waits for the result where it waits (`wait_for_result`); most give up much earlier.
 const MAX_WAIT_FOR_RESULT: Duration = Duration::from_secs(600);
@@ -84,12 +86,13 @@ impl Receiver {
         to: Arc<dyn Consumer>,
         shutdown: CancellationToken,
     ) {
+        let room = Room::new(self.config.largest_request());
         let entry = |transport| {
-            let entry = Entry::new(registry, &self.id, transport, Arc::clone(&to));
+            let entry = Entry::new(registry, &self.id, transport, Arc::clone(&to), room.clone());
             Entry { ledger: ledger.clone(), ..entry }
         };
         let grpc = self.grpc.zip(self.config.protocols.grpc.as_ref()).map(|(bound, config)| {
-            let limits = server::Limits { max_concurrent_streams: config.max_concurrent_streams };
+            let limits = config.limits();
             server::serve(bound, grpc::service(config, entry("grpc")), limits, shutdown.clone())
         });
         let http = self.http.zip(self.config.protocols.http.as_ref()).map(|(bound, config)| {
@@ -112,6 +115,7 @@ impl Receiver {
 #[derive(Clone)]
 struct Entry {
     to: Arc<dyn Consumer>,
+    room: Room,
     ledger: Handle,
     accepted: Counter,
     refused: Counter,
@@ -120,10 +124,17 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(registry: &Registry, id: &str, transport: &str, to: Arc<dyn Consumer>) -> Self {
+    fn new(
+        registry: &Registry,
+        id: &str,
+        transport: &str,
+        to: Arc<dyn Consumer>,
+        room: Room,
+    ) -> Self {
         let labels = [("receiver", id), ("transport", transport)];
         Self {
             to,
+            room,
             ledger: None,
             accepted: registry.counter(
                 "otelcol_receiver_accepted_spans",

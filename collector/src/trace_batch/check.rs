@@ -6,6 +6,12 @@ use super::wire::{Fields, Value, WireError};
 /// How deep arrays and maps may be nested in an attribute's value: prost's limit, so that no peer in Rust refuses what we accept.
 pub(crate) const MAX_DEPTH: usize = 100;
 
+/// How much a request may come to when each of its spans has its resource's and its scope's attributes, as it has at Datadog:
+/// a few megabytes can be made that would come to a terabyte. No sender in earnest comes near it.
+pub(crate) const MAX_UNFOLDED: usize = 256 << 20;
+/// What a span costs by itself, however few bytes it has on the wire.
+pub(crate) const SPAN_BYTES: usize = 512;
+
 /// Why a request is not OTLP.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DecodeError {
@@ -15,6 +21,11 @@ pub(crate) enum DecodeError {
     IdLength { what: &'static str, length: usize, expected: usize },
     #[error("an attribute's value is nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
+    #[error(
+        "the request comes to more than {} MiB when its resources' attributes are on each of its spans; send fewer spans in one",
+        MAX_UNFOLDED >> 20
+    )]
+    TooMuch,
     #[error("not an OTLP trace request in JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error("not an OTLP trace request in JSON: `{path}` {problem}")]
@@ -27,43 +38,70 @@ pub(super) struct Checked<'a> {
     pub(super) spans: usize,
 }
 
-/// Checks an `ExportTraceServiceRequest` and finds its `ResourceSpans`.
+/// Checks an `ExportTraceServiceRequest` and finds its `ResourceSpans`, but for those without spans.
 pub(super) fn resource_spans(request: &[u8]) -> Result<Vec<Checked<'_>>, DecodeError> {
-    let mut found = Vec::new();
+    let (mut found, mut unfolded) = (Vec::new(), 0usize);
     messages(request, "ExportTraceServiceRequest", |field, value| {
         if let (1, body) = (field, value) {
             let body = bytes(body, "ExportTraceServiceRequest", 1)?;
-            let mut spans = 0;
+            let (mut spans, mut resource) = (0, 0);
             messages(body, "ResourceSpans", |field, value| match field {
-                1 => attributes(bytes(value, "ResourceSpans", 1)?, "Resource", 1),
-                2 => scope_spans(bytes(value, "ResourceSpans", 2)?, &mut spans),
+                1 => {
+                    let message = bytes(value, "ResourceSpans", 1)?;
+                    resource = message.len();
+                    attributes(message, "Resource", 1)
+                }
+                2 => {
+                    let scope = scope_spans(bytes(value, "ResourceSpans", 2)?)?;
+                    spans += scope.spans;
+                    let each = scope.bytes + SPAN_BYTES;
+                    unfolded = unfolded.saturating_add(scope.spans.saturating_mul(each));
+                    Ok(())
+                }
                 3 => text(value, "ResourceSpans", 3),
                 _ => Ok(()),
             })?;
-            found.push(Checked { body, spans });
+            unfolded = unfolded.saturating_add(spans.saturating_mul(resource));
+            if unfolded > MAX_UNFOLDED {
+                return Err(DecodeError::TooMuch);
+            }
+            if spans > 0 {
+                found.push(Checked { body, spans });
+            }
         }
         Ok(())
     })?;
     Ok(found)
 }
 
-fn scope_spans(message: &[u8], spans: &mut usize) -> Result<(), DecodeError> {
+/// A `ScopeSpans` message: the length of its scope, and how many spans it has.
+#[derive(Default)]
+struct Scope {
+    bytes: usize,
+    spans: usize,
+}
+
+fn scope_spans(message: &[u8]) -> Result<Scope, DecodeError> {
+    let mut found = Scope::default();
     messages(message, "ScopeSpans", |field, value| match field {
-        1 => messages(bytes(value, "ScopeSpans", 1)?, "InstrumentationScope", |field, value| {
-            match field {
+        1 => {
+            let scope = bytes(value, "ScopeSpans", 1)?;
+            found.bytes = scope.len();
+            messages(scope, "InstrumentationScope", |field, value| match field {
                 1 | 2 => text(value, "InstrumentationScope", field),
                 3 => key_value(bytes(value, "InstrumentationScope", 3)?, 0),
                 4 => varint(value, "InstrumentationScope", 4),
                 _ => Ok(()),
-            }
-        }),
+            })
+        }
         2 => {
-            *spans += 1;
+            found.spans += 1;
             span(bytes(value, "ScopeSpans", 2)?)
         }
         3 => text(value, "ScopeSpans", 3),
         _ => Ok(()),
-    })
+    })?;
+    Ok(found)
 }
 
 fn span(message: &[u8]) -> Result<(), DecodeError> {

@@ -7,6 +7,8 @@ mod support;
 
 mod bad_traffic;
 mod delivery;
+mod hostile;
+mod keepalive;
 mod otlp_out;
 mod shutdown;
 mod storage;

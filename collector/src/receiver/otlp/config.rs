@@ -1,15 +1,21 @@
 //! Settings of the OTLP receiver.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Deserializer};
 
-use crate::config::Findings;
+use crate::config::{Findings, duration};
 use crate::receiver::check_endpoint;
+use crate::server::Limits;
 use crate::tls::{self, ServerTls};
 
 pub(crate) const REFUSED: [(&str, &str); 19] = [
     ("protocols.grpc.auth", "put a proxy in front that authenticates"),
     ("protocols.grpc.include_metadata", "request metadata is not carried on; remove the key"),
-    ("protocols.grpc.keepalive", "clients are pinged every minute; remove the key"),
+    (
+        "protocols.grpc.keepalive.enforcement_policy",
+        "a client may ping as often as it likes; remove the key",
+    ),
     ("protocols.grpc.transport", "only TCP is served; remove the key"),
     ("protocols.grpc.read_buffer_size", "buffers are sized by themselves; remove the key"),
     ("protocols.grpc.write_buffer_size", "buffers are sized by themselves; remove the key"),
@@ -27,7 +33,10 @@ pub(crate) const REFUSED: [(&str, &str); 19] = [
     ("protocols.http.read_timeout", "a request has 30 s to arrive; remove the key"),
     ("protocols.http.read_header_timeout", "a request's head has 30 s to arrive; remove the key"),
     ("protocols.http.write_timeout", "replies are short; remove the key"),
-    ("protocols.http.idle_timeout", "idle connections are kept; remove the key"),
+    (
+        "protocols.http.idle_timeout",
+        "idle connections are closed after 30 s (HTTP/1), or kept (HTTP/2); remove the key",
+    ),
     ("protocols.http.middlewares", "there is no middleware; remove the key"),
 ];
 
@@ -61,8 +70,79 @@ pub(crate) struct Grpc {
     pub(crate) max_recv_msg_size_mib: usize,
     /// How many requests a client may have under way on one connection. Default 1024.
     pub(crate) max_concurrent_streams: Option<u32>,
+    /// When connections are tried and ended.
+    pub(crate) keepalive: Keepalive,
     /// If set, connections are made with TLS.
     pub(crate) tls: Option<ServerTls>,
+}
+
+/// When connections are tried and ended.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Keepalive {
+    /// The server's side of it.
+    pub(crate) server_parameters: ServerParameters,
+}
+
+/// The server's side of keepalive.
+#[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ServerParameters {
+    /// How long a connection may be idle before it is closed. Default 0: for ever.
+    #[serde(deserialize_with = "duration::deserialize")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub(crate) max_connection_idle: Duration,
+    /// How long a connection may last before it is closed. Default 0: for ever.
+    #[serde(deserialize_with = "duration::deserialize")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub(crate) max_connection_age: Duration,
+    /// How long the requests under way may then go on. Default 0: for ever.
+    #[serde(deserialize_with = "duration::deserialize")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub(crate) max_connection_age_grace: Duration,
+    /// After how much silence a client is asked whether it is still there. Default `60s`.
+    #[serde(deserialize_with = "duration::deserialize")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub(crate) time: Duration,
+    /// How long its answer may take before the connection is closed. Default `20s`.
+    #[serde(deserialize_with = "duration::deserialize")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub(crate) timeout: Duration,
+}
+
+impl Default for ServerParameters {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            max_connection_idle: Duration::ZERO,
+            max_connection_age: Duration::ZERO,
+            max_connection_age_grace: Duration::ZERO,
+            time: limits.ping_after,
+            timeout: limits.ping_timeout,
+        }
+    }
+}
+
+impl Grpc {
+    /// The limits of its connections.
+    pub(crate) fn limits(&self) -> Limits {
+        let parameters = &self.keepalive.server_parameters;
+        let unless_never = |time: Duration| (!time.is_zero()).then_some(time);
+        let default = Limits::default();
+        Limits {
+            max_concurrent_streams: self
+                .max_concurrent_streams
+                .unwrap_or(default.max_concurrent_streams),
+            // The Collector's default, as gRPC's, is what 0 stands for.
+            ping_after: unless_never(parameters.time).unwrap_or(default.ping_after),
+            ping_timeout: unless_never(parameters.timeout).unwrap_or(default.ping_timeout),
+            max_idle: unless_never(parameters.max_connection_idle),
+            max_age: unless_never(parameters.max_connection_age),
+            max_age_grace: unless_never(parameters.max_connection_age_grace),
+        }
+    }
 }
 
 /// OTLP over HTTP.
@@ -86,6 +166,7 @@ impl Default for Grpc {
             endpoint: "localhost:4317".into(),
             max_recv_msg_size_mib: 4,
             max_concurrent_streams: None,
+            keepalive: Keepalive::default(),
             tls: None,
         }
     }
@@ -140,6 +221,13 @@ impl Config {
             });
         }
         Some(config)
+    }
+
+    /// The largest request that is taken by any protocol, in bytes.
+    pub(crate) fn largest_request(&self) -> usize {
+        let Protocols { grpc, http } = &self.protocols;
+        let grpc = grpc.as_ref().map_or(0, |grpc| grpc.max_recv_msg_size_mib << 20);
+        grpc.max(http.as_ref().map_or(0, |http| http.max_request_body_size))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -13,11 +14,14 @@ use tonic::server::{Grpc, UnaryService};
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::config;
-use super::{Entry, RETRY_DELAY};
+use super::arrival::{Arriving, Broken};
+use super::{Entry, RETRY_DELAY, config};
 use crate::consumer::Refused;
 use crate::grpc_codec::BytesCodec;
-use crate::trace_batch::TraceBatch;
+use crate::trace_batch::{DecodeError, TraceBatch};
+
+/// The header of what a status says beside its code and message.
+const DETAILS: &str = "grpc-status-details-bin";
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
@@ -53,21 +57,27 @@ impl tower::Service<http::Request<Incoming>> for Service {
                 };
                 return Ok(Status::unimplemented(status).into_http());
             }
-            let malformed = entry.malformed.clone();
+            let (malformed, failed) = (entry.malformed.clone(), entry.failed.clone());
             let mut grpc = Grpc::new(BytesCodec)
                 .max_decoding_message_size(max_message_bytes)
                 .accept_compressed(CompressionEncoding::Gzip)
                 .accept_compressed(CompressionEncoding::Zstd)
                 .accept_compressed(CompressionEncoding::Deflate);
-            let response = grpc.unary(Export(entry), request).await;
-            let code = response.headers().get("grpc-status").map(|code| code.as_bytes());
-            let refused =
-                [Code::ResourceExhausted, Code::Unavailable, Code::FailedPrecondition, Code::Ok];
-            let refused = refused.map(|code| code as i32);
-            if code.is_some_and(|code| {
-                std::str::from_utf8(code)
-                    .is_ok_and(|code| code.parse().is_ok_and(|code| !refused.contains(&code)))
-            }) {
+            let arriving = Arc::new(entry.room.begin());
+            let request = request.map(|body| arriving.bound(body));
+            let export = Export { entry, arriving: Arc::clone(&arriving) };
+            let response = grpc.unary(export, request).await;
+            let response = match arriving.broken() {
+                Some(Broken::NoRoom) => {
+                    failed.add(1);
+                    later(Code::ResourceExhausted, &Broken::NoRoom).into_http()
+                }
+                Some(Broken::TooSlow) => {
+                    Status::deadline_exceeded(Broken::TooSlow.to_string()).into_http()
+                }
+                None => right_status(response),
+            };
+            if is_malformed(response.headers()) {
                 malformed.add(1);
             }
             Ok(response)
@@ -75,25 +85,63 @@ impl tower::Service<http::Request<Incoming>> for Service {
     }
 }
 
-struct Export(Entry);
+/// The code for a message that is too large. tonic's is one that OTLP has clients send again; gRPC's other servers use this one.
+fn right_status(response: http::Response<Body>) -> http::Response<Body> {
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() == Code::OutOfRange => {
+            Status::resource_exhausted(status.message()).into_http()
+        }
+        _ => response,
+    }
+}
+
+/// Whether an answer blames the request: it is neither OK nor says, by its details, that it can be sent again, nor that its
+/// spans were dropped.
+fn is_malformed(headers: &http::HeaderMap) -> bool {
+    let code = headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()));
+    let is_fine = matches!(code, None | Some(Code::Ok | Code::FailedPrecondition));
+    !is_fine && !headers.contains_key(DETAILS)
+}
+
+/// A status that asks the client to send again. Both codes are retryable by the OTLP specification, `RESOURCE_EXHAUSTED` only
+/// with this detail.
+fn later(code: Code, why: &dyn std::error::Error) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
+    Status::with_error_details(code, why.to_string(), details)
+}
+
+struct Export {
+    entry: Entry,
+    arriving: Arc<Arriving>,
+}
 
 impl UnaryService<Bytes> for Export {
     type Response = Bytes;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Bytes>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        Box::pin(export(self.0.clone(), request.into_inner()))
+        let (entry, arriving) = (self.entry.clone(), Arc::clone(&self.arriving));
+        Box::pin(async move { export(entry, &arriving, request.into_inner()).await })
     }
 }
 
-async fn export(entry: Entry, message: Bytes) -> Result<Response<Bytes>, Status> {
-    let batch = TraceBatch::from_protobuf(message)
-        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+async fn export(
+    entry: Entry,
+    arriving: &Arriving,
+    message: Bytes,
+) -> Result<Response<Bytes>, Status> {
+    if let Err(broken) = arriving.arrived(message.len()) {
+        entry.failed.add(1);
+        return Err(later(Code::ResourceExhausted, &broken));
+    }
+    let batch = TraceBatch::from_protobuf(message).map_err(|error| match error {
+        DecodeError::TooMuch => Status::resource_exhausted(error.to_string()),
+        _ => Status::invalid_argument(error.to_string()),
+    })?;
     match entry.offer(batch).await {
         // An `ExportTraceServiceResponse` without partial success is empty.
         Ok(()) => Ok(Response::new(Bytes::new())),
         Err(refused) => {
-            // Both codes are retryable by the OTLP specification, the first one only with this detail.
             let code = match refused {
                 Refused::Full => Code::ResourceExhausted,
                 Refused::Memory | Refused::Storage | Refused::Closed | Refused::Undecided => {
@@ -104,8 +152,7 @@ async fn export(entry: Entry, message: Bytes) -> Result<Response<Bytes>, Status>
                     return Err(Status::failed_precondition(refused.to_string()));
                 }
             };
-            let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
-            Err(Status::with_error_details(code, refused.to_string(), details))
+            Err(later(code, &refused))
         }
     }
 }

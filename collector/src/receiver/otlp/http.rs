@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -11,14 +10,11 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
-use super::config;
-use super::{Entry, RETRY_DELAY};
+use super::arrival::Broken;
+use super::{Entry, RETRY_DELAY, config};
 use crate::consumer::Refused;
-use crate::trace_batch::TraceBatch;
 use crate::trace_batch::wire::{put_bytes, put_uint};
-
-/// How long the body of a request may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::trace_batch::{DecodeError, TraceBatch};
 
 /// The largest window of zstd that memory is given to: 8 MiB, which RFC 8878 (3.1.1.1.2) asks decoders to support.
 const MAX_ZSTD_WINDOW_LOG: u32 = 23;
@@ -132,21 +128,22 @@ async fn export(
 ) -> Result<(), Rejection> {
     let (head, body) = request.into_parts();
     let limit = config.max_request_body_size;
-    let body = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
-    let body = body
-        .map_err(|_| Rejection::new(StatusCode::REQUEST_TIMEOUT, "the body took more than 30 s"))?
-        .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-            Some(_) => too_large(limit),
-            None => Rejection::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")),
-        })?
-        .to_bytes();
+    let arriving = entry.room.begin();
+    let body = Limited::new(arriving.bound(body), limit).collect().await;
+    let body = body.map_err(|error| broken_off(entry, &*error, limit))?.to_bytes();
     let body = decompress(&head.headers, body, limit)?;
+    arriving.arrived(body.len()).map_err(|broken| no_arrival(entry, broken))?;
     let batch = match encoding {
         Encoding::Protobuf => TraceBatch::from_protobuf(body),
         Encoding::Json => TraceBatch::from_json(&body),
     };
-    let batch =
-        batch.map_err(|error| Rejection::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let batch = batch.map_err(|error| {
+        let status = match error {
+            DecodeError::TooMuch => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Rejection::new(status, error.to_string())
+    })?;
     entry.offer(batch).await.map_err(|refused| {
         let status = match refused {
             // Sending it again would not help, and so this status is none of the retryable ones.
@@ -155,6 +152,31 @@ async fn export(
         };
         Rejection::new(status, refused.to_string())
     })
+}
+
+fn broken_off(
+    entry: &Entry,
+    error: &(dyn std::error::Error + Send + Sync + 'static),
+    limit: usize,
+) -> Rejection {
+    if error.is::<LengthLimitError>() {
+        return too_large(limit);
+    }
+    match error.downcast_ref::<Broken>() {
+        Some(broken) => no_arrival(entry, *broken),
+        None => Rejection::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")),
+    }
+}
+
+fn no_arrival(entry: &Entry, broken: Broken) -> Rejection {
+    let status = match broken {
+        Broken::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        Broken::NoRoom => {
+            entry.failed.add(1);
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    };
+    Rejection::new(status, broken.to_string())
 }
 
 fn too_large(limit: usize) -> Rejection {
