@@ -147,6 +147,17 @@ pub enum EnvironmentError {
         /// How to get it.
         remedy: String,
     },
+    /// The collector was to be made by the OpenTelemetry operator, which cannot do it.
+    #[error(
+        "the `{environment}` environment cannot have the OpenTelemetry operator make the collector:{}",
+        lines(findings)
+    )]
+    NoOperator {
+        /// Backend's name.
+        environment: &'static str,
+        /// All that is missing, each with what helps.
+        findings: Vec<String>,
+    },
     /// What the environment is made of refused something.
     #[error("the `{environment}` environment cannot {what}: {reason}")]
     Backend {

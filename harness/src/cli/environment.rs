@@ -89,6 +89,12 @@ impl Args {
     pub(super) async fn choose(&self, wanted: &Wanted<'_>) -> anyhow::Result<Chosen> {
         match self.env {
             Place::Process => {
+                if self.has_collector_image() {
+                    bail!(
+                        "--collector-image: the `process` environment runs programs of this machine, not images; use \
+                         `--collector-command`"
+                    );
+                }
                 if let Some(Image { workload, reference }) = self.images.first() {
                     let workload = workload.iter().map(|name| format!("{name}="));
                     bail!(
@@ -107,6 +113,11 @@ impl Args {
                 }
             }
         }
+    }
+
+    /// Whether another collector takes the built-in one's place, of which only an image is known.
+    pub(super) fn has_collector_image(&self) -> bool {
+        self.kubernetes.has_collector_image()
     }
 
     /// The image of `tracecheck` itself, empty where none is named, and those of workloads.

@@ -219,13 +219,23 @@ async fn plan(
     cancel: CancellationToken,
 ) -> anyhow::Result<(Plan, Option<environment::Release>)> {
     let attached = args.attach.is_wanted();
+    if args.collector_command.is_some() && args.environment.has_collector_image() {
+        bail!(
+            "--collector-command and --collector-image both name the collector; give one of them"
+        );
+    }
     let overrides = Overrides {
         // The collector of a system that is there already is not the run's.
         datadog: match args.evidence {
             Evidence::Datadog if !attached => Some(args.datadog.destination()?),
             _ => None,
         },
-        collector_command: args.collector_command.clone().map_or_else(Vec::new, |line| line.0),
+        collector_command: match &args.collector_command {
+            Some(line) => line.0.clone(),
+            // Another collector, though only its image knows which program that is.
+            None if args.environment.has_collector_image() => vec!["collector".to_owned()],
+            None => Vec::new(),
+        },
         collector_config: args.collector_config.clone(),
         env: args.app_env.clone(),
     };

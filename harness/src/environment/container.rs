@@ -83,10 +83,28 @@ pub struct Choices<'a> {
 /// # Errors
 /// When a workload is a program of this machine for which no image is named, or a reference stands for nothing.
 pub fn plan(system: &System, choices: &Choices<'_>) -> Result<Vec<Container>, EnvironmentError> {
+    plan_with_ports(system, choices, &BTreeMap::new())
+}
+
+/// As [`plan`], where some workloads say themselves which numbers their ports have; by workload, then by port.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_with_ports(
+    system: &System,
+    choices: &Choices<'_>,
+    fixed: &BTreeMap<String, BTreeMap<String, u16>>,
+) -> Result<Vec<Container>, EnvironmentError> {
+    let numbers = |workload: &Workload| {
+        let mut numbers = port_numbers(&workload.ports);
+        numbers
+            .extend(fixed.get(&workload.name).into_iter().flatten().map(|(k, v)| (k.clone(), *v)));
+        numbers
+    };
     let ports: BTreeMap<&str, BTreeMap<String, u16>> = system
         .workloads
         .iter()
-        .map(|workload| (workload.name.as_str(), port_numbers(&workload.ports)))
+        .map(|workload| (workload.name.as_str(), numbers(workload)))
         .collect();
     let planner = Planner { choices, ports };
     system.workloads.iter().map(|workload| planner.container(workload)).collect()

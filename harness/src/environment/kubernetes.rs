@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use kube::Client;
 use tokio::time::Instant;
 
-use self::deployed::Deployed;
+use self::{deployed::Deployed, operator::Operator};
 use super::{
     Endpoints, Environment, EnvironmentError, UnexpectedExit,
     container::{self, Choices, Container},
@@ -33,6 +33,7 @@ pub mod kind;
 mod logs;
 pub mod manifests;
 pub mod names;
+pub mod operator;
 mod pods;
 
 /// How long a system has to get ready, unless told otherwise: images may have to be pulled, nodes to be added.
@@ -57,6 +58,12 @@ pub struct Settings {
     pub images: BTreeMap<String, String>,
     /// How long a system has to get ready.
     pub start_limit: Duration,
+    /// The operator that makes the collector; manifests of our own where `None`.
+    pub operator: Option<Operator>,
+    /// An image whose entrypoint is the collector.
+    pub collector_image: Option<String>,
+    /// The role on AWS that the collector's account stands for.
+    pub role_arn: Option<String>,
 }
 
 impl Settings {
@@ -69,6 +76,9 @@ impl Settings {
             image,
             images: BTreeMap::new(),
             start_limit: START_LIMIT,
+            operator: None,
+            collector_image: None,
+            role_arn: None,
         }
     }
 }
@@ -115,10 +125,13 @@ impl Environment for KubernetesEnvironment {
             return Err(EnvironmentError::InvalidSystem(problems));
         }
         let deadline = Instant::now() + self.settings.start_limit;
-        let containers = plan(system, self.settings.environment, &self.settings.images)?;
+        let containers = self.settings.plan(system)?;
         let settings = self.manifests();
         let objects = manifests::objects(&containers, &settings);
-        let calls = calls(system, &containers);
+        let mut calls = calls(system, &containers);
+        if self.settings.operator.is_some() {
+            look_for_the_collector(&containers, &mut calls);
+        }
         let deployed =
             Deployed::new(&self.settings, &self.namespace, self.dir.path(), containers, calls)?;
         // From here on `down` has something to remove.
@@ -211,6 +224,8 @@ impl KubernetesEnvironment {
             expires: Some(expires.to_string()),
             image: self.settings.image.clone(),
             replicas: BTreeMap::new(),
+            role_arn: self.settings.role_arn.clone(),
+            operator: self.settings.operator.clone(),
         }
     }
 
@@ -221,6 +236,61 @@ impl KubernetesEnvironment {
             Some(deployed) if deployed.names().any(|name| name == workload) => Ok(deployed),
             _ => Err(EnvironmentError::UnknownWorkload { workload, known }),
         }
+    }
+}
+
+impl Settings {
+    /// How a system's workloads run in pods, and the collector's as it is installed.
+    ///
+    /// # Errors
+    /// As [`plan`], and when the collector's config cannot be that of the operator's resource.
+    pub fn plan(&self, system: &System) -> Result<Vec<Container>, EnvironmentError> {
+        let collector = system.workloads.iter().find(|one| one.role == Role::Collector);
+        let mut images = self.images.clone();
+        if let (Some(collector), Some(image)) = (collector, &self.collector_image) {
+            images.insert(collector.name.clone(), image.clone());
+        }
+        let Some(collector) = collector else { return plan(system, self.environment, &images) };
+        let unfit = |error: operator::config::ConfigError| EnvironmentError::Unsupported {
+            environment: self.environment,
+            verb: "have the operator make",
+            workload: collector.name.clone(),
+            reason: error.to_string(),
+        };
+        let mut fixed = BTreeMap::new();
+        if self.operator.is_some() {
+            fixed
+                .insert(collector.name.clone(), operator::config::ports(collector).map_err(unfit)?);
+        }
+        let host = |workload: &str| names::object_name(system, workload);
+        let choices = Choices { environment: self.environment, host: &host, images: &images };
+        let mut containers = container::plan_with_ports(system, &choices, &fixed)?;
+        for container in containers.iter_mut().filter(|one| one.workload == collector.name) {
+            // The image's own entrypoint is the collector.
+            let foreign = images.get(&collector.name).is_some_and(|image| *image != self.image);
+            if foreign && (self.collector_image.is_some() || self.operator.is_some()) {
+                container.entrypoint.clear();
+            }
+            if self.operator.is_some() {
+                operator::config::take_over(container).map_err(unfit)?;
+            }
+        }
+        Ok(containers)
+    }
+}
+
+/// Has the intake's pod look whether the collector listens: what the operator makes is called ready long before.
+fn look_for_the_collector(containers: &[Container], calls: &mut BTreeMap<String, Vec<String>>) {
+    let intakes = containers.iter().filter(|one| one.role == Role::Intake);
+    let Some(collector) = containers.iter().find(|one| one.host == names::COLLECTOR) else {
+        return;
+    };
+    let is_otlp = |port: &str| port.ends_with("-grpc") || port.ends_with("-http");
+    let ports = collector.ports.iter().filter(|(port, _)| is_otlp(port));
+    let addresses: Vec<String> =
+        ports.map(|(_, number)| format!("{}:{number}", collector.host)).collect();
+    for intake in intakes {
+        calls.entry(intake.workload.clone()).or_default().extend(addresses.clone());
     }
 }
 

@@ -172,8 +172,10 @@ impl Collector {
     }
 }
 
-const CONFIG_FILE: &str = "collector.yaml";
-const OVERLAY_FILE: &str = "overlay.json";
+/// The file with the config as its author wrote it.
+pub const CONFIG_FILE: &str = "collector.yaml";
+/// The file with the config that is laid over it.
+pub const OVERLAY_FILE: &str = "overlay.json";
 
 /// The mock intake, which takes that key only.
 pub fn intake(api_key: &Secret) -> Workload {

@@ -13,6 +13,7 @@ use harness::{
         KubernetesEnvironment, Settings,
         cluster::Access,
         kind::{self, Cluster},
+        operator::{Operator, Version, preflight},
     },
     run::NewEnvironment,
 };
@@ -39,6 +40,15 @@ pub(in crate::cli) struct Args {
     /// How the collector gets into the cluster.
     #[arg(long, value_enum, value_name = "WAY", default_value_t = Install::Manifests, help_heading = "Kubernetes")]
     collector_install: Install,
+    /// The version of the resource that the operator is given; the newest that the cluster serves by default.
+    #[arg(long, value_enum, value_name = "VERSION", help_heading = "Kubernetes")]
+    collector_api_version: Option<ApiVersion>,
+    /// An image whose entrypoint is another collector, in place of the built-in one; `--config` is added.
+    #[arg(long, value_name = "REFERENCE", help_heading = "Kubernetes")]
+    collector_image: Option<String>,
+    /// The role on AWS for the collector's service account (IRSA), `arn:aws:iam::ACCOUNT:role/NAME`.
+    #[arg(long, value_name = "ARN", value_parser = role_arn, help_heading = "Kubernetes")]
+    irsa_role_arn: Option<String>,
     /// How long a system has to get ready.
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = humantime::parse_duration, help_heading = "Kubernetes")]
     start_limit: std::time::Duration,
@@ -55,6 +65,44 @@ pub(in crate::cli) struct Args {
 pub(in crate::cli) enum Install {
     /// A Deployment and a Service of its own.
     Manifests,
+    /// An OpenTelemetryCollector, of which the OpenTelemetry operator (on EKS: ADOT's) makes them.
+    Operator,
+}
+
+/// A version of the OpenTelemetryCollector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum ApiVersion {
+    /// Its config is a text; deprecated.
+    V1alpha1,
+    /// Its config is an object.
+    V1beta1,
+}
+
+impl From<ApiVersion> for Version {
+    fn from(version: ApiVersion) -> Self {
+        match version {
+            ApiVersion::V1alpha1 => Self::V1Alpha1,
+            ApiVersion::V1beta1 => Self::V1Beta1,
+        }
+    }
+}
+
+fn role_arn(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    match parts[..] {
+        ["arn", partition, "iam", "", account, role]
+            if partition.starts_with("aws")
+                && account.len() == 12
+                && account.bytes().all(|byte| byte.is_ascii_digit())
+                && role.strip_prefix("role/").is_some_and(|name| !name.is_empty()) =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => {
+            Err("write arn:aws:iam::ACCOUNT:role/NAME, with the 12 digits of the account"
+                .to_owned())
+        }
+    }
 }
 
 impl Args {
@@ -78,12 +126,44 @@ impl Args {
             );
         };
         let (client, _version) = found.connect(CLUSTER).await?;
+        let operator = self.operator(CLUSTER, &client).await?;
         let settings = Settings {
             images,
-            start_limit: self.start_limit,
-            ..Settings::new(CLUSTER, client, wanted.run_id, image)
+            operator,
+            ..self.settings(Settings::new(CLUSTER, client, wanted.run_id, image))
         };
         Ok(Chosen { name: CLUSTER, new: each(settings), release: None })
+    }
+
+    /// What the command line says of every cluster.
+    fn settings(&self, settings: Settings) -> Settings {
+        Settings {
+            start_limit: self.start_limit,
+            collector_image: self.collector_image.clone(),
+            role_arn: self.irsa_role_arn.clone(),
+            ..settings
+        }
+    }
+
+    /// The operator that is to make the collector, where one is, and all that it needs is there.
+    async fn operator(
+        &self,
+        environment: &'static str,
+        client: &harness::environment::kubernetes::cluster::Client,
+    ) -> anyhow::Result<Option<Operator>> {
+        let wanted = self.collector_api_version.map(Version::from);
+        match self.collector_install {
+            Install::Manifests if wanted.is_some() => {
+                bail!("--collector-api-version is of use only with `--collector-install operator`")
+            }
+            Install::Manifests => Ok(None),
+            Install::Operator => Ok(Some(preflight::preflight(environment, client, wanted).await?)),
+        }
+    }
+
+    /// Whether the collector is one of which only an image is known.
+    pub(super) fn has_collector_image(&self) -> bool {
+        self.collector_image.is_some()
     }
 
     /// Finds or makes kind's cluster, and brings the images into it.
@@ -107,19 +187,25 @@ impl Args {
                 fallback.path().to_owned()
             }
         };
+        let mut to_load = images.clone();
+        to_load.extend(self.collector_image.iter().map(|image| (String::new(), image.clone())));
         let options =
             kind::Options { config, node_image: self.kind_node_image.clone(), locks: None };
         let ready = async {
             let cluster = Cluster::ensure(&options, &crate::cli::tell).await?;
-            let loaded = load(&cluster, image, &images).await;
+            let loaded = async {
+                let operator = self.operator(kind::NAME, &cluster.client).await?;
+                Ok::<_, anyhow::Error>((load(&cluster, image, &to_load).await?, operator))
+            };
+            let loaded = loaded.await;
             Ok::<_, anyhow::Error>((cluster, loaded))
         };
         let (cluster, loaded) = tokio::select! {
             ready = ready => ready?,
             () = wanted.cancel.cancelled() => bail!("interrupted"),
         };
-        let image = match loaded {
-            Ok(image) => image,
+        let (image, operator) = match loaded {
+            Ok(loaded) => loaded,
             Err(error) => {
                 cluster.release(wanted.keep, &crate::cli::tell).await?;
                 return Err(error);
@@ -127,8 +213,8 @@ impl Args {
         };
         let settings = Settings {
             images,
-            start_limit: self.start_limit,
-            ..Settings::new(kind::NAME, cluster.client.clone(), wanted.run_id, image)
+            operator,
+            ..self.settings(Settings::new(kind::NAME, cluster.client.clone(), wanted.run_id, image))
         };
         let keep = wanted.keep;
         let release = Box::pin(async move {

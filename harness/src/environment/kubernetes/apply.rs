@@ -12,12 +12,12 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{DynamicObject, Patch, PatchParams, PostParams},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
-use super::{CALL_LIMIT, cluster, manifests::Objects, names::MANAGER};
+use super::{CALL_LIMIT, cluster, manifests::Objects, names::MANAGER, operator};
 use crate::environment::EnvironmentError;
 
 /// Applies objects in one namespace.
@@ -45,7 +45,23 @@ impl Applier<'_> {
             self.all::<ConfigMap>("config map", &objects.config_maps),
             self.all::<Service>("service", &objects.services),
         )?;
+        for collector in &objects.collectors {
+            self.collector(collector).await?;
+        }
         self.all::<Deployment>("deployment", &objects.deployments).await
+    }
+
+    /// Applies what the operator is to make a collector of.
+    async fn collector(&self, collector: &DynamicObject) -> Result<(), EnvironmentError> {
+        let (name, version) = (collector.name_any(), operator::version_of(collector));
+        let api = Api::<DynamicObject>::namespaced_with(
+            self.client.clone(),
+            self.namespace,
+            &version.api(),
+        );
+        let params = PatchParams::apply(MANAGER).force();
+        let what = format!("apply the {} `{name}` ({})", operator::KIND, version.name());
+        self.call(&what, api.patch(&name, &params, &Patch::Apply(collector))).await.map(drop)
     }
 
     async fn all<K>(&self, kind: &str, objects: &[K]) -> Result<(), EnvironmentError>
@@ -81,7 +97,12 @@ impl Applier<'_> {
         match timeout(CALL_LIMIT, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
-                Err(failed(format!("{}; {}", cluster::told(&error), cluster::remedy(&error))))
+                let told = cluster::told(&error);
+                let remedy = match told.contains(operator::GROUP) || told.contains(operator::KIND) {
+                    true => operator::preflight::remedy(&told),
+                    false => cluster::remedy(&error).to_owned(),
+                };
+                Err(failed(format!("{told}; {remedy}")))
             }
             Err(_) => Err(failed(format!("the API server did not answer within {CALL_LIMIT:?}"))),
         }

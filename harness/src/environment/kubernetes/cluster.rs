@@ -3,8 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::version::Info;
+pub use kube::Client;
 use kube::{
-    Client, Config,
+    Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
 

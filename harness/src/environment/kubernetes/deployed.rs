@@ -15,7 +15,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions},
     runtime::{conditions, wait::await_condition},
 };
 use serde_json::json;
@@ -24,12 +24,15 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::{
     CALL_LIMIT, Settings,
     apply::Applier,
-    cluster, diagnose, evidence, exec,
+    cluster,
+    diagnose::{self, Problem},
+    evidence, exec,
     forward::{Forward, Target},
     io_error,
     logs::Logs,
     manifests::{Objects, STOP_GRACE_SECONDS},
-    names::RUN,
+    names::{self, RUN},
+    operator,
     pods::{Exit, PodState, Pods},
 };
 use crate::{
@@ -64,6 +67,8 @@ const TAIL_LINES: usize = 20;
 /// What was made, or begun to be made.
 pub(super) struct Deployed {
     environment: &'static str,
+    /// Where the operator makes the collector: the version of its resource.
+    operator: Option<operator::Version>,
     run_id: String,
     client: Client,
     namespace: String,
@@ -124,6 +129,7 @@ impl Deployed {
         });
         Ok(Self {
             environment: settings.environment,
+            operator: settings.operator.as_ref().map(|operator| operator.version),
             run_id: settings.run_id.clone(),
             client,
             namespace: namespace.to_owned(),
@@ -199,15 +205,34 @@ impl Deployed {
                 }
                 Ok(())
             }
-            Some(Err((workload, problem))) => Err(EnvironmentError::DoesNotStart {
-                events: self.events_of(&workload).await,
-                log_tail: self.tail_of_failed(&workload).await,
-                problem: problem.what,
-                remedy: problem.remedy.to_owned(),
-                workload,
-            }),
+            Some(Err((workload, problem))) => Err(self.does_not_start(&workload, problem).await),
             None => Err(self.not_ready(&names).await),
         }
+    }
+
+    async fn does_not_start(&self, workload: &str, problem: Problem) -> EnvironmentError {
+        EnvironmentError::DoesNotStart {
+            workload: workload.to_owned(),
+            events: self.events_of(workload).await,
+            log_tail: self.tail_of_failed(workload).await,
+            problem: problem.what,
+            remedy: problem.remedy.to_owned(),
+        }
+    }
+
+    /// Why a workload behind one of these addresses does not get ready any more.
+    async fn failed(&self, addresses: &[String]) -> Option<EnvironmentError> {
+        let hosts = || addresses.iter().filter_map(|address| address.split(':').next());
+        let callees =
+            self.workloads.iter().filter(|(_, one)| hosts().any(|host| host == one.container.host));
+        for (name, placed) in callees {
+            let refused = self.pods.refused(&placed.container.host);
+            if let Some(problem) = diagnose::final_problem(&self.pods.of(name), refused.as_deref())
+            {
+                return Some(self.does_not_start(name, problem).await);
+            }
+        }
+        None
     }
 
     async fn not_ready(&self, names: &[String]) -> EnvironmentError {
@@ -224,6 +249,15 @@ impl Deployed {
             }
             None => (names.first().cloned().unwrap_or_default(), "its pods".to_owned()),
         };
+        let is_collector =
+            self.placed(&workload).is_ok_and(|one| one.container.host == names::COLLECTOR);
+        if self.operator.is_some() && is_collector && self.pods.of(&workload).is_empty() {
+            waited_for.push_str(&format!(
+                "; the operator took the {} `{}`, but no pod came of it: see the operator's log",
+                operator::KIND,
+                operator::RESOURCE
+            ));
+        }
         if let Some(broken) = self.pods.broken() {
             waited_for.push_str(&format!("; the cluster cannot be watched: {broken}"));
         }
@@ -269,7 +303,7 @@ impl Deployed {
             words.extend(addresses);
             let pod = self.pods.of(name).into_iter().find(|pod| pod.ready && !pod.deleting);
             let Some(pod) = pod else { return };
-            if let Err(reason) = exec::inside(&api, &pod.name, &words, EXEC_LIMIT).await {
+            if let Err(reason) = exec::inside(&api, &pod, &words, EXEC_LIMIT).await {
                 tracing::debug!(workload, from = name, reason, "not refused yet");
             }
         });
@@ -318,10 +352,14 @@ impl Deployed {
         loop {
             let pod = self.pods.of(workload).into_iter().find(|pod| pod.ready && !pod.deleting);
             let looked = match pod {
-                Some(pod) => exec::inside(&api, &pod.name, &words, EXEC_LIMIT).await,
+                Some(pod) => exec::inside(&api, &pod, &words, EXEC_LIMIT).await,
                 None => Err("it has no pod that is ready".to_owned()),
             };
             let Err(reason) = looked else { return Ok(()) };
+            // One that is called ready as soon as it has started may end all the same.
+            if let Some(failed) = self.failed(addresses).await {
+                return Err(failed);
+            }
             if Instant::now() + RETRY >= deadline {
                 return Err(EnvironmentError::NotReady {
                     workload: workload.to_owned(),
@@ -511,6 +549,19 @@ impl Deployed {
 
     async fn set_replicas(&self, workload: &str, count: u32) -> Result<(), EnvironmentError> {
         let host = &self.placed(workload)?.container.host;
+        if let Some(version) = self.operator.filter(|_| *host == names::COLLECTOR) {
+            // The operator would take back what others change about its Deployment.
+            let api = Api::<DynamicObject>::namespaced_with(
+                self.client.clone(),
+                &self.namespace,
+                &version.api(),
+            );
+            let patch = Patch::Merge(json!({ "spec": { "replicas": count } }));
+            let what = format!("scale the {} `{}` to {count}", operator::KIND, operator::RESOURCE);
+            let params = PatchParams::default();
+            let patched = api.patch(operator::RESOURCE, &params, &patch);
+            return self.applier().call(&what, patched).await.map(drop);
+        }
         let api = Api::<Deployment>::namespaced(self.client.clone(), &self.namespace);
         let patch = Patch::Merge(json!({ "spec": { "replicas": count } }));
         let params = PatchParams::default();
@@ -579,7 +630,7 @@ impl Deployed {
         }
         let api = Api::<Pod>::namespaced(self.client.clone(), &self.namespace);
         let words = ["signal".to_owned(), verb.to_owned()];
-        let sent = pods.iter().map(|pod| exec::inside(&api, &pod.name, &words, EXEC_LIMIT));
+        let sent = pods.iter().map(|pod| exec::inside(&api, pod, &words, EXEC_LIMIT));
         match join_all(sent).await.into_iter().find_map(Result::err) {
             None => Ok(pods),
             Some(reason) => Err(self.backend(format!("{verb} `{workload}`"), reason)),
@@ -643,7 +694,9 @@ impl Deployed {
 
     async fn events_of(&self, workload: &str) -> Vec<String> {
         let Ok(placed) = self.placed(workload) else { return Vec::new() };
-        let events = evidence::last_events(&self.client, &self.namespace, &placed.container.host);
+        let operated = self.operator.filter(|_| placed.container.host == names::COLLECTOR);
+        let prefix = operated.map_or(placed.container.host.as_str(), |_| operator::RESOURCE);
+        let events = evidence::last_events(&self.client, &self.namespace, prefix);
         timeout(CALL_LIMIT, events).await.unwrap_or_default()
     }
 

@@ -9,7 +9,7 @@ use kube::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::manifests::CONTAINER;
+use super::pods::PodState;
 use crate::image::PROGRAM;
 
 /// Most of what a command says that is kept: bytes.
@@ -21,15 +21,15 @@ const MAX_OUTPUT: u64 = 64 * 1024;
 /// What it said, or why it could not be run.
 pub(super) async fn inside(
     pods: &Api<Pod>,
-    pod: &str,
+    pod: &PodState,
     words: &[String],
     limit: Duration,
 ) -> Result<(), String> {
     let command =
         [PROGRAM.to_owned(), "inside".to_owned()].into_iter().chain(words.iter().cloned());
-    let params = AttachParams::default().container(CONTAINER);
+    let params = AttachParams::default().container(&pod.container);
     let run = async {
-        let process = pods.exec(pod, command, &params).await;
+        let process = pods.exec(&pod.name, command, &params).await;
         let mut process = process.map_err(|error| super::cluster::told(&error))?;
         let status = process.take_status();
         let said = output(&mut process).await;

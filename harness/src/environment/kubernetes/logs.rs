@@ -16,10 +16,7 @@ use tokio::{
 };
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
-use super::{
-    manifests::CONTAINER,
-    pods::{PodState, Pods},
-};
+use super::pods::{PodState, Pods};
 use crate::environment::log::Log;
 
 /// The longest line; a longer one is broken into several.
@@ -145,7 +142,7 @@ async fn read(api: &Api<Pod>, pods: &Pods, pod: &PodState, log: &Log) {
     let mut last: Option<Timestamp> = None;
     for _ in 0..MAX_RETRIES {
         let params = LogParams {
-            container: Some(CONTAINER.to_owned()),
+            container: Some(pod.container.clone()),
             follow: true,
             timestamps: true,
             since_time: last,

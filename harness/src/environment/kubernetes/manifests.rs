@@ -23,8 +23,14 @@ use k8s_openapi::{
     },
 };
 
-use super::names::{
-    ACCOUNT, COLLECTOR_ACCOUNT, EXPIRES, MANAGED_BY, MANAGER, NAME, RUN, WORKLOAD, port_names,
+use kube::api::DynamicObject;
+
+use super::{
+    names::{
+        ACCOUNT, COLLECTOR, COLLECTOR_ACCOUNT, EXPIRES, MANAGED_BY, MANAGER, NAME, ROLE_ARN, RUN,
+        WORKLOAD, port_names,
+    },
+    operator::{self, Operator},
 };
 use crate::{
     environment::container::{Container, FILES_DIR, Image},
@@ -59,6 +65,10 @@ pub struct Settings {
     pub image: String,
     /// How many pods each workload has where it is not one.
     pub replicas: BTreeMap<String, u32>,
+    /// The role on AWS that the collector's account stands for.
+    pub role_arn: Option<String>,
+    /// The operator that makes the collector, where one does.
+    pub operator: Option<Operator>,
 }
 
 /// All objects of a system, each kind in an order in which they can be made.
@@ -75,8 +85,10 @@ pub struct Objects {
     pub config_maps: Vec<ConfigMap>,
     /// Of workloads that have ports.
     pub services: Vec<Service>,
-    /// One for each workload.
+    /// One for each workload, but for one that the operator makes.
     pub deployments: Vec<Deployment>,
+    /// What the operator makes a collector of.
+    pub collectors: Vec<DynamicObject>,
 }
 
 /// The objects of these containers.
@@ -89,6 +101,10 @@ pub fn objects(containers: &[Container], settings: &Settings) -> Objects {
     for container in containers {
         let maker = Maker { container, settings };
         objects.secrets.extend(maker.secret());
+        if let Some(operator) = settings.operator.as_ref().filter(|_| container.host == COLLECTOR) {
+            objects.collectors.push(operator::resource(&maker, operator));
+            continue;
+        }
         objects.config_maps.extend(maker.config_map());
         objects.services.extend(maker.service());
         objects.deployments.push(maker.deployment());
@@ -120,11 +136,14 @@ fn namespace(settings: &Settings) -> Namespace {
 }
 
 fn account(name: &str, settings: &Settings) -> ServiceAccount {
+    let role = settings.role_arn.iter().filter(|_| name == COLLECTOR_ACCOUNT);
+    let annotations = role.map(|role| (ROLE_ARN.to_owned(), role.clone()));
     ServiceAccount {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             namespace: Some(settings.namespace.clone()),
             labels: Some(run_labels(settings)),
+            annotations: Some(annotations.collect()).filter(|all: &BTreeMap<_, _>| !all.is_empty()),
             ..ObjectMeta::default()
         },
         automount_service_account_token: Some(false),
@@ -132,9 +151,10 @@ fn account(name: &str, settings: &Settings) -> ServiceAccount {
     }
 }
 
-struct Maker<'a> {
-    container: &'a Container,
-    settings: &'a Settings,
+/// Makes the objects of one container.
+pub(super) struct Maker<'a> {
+    pub(super) container: &'a Container,
+    pub(super) settings: &'a Settings,
 }
 
 impl Maker<'_> {
@@ -148,9 +168,15 @@ impl Maker<'_> {
     }
 
     fn labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.run_and_workload();
+        labels.extend(self.selector());
+        labels
+    }
+
+    /// The labels that say what an object belongs to.
+    pub(super) fn run_and_workload(&self) -> BTreeMap<String, String> {
         let mut labels = run_labels(self.settings);
         labels.insert(WORKLOAD.to_owned(), self.container.workload.clone());
-        labels.extend(self.selector());
         labels
     }
 
@@ -242,20 +268,41 @@ impl Maker<'_> {
             // A process that is not the first one of its namespace can be frozen and killed.
             share_process_namespace: Some(true),
             termination_grace_period_seconds: Some(STOP_GRACE_SECONDS),
-            security_context: Some(PodSecurityContext {
-                run_as_non_root: Some(true),
-                // An image of somebody else's says itself who runs it.
-                run_as_user: self.is_ours().then_some(USER),
-                run_as_group: self.is_ours().then_some(USER),
-                seccomp_profile: Some(SeccompProfile {
-                    type_: "RuntimeDefault".to_owned(),
-                    localhost_profile: None,
-                }),
-                ..PodSecurityContext::default()
-            }),
+            security_context: Some(self.pod_security()),
             containers: vec![self.pod_container()],
             volumes: Some(self.volumes()),
             ..PodSpec::default()
+        }
+    }
+
+    pub(super) fn pod_security(&self) -> PodSecurityContext {
+        PodSecurityContext {
+            run_as_non_root: Some(true),
+            // An image of somebody else's says itself who runs it.
+            run_as_user: self.is_ours().then_some(USER),
+            run_as_group: self.is_ours().then_some(USER),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                localhost_profile: None,
+            }),
+            ..PodSecurityContext::default()
+        }
+    }
+
+    pub(super) fn container_security(&self) -> SecurityContext {
+        SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+            read_only_root_filesystem: Some(true),
+            ..SecurityContext::default()
+        }
+    }
+
+    /// Reference of the image that it runs from.
+    pub(super) fn image(&self) -> String {
+        match &self.container.image {
+            Image::Tracecheck => self.settings.image.clone(),
+            Image::Named(reference) => reference.clone(),
         }
     }
 
@@ -274,10 +321,7 @@ impl Maker<'_> {
         }
         PodContainer {
             name: CONTAINER.to_owned(),
-            image: Some(match &self.container.image {
-                Image::Tracecheck => self.settings.image.clone(),
-                Image::Named(reference) => reference.clone(),
-            }),
+            image: Some(self.image()),
             // Also for a tag `latest`: an image may be one that was loaded and that no registry has.
             image_pull_policy: Some("IfNotPresent".to_owned()),
             command: (!entrypoint.is_empty()).then(|| escaped(entrypoint)),
@@ -286,18 +330,13 @@ impl Maker<'_> {
             ports: (!ports.is_empty()).then(|| container_ports.collect()),
             readiness_probe: self.readiness(),
             resources: Some(self.resources()),
-            security_context: Some(SecurityContext {
-                allow_privilege_escalation: Some(false),
-                capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
-                read_only_root_filesystem: Some(true),
-                ..SecurityContext::default()
-            }),
+            security_context: Some(self.container_security()),
             volume_mounts: Some(mounts),
             ..PodContainer::default()
         }
     }
 
-    fn env(&self) -> Vec<EnvVar> {
+    pub(super) fn env(&self) -> Vec<EnvVar> {
         let plain = self.container.env.iter().map(|(name, value)| EnvVar {
             name: name.clone(),
             value: Some(escape(value)),
@@ -347,7 +386,7 @@ impl Maker<'_> {
     }
 
     /// No limit of the processor: being throttled is a fault that nobody asked for.
-    fn resources(&self) -> ResourceRequirements {
+    pub(super) fn resources(&self) -> ResourceRequirements {
         let (requested, limit) = match self.container.role {
             // It keeps 256 MiB, and decodes besides.
             Role::Intake => ("64Mi", "768Mi"),
@@ -362,14 +401,7 @@ impl Maker<'_> {
     }
 
     fn volumes(&self) -> Vec<Volume> {
-        let mut volumes = vec![Volume {
-            name: "tmp".to_owned(),
-            empty_dir: Some(EmptyDirVolumeSource {
-                size_limit: Some(Quantity("256Mi".to_owned())),
-                medium: None,
-            }),
-            ..Volume::default()
-        }];
+        let mut volumes = vec![scratch()];
         let files = &self.container.files;
         if !files.is_empty() {
             let items = files.keys().enumerate().map(|(index, name)| KeyToPath {
@@ -395,7 +427,19 @@ impl Maker<'_> {
     }
 }
 
-fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+/// Room for what a workload writes.
+pub(super) fn scratch() -> Volume {
+    Volume {
+        name: "tmp".to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            size_limit: Some(Quantity("256Mi".to_owned())),
+            medium: None,
+        }),
+        ..Volume::default()
+    }
+}
+
+pub(super) fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
     VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),

@@ -21,6 +21,8 @@ pub const RUN: &str = "tracecheck/run";
 pub const WORKLOAD: &str = "tracecheck/workload";
 /// Annotation of a namespace: when it may be removed, whoever made it; RFC 3339.
 pub const EXPIRES: &str = "tracecheck/expires";
+/// Annotation of a service account: the role on AWS that it stands for.
+pub const ROLE_ARN: &str = "eks.amazonaws.com/role-arn";
 /// The label by which the article's Services choose their pods.
 pub const NAME: &str = "name";
 

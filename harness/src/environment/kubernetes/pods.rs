@@ -26,7 +26,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
-use super::names::WORKLOAD;
+use super::{manifests::CONTAINER, names::WORKLOAD, operator};
 
 /// How soon a watch is tried again, and the most that this grows to.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
@@ -56,6 +56,8 @@ pub(super) struct PodState {
     pub(super) name: String,
     pub(super) uid: String,
     pub(super) workload: String,
+    /// The container that runs it; a mesh may put others beside it.
+    pub(super) container: String,
     pub(super) created: Option<Time>,
     /// Takes requests.
     pub(super) ready: bool,
@@ -117,9 +119,16 @@ impl PodState {
         let is = |kind: &str, value: &str| {
             conditions().find(|one| one.type_ == kind && one.status == value)
         };
-        let container = status
-            .and_then(|status| status.container_statuses.as_ref())
-            .and_then(|containers| containers.first());
+        let names: Vec<&str> = pod
+            .spec
+            .iter()
+            .flat_map(|spec| &spec.containers)
+            .map(|one| one.name.as_str())
+            .collect();
+        let known = [CONTAINER, operator::CONTAINER].into_iter().find(|name| names.contains(name));
+        let name = known.or(names.first().copied()).unwrap_or(CONTAINER);
+        let statuses = status.and_then(|status| status.container_statuses.as_ref());
+        let container = statuses.into_iter().flatten().find(|one| one.name == name);
         let now = container.and_then(|one| one.state.as_ref());
         let ended = |state: Option<&ContainerState>| {
             state.and_then(|state| state.terminated.as_ref()).map(Exit::of)
@@ -130,6 +139,7 @@ impl PodState {
             name: pod.metadata.name.clone().unwrap_or_default(),
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             workload: labels.and_then(|all| all.get(WORKLOAD)).cloned().unwrap_or_default(),
+            container: name.to_owned(),
             created: pod.metadata.creation_timestamp.clone(),
             ready: is("Ready", "True").is_some(),
             running: now.is_some_and(|state| state.running.is_some()),

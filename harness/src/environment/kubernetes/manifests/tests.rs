@@ -15,6 +15,8 @@ fn settings() -> Settings {
         expires: Some("2026-01-02T00:00:00Z".to_owned()),
         image: "localhost/tracecheck:1".to_owned(),
         replicas: [("collector".to_owned(), 3)].into(),
+        role_arn: None,
+        operator: None,
     }
 }
 

@@ -1,0 +1,114 @@
+use serde_json::from_value;
+
+use super::*;
+
+fn definition(versions: &[(&str, bool)], established: bool) -> CustomResourceDefinition {
+    let version = |(name, served): &(&str, bool)| {
+        json!({
+            "name": name, "served": served, "storage": *name == "v1beta1",
+            "schema": { "openAPIV3Schema": { "type": "object", "properties": {
+                "spec": { "type": "object", "properties": { "config": {}, "mode": {} } },
+            } } },
+        })
+    };
+    from_value(json!({
+        "metadata": { "name": DEFINITION, "annotations": { INJECT_CA: "ns/cert" } },
+        "spec": {
+            "group": GROUP, "scope": "Namespaced", "names": { "kind": KIND, "plural": PLURAL },
+            "versions": versions.iter().map(version).collect::<Vec<_>>(),
+            "conversion": { "strategy": "Webhook", "webhook": {
+                "conversionReviewVersions": ["v1"],
+                "clientConfig": { "service": { "namespace": "ns", "name": "hooks", "path": "/convert" } },
+            } },
+        },
+        "status": { "conditions": [
+            { "type": "Established", "status": if established { "True" } else { "False" }, "reason": "", "lastTransitionTime": null },
+        ] },
+    }))
+    .unwrap()
+}
+
+#[test]
+fn the_newest_served_version_is_chosen_unless_one_is_wanted() {
+    let both = definition(&[("v1alpha1", true), ("v1beta1", true)], true);
+    let operator = operator_of(&both, None).unwrap();
+    assert_eq!(operator.version, Version::V1Beta1);
+    assert_eq!(operator.fields.unwrap().into_iter().collect::<Vec<_>>(), ["config", "mode"]);
+    assert_eq!(operator_of(&both, Some(Version::V1Alpha1)).unwrap().version, Version::V1Alpha1);
+    let old = definition(&[("v1alpha1", true), ("v1beta1", false)], true);
+    assert_eq!(operator_of(&old, None).unwrap().version, Version::V1Alpha1);
+    let told = operator_of(&old, Some(Version::V1Beta1)).unwrap_err().to_string();
+    assert!(told.contains("does not serve OpenTelemetryCollector as v1beta1"), "{told}");
+    let told = operator_of(&definition(&[("v2", true)], true), None).unwrap_err().to_string();
+    assert!(told.contains("neither as v1beta1 nor as v1alpha1"), "{told}");
+    let told = operator_of(&definition(&[("v1beta1", true)], false), None).unwrap_err().to_string();
+    assert!(told.contains("not established"), "{told}");
+}
+
+#[test]
+fn a_definitions_webhook_without_an_authority_is_seen() {
+    let hook = conversion(&definition(&[("v1beta1", true)], true)).unwrap();
+    assert!(!hook.has_authority && hook.name.contains("conversion webhook"));
+    assert_eq!(hook.certificate.as_deref(), Some("ns/cert"));
+    assert_eq!(hook.service.unwrap().name, "hooks");
+}
+
+#[test]
+fn only_webhooks_for_the_resource_count() {
+    let hooks = |group: &str| -> Vec<Hook> {
+        let configuration = from_value(json!({
+            "metadata": { "name": "c" },
+            "webhooks": [{
+                "name": "m", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+                "clientConfig": { "caBundle": "eA==", "service": { "namespace": "ns", "name": "hooks" } },
+                "rules": [{ "apiGroups": [group], "apiVersions": ["v1beta1"], "resources": [PLURAL], "operations": ["CREATE"] }],
+            }],
+        }));
+        mutating_hooks(&[configuration.unwrap()])
+    };
+    assert!(hooks("apps").is_empty() && hooks("*").is_empty());
+    let ours = hooks(GROUP);
+    assert!(ours[0].has_authority && ours[0].name == "the webhook `m` of `c`");
+}
+
+#[test]
+fn a_deployment_that_serves_nobody_is_told_with_the_command_that_helps() {
+    let deployment = |replicas: i32, available: Option<i32>| -> Deployment {
+        from_value(json!({
+            "metadata": { "name": "d", "namespace": "ns" },
+            "spec": { "replicas": replicas, "selector": {}, "template": {} },
+            "status": { "availableReplicas": available },
+        }))
+        .unwrap()
+    };
+    assert_eq!(unavailable(&deployment(1, Some(1))), None);
+    let (why, remedy) = unavailable(&deployment(0, None)).unwrap();
+    assert!(why.contains("scaled to 0") && remedy.contains("--replicas=1"), "{why}; {remedy}");
+    let (why, remedy) = unavailable(&deployment(2, None)).unwrap();
+    assert!(why.contains("none of 2") && remedy.contains("rollout status"), "{why}; {remedy}");
+}
+
+#[test]
+fn each_way_a_webhook_fails_has_its_remedy() {
+    for (error, remedy_has) in [
+        ("failed calling webhook \"x\": dial tcp: connect: connection refused", "get pods"),
+        ("conversion webhook for y failed: no endpoints available for service", "get pods"),
+        (
+            "failed calling webhook: tls: failed to verify certificate: x509: unknown authority",
+            "cainjector",
+        ),
+        ("admission webhook \"x\" denied the request: no", "does not take"),
+        ("boom", "API server"),
+    ] {
+        let remedy = remedy(error);
+        assert!(remedy.contains(remedy_has), "{error}: {remedy}");
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_there_yet_is_not_ready() {
+    let condition = |status: &str| json!({ "conditions": [{ "type": "Ready", "status": status, "message": "why" }] });
+    assert_eq!(not_ready(&condition("True")), None);
+    assert_eq!(not_ready(&condition("False")).as_deref(), Some("why"));
+    assert!(not_ready(&Value::Null).is_some());
+}
