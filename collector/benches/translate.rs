@@ -5,7 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot run says so by ending")]
 
 use bytes::Bytes;
-use collector::internals::{DatadogStages, decode_json, decode_protobuf, encode_protobuf};
+use collector::internals::{
+    DatadogStages, compressor, decode_json, decode_protobuf, encode_protobuf,
+};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use serde_json::json;
@@ -92,4 +94,12 @@ fn run(bencher: Bencher<'_, '_>, compression: &str, stats: bool) {
     bencher.counter(ItemsCount::new(SPANS)).bench(|| {
         assert_eq!(stages.requests(&batch), SPANS as usize);
     });
+}
+
+#[divan::bench(args = ["zstd", "gzip"])]
+fn compress(bencher: Bencher<'_, '_>, compression: &str) {
+    let stages = DatadogStages::new("{api: {key: x}, compression: none}", false).unwrap();
+    let (payload, spans) = stages.payloads(&decode_protobuf(protobuf()).unwrap()).remove(0);
+    let mut compress = compressor(compression).unwrap();
+    bencher.counter(ItemsCount::new(spans)).bench_local(|| assert!(compress(&payload) > 0));
 }

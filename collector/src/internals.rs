@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::config::{Config, FeatureGates, Sources};
+use crate::exporter::compression::{Compression, Compressor};
 use crate::exporter::datadog::Datadog;
 use crate::exporter::{Exporter as _, ExporterConfig, Outgoing as _};
 use crate::trace_batch::TraceBatch;
@@ -52,6 +53,21 @@ impl DatadogStages {
         let requests = self.0.requests(batch).requests.into_iter();
         requests.map(|request| (request.body().to_vec(), request.span_count())).collect()
     }
+}
+
+/// Compresses bodies as the exporter does, one after the other.
+///
+/// # Errors
+///
+/// If there is no compression of that name.
+pub fn compressor(name: &str) -> Result<impl FnMut(&[u8]) -> usize, String> {
+    let compression = match name {
+        "zstd" => Compression::Zstd,
+        "gzip" => Compression::Gzip,
+        _ => return Err(format!("there is no compression `{name}`")),
+    };
+    let mut compressor = Compressor::default();
+    Ok(move |body: &[u8]| compressor.compress(compression, body).map_or(0, |body| body.len()))
 }
 
 /// Reads an OTLP request in protobuf.

@@ -226,7 +226,7 @@ impl ResourceSpans {
         self.messages().map(move |(scope, message)| {
             let mut is_named = false;
             let span = Span::with_attributes(message, |pair| {
-                is_named |= view::key_value(pair).0 == key;
+                is_named |= view::has_key(pair, key);
             });
             (scope, span, is_named)
         })

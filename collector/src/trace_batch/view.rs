@@ -316,6 +316,22 @@ pub(super) fn key_value(message: &[u8]) -> (&[u8], AnyValue<'_>) {
     (key, found)
 }
 
+/// Whether a pair has this key.
+#[inline]
+pub(super) fn has_key(message: &[u8], key: &[u8]) -> bool {
+    if let [0x0a, length, rest @ ..] = message
+        && usize::from(*length) != key.len()
+        && let Some([0x12, size, value @ ..]) = rest.get(usize::from(*length)..)
+        && *length < 0x80
+        && *size < 0x80
+        && value.len() == usize::from(*size)
+    {
+        // One key and one value, to the end.
+        return false;
+    }
+    key_value(message).0 == key
+}
+
 /// A pair as nearly every sender writes it: a key below 128 bytes, then a value, each once, and nothing else. None for any
 /// other form, which need not be malformed.
 #[inline]

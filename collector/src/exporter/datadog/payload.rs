@@ -253,6 +253,15 @@ pub(super) fn put_entry(out: &mut Vec<u8>, field: u32, key: &[u8], value: &[u8])
 
 /// Writes a metric of a span.
 pub(super) fn put_metric(out: &mut Vec<u8>, key: &[u8], value: f64) {
+    let size = 11 + key.len();
+    if size < 0x80 {
+        // All lengths have one byte.
+        out.extend_from_slice(&[11 << 3 | 2, size as u8, 0x0a, key.len() as u8]);
+        out.extend_from_slice(key);
+        out.push(2 << 3 | 1);
+        out.extend_from_slice(&value.to_le_bytes());
+        return;
+    }
     put_message_about(out, 11, key.len() + 12, |out| {
         put_bytes(out, 1, key);
         put_double(out, 2, value);

@@ -11,7 +11,15 @@ use crate::exporter::datadog::model::Text;
 use crate::trace_batch::AnyValue;
 
 /// A value as one text; arrays and maps as JSON, bytes as base64, nothing as the empty text.
+#[inline]
 pub(super) fn as_text<'a>(value: &AnyValue<'a>) -> Text<'a> {
+    match value {
+        AnyValue::String(text) => Cow::Borrowed(text),
+        value => other_as_text(value),
+    }
+}
+
+fn other_as_text<'a>(value: &AnyValue<'a>) -> Text<'a> {
     match value {
         AnyValue::Empty => Cow::Borrowed(b""),
         AnyValue::String(text) => Cow::Borrowed(text),

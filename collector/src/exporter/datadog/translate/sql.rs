@@ -162,7 +162,10 @@ impl<'a> Tokenizer<'a> {
     }
 
     fn advance(&mut self) {
-        let next = self.query[self.offset..].chars().next();
+        let next = match self.query.as_bytes().get(self.offset) {
+            Some(byte) if byte.is_ascii() => Some(char::from(*byte)),
+            _ => self.query[self.offset..].chars().next(),
+        };
         match next {
             None => self.position += 1,
             Some(char) => {
@@ -436,6 +439,11 @@ fn keyword(text: &[u8]) -> Option<Kind> {
         '\u{131}' => 'I',
         char => char.to_ascii_uppercase(),
     };
+    if text.is_ascii() {
+        let mut words = KEYWORDS.iter();
+        let found = words.find(|(word, _)| text.eq_ignore_ascii_case(word.as_bytes()));
+        return found.map(|(_, kind)| *kind);
+    }
     let text = std::str::from_utf8(text).ok()?;
     let is_word = |word: &str| text.chars().map(upper).eq(word.chars());
     KEYWORDS.iter().find(|(word, _)| is_word(word)).map(|(_, kind)| *kind)
