@@ -183,11 +183,15 @@ fn messages<'a>(
     _name: &'static str,
     mut check: impl FnMut(u32, Value<'a>) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
-    for field in Fields::new(message) {
+    let mut fields = Fields::new(message);
+    loop {
+        while let Some((field, value)) = fields.usual() {
+            check(field, value)?;
+        }
+        let Some(field) = fields.next() else { return Ok(()) };
         let (field, value) = field?;
         check(field, value)?;
     }
-    Ok(())
 }
 
 fn bytes<'a>(value: Value<'a>, message: &'static str, field: u32) -> Result<&'a [u8], DecodeError> {

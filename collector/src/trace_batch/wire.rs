@@ -38,7 +38,34 @@ impl<'a> Fields<'a> {
         Self { rest: message }
     }
 
-    #[inline]
+    /// A field as most are: a number below 16, and a value or a length of one or two bytes. None for any other, or none.
+    #[inline(always)]
+    pub(super) fn usual(&mut self) -> Option<(u32, Value<'a>)> {
+        let [key, rest @ ..] = self.rest else { return None };
+        if !(8..0x80).contains(key) {
+            return None;
+        }
+        let (value, rest) = match (key & 7, rest) {
+            (2, [length, rest @ ..]) if *length < 0x80 => {
+                let (bytes, rest) = rest.split_at_checked(usize::from(*length))?;
+                (Value::Bytes(bytes), rest)
+            }
+            (2, [low, high, rest @ ..]) if *high < 0x80 => {
+                let length = usize::from(*low & 0x7f) | usize::from(*high) << 7;
+                let (bytes, rest) = rest.split_at_checked(length)?;
+                (Value::Bytes(bytes), rest)
+            }
+            (1, rest) => {
+                let (bytes, rest) = rest.split_first_chunk()?;
+                (Value::Fixed64(u64::from_le_bytes(*bytes)), rest)
+            }
+            (0, [value, rest @ ..]) if *value < 0x80 => (Value::Varint(u64::from(*value)), rest),
+            _ => return None,
+        };
+        self.rest = rest;
+        Some((u32::from(*key >> 3), value))
+    }
+
     fn field(&mut self) -> Result<(u32, Value<'a>), WireError> {
         let key = self.varint()?;
         let number = key >> 3;
@@ -112,11 +139,17 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 /// The fields of a message that was checked when it was received; stops where it is malformed, which then cannot be.
+#[inline]
 pub(crate) fn checked(message: &[u8]) -> impl Iterator<Item = (u32, Value<'_>)> + Clone {
-    Fields::new(message).map_while(Result::ok)
+    let mut fields = Fields::new(message);
+    std::iter::from_fn(move || match fields.usual() {
+        Some(field) => Some(field),
+        None => fields.next()?.ok(),
+    })
 }
 
 /// The length-delimited values of one field of a message that was checked when it was received.
+#[inline]
 pub(crate) fn repeated(message: &[u8], field: u32) -> impl Iterator<Item = &[u8]> + Clone {
     checked(message).filter_map(move |(number, value)| match value {
         Value::Bytes(bytes) if number == field => Some(bytes),
