@@ -15,6 +15,8 @@ use crate::system::{Problem, Role, System};
 
 pub mod attached;
 pub mod container;
+#[cfg(feature = "docker")]
+pub mod docker;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 mod log;

@@ -177,6 +177,12 @@ impl Image {
     }
 }
 
+/// The beginning of a digest, for names that must not be long.
+#[cfg(feature = "docker")]
+pub(crate) fn short_digest(bytes: &[u8]) -> String {
+    archive::sha256(bytes)[..8].to_owned()
+}
+
 /// All but `/tmp`, by path without the leading `/`.
 fn files(
     program: &Path,

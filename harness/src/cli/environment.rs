@@ -10,6 +10,7 @@ use harness::{
 };
 use tokio_util::sync::CancellationToken;
 
+mod docker;
 mod kubernetes;
 
 /// How long the folder of a run that crashed is left alone.
@@ -26,6 +27,8 @@ pub(super) struct Args {
     /// of one workload. May be given several times.
     #[arg(long = "image", value_name = "[WORKLOAD=]REFERENCE", value_parser = image)]
     images: Vec<Image>,
+    #[command(flatten)]
+    docker: docker::Args,
     #[command(flatten)]
     kubernetes: kubernetes::Args,
 }
@@ -55,6 +58,8 @@ fn image(text: &str) -> Result<Image, String> {
 enum Place {
     /// Child processes of this program on free ports.
     Process,
+    /// Containers of a Docker engine.
+    Docker,
     /// A Kubernetes cluster of the program `kind` on this machine, made where it is not there.
     Kind,
     /// An existing Kubernetes cluster, in namespaces of its own.
@@ -104,6 +109,11 @@ impl Args {
                 }
                 process()
             }
+            Place::Docker => {
+                let (image, images) = self.images();
+                let image = (!image.is_empty()).then_some(image);
+                self.docker.docker(wanted.run_id, image, images).await
+            }
             Place::Kind | Place::Cluster => {
                 let (image, images) = self.images();
                 let image = (!image.is_empty()).then_some(image);
@@ -141,6 +151,7 @@ impl Args {
             Place::Process => {
                 process::remove_leftovers(&std::env::temp_dir(), LEFTOVER_AGE);
             }
+            Place::Docker => docker::remove_orphans().await,
             Place::Kind | Place::Cluster => {}
         }
     }
