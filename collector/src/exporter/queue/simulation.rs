@@ -21,7 +21,7 @@ use crate::telemetry::Registry;
 /// How many seeds are tried; a failure names its seed.
 const SEEDS: u64 = 2000;
 /// Those with a storage wait for a disk.
-const SEEDS_ON_DISK: u64 = 200;
+const SEEDS_ON_DISK: u64 = 100;
 
 /// A queue that runs.
 struct Running {

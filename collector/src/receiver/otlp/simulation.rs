@@ -25,9 +25,9 @@ use crate::telemetry::Registry;
 use crate::trace_batch::TraceBatch;
 
 /// How many seeds are tried; a failure names its seed.
-const SEEDS: u64 = 1500;
+const SEEDS: u64 = 1000;
 /// Those with a storage wait for a disk.
-const SEEDS_ON_DISK: u64 = 100;
+const SEEDS_ON_DISK: u64 = 50;
 
 /// One exporter of the pipeline.
 struct End {
