@@ -14,6 +14,7 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::task::JoinSet;
 
 use super::Entry;
+use super::arrival::Room;
 use crate::consumer::{Consumer, Edit, Fanout, Refused};
 use crate::exporter::queue::faulty::{Faulty, Intake, batch};
 use crate::exporter::queue::{self, Counters, Sizer};
@@ -110,7 +111,7 @@ async fn run(seed: u64, directory: Option<&Path>) {
         let (input, task) = batch::start(config, "batch", &registry, next);
         (next, stage) = (Arc::new(input), Some(task));
     }
-    let entry = Entry::new(&registry, "otlp", "grpc", next);
+    let entry = Entry::new(&registry, "otlp", "grpc", next, Room::new(0));
     let accepted = entry.accepted.clone();
 
     let mut senders = JoinSet::<Told>::new();
