@@ -16,7 +16,9 @@ mod environment;
 mod explain;
 mod image;
 mod inside;
+mod manifests;
 mod output;
+mod reap;
 mod replay;
 mod run;
 mod show;
@@ -76,6 +78,10 @@ enum Command {
     Explain(explain::Args),
     /// Makes the container image that the environments run.
     Image(image::Args),
+    /// Prints what would be applied to a Kubernetes cluster for a system, as YAML.
+    Manifests(manifests::Args),
+    /// Removes what runs left behind that were killed.
+    Reap(reap::Args),
     /// What the harness has done inside a pod.
     #[command(hide = true)]
     Inside(inside::Args),
@@ -95,6 +101,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Replay(args) => ended(replay::run(&args)),
         Command::Verify(args) => ended(verify::run(*args)),
         Command::Explain(args) => ended(explain::run(&args)),
+        Command::Manifests(args) => ended(manifests::run(&args)),
+        Command::Reap(args) => ended(reap::run(args)),
         Command::Inside(args) => ended(inside::run(args)),
         Command::Image(args) => ended(image::run(&args)),
     }

@@ -64,6 +64,11 @@ pub trait Environment: Send + Sync {
     fn is_attached(&self) -> bool {
         false
     }
+    /// What came between the harness and the system so far, though the system went on: each time that the way to a workload
+    /// broke. A request that got no answer then says nothing about the system.
+    async fn disturbances(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Last lines that a workload logged.
     async fn log_tail(&self, workload: &str, lines: usize) -> Vec<String>;
     /// Writes every workload's log into `dir` as `<workload>.log`.

@@ -209,6 +209,11 @@ impl Session {
         self.exits.borrow().clone()
     }
 
+    /// What came between the harness and the system so far.
+    pub async fn disturbances(&self) -> Vec<String> {
+        self.environment.lock().await.disturbances().await
+    }
+
     /// The last lines that a workload logged.
     pub async fn log_tail(&self, workload: &str, lines: usize) -> Vec<String> {
         self.environment.lock().await.log_tail(workload, lines).await

@@ -11,7 +11,7 @@ use harness::{
 use tokio_util::sync::CancellationToken;
 
 mod docker;
-mod kubernetes;
+pub(super) mod kubernetes;
 
 /// How long the folder of a run that crashed is left alone.
 const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
@@ -35,13 +35,14 @@ pub(super) struct Args {
 
 /// An image that is named on the command line.
 #[derive(Debug, Clone)]
-struct Image {
+pub(super) struct Image {
     /// `None` for `tracecheck` itself.
     workload: Option<String>,
     reference: String,
 }
 
-fn image(text: &str) -> Result<Image, String> {
+/// Reads one.
+pub(super) fn image(text: &str) -> Result<Image, String> {
     let (workload, reference) = match text.split_once('=') {
         Some((workload, reference)) => (Some(workload.to_owned()), reference),
         None => (None, text),
@@ -52,6 +53,21 @@ fn image(text: &str) -> Result<Image, String> {
         );
     }
     Ok(Image { workload, reference: reference.to_owned() })
+}
+
+/// The image of `tracecheck` itself, empty where none is named, and those of workloads.
+pub(super) fn named(images: &[Image]) -> (String, BTreeMap<String, String>) {
+    let mut own = String::new();
+    let mut others = BTreeMap::new();
+    for Image { workload, reference } in images {
+        match workload {
+            None => own.clone_from(reference),
+            Some(workload) => {
+                others.insert(workload.clone(), reference.clone());
+            }
+        }
+    }
+    (own, others)
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -110,12 +126,12 @@ impl Args {
                 process()
             }
             Place::Docker => {
-                let (image, images) = self.images();
+                let (image, images) = named(&self.images);
                 let image = (!image.is_empty()).then_some(image);
                 self.docker.docker(wanted.run_id, image, images).await
             }
             Place::Kind | Place::Cluster => {
-                let (image, images) = self.images();
+                let (image, images) = named(&self.images);
                 let image = (!image.is_empty()).then_some(image);
                 match self.env {
                     Place::Kind => self.kubernetes.kind(wanted, image, images).await,
@@ -128,21 +144,6 @@ impl Args {
     /// Whether another collector takes the built-in one's place, of which only an image is known.
     pub(super) fn has_collector_image(&self) -> bool {
         self.kubernetes.has_collector_image()
-    }
-
-    /// The image of `tracecheck` itself, empty where none is named, and those of workloads.
-    fn images(&self) -> (String, BTreeMap<String, String>) {
-        let mut own = String::new();
-        let mut others = BTreeMap::new();
-        for Image { workload, reference } in &self.images {
-            match workload {
-                None => own.clone_from(reference),
-                Some(workload) => {
-                    others.insert(workload.clone(), reference.clone());
-                }
-            }
-        }
-        (own, others)
     }
 
     /// Removes what runs that crashed left in it.

@@ -30,6 +30,7 @@ mod evidence;
 mod exec;
 mod forward;
 pub mod kind;
+pub mod leftovers;
 mod logs;
 pub mod manifests;
 pub mod names;
@@ -181,6 +182,10 @@ impl Environment for KubernetesEnvironment {
 
     async fn unexpected_exits(&mut self) -> Vec<UnexpectedExit> {
         self.deployed.as_mut().map(Deployed::unexpected_exits).unwrap_or_default()
+    }
+
+    async fn disturbances(&self) -> Vec<String> {
+        self.deployed.as_ref().map(Deployed::disturbances).unwrap_or_default()
     }
 
     async fn log_tail(&self, workload: &str, lines: usize) -> Vec<String> {

@@ -30,6 +30,9 @@ pub(super) struct Facts {
     pub(super) undone: Vec<String>,
     /// Services that no span was captured of, and that have no ledger to say whether there should be one.
     pub(super) silent: Vec<String>,
+    /// What came between the harness and the system.
+    #[serde(default)]
+    pub(super) disturbances: Vec<String>,
 }
 
 /// Works out the verdict from the judged cases and the facts. Saying it again changes nothing.
@@ -61,6 +64,7 @@ pub(super) fn conclude(
             case.findings.failures.clear();
         }
     }
+    disturbed(cases, facts, result);
     unseen(scenario, cases, topology, result);
     if !facts.silent.is_empty()
         && !scenario.tolerate.contains_key(SILENT_SERVICE)
@@ -73,6 +77,27 @@ pub(super) fn conclude(
         ));
     }
     result.conclude();
+}
+
+/// A request that got no answer while the way to the system was broken says nothing about the system.
+fn disturbed(cases: &[Case], facts: &Facts, result: &mut ScenarioResult) {
+    if facts.disturbances.is_empty() {
+        return;
+    }
+    let mut unanswered = 0;
+    for (case, judged) in cases.iter().zip(&mut result.cases) {
+        if matches!(case.outcome, Outcome::Failed { .. }) {
+            judged.findings.failures.clear();
+            unanswered += 1;
+        }
+    }
+    if unanswered > 0 {
+        result.undecided.push(format!(
+            "{unanswered} of {} requests got no answer while the way to the system was broken: {}",
+            cases.len(),
+            facts.disturbances.join("; ")
+        ));
+    }
 }
 
 /// Where no span of any service was seen, nothing is proved.

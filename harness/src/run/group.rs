@@ -305,7 +305,7 @@ async fn drive(session: &Arc<Session>, scenario: Arc<Scenario>, tell: &Teller) -
     result.failures.extend(found.failures);
     result.not_evaluated.extend(found.not_evaluated);
     let stats_until = judge_stats(session, &scenario, &cases, &mut facts, &mut result).await;
-    gather(session, &mut facts);
+    gather(session, &mut facts).await;
     result.took_ms = millis(began.elapsed());
     facts::conclude(&scenario, &cases, session.topology(), &facts, &mut result);
     tell.tell(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
@@ -393,7 +393,7 @@ async fn send_all(
 }
 
 /// Adds what the session knows that bears on every scenario.
-fn gather(session: &Session, facts: &mut Facts) {
+async fn gather(session: &Session, facts: &mut Facts) {
     let told = |exit: UnexpectedExit| {
         let log = exit.log_tail.iter().rev().take(LOG_LINES).rev();
         let log: String = log.map(|line| format!("\n        {line}")).collect();
@@ -402,6 +402,7 @@ fn gather(session: &Session, facts: &mut Facts) {
     facts.exits = session.unexpected_exits().into_iter().map(told).collect();
     facts.intake_ended = session.intake_ended();
     facts.gaps = session.source().gaps();
+    facts.disturbances = session.disturbances().await;
 }
 
 /// Judges every case of a scenario once more, with all that has come by now. Where the services are `gone`, by
@@ -451,7 +452,7 @@ async fn audit(session: &Session, driven: &mut [Driven], tell: &Teller) {
             ));
         }
         driven.facts.silent.clone_from(&silent);
-        gather(session, &mut driven.facts);
+        gather(session, &mut driven.facts).await;
         driven.conclude(session, tell).await;
     }
 }

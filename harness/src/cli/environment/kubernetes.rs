@@ -4,16 +4,21 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
+    time::SystemTime,
 };
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use harness::{
-    environment::kubernetes::{
-        KubernetesEnvironment, Settings,
-        cluster::Access,
-        kind::{self, Cluster},
-        operator::{Operator, Version, preflight},
+    environment::{
+        EnvironmentError,
+        kubernetes::{
+            KubernetesEnvironment, Settings,
+            cluster::{Access, Found},
+            kind::{self, Cluster},
+            leftovers,
+            operator::{Operator, Version, preflight},
+        },
     },
     run::NewEnvironment,
 };
@@ -21,22 +26,30 @@ use harness::{
 use super::{Chosen, Wanted};
 
 /// Name of the environment.
-pub(super) const CLUSTER: &str = "cluster";
+pub(in crate::cli) const CLUSTER: &str = "cluster";
 /// kind's configuration where the user has none: the one beside the scenarios.
 const KIND_CONFIG: &str = include_str!("../../../../kind-config.yaml");
 /// Where the user's is looked for.
 const KIND_CONFIG_FILE: &str = "kind-config.yaml";
 
-/// Which cluster, and how.
+/// Which cluster.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
-pub(in crate::cli) struct Args {
+pub(in crate::cli) struct AccessArgs {
     /// The kubeconfig; by default what KUBECONFIG names, else ~/.kube/config, else the account of the pod this runs in.
     #[arg(long, value_name = "FILE", help_heading = "Kubernetes")]
     kubeconfig: Option<PathBuf>,
     /// The context in it; its current one by default.
     #[arg(long, value_name = "NAME", help_heading = "Kubernetes")]
     context: Option<String>,
+}
+
+/// Which cluster, and how.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    access: AccessArgs,
     /// How the collector gets into the cluster.
     #[arg(long, value_enum, value_name = "WAY", default_value_t = Install::Manifests, help_heading = "Kubernetes")]
     collector_install: Install,
@@ -105,12 +118,15 @@ fn role_arn(text: &str) -> Result<String, String> {
     }
 }
 
-impl Args {
-    /// Which cluster is meant.
-    fn access(&self) -> Access {
-        Access { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() }
+impl AccessArgs {
+    /// Finds the cluster.
+    pub(in crate::cli) async fn find(&self) -> anyhow::Result<Found> {
+        let access = Access { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
+        Ok(access.find().await?)
     }
+}
 
+impl Args {
     /// Finds the cluster, and that it lets us in. `image` is that of `tracecheck`; `images` are those of workloads.
     pub(super) async fn cluster(
         &self,
@@ -118,7 +134,7 @@ impl Args {
         image: Option<String>,
         images: BTreeMap<String, String>,
     ) -> anyhow::Result<Chosen> {
-        let found = self.access().find().await?;
+        let found = self.access.find().await?;
         let Some(image) = image else {
             bail!(
                 "--env cluster needs `--image REFERENCE`, an image of tracecheck that the cluster's nodes can pull or have; \
@@ -126,6 +142,12 @@ impl Args {
             );
         };
         let (client, _version) = found.connect(CLUSTER).await?;
+        // A run can go on beside what others left; that it could not be removed is told.
+        if let Err(error) = remove_expired(&client).await {
+            crate::cli::warn(&format!(
+                "what a run that was killed left behind is still there: {error}"
+            ));
+        }
         let operator = self.operator(CLUSTER, &client).await?;
         let settings = Settings {
             images,
@@ -173,7 +195,7 @@ impl Args {
         image: Option<String>,
         images: BTreeMap<String, String>,
     ) -> anyhow::Result<Chosen> {
-        if self.kubeconfig.is_some() || self.context.is_some() {
+        if self.access.kubeconfig.is_some() || self.access.context.is_some() {
             bail!(
                 "--kubeconfig and --context name a cluster that is there: use them with `--env cluster`, also for one of kind's"
             );
@@ -259,6 +281,14 @@ async fn load(
         }
     }
     Ok(own)
+}
+
+/// Removes the namespaces of runs whose time is over.
+async fn remove_expired(client: &kube::Client) -> Result<(), EnvironmentError> {
+    let now = SystemTime::now();
+    let mut expired = leftovers::find(CLUSTER, client).await?;
+    expired.retain(|leftover| leftover.has_expired(now));
+    leftovers::remove(CLUSTER, client, &expired).await
 }
 
 /// Makes an environment with a namespace of its own for each system.

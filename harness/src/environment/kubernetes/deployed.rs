@@ -27,7 +27,7 @@ use super::{
     cluster,
     diagnose::{self, Problem},
     evidence, exec,
-    forward::{Forward, Target},
+    forward::{Breaks, Forward, Target},
     io_error,
     logs::Logs,
     manifests::{Objects, STOP_GRACE_SECONDS},
@@ -76,6 +76,7 @@ pub(super) struct Deployed {
     workloads: BTreeMap<String, Placed>,
     pods: Arc<Pods>,
     logs: Logs,
+    breaks: Arc<Breaks>,
     /// How often the container of each pod ended so far, by the pod's uid; all of it told or expected.
     exits: BTreeMap<String, i32>,
 }
@@ -137,6 +138,7 @@ impl Deployed {
             workloads: workloads.collect(),
             pods,
             logs,
+            breaks: Arc::default(),
             exits: BTreeMap::new(),
         })
     }
@@ -390,6 +392,7 @@ impl Deployed {
                         workload: name.clone(),
                         instance,
                         port: *number,
+                        breaks: Arc::clone(&self.breaks),
                     };
                     let forward = Forward::open(target).await.map_err(|source| {
                         EnvironmentError::NoFreePort { workload: name.clone(), source }
@@ -677,6 +680,13 @@ impl Deployed {
             UnexpectedExit { workload, status, log_tail }
         };
         found.into_iter().map(told).collect()
+    }
+
+    /// What broke of the way to the pods.
+    pub(super) fn disturbances(&self) -> Vec<String> {
+        let mut told = self.breaks.told();
+        told.extend(self.pods.broken().map(|why| format!("the cluster cannot be watched: {why}")));
+        told
     }
 
     pub(super) fn log_tail(&self, workload: &str, lines: usize) -> Vec<String> {

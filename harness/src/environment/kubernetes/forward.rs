@@ -3,12 +3,18 @@
 //! The address stays the same whatever happens to pods and connections: each connection to it finds the pod that serves
 //! then, and waits for one, or for the API server, when there is none at the moment.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client};
+use kube::{Api, Client, api::Portforwarder};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, copy_bidirectional},
+    io::copy_bidirectional,
     net::{TcpListener, TcpStream},
     task::{JoinHandle, JoinSet},
     time::{Instant, sleep, timeout, timeout_at},
@@ -22,6 +28,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 const TRY_LIMIT: Duration = Duration::from_secs(5);
 /// How soon it is tried again, and the most that this grows to.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// How long the end of a connection is waited for once both sides have said all.
+const END_LIMIT: Duration = Duration::from_secs(1);
 /// Most connections at once; beyond, new ones wait to be taken.
 const MAX_CONNECTIONS: usize = 512;
 
@@ -35,6 +43,27 @@ pub(super) struct Target {
     /// Which of its pods, counted from 0, the oldest first.
     pub(super) instance: usize,
     pub(super) port: u16,
+    pub(super) breaks: Arc<Breaks>,
+}
+
+/// Connections to pods that broke while both ends were there.
+#[derive(Debug, Default)]
+pub(super) struct Breaks(Mutex<BTreeMap<String, u64>>);
+
+impl Breaks {
+    fn note(&self, workload: &str) {
+        let mut breaks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *breaks.entry(workload.to_owned()).or_default() += 1;
+    }
+
+    /// Each workload that it happened to, in a sentence.
+    pub(super) fn told(&self) -> Vec<String> {
+        let breaks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = |(workload, count): (&String, &u64)| {
+            format!("the way to `{workload}` over the API server broke ({count} connections)")
+        };
+        breaks.iter().map(told).collect()
+    }
 }
 
 /// A forwarded port. Dropping it ends all its connections.
@@ -88,51 +117,66 @@ impl Target {
     async fn serve(&self, mut connection: TcpStream) {
         let _slower_without = connection.set_nodelay(true);
         // A client that goes away meanwhile is waited for no longer than the limit.
-        let Some((pod, mut stream, error)) = self.connect().await else { return };
-        let ended = tokio::select! {
-            ended = copy_bidirectional(&mut connection, &mut stream) => ended.err().map(|error| error.to_string()),
-            error = error => error,
+        let Some((pod, mut forwarder)) = self.connect().await else {
+            if self.pod().is_some() {
+                self.breaks.note(&self.workload);
+            }
+            return;
         };
-        if let Some(reason) = ended {
-            let reason = reason.trim().to_owned();
-            tracing::debug!(workload = self.workload, pod, reason, "a forwarded connection broke");
+        let (error, stream) = (forwarder.take_error(self.port), forwarder.take_stream(self.port));
+        let Some(mut stream) = stream else { return };
+        let refused = async {
+            match error {
+                Some(error) => error.await,
+                None => None,
+            }
+        };
+        {
+            let mut both = std::pin::pin!(copy_bidirectional(&mut connection, &mut stream));
+            tokio::select! {
+                _either_end_went = &mut both => {}
+                refused = refused => match refused {
+                    // What the pod does not take is its own affair.
+                    Some(reason) => {
+                        tracing::debug!(workload = self.workload, reason = reason.trim(), "refused in the pod");
+                        return;
+                    }
+                    None => {
+                        let _either_end_went = both.await;
+                    }
+                },
+            }
+        }
+        drop(stream);
+        let ended = timeout(END_LIMIT, forwarder.join()).await;
+        if let Ok(Err(error)) = ended {
+            tracing::debug!(workload = self.workload, %error, "a forwarded connection broke");
+            // One to a pod that ends, or whose container does, breaks with it.
+            let now = self.pods.of(&self.workload).into_iter().find(|now| now.uid == pod.uid);
+            if now.is_some_and(|now| now.running && !now.deleting && now.restarts == pod.restarts) {
+                self.breaks.note(&self.workload);
+            }
         }
     }
 
-    /// A stream to the pod that serves now, and a future that tells what breaks it.
-    async fn connect(
-        &self,
-    ) -> Option<(
-        String,
-        impl AsyncRead + AsyncWrite + Unpin + use<>,
-        impl Future<Output = Option<String>> + use<>,
-    )> {
+    fn pod(&self) -> Option<PodState> {
+        serving(self.pods.of(&self.workload), self.instance)
+    }
+
+    /// A way to the pod that serves now.
+    async fn connect(&self) -> Option<(PodState, Portforwarder)> {
         let deadline = Instant::now() + CONNECT_LIMIT;
         let api = Api::<Pod>::namespaced(self.client.clone(), &self.namespace);
         let mut changed = self.pods.changed();
         let mut backoff = BACKOFF.0;
         while Instant::now() < deadline {
             changed.mark_unchanged();
-            let Some(pod) = serving(self.pods.of(&self.workload), self.instance) else {
+            let Some(pod) = self.pod() else {
                 let _changed_or_late = timeout_at(deadline, changed.changed()).await;
                 continue;
             };
             match timeout(TRY_LIMIT, api.portforward(&pod.name, &[self.port])).await {
-                Ok(Ok(mut forwarder)) => {
-                    let error = forwarder.take_error(self.port);
-                    let stream = forwarder.take_stream(self.port)?;
-                    let error = async move {
-                        // Its sender goes with the connection, whose end the stream tells.
-                        match error {
-                            Some(error) => match error.await {
-                                Some(told) => Some(told),
-                                None => std::future::pending().await,
-                            },
-                            None => std::future::pending().await,
-                        }
-                    };
-                    return Some((pod.name, stream, error));
-                }
+                Ok(Ok(forwarder)) => return Some((pod, forwarder)),
                 Ok(Err(error)) => {
                     tracing::debug!(pod = pod.name, error = crate::chain_of(&error), "no forward");
                 }

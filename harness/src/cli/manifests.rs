@@ -1,0 +1,120 @@
+//! `tracecheck manifests`: what would be applied to a cluster, for whoever applies things himself.
+
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, bail};
+use harness::{
+    environment::kubernetes::{
+        self,
+        manifests::{self, Objects},
+    },
+    intake,
+    scenario::{Chain, SystemChoice, load},
+    secret::Secret,
+    system::{
+        Role, System,
+        build::{self, Overrides},
+    },
+};
+use k8s_openapi::Metadata;
+
+use super::environment;
+
+/// Stands for a secret that is the user's own.
+const PLACEHOLDER: &str = "REPLACE-ME";
+
+/// Which system, and what is written into its objects.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A scenario file whose system is meant; the built-in chain of two when left out.
+    scenario: Option<PathBuf>,
+    /// The namespace for everything.
+    #[arg(long, value_name = "NAME", default_value = "tracecheck")]
+    namespace: String,
+    /// The image of tracecheck, or, as WORKLOAD=REFERENCE, that of one workload. May be given several times.
+    #[arg(long = "image", value_name = "[WORKLOAD=]REFERENCE", required = true, value_parser = environment::image)]
+    images: Vec<environment::Image>,
+    /// The collector's config, passed on unchanged.
+    #[arg(long, value_name = "FILE")]
+    collector_config: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut choice = match &args.scenario {
+        None => SystemChoice::Chain(Chain::default()),
+        Some(path) => {
+            let mut scenarios = load::load(std::slice::from_ref(path))?;
+            let Some(scenario) = scenarios.pop().filter(|_| scenarios.is_empty()) else {
+                bail!("{}: name one scenario's file, since its system is printed", path.display());
+            };
+            scenario.system
+        }
+    };
+    if let (SystemChoice::Chain(chain), Some(config)) = (&mut choice, &args.collector_config) {
+        chain.collector_config = Some(config.clone());
+    }
+    let (image, images) = environment::named(&args.images);
+    if image.is_empty() {
+        bail!("name an image of tracecheck that the cluster can have: `--image REFERENCE`");
+    }
+    let overrides =
+        Overrides { collector_config: args.collector_config.clone(), ..Overrides::default() };
+    let system = build::system(&choice, &overrides).context("the system")?.system;
+    let containers = kubernetes::plan(&system, "cluster", &images)?;
+    let settings = manifests::Settings {
+        namespace: args.namespace.clone(),
+        run: None,
+        expires: None,
+        image,
+        replicas: BTreeMap::new(),
+        role_arn: None,
+        operator: None,
+    };
+    let mut objects = manifests::objects(&containers, &settings);
+    let hidden = hide_secrets(&mut objects, &system);
+    let text = yaml(&objects)?;
+    for name in hidden {
+        super::warn(&format!(
+            "secret `{name}` is not printed: put its values in the place of {PLACEHOLDER}, or take it from where you keep such things"
+        ));
+    }
+    super::print(&text)
+}
+
+/// Replaces all secrets but the mock's key, which opens nothing else; gives the names of those with others.
+fn hide_secrets(objects: &mut Objects, system: &System) -> Vec<String> {
+    let intake = system.workloads.iter().find(|workload| workload.role == Role::Intake);
+    let key = intake.and_then(|intake| intake.secrets.get(intake::API_KEY_VARIABLE));
+    let key = key.map(Secret::reveal).unwrap_or_default().as_bytes();
+    let mut hidden = Vec::new();
+    for secret in &mut objects.secrets {
+        let mut hides = false;
+        for value in secret.data.iter_mut().flat_map(BTreeMap::values_mut) {
+            if value.0 != key {
+                value.0 = PLACEHOLDER.as_bytes().to_vec();
+                hides = true;
+            }
+        }
+        if hides {
+            hidden.extend(secret.metadata().name.clone());
+        }
+    }
+    hidden
+}
+
+/// All objects as documents of one YAML stream, in an order in which they can be applied.
+fn yaml(objects: &Objects) -> anyhow::Result<String> {
+    let mut documents = vec![serde_json::to_value(&objects.namespace)?];
+    let of = |list: serde_json::Result<serde_json::Value>| match list {
+        Ok(serde_json::Value::Array(items)) => Ok(items),
+        Ok(_) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    documents.extend(of(serde_json::to_value(&objects.accounts))?);
+    documents.extend(of(serde_json::to_value(&objects.secrets))?);
+    documents.extend(of(serde_json::to_value(&objects.config_maps))?);
+    documents.extend(of(serde_json::to_value(&objects.services))?);
+    documents.extend(of(serde_json::to_value(&objects.deployments))?);
+    let texts = documents.iter().map(serde_saphyr::to_string).collect::<Result<Vec<_>, _>>()?;
+    Ok(texts.iter().map(|text| format!("---\n{}\n", text.trim_end())).collect())
+}

@@ -1,0 +1,63 @@
+//! `tracecheck reap`: removes what runs left behind that were killed.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
+
+use clap::ValueEnum;
+use harness::environment::kubernetes::leftovers;
+
+use super::environment::kubernetes::{AccessArgs, CLUSTER};
+
+/// What to remove, and where.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where to look.
+    #[arg(long, value_enum)]
+    env: Place,
+    /// Removes what was made so long ago; a run that goes on is not spared.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    older_than: Duration,
+    /// Only what this run made.
+    #[arg(long, value_name = "ID")]
+    run: Option<String>,
+    /// Tells what would be removed, and removes nothing.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    access: AccessArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Place {
+    /// An existing Kubernetes cluster: the namespaces of runs.
+    Cluster,
+}
+
+#[tokio::main]
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let removed = match args.env {
+        Place::Cluster => cluster(&args).await?,
+    };
+    let mut text: String = removed.iter().map(|name| format!("{name}\n")).collect();
+    if removed.is_empty() {
+        text = "nothing is left behind\n".to_owned();
+    }
+    super::print(&text)
+}
+
+/// The names of what was removed.
+async fn cluster(args: &Args) -> anyhow::Result<Vec<String>> {
+    let (client, _) = args.access.find().await?.connect(CLUSTER).await?;
+    let now = SystemTime::now();
+    let mut found = leftovers::find(CLUSTER, &client).await?;
+    found.retain(|leftover| {
+        leftover.is_older_than(args.older_than, now)
+            && args.run.as_ref().is_none_or(|run| run == &leftover.run_id)
+    });
+    if !args.dry_run {
+        leftovers::remove(CLUSTER, &client, &found).await?;
+    }
+    Ok(found.into_iter().map(|leftover| leftover.namespace).collect())
+}

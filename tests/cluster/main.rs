@@ -1,0 +1,157 @@
+//! All scenarios in an existing Kubernetes cluster, and what goes wrong in clusters.
+//!
+//! Needs a cluster that `KUBECONFIG` leads to, and an image of tracecheck that its nodes have, named by
+//! `TRACECHECK_TEST_IMAGE`. Everything is made in namespaces of the runs' own and of the tests' own, and is gone afterwards.
+
+#[path = "../kubernetes/support.rs"]
+mod support;
+
+mod proxy;
+mod refused;
+mod ways_in;
+
+use std::time::Duration;
+
+use support::{Cluster, cluster, one_at_a_time, scenario_count, scenario_file, wait_until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_scenario_passes_and_nothing_is_left() {
+    let _alone = one_at_a_time().await;
+    let cluster = cluster().await;
+    let ran = cluster.run(&["scenarios"]).await.expect_code(0);
+    let ran = ran.expect_stdout(&format!("{} passed", scenario_count()));
+    cluster.expect_nothing_left(&ran).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_runs_at_once_do_not_meet() {
+    let _alone = one_at_a_time().await;
+    let cluster = cluster().await;
+    let args = ["scenarios", "--filter", "happy-path", "--filter", "unreachable"];
+    let (one, two) = tokio::join!(cluster.run(&args), cluster.run(&args));
+    for ran in [one, two] {
+        let ran = ran.expect_code(0).expect_stdout("2 passed");
+        cluster.expect_nothing_left(&ran).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_run_left_is_found_by_its_label_and_removed() {
+    let _alone = one_at_a_time().await;
+    let cluster = cluster().await;
+    let mut run = cluster.start(&["scenarios", "--filter", "happy-path", "--keep"]);
+    let id = run.run_id().await;
+    wait_until("the run's namespace is there", Duration::from_secs(60), async || {
+        !cluster.namespaces_of(&id).await.is_empty()
+    })
+    .await;
+    run.kill().await;
+    assert_eq!(cluster.namespaces_of(&id).await.len(), 1);
+    // Younger than what is asked for, and still its owner's.
+    cluster.tracecheck(&["reap", "--env", "cluster", "--older-than", "1h"]).await.expect_code(0);
+    assert_eq!(cluster.namespaces_of(&id).await.len(), 1);
+    let reaped =
+        cluster.tracecheck(&["reap", "--env", "cluster", "--older-than", "0s", "--run", &id]).await;
+    reaped.expect_code(0).expect_stdout(&format!("tracecheck-{id}-0"));
+    assert!(cluster.namespaces_of(&id).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_run_takes_everything_down() {
+    let _alone = one_at_a_time().await;
+    let cluster = cluster().await;
+    let mut run = cluster.start(&["scenarios", "--filter", "happy-path"]);
+    let id = run.run_id().await;
+    wait_until("the run's namespace is there", Duration::from_secs(60), async || {
+        !cluster.namespaces_of(&id).await.is_empty()
+    })
+    .await;
+    run.interrupt();
+    let ran = run.ended().await.expect_code(3);
+    cluster.expect_nothing_left(&ran).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_events_and_the_states_of_resources_are_kept_with_the_run() {
+    let _alone = one_at_a_time().await;
+    let cluster = cluster().await;
+    let saved = tempfile::tempdir().unwrap();
+    let dir = saved.path().display().to_string();
+    let args = ["scenarios", "--filter", "happy-path", "--save", &dir];
+    cluster.run(&args).await.expect_code(0);
+    let read = |name: &str| {
+        let mut found = Vec::new();
+        collect(saved.path(), name, &mut found);
+        assert_eq!(found.len(), 1, "{name} in {dir}: {found:?}");
+        std::fs::read_to_string(&found[0]).unwrap()
+    };
+    let events = read("kubernetes-events.txt");
+    assert!(events.contains("Pod/sample-app-1") && events.contains("Scheduled"), "{events}");
+    let resources: serde_json::Value =
+        serde_json::from_str(&read("kubernetes-resources.json")).unwrap();
+    assert_eq!(resources["deployments"].as_array().unwrap().len(), 4, "{resources}");
+    assert!(read("sample-app-1.log").contains("listening"));
+}
+
+fn collect(dir: &std::path::Path, name: &str, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, name, found);
+        } else if path.file_name().is_some_and(|file| file == name) {
+            found.push(path);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn printed_manifests_are_taken_by_the_cluster() {
+    let _alone = one_at_a_time().await;
+    let cluster = cluster().await;
+    let printed = cluster.manifests(&["--namespace", "tracecheck-printed"]).await.expect_code(0);
+    cluster.expect_applies(&printed.stdout, "tracecheck-printed").await;
+}
+
+/// The API server is away for ten seconds while requests are under way: what could not be seen is inconclusive, never
+/// failed, and what goes on afterwards is judged as ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_goes_away_for_ten_seconds_fails_no_scenario() {
+    let _alone = one_at_a_time().await;
+    let cluster = cluster().await;
+    let proxy = proxy::Proxy::start(&cluster.server).await;
+    let through = cluster.through(proxy.address());
+    let scenario = scenario_file(
+        "name: long\ndescription: Requests over half a minute, one after the other.\n\
+         requests: [{ get: /outgoing-sampleapp, times: 60 }]\n\
+         faults: [{ at: sample-app-2, delay: 400ms }]\n\
+         expect: { within: 40s }\n",
+    );
+    let path = scenario.path().display().to_string();
+    let mut run = through.start(&[&path]);
+    let id = run.run_id().await;
+    // Ready, and then some requests.
+    wait_until("the system is up", Duration::from_secs(90), async || {
+        cluster.ready_pods_of(&id).await == 4
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    proxy.away_for(Duration::from_secs(10)).await;
+    let ran = run.ended().await;
+    let broken = proxy.broken();
+    assert!(broken > 0, "no connection was broken, so nothing was tried");
+    let code = ran.code;
+    assert!(code == Some(0) || code == Some(3), "{code:?}\n{}\n{}", ran.stdout, ran.stderr);
+    assert!(!ran.stdout.contains("FAIL  long"), "{}", ran.stdout);
+    if code == Some(3) {
+        let ran = ran.expect_stdout("got no answer while the way to the system was broken");
+        cluster.expect_nothing_left(&ran).await;
+    } else {
+        cluster.expect_nothing_left(&ran).await;
+    }
+}
+
+impl Cluster {
+    async fn expect_applies(&self, manifests: &str, namespace: &str) {
+        support::apply_and_wait(self, manifests, namespace).await;
+    }
+}
