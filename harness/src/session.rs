@@ -265,6 +265,21 @@ impl Session {
                     self.environment.lock().await.stop(&fault.at).await?;
                 }
                 FaultKind::Pause => self.environment.lock().await.pause(&fault.at).await?,
+                FaultKind::Kill | FaultKind::Restart => {
+                    lock(&self.stopped).insert(fault.at.clone(), Stopped::Down);
+                    let mut environment = self.environment.lock().await;
+                    if fault.kind == FaultKind::Kill {
+                        environment.kill(&fault.at).await?;
+                        environment.start(&fault.at).await?;
+                    } else {
+                        environment.restart(&fault.at).await?;
+                    }
+                    lock(&self.stopped).insert(fault.at.clone(), Stopped::Again);
+                }
+                FaultKind::ScaleToZero => {
+                    self.environment.lock().await.scale(&fault.at, 0).await?;
+                    lock(&self.stopped).insert(fault.at.clone(), Stopped::Down);
+                }
                 FaultKind::Intake(fault) => {
                     for script in scripts(fault) {
                         self.scripted()?.script_reply(&script).await?;
@@ -298,6 +313,13 @@ impl Session {
             match &fault.kind {
                 FaultKind::Stop => {
                     self.environment.lock().await.start(&fault.at).await?;
+                    lock(&self.stopped).insert(fault.at.clone(), Stopped::Again);
+                }
+                FaultKind::ScaleToZero => {
+                    let before = self.endpoints.workloads.get(&fault.at);
+                    let before = before.map_or(1, |workload| workload.instances.len());
+                    let before = u32::try_from(before).unwrap_or(u32::MAX);
+                    self.environment.lock().await.scale(&fault.at, before).await?;
                     lock(&self.stopped).insert(fault.at.clone(), Stopped::Again);
                 }
                 FaultKind::Intake(_) => {

@@ -249,6 +249,14 @@ async fn drive(session: &Arc<Session>, scenario: Arc<Scenario>, tell: &Teller) -
     let refused_before: u64 = session.source().refused().values().sum();
     let mut facts = Facts::default();
     let mut result = ScenarioResult::undecided(&name, &scenario.description, "");
+    if scenario.faults.iter().any(|fault| fault.kind.is_over_before_requests()) {
+        // Whoever is not connected has nothing to find again.
+        let like = (&scenario.system, &scenario.requests[0]);
+        let first = session.quiesce(like, &BTreeSet::new(), scenario.expect.within).await;
+        if let Err(missing) = first {
+            facts.undone.push(format!("the request before the fault did not arrive: {missing}"));
+        }
+    }
     if let Err(error) = session.inject(&scenario.faults).await {
         facts.undone.push(format!("a fault could not be injected: {error}"));
     }

@@ -44,6 +44,13 @@ pub enum FaultKind {
     Stop,
     /// The workload is frozen before the requests, and goes on when all are answered.
     Pause,
+    /// The workload is killed, so that it has no time to end well, after a first request has gone through, and is up again
+    /// before the scenario's own.
+    Kill,
+    /// The workload is stopped and started again, after a first request has gone through, before the scenario's own.
+    Restart,
+    /// The workload has no instance from before the requests until all are judged; others still find its name.
+    ScaleToZero,
     /// The intake is scripted before the requests.
     Intake(IntakeFault),
 }
@@ -75,7 +82,20 @@ pub enum IntakeReply {
 impl FaultKind {
     /// Whether it changes more than the request that it travels with.
     pub fn needs_own_system(&self) -> bool {
-        matches!(self, Self::Stop | Self::Pause | Self::Intake(_))
+        matches!(
+            self,
+            Self::Stop
+                | Self::Pause
+                | Self::Kill
+                | Self::Restart
+                | Self::ScaleToZero
+                | Self::Intake(_)
+        )
+    }
+
+    /// Whether it is over before the requests: what is to be seen is that what was connected finds its way again.
+    pub fn is_over_before_requests(&self) -> bool {
+        matches!(self, Self::Kill | Self::Restart)
     }
 }
 
@@ -89,7 +109,12 @@ impl Fault {
             FaultKind::Hang => "hang".to_owned(),
             FaultKind::Panic => "panic".to_owned(),
             FaultKind::ErrorRate { rate, seed } => format!("error-rate:{rate}:{seed}"),
-            FaultKind::Stop | FaultKind::Pause | FaultKind::Intake(_) => return None,
+            FaultKind::Stop
+            | FaultKind::Pause
+            | FaultKind::Kill
+            | FaultKind::Restart
+            | FaultKind::ScaleToZero
+            | FaultKind::Intake(_) => return None,
         };
         let first = self.first.map_or_else(String::new, |first| format!("*{first}"));
         Some(format!("{}={kind}{first}", self.at))
@@ -218,7 +243,7 @@ fn hop_shape(
         FaultKind::Abort | FaultKind::Panic => (hop(Yes, Yes, Either), Seen::Failure, No),
         // The server notices that its caller went away only some time later, or calls it an error or not.
         FaultKind::Hang => (hop(Yes, Either, Either), Seen::Failure, No),
-        FaultKind::Stop => (hop(No, Either, Either), Seen::Failure, No),
+        FaultKind::Stop | FaultKind::ScaleToZero => (hop(No, Either, Either), Seen::Failure, No),
         FaultKind::Pause => (hop(Either, Either, Either), Seen::Failure, Either),
         FaultKind::ErrorRate { .. } => (hop(Yes, Either, Either), Seen::Either, Either),
         FaultKind::Delay(delay) if *delay >= timeout => {
@@ -230,7 +255,7 @@ fn hop_shape(
             // Delays of several hops add up in the callers' waits, so success is likely but not certain.
             return (hop, seen, on);
         }
-        FaultKind::Intake(_) => return undisturbed(),
+        FaultKind::Kill | FaultKind::Restart | FaultKind::Intake(_) => return undisturbed(),
     };
     match fault.first {
         // The caller tries again and gets past the fault.
@@ -278,6 +303,15 @@ mod tests {
     fn a_stopped_workload_is_not_reached() {
         assert_eq!(shape(&[at("c", FaultKind::Stop)], 0)[2], (No, Either, Either));
         assert_eq!(shape(&[at("c", FaultKind::Stop)], 0)[1], (Yes, Yes, Yes));
+    }
+
+    #[test]
+    fn what_is_up_again_disturbs_nothing_and_what_has_no_instance_is_not_reached() {
+        let healthy = shape(&[], 0);
+        assert_eq!(shape(&[at("b", FaultKind::Kill)], 0), healthy);
+        assert_eq!(shape(&[at("b", FaultKind::Restart)], 0), healthy);
+        let stopped = shape(&[at("b", FaultKind::Stop)], 0);
+        assert_eq!(shape(&[at("b", FaultKind::ScaleToZero)], 0), stopped);
     }
 
     #[test]

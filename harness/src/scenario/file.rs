@@ -132,7 +132,7 @@ pub(super) struct TraceIdFromFile {
 }
 
 /// Something that breaks: where, and exactly one way. At a service: `status`, `delay`, `abort`, `hang`, `panic` or
-/// `error_rate` travel with each request; `stop` and `pause` act on the workload. At `intake`: `status`, `reset` or `delay`,
+/// `error_rate` travel with each request; `stop`, `pause`, `kill`, `restart` and `scale` act on the workload. At `intake`: `status`, `reset` or `delay`,
 /// for the `next` requests or `for` a time, else for good.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -165,6 +165,16 @@ pub(super) struct FaultFile {
     /// The workload is frozen before the requests, and goes on when all are answered.
     #[serde(default)]
     pub(super) pause: bool,
+    /// The workload is killed, without time to end well, after a first request has gone through it, and is up again before the
+    /// scenario's own requests.
+    #[serde(default)]
+    pub(super) kill: bool,
+    /// The workload is stopped and started again, after a first request has gone through it, before the scenario's own requests.
+    #[serde(default)]
+    pub(super) restart: bool,
+    /// The workload has so many instances from before the requests until all are judged; only 0 can be asked for.
+    #[schemars(with = "Option<u32>")]
+    pub(super) scale: Option<Spanned<Whole<0, 0>>>,
     /// The intake resets the connection.
     #[serde(default)]
     pub(super) reset: bool,

@@ -80,6 +80,14 @@ impl Resolver<'_> {
         }
         kinds.extend(file.stop.then_some(FaultKind::Stop));
         kinds.extend(file.pause.then_some(FaultKind::Pause));
+        kinds.extend(file.kill.then_some(FaultKind::Kill));
+        kinds.extend(file.restart.then_some(FaultKind::Restart));
+        if let Some(scale) = &file.scale {
+            if scale.value.0 != 0 {
+                self.wrong(scale, format!("a workload is scaled to 0, not to {}", scale.value.0));
+            }
+            kinds.push(FaultKind::ScaleToZero);
+        }
         let kind = match kinds.len() {
             1 => kinds.swap_remove(0),
             0 => {
@@ -94,14 +102,21 @@ impl Resolver<'_> {
                 return None;
             }
         };
+        let acts = kind.needs_own_system() && !matches!(kind, FaultKind::Intake(_));
+        if is_intake && acts {
+            self.wrong(
+                &fault,
+                "the intake is the evidence: it is scripted (`status`, `reset`, `delay`), and nothing else is done to it",
+            );
+        }
         let travels = !kind.needs_own_system();
         if travels && !is_service {
             self.wrong(
                 at,
-                format!("`{}` takes no faults by request: only `stop` and `pause`", at.value),
+                format!("`{}` takes no faults by request: only what acts on the workload (`stop`, `pause`, `kill`, `restart`, `scale`)", at.value),
             );
         } else if travels && !workloads.builtin {
-            self.wrong(at, format!("`{}` is no sample app, so it does not read faults from requests: only `stop` and `pause`", at.value));
+            self.wrong(at, format!("`{}` is no sample app, so it does not read faults from requests: only what acts on the workload (`stop`, `pause`, `kill`, `restart`, `scale`)", at.value));
         }
         if file.first.is_some() && !travels {
             self.wrong(&fault, "`first` is for faults that travel with the request");
