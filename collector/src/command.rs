@@ -16,7 +16,7 @@ use crate::extension::ExtensionConfig;
 use crate::pipeline::{Collector, Drained};
 use crate::processor::ProcessorConfig;
 use crate::receiver::ReceiverConfig;
-use crate::telemetry::log;
+use crate::telemetry::{log, process};
 
 /// Everything was sent.
 const OK: u8 = 0;
@@ -91,6 +91,7 @@ fn load(sources: SourceArgs) -> Result<Config, u8> {
 
 fn serve(config: Config, shutdown_timeout: Duration) -> u8 {
     log::init(&config.service);
+    process::begin();
     raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

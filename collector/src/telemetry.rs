@@ -1,6 +1,7 @@
 //! What the collector tells about itself: counters under the Collector's own names, as Prometheus text, and its logs.
 
 pub(crate) mod log;
+pub(crate) mod process;
 pub(crate) mod server;
 
 use std::collections::BTreeMap;

@@ -16,7 +16,8 @@ pub(crate) fn answer(
 ) -> Response<Full<Bytes>> {
     let (status, body) = match (method, path) {
         (&Method::GET | &Method::HEAD, "/metrics") => {
-            (StatusCode::OK, registry.render(!endpoint.without_type_suffix))
+            let total = !endpoint.without_type_suffix;
+            (StatusCode::OK, registry.render(total) + &super::process::render(total))
         }
         (_, "/metrics") => (StatusCode::METHOD_NOT_ALLOWED, "use GET\n".into()),
         _ => (StatusCode::NOT_FOUND, "metrics are at /metrics\n".into()),

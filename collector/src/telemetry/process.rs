@@ -1,0 +1,61 @@
+//! What this process costs, told when it is asked for: the Collector's names for it.
+
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+use std::time::Instant;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
+
+use crate::processor::memory_limiter::resident_bytes;
+
+/// When the process began, as far as it is known here.
+static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Begins to count the process's time.
+pub(crate) fn begin() {
+    LazyLock::force(&BEGUN);
+}
+
+/// The process's metrics as Prometheus text; `total` says whether the names of counters end in `_total`.
+pub(super) fn render(total: bool) -> String {
+    let suffix = if total { "_total" } else { "" };
+    let mut out = String::new();
+    let mut metric = |name: &str, help: &str, kind: &str, suffix: &str, value: f64| {
+        let _ = writeln!(
+            out,
+            "# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n{name}{suffix} {value}"
+        );
+    };
+    if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
+        let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+        let cpu = seconds(usage.user_time()) + seconds(usage.system_time());
+        let help = "Total CPU user and system time in seconds.";
+        metric("otelcol_process_cpu_seconds", help, "counter", suffix, cpu);
+    }
+    let (resident, help) = (resident_bytes(), "Total physical memory (resident set size).");
+    metric("otelcol_process_memory_rss", help, "gauge", "", resident as f64);
+    let help = "Uptime of the process, in seconds.";
+    metric("otelcol_process_uptime", help, "counter", suffix, BEGUN.elapsed().as_secs_f64());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::render;
+
+    #[test]
+    fn the_process_tells_its_time_and_its_memory() {
+        let value = |text: &str, name: &str| -> f64 {
+            let lines = text.lines();
+            let mut values = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            values.next().unwrap_or_else(|| panic!("{name} in {text}")).parse().unwrap()
+        };
+        super::begin();
+        let text = render(true);
+        assert!(value(&text, "otelcol_process_memory_rss") > 1e6, "{text}");
+        assert!(value(&text, "otelcol_process_cpu_seconds_total") > 0.0, "{text}");
+        assert!(value(&text, "otelcol_process_uptime_total") > 0.0, "{text}");
+        assert!(value(&render(false), "otelcol_process_uptime") > 0.0);
+    }
+}
