@@ -6,11 +6,14 @@ use anyhow::{Context, bail};
 use harness::{
     environment::{
         attached::{Attached, AttachedEnvironment, Intake},
+        kubernetes::service::{ForwardedService, ServiceName},
         process::ProcessEnvironment,
     },
     run::NewEnvironment,
     system::{Role, System},
 };
+
+use super::environment::kubernetes;
 
 /// Which system that is there already is judged, and where its parts are.
 #[derive(Debug, Clone, clap::Args)]
@@ -19,16 +22,16 @@ pub(super) struct Args {
     /// Judges a system that is there already: nothing is deployed but the mock intake, and with `--evidence datadog` not even that.
     #[arg(long, requires = "entry")]
     attach: bool,
-    /// Base URL of that system's entry, to which requests are sent.
-    #[arg(long, value_name = "URL", requires = "attach", value_parser = base_url)]
-    entry: Option<String>,
-    /// Base URL of its collector's OTLP/gRPC port, where it can be reached from here; the harness's own spans are virtual parents
+    /// That system's entry, to which requests are sent: a base URL, or a Service of the cluster, which is reached over the API server.
+    #[arg(long, value_name = "URL|NAMESPACE/SERVICE[:PORT]", requires = "attach", value_parser = place)]
+    entry: Option<Place>,
+    /// Its collector's OTLP/gRPC port, in the same way, where it can be reached from here; the harness's own spans are virtual parents
     /// where it is left out.
-    #[arg(long, value_name = "URL", requires = "attach", value_parser = base_url)]
-    otlp: Option<String>,
-    /// Base URL of a mock intake that is up already, as reached from here.
-    #[arg(long, value_name = "URL", requires = "attach", value_parser = base_url, conflicts_with = "intake_listen")]
-    intake: Option<String>,
+    #[arg(long, value_name = "URL|NAMESPACE/SERVICE[:PORT]", requires = "attach", value_parser = place)]
+    otlp: Option<Place>,
+    /// A mock intake that is up already, in the same way.
+    #[arg(long, value_name = "URL|NAMESPACE/SERVICE[:PORT]", requires = "attach", value_parser = place, conflicts_with = "intake_listen")]
+    intake: Option<Place>,
     /// Where the mock intake that the run starts listens: an address that the collector reaches.
     #[arg(
         long,
@@ -37,6 +40,43 @@ pub(super) struct Args {
         default_value = "127.0.0.1:8126"
     )]
     intake_listen: SocketAddr,
+}
+
+/// Where something is that is there already.
+#[derive(Debug, Clone)]
+enum Place {
+    /// At this base URL.
+    Url(String),
+    /// Behind a Service of the cluster.
+    Service(ServiceName),
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    match text.contains("://") {
+        true => base_url(text).map(Place::Url),
+        false => text.parse().map(Place::Service).map_err(|error| {
+            format!("{error}, or a base URL, for example http://shop.example.com:8080")
+        }),
+    }
+}
+
+impl Place {
+    /// Its base URL; a Service is forwarded as long as what is put into `forwards` lives.
+    async fn url(
+        &self,
+        cluster: &kubernetes::Args,
+        forwards: &mut Vec<ForwardedService>,
+    ) -> anyhow::Result<String> {
+        match self {
+            Self::Url(url) => Ok(url.clone()),
+            Self::Service(service) => {
+                let forwarded = cluster.forward(service).await?;
+                let url = forwarded.url();
+                forwards.push(forwarded);
+                Ok(url)
+            }
+        }
+    }
 }
 
 fn base_url(text: &str) -> Result<String, String> {
@@ -69,14 +109,27 @@ impl Args {
     }
 
     /// An environment that attaches to the system.
-    pub(super) fn environment(&self, with_intake: bool) -> anyhow::Result<NewEnvironment> {
-        let Some(entry) = self.entry.clone() else {
-            bail!("--attach: name the entry with --entry URL")
+    pub(super) async fn environment(
+        &self,
+        with_intake: bool,
+        cluster: &kubernetes::Args,
+    ) -> anyhow::Result<NewEnvironment> {
+        let Some(entry) = &self.entry else { bail!("--attach: name the entry with --entry") };
+        let mut forwards = Vec::new();
+        let entry = entry.url(cluster, &mut forwards).await.context("--entry")?;
+        let otlp = match &self.otlp {
+            Some(otlp) => Some(otlp.url(cluster, &mut forwards).await.context("--otlp")?),
+            None => None,
+        };
+        let running = match &self.intake {
+            Some(intake) => Some(intake.url(cluster, &mut forwards).await.context("--intake")?),
+            None => None,
         };
         let program = std::env::current_exe().context("this program does not know its own path")?;
-        let (otlp, running) = (self.otlp.clone(), self.intake.clone());
         let program = Arc::new(program);
         Ok(Box::new(move || {
+            // They last as long as environments are made.
+            let _forwards = &forwards;
             let intake = match &running {
                 _ if !with_intake => Intake::None,
                 Some(url) => Intake::Running(url.clone()),
@@ -93,7 +146,11 @@ impl Args {
     /// How the collector is pointed at the mock intake, for people.
     pub(super) fn how_to(&self) -> String {
         let intake = match &self.intake {
-            Some(url) => url.clone(),
+            Some(Place::Url(url)) => url.clone(),
+            Some(Place::Service(ServiceName { namespace, name, port })) => {
+                let port = port.as_ref().map_or_else(String::new, |port| format!(":{port}"));
+                format!("http://{name}.{namespace}.svc{port}")
+            }
             None => format!("http://{}", self.intake_listen),
         };
         format!(

@@ -30,7 +30,7 @@ pub(super) struct Args {
     #[command(flatten)]
     docker: docker::Args,
     #[command(flatten)]
-    kubernetes: kubernetes::Args,
+    pub(super) kubernetes: kubernetes::Args,
 }
 
 /// An image that is named on the command line.

@@ -277,7 +277,11 @@ async fn plan(
         systems.insert(scenario.system.clone(), built.system);
     }
     let (new, name, release) = match attached {
-        true => (args.attach.environment(evidence.is_none())?, "attached".to_owned(), None),
+        true => {
+            let cluster = &args.environment.kubernetes;
+            let new = args.attach.environment(evidence.is_none(), cluster).await?;
+            (new, "attached".to_owned(), None)
+        }
         false => {
             let wanted = environment::Wanted { run_id, keep: args.keep, cancel: &cancel };
             let environment = args.environment.choose(&wanted).await?;

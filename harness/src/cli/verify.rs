@@ -1,7 +1,7 @@
 //! `tracecheck verify`: judges traces that are in Datadog already.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Write as _,
     path::PathBuf,
     process::ExitCode,
@@ -19,7 +19,7 @@ use harness::{
     rule::NotEvaluated,
     run,
     scenario::{Request, Scenario, SystemChoice, load},
-    trace::{SpanId, TraceId, unix_nanos},
+    trace::{SpanId, Trace, TraceId, unix_nanos},
     verdict::{ScenarioResult, Summary, Verdict},
 };
 
@@ -242,8 +242,24 @@ fn judge_one(source: &DatadogSource, scenario: &Scenario, args: &Args, id: Trace
     if let Some(trace) = &trace {
         told = report::trace::waterfall(trace);
         told.push_str(&checked(&result));
+        if report::plain::failing_rules(&result).iter().any(|rule| rule == "orphan-span")
+            && let Some(parent) = only_missing_parent(trace)
+        {
+            let _infallible = writeln!(
+                told,
+                "If span {parent} is of a caller that does not report to Datadog, say so: --virtual-parent {parent}\n"
+            );
+        }
     }
     Judged { result, told }
+}
+
+/// The one span that is named as a parent and not there; `None` where there are several.
+fn only_missing_parent(trace: &Trace) -> Option<SpanId> {
+    let parents = trace.spans.iter().filter_map(|span| span.parent_id);
+    let missing: BTreeSet<SpanId> =
+        parents.filter(|parent| trace.span(*parent).is_none()).collect();
+    if missing.len() == 1 { missing.into_iter().next() } else { None }
 }
 
 /// Which rules held, which did not, and what was not looked at, each with its reason.

@@ -14,7 +14,7 @@ use super::{
 use crate::system::{Role, System, parts::COLLECTOR};
 
 /// Its name.
-const NAME: &str = "attached";
+pub(super) const NAME: &str = "attached";
 
 /// Where the parts of a system are that is there already.
 pub struct Attached {

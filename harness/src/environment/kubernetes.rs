@@ -36,6 +36,7 @@ pub mod manifests;
 pub mod names;
 pub mod operator;
 mod pods;
+pub mod service;
 
 /// How long a system has to get ready, unless told otherwise: images may have to be pulled, nodes to be added.
 const START_LIMIT: Duration = Duration::from_secs(120);

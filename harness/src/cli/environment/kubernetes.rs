@@ -18,6 +18,7 @@ use harness::{
             kind::{self, Cluster},
             leftovers,
             operator::{Operator, Version, preflight},
+            service::{ForwardedService, ServiceName},
         },
     },
     run::NewEnvironment,
@@ -127,6 +128,15 @@ impl AccessArgs {
 }
 
 impl Args {
+    /// A Service of the cluster at an address of this machine.
+    pub(in crate::cli) async fn forward(
+        &self,
+        service: &ServiceName,
+    ) -> anyhow::Result<ForwardedService> {
+        let (client, _version) = self.access.find().await?.connect(CLUSTER).await?;
+        Ok(ForwardedService::open(client, service).await?)
+    }
+
     /// Finds the cluster, and that it lets us in. `image` is that of `tracecheck`; `images` are those of workloads.
     pub(super) async fn cluster(
         &self,
