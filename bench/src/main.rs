@@ -37,8 +37,8 @@ struct Cli {
     /// A folder for the disk queue; ours is then also measured with it
     #[arg(long, value_name = "DIR")]
     storage: Option<PathBuf>,
-    /// Only subjects whose name contains one of these
-    #[arg(long, value_name = "TEXT", value_delimiter = ',')]
+    /// Only subjects whose name contains this; may be given several times
+    #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
     /// Which tables to make
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["cost", "latency"])]
@@ -110,7 +110,11 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         cli.only.is_empty() || cli.only.iter().any(|text| subject.name.contains(text.as_str()))
     };
     let subjects: Vec<Subject> = subjects.into_iter().filter(chosen).collect();
-    anyhow::ensure!(!subjects.is_empty(), "no subject has a name with `{}`", cli.only.join(","));
+    anyhow::ensure!(
+        !subjects.is_empty(),
+        "no subject has a name with `{}`",
+        cli.only.join("` or `")
+    );
     let ours = match &cli.collector {
         Some(path) => path.clone(),
         None => std::env::current_exe()?,
