@@ -1,7 +1,7 @@
 //! A system in a live cluster, judged by what Datadog shows of it: driven from outside, exported in the cluster, shown late, asked
 //! for and judged. A stand-in plays Datadog's API; it is fed with what the cluster's mock intake captures.
 //!
-//! Needs a cluster (KUBECONFIG) whose nodes have the image of `tracecheck` that TRACECHECK_IMAGE names, and fails without:
+//! Needs a cluster (KUBECONFIG) whose nodes have the image of `tracecheck` that TRACECHECK_TEST_IMAGE names, and fails without:
 //! `cargo test -p harness --test live`.
 
 use std::{process::Stdio, time::Duration};
@@ -45,8 +45,9 @@ struct World {
 
 impl World {
     async fn new(chain: Chain, search_alone: bool) -> Self {
-        let image = std::env::var("TRACECHECK_IMAGE")
-            .expect("TRACECHECK_IMAGE names an image of tracecheck that the cluster's nodes have");
+        let image = std::env::var("TRACECHECK_TEST_IMAGE").expect(
+            "TRACECHECK_TEST_IMAGE names an image of tracecheck that the cluster's nodes have",
+        );
         let found = Access { kubeconfig: None, context: None }.find().await.expect("a kubeconfig");
         let (client, _version) = found.connect("cluster").await.expect("a cluster that lets us in");
         let run_id = new_run_id();
