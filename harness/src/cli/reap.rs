@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::ValueEnum;
-use harness::environment::kubernetes::leftovers;
+use harness::environment::{docker, kubernetes::leftovers};
 
 use super::environment::kubernetes::{AccessArgs, CLUSTER};
 
@@ -16,7 +16,7 @@ pub(super) struct Args {
     /// Where to look.
     #[arg(long, value_enum)]
     env: Place,
-    /// Removes what was made so long ago; a run that goes on is not spared.
+    /// Removes what was made so long ago. A run that goes on is spared where it can be told: in Docker, on this machine.
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
     older_than: Duration,
     /// Only what this run made.
@@ -33,12 +33,15 @@ pub(super) struct Args {
 enum Place {
     /// An existing Kubernetes cluster: the namespaces of runs.
     Cluster,
+    /// A Docker engine: containers, networks and volumes of runs.
+    Docker,
 }
 
 #[tokio::main]
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let removed = match args.env {
         Place::Cluster => cluster(&args).await?,
+        Place::Docker => docker(&args).await?,
     };
     let mut text: String = removed.iter().map(|name| format!("{name}\n")).collect();
     if removed.is_empty() {
@@ -60,4 +63,17 @@ async fn cluster(args: &Args) -> anyhow::Result<Vec<String>> {
         leftovers::remove(CLUSTER, &client, &found).await?;
     }
     Ok(found.into_iter().map(|leftover| leftover.namespace).collect())
+}
+
+async fn docker(args: &Args) -> anyhow::Result<Vec<String>> {
+    let mut found = docker::leftovers().await?;
+    found.retain(|leftover| {
+        leftover.owner_lives != Some(true)
+            && leftover.age >= args.older_than
+            && args.run.as_ref().is_none_or(|run| run == &leftover.run)
+    });
+    if !args.dry_run {
+        docker::remove(&found).await?;
+    }
+    Ok(found.into_iter().map(|leftover| format!("tracecheck-{}", leftover.system)).collect())
 }

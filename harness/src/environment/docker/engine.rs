@@ -75,8 +75,7 @@ fn unavailable(reason: String) -> EnvironmentError {
     EnvironmentError::Unavailable {
         environment: NAME,
         reason: format!("no Docker engine answers ({reason})"),
-        remedy: "start Docker, or set DOCKER_HOST to where it is; `tracecheck doctor` tells more"
-            .to_owned(),
+        remedy: "start Docker, or set DOCKER_HOST to where it is".to_owned(),
     }
 }
 
