@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Longest wait for one ledger route.
-const LEDGER_TIMEOUT: Duration = Duration::from_secs(2);
+const LEDGER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often dead workloads are looked for.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
