@@ -151,6 +151,30 @@ fn attributes(most: usize) -> impl Strategy<Value = Vec<Value>> {
     ]
 }
 
+/// Attributes that nothing is unusual about.
+fn plain_attributes() -> impl Strategy<Value = Vec<Value>> {
+    let key = proptest::sample::select(vec!["app.user", "http.route", "server.address"]);
+    let value = proptest::sample::select(vec!["10.1.2.3", "GET", "checkout"]);
+    let pair = |(key, value)| json!({ "key": key, "value": { "stringValue": value } });
+    vec((key, value).prop_map(pair), 0..4)
+}
+
+/// Spans as nearly all traffic has them: the more spans a trace has, the surer one of [`span`] is unusual, and the whole trace
+/// goes the plain way.
+fn usual_span() -> impl Strategy<Value = Value> {
+    let time = 1_700_000_000_000_000_000_u64..1_700_000_030_000_000_000;
+    (span(), time, 0..5_000_000_000_u64, plain_attributes(), 1..6_u8, 1..12_u8).prop_map(
+        |(mut span, start, duration, attributes, kind, id)| {
+            span["startTimeUnixNano"] = json!(start.to_string());
+            span["endTimeUnixNano"] = json!((start + duration).to_string());
+            span["attributes"] = json!(attributes);
+            span["kind"] = json!(kind);
+            span["spanId"] = json!(format!("{id:016x}"));
+            span
+        },
+    )
+}
+
 fn span() -> impl Strategy<Value = Value> {
     let time = prop_oneof![
         4 => 1_700_000_000_000_000_000_u64..1_700_000_030_000_000_000,
@@ -181,18 +205,26 @@ fn span() -> impl Strategy<Value = Value> {
     )
 }
 
-fn request(spans: usize) -> impl Strategy<Value = TraceBatch> {
-    let scope = (vec(span(), 0..spans), 0..4_u8).prop_map(|(spans, odd)| {
+fn request(
+    spans: usize,
+    span: impl Strategy<Value = Value>,
+    attributes: impl Strategy<Value = Vec<Value>>,
+) -> impl Strategy<Value = TraceBatch> {
+    let scope = (vec(span, 0..spans), 0..4_u8).prop_map(|(spans, odd)| {
         let attributes = if odd == 1 { json!([{ "key": "s", "value": { "stringValue": "v" } }]) } else { json!([]) };
         json!({ "scope": { "name": "lib", "version": "1", "attributes": attributes }, "spans": spans })
     });
-    let resource = (attributes(6), vec(scope, 0..3)).prop_map(|(attributes, scopes)| {
+    let resource = (attributes, vec(scope, 0..3)).prop_map(|(attributes, scopes)| {
         json!({ "resource": { "attributes": attributes }, "scopeSpans": scopes })
     });
     vec(resource, 0..3).prop_map(|resources| {
         let json = json!({ "resourceSpans": resources }).to_string();
         TraceBatch::from_json(json.as_bytes()).unwrap()
     })
+}
+
+fn any_request(spans: usize) -> impl Strategy<Value = TraceBatch> {
+    request(spans, span(), attributes(6))
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
@@ -273,8 +305,10 @@ fn both_ways_of_translating_give_the_same_bytes_and_counts() {
     let config =
         Config { cases: cases.unwrap_or(400), failure_persistence: None, ..Config::default() };
     let (traces, plain) = (Cell::new(0), Cell::new(0));
+    let usual = request(12, usual_span(), plain_attributes());
+    let requests = prop_oneof![1 => any_request(12), 1 => usual];
     TestRunner::new(config)
-        .run(&(settings(), request(12)), |(settings, batch)| {
+        .run(&(settings(), requests), |(settings, batch)| {
             plain.set(plain.get() + check(&settings, &counting, &batch));
             let count = plain::translate(&settings, &batch, NOW)
                 .tracers
@@ -302,7 +336,7 @@ fn peer_tags_of_the_users_own_are_counted_alike() {
     ];
     let config = Config { cases: 60, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
-        .run(&request(12), |batch| {
+        .run(&any_request(12), |batch| {
             let settings = Settings { hostname: "h".into(), ..Settings::default() };
             for counting in &countings {
                 check(&settings, counting, &batch);
