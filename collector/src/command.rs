@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Arg, ArgAction, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Component as _, Config, Sources, duration};
@@ -27,6 +27,7 @@ const USAGE: u8 = 2;
 
 /// What the collector is to do.
 #[derive(Debug, clap::Args)]
+#[command(version, disable_version_flag = true, arg = version_flag())]
 pub struct Args {
     #[command(flatten)]
     sources: SourceArgs,
@@ -56,6 +57,16 @@ enum Command {
     Validate(SourceArgs),
     /// List the components that are built in
     Components,
+}
+
+/// `--version` as the Collector has it, so also with a small `v`, and below a command that carries the collector in itself.
+fn version_flag() -> Arg {
+    Arg::new("version")
+        .short('v')
+        .short_alias('V')
+        .long("version")
+        .help("Print version")
+        .action(ArgAction::Version)
 }
 
 /// Runs the collector until it is told to stop by a signal.

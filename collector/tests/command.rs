@@ -89,6 +89,19 @@ fn components_are_listed_as_json() {
     assert!(list["exporters"].as_array().unwrap().contains(&"datadog".into()), "{list}");
 }
 
+#[test]
+fn the_version_is_told_as_the_collector_tells_it() {
+    for flag in ["--version", "-v", "-V"] {
+        let output = output(&[flag]);
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(
+            (output.status.code(), told.as_str()),
+            (Some(0), concat!("collector ", env!("CARGO_PKG_VERSION"), "\n")),
+            "{flag}"
+        );
+    }
+}
+
 /// Sends one span as JSON; the status line.
 fn send_span(address: &str) -> String {
     let body = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"00000000000000000000000000000001","spanId":"0000000000000001","name":"n"}]}]}]}"#;

@@ -11,6 +11,13 @@ fn help_tells_the_commands_and_the_exit_codes() {
 }
 
 #[test]
+fn the_collector_inside_tells_its_version() {
+    for flag in ["--version", "-v"] {
+        tracecheck(&["collector", flag]).expect_code(0).expect_stdout(env!("CARGO_PKG_VERSION"));
+    }
+}
+
+#[test]
 fn check_counts_what_is_valid() {
     tracecheck(&["check", "scenarios"]).expect_code(0).expect_stdout("scenarios with");
 }
