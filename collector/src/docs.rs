@@ -60,6 +60,7 @@ fn reference() -> String {
                 "datadog",
                 component::<exporter::datadog::Config>(&[
                     &exporter::datadog::config::REFUSED,
+                    &exporter::http_client::REFUSED,
                     &queue::REFUSED,
                     &tls::REFUSED,
                 ]),
@@ -77,6 +78,7 @@ fn reference() -> String {
                 "otlphttp",
                 component::<exporter::otlphttp::Config>(&[
                     &exporter::otlphttp::config::REFUSED,
+                    &exporter::http_client::REFUSED,
                     &queue::REFUSED,
                     &tls::REFUSED,
                 ]),

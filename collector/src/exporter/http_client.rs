@@ -8,6 +8,23 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use super::ExportError;
 use crate::tls::{ClientTls, TlsError};
 
+/// What the Collector's HTTP clients have and this one does not.
+pub(crate) const REFUSED: [(&str, &str); 10] = [
+    ("max_idle_conns", "`sending_queue.num_consumers` bounds the connections; remove the key"),
+    (
+        "max_idle_conns_per_host",
+        "`sending_queue.num_consumers` bounds the connections; remove the key",
+    ),
+    ("max_conns_per_host", "`sending_queue.num_consumers` bounds the connections; remove the key"),
+    ("idle_conn_timeout", "idle connections are closed after 90 s; remove the key"),
+    ("disable_keep_alives", "connections are used again; remove the key"),
+    ("read_buffer_size", "buffers are sized by themselves; remove the key"),
+    ("write_buffer_size", "buffers are sized by themselves; remove the key"),
+    ("http2_read_idle_timeout", "a request that has no answer ends by `timeout`; remove the key"),
+    ("http2_ping_timeout", "a request that has no answer ends by `timeout`; remove the key"),
+    ("force_attempt_http2", "the server says whether HTTP/2 is spoken; remove the key"),
+];
+
 /// The longest wait that a `Retry-After` is taken at its word for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 

@@ -8,15 +8,27 @@ use serde::Deserialize;
 use crate::config::secret::Secret;
 use crate::config::{Findings, duration};
 use crate::exporter::compression::Compression;
-use crate::exporter::http_client::check_url;
+use crate::exporter::http_client::{self, check_url};
 use crate::exporter::{queue, retry};
 use crate::tls::{self, ClientTls};
 
-pub(crate) const REFUSED: [(&str, &str); 4] = [
+pub(crate) const REFUSED: [(&str, &str); 13] = [
     ("only_metadata", "this exporter sends traces; remove the key"),
     ("orchestrator_explorer", "this exporter sends traces only; remove the key"),
     ("traces.peer_service_aggregation", "it is deprecated; use `peer_tags_aggregation`"),
     ("hostname_detection_timeout", "no cloud is asked for a host name; set `hostname`"),
+    ("metrics.resource_attributes_as_tags", "this collector carries traces only; remove the key"),
+    (
+        "metrics.instrumentation_scope_metadata_as_tags",
+        "this collector carries traces only; remove the key",
+    ),
+    ("metrics.delta_ttl", "this collector carries traces only; remove the key"),
+    ("metrics.histograms", "this collector carries traces only; remove the key"),
+    ("metrics.summaries", "this collector carries traces only; remove the key"),
+    ("metrics.sums", "this collector carries traces only; remove the key"),
+    ("logs.use_compression", "this collector carries traces only; remove the key"),
+    ("logs.compression_level", "this collector carries traces only; remove the key"),
+    ("logs.batch_wait", "this collector carries traces only; remove the key"),
 ];
 
 /// The reference has the same limit.
@@ -178,8 +190,13 @@ impl Default for HostMetadata {
 
 impl Config {
     pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
-        let refused: Vec<_> =
-            REFUSED.iter().chain(&queue::REFUSED).chain(&tls::REFUSED).copied().collect();
+        let refused: Vec<_> = REFUSED
+            .iter()
+            .chain(&http_client::REFUSED)
+            .chain(&queue::REFUSED)
+            .chain(&tls::REFUSED)
+            .copied()
+            .collect();
         let config: Self = findings.decode(&[], &refused)?;
         config.check(findings);
         Some(config)

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::config::secret::Secret;
 use crate::config::{Findings, duration};
 use crate::exporter::compression::Compression;
-use crate::exporter::http_client::check_url;
+use crate::exporter::http_client::{self, check_url};
 use crate::exporter::{queue, retry};
 use crate::tls::{self, ClientTls};
 
@@ -64,8 +64,13 @@ impl Default for Config {
 
 impl Config {
     pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
-        let refused: Vec<_> =
-            REFUSED.iter().chain(&queue::REFUSED).chain(&tls::REFUSED).copied().collect();
+        let refused: Vec<_> = REFUSED
+            .iter()
+            .chain(&http_client::REFUSED)
+            .chain(&queue::REFUSED)
+            .chain(&tls::REFUSED)
+            .copied()
+            .collect();
         let config: Self = findings.decode(&[], &refused)?;
         let key = if config.traces_endpoint.is_empty() { "endpoint" } else { "traces_endpoint" };
         let endpoint = match key {
