@@ -10,7 +10,7 @@ use crate::receiver::check_endpoint;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
-    /// The address to bind. Default `localhost:13134`.
+    /// The address to bind; a trace's line is at `/debug/traces/` and its id in 32 hexadecimal digits. Default `localhost:13134`.
     pub(crate) endpoint: String,
     /// How many traces are remembered. Default 10000.
     pub(crate) max_traces: usize,
