@@ -354,7 +354,7 @@ async fn a_system_that_is_there_is_judged_by_a_mock_intake_alone_too() {
     tracecheck("http://127.0.0.1:1", &["run", &happy, "--attach"])
         .await
         .expect_code(2)
-        .expect_stderr("--entry <URL>");
+        .expect_stderr("--entry <URL|NAMESPACE/SERVICE[:PORT]>");
     tracecheck("http://127.0.0.1:1", &["run", &happy, "--attach", "--entry", "shop"])
         .await
         .expect_code(2)
