@@ -8,8 +8,8 @@ use tonic_types::StatusExt as _;
 
 use crate::grpc;
 use crate::support::{
-    DEADLINE, answer, bodies, golden, intake, payloads, request, span_ids, start, start_with,
-    stats, until,
+    DEADLINE, answer, bodies, golden, intake, payloads, recover, request, span_ids, start,
+    start_with, stats, until,
 };
 
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
@@ -127,11 +127,10 @@ async fn a_full_queue_refuses_at_once_and_loses_nothing_that_it_took() {
     assert_eq!(rig.metric("otelcol_receiver_accepted_spans").await, 2);
     assert_eq!(rig.metric("otelcol_receiver_refused_spans").await, 2);
 
-    rig.intake.reset().await;
-    answer(&rig.intake, 202, u64::MAX).await;
+    let recovered = recover(&rig.intake).await;
     until("room again", async || rig.post(&[PROTOBUF], request([5])).await.status == 200).await;
     until("three sent", async || rig.metric("otelcol_exporter_sent_spans").await == 3).await;
-    assert_eq!(span_ids(&rig.attempts().await), [1, 2, 5]);
+    assert_eq!(span_ids(&recovered.payloads()), [1, 2, 5]);
 }
 
 #[tokio::test]
@@ -158,8 +157,7 @@ async fn a_full_queue_lets_senders_wait_where_they_may() {
         let posts: Vec<_> = posts.collect();
         until("it is full", async || rig.metric("otelcol_exporter_queue_size").await == 1).await;
         assert!(posts.iter().any(|post| !post.is_finished()), "none waits");
-        rig.intake.reset().await;
-        answer(&rig.intake, 202, u64::MAX).await;
+        recover(&rig.intake).await;
         for post in posts {
             assert_eq!(post.await.unwrap(), 200);
         }

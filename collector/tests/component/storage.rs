@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use wiremock::MockServer;
 
-use crate::support::{answer, intake, payloads, request, span_ids, stats};
+use crate::support::{answer, intake, payloads, recover, request, span_ids, stats};
 
 /// How long anything may take; processes start and end meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -248,13 +248,12 @@ async fn what_a_shutdown_cannot_send_stays_on_disk_and_is_no_failure() {
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("note: 20 spans could not be sent within 1s"), "{log}");
     assert!(log.contains("they are on disk, and are sent after the next start"), "{log}");
-    intake.reset().await;
-    answer(&intake, 202, u64::MAX).await;
+    let recovered = recover(&intake).await;
     let process = Process::start(&intake, directory.path(), &[]);
     until("it is told", async || process.log().contains("storage has spans of before")).await;
     until("all sent", async || process.metric("otelcol_exporter_sent_spans").await == 20).await;
     assert_eq!(process.end().await.0, Some(0));
-    assert_eq!(span_ids(&payloads(&intake).await), (1..=20).collect::<Vec<_>>());
+    assert_eq!(span_ids(&recovered.payloads()), (1..=20).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,28 +264,27 @@ async fn storage_without_room_refuses_at_once_and_what_it_took_arrives() {
     let process =
         Process::start(&intake, directory.path(), &["extensions.file_storage.max_size_mib=1"]);
     let (http, url) = (reqwest::Client::new(), process.url("otlp-http", "/v1/traces"));
-    let (mut taken, mut refused) = (0, 0);
+    let (mut accepted, mut refused) = (0, 0);
     while refused < 20 {
-        let first = 1 + taken * 300;
+        let first = 1 + accepted * 300;
         let post = http.post(&url).header(PROTOBUF.0, PROTOBUF.1).body(request(first..first + 300));
         let response = post.send().await.unwrap();
         match response.status().as_u16() {
-            200 => taken += 1,
+            200 => accepted += 1,
             503 => {
                 assert_eq!(response.headers()["retry-after"], "1");
                 refused += 1;
             }
             other => panic!("answered {other}"),
         }
-        assert!(taken < 1000, "1 MiB holds no more than that");
+        assert!(accepted < 1000, "1 MiB holds no more than that");
     }
-    assert!(taken > 50, "{taken}");
+    assert!(accepted > 50, "{accepted}");
     assert!(process.metric("otelcol_exporter_storage_bytes").await <= 1 << 20);
-    intake.reset().await;
-    answer(&intake, 202, u64::MAX).await;
-    let spans = taken * 300;
+    let recovered = recover(&intake).await;
+    let spans = accepted * 300;
     until("all sent", async || process.metric("otelcol_exporter_sent_spans").await == spans).await;
-    assert_eq!(span_ids(&payloads(&intake).await), (1..=spans).collect::<Vec<_>>());
+    assert_eq!(span_ids(&recovered.payloads()), (1..=spans).collect::<Vec<_>>());
     assert_eq!(send(&http, &url, spans + 1).await, Some(200), "there is room again");
     assert_eq!(process.end().await.0, Some(0));
 }
@@ -308,15 +306,14 @@ async fn damaged_storage_is_told_and_the_rest_of_it_is_sent() {
     bytes[middle] ^= 0xff;
     bytes.truncate(end);
     std::fs::write(&file, bytes).unwrap();
-    intake.reset().await;
-    answer(&intake, 202, u64::MAX).await;
+    let recovered = recover(&intake).await;
     let process = Process::start(&intake, directory.path(), &[]);
     until("it is told", async || process.log().contains("storage is damaged")).await;
     // The last one cannot be told from one that was never written whole; that one in the middle is gone can.
     assert_eq!(process.metric("otelcol_exporter_storage_lost_requests").await, 1);
     assert!(process.metric("otelcol_exporter_storage_damaged_bytes").await > 0);
     until("48 sent", async || process.metric("otelcol_exporter_sent_spans").await == 48).await;
-    assert_eq!(span_ids(&payloads(&intake).await).len(), 48);
+    assert_eq!(span_ids(&recovered.payloads()).len(), 48);
     assert_eq!(process.end().await.0, Some(0));
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use prost::Message as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wiremock::matchers::{method, path};
-use wiremock::{Mock, MockServer, ResponseTemplate};
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 /// How long anything may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -38,6 +39,32 @@ pub(crate) async fn intake() -> MockServer {
 pub(crate) async fn answer(intake: &MockServer, status: u16, times: u64) {
     let traces = Mock::given(method("POST")).and(path("/api/v0.2/traces"));
     traces.respond_with(ResponseTemplate::new(status)).up_to_n_times(times).mount(intake).await;
+}
+
+/// Takes traces from now on, whatever [`answer`] said before, with no moment in between in which nothing is said (an
+/// intake that answers 404 makes a collector drop spans).
+pub(crate) async fn recover(intake: &MockServer) -> Recovered {
+    let recovered = Recovered::default();
+    let traces = Mock::given(method("POST")).and(path("/api/v0.2/traces"));
+    traces.respond_with(recovered.clone()).with_priority(1).mount(intake).await;
+    recovered
+}
+
+/// What an intake took since it recovered.
+#[derive(Clone, Default)]
+pub(crate) struct Recovered(Arc<Mutex<Vec<Request>>>);
+
+impl Recovered {
+    pub(crate) fn payloads(&self) -> Vec<pb::AgentPayload> {
+        decode(&self.0.lock().unwrap())
+    }
+}
+
+impl Respond for Recovered {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        self.0.lock().unwrap().push(request.clone());
+        ResponseTemplate::new(202)
+    }
 }
 
 /// A collector in front of the intake; `settings` are laid upon the config.
@@ -142,8 +169,13 @@ impl Rig {
 
 /// The payloads of all requests for traces that an intake got.
 pub(crate) async fn payloads(intake: &MockServer) -> Vec<pb::AgentPayload> {
-    let bodies = bodies(intake, "/api/v0.2/traces").await;
-    bodies.iter().map(|body| pb::AgentPayload::decode(&**body).unwrap()).collect()
+    let mut requests = intake.received_requests().await.unwrap();
+    requests.retain(|request| request.url.path() == "/api/v0.2/traces");
+    decode(&requests)
+}
+
+fn decode(requests: &[Request]) -> Vec<pb::AgentPayload> {
+    requests.iter().map(|it| pb::AgentPayload::decode(&*body(it)).unwrap()).collect()
 }
 
 /// The payloads of all requests for stats that an intake got.
@@ -155,21 +187,21 @@ pub(crate) async fn stats(intake: &MockServer) -> Vec<pb::StatsPayload> {
 /// The bodies of all requests for a path, decompressed.
 pub(crate) async fn bodies(intake: &MockServer, path: &str) -> Vec<Vec<u8>> {
     let requests = intake.received_requests().await.unwrap();
-    let requests = requests.iter().filter(|request| request.url.path() == path);
-    requests
-        .map(|request| {
-            match request.headers.get("content-encoding").map(|value| value.as_bytes()) {
-                Some(b"zstd") => zstd::decode_all(&*request.body).unwrap(),
-                Some(b"gzip") => {
-                    let mut out = Vec::new();
-                    let mut decoder = flate2::read::GzDecoder::new(&*request.body);
-                    std::io::Read::read_to_end(&mut decoder, &mut out).unwrap();
-                    out
-                }
-                _ => request.body.clone(),
-            }
-        })
-        .collect()
+    requests.iter().filter(|request| request.url.path() == path).map(body).collect()
+}
+
+/// The body of a request, decompressed.
+fn body(request: &Request) -> Vec<u8> {
+    match request.headers.get("content-encoding").map(|value| value.as_bytes()) {
+        Some(b"zstd") => zstd::decode_all(&*request.body).unwrap(),
+        Some(b"gzip") => {
+            let mut out = Vec::new();
+            let mut decoder = flate2::read::GzDecoder::new(&*request.body);
+            std::io::Read::read_to_end(&mut decoder, &mut out).unwrap();
+            out
+        }
+        _ => request.body.clone(),
+    }
 }
 
 /// A reply of the OTLP/HTTP port.
