@@ -283,7 +283,7 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!((&json["verdict"], &json["canary"]), (&"inconclusive".into(), &"pass".into()));
         assert_eq!(json["scenarios"][0]["undecided"][0], "no keys");
-        assert_eq!(json["started"], "2026-11-18T05:46:40Z");
+        assert_eq!(json["started"], "2026-11-18T11:06:40Z");
         let text = prometheus(&round, at);
         for line in [
             "tracecheck_canary_scenario{scenario=\"happy\",verdict=\"inconclusive\"} 1",
