@@ -2,17 +2,16 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::io::Read as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use bench::payload::AgentPayload;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use prost::Message as _;
 use tokio::net::TcpListener;
 
 /// The sink.
@@ -46,31 +45,6 @@ pub(crate) struct Arrived {
     pub(crate) bytes: u64,
     pub(crate) payloads: usize,
     pub(crate) stats_bytes: u64,
-}
-
-/// As much of Datadog's payload as is looked at.
-#[derive(Clone, PartialEq, prost::Message)]
-struct AgentPayload {
-    #[prost(message, repeated, tag = "5")]
-    tracers: Vec<TracerPayload>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct TracerPayload {
-    #[prost(message, repeated, tag = "6")]
-    chunks: Vec<TraceChunk>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct TraceChunk {
-    #[prost(message, repeated, tag = "3")]
-    spans: Vec<Span>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Span {
-    #[prost(uint64, tag = "4")]
-    trace_id: u64,
 }
 
 impl Sink {
@@ -130,12 +104,8 @@ impl Sink {
     pub(crate) fn arrived(&self) -> anyhow::Result<Arrived> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(body) = state.bodies.get(state.counted) {
-            match decoded(body) {
-                Ok(payload) => {
-                    let chunks = payload.tracers.iter().flat_map(|tracer| &tracer.chunks);
-                    let spans: usize = chunks.map(|chunk| chunk.spans.len()).sum();
-                    state.spans += spans as u64;
-                }
+            match AgentPayload::read(body.encoding.as_bytes(), &body.bytes) {
+                Ok(payload) => state.spans += payload.spans().count() as u64,
                 Err(error) => state.broken = Some(format!("{error:#}")),
             }
             state.counted += 1;
@@ -161,24 +131,10 @@ impl Sink {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut arrivals = HashMap::new();
         for body in &state.bodies {
-            for chunk in decoded(body)?.tracers.iter().flat_map(|tracer| &tracer.chunks) {
-                for span in &chunk.spans {
-                    arrivals.entry(span.trace_id).or_insert(body.at);
-                }
+            for span in AgentPayload::read(body.encoding.as_bytes(), &body.bytes)?.spans() {
+                arrivals.entry(span.trace_id).or_insert(body.at);
             }
         }
         Ok(arrivals)
     }
-}
-
-fn decoded(body: &Body) -> anyhow::Result<AgentPayload> {
-    let mut plain = Vec::new();
-    match body.encoding.as_str() {
-        "gzip" => {
-            flate2::read::GzDecoder::new(&*body.bytes).read_to_end(&mut plain)?;
-        }
-        "zstd" => plain = zstd::stream::decode_all(&*body.bytes)?,
-        _ => plain.extend_from_slice(&body.bytes),
-    }
-    Ok(AgentPayload::decode(&*plain)?)
 }

@@ -1,18 +1,17 @@
 //! A Datadog intake that can be broken, and knows each span that it accepted.
 
 use std::collections::HashMap;
-use std::io::Read as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use bench::payload::AgentPayload;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use prost::Message as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -47,31 +46,6 @@ struct Shared {
     accepted: Mutex<HashMap<u64, u32>>,
     /// Bodies that are accepted and not looked into yet.
     unread: AtomicU64,
-}
-
-/// As much of Datadog's payload as is looked at.
-#[derive(Clone, PartialEq, prost::Message)]
-struct AgentPayload {
-    #[prost(message, repeated, tag = "5")]
-    tracers: Vec<TracerPayload>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct TracerPayload {
-    #[prost(message, repeated, tag = "6")]
-    chunks: Vec<TraceChunk>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct TraceChunk {
-    #[prost(message, repeated, tag = "3")]
-    spans: Vec<Span>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Span {
-    #[prost(uint64, tag = "5")]
-    span_id: u64,
 }
 
 impl Intake {
@@ -115,28 +89,15 @@ type Body = (HeaderMap, Bytes);
 fn read(shared: &Shared, bodies: &mpsc::Receiver<Body>) {
     while let Ok((headers, body)) = bodies.recv() {
         // A body that cannot be read has no spans, so that they are missing.
-        let payload = decode(&headers, &body).unwrap_or_default();
-        let chunks = payload.tracers.iter().flat_map(|tracer| &tracer.chunks);
+        let encoding = headers.get(http::header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes);
+        let payload = AgentPayload::read(encoding.unwrap_or_default(), &body).unwrap_or_default();
         let mut accepted = shared.accepted.lock().unwrap_or_else(PoisonError::into_inner);
-        for span in chunks.flat_map(|chunk| &chunk.spans) {
+        for span in payload.spans() {
             *accepted.entry(span.span_id).or_default() += 1;
         }
         drop(accepted);
         shared.unread.fetch_sub(1, Ordering::Release);
     }
-}
-
-fn decode(headers: &HeaderMap, body: &[u8]) -> anyhow::Result<AgentPayload> {
-    let encoding = headers.get(http::header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes);
-    let mut plain = Vec::new();
-    match encoding {
-        Some(b"gzip") => {
-            flate2::read::GzDecoder::new(body).read_to_end(&mut plain)?;
-        }
-        Some(b"zstd") => plain = zstd::stream::decode_all(body)?,
-        _ => plain.extend_from_slice(body),
-    }
-    Ok(AgentPayload::decode(&*plain)?)
 }
 
 async fn listen(

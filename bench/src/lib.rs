@@ -1,0 +1,3 @@
+//! What both programs of this crate share.
+
+pub mod payload;
