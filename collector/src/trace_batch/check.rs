@@ -28,8 +28,8 @@ pub(crate) enum DecodeError {
     TooMuch,
     #[error("not an OTLP trace request in JSON: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("not an OTLP trace request in JSON: `{path}` {problem}")]
-    JsonShape { path: String, problem: String },
+    #[error("not an OTLP trace request in JSON: `{path}` {problem} (line {line}, column {column})")]
+    JsonShape { path: String, problem: &'static str, line: usize, column: usize },
 }
 
 /// One `ResourceSpans` message that was found whole.
