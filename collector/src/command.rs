@@ -53,7 +53,7 @@ struct SourceArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check a config without running it; needs neither a valid key nor a network
+    /// Check a config without running it; needs neither key nor network
     Validate(SourceArgs),
     /// List the components that are built in
     Components,
@@ -73,10 +73,7 @@ fn version_flag() -> Arg {
 pub fn run(args: Args) -> ExitCode {
     ExitCode::from(match args.command {
         Some(Command::Components) => components(),
-        Some(Command::Validate(sources)) => match load(sources) {
-            Ok(_) => OK,
-            Err(code) => code,
-        },
+        Some(Command::Validate(sources)) => validate(sources),
         None => match load(args.sources) {
             Ok(config) => serve(config, args.shutdown_timeout),
             Err(code) => code,
@@ -88,16 +85,33 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     duration::parse(text).ok_or_else(|| "write for example `20s` or `1m30s`".into())
 }
 
+impl From<SourceArgs> for Sources {
+    fn from(args: SourceArgs) -> Self {
+        Self { configs: args.config, settings: args.set, feature_gates: args.feature_gates }
+    }
+}
+
+fn validate(sources: SourceArgs) -> u8 {
+    match Config::check(&sources.into(), &|name| std::env::var(name).ok()) {
+        Ok(notes) => {
+            notes.iter().for_each(|note| last_word(note, "note"));
+            OK
+        }
+        Err(error) => {
+            last_word(&error, "error");
+            USAGE
+        }
+    }
+}
+
 fn load(sources: SourceArgs) -> Result<Config, u8> {
-    let sources = Sources {
-        configs: sources.config,
-        settings: sources.set,
-        feature_gates: sources.feature_gates,
-    };
-    Config::load(&sources, &|name| std::env::var(name).ok()).map_err(|error| {
-        last_word(&error, "error");
-        USAGE
-    })
+    let config = Config::load(&sources.into(), &|name| std::env::var(name).ok());
+    config.inspect(|config| config.notes().iter().for_each(|note| last_word(note, "note"))).map_err(
+        |error| {
+            last_word(&error, "error");
+            USAGE
+        },
+    )
 }
 
 fn serve(config: Config, shutdown_timeout: Duration) -> u8 {

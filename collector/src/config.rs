@@ -17,9 +17,10 @@ mod source;
 use std::collections::BTreeMap;
 
 pub(crate) use component_id::ComponentId;
+use expand::Unset;
 pub(crate) use feature_gates::FeatureGates;
 pub use findings::ConfigError;
-pub(crate) use findings::Findings;
+pub(crate) use findings::{Findings, Purpose};
 use node::{Node, Value};
 pub(crate) use service::{LogEncoding, LogLevel, MetricsEndpoint, Service};
 
@@ -39,6 +40,7 @@ pub struct Config {
     pub(crate) extensions: BTreeMap<ComponentId, ExtensionConfig>,
     pub(crate) service: Service,
     pub(crate) gates: FeatureGates,
+    notes: Vec<String>,
 }
 
 /// Where a config is to be read from.
@@ -68,7 +70,7 @@ pub(crate) trait Component: Sized {
 }
 
 impl Config {
-    /// Reads, merges and checks a config.
+    /// Reads, merges and checks a config that is to run.
     ///
     /// # Errors
     ///
@@ -77,37 +79,75 @@ impl Config {
         sources: &Sources,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
+        Self::read(sources, environment, Purpose::Run)
+    }
+
+    /// Reads, merges and checks a config that may run elsewhere: keys and other secrets, and the variables that they come
+    /// from, need not be here. Gives what a user should know all the same, one line each.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`].
+    pub fn check(
+        sources: &Sources,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Vec<String>, ConfigError> {
+        Self::read(sources, environment, Purpose::Check).map(|config| config.notes)
+    }
+
+    /// What a user should know of a valid config, one line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn read(
+        sources: &Sources,
+        environment: &dyn Fn(&str) -> Option<String>,
+        purpose: Purpose,
+    ) -> Result<Self, ConfigError> {
+        let gates = FeatureGates::parse(sources.feature_gates.iter().map(String::as_str));
+        let (gates, mut notes) = gates.map_err(ConfigError::Source)?;
+        let lay = |root: &mut Node, mut over: Node| {
+            if gates.append_lists {
+                service::append_lists(root, &mut over);
+            }
+            root.merge(over);
+        };
         let mut root: Option<Node> = None;
         for uri in &sources.configs {
             let node = source::read(uri, environment)?;
             match &mut root {
                 // An empty file lays nothing upon the others.
                 Some(_) if matches!(node.value, Value::Null) => {}
-                Some(root) => root.merge(node),
+                Some(root) => lay(root, node),
                 None => root = Some(node),
             }
         }
         for setting in &sources.settings {
             let node = source::setting(setting)?;
             match &mut root {
-                Some(root) => root.merge(node),
+                Some(root) => lay(root, node),
                 None => root = Some(node),
             }
         }
         let mut root = root.ok_or(ConfigError::NoSource)?;
-        let unresolved = expand::expand(&mut root, environment);
+        let if_unset = match purpose {
+            Purpose::Run => Unset::IsWrong,
+            Purpose::Check => Unset::IsKept,
+        };
+        let unresolved = expand::expand(&mut root, environment, if_unset);
         if !unresolved.is_empty() {
             return Err(ConfigError::expansion(&unresolved));
         }
-        let gates = FeatureGates::parse(sources.feature_gates.iter().map(String::as_str));
-        let gates = gates.map_err(ConfigError::Source)?;
-        Ok(Self { gates, ..Self::decode(&root)? })
+        let config = Self::decode(&root, purpose)?;
+        notes.extend_from_slice(&config.notes);
+        Ok(Self { gates, notes, ..config })
     }
 
-    fn decode(root: &Node) -> Result<Self, ConfigError> {
+    fn decode(root: &Node, purpose: Purpose) -> Result<Self, ConfigError> {
         const SECTIONS: [&str; 6] =
             ["receivers", "processors", "exporters", "connectors", "extensions", "service"];
-        let mut findings = Findings::new(root);
+        let mut findings = Findings::new(root, purpose);
         if let Value::Map(entries) = &root.value {
             for (key, _) in entries {
                 if !SECTIONS.contains(&key.name.as_str()) {
@@ -133,6 +173,7 @@ impl Config {
             extensions,
             service,
             gates: FeatureGates::default(),
+            notes: Vec::new(),
         });
         if let Some(config) = &config {
             // What is configured wrongly was told above; here it only counts that it is there.
@@ -145,8 +186,8 @@ impl Config {
             config.service.check(&mut findings, exists);
             config.check_storage(&mut findings, exists);
         }
-        findings.finish()?;
-        config.ok_or(ConfigError::NoSource)
+        let notes = findings.finish()?;
+        config.map(|config| Self { notes, ..config }).ok_or(ConfigError::NoSource)
     }
 }
 

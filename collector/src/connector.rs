@@ -30,6 +30,15 @@ impl Component for ConnectorConfig {
         ("servicegraph", "this collector carries traces only"),
         ("routing", "name the exporters in each pipeline"),
         ("count", "this collector carries traces only"),
+        ("sum", "this collector carries traces only"),
+        ("exceptions", "this collector carries traces only"),
+        ("signaltometrics", "this collector carries traces only"),
+        ("grafanacloud", "this collector carries traces only"),
+        ("slowsql", "this collector carries traces only"),
+        ("metricsaslogs", "this collector carries traces only"),
+        ("otlpjson", "this collector carries traces only"),
+        ("failover", "name the exporters in each pipeline; each keeps what it cannot send"),
+        ("roundrobin", "name the exporters in each pipeline; each keeps what it cannot send"),
     ];
 
     fn decode(_kind: &str, _node: &Node, findings: &mut Findings<'_>) -> Option<Self> {

@@ -25,13 +25,23 @@ fn reference() -> String {
         "# The collector's settings\n\n\
          Written from the config types (`collector/src/docs.rs`); a test keeps it up to date.\n\n\
          The config is the OpenTelemetry Collector's YAML. `--config` takes a path, `file:`, `env:` or `yaml:`, and may come \
-         several times: maps are merged key by key, anything else is replaced. `--set key.of.a.setting=value` comes last. Values may hold \
+         several times: maps are merged key by key, anything else is replaced (with the gate `confmap.enableMergeAppendOption`, the \
+         lists of extensions, receivers and exporters are joined). `--set key.of.a.setting=value` comes last. Values may hold \
          `${env:NAME}`, `${env:NAME:-default}`, `${NAME}`, and `$$` for a dollar sign. What is unknown, not built or not consistent is \
-         an error that names file, line and key.\n",
+         an error that names file, line and key.\n\n\
+         `validate` needs neither key nor network: an API key that is empty, or a key or header whose variable is not set, is a \
+         note there, and an error where the config is to run.\n",
     );
     section::<ReceiverConfig>(
         &mut out,
-        &[("otlp", component::<receiver::otlp::Config>(&[&receiver::otlp::config::REFUSED]))],
+        &[(
+            "otlp",
+            component::<receiver::otlp::Config>(&[
+                &receiver::otlp::config::REFUSED,
+                &tls::REFUSED,
+                &tls::REFUSED_OF_SERVERS,
+            ]),
+        )],
     );
     limits(&mut out);
     section::<ProcessorConfig>(
@@ -120,8 +130,16 @@ fn section<C: Component>(out: &mut String, components: &[(&str, String)]) {
         let _ = write!(out, "\n### `{name}`\n{text}");
     }
     let _ = writeln!(out, "\nKnown, and not built:\n");
+    let mut advice: Vec<(&str, Vec<String>)> = Vec::new();
     for (name, instead) in C::REFUSED {
-        let _ = writeln!(out, "- `{name}`: {instead}");
+        let name = format!("`{name}`");
+        match advice.iter_mut().find(|(known, _)| known == instead) {
+            Some((_, names)) => names.push(name),
+            None => advice.push((instead, vec![name])),
+        }
+    }
+    for (instead, names) in advice {
+        let _ = writeln!(out, "- {}: {instead}", names.join(", "));
     }
 }
 

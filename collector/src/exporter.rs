@@ -121,6 +121,152 @@ impl Component for ExporterConfig {
         ("otlp_http", "use `otlphttp`"),
         ("awsxray", "this collector sends to Datadog; run another one beside it for X-Ray"),
         ("logging", "it was renamed; use `debug`"),
+        ("nop", "leave it out"),
+        ("file", "use `debug`, or send to another collector by `otlp` for it"),
+        ("loadbalancing", "put a load balancer in front of the receivers and name it in `otlp`"),
+        (
+            "prometheus",
+            "this collector carries traces only; the collector's own metrics are served by `service.telemetry.metrics`",
+        ),
+        (
+            "prometheusremotewrite",
+            "this collector carries traces only; the collector's own metrics are served by `service.telemetry.metrics`",
+        ),
+        (
+            "awsemf",
+            "this collector carries traces only; the collector's own metrics are served by `service.telemetry.metrics`",
+        ),
+        (
+            "carbon",
+            "this collector carries traces only; the collector's own metrics are served by `service.telemetry.metrics`",
+        ),
+        (
+            "influxdb",
+            "this collector carries traces only; the collector's own metrics are served by `service.telemetry.metrics`",
+        ),
+        (
+            "signalfx",
+            "this collector carries traces only; the collector's own metrics are served by `service.telemetry.metrics`",
+        ),
+        ("loki", "this collector carries traces only; run another one for logs"),
+        ("awscloudwatchlogs", "this collector carries traces only; run another one for logs"),
+        ("syslog", "this collector carries traces only; run another one for logs"),
+        ("splunk_hec", "this collector carries traces only; run another one for logs"),
+        ("jaeger", "it speaks OTLP itself; use `otlp` or `otlphttp`"),
+        ("zipkin", "it speaks OTLP itself; use `otlp` or `otlphttp`"),
+        ("opencensus", "it speaks OTLP itself; use `otlp` or `otlphttp`"),
+        (
+            "honeycombmarker",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "sentry",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "kafka",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "pulsar",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "rabbitmq",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "awss3",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "awskinesis",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "elasticsearch",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "opensearch",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "clickhouse",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "cassandra",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "googlecloud",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "googlecloudpubsub",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "azuremonitor",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "azuredataexplorer",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "azureblob",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "logzio",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "coralogix",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "sumologic",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "dataset",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "mezmo",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "tinybird",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "otelarrow",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "stef",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "sapm",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "alibabacloud_logservice",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "tencentcloud_logservice",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
+        (
+            "logicmonitor",
+            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
+        ),
     ];
 
     fn decode(kind: &str, _node: &Node, findings: &mut Findings<'_>) -> Option<Self> {

@@ -21,11 +21,27 @@ use crate::config::secret::Secret;
 /// Keys that the Collector has in every `tls` section, and why they are not here.
 pub(crate) const REFUSED: [(&str, &str); 6] = [
     ("tls.reload_interval", "certificates are read at the start; restart to read them again"),
-    ("tls.client_ca_file_reload", "certificates are read at the start; restart to read them again"),
     ("tls.cipher_suites", "only suites without known weaknesses are offered; remove the key"),
+    (
+        "tls.include_insecure_cipher_suites",
+        "only suites without known weaknesses are offered; remove the key",
+    ),
     ("tls.curve_preferences", "only curves without known weaknesses are offered; remove the key"),
     ("tls.tpm", "keys are read from files; remove the key"),
-    ("tls.include_system_ca_certs_pool", "give all authorities in `ca_file`"),
+    ("tls.include_system_ca_certs_pool", "give all authorities in one file"),
+];
+
+/// As [`REFUSED`], for servers only.
+pub(crate) const REFUSED_OF_SERVERS: [(&str, &str); 3] = [
+    (
+        "tls.ca_file",
+        "a server trusts nobody by it; name the authorities of clients in `client_ca_file`",
+    ),
+    (
+        "tls.ca_pem",
+        "a server trusts nobody by it; name the authorities of clients in `client_ca_file`",
+    ),
+    ("tls.client_ca_file_reload", "certificates are read at the start; restart to read them again"),
 ];
 
 /// Why certificates cannot be used.
@@ -172,8 +188,11 @@ impl ClientTls {
 impl ServerTls {
     /// Tells what is wrong with the section.
     pub(crate) fn check(&self, findings: &mut Findings<'_>) {
-        if let Err(error) = self.config(&[]) {
-            findings.add(&["tls"], &error.to_string());
+        let is_elsewhere = self.key_pem.as_ref().is_some_and(Secret::is_elsewhere);
+        match self.config(&[]) {
+            Ok(_) => {}
+            Err(TlsError::Half) if is_elsewhere => {}
+            Err(error) => findings.add(&["tls"], &error.to_string()),
         }
     }
 
@@ -258,6 +277,9 @@ fn pair(
     key_pem: &Option<Secret>,
 ) -> Result<Option<Pair>, TlsError> {
     let certificate = pem("cert_file", cert_file, cert_pem.as_deref())?;
+    if key_pem.as_ref().is_some_and(Secret::is_elsewhere) {
+        return Ok(None);
+    }
     let key = pem("key_file", key_file, key_pem.as_ref().map(Secret::expose))?;
     match (certificate, key) {
         (None, None) => Ok(None),

@@ -78,9 +78,36 @@ fn validate_needs_no_network_and_runs_nothing() {
     let mut command = collector(&["validate", "--config", article.to_str().unwrap()]);
     let output = command.env("datadog_api_key", "x").output().unwrap();
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
-    let output = collector(&["validate", "--config", article.to_str().unwrap()]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("environment variable `datadog_api_key` is not set"));
+}
+
+#[test]
+fn validate_needs_no_key_and_a_run_does() {
+    let article = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/config/good/article.yaml");
+    let article = article.to_str().unwrap();
+    let unset = format!(
+        "{article}:19:12: `exporters.datadog.api.key`: environment variable `datadog_api_key` is not set"
+    );
+    let validated = output(&["validate", "--config", article]);
+    let note = format!("note: {unset} here; a run needs it\n");
+    assert_eq!((validated.status.code(), stderr(&validated)), (Some(0), note));
+    let run = output(&["--config", article]);
+    let error = format!("error: the config is not valid\n  {unset}; set it,");
+    assert_eq!(run.status.code(), Some(2));
+    assert!(stderr(&run).starts_with(&error), "{}", stderr(&run));
+
+    let empty = ["--config", article, "--set", "exporters.datadog.api.key="];
+    let problem = "`exporters.datadog.api.key`: is not set; give Datadog's API key";
+    let validated = output(&[&["validate"], &empty[..]].concat());
+    assert_eq!(validated.status.code(), Some(0));
+    let notes = stderr(&validated);
+    assert!(notes.starts_with("note: ") && notes.contains(problem), "{notes}");
+    let run = output(&empty);
+    assert_eq!(run.status.code(), Some(2));
+    assert!(stderr(&run).contains(problem), "{}", stderr(&run));
+
+    let gate = output(&["validate", "--config", article, "--feature-gates=-pdata.useProtoPooling"]);
+    assert_eq!(gate.status.code(), Some(0));
+    assert!(stderr(&gate).starts_with("note: `--feature-gates`: `pdata.useProtoPooling` changes"));
 }
 
 #[test]

@@ -55,6 +55,58 @@ fn several_configs_are_merged_maps_by_key_and_lists_as_a_whole() {
 }
 
 #[test]
+fn lists_of_components_are_joined_if_the_gate_says_so() {
+    let over = "yaml:{exporters: {debug/second: }, service: {pipelines: {traces: {exporters: [debug, debug/second]}}}}";
+    let sources = Sources {
+        configs: vec![GOOD.into(), over.into()],
+        settings: vec!["service.pipelines.traces.exporters=[debug/third]".into()],
+        feature_gates: vec!["confmap.enableMergeAppendOption".into()],
+    };
+    // The third is told as missing, which also says where it stands in the joined list.
+    let error = Config::load(&sources, &|_| None).unwrap_err().to_string();
+    assert!(
+        error.contains("`service.pipelines.traces.exporters.2`: refers to `debug/third`"),
+        "{error}"
+    );
+    assert!(!error.contains("twice"), "{error}");
+}
+
+#[test]
+fn a_check_asks_for_no_secret_and_for_everything_else() {
+    let check = |yaml: &str| {
+        let sources = Sources { configs: vec![format!("yaml:{yaml}")], ..Sources::default() };
+        Config::check(&sources, &|_| None).map_err(|error| error.to_string())
+    };
+    let config = |exporter: &str| {
+        format!(
+            "{{receivers: {{otlp: {{protocols: {{grpc: }}}}}}, exporters: {{{exporter}}}, service: {{pipelines: {{traces: {{receivers: [otlp], exporters: [e]}}}}}}}}"
+        )
+        .replace("[e]", &format!("[{}]", exporter.split(':').next().unwrap()))
+    };
+    let notes = check(&config("otlphttp: {endpoint: 'http://x', headers: {authorization: 'Bearer ${TOKEN}'}, tls: {cert_pem: c, key_pem: '${env:PEM}'}}")).unwrap();
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert!(
+        notes[0]
+            .contains("`exporters.otlphttp.headers.authorization`: environment variable `TOKEN`")
+    );
+    assert!(notes[1].contains("`exporters.otlphttp.tls.key_pem`: environment variable `PEM`"));
+    for (exporter, finding) in [
+        ("datadog: {api: {key: '${KEY}', site: '${SITE}'}}", "`SITE` is not set; set it"),
+        ("datadog: {api: {key: '${KEY}', fail_on_invalid_key: '${FAIL}'}}", "`FAIL` is not set"),
+        ("datadog: {api: {key: '${KEY}'}, timeout: '${TIMEOUT}'}", "`TIMEOUT` is not set"),
+        ("datadog: {api: {key: '${KEY}'}, compression: '${HOW}'}", "`HOW` is not set"),
+        ("datadog: {api: {key: '${KEY}'}, traces: '${TRACES}'}", "`TRACES` is not set"),
+        ("datadog: {api: {key: '${KEY}', sit: x}}", "unknown key `sit`"),
+        ("datadog: {api: {key: '${vault:KEY}'}}", "unknown scheme `vault`"),
+        ("datadog: {api: {key: 'a b'}}", "has a character that no API key has"),
+    ] {
+        let error = check(&config(exporter)).unwrap_err();
+        assert!(error.contains(finding), "{exporter}: {error}");
+        assert!(!error.contains("`KEY`"), "{error}");
+    }
+}
+
+#[test]
 fn sources_that_cannot_be_read_are_named() {
     let message = |configs: &[&str], settings: &[&str]| load(configs, settings).unwrap_err();
     assert_eq!(

@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
-use super::node::{Key, Location, Node, Resolved, Style, Value};
+use super::expand;
+use super::node::{Key, Location, Node, Resolved, Scalar, Style, Value};
+use super::secret::SECRET;
 
 /// Why a part of a config is not what its type asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,11 +102,23 @@ struct Decoder<'a> {
 
 impl<'a> Decoder<'a> {
     fn expected(self, what: &str) -> DecodeError {
+        if let Some(name) = self.unset() {
+            let problem = expand::unset(name);
+            return DecodeError { path: Vec::new(), at: Some(self.node.at.clone()), problem };
+        }
         let mut problem = format!("expected {what}, found {}", self.node.describe());
         if what == "text" && matches!(self.node.value, Value::Scalar(_)) {
             problem.push_str("; put it in quotes");
         }
         DecodeError { path: Vec::new(), at: Some(self.node.at.clone()), problem }
+    }
+
+    /// The variable that is referred to and not set, if that is what stands here.
+    fn unset(self) -> Option<&'a str> {
+        match &self.node.value {
+            Value::Scalar(Scalar { text, style: Style::Unset }) => Some(text),
+            _ => None,
+        }
     }
 
     /// Hands text on; what came out of a variable may be a secret and is kept out of messages.
@@ -158,6 +172,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match &self.node.value {
             Value::Null => visitor.visit_unit(),
+            Value::Scalar(_) if self.unset().is_some() => Err(self.expected("a value")),
             Value::List(_) => self.deserialize_seq(visitor),
             Value::Map(_) => self.deserialize_map(visitor),
             Value::Scalar(scalar) => match scalar.resolve() {
@@ -208,7 +223,8 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match &self.node.value {
             Value::Scalar(scalar)
-                if scalar.style != Style::Plain || scalar.resolve() == Resolved::Text =>
+                if self.unset().is_none()
+                    && (scalar.style != Style::Plain || scalar.resolve() == Resolved::Text) =>
             {
                 self.visit_text(&scalar.text, visitor)
             }
@@ -261,7 +277,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         match &self.node.value {
-            Value::Scalar(scalar) => visitor
+            Value::Scalar(scalar) if self.unset().is_none() => visitor
                 .visit_enum(IntoDeserializer::<DecodeError>::into_deserializer(
                     scalar.text.as_str(),
                 ))
@@ -275,10 +291,13 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        visitor.visit_newtype_struct(self)
+        match self.unset() {
+            Some(_) if name == SECRET => visitor.visit_none(),
+            _ => visitor.visit_newtype_struct(self),
+        }
     }
 
     serde::forward_to_deserialize_any! {

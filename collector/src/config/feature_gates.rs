@@ -9,29 +9,44 @@ pub(crate) struct FeatureGates {
     pub(crate) first_version_names: bool,
     /// The first version of the receiver: `-datadog.EnableReceiveResourceSpansV2`.
     pub(crate) first_receiver: bool,
+    /// Several configs join their lists of components: `confmap.enableMergeAppendOption`.
+    pub(crate) append_lists: bool,
 }
 
-const KNOWN: [&str; 3] = [
+const KNOWN: [&str; 4] = [
+    "confmap.enableMergeAppendOption",
     "exporter.datadogexporter.DisableAPMStats",
     "datadog.EnableOperationAndResourceNameV2",
     "datadog.EnableReceiveResourceSpansV2",
 ];
 
-/// Gates of the reference's exporter that change nothing here, whichever way they are set: they are about metrics, or about
-/// which of Go's HTTP clients sends.
-const WITHOUT_EFFECT: [&str; 6] = [
-    "exporter.datadogexporter.TraceExportUseCustomHTTPClient",
-    "exporter.datadogexporter.metricexportserializerclient",
-    "exporter.datadogexporter.metricremappingdisabled",
-    "exporter.datadogexporter.DisableAllMetricRemapping",
-    "exporter.datadogexporter.EnableAttributeSliceMultiTagExporting",
-    "exporter.datadogexporter.InferIntervalForDeltaMetrics",
+const METRICS: &str = "it is about metrics, and this collector carries traces only";
+
+/// Gates of the reference that change nothing here, whichever way they are set, and why.
+const WITHOUT_EFFECT: [(&str, &str); 11] = [
+    ("exporter.datadogexporter.DisableAllMetricRemapping", METRICS),
+    ("exporter.datadogexporter.EnableAttributeSliceMultiTagExporting", METRICS),
+    ("exporter.datadogexporter.InferIntervalForDeltaMetrics", METRICS),
+    (
+        "exporter.datadogexporter.TraceExportUseCustomHTTPClient",
+        "the exporter's HTTP settings always hold",
+    ),
+    ("exporter.datadogexporter.metricexportserializerclient", METRICS),
+    ("exporter.datadogexporter.metricremappingdisabled", METRICS),
+    ("pdata.useProtoPooling", "there is no memory pool for messages"),
+    ("receiverhelper.newReceiverMetrics", "refused and failed spans are always told apart"),
+    ("service.AllowNoPipelines", "a config without a pipeline is refused all the same"),
+    ("service.profilesSupport", "this collector carries traces only"),
+    ("telemetry.newPipelineTelemetry", "self-metrics keep their labels"),
 ];
 
 impl FeatureGates {
-    /// Reads the flag's values: names joined by commas, each with `-` in front to switch it off.
-    pub(crate) fn parse<'a>(values: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
-        let mut gates = Self::default();
+    /// Reads the flag's values: names joined by commas, each with `-` in front to switch it off. Gives also a line for each
+    /// gate that changes nothing here.
+    pub(crate) fn parse<'a>(
+        values: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(Self, Vec<String>), String> {
+        let (mut gates, mut notes) = (Self::default(), Vec::new());
         let names = values.into_iter().flat_map(|value| value.split(','));
         for name in names.map(str::trim).filter(|name| !name.is_empty()) {
             let (name, on) = match name.strip_prefix('-') {
@@ -42,14 +57,21 @@ impl FeatureGates {
                 "exporter.datadogexporter.DisableAPMStats" => gates.disable_apm_stats = on,
                 "datadog.EnableOperationAndResourceNameV2" => gates.first_version_names = !on,
                 "datadog.EnableReceiveResourceSpansV2" => gates.first_receiver = !on,
-                name if WITHOUT_EFFECT.contains(&name) => {}
+                "confmap.enableMergeAppendOption" => gates.append_lists = on,
                 _ => {
+                    let known = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name);
+                    if let Some((_, reason)) = known {
+                        notes.push(format!(
+                            "`--feature-gates`: `{name}` changes nothing here: {reason}"
+                        ));
+                        continue;
+                    }
                     let unknown = super::decode::unknown("feature gate", name, &KNOWN);
                     return Err(format!("`--feature-gates`: {unknown}"));
                 }
             }
         }
-        Ok(gates)
+        Ok((gates, notes))
     }
 }
 
@@ -59,7 +81,11 @@ mod tests {
 
     #[test]
     fn gates_are_switched_by_the_references_names() {
-        let parse = |values: &[&str]| FeatureGates::parse(values.iter().copied());
+        let parse = |values: &[&str]| {
+            let (gates, notes) = FeatureGates::parse(values.iter().copied())?;
+            assert!(notes.is_empty(), "{notes:?}");
+            Ok::<_, String>(gates)
+        };
         let on = parse(&["exporter.datadogexporter.DisableAPMStats"]).unwrap();
         assert!(on.disable_apm_stats && !on.first_version_names);
         let off = parse(&[
@@ -68,12 +94,26 @@ mod tests {
         ]);
         assert_eq!(off, Ok(FeatureGates::default()));
         assert!(parse(&["-datadog.EnableOperationAndResourceNameV2"]).unwrap().first_version_names);
+        assert!(parse(&["confmap.enableMergeAppendOption"]).unwrap().append_lists);
         assert_eq!(
             parse(&["exporter.datadogexporter.DisableAPMStat"]).unwrap_err(),
             "`--feature-gates`: unknown feature gate `exporter.datadogexporter.DisableAPMStat`; did you mean `exporter.datadogexporter.DisableAPMStats`?"
         );
         assert!(parse(&["-datadog.EnableReceiveResourceSpansV2"]).unwrap().first_receiver);
-        let metrics = parse(&["exporter.datadogexporter.metricexportserializerclient"]);
-        assert_eq!(metrics, Ok(FeatureGates::default()), "it is not about traces");
+    }
+
+    #[test]
+    fn gates_that_change_nothing_are_told() {
+        let values =
+            ["-exporter.datadogexporter.metricexportserializerclient", "pdata.useProtoPooling"];
+        let (gates, notes) = FeatureGates::parse(values).unwrap();
+        assert_eq!(gates, FeatureGates::default());
+        assert_eq!(
+            notes,
+            [
+                "`--feature-gates`: `exporter.datadogexporter.metricexportserializerclient` changes nothing here: it is about metrics, and this collector carries traces only",
+                "`--feature-gates`: `pdata.useProtoPooling` changes nothing here: there is no memory pool for messages",
+            ]
+        );
     }
 }

@@ -33,17 +33,28 @@ impl ConfigError {
     }
 }
 
+/// What a config is looked at for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It is to run, here and now.
+    Run,
+    /// It may run elsewhere, where the secrets are.
+    Check,
+}
+
 /// Findings so far, and where in the config one is looking.
 #[derive(Debug)]
 pub(crate) struct Findings<'a> {
     root: &'a Node,
+    purpose: Purpose,
     path: Vec<String>,
     found: Vec<(Location, String)>,
+    notes: Vec<(Location, String)>,
 }
 
 impl<'a> Findings<'a> {
-    pub(super) fn new(root: &'a Node) -> Self {
-        Self { root, path: Vec::new(), found: Vec::new() }
+    pub(super) fn new(root: &'a Node, purpose: Purpose) -> Self {
+        Self { root, purpose, path: Vec::new(), found: Vec::new(), notes: Vec::new() }
     }
 
     /// Looks at a part of the config: paths given within `look` begin there.
@@ -57,11 +68,25 @@ impl<'a> Findings<'a> {
 
     /// Adds a finding about the value at this path.
     pub(crate) fn add(&mut self, path: &[&str], problem: &str) {
+        let line = self.line(path, problem);
+        self.found.push(line);
+    }
+
+    /// Adds a finding about a secret, which need not be here unless the config is to run.
+    pub(crate) fn add_for_run(&mut self, path: &[&str], problem: &str) {
+        let line = self.line(path, problem);
+        match self.purpose {
+            Purpose::Run => self.found.push(line),
+            Purpose::Check => self.notes.push(line),
+        }
+    }
+
+    fn line(&self, path: &[&str], problem: &str) -> (Location, String) {
         let full: Vec<&str> =
             self.path.iter().map(String::as_str).chain(path.iter().copied()).collect();
         let at = self.root.locate(full.iter().copied()).clone();
         let line = format!("{at}: `{}`: {problem}", full.join("."));
-        self.found.push((at, line));
+        (at, line)
     }
 
     /// Adds a finding whose place is known.
@@ -106,9 +131,21 @@ impl<'a> Findings<'a> {
         self.at(&error.at().unwrap_or(&node.at).clone(), &path, error.problem());
     }
 
-    pub(super) fn finish(mut self) -> Result<(), ConfigError> {
+    /// All findings as an error; the notes, in the order of their places, if there are none.
+    pub(super) fn finish(mut self) -> Result<Vec<String>, ConfigError> {
         if self.found.is_empty() {
-            return Ok(());
+            // What is not set was no finding, so that a secret is all that is missing for it.
+            let notes = &mut self.notes;
+            self.root.each_unset(&mut Vec::new(), &mut |path, node, name| {
+                let problem =
+                    format!("environment variable `{name}` is not set here; a run needs it");
+                notes.push((
+                    node.at.clone(),
+                    format!("{}: `{}`: {problem}", node.at, path.join(".")),
+                ));
+            });
+            notes.sort();
+            return Ok(self.notes.into_iter().map(|(_, line)| line).collect());
         }
         self.found.sort();
         Err(ConfigError::Invalid(self.found.into_iter().map(|(_, line)| line).collect()))

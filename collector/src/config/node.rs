@@ -56,6 +56,8 @@ pub(crate) enum Style {
     Quoted,
     /// It came out of a reference such as `${env:NAME}`: a string where a string is wanted, else by its text.
     Expanded,
+    /// A reference to a variable that is not set: the text is the variable's name. There is none in a config that runs.
+    Unset,
 }
 
 #[derive(Debug, Clone)]
@@ -127,6 +129,24 @@ impl Node {
         }
     }
 
+    /// As [`Node::get`], to be changed.
+    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut Self> {
+        match &mut self.value {
+            Value::Map(entries) => {
+                entries.iter_mut().find(|(key, _)| key.name == name).map(|(_, node)| node)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether both are the same text.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        match (&self.value, &other.value) {
+            (Value::Scalar(one), Value::Scalar(other)) => one.text == other.text,
+            _ => false,
+        }
+    }
+
     /// Where the part with this path stands (keys joined by `.`, or as far down as it exists).
     pub(crate) fn locate<'k>(&self, path: impl IntoIterator<Item = &'k str>) -> &Location {
         let mut node = self;
@@ -143,12 +163,41 @@ impl Node {
         &node.at
     }
 
+    /// Calls `see` for each variable below that is referred to and not set, with the path of keys to the reference.
+    pub(crate) fn each_unset(
+        &self,
+        path: &mut Vec<String>,
+        see: &mut impl FnMut(&[String], &Self, &str),
+    ) {
+        match &self.value {
+            Value::Scalar(Scalar { text, style: Style::Unset }) => see(path, self, text),
+            Value::Null | Value::Scalar(_) => {}
+            Value::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    path.push(index.to_string());
+                    item.each_unset(path, see);
+                    path.pop();
+                }
+            }
+            Value::Map(entries) => {
+                for (key, value) in entries {
+                    path.push(key.name.clone());
+                    value.each_unset(path, see);
+                    path.pop();
+                }
+            }
+        }
+    }
+
     /// What kind of value this is, for messages.
     pub(crate) fn describe(&self) -> String {
         match &self.value {
             Value::Null => "nothing (null)".into(),
             Value::List(_) => "a list".into(),
             Value::Map(_) => "a map".into(),
+            Value::Scalar(Scalar { text, style: Style::Unset }) => {
+                format!("a reference to the variable `{text}`, which is not set")
+            }
             Value::Scalar(scalar) => match scalar.resolve() {
                 Resolved::Null => "nothing (null)".into(),
                 Resolved::Bool(value) => format!("the boolean `{value}`"),
@@ -176,7 +225,7 @@ pub(crate) enum Resolved {
 impl Scalar {
     /// The type that the scalar's text has.
     pub(crate) fn resolve(&self) -> Resolved {
-        if self.style == Style::Quoted {
+        if matches!(self.style, Style::Quoted | Style::Unset) {
             return Resolved::Text;
         }
         match self.text.as_str() {

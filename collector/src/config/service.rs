@@ -7,9 +7,10 @@ use serde::de::{Deserializer, Error as _};
 
 use super::component_id::ComponentId;
 use super::findings::Findings;
+use super::node::{Node, Value};
 
 /// Keys that the Collector has, and why they are not here.
-pub(crate) const REFUSED: [(&str, &str); 12] = [
+pub(crate) const REFUSED: [(&str, &str); 13] = [
     ("telemetry.traces", "this collector does not trace itself; remove the key"),
     ("telemetry.resource", "self-metrics carry no resource; remove the key"),
     ("telemetry.logs.output_paths", "logs go to standard error; redirect it"),
@@ -20,6 +21,7 @@ pub(crate) const REFUSED: [(&str, &str); 12] = [
     ("telemetry.logs.sampling", "log lines are not sampled; remove the key"),
     ("telemetry.logs.initial_fields", "log lines have no fields of one's own; remove the key"),
     ("telemetry.logs.processors", "logs go to standard error; collect them from there"),
+    ("telemetry.logs.disable_zap_resource", "log lines have no resource; remove the key"),
     ("telemetry.metrics.views", "self-metrics have no views; remove the key"),
     ("telemetry.metrics.address", "it was removed from the Collector too; use `readers`"),
 ];
@@ -169,6 +171,36 @@ impl Default for MetricsEndpoint {
     }
 }
 
+/// As the gate `confmap.enableMergeAppendOption` asks for: lists of extensions, receivers and exporters below `service` that
+/// are in both configs have what the first one names, then what only `over` names.
+pub(super) fn append_lists(base: &Node, over: &mut Node) {
+    if let (Some(base), Some(over)) = (base.get("service"), over.get_mut("service")) {
+        append_below(base, over, 0);
+    }
+}
+
+fn append_below(base: &Node, over: &mut Node, depth: usize) {
+    let Value::Map(entries) = &mut over.value else { return };
+    for (key, over) in entries {
+        let Some(base) = base.get(&key.name) else { continue };
+        let is_joined = match key.name.as_str() {
+            "extensions" => depth == 0,
+            "receivers" | "exporters" => depth > 0,
+            _ => false,
+        };
+        match (&base.value, &mut over.value) {
+            (Value::List(first), Value::List(items)) if is_joined => {
+                let mut joined = first.clone();
+                joined.extend(
+                    items.drain(..).filter(|item| !first.iter().any(|one| one.is_like(item))),
+                );
+                *items = joined;
+            }
+            _ => append_below(base, over, depth + 1),
+        }
+    }
+}
+
 impl Service {
     /// Where self-metrics are to be served, if they are.
     pub(crate) fn metrics_endpoints(&self) -> Vec<MetricsEndpoint> {
@@ -222,6 +254,22 @@ impl Service {
             let name = id.to_string();
             let path = ["service", "pipelines", name.as_str()];
             let is_connector = |id: &&ComponentId| exists("connectors", id);
+            match id.kind() {
+                "traces" | "metrics" => {}
+                "logs" | "profiles" => {
+                    let kind = id.kind();
+                    let problem =
+                        format!("this collector carries traces only; run another one for {kind}");
+                    findings.add(&path, &problem);
+                    continue;
+                }
+                _ => {
+                    let problem =
+                        "the type of a pipeline is `traces`; write `traces` or `traces/name`";
+                    findings.add(&path, problem);
+                    continue;
+                }
+            }
             if id.kind() == "metrics" && !pipeline.receivers.iter().all(|id| is_connector(&id)) {
                 let problem = "this collector carries traces only; run another one for metrics";
                 findings.add(&path, problem);
@@ -279,16 +327,7 @@ fn pipelines<'de, D: Deserializer<'de>>(
     let pipelines = BTreeMap::<String, Pipeline>::deserialize(from)?;
     let pipeline = |(name, pipeline): (String, Pipeline)| {
         let id: ComponentId = name.parse().map_err(D::Error::custom)?;
-        match id.kind() {
-            "traces" | "metrics" => Ok((id, pipeline)),
-            "logs" | "profiles" => Err(D::Error::custom(format_args!(
-                "pipeline `{name}`: this collector carries traces only; run another one for {}",
-                id.kind()
-            ))),
-            _ => Err(D::Error::custom(format_args!(
-                "pipeline `{name}`: the type of a pipeline is `traces`; write `traces` or `traces/name`"
-            ))),
-        }
+        Ok((id, pipeline))
     };
     pipelines.into_iter().map(pipeline).collect()
 }

@@ -19,7 +19,10 @@ pub(crate) const REFUSED: [(&str, &str); 12] = [
         "stats carry no container tags; remove the key",
     ),
     ("traces.bucket_interval", "buckets are of ten seconds; remove the key"),
-    ("traces.obfuscation", "stats are obfuscated as traces are; remove the key"),
+    (
+        "traces.ignore_missing_datadog_fields",
+        "missing fields are made of OpenTelemetry's attributes, as in the exporter; remove the key",
+    ),
 ];
 
 /// Nothing: stats are computed by the exporter, and set up there.

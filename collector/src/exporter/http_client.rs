@@ -9,7 +9,7 @@ use super::ExportError;
 use crate::tls::{ClientTls, TlsError};
 
 /// What the Collector's HTTP clients have and this one does not.
-pub(crate) const REFUSED: [(&str, &str); 10] = [
+pub(crate) const REFUSED: [(&str, &str); 13] = [
     ("max_idle_conns", "`sending_queue.num_consumers` bounds the connections; remove the key"),
     (
         "max_idle_conns_per_host",
@@ -22,6 +22,9 @@ pub(crate) const REFUSED: [(&str, &str); 10] = [
     ("write_buffer_size", "buffers are sized by themselves; remove the key"),
     ("http2_read_idle_timeout", "a request that has no answer ends by `timeout`; remove the key"),
     ("http2_ping_timeout", "a request that has no answer ends by `timeout`; remove the key"),
+    ("compression_params", "each compression has one level; remove the key"),
+    ("cookies", "cookies are not kept; remove the key"),
+    ("middlewares", "there is no middleware; remove the key"),
     ("force_attempt_http2", "the server says whether HTTP/2 is spoken; remove the key"),
 ];
 

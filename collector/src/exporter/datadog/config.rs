@@ -12,15 +12,39 @@ use crate::exporter::http_client::{self, check_url};
 use crate::exporter::{queue, retry};
 use crate::tls::{self, ClientTls};
 
-pub(crate) const REFUSED: [(&str, &str); 13] = [
+pub(crate) const REFUSED: [(&str, &str); 25] = [
     ("only_metadata", "this exporter sends traces; remove the key"),
     ("orchestrator_explorer", "this exporter sends traces only; remove the key"),
+    ("endpoint", "set `api.site`, or `traces.endpoint` for traces"),
+    ("auth", "the account is told by `api.key`; remove the key"),
+    ("headers", "Datadog reads no other headers; remove the key"),
+    ("tags", "it was removed from the Collector too; use `host_metadata.tags`"),
+    ("send_metadata", "it was removed from the Collector too; use `host_metadata.enabled`"),
+    (
+        "use_resource_metadata",
+        "it was removed from the Collector too; use `host_metadata.hostname_source`",
+    ),
+    ("traces.dialer", "connections are made within `timeout`; remove the key"),
+    ("metrics.dialer", "this collector carries traces only; remove the key"),
+    ("logs.dialer", "this collector carries traces only; remove the key"),
     ("traces.peer_service_aggregation", "it is deprecated; use `peer_tags_aggregation`"),
     ("hostname_detection_timeout", "no cloud is asked for a host name; set `hostname`"),
     ("metrics.resource_attributes_as_tags", "this collector carries traces only; remove the key"),
     (
         "metrics.instrumentation_scope_metadata_as_tags",
         "this collector carries traces only; remove the key",
+    ),
+    (
+        "metrics.instrumentation_library_metadata_as_tags",
+        "it was removed from the Collector too, and this collector carries traces only; remove the key",
+    ),
+    (
+        "metrics.send_monotonic_counter",
+        "it was removed from the Collector too, and this collector carries traces only; remove the key",
+    ),
+    (
+        "metrics.report_quantiles",
+        "it was removed from the Collector too, and this collector carries traces only; remove the key",
     ),
     ("metrics.delta_ttl", "this collector carries traces only; remove the key"),
     ("metrics.histograms", "this collector carries traces only; remove the key"),
@@ -204,11 +228,11 @@ impl Config {
 
     fn check(&self, findings: &mut Findings<'_>) {
         let key = self.api.key.expose();
-        if key.is_empty() {
-            findings.add(
-                &["api", "key"],
-                "is not set; give Datadog's API key: `key: ${env:DD_API_KEY}`",
-            );
+        if self.api.key.is_elsewhere() {
+            // The variable that is not set is told.
+        } else if key.is_empty() {
+            let problem = "is not set; give Datadog's API key: `key: ${env:DD_API_KEY}`";
+            findings.add_for_run(&["api", "key"], problem);
         } else if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             let problem = "has a character that no API key has (a space or a line break?)";
             findings.add(&["api", "key"], problem);

@@ -12,13 +12,14 @@ use crate::exporter::http_client::check_url;
 use crate::exporter::{queue, retry};
 use crate::tls::{self, ClientTls};
 
-pub(crate) const REFUSED: [(&str, &str); 9] = [
+pub(crate) const REFUSED: [(&str, &str); 10] = [
     ("auth", "set the header in `headers`"),
     ("balancer_name", "one connection is kept to the endpoint; remove the key"),
     ("authority", "the endpoint's name is the authority; remove the key"),
     ("keepalive", "the connection is pinged every 30 s; remove the key"),
     ("read_buffer_size", "buffers are sized by themselves; remove the key"),
     ("write_buffer_size", "buffers are sized by themselves; remove the key"),
+    ("user_agent", "it names this collector; remove the key"),
     ("wait_for_ready", "requests always wait for the connection; remove the key"),
     ("middlewares", "there is no middleware; remove the key"),
     ("batcher", "use the `batch` processor"),

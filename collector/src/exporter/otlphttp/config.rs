@@ -12,14 +12,12 @@ use crate::exporter::http_client::{self, check_url};
 use crate::exporter::{queue, retry};
 use crate::tls::{self, ClientTls};
 
-pub(crate) const REFUSED: [(&str, &str); 7] = [
+pub(crate) const REFUSED: [(&str, &str); 5] = [
     ("encoding", "protobuf is sent; remove the key"),
     ("metrics_endpoint", "this collector carries traces only; remove the key"),
     ("logs_endpoint", "this collector carries traces only; remove the key"),
+    ("profiles_endpoint", "this collector carries traces only; remove the key"),
     ("auth", "set the header in `headers`"),
-    ("compression_params", "each compression has one level; remove the key"),
-    ("cookies", "cookies are not kept; remove the key"),
-    ("middlewares", "there is no middleware; remove the key"),
 ];
 
 /// Where OTLP goes, and how.

@@ -9,7 +9,7 @@ use crate::receiver::check_endpoint;
 use crate::server::Limits;
 use crate::tls::{self, ServerTls};
 
-pub(crate) const REFUSED: [(&str, &str); 19] = [
+pub(crate) const REFUSED: [(&str, &str); 23] = [
     ("protocols.grpc.auth", "put a proxy in front that authenticates"),
     ("protocols.grpc.include_metadata", "request metadata is not carried on; remove the key"),
     (
@@ -17,9 +17,13 @@ pub(crate) const REFUSED: [(&str, &str); 19] = [
         "a client may ping as often as it likes; remove the key",
     ),
     ("protocols.grpc.transport", "only TCP is served; remove the key"),
+    ("protocols.grpc.dialer", "a receiver calls nobody; remove the key"),
     ("protocols.grpc.read_buffer_size", "buffers are sized by themselves; remove the key"),
     ("protocols.grpc.write_buffer_size", "buffers are sized by themselves; remove the key"),
     ("protocols.grpc.middlewares", "there is no middleware; remove the key"),
+    ("protocols.http.transport", "only TCP is served; remove the key"),
+    ("protocols.http.dialer", "a receiver calls nobody; remove the key"),
+    ("protocols.http.keep_alives_enabled", "connections are used again; remove the key"),
     ("protocols.http.auth", "put a proxy in front that authenticates"),
     ("protocols.http.cors", "put a proxy in front that answers browsers"),
     ("protocols.http.include_metadata", "request metadata is not carried on; remove the key"),
@@ -186,7 +190,10 @@ impl Default for Http {
 impl Config {
     pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
         let tls = |protocol: &str| {
-            tls::REFUSED.map(|(key, reason)| (format!("protocols.{protocol}.{key}"), reason))
+            let refused = tls::REFUSED.into_iter().chain(tls::REFUSED_OF_SERVERS);
+            refused
+                .map(|(key, reason)| (format!("protocols.{protocol}.{key}"), reason))
+                .collect::<Vec<_>>()
         };
         let tls = [tls("grpc"), tls("http")].concat();
         let tls = tls.iter().map(|(key, reason)| (key.as_str(), *reason));
