@@ -55,6 +55,9 @@ pub(crate) trait Outgoing: Sized + Send + Sync + 'static {
     fn halve(self) -> Option<(Self, Self)>;
 }
 
+/// Reasons for which spans are not sent because somebody asked for it, who need not be told in the log.
+pub(crate) const ASKED_FOR: [&str; 2] = ["sampling_priority", "ignored_resource"];
+
 /// What became of a batch.
 #[derive(Debug)]
 pub(crate) struct Prepared<R> {

@@ -1,5 +1,6 @@
 //! What the collector tells about itself: counters under the Collector's own names, as Prometheus text, and its logs.
 
+pub(crate) mod histogram;
 pub(crate) mod log;
 pub(crate) mod process;
 pub(crate) mod server;
@@ -9,10 +10,20 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub(crate) use histogram::Histogram;
+
 /// All counters and gauges of a process.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Registry {
     families: Arc<Mutex<BTreeMap<&'static str, Family>>>,
+    histograms: Arc<Mutex<BTreeMap<&'static str, HistogramFamily>>>,
+}
+
+#[derive(Debug)]
+struct HistogramFamily {
+    help: &'static str,
+    /// By their labels, as they are written.
+    series: BTreeMap<String, Histogram>,
 }
 
 #[derive(Debug)]
@@ -74,6 +85,21 @@ impl Registry {
         Gauge(self.series(name, help, Kind::Gauge, labels))
     }
 
+    /// The histogram of that name and these labels, with buckets that end at these values; made at its first use.
+    pub(crate) fn histogram(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        ends: &'static [u64],
+        labels: &[(&str, &str)],
+    ) -> Histogram {
+        let mut families = self.histograms.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || HistogramFamily { help, series: BTreeMap::new() };
+        let family = families.entry(name).or_insert_with(new);
+        let series = family.series.entry(written(labels));
+        series.or_insert_with(|| Histogram::new(ends)).clone()
+    }
+
     fn series(
         &self,
         name: &'static str,
@@ -81,15 +107,9 @@ impl Registry {
         kind: Kind,
         labels: &[(&str, &str)],
     ) -> Arc<AtomicU64> {
-        let mut text = String::new();
-        for (index, (key, value)) in labels.iter().enumerate() {
-            let comma = if index > 0 { "," } else { "" };
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(text, "{comma}{key}=\"{value}\"");
-        }
         let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
         let family = families.entry(name).or_insert(Family { help, kind, series: BTreeMap::new() });
-        Arc::clone(family.series.entry(text).or_default())
+        Arc::clone(family.series.entry(written(labels)).or_default())
     }
 
     /// All series as Prometheus text; `total` says whether the names of counters end in `_total`.
@@ -111,8 +131,27 @@ impl Registry {
                 };
             }
         }
+        drop(families);
+        let histograms = self.histograms.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, family) in histograms.iter() {
+            let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} histogram", family.help);
+            for (labels, histogram) in &family.series {
+                histogram.render(&mut out, name, labels);
+            }
+        }
         out
     }
+}
+
+/// Labels as Prometheus text.
+fn written(labels: &[(&str, &str)]) -> String {
+    let mut text = String::new();
+    for (index, (key, value)) in labels.iter().enumerate() {
+        let comma = if index > 0 { "," } else { "" };
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let _ = write!(text, "{comma}{key}=\"{value}\"");
+    }
+    text
 }
 
 #[cfg(test)]

@@ -129,15 +129,17 @@ fn the_version_is_told_as_the_collector_tells_it() {
     }
 }
 
-/// Sends one span as JSON; the status line.
-fn send_span(address: &str) -> String {
-    let body = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"00000000000000000000000000000001","spanId":"0000000000000001","name":"n"}]}]}]}"#;
+/// Sends one span with this trace id as JSON; the status line.
+fn send_span(address: &str, trace_id: u128) -> String {
+    let body = format!(
+        r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"traceId":"{trace_id:032x}","spanId":"0000000000000001","name":"n"}}]}}]}}]}}"#
+    );
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     let length = body.len();
     let head = format!(
         "POST /v1/traces HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
     );
-    stream.write_all((head + body).as_bytes()).unwrap();
+    stream.write_all((head + &body).as_bytes()).unwrap();
     let mut reply = String::new();
     stream.read_to_string(&mut reply).unwrap();
     reply.lines().next().unwrap_or_default().to_owned()
@@ -148,10 +150,24 @@ fn what_a_shutdown_cannot_send_is_told_and_makes_the_exit_code_1() {
     // Nobody listens on port 1.
     let yaml = "yaml:{receivers: {otlp: {protocols: {http: {endpoint: '127.0.0.1:0'}}}}, processors: {batch: }, exporters: {otlphttp: {endpoint: 'http://127.0.0.1:1'}}, service: {telemetry: {metrics: {level: none}}, pipelines: {traces: {receivers: [otlp], processors: [batch], exporters: [otlphttp]}}}}";
     let (child, line) = start(&["--config", yaml, "--shutdown-timeout", "500ms"]);
-    let status = send_span(line["listening"]["otlp-http"].as_str().unwrap());
+    let status = send_span(line["listening"]["otlp-http"].as_str().unwrap(), 1);
     assert_eq!(status, "HTTP/1.1 200 OK");
     let (code, log) = end(child, "TERM");
     assert_eq!(code, Some(1), "{log}");
     let told = "error: 1 spans could not be sent within 500ms of shutting down; they are lost";
     assert!(log.contains(told), "{log}");
+}
+
+#[test]
+fn spans_that_no_destination_takes_are_told_in_the_log_but_not_each_time() {
+    let yaml = "yaml:{receivers: {otlp: {protocols: {http: {endpoint: '127.0.0.1:0'}}}}, exporters: {datadog: {api: {key: abc}, traces: {endpoint: 'http://127.0.0.1:1'}, metrics: {endpoint: 'http://127.0.0.1:1'}, host_metadata: {enabled: false}}}, service: {telemetry: {metrics: {level: none}}, pipelines: {traces: {receivers: [otlp], exporters: [datadog]}}}}";
+    let (child, line) = start(&["--config", yaml, "--shutdown-timeout", "10s"]);
+    for _ in 0..9 {
+        let status = send_span(line["listening"]["otlp-http"].as_str().unwrap(), 0);
+        assert_eq!(status, "HTTP/1.1 200 OK");
+    }
+    let (code, log) = end(child, "TERM");
+    assert_eq!(code, Some(0), "{log}");
+    let told = log.lines().filter(|line| line.contains("reason=\"zero_trace_id\"")).count();
+    assert_eq!(told, 1, "{log}");
 }

@@ -268,6 +268,7 @@ impl Held {
 /// What a queue shows of itself, besides its counters.
 struct Gauges {
     size: Gauge,
+    in_flight: Gauge,
     storage: Option<(Arc<Storage>, Gauge, Gauge)>,
 }
 
@@ -289,11 +290,14 @@ impl Gauges {
             );
             (Arc::clone(storage), bytes, given_up)
         });
-        Self { size, storage }
+        let help = "Number of batches of the sending queue that are being sent.";
+        let in_flight = registry.gauge("otelcol_exporter_in_flight_requests", help, &labels);
+        Self { size, in_flight, storage }
     }
 
-    fn set(&self, size: usize) {
+    fn set(&self, size: usize, in_flight: usize) {
         self.size.set(size as u64);
+        self.in_flight.set(in_flight as u64);
         if let Some((storage, bytes, given_up)) = &self.storage {
             bytes.set(storage.journal.bytes());
             given_up.set(storage.journal.given_up_spans());
@@ -318,7 +322,8 @@ impl<E: Exporter> Queue<E> {
     async fn run(mut self) {
         let mut busy = JoinSet::new();
         loop {
-            self.gauges.set(self.capacity - self.room.available_permits().min(self.capacity));
+            let size = self.capacity - self.room.available_permits().min(self.capacity);
+            self.gauges.set(size, busy.len());
             if busy.len() < self.consumers
                 && let Some(restored) = self.restored.pop_front()
             {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::consumer::{Commit, Consumer, MAX_WAIT_FOR_ROOM, Needs, Refused};
 use crate::hold::Note;
-use crate::telemetry::{Counter, Registry};
+use crate::telemetry::{Counter, Histogram, Registry, histogram};
 use crate::trace_batch::TraceBatch;
 
 /// How many requests may wait in front of the batch that is being filled; more are refused.
@@ -49,8 +49,22 @@ pub(crate) fn start(
         "Number of spans dropped because the next stage had ended.",
         &labels,
     );
+    let spans = registry.histogram(
+        "otelcol_processor_batch_batch_send_size",
+        "Number of units in the batch",
+        histogram::SPANS,
+        &labels,
+    );
+    let bytes = registry.histogram(
+        "otelcol_processor_batch_batch_send_size_bytes",
+        "Number of bytes in batch that was sent. Only available on detailed level.",
+        histogram::BYTES,
+        &labels,
+    );
     let (needs, to) = (next.needs(), Arc::clone(&next));
-    let task = tokio::spawn(Batcher { config, next, by_size, by_timeout, lost }.run(waiting));
+    let task = tokio::spawn(
+        Batcher { config, next, by_size, by_timeout, lost, spans, bytes }.run(waiting),
+    );
     (Input { requests, next: to, needs }, task)
 }
 
@@ -104,6 +118,8 @@ struct Batcher {
     by_size: Counter,
     by_timeout: Counter,
     lost: Counter,
+    spans: Histogram,
+    bytes: Histogram,
 }
 
 impl Batcher {
@@ -154,6 +170,8 @@ impl Batcher {
             size => batch.split_front(size),
         };
         let spans = part.span_count();
+        self.spans.record(spans);
+        self.bytes.record(part.byte_count());
         if self.next.deliver(part).await.is_err() {
             self.lost.add(spans);
         }

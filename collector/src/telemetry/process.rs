@@ -9,6 +9,15 @@ use nix::sys::time::TimeVal;
 
 use crate::processor::memory_limiter::resident_bytes;
 
+/// Tells this process from others that ran here before, or run elsewhere.
+static INSTANCE: LazyLock<String> = LazyLock::new(|| {
+    // A random UUID (RFC 9562, version 4).
+    let random: u128 = rand::random();
+    let id = random & !(0xf << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let hex = format!("{id:032x}");
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+});
+
 /// When the process began, as far as it is known here.
 static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -37,6 +46,13 @@ pub(super) fn render(total: bool) -> String {
     metric("otelcol_process_memory_rss", help, "gauge", "", resident as f64);
     let help = "Uptime of the process, in seconds.";
     metric("otelcol_process_uptime", help, "counter", suffix, BEGUN.elapsed().as_secs_f64());
+    let _ = writeln!(
+        out,
+        "# HELP target_info Target metadata\n# TYPE target_info gauge\ntarget_info{{service_instance_id=\"{}\",service_name=\"{}\",service_version=\"{}\"}} 1",
+        *INSTANCE,
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_VERSION"),
+    );
     out
 }
 
@@ -57,5 +73,14 @@ mod tests {
         assert!(value(&text, "otelcol_process_cpu_seconds_total") > 0.0, "{text}");
         assert!(value(&text, "otelcol_process_uptime_total") > 0.0, "{text}");
         assert!(value(&render(false), "otelcol_process_uptime") > 0.0);
+    }
+
+    #[test]
+    fn the_process_says_which_one_it_is() {
+        let text = render(true);
+        let line = text.lines().find(|line| line.starts_with("target_info{")).unwrap();
+        let pattern = "^target_info\\{service_instance_id=\"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\",service_name=\"collector\",service_version=\"[0-9.]+\"\\} 1$";
+        assert!(regex::Regex::new(pattern).unwrap().is_match(line), "{line}");
+        assert!(render(true).contains(line), "it stays the same");
     }
 }

@@ -56,6 +56,12 @@ async fn traces_over_every_protocol_and_compression_reach_the_intake() {
     assert_eq!(rig.metric("otelcol_receiver_accepted_spans").await, 57);
     until("57 counted as sent", async || rig.metric("otelcol_exporter_sent_spans").await == 57)
         .await;
+    assert_eq!(rig.metric("otelcol_processor_batch_batch_send_size_sum").await, 57);
+    assert!(rig.metric("otelcol_processor_batch_batch_send_size_count").await > 0);
+    assert!(rig.metric("otelcol_processor_batch_batch_send_size_bytes_sum").await > 57 * 20);
+    let in_flight = async || rig.metric("otelcol_exporter_in_flight_requests").await;
+    until("nothing is on its way", async || in_flight().await == 0).await;
+    assert_eq!(rig.metric("target_info").await, 1);
     assert!(rig.stop().await.0.is_clean());
 }
 

@@ -10,7 +10,7 @@ use super::counters::{Counters, Doubt};
 use super::storage::{self, Loaded, Restored};
 use super::{Content, Held};
 use crate::exporter::retry::{self, Backoff};
-use crate::exporter::{ExportError, Exporter, Outgoing};
+use crate::exporter::{ASKED_FOR, ExportError, Exporter, Outgoing};
 use crate::extension::health_check::Health;
 use crate::extension::trace_ledger::Handle;
 use crate::hold::Hold;
@@ -93,6 +93,17 @@ impl<E: Exporter> Worker<E> {
         }
         for (reason, spans) in prepared.dropped {
             self.counters.drop(reason, spans);
+            if !ASKED_FOR.contains(&reason)
+                && let Some(times) = self.counters.is_news(reason)
+            {
+                tracing::warn!(
+                    exporter = self.id,
+                    reason,
+                    spans,
+                    times,
+                    "spans were dropped: the destination takes no trace with a span like this"
+                );
+            }
         }
         let mut holds: Vec<(Arc<Hold>, usize)> = Vec::new();
         for (hold, spans) in batch.holds() {
