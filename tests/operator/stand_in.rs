@@ -3,7 +3,7 @@
 //! Not the operator, and no part of the product. It answers conversion and admission as the real one (v0.156) was seen to,
 //! and makes the same objects with the same names of a resource; everything else of the operator is left out.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{error::Error, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Json, Router, routing::post, serve::Listener};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -19,6 +19,8 @@ use serde_json::{Map, Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+/// How soon resources that cannot be watched are watched in the other version.
+const WATCH_AGAIN: Duration = Duration::from_millis(200);
 const KIND: &str = "OpenTelemetryCollector";
 const SECTIONS: [&str; 6] =
     ["receivers", "exporters", "processors", "connectors", "extensions", "service"];
@@ -50,21 +52,29 @@ pub(crate) async fn serve(dir: &str) {
         );
     tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
     let client = Client::try_default().await.unwrap();
-    let collectors = Api::<DynamicObject>::all_with(client.clone(), &collector());
-    watcher(collectors, watcher::Config::default())
-        .default_backoff()
-        .applied_objects()
-        .try_for_each(|object| {
-            let client = client.clone();
-            async move {
-                if let Err(error) = reconcile(&client, &object).await {
-                    eprintln!("{}: {error}", object.name_any());
+    // The version that is stored, or the other where the cluster does not serve it.
+    for version in ["v1beta1", "v1alpha1"].into_iter().cycle() {
+        let error = follow(&client, &collector(version)).await;
+        eprintln!("{version}: {error}");
+        tokio::time::sleep(WATCH_AGAIN).await;
+    }
+}
+
+/// Reconciles the resources of a version until they cannot be watched any more; tells why not.
+async fn follow(client: &Client, version: &ApiResource) -> watcher::Error {
+    let collectors = Api::<DynamicObject>::all_with(client.clone(), version);
+    let mut changed = pin!(watcher(collectors, watcher::Config::default()).applied_objects());
+    loop {
+        match changed.try_next().await {
+            Ok(Some(object)) => {
+                if let Err(error) = reconcile(client, object, version).await {
+                    eprintln!("{error}");
                 }
-                Ok(())
             }
-        })
-        .await
-        .unwrap();
+            Ok(None) => unreachable!("a watcher goes on for ever"),
+            Err(error) => return error,
+        }
+    }
 }
 
 struct Tls {
@@ -92,9 +102,9 @@ impl Listener for Tls {
     }
 }
 
-/// The resource as it is stored.
-pub(crate) fn collector() -> ApiResource {
-    ApiResource::from_gvk(&GroupVersionKind::gvk("opentelemetry.io", "v1beta1", KIND))
+/// The resource in that version.
+fn collector(version: &str) -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("opentelemetry.io", version, KIND))
 }
 
 fn convert_review(review: Value) -> Value {
@@ -226,15 +236,20 @@ fn ports(config: &Value) -> Vec<(String, i64)> {
     ports
 }
 
-/// Makes the objects of a resource, and says at once that it is ready.
-async fn reconcile(client: &Client, object: &DynamicObject) -> kube::Result<()> {
+/// Makes the objects of a resource, and says at once that it is ready. `version` is the one that it was read in.
+async fn reconcile(
+    client: &Client,
+    object: DynamicObject,
+    version: &ApiResource,
+) -> Result<(), Box<dyn Error>> {
+    let stored = converted(serde_json::to_value(object)?, "opentelemetry.io/v1beta1");
+    let object: &DynamicObject = &serde_json::from_value(stored)?;
     let namespace = object.namespace().unwrap_or_default();
     if object.metadata.deletion_timestamp.is_none() {
-        for child in children(object, &namespace) {
-            let (version, kind) = (child["apiVersion"].as_str(), child["kind"].as_str());
-            let (group, version) =
-                version.unwrap_or_default().split_once('/').unwrap_or(("", "v1"));
-            let gvk = GroupVersionKind::gvk(group, version, kind.unwrap_or_default());
+        for child in children(object, &namespace, &version.api_version) {
+            let (of, kind) = (child["apiVersion"].as_str(), child["kind"].as_str());
+            let (group, of) = of.unwrap_or_default().split_once('/').unwrap_or(("", "v1"));
+            let gvk = GroupVersionKind::gvk(group, of, kind.unwrap_or_default());
             let api = ApiResource::from_gvk(&gvk);
             let api = Api::<DynamicObject>::namespaced_with(client.clone(), &namespace, &api);
             let name = child["metadata"]["name"].as_str().unwrap_or_default().to_owned();
@@ -244,8 +259,7 @@ async fn reconcile(client: &Client, object: &DynamicObject) -> kube::Result<()> 
         // Already said, so that an own change is not followed by another one.
         let observed = &object.data["status"]["observedGeneration"];
         if observed.as_i64() != object.metadata.generation {
-            let api =
-                Api::<DynamicObject>::namespaced_with(client.clone(), &namespace, &collector());
+            let api = Api::<DynamicObject>::namespaced_with(client.clone(), &namespace, version);
             let status = json!({ "status": {
                 "observedGeneration": object.metadata.generation,
                 "image": object.data["spec"]["image"],
@@ -261,7 +275,8 @@ async fn reconcile(client: &Client, object: &DynamicObject) -> kube::Result<()> 
     Ok(())
 }
 
-fn children(object: &DynamicObject, namespace: &str) -> Vec<Value> {
+/// The objects of a resource, owned by it in `owner`, a version that is served.
+fn children(object: &DynamicObject, namespace: &str, owner: &str) -> Vec<Value> {
     let spec = &object.data["spec"];
     let name = format!("{}-collector", object.name_any());
     let text = rendered(&spec["config"]);
@@ -286,7 +301,7 @@ fn children(object: &DynamicObject, namespace: &str) -> Vec<Value> {
         let mut labels = labels.clone();
         labels.extend(more.as_object().cloned().unwrap_or_default());
         json!({ "name": name, "namespace": namespace, "labels": labels, "ownerReferences": [{
-            "apiVersion": "opentelemetry.io/v1beta1", "kind": KIND, "name": object.name_any(),
+            "apiVersion": owner, "kind": KIND, "name": object.name_any(),
             "uid": object.uid(), "controller": true, "blockOwnerDeletion": true,
         }] })
     };

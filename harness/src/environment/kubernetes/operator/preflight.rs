@@ -4,34 +4,36 @@
 //! What may not be read is passed over: the dry run at the end goes the way that the real request will go, through
 //! conversion and webhooks, and shows in the API server's words what is wrong there.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use k8s_openapi::{
     api::{
-        admissionregistration::v1::{
-            MutatingWebhookConfiguration, RuleWithOperations, ValidatingWebhookConfiguration,
-            WebhookClientConfig,
-        },
+        admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
         apps::v1::Deployment,
         core::v1::Service,
         discovery::v1::EndpointSlice,
     },
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-        CustomResourceDefinition, WebhookConversion,
-    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    jiff::Timestamp,
 };
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client,
     api::{ApiResource, DynamicObject, ListParams, PostParams},
     core::GroupVersionKind,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
+pub use self::objects::Finding;
+use self::objects::{
+    Hook, ServiceRef, cert_managers, choose, conversion, finding, mutating_hooks, not_ready,
+    operator_of, unavailable, validating_hooks,
+};
 use super::{super::cluster, GROUP, KIND, Operator, Version};
 use crate::environment::EnvironmentError;
 
+mod objects;
 #[cfg(test)]
 mod tests;
 
@@ -44,7 +46,11 @@ const INJECT_CA: &str = "cert-manager.io/inject-ca-from";
 /// A namespace that every cluster has; nothing is made in it.
 const DRY_RUN_NAMESPACE: &str = "default";
 /// How long all of it may take.
-const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(60);
+/// How long it is looked again while something of it has only just started.
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
+/// How soon it is looked again.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How cert-manager comes into a cluster.
 const INSTALL_CERT_MANAGER: &str = "install it with `kubectl apply -f \
     https://github.com/cert-manager/cert-manager/releases/latest/download/cert-manager.yaml`, on EKS with \
@@ -54,25 +60,8 @@ const INSTALL_OPERATOR: &str = "install it with `kubectl apply -f \
     https://github.com/open-telemetry/opentelemetry-operator/releases/latest/download/opentelemetry-operator.yaml`, on EKS \
     with `aws eks create-addon --cluster-name CLUSTER --addon-name adot --resolve-conflicts OVERWRITE`";
 
-/// Something that is missing or does not work, and what helps.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    what: String,
-    remedy: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", self.what, self.remedy)
-    }
-}
-
-fn finding(what: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding { what: what.into(), remedy: remedy.into() }
-}
-
 /// Looks whether the cluster has an operator that can make the collector, and how it is to be asked; `wanted` is the version
-/// that the user wants.
+/// that the user wants. Where it has only just started, it is looked again for a while.
 ///
 /// # Errors
 /// All that is missing, in one.
@@ -86,7 +75,7 @@ pub async fn preflight(
         findings: findings.iter().map(ToString::to_string).collect(),
     };
     let look = Look { client: client.clone() };
-    match timeout(LIMIT, look.all(wanted)).await {
+    match timeout(LIMIT, look.until_settled(wanted)).await {
         Ok(Ok(operator)) => Ok(operator),
         Ok(Err(findings)) => Err(failed(&findings)),
         Err(_) => Err(failed(&[finding(
@@ -106,27 +95,30 @@ enum Seen<T> {
     Unknown,
 }
 
-/// A webhook, whatever it is for.
-struct Hook {
-    /// In words, for example ``the webhook `x` of `y` ``.
-    name: String,
-    service: Option<ServiceRef>,
-    has_authority: bool,
-    certificate: Option<String>,
-}
-
-/// Where a webhook is served.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct ServiceRef {
-    namespace: String,
-    name: String,
-}
-
 struct Look {
     client: Client,
 }
 
 impl Look {
+    async fn until_settled(&self, wanted: Option<Version>) -> Result<Operator, Vec<Finding>> {
+        let deadline = Instant::now() + SETTLE_LIMIT;
+        loop {
+            let seen = self.all(wanted).await;
+            match &seen {
+                Err(findings)
+                    if findings.iter().any(Finding::may_pass) && Instant::now() < deadline =>
+                {
+                    tracing::debug!(
+                        findings = findings.len(),
+                        "the operator has only just started"
+                    );
+                    sleep(LOOK_AGAIN).await;
+                }
+                _ => return seen,
+            }
+        }
+    }
+
     async fn all(&self, wanted: Option<Version>) -> Result<Operator, Vec<Finding>> {
         let definitions = Api::<CustomResourceDefinition>::all(self.client.clone());
         let (definition, mutating, validating) = tokio::join!(
@@ -242,19 +234,27 @@ impl Look {
         let operators =
             ListParams::default().labels("app.kubernetes.io/name=opentelemetry-operator");
         let deployments = deployments.list(&operators).await.map(|list| list.items);
-        let unready = deployments.unwrap_or_default().iter().find_map(unavailable);
-        let (why, remedy) = unready.unwrap_or_else(|| {
-            (
-                "no Deployment of it is there".to_owned(),
-                format!("look at `kubectl -n {namespace} get deployments,pods`"),
-            )
-        });
-        Some(finding(
+        let deployments = deployments.unwrap_or_default();
+        let now = Timestamp::now();
+        let not_ready = |why: &str| {
             format!(
                 "the operator is not ready: Service `{namespace}/{name}` behind its webhooks has no ready endpoint, {why}"
-            ),
-            remedy,
-        ))
+            )
+        };
+        Some(match deployments.iter().find_map(|one| unavailable(one, now)) {
+            Some(unready) => {
+                finding(not_ready(&unready.why), unready.remedy).passing(unready.starts)
+            }
+            // Its pods are there, and the Service knows it a moment later; or it is another Deployment's.
+            None => {
+                let why = match deployments.is_empty() {
+                    true => "no Deployment of it is there",
+                    false => "though its Deployment is available",
+                };
+                let remedy = format!("look at `kubectl -n {namespace} get deployments,pods`");
+                finding(not_ready(why), remedy).passing(!deployments.is_empty())
+            }
+        })
     }
 
     /// What is wrong with cert-manager, which is to make and renew these certificates.
@@ -279,11 +279,12 @@ impl Look {
                             `app.kubernetes.io/name: cert-manager`";
                 findings.push(finding(what, INSTALL_CERT_MANAGER));
             }
-            findings.extend(
-                its.into_iter().filter_map(unavailable).map(|(why, remedy)| {
-                    finding(format!("cert-manager is not ready: {why}"), remedy)
-                }),
-            );
+            let now = Timestamp::now();
+            let unready = its.into_iter().filter_map(|one| unavailable(one, now));
+            findings.extend(unready.map(|unready| {
+                finding(format!("cert-manager is not ready: {}", unready.why), unready.remedy)
+                    .passing(unready.starts)
+            }));
         }
         if findings.is_empty() {
             findings.extend(self.issuer().await);
@@ -300,10 +301,12 @@ impl Look {
         let issuer = DynamicObject::new("tracecheck-preflight", &api)
             .data(json!({ "spec": { "selfSigned": {} } }));
         let error = self.try_to_create(&api, &issuer).await?;
-        Some(finding(
+        let passes = nobody_listens(&error);
+        let told = finding(
             format!("cert-manager is not ready: an Issuer cannot be created: {error}"),
             "look at `kubectl -n cert-manager get pods`, and try again when all are ready",
-        ))
+        );
+        Some(told.passing(passes))
     }
 
     /// Whether a certificate was made, by `NAMESPACE/NAME`.
@@ -335,11 +338,9 @@ impl Look {
         let collector = DynamicObject::new("tracecheck-preflight", &version.api())
             .data(json!({ "spec": { "mode": "deployment", "config": probe(version) } }));
         let error = self.try_to_create(&version.api(), &collector).await?;
-        let remedy = remedy(&error);
-        Some(finding(
-            format!("a dry run of an {KIND} ({}) is refused: {error}", version.name()),
-            remedy,
-        ))
+        let (remedy, passes) = (remedy(&error), nobody_listens(&error));
+        let told = format!("a dry run of an {KIND} ({}) is refused: {error}", version.name());
+        Some(finding(told, remedy).passing(passes))
     }
 
     /// Why an object cannot be created. That one has no right to is told when it is really made.
@@ -352,6 +353,11 @@ impl Look {
         let no_right = cluster::code(&error) == Some(403) && told.contains(" cannot create ");
         (!no_right).then_some(told)
     }
+}
+
+/// Whether the API server found nobody behind a webhook: as it is for a moment though its pod is ready.
+fn nobody_listens(error: &str) -> bool {
+    ["connection refused", "no endpoints available"].iter().any(|words| error.contains(words))
 }
 
 /// What helps when the API server cannot make use of the operator's webhooks; also for what is told of a real request.
@@ -414,169 +420,4 @@ fn of_cert_manager(kind: &str) -> ApiResource {
 
 fn distinct<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
     all.collect::<BTreeSet<T>>().into_iter().collect()
-}
-
-/// How the operator is asked, by its definition.
-fn operator_of(
-    definition: &CustomResourceDefinition,
-    wanted: Option<Version>,
-) -> Result<Operator, Finding> {
-    let conditions = definition.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let established = conditions
-        .into_iter()
-        .flatten()
-        .any(|one| one.type_ == "Established" && one.status == "True");
-    if !established {
-        return Err(finding(
-            format!("the definition `{DEFINITION}` is not established"),
-            format!("look at `kubectl describe crd {DEFINITION}`"),
-        ));
-    }
-    let served = definition.spec.versions.iter().filter(|one| one.served);
-    let names: Vec<String> = served.map(|one| one.name.clone()).collect();
-    let version = choose(&names, wanted)?;
-    let named = definition.spec.versions.iter().find(|one| one.name == version.name());
-    let schema = named.and_then(|one| one.schema.as_ref()?.open_api_v3_schema.as_ref());
-    let spec = schema.and_then(|schema| schema.properties.as_ref()?.get("spec"));
-    let fields = spec.and_then(|spec| spec.properties.as_ref());
-    // One that takes everything knows nothing.
-    let open = spec.is_some_and(|spec| spec.x_kubernetes_preserve_unknown_fields == Some(true));
-    let fields = fields.filter(|_| !open).map(|fields| fields.keys().cloned().collect());
-    Ok(Operator { version, fields })
-}
-
-/// The version to apply: the wanted one, else the newest that we know.
-fn choose(served: &[String], wanted: Option<Version>) -> Result<Version, Finding> {
-    let is_served = |version: &Version| served.iter().any(|name| name == version.name());
-    let serves = || crate::source::list(served.iter().map(String::as_str));
-    if let Some(wanted) = wanted {
-        return Some(wanted).filter(is_served).ok_or_else(|| {
-            finding(
-                format!("the cluster does not serve {KIND} as {}: it serves {}", wanted.name(), serves()),
-                "leave `--collector-api-version` out, or install a version of the operator that has it",
-            )
-        });
-    }
-    [Version::V1Beta1, Version::V1Alpha1].into_iter().find(is_served).ok_or_else(|| {
-        finding(
-            format!(
-                "the cluster serves {KIND} neither as v1beta1 nor as v1alpha1: it serves {}",
-                serves()
-            ),
-            "use a newer tracecheck, or `--collector-install manifests`",
-        )
-    })
-}
-
-/// What the definition says of conversion, where versions are converted.
-fn conversion(definition: &CustomResourceDefinition) -> Option<Hook> {
-    let conversion = definition.spec.conversion.as_ref()?;
-    if conversion.strategy != "Webhook" {
-        return None;
-    }
-    let client = match &conversion.webhook {
-        Some(WebhookConversion { client_config: Some(client), .. }) => client,
-        _ => return None,
-    };
-    let service = client.service.as_ref();
-    Some(Hook {
-        name: format!("the conversion webhook of the definition `{DEFINITION}`"),
-        service: service
-            .map(|one| ServiceRef { namespace: one.namespace.clone(), name: one.name.clone() }),
-        has_authority: client.ca_bundle.as_ref().is_some_and(|bundle| !bundle.0.is_empty())
-            || service.is_none(),
-        certificate: definition.annotations().get(INJECT_CA).cloned(),
-    })
-}
-
-fn mutating_hooks(configurations: &[MutatingWebhookConfiguration]) -> Vec<Hook> {
-    let each = configurations.iter().flat_map(|one| {
-        let hooks = one.webhooks.iter().flatten();
-        hooks.filter(|hook| is_about(hook.rules.as_ref())).map(|hook| {
-            let certificate = one.annotations().get(INJECT_CA).cloned();
-            admission(&hook.name, &one.name_any(), &hook.client_config, certificate)
-        })
-    });
-    each.collect()
-}
-
-fn validating_hooks(configurations: &[ValidatingWebhookConfiguration]) -> Vec<Hook> {
-    let each = configurations.iter().flat_map(|one| {
-        let hooks = one.webhooks.iter().flatten();
-        hooks.filter(|hook| is_about(hook.rules.as_ref())).map(|hook| {
-            let certificate = one.annotations().get(INJECT_CA).cloned();
-            admission(&hook.name, &one.name_any(), &hook.client_config, certificate)
-        })
-    });
-    each.collect()
-}
-
-fn admission(
-    name: &str,
-    configuration: &str,
-    client: &WebhookClientConfig,
-    certificate: Option<String>,
-) -> Hook {
-    let service = client.service.as_ref();
-    Hook {
-        name: format!("the webhook `{name}` of `{configuration}`"),
-        service: service
-            .map(|one| ServiceRef { namespace: one.namespace.clone(), name: one.name.clone() }),
-        has_authority: client.ca_bundle.as_ref().is_some_and(|bundle| !bundle.0.is_empty())
-            || service.is_none(),
-        certificate,
-    }
-}
-
-/// Whether rules name the resource itself; one for everything is somebody else's.
-fn is_about(rules: Option<&Vec<RuleWithOperations>>) -> bool {
-    let names =
-        |list: &Option<Vec<String>>, name: &str| list.iter().flatten().any(|one| one == name);
-    rules
-        .into_iter()
-        .flatten()
-        .any(|rule| names(&rule.api_groups, GROUP) && names(&rule.resources, PLURAL))
-}
-
-/// cert-manager's Deployments, of those that have names like its.
-fn cert_managers(deployments: &[Deployment]) -> Vec<&Deployment> {
-    let is_main = |one: &&Deployment| {
-        one.labels().get("app.kubernetes.io/name").is_some_and(|name| name == "cert-manager")
-    };
-    let namespaces: BTreeSet<Option<String>> =
-        deployments.iter().filter(is_main).map(ResourceExt::namespace).collect();
-    deployments.iter().filter(|one| namespaces.contains(&one.namespace())).collect()
-}
-
-/// Why a Deployment serves nobody, and what helps.
-fn unavailable(deployment: &Deployment) -> Option<(String, String)> {
-    let namespace = deployment.namespace().unwrap_or_default();
-    let name = deployment.name_any();
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let available =
-        deployment.status.as_ref().and_then(|status| status.available_replicas).unwrap_or_default();
-    if wanted == 0 {
-        return Some((
-            format!("Deployment `{namespace}/{name}` is scaled to 0"),
-            format!(
-                "scale it up with `kubectl -n {namespace} scale deployment {name} --replicas=1`"
-            ),
-        ));
-    }
-    (available == 0).then(|| {
-        (
-            format!("Deployment `{namespace}/{name}` has none of {wanted} pods available"),
-            format!("wait for `kubectl -n {namespace} rollout status deployment {name}`, and see `kubectl -n {namespace} describe pods`"),
-        )
-    })
-}
-
-/// Why a resource with conditions is not ready.
-fn not_ready(status: &Value) -> Option<String> {
-    let conditions = status["conditions"].as_array().into_iter().flatten();
-    match conditions.clone().find(|one| one["type"] == "Ready") {
-        Some(ready) if ready["status"] == "True" => None,
-        Some(ready) => Some(ready["message"].as_str().unwrap_or("no reason is given").to_owned()),
-        None => Some("cert-manager has not looked at it yet".to_owned()),
-    }
 }

@@ -73,19 +73,31 @@ fn only_webhooks_for_the_resource_count() {
 
 #[test]
 fn a_deployment_that_serves_nobody_is_told_with_the_command_that_helps() {
-    let deployment = |replicas: i32, available: Option<i32>| -> Deployment {
-        from_value(json!({
-            "metadata": { "name": "d", "namespace": "ns" },
+    let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
+    let deployment = |replicas: i32, available: Option<i32>, unavailable_since: &str| {
+        let deployment = from_value::<Deployment>(json!({
+            "metadata": { "name": "d", "namespace": "ns", "creationTimestamp": "2026-01-01T00:00:00Z" },
             "spec": { "replicas": replicas, "selector": {}, "template": {} },
-            "status": { "availableReplicas": available },
-        }))
-        .unwrap()
+            "status": { "availableReplicas": available, "conditions": [
+                { "type": "Available", "status": "False", "lastTransitionTime": unavailable_since },
+            ] },
+        }));
+        unavailable(&deployment.unwrap(), now)
     };
-    assert_eq!(unavailable(&deployment(1, Some(1))), None);
-    let (why, remedy) = unavailable(&deployment(0, None)).unwrap();
-    assert!(why.contains("scaled to 0") && remedy.contains("--replicas=1"), "{why}; {remedy}");
-    let (why, remedy) = unavailable(&deployment(2, None)).unwrap();
-    assert!(why.contains("none of 2") && remedy.contains("rollout status"), "{why}; {remedy}");
+    let long_ago = "2026-01-01T00:00:30Z";
+    assert_eq!(deployment(1, Some(1), long_ago), None);
+    let none = deployment(0, None, "2026-01-01T00:09:59Z").unwrap();
+    assert!(none.why.contains("scaled to 0") && none.remedy.contains("--replicas=1"), "{none:?}");
+    assert!(!none.starts, "nothing is coming");
+    let down = deployment(2, None, long_ago).unwrap();
+    assert!(down.why.contains("none of 2") && down.remedy.contains("rollout status"), "{down:?}");
+    assert!(!down.starts, "it has had its time");
+    assert!(deployment(2, None, "2026-01-01T00:09:30Z").unwrap().starts);
+    let new = json!({
+        "metadata": { "name": "d", "creationTimestamp": "2026-01-01T00:09:58Z" },
+        "spec": { "selector": {}, "template": {} },
+    });
+    assert!(unavailable(&from_value(new).unwrap(), now).unwrap().starts, "no condition yet");
 }
 
 #[test]
@@ -102,6 +114,8 @@ fn each_way_a_webhook_fails_has_its_remedy() {
     ] {
         let remedy = remedy(error);
         assert!(remedy.contains(remedy_has), "{error}: {remedy}");
+        // Only where nobody listens yet it may be well a moment later.
+        assert_eq!(nobody_listens(error), remedy_has == "get pods", "{error}");
     }
 }
 
