@@ -70,9 +70,8 @@ pub(super) fn recover(directory: &Path) -> Result<(State, u64, Recovery), OpenEr
     let (mut begin, mut next) = (None, 1);
     let (mut seen, mut done) = (BTreeSet::new(), BTreeSet::new());
     for (segment, (path, seed)) in list(directory)? {
-        let bytes = fs::read(&path).map_err(|error| failed("read", &path, error))?;
         let file = File::open(&path).map_err(|error| failed("open", &path, error))?;
-        let damage = frame::scan(&bytes, seed, |entry, at, size| match entry {
+        let damage = frame::scan(&file, seed, |entry, at, size| match entry {
             Entry::Begin { next: number } => {
                 begin.get_or_insert(number);
                 next = next.max(number);
@@ -82,14 +81,7 @@ pub(super) fn recover(directory: &Path) -> Result<(State, u64, Recovery), OpenEr
                     seen.insert(number);
                 }
                 next = next.max(number + 1);
-                let record = Record {
-                    segment,
-                    at: at as u64,
-                    size: size as u64,
-                    spans,
-                    is_sent: false,
-                    counted_until: 0,
-                };
+                let record = Record { segment, at, size, spans, is_sent: false, counted_until: 0 };
                 // One that was moved keeps what was known of it.
                 match state.records.get_mut(&number) {
                     Some(known) => {
@@ -119,9 +111,10 @@ pub(super) fn recover(directory: &Path) -> Result<(State, u64, Recovery), OpenEr
                 }
             }
         });
+        let damage = damage.map_err(|error| failed("read", &path, error))?;
         recovery.damaged_places += damage.places;
         recovery.damaged_bytes += damage.bytes;
-        let bytes = bytes.len() as u64;
+        let bytes = file.metadata().map_err(|error| failed("read", &path, error))?.len();
         let file = Arc::new(file);
         state.segments.insert(segment, Segment { path, seed, file, bytes, live: 0, live_bytes: 0 });
     }

@@ -3,12 +3,20 @@
 //! A frame is a mark, the length of its body, a checksum and the body. The checksum begins with a number that the file's name tells,
 //! so that bytes of a sender that look like a frame are none. Where a frame is not whole, the next whole one is looked for.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
 /// Begins each frame.
 const MARK: [u8; 4] = *b"\xf1tcJ";
 /// Mark, length and checksum.
 pub(super) const HEAD: usize = 12;
 /// The longest body: above the largest request that a receiver can be told to take.
 const MAX_BODY: usize = 1 << 30;
+/// The beginning of a record's body: kind, number, spans.
+const RECORD_HEAD: usize = 13;
+/// How much of a file is read at a time.
+const WINDOW_BYTES: usize = if cfg!(test) { 64 } else { 64 << 10 };
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,10 +94,15 @@ pub(super) fn read(bytes: &[u8], seed: u32) -> Option<(Entry<'_>, usize)> {
     if u32::from_le_bytes(*sum) != checksum(seed, *length, body) {
         return None;
     }
+    Some((entry(body)?, HEAD + size))
+}
+
+/// Reads the body of a frame.
+fn entry(body: &[u8]) -> Option<Entry<'_>> {
     let (kind, rest) = body.split_first()?;
     let (number, rest) = rest.split_first_chunk::<8>()?;
     let number = u64::from_le_bytes(*number);
-    let entry = match kind {
+    Some(match kind {
         0 => Entry::Begin { next: number },
         1 | 2 => {
             let (spans, body) = rest.split_first_chunk::<4>()?;
@@ -109,8 +122,7 @@ pub(super) fn read(bytes: &[u8], seed: u32) -> Option<(Entry<'_>, usize)> {
             Entry::Fate { fate, numbers: numbers.map(|raw| u64::from_le_bytes(*raw)).collect() }
         }
         _ => return None,
-    };
-    Some((entry, HEAD + size))
+    })
 }
 
 /// What was found in a file that is no whole frame.
@@ -120,47 +132,172 @@ pub(super) struct Damage {
     pub(super) bytes: u64,
 }
 
-/// Gives each whole frame of a file to `found`, with its place and size, and tells what else is in the file.
+/// Gives each whole frame of a file to `found`, with its place and size, and tells what else is in the file. The bodies of
+/// records are left out: the file is read piece by piece, and only once where it is whole.
 pub(super) fn scan(
-    file: &[u8],
+    file: &(impl Source + ?Sized),
     seed: u32,
-    mut found: impl FnMut(Entry<'_>, usize, usize),
-) -> Damage {
+    mut found: impl FnMut(Entry<'_>, u64, u64),
+) -> io::Result<Damage> {
+    let mut window = Window::new(file)?;
     let mut damage = Damage::default();
     let mut at = 0;
-    while at < file.len() {
-        if let Some((entry, size)) = read(&file[at..], seed) {
-            found(entry, at, size);
+    while at < window.len {
+        if let Some((head, size)) = whole(&mut window, seed, at)? {
+            if let Some(entry) = without_body(&head) {
+                found(entry, at, size);
+            }
             at += size;
             continue;
         }
         let mut next = at + 1;
-        while next < file.len() {
-            let Some(step) = find(&file[next..]) else {
-                next = file.len();
+        while next < window.len {
+            let Some(mark) = find(&mut window, next)? else {
+                next = window.len;
                 break;
             };
-            next += step;
-            if read(&file[next..], seed).is_some() {
+            next = mark;
+            if whole(&mut window, seed, next)?.is_some() {
                 break;
             }
             next += 1;
         }
         damage.places += 1;
-        damage.bytes += (next - at) as u64;
+        damage.bytes += next - at;
         at = next;
     }
-    damage
+    Ok(damage)
 }
 
-/// Where the next mark is.
-fn find(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(MARK.len()).position(|window| window == MARK)
+/// Whether a whole frame begins there: its body, of a record only the beginning, and the frame's size.
+fn whole(
+    window: &mut Window<'_, impl Source + ?Sized>,
+    seed: u32,
+    at: u64,
+) -> io::Result<Option<(Vec<u8>, u64)>> {
+    let Some((MARK, rest)) =
+        window.at(at)?.split_first_chunk::<4>().map(|(mark, rest)| (*mark, rest))
+    else {
+        return Ok(None);
+    };
+    let Some((length, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+    let Some(sum) = rest.first_chunk::<4>().map(|sum| u32::from_le_bytes(*sum)) else {
+        return Ok(None);
+    };
+    let length = *length;
+    let size = u64::from(u32::from_le_bytes(length));
+    let body = at + HEAD as u64;
+    let end = body + size;
+    if size > MAX_BODY as u64 || end > window.len {
+        return Ok(None);
+    }
+    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+    hasher.update(&length);
+    let (mut head, mut read) = (Vec::new(), body);
+    while read < end {
+        let piece = window.at(read)?;
+        let piece = &piece[..piece.len().min(usize::try_from(end - read).unwrap_or(usize::MAX))];
+        // What became of records is there whole, however many they are; of a record, number and spans are.
+        let is_record = matches!(head.first().or(piece.first()), Some(1 | 2));
+        let wanted = if is_record { RECORD_HEAD.saturating_sub(head.len()) } else { usize::MAX };
+        head.extend_from_slice(&piece[..piece.len().min(wanted)]);
+        hasher.update(piece);
+        read += piece.len() as u64;
+    }
+    let is_whole = hasher.finalize() == sum && entry(&head).is_some();
+    Ok(is_whole.then_some((head, HEAD as u64 + size)))
+}
+
+/// What a frame says, of a record without what it holds.
+fn without_body(head: &[u8]) -> Option<Entry<'_>> {
+    let entry = entry(head)?;
+    Some(match entry {
+        Entry::Record { number, spans, .. } => Entry::Record { number, spans, body: &[] },
+        Entry::Moved { number, spans, .. } => Entry::Moved { number, spans, body: &[] },
+        entry => entry,
+    })
+}
+
+/// Where the next mark is, from there on.
+fn find(window: &mut Window<'_, impl Source + ?Sized>, from: u64) -> io::Result<Option<u64>> {
+    let mut at = from;
+    while at < window.len {
+        let piece = window.at(at)?;
+        if let Some(step) = piece.windows(MARK.len()).position(|window| window == MARK) {
+            return Ok(Some(at + step as u64));
+        }
+        // The end of this piece may be the beginning of one.
+        at += (piece.len().saturating_sub(MARK.len() - 1)).max(1) as u64;
+    }
+    Ok(None)
+}
+
+/// Where bytes are read from.
+pub(super) trait Source {
+    /// How many there are.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Fills the buffer from that place on; there are as many.
+    fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()>;
+}
+
+impl Source for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, buffer, at)
+    }
+}
+
+/// A part of a file, in memory.
+struct Window<'a, S: ?Sized> {
+    source: &'a S,
+    /// The length of the whole file.
+    len: u64,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'a, S: Source + ?Sized> Window<'a, S> {
+    fn new(source: &'a S) -> io::Result<Self> {
+        Ok(Self { source, len: source.len()?, start: 0, bytes: Vec::new() })
+    }
+
+    /// Bytes from that place on: at least a frame's head, or all that there are.
+    fn at(&mut self, at: u64) -> io::Result<&[u8]> {
+        let left = self.len.saturating_sub(at);
+        let known = (at.checked_sub(self.start))
+            .and_then(|skip| self.bytes.get(usize::try_from(skip).ok()?..))
+            .map_or(0, <[u8]>::len);
+        if (known as u64) < left.min(HEAD as u64) {
+            let size = usize::try_from(left).unwrap_or(usize::MAX).min(WINDOW_BYTES);
+            self.bytes.resize(size, 0);
+            self.start = at;
+            self.source.read_exact_at(&mut self.bytes, at)?;
+        }
+        Ok(&self.bytes[usize::try_from(at - self.start).unwrap_or_default()..])
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Damage, Entry, Fate, put, scan};
+    use std::io;
+
+    use super::{Damage, Entry, Fate, Source, put, read, scan};
+
+    impl Source for [u8] {
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.len() as u64)
+        }
+
+        fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+            let at = usize::try_from(at).unwrap();
+            buffer.copy_from_slice(&self[at..at + buffer.len()]);
+            Ok(())
+        }
+    }
 
     /// A file of three records and a fate, and where each frame ends.
     fn file(seed: u32) -> (Vec<u8>, Vec<usize>) {
@@ -180,9 +317,12 @@ mod tests {
     /// The records found, and the damage.
     fn records(file: &[u8], seed: u32) -> (Vec<u64>, Damage) {
         let mut numbers = Vec::new();
-        let damage = scan(file, seed, |entry, _, _| match entry {
+        let damage = scan(file, seed, |entry, at, size| match entry {
             Entry::Record { number, spans, body } => {
-                assert_eq!(spans, 3);
+                assert_eq!((spans, body), (3, &[][..]), "the body is left out");
+                let (whole, length) = read(&file[usize::try_from(at).unwrap()..], seed).unwrap();
+                assert_eq!(length as u64, size);
+                let Entry::Record { body, .. } = whole else { panic!("{whole:?}") };
                 assert!(body.iter().all(|byte| u64::from(*byte) == number - 6), "{number}");
                 numbers.push(number);
             }
@@ -192,7 +332,7 @@ mod tests {
             Entry::Begin { next } => assert_eq!(next, 7),
             Entry::Moved { .. } => panic!("there is none"),
         });
-        (numbers, damage)
+        (numbers, damage.unwrap())
     }
 
     #[test]
