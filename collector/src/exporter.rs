@@ -51,6 +51,9 @@ pub(crate) trait Outgoing: Sized + Send + Sync + 'static {
     /// The trace id of each span.
     fn trace_ids(&self) -> Vec<u128>;
 
+    /// About how many bytes of memory it takes.
+    fn byte_count(&self) -> usize;
+
     /// Cuts it into two smaller ones; `None` if it is as small as it gets.
     fn halve(self) -> Option<(Self, Self)>;
 }

@@ -218,6 +218,10 @@ impl Outgoing for Request {
         payload::trace_ids(&self.payload())
     }
 
+    fn byte_count(&self) -> usize {
+        self.body.len()
+    }
+
     fn halve(self) -> Option<(Self, Self)> {
         let [front, back] = payload::halve(&self.payload(), self.spans)?;
         let (mut compressor, compression) = (Compressor::default(), self.compression);

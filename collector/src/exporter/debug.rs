@@ -36,6 +36,10 @@ impl Outgoing for Lines {
         self.trace_ids.clone()
     }
 
+    fn byte_count(&self) -> usize {
+        self.lines.iter().map(String::len).sum()
+    }
+
     fn halve(self) -> Option<(Self, Self)> {
         None
     }

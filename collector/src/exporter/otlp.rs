@@ -106,6 +106,10 @@ impl Outgoing for Request {
         self.batch.trace_ids().collect()
     }
 
+    fn byte_count(&self) -> usize {
+        self.batch.byte_count() + self.message.len()
+    }
+
     fn halve(self) -> Option<(Self, Self)> {
         let (front, back) = self.batch.halve()?;
         Some((Self::new(front), Self::new(back)))

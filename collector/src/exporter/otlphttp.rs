@@ -68,6 +68,10 @@ impl Outgoing for Request {
         self.batch.trace_ids().collect()
     }
 
+    fn byte_count(&self) -> usize {
+        self.batch.byte_count() + self.body.len()
+    }
+
     fn halve(self) -> Option<(Self, Self)> {
         let (front, back) = self.batch.halve()?;
         Some((Self::new(front, self.compression), Self::new(back, self.compression)))

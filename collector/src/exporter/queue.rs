@@ -32,9 +32,6 @@ use crate::journal::{Journal, Recovery};
 use crate::telemetry::{Gauge, Registry};
 use crate::trace_batch::{Part, TraceBatch};
 
-/// How many batches are read from disk and prepared at a time: so many are in memory whole, besides those that wait there.
-const PREPARED_AT_A_TIME: usize = 2;
-
 /// The way into the queue. When the last one is gone, the queue is emptied and its workers end.
 pub(crate) struct Input {
     id: Arc<str>,
@@ -107,8 +104,7 @@ pub(crate) fn start<E: Exporter>(
         id: id.into(),
         ledger: ledger.clone(),
         health: health.clone(),
-        journal: storage.as_ref().map(|storage| Arc::clone(&storage.journal)),
-        turns: Semaphore::new(PREPARED_AT_A_TIME),
+        storage: storage.clone(),
     });
     let gauges = Gauges::new(registry, id, storage.as_ref());
     let queue =

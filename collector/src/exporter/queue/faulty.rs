@@ -47,6 +47,10 @@ impl Outgoing for Spans {
         self.0.trace_ids().collect()
     }
 
+    fn byte_count(&self) -> usize {
+        self.0.byte_count()
+    }
+
     fn halve(self) -> Option<(Self, Self)> {
         self.0.halve().map(|(front, back)| (Self(front), Self(back)))
     }

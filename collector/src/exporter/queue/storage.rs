@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::counters::Counters;
 use crate::consumer::Refused;
@@ -13,7 +13,11 @@ use crate::journal::{AppendError, Appended, Found, Journal};
 use crate::trace_batch::{Part, TraceBatch};
 
 /// How many bytes of spans that are on disk wait in memory, too; what comes beyond is read again when its turn comes.
-const MEMORY_BYTES: usize = if cfg!(test) { 500 } else { 16 << 20 };
+const WAITING_BYTES: usize = if cfg!(test) { 500 } else { 6 << 20 };
+/// How many bytes of requests are under way; one that is larger than that goes alone.
+const UNDER_WAY_BYTES: u32 = if cfg!(test) { 1000 } else { 8 << 20 };
+/// How many batches are made ready at a time: so many are in memory whole, besides those that wait there.
+const PREPARED_AT_A_TIME: usize = 2;
 /// How large batches are made of requests that are found at the start.
 const RESTORED_SPANS: u64 = 8192;
 const RESTORED_BYTES: u64 = 4 << 20;
@@ -23,6 +27,9 @@ pub(super) struct Storage {
     pub(super) journal: Arc<Journal>,
     /// Room for spans in memory.
     pub(super) memory: Arc<Semaphore>,
+    /// Taken for making a batch ready, until there is room for its requests.
+    pub(super) turns: Semaphore,
+    under_way: Semaphore,
     exporter: String,
     health: Health,
     is_failing: AtomicBool,
@@ -32,11 +39,20 @@ impl Storage {
     pub(super) fn new(journal: Arc<Journal>, exporter: &str, health: &Health) -> Self {
         Self {
             journal,
-            memory: Arc::new(Semaphore::new(MEMORY_BYTES)),
+            memory: Arc::new(Semaphore::new(WAITING_BYTES)),
+            turns: Semaphore::new(PREPARED_AT_A_TIME),
+            under_way: Semaphore::new(UNDER_WAY_BYTES as usize),
             exporter: exporter.into(),
             health: health.clone(),
             is_failing: AtomicBool::new(false),
         }
+    }
+
+    /// Waits until so many bytes of requests may be under way. They are until the permit is dropped.
+    pub(super) async fn send(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(UNDER_WAY_BYTES);
+        // It is never closed.
+        self.under_way.acquire_many(bytes).await.ok()
     }
 
     /// Writes a request down.

@@ -1,5 +1,6 @@
 //! What a queue holds, refuses and says about itself, with an exporter that does what each test wants.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use super::super::{ExportError, Exporter, Outgoing, Prepared, Sent};
 use super::{Config, Counters, Input, Setup, Sizer, State, retry, start};
 use crate::consumer::{Consumer as _, Refused};
 use crate::extension::health_check::{self, Health};
+use crate::journal::{Journal, Options};
 use crate::telemetry::Registry;
 use crate::trace_batch::TraceBatch;
 
@@ -17,7 +19,8 @@ enum Does {
     Panics,
 }
 
-struct Fake(Arc<Mutex<Does>>);
+/// What it does, and how many attempts were begun.
+struct Fake(Arc<Mutex<Does>>, Arc<AtomicUsize>);
 
 struct Spans(TraceBatch);
 
@@ -28,6 +31,10 @@ impl Outgoing for Spans {
 
     fn trace_ids(&self) -> Vec<u128> {
         self.0.trace_ids().collect()
+    }
+
+    fn byte_count(&self) -> usize {
+        self.0.byte_count()
     }
 
     fn halve(self) -> Option<(Self, Self)> {
@@ -44,6 +51,7 @@ impl Exporter for Fake {
 
     async fn send(&self, _: &Spans) -> Result<Sent, ExportError> {
         let does = *self.0.lock().unwrap();
+        self.1.fetch_add(1, Ordering::Relaxed);
         match does {
             Does::Answers(None) => Ok(Sent::default()),
             Does::Answers(Some(reason)) => Err(ExportError::Permanent { reason: reason.into() }),
@@ -71,7 +79,7 @@ fn queue(does: Does, config: &Config, health: &Health) -> (Input, Counters, Arc<
         health,
         storage: None,
     };
-    let (input, counters, _) = start(Fake(Arc::clone(&does)), setup);
+    let (input, counters, _) = start(Fake(Arc::clone(&does), Arc::default()), setup);
     (input, counters, does)
 }
 
@@ -159,4 +167,36 @@ async fn a_worker_that_panics_is_seen_and_its_spans_are_not_forgotten() {
     *does.lock().unwrap() = Does::Answers(None);
     take(&input, 2).await.unwrap();
     until(|| counters.left() == 3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_storage_requests_under_way_are_bounded_in_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let options =
+        Options { max_bytes: 8 << 20, fsync: false, lock_timeout: Duration::from_secs(10) };
+    let (journal, recovery) = Journal::open(directory.path(), options).unwrap();
+    let config = Config { num_consumers: 100, ..Config::default() };
+    let (registry, retry, health) =
+        (Registry::default(), retry::Config::default(), Health::default());
+    let setup = Setup {
+        id: "fake",
+        config: &config,
+        retry: &retry,
+        registry: &registry,
+        ledger: &None,
+        health: &health,
+        storage: Some((Arc::new(journal), recovery)),
+    };
+    let begun = Arc::new(AtomicUsize::new(0));
+    let fake = Fake(Arc::new(Mutex::new(Does::Hangs)), Arc::clone(&begun));
+    let (input, counters, _task) = start(fake, setup);
+    // Of 1000 bytes that may be under way in tests, three of these have room.
+    let size = spans(50).byte_count();
+    assert!((251..=333).contains(&size), "{size}");
+    for _ in 0..20 {
+        take(&input, 50).await.unwrap();
+    }
+    until(|| begun.load(Ordering::Relaxed) == 3).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((begun.load(Ordering::Relaxed), counters.left()), (3, 1000));
 }

@@ -4,17 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
-
 use super::counters::{Counters, Doubt};
-use super::storage::{self, Loaded, Restored};
+use super::storage::{self, Loaded, Restored, Storage};
 use super::{Content, Held};
 use crate::exporter::retry::{self, Backoff};
 use crate::exporter::{ASKED_FOR, ExportError, Exporter, Outgoing};
 use crate::extension::health_check::Health;
 use crate::extension::trace_ledger::Handle;
 use crate::hold::Hold;
-use crate::journal::Journal;
 use crate::trace_batch::{Part, TraceBatch};
 
 /// The two halves of a request that was too large.
@@ -27,9 +24,7 @@ pub(super) struct Worker<E> {
     pub(super) id: String,
     pub(super) ledger: Handle,
     pub(super) health: Health,
-    pub(super) journal: Option<Arc<Journal>>,
-    /// How many batches are read from disk and prepared at a time.
-    pub(super) turns: Semaphore,
+    pub(super) storage: Option<Arc<Storage>>,
 }
 
 /// A batch on its way: its requests, and how many spans of whom are in it.
@@ -38,37 +33,52 @@ struct UnderWay<R> {
     holds: Vec<(Arc<Hold>, usize)>,
 }
 
+impl<R: Outgoing> UnderWay<R> {
+    fn byte_count(&self) -> usize {
+        self.requests.iter().map(Outgoing::byte_count).sum()
+    }
+}
+
 impl<E: Exporter> Worker<E> {
     /// Sends a batch of the queue until its fate is known, and gives its room back then.
     pub(super) async fn work(&self, held: Held) {
         let Held { content, _room, _memory } = held;
+        let Some(storage) = &self.storage else {
+            if let Content::Memory(batch) = content {
+                self.deliver(self.prepare(batch)).await;
+            }
+            return;
+        };
+        // With a storage, memory is bounded by more than the queue: in bytes, whatever is on its way.
+        let turn = storage.turns.acquire().await;
         let under_way = match content {
             Content::Memory(batch) => self.prepare(batch),
-            Content::Disk(parts) => {
-                let _turn = self.turns.acquire().await;
-                self.prepare(self.load(parts).await)
-            }
+            Content::Disk(parts) => self.prepare(self.load(storage, parts).await),
         };
         // From here on there is only what is sent, which is small beside the spans.
         drop(_memory);
+        let _sent = storage.send(under_way.byte_count()).await;
+        drop(turn);
         self.deliver(under_way).await;
     }
 
     /// Does what is left to be done for requests that were found at the start.
     pub(super) async fn restore(&self, restored: Restored) {
-        let turn = self.turns.acquire().await;
-        let batch = self.load(restored.parts).await;
+        let Some(storage) = &self.storage else { return };
+        let turn = storage.turns.acquire().await;
+        let batch = self.load(storage, restored.parts).await;
         if restored.is_sent {
             return self.exporter.recount(&batch);
         }
         let under_way = self.prepare(batch);
+        let _sent = storage.send(under_way.byte_count()).await;
         drop(turn);
         self.deliver(under_way).await;
     }
 
     /// Reads spans from disk; those that cannot be read are dropped.
-    async fn load(&self, parts: Vec<Part>) -> TraceBatch {
-        let Some(journal) = self.journal.clone() else { return TraceBatch::default() };
+    async fn load(&self, storage: &Storage, parts: Vec<Part>) -> TraceBatch {
+        let journal = Arc::clone(&storage.journal);
         let read = move || storage::load(&journal, &parts);
         let Loaded { batch, lost } = match tokio::task::spawn_blocking(read).await {
             Ok(loaded) => loaded,
