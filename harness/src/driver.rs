@@ -3,7 +3,10 @@
 //! It decides nothing about the answers; a [`Case`] tells what was sent and how it ended.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -64,7 +67,18 @@ pub struct Driver {
     client: reqwest::Client,
     entry_url: String,
     run_id: String,
-    exporter: Option<Arc<SpanExporter>>,
+    /// One for each instance of the collector, taken in turn.
+    exporters: Arc<[Path]>,
+    /// How many spans were to be exported so far.
+    turns: Arc<AtomicUsize>,
+}
+
+/// The way to one instance of the collector.
+#[derive(Debug)]
+struct Path {
+    exporter: SpanExporter,
+    /// Spans that it said OK to.
+    exported: AtomicU64,
 }
 
 /// The ids of a request that is about to be sent.
@@ -106,14 +120,15 @@ impl Ids {
 }
 
 impl Driver {
-    /// A driver for the entry at `entry_url`, whose own spans go to `otlp` where the collector can be reached.
+    /// A driver for the entry at `entry_url`, whose own spans go in turn to each of `otlp`, the instances of the collector that
+    /// can be reached.
     ///
     /// # Errors
     ///
     /// When the HTTP client or the exporter cannot be set up.
     pub fn new(
         entry_url: String,
-        otlp: Option<OtlpEndpoint>,
+        otlp: &[OtlpEndpoint],
         run_id: String,
     ) -> Result<Self, DriverError> {
         let client = crate::http::client()
@@ -121,8 +136,14 @@ impl Driver {
             .connect_timeout(CONNECT_TIMEOUT)
             .build()
             .map_err(|error| DriverError::Client(crate::chain_of(&error)))?;
-        let exporter = otlp.map(|otlp| exporter(&otlp)).transpose()?.map(Arc::new);
-        Ok(Self { client, entry_url, run_id, exporter })
+        let path = |otlp| Ok(Path { exporter: exporter(otlp)?, exported: AtomicU64::new(0) });
+        let exporters = otlp.iter().map(path).collect::<Result<_, DriverError>>()?;
+        Ok(Self { client, entry_url, run_id, exporters, turns: Arc::default() })
+    }
+
+    /// How many of its own spans each instance of the collector took.
+    pub fn exported(&self) -> Vec<u64> {
+        self.exporters.iter().map(|path| path.exported.load(Ordering::Relaxed)).collect()
     }
 
     /// Sends one request and exports the harness's own span of it.
@@ -181,7 +202,10 @@ impl Driver {
         start_time: SystemTime,
         end_time: SystemTime,
     ) -> bool {
-        let Some(exporter) = &self.exporter else { return false };
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        let Some(path) = self.exporters.get(turn % self.exporters.len().max(1)) else {
+            return false;
+        };
         let mut attributes = vec![
             KeyValue::new("http.request.method", "GET"),
             KeyValue::new("url.full", url.to_owned()),
@@ -235,8 +259,11 @@ impl Driver {
                 .with_version(env!("CARGO_PKG_VERSION"))
                 .build(),
         };
-        let exported = tokio::time::timeout(EXPORT_TIMEOUT, exporter.export(vec![span])).await;
-        matches!(exported, Ok(Ok(())))
+        let exported = path.exporter.export(vec![span]);
+        let exported = tokio::time::timeout(EXPORT_TIMEOUT, exported).await;
+        let taken = matches!(exported, Ok(Ok(())));
+        path.exported.fetch_add(u64::from(taken), Ordering::Relaxed);
+        taken
     }
 }
 

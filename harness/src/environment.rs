@@ -89,6 +89,22 @@ pub struct UnexpectedExit {
     pub log_tail: Vec<String>,
 }
 
+/// Refuses a system with a workload of several instances, for environments in which an address is one program's.
+pub(crate) fn refuse_instances(
+    environment: &'static str,
+    system: &System,
+) -> Result<(), EnvironmentError> {
+    let Some(workload) = system.workloads.iter().find(|workload| workload.is_replicated()) else {
+        return Ok(());
+    };
+    Err(EnvironmentError::Unsupported {
+        environment,
+        verb: "run several instances of",
+        workload: workload.name.clone(),
+        reason: "an address is one program's there; use `--env kind` or `--env cluster`".to_owned(),
+    })
+}
+
 /// Where everything can be reached from the harness.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Endpoints {
@@ -114,6 +130,15 @@ pub struct InstanceEndpoints {
     pub ports: BTreeMap<String, String>,
 }
 
+impl InstanceEndpoints {
+    /// `http://host:port`, or the base URL that stands there.
+    pub fn url(&self, port: &str) -> Option<String> {
+        let address = self.ports.get(port)?;
+        let is_url = address.contains("://");
+        Some(if is_url { address.to_owned() } else { format!("http://{address}") })
+    }
+}
+
 impl Endpoints {
     /// `host:port` of a workload's first instance.
     pub fn address(&self, workload: &str, port: &str) -> Option<&str> {
@@ -123,9 +148,13 @@ impl Endpoints {
 
     /// `http://host:port` of a workload's first instance, or the base URL that stands there.
     pub fn url(&self, workload: &str, port: &str) -> Option<String> {
-        let address = self.address(workload, port)?;
-        let is_url = address.contains("://");
-        Some(if is_url { address.to_owned() } else { format!("http://{address}") })
+        self.workloads.get(workload)?.instances.first()?.url(port)
+    }
+
+    /// The same of each instance that has the port.
+    pub fn urls(&self, workload: &str, port: &str) -> Vec<String> {
+        let instances = self.workloads.get(workload).map(|workload| workload.instances.as_slice());
+        instances.unwrap_or_default().iter().filter_map(|instance| instance.url(port)).collect()
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     case::{Capability, DRIVER_SERVICE, Outcome, View},
     rule::{Failure, Findings, NotEvaluated},
     scenario::Request,
+    stages::BalanceExpect,
     stats::StatsExpect,
     trace::Span,
 };
@@ -32,6 +33,9 @@ pub struct Expect {
     /// Whether Datadog will make trace metrics of spans that are sent to its OTLP intake; `None` where it is not asked for.
     #[serde(default)]
     pub trace_metrics: Option<bool>,
+    /// What must hold of all stages together; `None` where it is not asked for.
+    #[serde(default)]
+    pub balance: Option<BalanceExpect>,
     /// What the APM stats of all its requests together must say; `None` where they are not asked for.
     #[serde(default)]
     pub stats: Option<StatsExpect>,
@@ -46,6 +50,7 @@ impl Default for Expect {
             spans: Vec::new(),
             refused_attempts: 0,
             trace_metrics: None,
+            balance: None,
             stats: None,
         }
     }

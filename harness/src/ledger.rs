@@ -15,6 +15,18 @@ pub struct LedgerEntry {
     pub evicted: bool,
 }
 
+impl LedgerEntry {
+    /// What the instances of a service say of one trace, together.
+    pub(crate) fn of_instances(trace_id: TraceId, entries: Vec<Self>) -> Self {
+        let mut all = Self { trace_id, spans: Vec::new(), evicted: false };
+        for entry in entries {
+            all.spans.extend(entry.spans);
+            all.evicted |= entry.evicted;
+        }
+        all
+    }
+}
+
 /// A span that a service ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerSpan {

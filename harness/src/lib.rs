@@ -21,7 +21,7 @@ pub mod scenario;
 pub mod secret;
 pub mod session;
 pub mod source;
-mod stages;
+pub mod stages;
 pub mod stats;
 mod strays;
 pub mod system;

@@ -215,7 +215,12 @@ mod tests {
 
     #[test]
     fn scenarios_share_a_system_unless_they_change_it() {
-        let stop = Fault { at: "sample-app-2".to_owned(), kind: FaultKind::Stop, first: None };
+        let stop = Fault {
+            at: "sample-app-2".to_owned(),
+            kind: FaultKind::Stop,
+            first: None,
+            after: None,
+        };
         let grouped = groups(vec![
             scenario("a", 2, vec![]),
             scenario("b", 5, vec![]),

@@ -129,6 +129,13 @@ pub struct Chain {
     pub env: BTreeMap<String, BTreeMap<String, String>>,
     /// The collector's config, passed on unchanged; `None` for the built-in one.
     pub collector_config: Option<PathBuf>,
+    /// How many instances of the collector there are, behind one address.
+    #[serde(default = "one")]
+    pub collector_instances: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 impl Default for Chain {
@@ -139,6 +146,7 @@ impl Default for Chain {
             protocol: Protocol::Grpc,
             env: BTreeMap::new(),
             collector_config: None,
+            collector_instances: 1,
         }
     }
 }
@@ -227,9 +235,11 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Scenario {
     /// Whether it must have its system to itself: it scripts the intake, or acts on workloads, or its faults stand, or it asks
-    /// for APM stats, which do not tell whose they are and come when the collector ends.
+    /// for APM stats or a balance, which do not tell whose they are.
     pub fn is_exclusive(&self) -> bool {
-        self.expect.stats.is_some() || self.faults.iter().any(|fault| fault.kind.needs_own_system())
+        self.expect.stats.is_some()
+            || self.expect.balance.is_some()
+            || self.faults.iter().any(|fault| fault.kind.needs_own_system())
     }
 
     /// Why it is not to be run with a collector of which `lack` tells why it has not a feature (`None` where it has it);

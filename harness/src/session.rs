@@ -6,10 +6,11 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use futures_util::future;
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::connect::{Parts, watch_exits};
@@ -29,7 +30,7 @@ use crate::{
         Fault, FaultKind, Request,
         fault::{self, IntakeFault, IntakeReply},
     },
-    stages,
+    stages::{self, BalanceExpect, Stages},
     strays::Strays,
     system::{Role, System},
     trace::TraceId,
@@ -42,6 +43,10 @@ mod settle;
 
 /// Longest wait for what the intake has and the copy of it has not.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many ledgers are asked at once.
+const LEDGERS_AT_ONCE: usize = 32;
+/// How soon stages that do not balance yet are asked again.
+const STAGES_AGAIN: Duration = Duration::from_millis(200);
 
 /// Why a session did not start or end well.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +101,10 @@ pub struct Session {
     driver: Driver,
     topology: Topology,
     http: reqwest::Client,
-    ledgers: BTreeMap<String, LedgerClient>,
+    /// By service, one for each of its instances.
+    ledgers: BTreeMap<String, Vec<LedgerClient>>,
+    /// Lets so many ledgers be asked at once; each answer has a time limit, and waiting for a turn is not to count.
+    ledger_turns: Semaphore,
     claims: Mutex<HashSet<TraceId>>,
     /// When the newest request was sent whose spans are to prove that what began earlier had its time.
     later_sent_at: AsyncMutex<i64>,
@@ -169,6 +177,7 @@ impl Session {
             topology,
             http,
             ledgers,
+            ledger_turns: Semaphore::new(LEDGERS_AT_ONCE),
             claims: Mutex::default(),
             later_sent_at: AsyncMutex::default(),
             strays: Mutex::default(),
@@ -333,28 +342,47 @@ impl Session {
         Ok(())
     }
 
-    /// What each stage of the whole system tells of its spans so far, in one line.
-    pub async fn stages(&self) -> String {
-        let mut told = Vec::new();
-        for (workload, ledger) in &self.ledgers {
-            told.push(match ledger.totals().await {
-                Ok(totals) => format!("{workload} ended {}", totals.spans_ended),
-                Err(error) => format!("{workload} unknown ({error})"),
-            });
+    /// What each stage of the whole system tells of its spans so far.
+    pub async fn stages(&self) -> Stages {
+        let services = self.ledgers.iter().flat_map(|(workload, of_instances)| {
+            of_instances.iter().map(move |ledger| async move {
+                let totals = ledger.totals().await.map_err(|error| error.to_string());
+                (workload.clone(), totals.map(|totals| totals.spans_ended))
+            })
+        });
+        let collectors = self.endpoints.workloads.iter();
+        let collectors = collectors.filter(|(_, of)| of.role == Role::Collector);
+        let collectors = collectors.flat_map(|(workload, of)| {
+            let is_one = of.instances.len() == 1;
+            of.instances.iter().map(move |instance| async move {
+                let counted = match instance.url("metrics") {
+                    None => Err("it has no port `metrics`".to_owned()),
+                    Some(url) => stages::collector(&self.http, &url).await,
+                };
+                (if is_one { workload } else { &instance.name }.clone(), counted)
+            })
+        });
+        let (services, collectors) =
+            future::join(future::join_all(services), future::join_all(collectors)).await;
+        Stages {
+            services,
+            collectors,
+            harness: self.driver.exported(),
+            captured: self.intake.as_ref().map(|intake| intake.counts().spans),
+            source: self.source.counted(),
         }
-        for (name, _) in
-            self.endpoints.workloads.iter().filter(|(_, of)| of.role == Role::Collector)
-        {
-            told.push(match self.endpoints.url(name, "metrics") {
-                None => format!("{name} unknown (it has no port `metrics`)"),
-                Some(url) => match stages::collector(&self.http, &url).await {
-                    Ok(counted) => format!("{name} {counted}"),
-                    Err(reason) => format!("{name} unknown ({reason})"),
-                },
-            });
+    }
+
+    /// The same once the stages balance, or when they have not within that time.
+    pub async fn balanced_stages(&self, expect: BalanceExpect, within: Duration) -> Stages {
+        let deadline = Instant::now() + within;
+        loop {
+            let stages = self.stages().await;
+            if stages.is_balanced(expect) || Instant::now() >= deadline {
+                return stages;
+            }
+            tokio::time::sleep(STAGES_AGAIN).await;
         }
-        told.push(self.source.counted());
-        told.join("; ")
     }
 
     /// Stops the collectors, so that they send what they keep back, and gives the number of the last attempt that the intake had

@@ -1,63 +1,206 @@
-//! The ledger of the whole system: how many spans each stage tells of, from the services to the intake.
+//! The ledger of the whole system: how many spans each stage tells of, from the services to the intake, instance by instance.
 //!
-//! A stage that cannot tell is *unknown*, with the reason. It explains failures; it does not cause any.
+//! A stage that cannot tell is *unknown*, with the reason. In a failure it explains; a scenario may also ask that all stages
+//! together tell of the same number of spans ([`BalanceExpect`]).
 
 use std::collections::BTreeMap;
 
-/// The Collector's counters that are told, by what they are told as; with or without the suffix `_total`.
-const COUNTERS: &[(&str, &str)] = &[
-    ("otelcol_receiver_accepted_spans", "accepted"),
-    ("otelcol_receiver_refused_spans", "refused"),
-    ("otelcol_exporter_sent_spans", "sent"),
-    ("otelcol_exporter_send_failed_spans", "failed to send"),
-];
+use serde::{Deserialize, Serialize};
 
-/// What a collector says of itself, in words: `accepted 12, sent 12`.
+use crate::rule::{Failure, Findings, NotEvaluated};
+
+#[cfg(test)]
+mod tests;
+
+/// Name of the expectation that the stages agree.
+pub const BALANCE: &str = "balance";
+
+/// What must hold of all stages together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BalanceExpect {
+    /// How many instances of the collector must at least have had spans of the services.
+    pub collector_instances: u32,
+}
+
+/// What every stage tells of its spans, from the start of the system on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stages {
+    /// What each instance of a service ended, by the service, or why that is unknown.
+    pub services: Vec<(String, Result<u64, String>)>,
+    /// What each instance of a collector tells, by the instance.
+    pub collectors: Vec<(String, Result<Counted, String>)>,
+    /// How many of the harness's own spans each instance of the collector took, in the order of `collectors`.
+    pub harness: Vec<u64>,
+    /// Spans that the intake took; `None` where there is none.
+    pub captured: Option<u64>,
+    /// What the evidence's source tells, in words.
+    pub source: String,
+}
+
+/// What a collector counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counted {
+    /// Spans that its receivers took.
+    pub accepted: u64,
+    /// Spans that they refused.
+    pub refused: u64,
+    /// Spans that its exporters got rid of.
+    pub sent: u64,
+    /// Spans that they gave up.
+    pub failed: u64,
+}
+
+impl Counted {
+    /// In words: `accepted 12, sent 12`.
+    fn text(self) -> String {
+        let Self { accepted, refused, sent, failed } = self;
+        let mut text = format!("accepted {accepted}, sent {sent}");
+        for (count, what) in [(refused, "refused"), (failed, "failed to send")] {
+            if count > 0 {
+                text.push_str(&format!(", {what} {count}"));
+            }
+        }
+        text
+    }
+}
+
+impl Stages {
+    /// All of it in one line.
+    pub fn text(&self) -> String {
+        let services = self.services.iter().map(|(name, ended)| match ended {
+            Ok(ended) => format!("{name} ended {ended}"),
+            Err(reason) => format!("{name} unknown ({reason})"),
+        });
+        let collectors = self.collectors.iter().map(|(name, counted)| match counted {
+            Ok(counted) => format!("{name} {}", counted.text()),
+            Err(reason) => format!("{name} unknown ({reason})"),
+        });
+        let told: Vec<String> = services.chain(collectors).chain([self.source.clone()]).collect();
+        told.join("; ")
+    }
+
+    /// Whether the stages are known and agree, so that looking again would change nothing.
+    pub fn is_balanced(&self, expect: BalanceExpect) -> bool {
+        let findings = self.judge(expect);
+        findings.failures.is_empty() && findings.not_evaluated.is_empty()
+    }
+
+    /// What is wrong between the stages, all instances of each together.
+    pub fn judge(&self, expect: BalanceExpect) -> Findings {
+        let mut findings = Findings::default();
+        let unknown =
+            |because: String| NotEvaluated { rule: BALANCE.to_owned(), because, required: true };
+        let ended = sum(self.services.iter().map(|(name, ended)| (name, ended.clone())));
+        let counted = sum(self.collectors.iter().map(|(name, counted)| (name, counted.clone())));
+        let captured =
+            self.captured.ok_or("the evidence does not come from the mock intake".to_owned());
+        let (ended, counted, captured) = match (ended, counted, captured) {
+            (Ok(ended), Ok(counted), Ok(captured)) => (ended, counted, captured),
+            (ended, counted, captured) => {
+                let reasons = [ended.err(), counted.err(), captured.err()];
+                findings.not_evaluated.extend(reasons.into_iter().flatten().map(unknown));
+                return findings;
+            }
+        };
+        let made = ended + self.harness.iter().sum::<u64>();
+        let Counted { accepted, refused, failed, .. } = counted;
+        let mut fail = |detail: String| findings.failures.push(Failure::new(BALANCE, detail));
+        if made != accepted {
+            fail(format!(
+                "services and harness ended {made} spans, and the collector's instances accepted {accepted}: {}",
+                self.text()
+            ));
+        }
+        if accepted != captured {
+            fail(format!(
+                "the collector's instances accepted {accepted} spans, and the intake took {captured}: {}",
+                self.text()
+            ));
+        }
+        if refused + failed > 0 {
+            fail(format!(
+                "the collector's instances refused {refused} spans and gave {failed} up: {}",
+                self.text()
+            ));
+        }
+        let with_share = self.collectors.iter().enumerate().filter(|(index, (_, counted))| {
+            let own = self.harness.get(*index).copied().unwrap_or_default();
+            counted.as_ref().is_ok_and(|counted| counted.accepted > own)
+        });
+        let with_share = with_share.count();
+        if with_share < expect.collector_instances as usize {
+            fail(format!(
+                "{with_share} of {} instances of the collector had spans of the services, and at least {} should: {}; a \
+                 Service spreads connections, not requests, and an OTLP/gRPC exporter keeps one: have more services",
+                self.collectors.len(),
+                expect.collector_instances,
+                self.text()
+            ));
+        }
+        findings
+    }
+}
+
+/// The sum over all instances; the first reason where one cannot tell.
+fn sum<T: Default + std::ops::Add<Output = T>>(
+    of: impl Iterator<Item = (impl AsRef<str>, Result<T, String>)>,
+) -> Result<T, String> {
+    let mut total = T::default();
+    for (name, one) in of {
+        total = total + one.map_err(|reason| format!("{} is unknown: {reason}", name.as_ref()))?;
+    }
+    Ok(total)
+}
+
+impl std::ops::Add for Counted {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            accepted: self.accepted + other.accepted,
+            refused: self.refused + other.refused,
+            sent: self.sent + other.sent,
+            failed: self.failed + other.failed,
+        }
+    }
+}
+
+/// What a collector says of itself.
 ///
 /// # Errors
 ///
 /// Why it says nothing.
-pub(crate) async fn collector(client: &reqwest::Client, url: &str) -> Result<String, String> {
+pub(crate) async fn collector(client: &reqwest::Client, url: &str) -> Result<Counted, String> {
     let answer = async {
         let response = client.get(format!("{url}/metrics")).send().await?.error_for_status()?;
         response.text().await
     };
     let text = answer.await.map_err(|error| crate::chain_of(&error.without_url()))?;
-    let told = counters(&text);
-    let told: Vec<String> = told.iter().map(|(name, value)| format!("{name} {value}")).collect();
-    if told.is_empty() {
-        Err("its metrics have none of the Collector's span counters".to_owned())
-    } else {
-        Ok(told.join(", "))
-    }
+    counted(&text)
+        .ok_or_else(|| "its metrics have none of the Collector's span counters".to_owned())
 }
 
-/// The counters that matter here, each summed over its labels, from the Prometheus text format.
-fn counters(text: &str) -> BTreeMap<&'static str, u64> {
-    let mut sums = BTreeMap::new();
+/// The counters that matter here, each summed over its labels, with or without the suffix `_total`, from the Prometheus text
+/// format; `None` where none is there.
+fn counted(text: &str) -> Option<Counted> {
+    let mut sums = BTreeMap::<&str, u64>::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let name = line.split(['{', ' ']).next().unwrap_or("");
         let name = name.strip_suffix("_total").unwrap_or(name);
-        let Some((_, told)) = COUNTERS.iter().find(|(counter, _)| *counter == name) else {
-            continue;
-        };
         let value = line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
-        *sums.entry(*told).or_default() += value.unwrap_or(0.0) as u64;
+        *sums.entry(name).or_default() += value.unwrap_or(0.0) as u64;
     }
-    sums
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counters_are_summed_over_their_labels_with_either_name() {
-        let text = "# HELP x y\n\
-            otelcol_receiver_accepted_spans_total{receiver=\"otlp\",transport=\"grpc\"} 10\n\
-            otelcol_receiver_accepted_spans_total{receiver=\"otlp\",transport=\"http\"} 2\n\
-            otelcol_exporter_sent_spans{exporter=\"datadog\"} 7\n\
-            otelcol_process_uptime 3\n";
-        assert_eq!(counters(text), BTreeMap::from([("accepted", 12), ("sent", 7)]));
-    }
+    let names = [
+        "otelcol_receiver_accepted_spans",
+        "otelcol_receiver_refused_spans",
+        "otelcol_exporter_sent_spans",
+        "otelcol_exporter_send_failed_spans",
+    ];
+    let known = names.iter().any(|name| sums.contains_key(name));
+    let [accepted, refused, sent, failed] =
+        names.map(|name| sums.get(name).copied().unwrap_or_default());
+    known.then_some(Counted { accepted, refused, sent, failed })
 }

@@ -14,7 +14,7 @@
 //! | `${file:NAME}` | the path of one of its own files |
 //! | `$${` | `${`, for a program that expands such things itself |
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, ops::RangeInclusive, path::PathBuf};
 
 use crate::secret::Secret;
 
@@ -28,6 +28,9 @@ pub mod start_order;
 mod validate;
 
 pub use self::validate::Problem;
+
+/// How many instances a workload may have.
+pub const INSTANCES: RangeInclusive<u32> = 1..=20;
 
 /// The set of workloads that a scenario needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub struct Workload {
     pub health: Option<Health>,
     /// Port of its ledger routes, where it has them.
     pub ledger: Option<String>,
+    /// How many instances of it there are, behind one address; at least 1. Not every environment can have more.
+    pub instances: u32,
     /// Files it is given, by file name; `${file:NAME}` is the path where it finds one.
     pub files: BTreeMap<String, File>,
     /// Where a process of it starts, so that its relative paths mean what they mean to its author; the harness's
@@ -117,6 +122,11 @@ impl System {
 }
 
 impl Workload {
+    /// Whether there is more than one instance of it.
+    pub fn is_replicated(&self) -> bool {
+        self.instances > 1
+    }
+
     /// Whether it has a port of that name.
     pub fn has_port(&self, port: &str) -> bool {
         self.ports.iter().any(|known| known == port)
@@ -139,6 +149,7 @@ pub(crate) mod tests {
             ports: vec!["http".to_owned()],
             health: None,
             ledger: None,
+            instances: 1,
             files: BTreeMap::new(),
             working_dir: None,
         }

@@ -124,7 +124,7 @@ impl TestRequest<'_> {
     /// Makes a sample app fail.
     #[must_use]
     pub fn fault(mut self, at: &str, kind: FaultKind) -> Self {
-        self.scenario.faults.push(Fault { at: at.to_owned(), kind, first: None });
+        self.scenario.faults.push(Fault { at: at.to_owned(), kind, first: None, after: None });
         self
     }
 

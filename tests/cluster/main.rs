@@ -23,6 +23,32 @@ async fn every_scenario_passes_and_nothing_is_left() {
     cluster.expect_nothing_left(&ran).await;
 }
 
+/// Three collectors behind one Service, which no other environment has, and what strikes among requests.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_share_a_load_and_workloads_break_under_one() {
+    let _alone = one_at_a_time().await;
+    let cluster = cluster().await;
+    let ran = cluster.run(&["scenarios/kubernetes", "scenarios/chaos", "-v"]).await;
+    let ran = ran.expect_code(0).expect_stdout("5 passed");
+    cluster.expect_nothing_left(&ran).await;
+}
+
+/// The check that all stages agree is one that can fail: here nobody is left to share a load with.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_no_replica_shares_is_told() {
+    let _alone = one_at_a_time().await;
+    let cluster = cluster().await;
+    let scenario = scenario_file(
+        "name: alone\ndescription: One app has one connection.\n\
+         system: { chain: { apps: 1, collector_instances: 2 } }\n\
+         requests: [{ get: /, times: 4 }]\n\
+         expect: { balance: { collector_instances: 2 } }\n",
+    );
+    let ran = cluster.run(&[&scenario.path().display().to_string()]).await.expect_code(1);
+    let ran = ran.expect_stdout("1 of 2 instances of the collector had spans of the services");
+    cluster.expect_nothing_left(&ran).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_runs_at_once_do_not_meet() {
     let _alone = one_at_a_time().await;

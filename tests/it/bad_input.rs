@@ -45,6 +45,14 @@ fn scenario_files_are_told_what_is_wrong_where_and_what_to_do() {
             format!("{GOOD}requires:\n  - {{ collector: apm-stats, because: ' ' }}\n  - {{ collector: apm-stats, because: x }}\n"),
         ),
         ("stats_within_and_no_stats", format!("{GOOD}expect: {{ stats_within: 5s }}\n")),
+        (
+            "after_what_is_no_act_or_too_late",
+            format!("{GOOD}faults:\n  - {{ at: sample-app-2, status: 503, after: 1 }}\n  - {{ at: collector, kill: true, after: 1 }}\n"),
+        ),
+        (
+            "instances_that_cannot_be",
+            format!("{GOOD}system: {{ chain: {{ collector_instances: 0 }} }}\nexpect: {{ balance: {{ collector_instances: 21 }} }}\n"),
+        ),
         ("unsampled_without_absent", GOOD.replace("get: /", "get: /, sampled: false")),
         ("no_context_and_no_id", GOOD.replace("get: /", "get: /, propagation: none")),
         ("missing_collector_config", format!("{GOOD}system: {{ chain: {{ collector_config: none.yaml }} }}\n")),

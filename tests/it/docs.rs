@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::{root, tracecheck};
 
 /// The sections of the reference with a table of keys, and the part of the schema that each explains.
-const SECTIONS: [(&str, &str); 14] = [
+const SECTIONS: [(&str, &str); 15] = [
     ("Scenario", ""),
     ("System", "SystemFile"),
     ("Chain", "ChainFile"),
@@ -20,6 +20,7 @@ const SECTIONS: [(&str, &str); 14] = [
     ("Tree", "NodeFile"),
     ("Span", "SpanFile"),
     ("Counts", "SpanCountFile"),
+    ("Balance", "BalanceFile"),
     ("Stats", "StatsCountFile"),
     ("Requirements", "RequireFile"),
     ("Tolerated rules", "TolerateFile"),

@@ -20,6 +20,7 @@ fn every_fault_that_the_harness_sends_is_read_by_the_sample_apps_as_it_was_meant
         .map(|(index, kind)| Fault {
             at: format!("sample-app-{index}"),
             kind,
+            after: None,
             first: (index % 2 == 1).then_some(1),
         })
         .collect();

@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         run: None,
         expires: None,
         image,
-        replicas: BTreeMap::new(),
+        replicas: kubernetes::replicas(&system),
         role_arn: None,
         operator: None,
     };

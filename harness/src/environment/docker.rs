@@ -32,6 +32,7 @@ use super::{
     WorkloadEndpoints,
     container::{self, Choices},
     log::Log,
+    refuse_instances,
 };
 use crate::system::{Program, Role, System, start_order};
 
@@ -319,6 +320,7 @@ impl Environment for DockerEnvironment {
         if self.is_up {
             return Err(EnvironmentError::AlreadyUp);
         }
+        refuse_instances(NAME, system)?;
         self.is_up = true;
         self.give_up = CancellationToken::new();
         self.plan(system)?;

@@ -128,14 +128,21 @@ impl Environment for KubernetesEnvironment {
         }
         let deadline = Instant::now() + self.settings.start_limit;
         let containers = self.settings.plan(system)?;
-        let settings = self.manifests();
+        let replicas = replicas(system);
+        let settings = self.manifests(replicas.clone());
         let objects = manifests::objects(&containers, &settings);
         let mut calls = calls(system, &containers);
         if self.settings.operator.is_some() {
             look_for_the_collector(&containers, &mut calls);
         }
-        let deployed =
-            Deployed::new(&self.settings, &self.namespace, self.dir.path(), containers, calls)?;
+        let deployed = Deployed::new(
+            &self.settings,
+            &self.namespace,
+            self.dir.path(),
+            containers,
+            calls,
+            &replicas,
+        )?;
         // From here on `down` has something to remove.
         let deployed = self.deployed.insert(deployed);
         deployed.apply(&objects).await?;
@@ -222,14 +229,14 @@ impl Environment for KubernetesEnvironment {
 
 impl KubernetesEnvironment {
     /// What the objects of this run say.
-    fn manifests(&self) -> manifests::Settings {
+    fn manifests(&self, replicas: BTreeMap<String, u32>) -> manifests::Settings {
         let expires = humantime::format_rfc3339_seconds(SystemTime::now() + EXPIRY);
         manifests::Settings {
             namespace: self.namespace.clone(),
             run: Some(self.settings.run_id.clone()),
             expires: Some(expires.to_string()),
             image: self.settings.image.clone(),
-            replicas: BTreeMap::new(),
+            replicas,
             role_arn: self.settings.role_arn.clone(),
             operator: self.settings.operator.clone(),
         }
@@ -298,6 +305,11 @@ fn look_for_the_collector(containers: &[Container], calls: &mut BTreeMap<String,
     for intake in intakes {
         calls.entry(intake.workload.clone()).or_default().extend(addresses.clone());
     }
+}
+
+/// How many pods each workload has.
+pub fn replicas(system: &System) -> BTreeMap<String, u32> {
+    system.workloads.iter().map(|one| (one.name.clone(), one.instances)).collect()
 }
 
 /// How a system's workloads run in pods.

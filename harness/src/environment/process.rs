@@ -28,7 +28,7 @@ use self::{
 };
 use super::{
     Endpoints, Environment, EnvironmentError, InstanceEndpoints, UncleanStop, UnexpectedExit,
-    WorkloadEndpoints, log::Log,
+    WorkloadEndpoints, log::Log, refuse_instances,
 };
 use crate::system::{Program, Role, System, Workload, start_order};
 
@@ -218,6 +218,7 @@ impl Environment for ProcessEnvironment {
         if !problems.is_empty() {
             return Err(EnvironmentError::InvalidSystem(problems));
         }
+        refuse_instances("process", system)?;
         self.instances.clear();
         for workload in &system.workloads {
             let instance = self.instance(workload)?;

@@ -158,7 +158,7 @@ impl World {
 }
 
 fn at(workload: &str, kind: FaultKind) -> Fault {
-    Fault { at: workload.to_owned(), kind, first: None }
+    Fault { at: workload.to_owned(), kind, first: None, after: None }
 }
 
 #[test]

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     case::{Case, Outcome, Topology},
-    rule::{Failure, SILENT_SERVICE},
+    rule::{Failure, NotEvaluated, SILENT_SERVICE},
     scenario::Scenario,
+    stages::{BALANCE, Stages},
     verdict::ScenarioResult,
 };
 
@@ -30,6 +31,9 @@ pub(super) struct Facts {
     pub(super) undone: Vec<String>,
     /// Services that no span was captured of, and that have no ledger to say whether there should be one.
     pub(super) silent: Vec<String>,
+    /// What every stage told, where the scenario asks for their balance.
+    #[serde(default)]
+    pub(super) stages: Option<Stages>,
     /// What came between the harness and the system.
     #[serde(default)]
     pub(super) disturbances: Vec<String>,
@@ -47,7 +51,9 @@ pub(super) fn conclude(
     result.undecided.extend(facts.exits.iter().cloned());
     result.undecided.extend(facts.gaps.iter().map(|gap| format!("the evidence has a gap: {gap}")));
     result.undecided.extend(facts.undone.iter().cloned());
-    result.failures.retain(|failure| failure.rule != REFUSED_ATTEMPTS);
+    result.failures.retain(|failure| ![REFUSED_ATTEMPTS, BALANCE].contains(&failure.rule.as_str()));
+    result.not_evaluated.retain(|skipped| skipped.rule != BALANCE);
+    balance(scenario, facts, result);
     // Where nothing was sent, nothing could be refused.
     if facts.refused < scenario.expect.refused_attempts && !cases.is_empty() {
         result.failures.push(Failure::new(
@@ -77,6 +83,22 @@ pub(super) fn conclude(
         ));
     }
     result.conclude();
+}
+
+fn balance(scenario: &Scenario, facts: &Facts, result: &mut ScenarioResult) {
+    let Some(expect) = scenario.expect.balance else { return };
+    match &facts.stages {
+        Some(stages) => {
+            let findings = stages.judge(expect);
+            result.failures.extend(findings.failures);
+            result.not_evaluated.extend(findings.not_evaluated);
+        }
+        None => result.not_evaluated.push(NotEvaluated {
+            rule: BALANCE.to_owned(),
+            because: "the stages were not asked".to_owned(),
+            required: true,
+        }),
+    }
 }
 
 /// A request that got no answer while the way to the system was broken says nothing about the system.

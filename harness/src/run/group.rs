@@ -22,7 +22,7 @@ use crate::{
     environment::UnexpectedExit,
     event::Event,
     evidence::EvidenceSource,
-    scenario::{FaultKind, Scenario, SystemChoice},
+    scenario::{Fault, FaultKind, Scenario, SystemChoice},
     session::{Session, SessionError, Settled},
     stats::{self, Captured},
     trace::TraceId,
@@ -249,7 +249,9 @@ async fn drive(session: &Arc<Session>, scenario: Arc<Scenario>, tell: &Teller) -
     let refused_before: u64 = session.source().refused().values().sum();
     let mut facts = Facts::default();
     let mut result = ScenarioResult::undecided(&name, &scenario.description, "");
-    if scenario.faults.iter().any(|fault| fault.kind.is_over_before_requests()) {
+    let (meanwhile, before): (Vec<Fault>, Vec<Fault>) =
+        scenario.faults.iter().cloned().partition(|fault| fault.after.is_some());
+    if before.iter().any(|fault| fault.kind.is_over_before_requests()) {
         // Whoever is not connected has nothing to find again.
         let like = (&scenario.system, &scenario.requests[0]);
         let first = session.quiesce(like, &BTreeSet::new(), scenario.expect.within).await;
@@ -257,13 +259,17 @@ async fn drive(session: &Arc<Session>, scenario: Arc<Scenario>, tell: &Teller) -
             facts.undone.push(format!("the request before the fault did not arrive: {missing}"));
         }
     }
-    if let Err(error) = session.inject(&scenario.faults).await {
+    if let Err(error) = session.inject(&before).await {
         facts.undone.push(format!("a fault could not be injected: {error}"));
     }
     let mut judging: JoinSet<(Case, Settled)> = JoinSet::new();
     if facts.undone.is_empty() {
         let (thawed, thaw) = watch::channel(false);
-        send_all(session, &scenario, &mut judging, thaw).await;
+        let (answered, answers) = watch::channel(0);
+        let injected = inject_meanwhile(session, &meanwhile, answers);
+        let sent = send_all(session, &scenario, &mut judging, thaw, answered);
+        let ((), undone) = future::join(sent, injected).await;
+        facts.undone.extend(undone);
         // What a frozen workload does once it goes on belongs to the trace, so judging waits for it.
         if let Err(error) = session.thaw(&scenario.faults).await {
             facts.undone.push(format!("a fault could not be taken back: {error}"));
@@ -282,7 +288,7 @@ async fn drive(session: &Arc<Session>, scenario: Arc<Scenario>, tell: &Teller) -
     }
     // Before anything is mended, as a stage that is down is part of the explanation.
     if judged.iter().any(|(_, settled)| !settled.result.findings.failures.is_empty()) {
-        result.ledger = Some(session.stages().await);
+        result.ledger = Some(session.stages().await.text());
     }
     if let Err(error) = session.heal(&scenario.faults).await {
         facts.undone.push(format!("a fault could not be taken back: {error}"));
@@ -312,6 +318,12 @@ async fn drive(session: &Arc<Session>, scenario: Arc<Scenario>, tell: &Teller) -
     };
     result.failures.extend(found.failures);
     result.not_evaluated.extend(found.not_evaluated);
+    if let Some(expect) = scenario.expect.balance {
+        // Where traces failed, more time would not mend it.
+        let failed = result.cases.iter().any(|case| !case.findings.failures.is_empty());
+        let within = if failed { Duration::ZERO } else { scenario.expect.within };
+        facts.stages = Some(session.balanced_stages(expect, within).await);
+    }
     let stats_until = judge_stats(session, &scenario, &cases, &mut facts, &mut result).await;
     gather(session, &mut facts).await;
     result.took_ms = millis(began.elapsed());
@@ -370,24 +382,51 @@ async fn judge_stats(
     stopped.ok()
 }
 
+/// Does what faults ask for in the middle of the requests, each when so many are answered; tells what could not be done.
+async fn inject_meanwhile(
+    session: &Session,
+    faults: &[Fault],
+    answers: watch::Receiver<u32>,
+) -> Vec<String> {
+    let each = faults.iter().map(|fault| {
+        let mut answers = answers.clone();
+        async move {
+            let after = fault.after.unwrap_or_default();
+            if answers.wait_for(|answered| *answered >= after).await.is_err() {
+                let at = &fault.at;
+                return Some(format!(
+                    "the fault at `{at}` did not happen: the requests ended before"
+                ));
+            }
+            let injected = session.inject(std::slice::from_ref(fault)).await.err();
+            injected.map(|error| format!("a fault could not be injected: {error}"))
+        }
+    });
+    future::join_all(each).await.into_iter().flatten().collect()
+}
+
 /// Sends a scenario's requests, each entry after the one before, and has each case judged as soon as it is sent.
 async fn send_all(
     session: &Arc<Session>,
     scenario: &Arc<Scenario>,
     judging: &mut JoinSet<(Case, Settled)>,
     thaw: watch::Receiver<bool>,
+    answered: watch::Sender<u32>,
 ) {
+    let answered = Arc::new(answered);
     let frozen = scenario.faults.iter().any(|fault| fault.kind == FaultKind::Pause);
     for (index, request) in scenario.requests.iter().enumerate() {
         let places = Arc::new(Semaphore::new(request.concurrency as usize));
         for ordinal in 0..request.times {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let (session, scenario) = (Arc::clone(session), Arc::clone(scenario));
-            let mut thaw = thaw.clone();
+            let (mut thaw, answered) = (thaw.clone(), Arc::clone(&answered));
             judging.spawn(async move {
                 let request = &scenario.requests[index];
                 let case = session.send(request, (index, ordinal), &scenario.faults).await;
                 drop(place);
+                answered.send_modify(|answered| *answered += 1);
+                drop(answered);
                 if frozen {
                     let _thawed_or_over = thaw.wait_for(|thawed| *thawed).await;
                 }

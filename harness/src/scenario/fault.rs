@@ -17,6 +17,9 @@ pub struct Fault {
     pub kind: FaultKind,
     /// Only while a request was resent fewer times than this; `None` for always.
     pub first: Option<u32>,
+    /// When so many requests have been answered, while the others go on; `None` for before all of them.
+    #[serde(default)]
+    pub after: Option<u32>,
 }
 
 /// The ways to break.
@@ -234,6 +237,10 @@ fn hop_shape(
         Some(Seen::Either) => (hop(Yes, Either, Either), Seen::Either, Yes),
     };
     let Some(fault) = fault else { return undisturbed() };
+    if fault.after.is_some() {
+        // Nobody knows which requests it meets.
+        return (hop(Either, Either, Either), Seen::Either, Either);
+    }
     let failing = match &fault.kind {
         FaultKind::Status(status) => {
             let server = if *status >= 500 { Yes } else { No };
@@ -275,7 +282,7 @@ mod tests {
     }
 
     fn at(at: &str, kind: FaultKind) -> Fault {
-        Fault { at: at.to_owned(), kind, first: None }
+        Fault { at: at.to_owned(), kind, first: None, after: None }
     }
 
     use Expected::{Either, No, Yes};
@@ -312,6 +319,16 @@ mod tests {
         assert_eq!(shape(&[at("b", FaultKind::Restart)], 0), healthy);
         let stopped = shape(&[at("b", FaultKind::Stop)], 0);
         assert_eq!(shape(&[at("b", FaultKind::ScaleToZero)], 0), stopped);
+    }
+
+    #[test]
+    fn what_happens_meanwhile_may_meet_any_request() {
+        let fault = Fault { after: Some(5), ..at("b", FaultKind::Kill) };
+        let any = (Either, Either, Either);
+        assert_eq!(shape(&[fault], 0), [(Yes, Either, Either), any, any]);
+        // A caller is not cut off by what happens to the collector.
+        let fault = Fault { after: Some(5), ..at("collector", FaultKind::Kill) };
+        assert_eq!(shape(&[fault], 0), shape(&[], 0));
     }
 
     #[test]

@@ -14,9 +14,12 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use super::{CollectorFeature, Naming, Propagation, Protocol};
+use crate::system::INSTANCES;
 
 /// Most sample apps in a chain.
 pub(super) const MAX_APPS: u32 = 20;
+/// Most instances of a workload.
+pub(super) const MAX_INSTANCES: u32 = *INSTANCES.end();
 /// Most requests of one entry; beyond it a scenario is a load test.
 pub(super) const MAX_TIMES: u32 = 100_000;
 /// Most requests at once.
@@ -85,6 +88,10 @@ pub(super) struct ChainFile {
     /// Path of the collector's config, relative to the scenario; passed on unchanged. A small one of the harness's own when left out.
     #[schemars(with = "Option<PathBuf>")]
     pub(super) collector_config: Option<Spanned<PathBuf>>,
+    /// How many instances of the collector there are behind its address, 1 to 20; 1 when left out. Only on Kubernetes can there be
+    /// more: elsewhere the scenario is inconclusive.
+    #[schemars(with = "Option<u32>")]
+    pub(super) collector_instances: Option<Spanned<Whole<1, MAX_INSTANCES>>>,
 }
 
 /// One kind of request.
@@ -175,6 +182,10 @@ pub(super) struct FaultFile {
     /// The workload has so many instances from before the requests until all are judged; only 0 can be asked for.
     #[schemars(with = "Option<u32>")]
     pub(super) scale: Option<Spanned<Whole<0, 0>>>,
+    /// What acts on the workload happens when so many of the scenario's requests have been answered, while the others go on, instead of
+    /// before all of them.
+    #[schemars(with = "Option<u32>")]
+    pub(super) after: Option<Spanned<u32>>,
     /// The intake resets the connection.
     #[serde(default)]
     pub(super) reset: bool,
@@ -215,6 +226,10 @@ pub(super) struct ExpectFile {
     /// How many attempts the intake must at least have refused meanwhile: proof that an outage took place; 0 when left out.
     #[serde(default)]
     pub(super) refused_attempts: u64,
+    /// Every stage of the whole system must tell of the same number of spans, all its instances together: ended by the services and
+    /// the harness, accepted by the collectors, taken by the intake.
+    #[schemars(with = "Option<BalanceFile>")]
+    pub(super) balance: Option<Spanned<BalanceFile>>,
     /// What the APM stats of all the scenario's requests together must say.
     #[serde(default)]
     #[schemars(with = "Vec<StatsCountFile>")]
@@ -226,6 +241,15 @@ pub(super) struct ExpectFile {
     /// for collectors that send none when they end. No time at all when left out.
     #[schemars(with = "Option<DurationText>")]
     pub(super) stats_within: Option<Spanned<DurationText>>,
+}
+
+/// What must hold of the stages beside their balance.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BalanceFile {
+    /// How many instances of the collector must at least have had spans of the services; 1 when left out.
+    #[schemars(with = "Option<u32>")]
+    pub(super) collector_instances: Option<Spanned<Whole<1, MAX_INSTANCES>>>,
 }
 
 /// What the stats groups that fit say together. What is left out is not compared.

@@ -245,10 +245,12 @@ impl Resolver<'_> {
                 _ => {}
             }
         }
-        let requests =
+        let requests: Vec<super::Request> =
             file.requests.value.into_iter().map(|request| self.request(request)).collect();
+        let count = requests.iter().fold(0, |count: u32, one| count.saturating_add(one.times));
+        let faults = file.faults.into_iter();
         let faults: Vec<Fault> =
-            file.faults.into_iter().filter_map(|fault| self.fault(fault, &workloads)).collect();
+            faults.filter_map(|fault| self.fault(fault, &workloads, count)).collect();
         let expect = self.expect(file.expect, &workloads);
         let mut tolerate = BTreeMap::new();
         for entry in file.tolerate {

@@ -28,7 +28,8 @@ pub(super) struct Parts {
     pub(super) driver: Driver,
     pub(super) topology: Topology,
     pub(super) http: reqwest::Client,
-    pub(super) ledgers: BTreeMap<String, LedgerClient>,
+    /// By service, one for each of its instances.
+    pub(super) ledgers: BTreeMap<String, Vec<LedgerClient>>,
 }
 
 impl Parts {
@@ -52,11 +53,12 @@ impl Parts {
         let entry_url = endpoints
             .url(&system.entry, "http")
             .ok_or(SessionError::Incomplete("entry with a port `http`"))?;
-        let otlp = named(Role::Collector).and_then(|collector| {
-            let grpc = endpoints.url(&collector.name, "otlp-grpc").map(OtlpEndpoint::Grpc);
-            grpc.or_else(|| endpoints.url(&collector.name, "otlp-http").map(OtlpEndpoint::Http))
+        let otlp = named(Role::Collector).map(|collector| {
+            let of = |port| endpoints.urls(&collector.name, port).into_iter();
+            let grpc: Vec<_> = of("otlp-grpc").map(OtlpEndpoint::Grpc).collect();
+            if grpc.is_empty() { of("otlp-http").map(OtlpEndpoint::Http).collect() } else { grpc }
         });
-        let driver = Driver::new(entry_url, otlp, run_id.to_owned())?;
+        let driver = Driver::new(entry_url, &otlp.unwrap_or_default(), run_id.to_owned())?;
         let intake = match intake_url {
             None => None,
             Some(url) => {
@@ -70,7 +72,7 @@ impl Parts {
             .timeout(LEDGER_TIMEOUT)
             .build()
             .map_err(|error| DriverError::Client(crate::chain_of(&error)))?;
-        let mut ledgers = BTreeMap::new();
+        let mut ledgers = BTreeMap::<String, Vec<LedgerClient>>::new();
         let mut services = Vec::new();
         for workload in services_from_entry(system) {
             let mut identity = ServiceIdentity {
@@ -78,9 +80,8 @@ impl Parts {
                 service: service_name(workload),
                 instances: Vec::new(),
             };
-            if let Some(url) =
-                workload.ledger.as_ref().and_then(|port| endpoints.url(&workload.name, port))
-            {
+            let urls = workload.ledger.as_ref().map(|port| endpoints.urls(&workload.name, port));
+            for url in urls.unwrap_or_default() {
                 let ledger = LedgerClient::new(http.clone(), url);
                 match ledger.totals().await {
                     Ok(totals) => {
@@ -89,7 +90,7 @@ impl Parts {
                     }
                     Err(error) => tracing::warn!(workload = workload.name, %error, "no ledger"),
                 }
-                ledgers.insert(workload.name.clone(), ledger);
+                ledgers.entry(workload.name.clone()).or_default().push(ledger);
             }
             services.push(identity);
         }

@@ -229,17 +229,29 @@ impl Session {
             .ledgers
             .iter()
             .filter(|(workload, _)| stopped.get(*workload) != Some(&Stopped::Down));
-        let reads = up.map(|(workload, ledger)| (workload, ledger, stopped.contains_key(workload)));
-        let reads = reads.map(|(workload, ledger, partial)| async move {
-            let report = match ledger.entry(trace_id).await {
-                Ok(entry) => {
-                    LedgerReport::Known(LedgerEntry { evicted: entry.evicted || partial, ..entry })
+        let reads = up.map(|(workload, of)| (workload, of, stopped.contains_key(workload)));
+        let reads = reads.map(|(workload, of_instances, partial)| async move {
+            let entries = of_instances.iter().map(|ledger| async move {
+                let _turn = self.ledger_turns.acquire().await;
+                ledger.entry(trace_id).await
+            });
+            let report = match futures_util::future::try_join_all(entries).await {
+                Ok(entries) => {
+                    let all = LedgerEntry::of_instances(trace_id, entries);
+                    LedgerReport::Known(LedgerEntry { evicted: all.evicted || partial, ..all })
                 }
                 Err(error) => LedgerReport::Unknown(error.to_string()),
             };
             (workload.clone(), report)
         });
-        futures_util::future::join_all(reads).await.into_iter().collect()
+        let mut reports: BTreeMap<_, _> =
+            futures_util::future::join_all(reads).await.into_iter().collect();
+        // One that was stopped on purpose while it was being asked is as one that was not asked.
+        let stopped = lock(&self.stopped);
+        reports.retain(|workload, report| {
+            matches!(report, LedgerReport::Known(_)) || !stopped.contains_key(workload)
+        });
+        reports
     }
 }
 

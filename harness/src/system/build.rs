@@ -261,6 +261,7 @@ fn built_in(choice: &Chain, overrides: &Overrides, api_key: Secret) -> Result<Bu
     }
     collector.command = command(&overrides.collector_command);
     collector.destination = destination(overrides);
+    collector.instances = choice.collector_instances;
     let collector_config = user_config(&collector);
     let mut app_env: BTreeMap<_, _> = choice.env.clone();
     let env = app_env.remove("all").unwrap_or_default();

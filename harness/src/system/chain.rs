@@ -208,6 +208,7 @@ impl Chain {
             ports: vec!["http".to_owned()],
             health: Some(Health { port: "http".to_owned(), path: "/health".to_owned() }),
             ledger: Some("http".to_owned()),
+            instances: 1,
             files: BTreeMap::new(),
             working_dir: None,
         }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::{
-    Health, Problem, Program, Role, System, Workload,
+    Health, INSTANCES, Problem, Program, Role, System, Workload,
     collector_overlay::CollectorConfig,
     parts::{self, COLLECTOR, Collector, INTAKE},
     reference,
@@ -69,6 +69,7 @@ struct RawWorkload {
     ports: Vec<Spanned<String>>,
     health: Option<Spanned<RawHealth>>,
     ledger: Option<Spanned<String>>,
+    instances: Option<Spanned<u32>>,
     #[serde(default)]
     files: BTreeMap<String, Spanned<RawFile>>,
 }
@@ -97,6 +98,7 @@ struct RawCollector {
     has: Vec<CollectorFeature>,
     #[serde(default)]
     env: BTreeMap<String, String>,
+    instances: Option<Spanned<u32>>,
 }
 
 /// Reads a file and those that it names, and checks the system as a whole; `inherit` means this process's
@@ -215,6 +217,7 @@ impl Reader<'_> {
             ports,
             health,
             ledger,
+            instances,
             files,
         } = raw.value;
         let workload = name.value.clone();
@@ -299,6 +302,7 @@ impl Reader<'_> {
             health: health
                 .map(|health| Health { port: health.value.port, path: health.value.path }),
             ledger: ledger.map(|port| port.value),
+            instances: self.instances(instances),
             files,
             working_dir: Some(self.dir.to_owned()),
         }
@@ -309,6 +313,7 @@ impl Reader<'_> {
             env: raw.env,
             features: raw.has,
             working_dir: Some(self.dir.to_owned()),
+            instances: self.instances(raw.instances),
             ..Collector::default()
         };
         if let Some(config) = raw.config {
@@ -320,6 +325,20 @@ impl Reader<'_> {
         collector.command.extend(command.next().map(|program| self.program(program)));
         collector.command.extend(command);
         collector
+    }
+
+    fn instances(&mut self, given: Option<Spanned<u32>>) -> u32 {
+        let Some(given) = given else { return 1 };
+        if !INSTANCES.contains(&given.value) {
+            let message = format!(
+                "a workload has {} to {} instances, not {}",
+                INSTANCES.start(),
+                INSTANCES.end(),
+                given.value
+            );
+            self.find(message, None, place_of(&given));
+        }
+        given.value
     }
 
     /// A program that is named by a relative path is meant from the file's directory; one without `/` is looked for

@@ -75,6 +75,8 @@ pub struct Collector {
     pub env: BTreeMap<String, String>,
     /// Where it starts; see [`Workload::working_dir`].
     pub working_dir: Option<PathBuf>,
+    /// How many instances of it there are, behind one address.
+    pub instances: u32,
     /// Where it sends to.
     pub destination: Destination,
 }
@@ -102,6 +104,7 @@ impl Default for Collector {
             features: Vec::new(),
             env: BTreeMap::new(),
             working_dir: None,
+            instances: 1,
             destination: Destination::Mock,
         }
     }
@@ -166,6 +169,7 @@ impl Collector {
             ports: overlay.ports,
             health: overlay.health,
             ledger: None,
+            instances: self.instances,
             files,
             working_dir: self.working_dir.clone(),
         })
@@ -189,6 +193,7 @@ pub fn intake(api_key: &Secret) -> Workload {
         ports: vec!["http".to_owned()],
         health: None,
         ledger: None,
+        instances: 1,
         files: BTreeMap::new(),
         working_dir: None,
     }

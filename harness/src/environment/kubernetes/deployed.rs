@@ -103,6 +103,7 @@ impl Deployed {
         dir: &Path,
         containers: Vec<Container>,
         mut calls: BTreeMap<String, Vec<String>>,
+        replicas: &BTreeMap<String, u32>,
     ) -> Result<Self, EnvironmentError> {
         let client = settings.client.clone();
         let mut logs = BTreeMap::new();
@@ -117,7 +118,7 @@ impl Deployed {
         let logs = Logs::follow(api, Arc::clone(&pods), logs);
         let workloads = containers.into_iter().map(|container| {
             let name = container.workload.clone();
-            let replicas = 1;
+            let replicas = replicas.get(&name).copied().unwrap_or(1);
             let placed = Placed {
                 calls: calls.remove(&name).unwrap_or_default(),
                 container,

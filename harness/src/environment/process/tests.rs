@@ -153,6 +153,18 @@ async fn a_workload_that_never_reports_is_killed_at_the_limit() {
 }
 
 #[tokio::test]
+async fn several_instances_are_unsupported() {
+    let fixture = Fixture::new();
+    let mut app = fixture.builtin("app", "");
+    app.instances = 2;
+    let mut environment = fixture.environment().build().unwrap();
+    let error = environment.up(&system([app])).await.unwrap_err();
+    assert!(matches!(error, EnvironmentError::Unsupported { .. }), "{error}");
+    let told = error.to_string();
+    assert!(told.contains("several instances of `app`") && told.contains("--env kind"), "{told}");
+}
+
+#[tokio::test]
 async fn a_missing_port_and_a_missing_program_are_told() {
     let fixture = Fixture::new();
     let script = "echo '{\"listening\":{\"grpc\":\"127.0.0.1:1\"}}'; exec sleep 600";

@@ -11,6 +11,7 @@ use crate::{
         DurationText, ExpectFile, KindFile, NodeFile, SpanCountFile, SpanFile, StatsCountFile,
     },
     source,
+    stages::BalanceExpect,
     stats::{StatsCount, StatsExpect},
 };
 
@@ -28,6 +29,9 @@ impl Resolver<'_> {
             spans: file.spans.into_iter().map(|count| self.span_count(count, workloads)).collect(),
             refused_attempts: file.refused_attempts,
             trace_metrics: file.trace_metrics,
+            balance: file.balance.map(|balance| BalanceExpect {
+                collector_instances: self.instances(balance.value.collector_instances.as_ref()),
+            }),
             stats: self.stats(file.stats, file.stats_within),
         }
     }

@@ -17,6 +17,7 @@ impl Resolver<'_> {
         &mut self,
         fault: Spanned<FaultFile>,
         workloads: &Workloads,
+        requests: u32,
     ) -> Option<Fault> {
         let file = &fault.value;
         let Some(at) = &file.at else {
@@ -121,6 +122,20 @@ impl Resolver<'_> {
         if file.first.is_some() && !travels {
             self.wrong(&fault, "`first` is for faults that travel with the request");
         }
-        Some(Fault { at: at.value.clone(), kind, first: file.first })
+        if let Some(after) = &file.after {
+            if !acts {
+                self.wrong(after, "`after` is for what acts on the workload (`stop`, `pause`, `kill`, `restart`, `scale`)");
+            } else if after.value >= requests {
+                self.wrong(
+                    after,
+                    format!(
+                        "after {} of {requests} requests there is nothing left to go on meanwhile",
+                        after.value
+                    ),
+                );
+            }
+        }
+        let after = file.after.as_ref().map(|after| after.value);
+        Some(Fault { at: at.value.clone(), kind, first: file.first, after })
     }
 }

@@ -8,7 +8,7 @@ use super::{Resolver, Workloads};
 use crate::{
     scenario::{
         Chain, Naming, Protocol, SHARED_SERVICE, SystemChoice,
-        file::{ChainFile, MAX_APPS, SystemFile},
+        file::{ChainFile, MAX_APPS, MAX_INSTANCES, SystemFile, Whole},
     },
     secret::Secret,
     source,
@@ -28,6 +28,17 @@ impl Resolver<'_> {
             Some(file) => self.system_file(&file),
             None => self.chain(system.value.chain.unwrap_or_default()),
         }
+    }
+
+    /// How many instances are meant.
+    pub(super) fn instances(&mut self, given: Option<&Spanned<Whole<1, MAX_INSTANCES>>>) -> u32 {
+        let Some(given) = given else { return 1 };
+        if !(1..=MAX_INSTANCES).contains(&given.value.0) {
+            let message =
+                format!("a workload has 1 to {MAX_INSTANCES} instances, not {}", given.value.0);
+            self.wrong(given, message);
+        }
+        given.value.0
     }
 
     fn system_file(&mut self, file: &Spanned<PathBuf>) -> (SystemChoice, Workloads) {
@@ -77,6 +88,7 @@ impl Resolver<'_> {
             protocol: chain.protocol.unwrap_or(Protocol::Grpc),
             env: BTreeMap::new(),
             collector_config,
+            collector_instances: self.instances(chain.collector_instances.as_ref()),
         };
         let names = resolved.app_names();
         for (app, variables) in chain.env {

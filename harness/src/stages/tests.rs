@@ -1,0 +1,84 @@
+use super::*;
+
+#[test]
+fn counters_are_summed_over_their_labels_with_either_name() {
+    let text = "# HELP x y\n\
+        otelcol_receiver_accepted_spans_total{receiver=\"otlp\",transport=\"grpc\"} 10\n\
+        otelcol_receiver_accepted_spans_total{receiver=\"otlp\",transport=\"http\"} 2\n\
+        otelcol_exporter_sent_spans{exporter=\"datadog\"} 7\n\
+        otelcol_process_uptime 3\n";
+    assert_eq!(counted(text), Some(Counted { accepted: 12, sent: 7, ..Counted::default() }));
+    assert_eq!(counted("otelcol_process_uptime 3\n"), None);
+}
+
+fn taken(accepted: u64) -> Result<Counted, String> {
+    Ok(Counted { accepted, sent: accepted, ..Counted::default() })
+}
+
+/// Two instances of a service ended 12 spans, the harness sent two of its own to each of three collectors.
+fn balanced() -> Stages {
+    Stages {
+        services: vec![("web".to_owned(), Ok(5)), ("web".to_owned(), Ok(7))],
+        collectors: [("c-1", 8), ("c-2", 6), ("c-3", 4)]
+            .map(|(name, accepted)| (name.to_owned(), taken(accepted)))
+            .to_vec(),
+        harness: vec![2, 2, 2],
+        captured: Some(18),
+        source: "intake took 18 and refused 0 attempts".to_owned(),
+    }
+}
+
+fn failures(stages: &Stages, collector_instances: u32) -> Vec<String> {
+    let findings = stages.judge(BalanceExpect { collector_instances });
+    assert_eq!(findings.not_evaluated, []);
+    findings.failures.into_iter().map(|failure| failure.detail).collect()
+}
+
+#[test]
+fn stages_balance_over_the_sums_of_their_instances() {
+    assert_eq!(failures(&balanced(), 3), Vec::<String>::new());
+    assert!(balanced().is_balanced(BalanceExpect { collector_instances: 3 }));
+    assert_eq!(
+        balanced().text(),
+        "web ended 5; web ended 7; c-1 accepted 8, sent 8; c-2 accepted 6, sent 6; c-3 accepted 4, sent 4; intake took 18 \
+         and refused 0 attempts"
+    );
+}
+
+#[test]
+fn each_difference_is_told_with_what_every_stage_says() {
+    let lost_before = Stages { services: vec![("web".to_owned(), Ok(13))], ..balanced() };
+    let told = failures(&lost_before, 1);
+    assert!(told[0].contains("ended 19 spans") && told[0].contains("accepted 18"), "{told:?}");
+    let lost_after = Stages { captured: Some(17), ..balanced() };
+    let told = failures(&lost_after, 1);
+    assert!(told[0].contains("accepted 18 spans, and the intake took 17"), "{told:?}");
+    let mut given_up = balanced();
+    given_up.collectors[0].1 = Ok(Counted { accepted: 8, sent: 7, failed: 1, refused: 0 });
+    assert!(failures(&given_up, 1)[0].contains("gave 1 up"));
+}
+
+#[test]
+fn an_instance_that_had_only_the_harnesses_spans_had_no_share() {
+    let mut stages = balanced();
+    stages.collectors[2].1 = taken(2);
+    stages.collectors[0].1 = taken(10);
+    assert_eq!(failures(&stages, 2), Vec::<String>::new());
+    let told = failures(&stages, 3);
+    assert!(
+        told[0].contains("2 of 3 instances") && told[0].contains("spreads connections"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_stage_that_cannot_tell_decides_nothing() {
+    let mut stages = balanced();
+    stages.collectors[1].1 = Err("it has no port `metrics`".to_owned());
+    let findings = stages.judge(BalanceExpect { collector_instances: 1 });
+    assert_eq!(findings.failures, []);
+    assert!(findings.not_evaluated[0].required, "{findings:?}");
+    assert!(findings.not_evaluated[0].because.contains("c-2 is unknown"), "{findings:?}");
+    let elsewhere = Stages { captured: None, ..balanced() };
+    assert!(!elsewhere.is_balanced(BalanceExpect { collector_instances: 1 }));
+}
