@@ -10,8 +10,10 @@ use crate::embedded::Embedded;
 mod attach;
 mod canary;
 mod check;
+mod choice;
 mod collector_check;
 mod datadog;
+mod down;
 mod environment;
 mod explain;
 mod image;
@@ -22,6 +24,9 @@ mod reap;
 mod replay;
 mod run;
 mod show;
+mod standing;
+mod status;
+mod up;
 mod verify;
 
 /// What the process tells by its exit code; part of the public contract.
@@ -80,6 +85,12 @@ enum Command {
     Image(image::Args),
     /// Prints what would be applied to a Kubernetes cluster for a system, as YAML.
     Manifests(manifests::Args),
+    /// Brings a system up and leaves it up, for work on it or for runs with `--attach`.
+    Up(Box<up::Args>),
+    /// Tells which systems are up, where their parts are, and whether each can be used.
+    Status(status::Args),
+    /// Takes a system down that `up` brought up.
+    Down(down::Args),
     /// Removes what runs left behind that were killed.
     Reap(reap::Args),
     /// What the harness has done inside a pod.
@@ -102,6 +113,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Verify(args) => ended(verify::run(*args)),
         Command::Explain(args) => ended(explain::run(&args)),
         Command::Manifests(args) => ended(manifests::run(&args)),
+        Command::Up(args) => ended(up::run(*args)),
+        Command::Status(args) => ended(status::run(&args)),
+        Command::Down(args) => ended(down::run(&args)),
         Command::Reap(args) => ended(reap::run(args)),
         Command::Inside(args) => ended(inside::run(args)),
         Command::Image(args) => ended(image::run(&args)),

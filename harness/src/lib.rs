@@ -22,6 +22,7 @@ pub mod secret;
 pub mod session;
 pub mod source;
 pub mod stages;
+pub mod standing;
 pub mod stats;
 mod strays;
 pub mod system;

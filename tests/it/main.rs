@@ -13,4 +13,5 @@ mod own_services;
 mod scenarios;
 #[path = "../datadog/stand_in.rs"]
 mod stand_in;
+mod standing;
 mod support;

@@ -59,7 +59,7 @@ pub(crate) fn tracecheck(args: &[&str]) -> Ran {
     ran(Command::new(TRACECHECK).args(args).current_dir(root()).stdin(Stdio::null()).output())
 }
 
-fn ran(output: std::io::Result<Output>) -> Ran {
+pub(crate) fn ran(output: std::io::Result<Output>) -> Ran {
     let output = output.expect("the program can be started");
     Ran {
         code: output.status.code(),

@@ -5,8 +5,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use anyhow::bail;
 use clap::ValueEnum;
-use harness::environment::{docker, kubernetes::leftovers};
+use harness::environment::{docker, kubernetes::leftovers, process};
 
 use super::environment::kubernetes::{AccessArgs, CLUSTER};
 
@@ -35,6 +36,8 @@ enum Place {
     Cluster,
     /// A Docker engine: containers, networks and volumes of runs.
     Docker,
+    /// This machine: processes whose run is gone, and folders of runs.
+    Process,
 }
 
 #[tokio::main]
@@ -42,6 +45,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let removed = match args.env {
         Place::Cluster => cluster(&args).await?,
         Place::Docker => docker(&args).await?,
+        Place::Process => process(&args)?,
     };
     let mut text: String = removed.iter().map(|name| format!("{name}\n")).collect();
     if removed.is_empty() {
@@ -63,6 +67,22 @@ async fn cluster(args: &Args) -> anyhow::Result<Vec<String>> {
         leftovers::remove(CLUSTER, &client, &found).await?;
     }
     Ok(found.into_iter().map(|leftover| leftover.namespace).collect())
+}
+
+fn process(args: &Args) -> anyhow::Result<Vec<String>> {
+    if let Some(run) = &args.run {
+        bail!(
+            "--run {run}: on this machine, what a run left is not known by the run's id; leave it out"
+        );
+    }
+    let mut found = process::find_leftovers(&std::env::temp_dir(), args.older_than);
+    if !args.dry_run {
+        found.retain(process::Leftover::remove);
+    }
+    let told = found
+        .iter()
+        .flat_map(|leftover| leftover.processes().chain([leftover.dir.display().to_string()]));
+    Ok(told.collect())
 }
 
 async fn docker(args: &Args) -> anyhow::Result<Vec<String>> {

@@ -41,7 +41,10 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-pub use self::{inherit::INHERITED, leftovers::remove_leftovers};
+pub use self::{
+    inherit::INHERITED,
+    leftovers::{Leftover, find_leftovers, remove_leftovers},
+};
 
 /// How the names of temporary directories begin.
 const DIR_PREFIX: &str = "tracecheck-";

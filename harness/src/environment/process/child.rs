@@ -19,7 +19,7 @@ use tokio::{
     time,
 };
 
-use super::record::{Process, Record};
+use super::record::{Process, Record, stat};
 use crate::environment::log::Log;
 
 /// How long output is read after a process has ended; its children may hold it open for ever.
@@ -109,6 +109,8 @@ impl Child {
             workload: workload.to_owned(),
             program,
             started_unix_ms: started.as_millis(),
+            owner: std::process::id(),
+            started_ticks: stat(id).map(|stat| stat.started_ticks),
         })?;
         Ok(child)
     }

@@ -28,6 +28,46 @@ pub(super) struct Process {
     pub(super) program: String,
     /// When it was started, in milliseconds since 1970; tells it from a later process with the same id.
     pub(super) started_unix_ms: u128,
+    /// The process id of the harness, which is its parent as long as it lives.
+    #[serde(default)]
+    pub(super) owner: u32,
+    /// When it was started, as the kernel counts; `None` where that is not to be had.
+    #[serde(default)]
+    pub(super) started_ticks: Option<u64>,
+}
+
+impl Process {
+    /// Whether it runs, and the harness that started it does not. `false` where that cannot be told.
+    pub(super) fn is_orphan(&self) -> bool {
+        let (Some(started), Some(stat)) = (self.started_ticks, stat(self.pid)) else {
+            return false;
+        };
+        self.pid > 0 && started == stat.started_ticks && stat.parent != self.owner
+    }
+
+    /// For people.
+    pub(super) fn told(&self) -> String {
+        format!("process {} ({}: {})", self.pid, self.workload, self.program)
+    }
+}
+
+/// What the kernel tells of a process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stat {
+    pub(super) parent: u32,
+    pub(super) started_ticks: u64,
+}
+
+/// Reads /proc/PID/stat (proc_pid_stat(5), fields 4 and 22); `None` where there is none, as on other systems than Linux.
+pub(super) fn stat(pid: i32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may hold anything, so the fields are counted from its end: the first one after it is field 3.
+    let (_, rest) = text.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    Some(Stat {
+        parent: fields.get(1)?.parse().ok()?,
+        started_ticks: fields.get(19)?.parse().ok()?,
+    })
 }
 
 impl Record {
