@@ -1,6 +1,12 @@
-use super::*;
+use k8s_openapi::api::{apps::v1::DeploymentSpec, core::v1::PodSpec};
+
+use super::{
+    workload::{escape, key},
+    *,
+};
 use crate::{
     environment::kubernetes::plan,
+    secret::Secret as SecretText,
     system::{System, chain::Chain},
 };
 
