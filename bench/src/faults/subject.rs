@@ -67,7 +67,7 @@ impl Subject {
     pub(crate) fn memory_bound_mib(&self) -> Option<u64> {
         match self.queue {
             Queue::Memory => Some(self.queue_mib + 30),
-            // Of what is on disk, 16 MiB wait in memory, and two batches of 8192 spans (5 MiB each) are made ready at a time.
+            // 6 MiB wait in memory, 8 MiB are under way, two batches of 8192 spans (10 MiB each) are made ready: and 30 besides.
             Queue::Disk => Some(64),
             Queue::Own => None,
         }
