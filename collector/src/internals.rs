@@ -39,6 +39,14 @@ impl DatadogStages {
         self.0.requests(batch).requests.iter().map(|request| request.span_count()).sum()
     }
 
+    /// Translates in the plain way and in the direct one, and panics where they differ; gives the number of spans sent.
+    #[cfg(fuzzing)]
+    pub fn compare(&self, batch: &TraceBatch, now: i64) -> usize {
+        let [plain, direct] = self.0.both_ways(batch, now);
+        assert_eq!(direct, plain);
+        plain.payloads.iter().map(|(_, spans)| spans).sum()
+    }
+
     /// The bodies of all APM stats counted so far, which are then counted no more.
     ///
     /// # Errors

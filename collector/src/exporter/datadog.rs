@@ -3,6 +3,8 @@
 //! [`translate`] maps spans (pure), [`payload`] writes bytes (pure), [`stats`] counts spans, [`client`] talks to the intake. A payload goes out as
 //! soon as its batch arrives; waiting is the batch processor's matter.
 
+#[cfg(any(test, fuzzing))]
+mod both_ways;
 mod client;
 pub(crate) mod config;
 mod model;

@@ -67,6 +67,9 @@ fn sent(case: &str) -> Vec<pb::AgentPayload> {
             &mut |_| {},
         );
         assert!(direct == plain, "{case}: both ways of translating give the same bytes");
+        let [one, other] = exporter.both_ways(&batch, NOW);
+        assert_eq!(one, other, "{case}");
+        assert!(one.payloads == direct && (direct.is_empty() || !one.groups.is_empty()), "{case}");
         let payload = |(body, _): (Vec<u8>, usize)| pb::AgentPayload::decode(&*body).unwrap();
         payloads.extend(direct.into_iter().map(payload));
     }

@@ -153,7 +153,7 @@ fn finish(body: &mut Vec<u8>, spans: usize, sender: &Sender, done: &mut dyn FnMu
 }
 
 /// Writes tracer payloads from their model; gives the body of each payload with its number of spans.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(super) fn build(tracers: &[TracerPayload<'_>], sender: &Sender) -> Vec<(Vec<u8>, usize)> {
     let (mut body, mut payloads) = (Vec::new(), Vec::new());
     let mut done = |body: &[u8], spans: usize| payloads.push((body.to_vec(), spans));

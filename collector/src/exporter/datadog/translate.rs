@@ -25,7 +25,7 @@ use span::Translated;
 
 use super::model::{Counted, Span, Text, TraceChunk, TracerPayload};
 use crate::trace_batch::ResourceSpans;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 use crate::trace_batch::TraceBatch;
 pub(crate) use go_text::parse_uint;
 pub(crate) use sampling::go_u64;
@@ -64,7 +64,7 @@ impl Naming {
 }
 
 /// The payload, and what did not get into it.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[derive(Debug, Default)]
 pub(crate) struct Translation<'a> {
     pub(crate) tracers: Vec<TracerPayload<'a>>,
@@ -73,7 +73,7 @@ pub(crate) struct Translation<'a> {
 }
 
 /// Translates a batch; `now` is in nanoseconds since the epoch.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) fn translate<'a>(
     settings: &'a Settings,
     batch: &'a TraceBatch,
