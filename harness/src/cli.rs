@@ -84,7 +84,7 @@ enum Command {
     /// Makes the container image that the environments run.
     Image(image::Args),
     /// Prints what would be applied to a Kubernetes cluster for a system, as YAML.
-    Manifests(manifests::Args),
+    Manifests(Box<manifests::Args>),
     /// Brings a system up and leaves it up, for work on it or for runs with `--attach`.
     Up(Box<up::Args>),
     /// Tells which systems are up, where their parts are, and whether each can be used.

@@ -10,6 +10,100 @@ fn help_tells_the_commands_and_the_exit_codes() {
     insta::assert_snapshot!("help", help);
 }
 
+/// The options of a canary's manifests.
+const CANARY: [&str; 10] = [
+    "manifests",
+    "--image",
+    "registry.example/tracecheck:1",
+    "--schedule",
+    "*/15 * * * *",
+    "--entry",
+    "shop/sample-app-1:8080",
+    "--otlp",
+    "http://my-collector-collector.shop.svc:4317",
+    "--canary",
+];
+
+#[test]
+fn a_canary_on_a_schedule_is_printed_with_its_keys_by_reference() {
+    let file = ScenarioFile::new(
+        "name: happy\ndescription: A request.\nsystem: { file: shop.yaml }\nrequests: [{ get: / }]\n",
+    );
+    let file = file
+        .with("shop.yaml", "entry: shop\nworkloads: [{ name: shop, command: [shop, '${listen:http}'], ports: [http] }]\n");
+    let printed = tracecheck(&[CANARY.as_slice(), &[&file.path()]].concat())
+        .expect_code(0)
+        .expect_stderr("create secret generic datadog --from-literal=api-key=\"$DD_API_KEY\"")
+        .stdout;
+    insta::assert_snapshot!("canary_manifests", printed);
+}
+
+#[test]
+fn a_canary_that_could_never_come_to_a_verdict_is_not_printed() {
+    for (scenario, because) in [
+        ("requests: [{ get: /, sampled: false }]\nexpect: { absent: true }\n", "expects `absent`"),
+        (
+            "requests: [{ get: / }]\nfaults: [{ at: sample-app-2, stop: true }]\n",
+            "acts on a workload",
+        ),
+    ] {
+        let text = format!("name: never\ndescription: It needs more.\n{scenario}");
+        let file = ScenarioFile::new(&text);
+        tracecheck(&[CANARY.as_slice(), &[&file.path()]].concat())
+            .expect_code(2)
+            .expect_stderr("no verdict can come of it here")
+            .expect_stderr(because);
+    }
+    let happy = "scenarios/happy-path.yaml";
+    let args = ["manifests", "--image", "r/t:1", "--canary", happy, "--schedule", "5m", "--entry"];
+    tracecheck(&[args.as_slice(), &["http://shop:8080"]].concat())
+        .expect_code(2)
+        .expect_stderr("write five fields");
+    let mut args = args;
+    args[6] = "@hourly";
+    tracecheck(&[args.as_slice(), &["shop/shop:http"]].concat())
+        .expect_code(2)
+        .expect_stderr("write the number");
+}
+
+#[test]
+fn manifests_of_a_collector_that_the_operator_makes_are_its_resource_and_its_account() {
+    let role = "arn:aws:iam::123456789012:role/aws-otel-collector";
+    let args = ["manifests", "--image", "r/t:1", "--collector-install", "operator"];
+    let of = |more: &[&str]| tracecheck(&[args.as_slice(), more].concat());
+    let printed = of(&["--irsa-role-arn", role]).expect_code(0).stdout;
+    let documents: Vec<serde_json::Value> = printed
+        .split("---\n")
+        .filter(|text| !text.is_empty())
+        .map(|text| serde_saphyr::from_str(text).unwrap())
+        .collect();
+    let of_kind = |kind: &str| -> Vec<&serde_json::Value> {
+        documents.iter().filter(|document| document["kind"] == kind).collect()
+    };
+    let collector = of_kind("OpenTelemetryCollector")[0];
+    assert_eq!(collector["apiVersion"], "opentelemetry.io/v1beta1");
+    assert_eq!(collector["metadata"]["name"], "my-collector");
+    let spec = &collector["spec"];
+    assert_eq!(
+        (&spec["serviceAccount"], &spec["image"]),
+        (&"aws-otel-collector".into(), &"r/t:1".into())
+    );
+    let endpoint = &spec["config"]["exporters"]["datadog"]["traces"]["endpoint"];
+    assert_eq!(endpoint, "http://intake:8080");
+    // The operator makes its Deployment and Service.
+    assert_eq!((of_kind("Deployment").len(), of_kind("Service").len()), (3, 3));
+    let accounts = of_kind("ServiceAccount");
+    let account = accounts.iter().find(|one| one["metadata"]["name"] == "aws-otel-collector");
+    assert_eq!(account.unwrap()["metadata"]["annotations"]["eks.amazonaws.com/role-arn"], role);
+
+    of(&["--collector-api-version", "v1alpha1"])
+        .expect_code(0)
+        .expect_stdout("apiVersion: opentelemetry.io/v1alpha1");
+    tracecheck(&["manifests", "--image", "r/t:1", "--collector-api-version", "v1alpha1"])
+        .expect_code(2)
+        .expect_stderr("only with `--collector-install operator`");
+}
+
 #[test]
 fn the_collector_inside_tells_its_version() {
     for flag in ["--version", "-v"] {

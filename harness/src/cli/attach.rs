@@ -44,14 +44,15 @@ pub(super) struct Args {
 
 /// Where something is that is there already.
 #[derive(Debug, Clone)]
-enum Place {
+pub(super) enum Place {
     /// At this base URL.
     Url(String),
     /// Behind a Service of the cluster.
     Service(ServiceName),
 }
 
-fn place(text: &str) -> Result<Place, String> {
+/// Reads one.
+pub(super) fn place(text: &str) -> Result<Place, String> {
     match text.contains("://") {
         true => base_url(text).map(Place::Url),
         false => text.parse().map(Place::Service).map_err(|error| {
@@ -61,6 +62,22 @@ fn place(text: &str) -> Result<Place, String> {
 }
 
 impl Place {
+    /// Its base URL as pods of the cluster reach it; a Service's port has to be a number for that, and is 80 where none is named.
+    pub(super) fn url_in_cluster(&self) -> anyhow::Result<String> {
+        match self {
+            Self::Url(url) => Ok(url.clone()),
+            Self::Service(ServiceName { namespace, name, port }) => {
+                let port = port.as_deref().unwrap_or("80");
+                match port.parse::<u16>() {
+                    Ok(number) => Ok(format!("http://{name}.{namespace}.svc:{number}")),
+                    Err(_) => bail!(
+                        "{namespace}/{name}:{port}: nobody asks the cluster here which number the port `{port}` has; write the number"
+                    ),
+                }
+            }
+        }
+    }
+
     /// Its base URL; a Service is forwarded as long as what is put into `forwards` lives.
     async fn url(
         &self,

@@ -42,7 +42,8 @@ pub(super) struct Args {
     run: RunArgs,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Reads a time that is longer than nothing.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
         Ok(_) => Err("it must be longer than nothing".to_owned()),

@@ -44,6 +44,13 @@ impl Args {
         self.patience
     }
 
+    /// These options again, for another call of the program.
+    pub(super) fn as_words(&self) -> Vec<String> {
+        let url = self.datadog_api_url.iter().map(|url| format!("--datadog-api-url={url}"));
+        let patience = format!("--patience={}", humantime::format_duration(self.patience));
+        std::iter::once(patience.replace(' ', "")).chain(url).collect()
+    }
+
     /// The source of evidence, with the keys of the environment.
     pub(super) fn source(&self) -> anyhow::Result<Arc<DatadogSource>> {
         let client = Client::new(&self.access()?)?;

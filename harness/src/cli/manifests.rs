@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 use anyhow::{Context, bail};
 use harness::{
     environment::kubernetes::{
-        self,
+        self, Placing,
         manifests::{self, Objects},
     },
     intake,
-    scenario::{Chain, SystemChoice, load},
+    scenario::{Chain, Scenario, SystemChoice, load},
     secret::Secret,
     system::{
         Role, System,
@@ -17,8 +17,11 @@ use harness::{
     },
 };
 use k8s_openapi::Metadata;
+use serde::Serialize;
 
-use super::environment;
+use super::environment::{self, kubernetes::CollectorArgs};
+
+mod canary;
 
 /// Stands for a secret that is the user's own.
 const PLACEHOLDER: &str = "REPLACE-ME";
@@ -37,48 +40,66 @@ pub(super) struct Args {
     /// The collector's config, passed on unchanged.
     #[arg(long, value_name = "FILE")]
     collector_config: Option<PathBuf>,
+    #[command(flatten)]
+    collector: CollectorArgs,
+    #[command(flatten)]
+    canary: canary::Args,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut choice = match &args.scenario {
-        None => SystemChoice::Chain(Chain::default()),
-        Some(path) => {
-            let mut scenarios = load::load(std::slice::from_ref(path))?;
-            let Some(scenario) = scenarios.pop().filter(|_| scenarios.is_empty()) else {
-                bail!("{}: name one scenario's file, since its system is printed", path.display());
-            };
-            scenario.system
-        }
-    };
-    if let (SystemChoice::Chain(chain), Some(config)) = (&mut choice, &args.collector_config) {
-        chain.collector_config = Some(config.clone());
-    }
     let (image, images) = environment::named(&args.images);
     if image.is_empty() {
         bail!("name an image of tracecheck that the cluster can have: `--image REFERENCE`");
     }
+    if let Some(text) = args.canary.manifests(&args.namespace, &image)? {
+        return super::print(&text);
+    }
+    let mut choice = match &args.scenario {
+        None => SystemChoice::Chain(Chain::default()),
+        Some(path) => one_scenario(path)?.system,
+    };
+    if let (SystemChoice::Chain(chain), Some(config)) = (&mut choice, &args.collector_config) {
+        chain.collector_config = Some(config.clone());
+    }
     let overrides =
         Overrides { collector_config: args.collector_config.clone(), ..Overrides::default() };
     let system = build::system(&choice, &overrides).context("the system")?.system;
-    let containers = kubernetes::plan(&system, "cluster", &images)?;
+    let operator = args.collector.unseen_operator()?;
+    let placing = Placing {
+        environment: "cluster",
+        image: &image,
+        images: &images,
+        operator: operator.is_some(),
+        collector_image: args.collector.image(),
+    };
+    let containers = placing.plan(&system)?;
     let settings = manifests::Settings {
         namespace: args.namespace.clone(),
         run: None,
         expires: None,
-        image,
+        image: image.clone(),
         replicas: kubernetes::replicas(&system),
-        role_arn: None,
-        operator: None,
+        role_arn: args.collector.role_arn().map(str::to_owned),
+        operator,
     };
     let mut objects = manifests::objects(&containers, &settings);
     let hidden = hide_secrets(&mut objects, &system);
-    let text = yaml(&objects)?;
+    let text = yaml(&documents(&objects)?)?;
     for name in hidden {
         super::warn(&format!(
             "secret `{name}` is not printed: put its values in the place of {PLACEHOLDER}, or take it from where you keep such things"
         ));
     }
     super::print(&text)
+}
+
+/// The one scenario of a file.
+fn one_scenario(path: &PathBuf) -> anyhow::Result<Scenario> {
+    let mut scenarios = load::load(std::slice::from_ref(path))?;
+    match scenarios.pop().filter(|_| scenarios.is_empty()) {
+        Some(scenario) => Ok(scenario),
+        None => bail!("{}: name one scenario's file, since its system is printed", path.display()),
+    }
 }
 
 /// Replaces all secrets but the mock's key, which opens nothing else; gives the names of those with others.
@@ -102,19 +123,27 @@ fn hide_secrets(objects: &mut Objects, system: &System) -> Vec<String> {
     hidden
 }
 
-/// All objects as documents of one YAML stream, in an order in which they can be applied.
-fn yaml(objects: &Objects) -> anyhow::Result<String> {
+/// All objects, in an order in which they can be applied.
+fn documents(objects: &Objects) -> anyhow::Result<Vec<serde_json::Value>> {
     let mut documents = vec![serde_json::to_value(&objects.namespace)?];
-    let of = |list: serde_json::Result<serde_json::Value>| match list {
-        Ok(serde_json::Value::Array(items)) => Ok(items),
-        Ok(_) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    };
-    documents.extend(of(serde_json::to_value(&objects.accounts))?);
-    documents.extend(of(serde_json::to_value(&objects.secrets))?);
-    documents.extend(of(serde_json::to_value(&objects.config_maps))?);
-    documents.extend(of(serde_json::to_value(&objects.services))?);
-    documents.extend(of(serde_json::to_value(&objects.deployments))?);
+    all(&objects.accounts, &mut documents)?;
+    all(&objects.secrets, &mut documents)?;
+    all(&objects.config_maps, &mut documents)?;
+    all(&objects.services, &mut documents)?;
+    all(&objects.collectors, &mut documents)?;
+    all(&objects.deployments, &mut documents)?;
+    Ok(documents)
+}
+
+fn all<T: Serialize>(objects: &[T], documents: &mut Vec<serde_json::Value>) -> anyhow::Result<()> {
+    for object in objects {
+        documents.push(serde_json::to_value(object)?);
+    }
+    Ok(())
+}
+
+/// Objects as documents of one YAML stream.
+fn yaml(documents: &[serde_json::Value]) -> anyhow::Result<String> {
     let texts = documents.iter().map(serde_saphyr::to_string).collect::<Result<Vec<_>, _>>()?;
     Ok(texts.iter().map(|text| format!("---\n{}\n", text.trim_end())).collect())
 }

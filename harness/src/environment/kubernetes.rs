@@ -23,6 +23,7 @@ use super::{
 use crate::system::{Role, System, reference};
 
 mod apply;
+pub mod canary;
 pub mod cluster;
 mod deployed;
 mod diagnose;
@@ -127,7 +128,7 @@ impl Environment for KubernetesEnvironment {
             return Err(EnvironmentError::InvalidSystem(problems));
         }
         let deadline = Instant::now() + self.settings.start_limit;
-        let containers = self.settings.plan(system)?;
+        let containers = self.settings.placing().plan(system)?;
         let replicas = replicas(system);
         let settings = self.manifests(replicas.clone());
         let objects = manifests::objects(&containers, &settings);
@@ -252,7 +253,22 @@ impl KubernetesEnvironment {
     }
 }
 
-impl Settings {
+/// How a system's workloads get into a cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct Placing<'a> {
+    /// The environment's name, for messages.
+    pub environment: &'static str,
+    /// The image of `tracecheck` itself.
+    pub image: &'a str,
+    /// Images of workloads, by workload.
+    pub images: &'a BTreeMap<String, String>,
+    /// Whether an operator makes the collector.
+    pub operator: bool,
+    /// An image whose entrypoint is the collector.
+    pub collector_image: Option<&'a str>,
+}
+
+impl Placing<'_> {
     /// How a system's workloads run in pods, and the collector's as it is installed.
     ///
     /// # Errors
@@ -260,8 +276,8 @@ impl Settings {
     pub fn plan(&self, system: &System) -> Result<Vec<Container>, EnvironmentError> {
         let collector = system.workloads.iter().find(|one| one.role == Role::Collector);
         let mut images = self.images.clone();
-        if let (Some(collector), Some(image)) = (collector, &self.collector_image) {
-            images.insert(collector.name.clone(), image.clone());
+        if let (Some(collector), Some(image)) = (collector, self.collector_image) {
+            images.insert(collector.name.clone(), image.to_owned());
         }
         let Some(collector) = collector else { return plan(system, self.environment, &images) };
         let unfit = |error: operator::config::ConfigError| EnvironmentError::Unsupported {
@@ -271,7 +287,7 @@ impl Settings {
             reason: error.to_string(),
         };
         let mut fixed = BTreeMap::new();
-        if self.operator.is_some() {
+        if self.operator {
             fixed
                 .insert(collector.name.clone(), operator::config::ports(collector).map_err(unfit)?);
         }
@@ -280,15 +296,28 @@ impl Settings {
         let mut containers = container::plan_with_ports(system, &choices, &fixed)?;
         for container in containers.iter_mut().filter(|one| one.workload == collector.name) {
             // The image's own entrypoint is the collector.
-            let foreign = images.get(&collector.name).is_some_and(|image| *image != self.image);
-            if foreign && (self.collector_image.is_some() || self.operator.is_some()) {
+            let foreign = images.get(&collector.name).is_some_and(|image| image != self.image);
+            if foreign && (self.collector_image.is_some() || self.operator) {
                 container.entrypoint.clear();
             }
-            if self.operator.is_some() {
+            if self.operator {
                 operator::config::take_over(container).map_err(unfit)?;
             }
         }
         Ok(containers)
+    }
+}
+
+impl Settings {
+    /// How a system's workloads get into this cluster.
+    fn placing(&self) -> Placing<'_> {
+        Placing {
+            environment: self.environment,
+            image: &self.image,
+            images: &self.images,
+            operator: self.operator.is_some(),
+            collector_image: self.collector_image.as_deref(),
+        }
     }
 }
 

@@ -45,12 +45,10 @@ pub(in crate::cli) struct AccessArgs {
     context: Option<String>,
 }
 
-/// Which cluster, and how.
+/// How the collector gets into the cluster, and which one.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
-pub(in crate::cli) struct Args {
-    #[command(flatten)]
-    access: AccessArgs,
+pub(in crate::cli) struct CollectorArgs {
     /// How the collector gets into the cluster.
     #[arg(long, value_enum, value_name = "WAY", default_value_t = Install::Manifests, help_heading = "Kubernetes")]
     collector_install: Install,
@@ -63,6 +61,16 @@ pub(in crate::cli) struct Args {
     /// The role on AWS for the collector's service account (IRSA), `arn:aws:iam::ACCOUNT:role/NAME`.
     #[arg(long, value_name = "ARN", value_parser = role_arn, help_heading = "Kubernetes")]
     irsa_role_arn: Option<String>,
+}
+
+/// Which cluster, and how.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    access: AccessArgs,
+    #[command(flatten)]
+    collector: CollectorArgs,
     /// How long a system has to get ready.
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = humantime::parse_duration, help_heading = "Kubernetes")]
     start_limit: std::time::Duration,
@@ -119,6 +127,37 @@ fn role_arn(text: &str) -> Result<String, String> {
     }
 }
 
+impl CollectorArgs {
+    /// Whether the operator is to make the collector, and of which version of its resource where one is asked for.
+    fn wants_operator(&self) -> anyhow::Result<Option<Option<Version>>> {
+        let version = self.collector_api_version.map(Version::from);
+        match self.collector_install {
+            Install::Manifests if version.is_some() => {
+                bail!("--collector-api-version is of use only with `--collector-install operator`")
+            }
+            Install::Manifests => Ok(None),
+            Install::Operator => Ok(Some(version)),
+        }
+    }
+
+    /// The operator that is to make the collector, where no cluster can be asked: the version that newer operators store
+    /// unless one is named.
+    pub(in crate::cli) fn unseen_operator(&self) -> anyhow::Result<Option<Operator>> {
+        let wanted = self.wants_operator()?;
+        Ok(wanted.map(|version| Operator::of(version.unwrap_or(Version::V1Beta1))))
+    }
+
+    /// An image whose entrypoint is another collector.
+    pub(in crate::cli) fn image(&self) -> Option<&str> {
+        self.collector_image.as_deref()
+    }
+
+    /// The role on AWS for the collector's account.
+    pub(in crate::cli) fn role_arn(&self) -> Option<&str> {
+        self.irsa_role_arn.as_deref()
+    }
+}
+
 impl AccessArgs {
     /// Finds the cluster.
     pub(in crate::cli) async fn find(&self) -> anyhow::Result<Found> {
@@ -171,8 +210,8 @@ impl Args {
     fn settings(&self, settings: Settings) -> Settings {
         Settings {
             start_limit: self.start_limit,
-            collector_image: self.collector_image.clone(),
-            role_arn: self.irsa_role_arn.clone(),
+            collector_image: self.collector.collector_image.clone(),
+            role_arn: self.collector.irsa_role_arn.clone(),
             ..settings
         }
     }
@@ -183,19 +222,15 @@ impl Args {
         environment: &'static str,
         client: &harness::environment::kubernetes::cluster::Client,
     ) -> anyhow::Result<Option<Operator>> {
-        let wanted = self.collector_api_version.map(Version::from);
-        match self.collector_install {
-            Install::Manifests if wanted.is_some() => {
-                bail!("--collector-api-version is of use only with `--collector-install operator`")
-            }
-            Install::Manifests => Ok(None),
-            Install::Operator => Ok(Some(preflight::preflight(environment, client, wanted).await?)),
+        match self.collector.wants_operator()? {
+            None => Ok(None),
+            Some(wanted) => Ok(Some(preflight::preflight(environment, client, wanted).await?)),
         }
     }
 
     /// Whether the collector is one of which only an image is known.
     pub(super) fn has_collector_image(&self) -> bool {
-        self.collector_image.is_some()
+        self.collector.collector_image.is_some()
     }
 
     /// Finds or makes kind's cluster, and brings the images into it.
@@ -220,7 +255,9 @@ impl Args {
             }
         };
         let mut to_load = images.clone();
-        to_load.extend(self.collector_image.iter().map(|image| (String::new(), image.clone())));
+        to_load.extend(
+            self.collector.collector_image.iter().map(|image| (String::new(), image.clone())),
+        );
         let options =
             kind::Options { config, node_image: self.kind_node_image.clone(), locks: None };
         let ready = async {

@@ -13,7 +13,9 @@ use k8s_openapi::{
 };
 use kube::api::DynamicObject;
 
-pub(super) use self::workload::{Maker, mount, scratch};
+pub(super) use self::workload::{
+    Maker, container_security, escape, key, mount, pod_security, scratch,
+};
 use super::{
     names::{ACCOUNT, COLLECTOR, COLLECTOR_ACCOUNT, EXPIRES, MANAGED_BY, MANAGER, ROLE_ARN, RUN},
     operator::{self, Operator},

@@ -104,7 +104,7 @@ pub(super) fn resource(maker: &Maker<'_>, operator: &Operator) -> DynamicObject 
         ("env".to_owned(), json!(maker.env())),
         ("resources".to_owned(), json!(maker.resources())),
         ("podSecurityContext".to_owned(), json!(maker.pod_security())),
-        ("securityContext".to_owned(), json!(maker.container_security())),
+        ("securityContext".to_owned(), json!(super::manifests::container_security())),
         // A process that is not the first one of its namespace can be frozen and killed.
         ("shareProcessNamespace".to_owned(), json!(true)),
         ("volumes".to_owned(), json!([super::manifests::scratch()])),

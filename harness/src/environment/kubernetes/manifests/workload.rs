@@ -161,26 +161,8 @@ impl Maker<'_> {
     }
 
     pub(in super::super) fn pod_security(&self) -> PodSecurityContext {
-        PodSecurityContext {
-            run_as_non_root: Some(true),
-            // An image of somebody else's says itself who runs it.
-            run_as_user: self.is_ours().then_some(USER),
-            run_as_group: self.is_ours().then_some(USER),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                localhost_profile: None,
-            }),
-            ..PodSecurityContext::default()
-        }
-    }
-
-    pub(in super::super) fn container_security(&self) -> SecurityContext {
-        SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
-            read_only_root_filesystem: Some(true),
-            ..SecurityContext::default()
-        }
+        // An image of somebody else's says itself who runs it.
+        pod_security(self.is_ours())
     }
 
     /// Reference of the image that it runs from.
@@ -215,7 +197,7 @@ impl Maker<'_> {
             ports: (!ports.is_empty()).then(|| container_ports.collect()),
             readiness_probe: self.readiness(),
             resources: Some(self.resources()),
-            security_context: Some(self.container_security()),
+            security_context: Some(container_security()),
             volume_mounts: Some(mounts),
             ..PodContainer::default()
         }
@@ -312,6 +294,30 @@ impl Maker<'_> {
     }
 }
 
+/// What the restricted pod security policy asks of a pod, and, for our own image, who runs it.
+pub(in super::super) fn pod_security(ours: bool) -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: ours.then_some(USER),
+        run_as_group: ours.then_some(USER),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            localhost_profile: None,
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// What that policy asks of a container, and a root that nothing is written to.
+pub(in super::super) fn container_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+        read_only_root_filesystem: Some(true),
+        ..SecurityContext::default()
+    }
+}
+
 /// Room for what a workload writes.
 pub(in super::super) fn scratch() -> Volume {
     Volume {
@@ -334,14 +340,14 @@ pub(in super::super) fn mount(name: &str, path: &str, read_only: bool) -> Volume
 }
 
 /// A key in a ConfigMap or Secret: the name itself where such a key may be called so.
-pub(super) fn key(name: &str, index: usize) -> String {
+pub(in super::super) fn key(name: &str, index: usize) -> String {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let is_key = name.bytes().all(fits) && !name.starts_with("..") && name.len() <= 253;
     if is_key { name.to_owned() } else { format!("item-{index}") }
 }
 
 /// A text of which Kubernetes, which replaces `$(NAME)`, makes the given one.
-pub(super) fn escape(text: &str) -> String {
+pub(in super::super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
     while let Some(one) = rest.next() {
