@@ -64,6 +64,10 @@ pub trait Environment: Send + Sync {
     fn is_attached(&self) -> bool {
         false
     }
+    /// How long to wait until the system's collector sends to the intake, where somebody may have to point it there first.
+    fn pointing(&self) -> Option<Duration> {
+        None
+    }
     /// What came between the harness and the system so far, though the system went on: each time that the way to a workload
     /// broke. A request that got no answer then says nothing about the system.
     async fn disturbances(&self) -> Vec<String> {

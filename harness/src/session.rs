@@ -38,6 +38,7 @@ use crate::{
 };
 
 mod connect;
+mod pointing;
 mod rest;
 mod settle;
 
@@ -98,6 +99,8 @@ pub struct Session {
     source: Arc<dyn EvidenceSource>,
     /// Whether the system was there before, and others may use it.
     attached: bool,
+    /// How long to wait until the collector sends to the intake.
+    pointing: Option<Duration>,
     driver: Driver,
     topology: Topology,
     http: reqwest::Client,
@@ -162,7 +165,7 @@ impl Session {
                 return Err(error);
             }
         };
-        let attached = environment.is_attached();
+        let (attached, pointing) = (environment.is_attached(), environment.pointing());
         let environment = Arc::new(AsyncMutex::new(environment));
         let (tell, exits) = watch::channel(Vec::new());
         let watcher = tokio::spawn(watch_exits(Arc::clone(&environment), tell));
@@ -173,6 +176,7 @@ impl Session {
             intake,
             source,
             attached,
+            pointing,
             driver,
             topology,
             http,

@@ -1,19 +1,28 @@
 //! `--attach`: a system that is there already, and how its collector is pointed at the mock intake.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use harness::{
     environment::{
         attached::{Attached, AttachedEnvironment, Intake},
-        kubernetes::service::{ForwardedService, ServiceName},
+        kubernetes::{
+            KubernetesEnvironment,
+            service::{ForwardedService, ServiceName},
+        },
         process::ProcessEnvironment,
     },
     run::NewEnvironment,
-    system::{Role, System},
+    system::{Role, System, parts::INTAKE},
 };
 
-use super::environment::kubernetes;
+use super::environment::{self, kubernetes};
+
+/// Where the intake that the run starts on this machine listens, unless told otherwise.
+const LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8126);
+/// How long a run waits for a collector to be pointed at the intake that it made in the cluster, unless told otherwise.
+const POINTING: Duration = Duration::from_secs(120);
 
 /// Which system that is there already is judged, and where its parts are.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,14 +41,33 @@ pub(super) struct Args {
     /// A mock intake that is up already, in the same way.
     #[arg(long, value_name = "URL|NAMESPACE/SERVICE[:PORT]", requires = "attach", value_parser = place, conflicts_with = "intake_listen")]
     intake: Option<Place>,
-    /// Where the mock intake that the run starts listens: an address that the collector reaches.
+    /// Where the mock intake that the run starts on this machine listens: an address that the collector reaches [default:
+    /// 127.0.0.1:8126; with `--env cluster` the intake is in the cluster, unless this is given].
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "attach")]
+    intake_listen: Option<SocketAddr>,
+    /// The namespace that is made for the mock intake in the cluster, and removed with it; with a name that stays the same, so does
+    /// the address that the collector sends to [default: one for the run].
     #[arg(
         long,
-        value_name = "ADDRESS:PORT",
+        value_name = "NAME",
         requires = "attach",
-        default_value = "127.0.0.1:8126"
+        conflicts_with_all = ["intake", "intake_listen"]
     )]
-    intake_listen: SocketAddr,
+    intake_namespace: Option<String>,
+    /// How long the run sends requests and waits until something arrives at the mock intake that it started; then the scenarios are
+    /// driven, whatever came [default: 2m for an intake in the cluster, else not at all].
+    #[arg(long, value_name = "DURATION", requires = "attach", value_parser = humantime::parse_duration)]
+    attach_wait: Option<Duration>,
+}
+
+/// Where the mock intake of a run is.
+enum IntakeAt<'a> {
+    /// It is up already.
+    Running(&'a Place),
+    /// On this machine, listening here.
+    Here(SocketAddr),
+    /// In a namespace of the cluster, which is made for it.
+    Namespace(String),
 }
 
 /// Where something is that is there already.
@@ -113,24 +141,58 @@ impl Args {
     }
 
     /// What a system has to be for this: nothing of it is asked but its entry, and its intake takes any key.
-    pub(super) fn adapt(&self, system: &mut System, with_intake: bool) {
+    pub(super) fn adapt(&self, system: &mut System, with_intake: bool, env: &environment::Args) {
         for workload in &mut system.workloads {
             workload.ledger = None;
         }
         system.workloads.retain(|workload| workload.role != Role::Intake || with_intake);
         let intakes = system.workloads.iter_mut().filter(|workload| workload.role == Role::Intake);
         for intake in intakes {
-            intake.args = vec![format!("--listen={}", self.intake_listen)];
+            // In the cluster it listens where every intake does.
+            if let IntakeAt::Here(listen) = self.intake_at(env, "") {
+                intake.args = vec![format!("--listen={listen}")];
+            }
             intake.secrets.clear();
         }
+    }
+
+    fn intake_at(&self, env: &environment::Args, run_id: &str) -> IntakeAt<'_> {
+        match (&self.intake, self.intake_listen) {
+            (Some(place), _) => IntakeAt::Running(place),
+            (None, Some(listen)) => IntakeAt::Here(listen),
+            (None, None) if env.is_cluster() => {
+                let own = || format!("tracecheck-{run_id}-intake");
+                IntakeAt::Namespace(self.intake_namespace.clone().unwrap_or_else(own))
+            }
+            (None, None) => IntakeAt::Here(LISTEN),
+        }
+    }
+
+    /// Refuses an intake whose address changes from run to run, where there are several.
+    pub(super) fn check_rounds(&self, env: &environment::Args) -> anyhow::Result<()> {
+        if self.attach
+            && self.intake_namespace.is_none()
+            && let IntakeAt::Namespace(_) = self.intake_at(env, "")
+        {
+            bail!(
+                "each round makes a mock intake of its own: name its namespace with --intake-namespace, so that the address \
+                 that the collector sends to stays the same, or one that is up already with --intake"
+            );
+        }
+        Ok(())
     }
 
     /// An environment that attaches to the system.
     pub(super) async fn environment(
         &self,
         with_intake: bool,
-        cluster: &kubernetes::Args,
+        env: &environment::Args,
+        run_id: &str,
     ) -> anyhow::Result<NewEnvironment> {
+        let cluster = &env.kubernetes;
+        if self.intake_namespace.is_some() && !env.is_cluster() {
+            bail!("--intake-namespace is of use only with `--env cluster`");
+        }
         let Some(entry) = &self.entry else { bail!("--attach: name the entry with --entry") };
         let mut forwards = Vec::new();
         let entry = entry.url(cluster, &mut forwards).await.context("--entry")?;
@@ -138,37 +200,53 @@ impl Args {
             Some(otlp) => Some(otlp.url(cluster, &mut forwards).await.context("--otlp")?),
             None => None,
         };
-        let running = match &self.intake {
-            Some(intake) => Some(intake.url(cluster, &mut forwards).await.context("--intake")?),
-            None => None,
+        let at = self.intake_at(env, run_id);
+        let running = match &at {
+            IntakeAt::Running(intake) => {
+                Some(intake.url(cluster, &mut forwards).await.context("--intake")?)
+            }
+            _ => None,
         };
+        let in_cluster = match at {
+            IntakeAt::Namespace(namespace) if with_intake => {
+                Some((env.cluster_settings(run_id).await?, namespace))
+            }
+            _ => None,
+        };
+        let pointing = if in_cluster.is_some() { Some(POINTING) } else { None };
+        let pointing = self.attach_wait.or(pointing).filter(|limit| !limit.is_zero());
         let program = std::env::current_exe().context("this program does not know its own path")?;
         let program = Arc::new(program);
         Ok(Box::new(move || {
             // They last as long as environments are made.
             let _forwards = &forwards;
-            let intake = match &running {
+            let intake = match (&running, &in_cluster) {
                 _ if !with_intake => Intake::None,
-                Some(url) => Intake::Running(url.clone()),
-                None => {
+                (Some(url), _) => Intake::Running(url.clone()),
+                (None, Some((settings, namespace))) => {
+                    let environment = KubernetesEnvironment::new(settings.clone(), 0)?;
+                    Intake::BroughtUp(Box::new(environment.in_namespace(namespace)))
+                }
+                (None, None) => {
                     let environment = ProcessEnvironment::builder(program.as_ref()).build()?;
                     Intake::BroughtUp(Box::new(environment))
                 }
             };
-            let at = Attached { entry: entry.clone(), otlp: otlp.clone(), intake };
+            let at = Attached { entry: entry.clone(), otlp: otlp.clone(), intake, pointing };
             Ok(Box::new(AttachedEnvironment::new(at)))
         }))
     }
 
     /// How the collector is pointed at the mock intake, for people.
-    pub(super) fn how_to(&self) -> String {
-        let intake = match &self.intake {
-            Some(Place::Url(url)) => url.clone(),
-            Some(Place::Service(ServiceName { namespace, name, port })) => {
+    pub(super) fn how_to(&self, env: &environment::Args, run_id: &str) -> String {
+        let intake = match self.intake_at(env, run_id) {
+            IntakeAt::Running(Place::Url(url)) => url.clone(),
+            IntakeAt::Running(Place::Service(ServiceName { namespace, name, port })) => {
                 let port = port.as_ref().map_or_else(String::new, |port| format!(":{port}"));
                 format!("http://{name}.{namespace}.svc{port}")
             }
-            None => format!("http://{}", self.intake_listen),
+            IntakeAt::Here(listen) => format!("http://{listen}"),
+            IntakeAt::Namespace(namespace) => format!("http://{INTAKE}.{namespace}.svc:8080"),
         };
         format!(
             "\

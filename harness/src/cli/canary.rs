@@ -60,7 +60,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     args.run.log();
     let source = args.run.source()?;
-    args.run.tell_how_to_attach();
+    args.run.check_rounds()?;
+    args.run.tell_how_to_attach("");
     if let Some(path) = &args.prometheus {
         // Found out now, not after the first round.
         replace(path, "").with_context(|| format!("--prometheus {}", path.display()))?;

@@ -141,6 +141,21 @@ impl Args {
         }
     }
 
+    /// Whether systems are in an existing cluster.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.env, Place::Cluster)
+    }
+
+    /// How something is brought up in the existing cluster.
+    pub(super) async fn cluster_settings(
+        &self,
+        run_id: &str,
+    ) -> anyhow::Result<harness::environment::kubernetes::Settings> {
+        let (image, images) = named(&self.images);
+        let image = (!image.is_empty()).then_some(image);
+        self.kubernetes.cluster_settings(run_id, image, images).await
+    }
+
     /// Whether another collector takes the built-in one's place, of which only an image is known.
     pub(super) fn has_collector_image(&self) -> bool {
         self.kubernetes.has_collector_image()

@@ -115,7 +115,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let cancel = CancellationToken::new();
     cancel_on_signal(cancel.clone())?;
     let source = args.source()?;
-    args.tell_how_to_attach();
+    args.tell_how_to_attach(&run_id);
     let (plan, release) = plan_of(&args, &run_id, source, cancel).await?;
     let (tell, mut events) = mpsc::channel(EVENT_QUEUE);
     let reporting = tokio::task::spawn_blocking(move || {
@@ -163,9 +163,17 @@ impl Args {
     }
 
     /// Tells how a collector that is there already is pointed at the mock intake, where it is to be.
-    pub(super) fn tell_how_to_attach(&self) {
+    pub(super) fn tell_how_to_attach(&self, run_id: &str) {
         if self.attach.is_wanted() && self.evidence == Evidence::Mock {
-            super::tell(&self.attach.how_to());
+            super::tell(&self.attach.how_to(&self.environment, run_id));
+        }
+    }
+
+    /// Refuses what fits one run, and not several.
+    pub(super) fn check_rounds(&self) -> anyhow::Result<()> {
+        match self.evidence {
+            Evidence::Mock => self.attach.check_rounds(&self.environment),
+            Evidence::Datadog => Ok(()),
         }
     }
 
@@ -267,7 +275,7 @@ async fn plan(
             || format!("the system of scenario `{}` ({})", scenario.name, scenario.file.display());
         let mut built = build::system(&scenario.system, &overrides).with_context(of)?;
         if attached {
-            args.attach.adapt(&mut built.system, evidence.is_none());
+            args.attach.adapt(&mut built.system, evidence.is_none(), &args.environment);
         } else if let Some(config) = built.collector_config
             && !checked.contains(&config)
         {
@@ -278,8 +286,8 @@ async fn plan(
     }
     let (new, name, release) = match attached {
         true => {
-            let cluster = &args.environment.kubernetes;
-            let new = args.attach.environment(evidence.is_none(), cluster).await?;
+            let attach = &args.attach;
+            let new = attach.environment(evidence.is_none(), &args.environment, run_id).await?;
             (new, "attached".to_owned(), None)
         }
         false => {

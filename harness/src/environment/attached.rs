@@ -4,7 +4,7 @@
 //! All that may be started is the intake, by another environment. Others may use the system meanwhile, so the evidence is nobody's
 //! alone. What acts on workloads is not supported.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use async_trait::async_trait;
 
@@ -24,6 +24,8 @@ pub struct Attached {
     pub otlp: Option<String>,
     /// Where the intake comes from.
     pub intake: Intake,
+    /// How long to wait until the collector sends to the intake, where it may have to be pointed there first.
+    pub pointing: Option<Duration>,
 }
 
 /// Where the intake of an attached system comes from.
@@ -131,6 +133,17 @@ impl Environment for AttachedEnvironment {
 
     fn is_attached(&self) -> bool {
         true
+    }
+
+    fn pointing(&self) -> Option<Duration> {
+        self.at.pointing
+    }
+
+    async fn disturbances(&self) -> Vec<String> {
+        match &self.at.intake {
+            Intake::BroughtUp(environment) => environment.disturbances().await,
+            Intake::None | Intake::Running(_) => Vec::new(),
+        }
     }
 
     async fn log_tail(&self, workload: &str, lines: usize) -> Vec<String> {

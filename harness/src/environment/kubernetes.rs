@@ -111,6 +111,13 @@ impl KubernetesEnvironment {
         Ok(Self { settings, namespace, dir, deployed: None })
     }
 
+    /// The same, in a namespace of this name, which must not be there.
+    #[must_use]
+    pub fn in_namespace(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.namespace);
+        self
+    }
+
     /// The namespace that is, or will be, its own.
     pub fn namespace(&self) -> &str {
         &self.namespace

@@ -99,6 +99,16 @@ pub(super) async fn run(
 
     let mut outcome = GroupOutcome::default();
     let mut driven = Vec::new();
+    let begin = async {
+        let Some(first) = group.scenarios.first() else { return };
+        if let Err(text) = session.await_pointing(&first.requests[0]).await {
+            tell.tell(Event::Warning { text }).await;
+        }
+    };
+    tokio::select! {
+        () = begin => {}
+        () = plan.halt.cancelled() => {}
+    }
     tokio::select! {
         () = drive_and_audit(&session, &group, plan, tell, &mut driven, &mut outcome) => {}
         () = plan.halt.cancelled() => {}

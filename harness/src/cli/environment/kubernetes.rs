@@ -183,6 +183,17 @@ impl Args {
         image: Option<String>,
         images: BTreeMap<String, String>,
     ) -> anyhow::Result<Chosen> {
+        let settings = self.cluster_settings(wanted.run_id, image, images).await?;
+        Ok(Chosen { name: CLUSTER, new: each(settings), release: None })
+    }
+
+    /// Finds the cluster, and that it lets us in, and says how something is brought up in it.
+    pub(super) async fn cluster_settings(
+        &self,
+        run_id: &str,
+        image: Option<String>,
+        images: BTreeMap<String, String>,
+    ) -> anyhow::Result<Settings> {
         let found = self.access.find().await?;
         let Some(image) = image else {
             bail!(
@@ -198,12 +209,11 @@ impl Args {
             ));
         }
         let operator = self.operator(CLUSTER, &client).await?;
-        let settings = Settings {
+        Ok(Settings {
             images,
             operator,
-            ..self.settings(Settings::new(CLUSTER, client, wanted.run_id, image))
-        };
-        Ok(Chosen { name: CLUSTER, new: each(settings), release: None })
+            ..self.settings(Settings::new(CLUSTER, client, run_id, image))
+        })
     }
 
     /// What the command line says of every cluster.
