@@ -69,6 +69,45 @@ impl StandIn {
     }
 }
 
+/// What is Datadog's side of a collector's way, where the collector has Datadog's key: an intake of its own, which takes that key
+/// alone. Gives it, with its port.
+pub(crate) async fn intake_with_key() -> (harness::intake::server::RunningServer, u16) {
+    let settings = harness::intake::server::Settings {
+        listen: "0.0.0.0:0".to_owned(),
+        api_key: Some(API_KEY.parse().expect("a key")),
+        ..harness::intake::server::Settings::default()
+    };
+    let server = harness::intake::server::Server::bind(settings).await.expect("a free port");
+    let port = server.address().port();
+    (server.spawn(), port)
+}
+
+/// A collector's config with Datadog's exporter, whose Datadog is at this URL.
+pub(crate) fn collector_config(datadog: &str) -> String {
+    format!(
+        "receivers: {{ otlp: {{ protocols: {{ grpc: , http:  }} }} }}\nexporters:\n  datadog:\n    api: {{ key: \"${{env:DD_API_KEY}}\" }}\n    traces: {{ endpoint: \"{datadog}\" }}\n    metrics: {{ endpoint: \"{datadog}\" }}\nservice: {{ pipelines: {{ traces: {{ receivers: [otlp], exporters: [datadog] }} }} }}\n"
+    )
+}
+
+/// Looks into every file below a path for a key; how many files there were, and how many of them were workloads' logs that said
+/// something.
+pub(crate) fn without_keys(path: &std::path::Path) -> (usize, usize) {
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).expect("a folder of this test");
+        let of = |entry: std::io::Result<std::fs::DirEntry>| {
+            without_keys(&entry.expect("a file of this test").path())
+        };
+        return entries.map(of).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    }
+    let text =
+        String::from_utf8_lossy(&std::fs::read(path).expect("a file of this test")).into_owned();
+    for key in [API_KEY, APP_KEY] {
+        assert!(!text.contains(key), "{} holds a key", path.display());
+    }
+    let is_log = path.extension().is_some_and(|end| end == "log") && !text.is_empty();
+    (1, usize::from(is_log))
+}
+
 struct Answer(Arc<Shown>, fn(&Shown, &Request) -> ResponseTemplate);
 
 impl Respond for Answer {

@@ -5,7 +5,7 @@ use std::{process::Stdio, time::Duration};
 use harness::{scenario::FaultKind, test_system::TestSystem};
 
 use crate::{
-    stand_in::{API_KEY, APP_KEY, StandIn},
+    stand_in::{API_KEY, APP_KEY, StandIn, collector_config, intake_with_key, without_keys},
     support::{Ran, TRACECHECK, root},
 };
 
@@ -215,7 +215,7 @@ async fn a_system_that_is_there_is_driven_and_judged_by_what_datadog_shows_late(
     // No file of the run holds a key, nor does anything that it said.
     let mut files = 0;
     for path in [saved, junit, happy] {
-        files += without_keys(std::path::Path::new(&path));
+        files += without_keys(std::path::Path::new(&path)).0;
     }
     assert!(files >= 4, "{files}: {ran:?}");
 
@@ -244,22 +244,6 @@ fn saved_trace(dir: &str) -> String {
         .as_str()
         .expect("a file of this test")
         .to_owned()
-}
-
-/// Looks into every file below a path for a key; how many files there were.
-fn without_keys(path: &std::path::Path) -> usize {
-    if path.is_dir() {
-        let entries = std::fs::read_dir(path).expect("a file of this test");
-        return entries
-            .map(|entry| without_keys(&entry.expect("a file of this test").path()))
-            .sum();
-    }
-    let text =
-        String::from_utf8_lossy(&std::fs::read(path).expect("a file of this test")).into_owned();
-    for key in [API_KEY, APP_KEY] {
-        assert!(!text.contains(key), "{} holds a key", path.display());
-    }
-    1
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -320,11 +304,8 @@ async fn a_system_that_the_run_starts_may_send_where_its_config_says() {
     let intake = other.session().intake().unwrap().url().to_owned();
     let datadog = StandIn::over(&intake, DELAY, 600).await;
     let (dir, happy) = scenario(HAPPY);
-    let config = format!(
-        "receivers: {{ otlp: {{ protocols: {{ grpc: , http:  }} }} }}\nexporters:\n  datadog:\n    api: {{ key: \"${{env:DD_API_KEY}}\" }}\n    traces: {{ endpoint: \"{intake}\" }}\n    metrics: {{ endpoint: \"{intake}\" }}\nservice: {{ pipelines: {{ traces: {{ receivers: [otlp], exporters: [datadog] }} }} }}\n"
-    );
     let path = dir.path().join("collector.yaml");
-    std::fs::write(&path, config).unwrap();
+    std::fs::write(&path, collector_config(&intake)).unwrap();
     let path = path.display().to_string();
     let args = ["run", &happy, "--evidence", "datadog", "--collector-config", &path];
     // The other chain's intake refuses the key, so nothing can be seen: what is checked here is that it was sent there.
@@ -334,6 +315,36 @@ async fn a_system_that_the_run_starts_may_send_where_its_config_says() {
     assert!(ran.stdout.contains("has shown no span of this trace"), "{}", ran.stdout);
     let refused = harness::evidence::EvidenceSource::refused(other.session().intake().unwrap());
     assert!(refused.get("403").is_some_and(|count| *count > 0), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_that_the_run_starts_is_judged_by_what_datadog_shows() {
+    let (intake, _port) = intake_with_key().await;
+    let datadog = StandIn::over(&intake.url(), DELAY, 600).await;
+    let (dir, happy) = scenario(HAPPY);
+    let beside = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(beside("collector.yaml"), collector_config(&intake.url())).unwrap();
+    let config = beside("collector.yaml");
+    let args =
+        ["run", &happy, "-v", "--evidence", "datadog", "--collector-config", &config, "--patience"];
+    let (saved, junit) = (beside("saved"), beside("junit.xml"));
+    let kept = ["20s", "--save", &saved, "--junit", &junit];
+    tracecheck(&datadog.url(), &[args.as_slice(), &kept].concat())
+        .await
+        .expect_code(0)
+        .expect_stdout("environment process")
+        .expect_stdout("1 passed")
+        .expect_stdout("8 spans")
+        .expect_stdout("trace API: ");
+    // Its services and its collector, which has the key, have all said something.
+    let (files, logs) = without_keys(dir.path());
+    assert!(files >= 8 && logs >= 3, "{files} files, {logs} logs");
+
+    let broken = ["9s", "--app-env", "sample-app-2:OTEL_PROPAGATORS=none"];
+    tracecheck(&datadog.url(), &[args.as_slice(), &broken].concat())
+        .await
+        .expect_code(1)
+        .expect_stdout("the link sample-app-1 -> sample-app-2 is broken");
 }
 
 #[tokio::test(flavor = "multi_thread")]
