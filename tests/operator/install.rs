@@ -56,7 +56,7 @@ pub(crate) fn api(
     }
 }
 
-async fn apply(client: &Client, mut object: Value) {
+pub(crate) async fn apply(client: &Client, mut object: Value) {
     object["metadata"]["labels"][LABEL] = "operator".into();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let metadata = &object["metadata"];
@@ -234,7 +234,7 @@ fn definition(authority: &Authority) -> Value {
     })
 }
 
-async fn namespace(client: &Client, name: &str) {
+pub(crate) async fn namespace(client: &Client, name: &str) {
     apply(client, json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } }))
         .await;
 }

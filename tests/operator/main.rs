@@ -23,6 +23,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
+mod article;
 mod install;
 mod stand_in;
 
@@ -122,6 +123,8 @@ async fn cases(client: Client) {
         let version = ["--collector-api-version", "v1alpha1"];
         passes("scenarios", &[filters.as_slice(), &version].concat());
     });
+    println!("case: the article's manifest, applied by hand, and judged by --attach");
+    article::is_found_and_judged(&client).await;
     case("another collector's image, which listens long after it is called ready", || {
         let began = Instant::now();
         passes(HAPPY, &["--collector-image", STAND_IN]);
@@ -243,18 +246,15 @@ fn case(name: &str, check: impl FnOnce()) {
 
 /// `tracecheck run` in operator mode.
 fn run(scenarios: &str, options: &[&str]) -> (Output, String) {
+    run_with(scenarios, &["--collector-install", "operator"], options)
+}
+
+/// `tracecheck run` in the cluster.
+pub(crate) fn run_with(scenarios: &str, way: &[&str], options: &[&str]) -> (Output, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_tracecheck"))
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .args([
-            "run",
-            scenarios,
-            "--env",
-            "cluster",
-            "--collector-install",
-            "operator",
-            "--image",
-            TRACECHECK,
-        ])
+        .args(["run", scenarios, "--env", "cluster", "--image", TRACECHECK])
+        .args(way)
         .args(options)
         .output()
         .unwrap();
