@@ -22,7 +22,7 @@ pub(crate) use held::Part;
 pub(crate) use view::{
     AnyValue, Attributes, Event, Link, Scope, Span, SpanKind, SpanPart, StatusCode,
 };
-use wire::{checked, put_bytes, put_message, raw_fields, repeated};
+use wire::{checked, first_before, put_bytes, put_message, raw_fields, repeated};
 
 /// Spans of one or several OTLP requests, grouped by resource as they were sent.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +39,8 @@ pub(crate) struct ResourceSpans {
     /// Which of the message's spans belong to this batch, counted through all its scopes.
     skip: usize,
     take: usize,
+    /// Whether each scope stands before its spans, and once, so that no scope is looked for behind them.
+    scopes_first: bool,
     /// The requests that the message came with, where somebody must know what becomes of them: one for each such exporter.
     origins: Vec<Origin>,
 }
@@ -52,8 +54,9 @@ impl TraceBatch {
     pub(crate) fn from_protobuf(request: Bytes) -> Result<Self, DecodeError> {
         let mut batch = Self::default();
         for message in check::resource_spans(&request)? {
-            let body = request.slice_ref(message.body);
-            batch.push(ResourceSpans { body, skip: 0, take: message.spans, origins: Vec::new() });
+            let check::Checked { body, spans: take, scopes_first } = message;
+            let (body, origins) = (request.slice_ref(body), Vec::new());
+            batch.push(ResourceSpans { body, skip: 0, take, scopes_first, origins });
         }
         Ok(batch)
     }
@@ -245,7 +248,11 @@ impl ResourceSpans {
     fn messages(&self) -> impl Iterator<Item = (Scope<'_>, &[u8])> {
         repeated(&self.body, 2)
             .flat_map(|scope_spans| {
-                let scope = Scope::new(repeated(scope_spans, 1).last().unwrap_or_default());
+                let scope = match self.scopes_first {
+                    true => first_before(scope_spans, 1, 2),
+                    false => repeated(scope_spans, 1).last(),
+                };
+                let scope = Scope::new(scope.unwrap_or_default());
                 repeated(scope_spans, 2).map(move |span| (scope, span))
             })
             .skip(self.skip)
@@ -305,6 +312,7 @@ fn map_messages(message: &[u8], field: u32, change: impl Fn(&[u8]) -> Vec<u8>) -
 #[cfg(test)]
 mod tests {
     use super::TraceBatch;
+    use super::wire::put_bytes;
 
     fn batch(resources: &[&[&[&str]]]) -> TraceBatch {
         let scopes = |scopes: &[&[&str]]| -> Vec<_> {
@@ -343,6 +351,31 @@ mod tests {
             }
             assert_eq!(seen, all, "{size}");
             assert_eq!(whole.span_count(), 0);
+        }
+    }
+
+    #[test]
+    fn the_last_scope_counts_wherever_it_stands() {
+        let (a, b, span) =
+            (&b"\x0a\x03\x0a\x01a"[..], &b"\x0a\x03\x0a\x01b"[..], &b"\x12\x03\x2a\x01n"[..]);
+        for (scope_spans, name) in [
+            ([a, span, span].concat(), "a"),
+            ([span, a, span].concat(), "a"),
+            ([span, span, a].concat(), "a"),
+            ([a, b, span, span].concat(), "b"),
+            ([a, span, span, b].concat(), "b"),
+            ([span, span].concat(), ""),
+        ] {
+            let (mut resource, mut request) = (Vec::new(), Vec::new());
+            put_bytes(&mut resource, 2, &scope_spans);
+            put_bytes(&mut request, 1, &resource);
+            let mut batch = TraceBatch::from_protobuf(request.into()).unwrap();
+            let front = batch.split_front(1);
+            for part in [front, batch] {
+                let spans = part.resources().flat_map(|resource| resource.spans());
+                let names: Vec<_> = spans.map(|(scope, _)| scope.name).collect();
+                assert_eq!(names, [name.as_bytes()], "{scope_spans:?}");
+            }
         }
     }
 

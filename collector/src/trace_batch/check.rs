@@ -36,6 +36,8 @@ pub(crate) enum DecodeError {
 pub(super) struct Checked<'a> {
     pub(super) body: &'a [u8],
     pub(super) spans: usize,
+    /// Whether each scope stands before its spans, and once.
+    pub(super) scopes_first: bool,
 }
 
 /// Checks an `ExportTraceServiceRequest` and finds its `ResourceSpans`, but for those without spans.
@@ -44,7 +46,7 @@ pub(super) fn resource_spans(request: &[u8]) -> Result<Vec<Checked<'_>>, DecodeE
     messages(request, "ExportTraceServiceRequest", |field, value| {
         if let (1, body) = (field, value) {
             let body = bytes(body, "ExportTraceServiceRequest", 1)?;
-            let (mut spans, mut resource) = (0, 0);
+            let (mut spans, mut resource, mut scopes_first) = (0, 0, true);
             messages(body, "ResourceSpans", |field, value| match field {
                 1 => {
                     let message = bytes(value, "ResourceSpans", 1)?;
@@ -54,6 +56,7 @@ pub(super) fn resource_spans(request: &[u8]) -> Result<Vec<Checked<'_>>, DecodeE
                 2 => {
                     let scope = scope_spans(bytes(value, "ResourceSpans", 2)?)?;
                     spans += scope.spans;
+                    scopes_first &= !scope.is_odd;
                     let each = scope.bytes + SPAN_BYTES;
                     unfolded = unfolded.saturating_add(scope.spans.saturating_mul(each));
                     Ok(())
@@ -66,7 +69,7 @@ pub(super) fn resource_spans(request: &[u8]) -> Result<Vec<Checked<'_>>, DecodeE
                 return Err(DecodeError::TooMuch);
             }
             if spans > 0 {
-                found.push(Checked { body, spans });
+                found.push(Checked { body, spans, scopes_first });
             }
         }
         Ok(())
@@ -79,6 +82,9 @@ pub(super) fn resource_spans(request: &[u8]) -> Result<Vec<Checked<'_>>, DecodeE
 struct Scope {
     bytes: usize,
     spans: usize,
+    is_named: bool,
+    /// Whether its scope comes behind a span, or more than once.
+    is_odd: bool,
 }
 
 fn scope_spans(message: &[u8]) -> Result<Scope, DecodeError> {
@@ -87,6 +93,7 @@ fn scope_spans(message: &[u8]) -> Result<Scope, DecodeError> {
         1 => {
             let scope = bytes(value, "ScopeSpans", 1)?;
             found.bytes = scope.len();
+            found.is_odd |= found.spans > 0 || std::mem::replace(&mut found.is_named, true);
             messages(scope, "InstrumentationScope", |field, value| match field {
                 1 | 2 => text(value, "InstrumentationScope", field),
                 3 => key_value(bytes(value, "InstrumentationScope", 3)?, 0),

@@ -92,7 +92,7 @@ impl TraceBatch {
                 let Some(spans) = request.resources.get(resource) else { return };
                 let hold = Arc::clone(&part.hold);
                 let origins = vec![Origin { hold, resource, shift: 0 }];
-                self.push(ResourceSpans { body: spans.body.clone(), skip, take, origins });
+                self.push(ResourceSpans { skip, take, origins, ..spans.clone() });
             }
         }
     }

@@ -157,6 +157,15 @@ pub(crate) fn repeated(message: &[u8], field: u32) -> impl Iterator<Item = &[u8]
     })
 }
 
+/// The first value of a field of such a message that stands before any of another field.
+pub(crate) fn first_before(message: &[u8], field: u32, other: u32) -> Option<&[u8]> {
+    let mut fields = checked(message).take_while(|(number, _)| *number != other);
+    fields.find_map(|(number, value)| match value {
+        Value::Bytes(bytes) if number == field => Some(bytes),
+        _ => None,
+    })
+}
+
 /// As [`checked`], each field also with all its bytes on the wire.
 pub(crate) fn raw_fields(message: &[u8]) -> impl Iterator<Item = (u32, &[u8], Value<'_>)> {
     let mut fields = Fields::new(message);
