@@ -180,6 +180,16 @@ impl<'a> Tokenizer<'a> {
 
     fn skip_while(&mut self, accepts: impl Fn(char) -> bool) {
         while self.last.is_some_and(&accepts) {
+            // All of these but the last are passed over at once.
+            if self.position > 0 {
+                let rest = &self.query.as_bytes()[self.offset..];
+                let ends = |byte: &u8| !byte.is_ascii() || !accepts(char::from(*byte));
+                let run = rest.iter().position(ends).unwrap_or(rest.len());
+                if run > 0 {
+                    (self.position, self.offset) = (self.position + run, self.offset + run);
+                    self.last = Some(char::from(rest[run - 1]));
+                }
+            }
             self.advance();
         }
     }
@@ -387,6 +397,19 @@ impl<'a> Tokenizer<'a> {
                 self.advance();
             }
             text.push(char);
+            // What comes up to the next sign that means something here is taken at once.
+            let rest = &self.query.as_bytes()[self.offset..];
+            let ends = |byte: &u8| {
+                !byte.is_ascii() || char::from(*byte) == delimiter || *byte == b'\\' || *byte == 0
+            };
+            if let Some(last) = self.last.filter(|last| last.is_ascii() && !ends(&(*last as u8)))
+                && let run @ 1.. = rest.iter().position(ends).unwrap_or(rest.len())
+            {
+                text.push(last);
+                text.push_str(&self.query[self.offset..self.offset + run - 1]);
+                (self.position, self.offset) = (self.position + run, self.offset + run);
+                self.last = Some(char::from(rest[run - 1]));
+            }
         }
         if text.chars().all(char::is_whitespace) {
             text = String::from_iter([delimiter, delimiter]);
@@ -409,44 +432,43 @@ impl<'a> Tokenizer<'a> {
     }
 }
 
+/// The words that mean something here and begin with this letter.
+fn keywords(first: u8) -> &'static [(&'static str, Kind)] {
+    match first.to_ascii_uppercase() {
+        b'A' => &[("AS", Kind::As), ("ALTER", Kind::Other)],
+        b'B' => &[("BEGIN", Kind::Other)],
+        b'C' => &[("CREATE", Kind::Other), ("COMMIT", Kind::Other)],
+        b'D' => &[("DELETE", Kind::Delete), ("DROP", Kind::Other)],
+        b'F' => &[("FALSE", Kind::Literal), ("FROM", Kind::Other)],
+        b'G' => &[("GRANT", Kind::Other)],
+        b'I' => &[("INSERT", Kind::Other), ("INTO", Kind::Other)],
+        b'J' => &[("JOIN", Kind::Other)],
+        b'L' => &[("LIMIT", Kind::Other)],
+        b'N' => &[("NULL", Kind::Literal)],
+        b'R' => &[("REVOKE", Kind::Other)],
+        b'S' => &[("SAVEPOINT", Kind::Savepoint), ("SELECT", Kind::Select)],
+        b'T' => &[("TRUE", Kind::Literal), ("TRUNCATE", Kind::Other)],
+        b'U' => &[("UPDATE", Kind::Update)],
+        _ => &[],
+    }
+}
+
 fn keyword(text: &[u8]) -> Option<Kind> {
-    const KEYWORDS: [(&str, Kind); 21] = [
-        ("NULL", Kind::Literal),
-        ("TRUE", Kind::Literal),
-        ("FALSE", Kind::Literal),
-        ("SAVEPOINT", Kind::Savepoint),
-        ("AS", Kind::As),
-        ("SELECT", Kind::Select),
-        ("UPDATE", Kind::Update),
-        ("DELETE", Kind::Delete),
-        ("LIMIT", Kind::Other),
-        ("ALTER", Kind::Other),
-        ("CREATE", Kind::Other),
-        ("GRANT", Kind::Other),
-        ("REVOKE", Kind::Other),
-        ("COMMIT", Kind::Other),
-        ("BEGIN", Kind::Other),
-        ("TRUNCATE", Kind::Other),
-        ("DROP", Kind::Other),
-        ("FROM", Kind::Other),
-        ("INSERT", Kind::Other),
-        ("INTO", Kind::Other),
-        ("JOIN", Kind::Other),
-    ];
+    if text.is_ascii() {
+        let mut words = keywords(*text.first()?).iter();
+        let found = words.find(|(word, _)| text.eq_ignore_ascii_case(word.as_bytes()));
+        return found.map(|(_, kind)| *kind);
+    }
     // Two letters beyond ASCII have one of ASCII in upper case.
     let upper = |char| match char {
         '\u{17f}' => 'S',
         '\u{131}' => 'I',
         char => char.to_ascii_uppercase(),
     };
-    if text.is_ascii() {
-        let mut words = KEYWORDS.iter();
-        let found = words.find(|(word, _)| text.eq_ignore_ascii_case(word.as_bytes()));
-        return found.map(|(_, kind)| *kind);
-    }
     let text = std::str::from_utf8(text).ok()?;
+    let first = u8::try_from(upper(text.chars().next()?)).ok()?;
     let is_word = |word: &str| text.chars().map(upper).eq(word.chars());
-    KEYWORDS.iter().find(|(word, _)| is_word(word)).map(|(_, kind)| *kind)
+    keywords(first).iter().find(|(word, _)| is_word(word)).map(|(_, kind)| *kind)
 }
 
 fn is_leading_letter(char: char) -> bool {
