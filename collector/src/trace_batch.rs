@@ -20,7 +20,7 @@ pub(crate) use check::{MAX_DEPTH, MAX_UNFOLDED, SPAN_BYTES};
 use held::Origin;
 pub(crate) use held::Part;
 pub(crate) use view::{
-    AnyValue, Attributes, Event, Link, Scope, Span, SpanKind, SpanPart, StatusCode,
+    AnyValue, Attributes, Event, Link, Parts, RawValue, Scope, Span, SpanKind, StatusCode,
 };
 use wire::{checked, first_before, put_bytes, put_message, raw_fields, repeated};
 

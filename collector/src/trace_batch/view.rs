@@ -93,17 +93,27 @@ impl<'a> Span<'a> {
         Attributes::new(self.message, 9)
     }
 
-    /// What a span has any number of, in one pass over its message.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = SpanPart<'a>> + use<'a> {
-        checked(self.message).filter_map(|(field, value)| match (field, value) {
-            (9, Value::Bytes(pair)) => {
-                let (key, value) = key_value(pair);
-                Some(SpanPart::Attribute(key, value))
+    /// Reads what a span has any number of, in one pass over its message. `attribute` gets each attribute; `None` if it says `false`.
+    #[inline]
+    pub(crate) fn read_parts(
+        &self,
+        mut attribute: impl FnMut(&'a [u8], RawValue<'a>) -> bool,
+    ) -> Option<Parts> {
+        let mut parts = Parts::default();
+        for (field, value) in checked(self.message) {
+            match (field, value) {
+                (9, Value::Bytes(pair)) => {
+                    let (key, value) = raw_pair(pair);
+                    if !attribute(key, value) {
+                        return None;
+                    }
+                }
+                (11, Value::Bytes(_)) => parts.has_events = true,
+                (13, Value::Bytes(_)) => parts.has_links = true,
+                _ => {}
             }
-            (11, Value::Bytes(_)) => Some(SpanPart::Event),
-            (13, Value::Bytes(_)) => Some(SpanPart::Link),
-            _ => None,
-        })
+        }
+        Some(parts)
     }
 
     pub(crate) fn events(&self) -> impl Iterator<Item = Event<'a>> + Clone {
@@ -115,14 +125,13 @@ impl<'a> Span<'a> {
     }
 }
 
-/// One of the repeated parts of a span.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum SpanPart<'a> {
-    Attribute(&'a [u8], AnyValue<'a>),
-    /// An event; [`Span::events`] reads them.
-    Event,
-    /// A link; [`Span::links`] reads them.
-    Link,
+/// What a span has besides its attributes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Parts {
+    /// [`Span::events`] reads them.
+    pub(crate) has_events: bool,
+    /// [`Span::links`] reads them.
+    pub(crate) has_links: bool,
 }
 
 impl SpanKind {
@@ -252,8 +261,33 @@ impl<'a> Attributes<'a> {
         repeated(self.message, self.field).map(key_value)
     }
 
+    /// As [`Attributes::iter`], with values that are not read yet.
+    pub(crate) fn raw(&self) -> impl Iterator<Item = (&'a [u8], RawValue<'a>)> + use<'a> {
+        repeated(self.message, self.field).map(raw_pair)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         repeated(self.message, self.field).next().is_none()
+    }
+}
+
+/// The value of an attribute as it stands on the wire: an `AnyValue` message. Small, and read no earlier than it is needed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RawValue<'a>(&'a [u8]);
+
+impl<'a> RawValue<'a> {
+    /// Reads it.
+    pub(crate) fn get(self) -> AnyValue<'a> {
+        AnyValue::new(self.0)
+    }
+
+    /// The text of a string that is written as nearly all are; `None` says nothing.
+    #[inline]
+    pub(crate) fn text(self) -> Option<&'a [u8]> {
+        match self.0 {
+            [0x0a, text @ ..] => usual_bytes(text),
+            _ => None,
+        }
     }
 }
 
@@ -301,15 +335,31 @@ impl<'a> AnyValue<'a> {
     }
 }
 
-pub(super) fn key_value(message: &[u8]) -> (&[u8], AnyValue<'_>) {
-    if let Some(pair) = usual_pair(message) {
-        return pair;
+fn key_value(message: &[u8]) -> (&[u8], AnyValue<'_>) {
+    let (key, value) = raw_pair(message);
+    (key, value.get())
+}
+
+#[inline]
+fn raw_pair(message: &[u8]) -> (&[u8], RawValue<'_>) {
+    if let [0x0a, length, rest @ ..] = message
+        && *length < 0x80
+        && let Some((key, [0x12, value @ ..])) = rest.split_at_checked(usize::from(*length))
+        && let Some(value) = usual_bytes(value)
+    {
+        // One key and one value, to the end.
+        return (key, RawValue(value));
     }
-    let (mut key, mut found) = (&[][..], AnyValue::Empty);
+    other_pair(message)
+}
+
+#[cold]
+fn other_pair(message: &[u8]) -> (&[u8], RawValue<'_>) {
+    let (mut key, mut found) = (&[][..], RawValue(&[]));
     for (field, value) in checked(message) {
         match (field, value) {
             (1, Value::Bytes(text)) => key = text,
-            (2, Value::Bytes(value)) => found = AnyValue::new(value),
+            (2, Value::Bytes(value)) => found = RawValue(value),
             _ => {}
         }
     }
@@ -329,7 +379,7 @@ pub(super) fn has_key(message: &[u8], key: &[u8]) -> bool {
         // One key and one value, to the end.
         return false;
     }
-    key_value(message).0 == key
+    raw_pair(message).0 == key
 }
 
 /// A pair as nearly every sender writes it: a key below 128 bytes, then a value, each once, and nothing else. None for any

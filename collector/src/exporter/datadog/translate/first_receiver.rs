@@ -209,7 +209,7 @@ fn resource_from_meta<'a>(span: &DatadogSpan<'a>) -> Text<'a> {
 }
 
 /// What the first of these keys has that has any text.
-fn first_filled<'a>(keys: &[&str], text: impl Fn(&str) -> Text<'a>) -> Text<'a> {
+fn first_filled<'a>(keys: &[&'static str], text: impl Fn(&'static str) -> Text<'a>) -> Text<'a> {
     keys.iter().map(|key| text(key)).find(|text| !text.is_empty()).unwrap_or_default()
 }
 

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::attributes::Both;
+use super::attributes::{Both, Key, keys};
 use super::{Naming, normalize};
 use crate::exporter::datadog::model::Text;
 use crate::trace_batch::{Scope, Span, SpanKind};
@@ -13,14 +13,14 @@ use crate::trace_batch::{Scope, Span, SpanKind};
 const MAX_RESOURCE_BYTES: usize = 5000;
 
 /// Current conventions first, as newer versions of the reference look them up.
-const DB_SYSTEM: &[&str] = &["db.system.name", "db.system"];
+const DB_SYSTEM: &[Key] = keys!["db.system.name", "db.system"];
 /// The old name first, as with destinations: what an operation's type is now called is what it was.
-const MESSAGING_OPERATION: &[&str] =
-    &["messaging.operation", "messaging.operation.type", "messaging.operation.name"];
-const HTTP_METHOD: &[&str] = &["http.request.method", "http.method"];
+const MESSAGING_OPERATION: &[Key] =
+    keys!["messaging.operation", "messaging.operation.type", "messaging.operation.name"];
+const HTTP_METHOD: &[Key] = keys!["http.request.method", "http.method"];
 
 pub(super) fn service<'a>(attributes: Both<'_, 'a>) -> Text<'a> {
-    let name = attributes.text(&["service.name"]);
+    let name = attributes.text(keys!["service.name"]);
     normalize::service(if name.is_empty() {
         Cow::Borrowed(b"otlpresourcenoservicename")
     } else {
@@ -55,8 +55,8 @@ pub(super) fn operation<'a>(
 
 /// The operation name by the second version of the naming.
 pub(super) fn operation_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
-    let normal = |keys: &[&str]| attributes.normal(keys);
-    let explicit = normal(&["operation.name"]);
+    let normal = |keys: &[Key]| attributes.normal(keys);
+    let explicit = normal(keys!["operation.name"]);
     if !explicit.is_empty() {
         return explicit;
     }
@@ -70,18 +70,18 @@ pub(super) fn operation_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Tex
     if is_client && !database.is_empty() {
         return join([&database, b".query"]);
     }
-    let (system, action) = (normal(&["messaging.system"]), normal(MESSAGING_OPERATION));
+    let (system, action) = (normal(keys!["messaging.system"]), normal(MESSAGING_OPERATION));
     let has_peer =
         !matches!(span.kind, SpanKind::Unspecified | SpanKind::Internal | SpanKind::Unknown);
     if !system.is_empty() && !action.is_empty() && has_peer {
         return join([&system, b".", &action]);
     }
-    let rpc = normal(&["rpc.system"]);
+    let rpc = normal(keys!["rpc.system"]);
     if !rpc.is_empty() && is_client {
         if *rpc != *b"aws-api" {
             return join([&rpc, b".client.request"]);
         }
-        let service = normal(&["rpc.service"]);
+        let service = normal(keys!["rpc.service"]);
         return if service.is_empty() {
             Cow::Borrowed(b"aws.client.request")
         } else {
@@ -91,18 +91,19 @@ pub(super) fn operation_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Tex
     if !rpc.is_empty() && is_server {
         return join([&rpc, b".server.request"]);
     }
-    let (provider, function) = (normal(&["faas.invoked_provider"]), normal(&["faas.invoked_name"]));
+    let (provider, function) =
+        (normal(keys!["faas.invoked_provider"]), normal(keys!["faas.invoked_name"]));
     if !provider.is_empty() && !function.is_empty() && is_client {
         return join([&provider, b".", &function, b".invoke"]);
     }
-    let trigger = normal(&["faas.trigger"]);
+    let trigger = normal(keys!["faas.trigger"]);
     if !trigger.is_empty() && is_server {
         return join([&trigger, b".invoke"]);
     }
-    if !normal(&["graphql.operation.type"]).is_empty() {
+    if !normal(keys!["graphql.operation.type"]).is_empty() {
         return Cow::Borrowed(b"graphql.server.request");
     }
-    let protocol = normal(&["network.protocol.name"]);
+    let protocol = normal(keys!["network.protocol.name"]);
     Cow::Borrowed(match span.kind {
         SpanKind::Server if !protocol.is_empty() => return join([&protocol, b".server.request"]),
         SpanKind::Client if !protocol.is_empty() => return join([&protocol, b".client.request"]),
@@ -122,7 +123,7 @@ fn operation_v1<'a>(
     scope: &Scope<'a>,
     attributes: Both<'_, 'a>,
 ) -> Text<'a> {
-    let mut name = attributes.resource_first(&["operation.name"]);
+    let mut name = attributes.resource_first(keys!["operation.name"]);
     if name.is_empty() {
         name = if naming.span_name_as_resource_name {
             Cow::Borrowed(span.name)
@@ -168,8 +169,8 @@ pub(super) fn resource<'a>(naming: &Naming, span: &Span<'a>, attributes: Both<'_
 }
 
 fn resource_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
-    let text = |keys: &[&str]| attributes.text(keys);
-    let explicit = text(&["resource.name"]);
+    let text = |keys: &[Key]| attributes.text(keys);
+    let explicit = text(keys!["resource.name"]);
     if !explicit.is_empty() {
         return explicit;
     }
@@ -177,27 +178,27 @@ fn resource_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
     if !method.is_empty() {
         let method = if *method == *b"_OTHER" { Cow::Borrowed(&b"HTTP"[..]) } else { method };
         let is_server = span.kind == SpanKind::Server;
-        let route = if is_server { text(&["http.route"]) } else { Cow::Borrowed(&b""[..]) };
+        let route = if is_server { text(keys!["http.route"]) } else { Cow::Borrowed(&b""[..]) };
         return with_detail(method, &route);
     }
     let action = text(MESSAGING_OPERATION);
     if !action.is_empty() {
         return with_detail(
             action,
-            &text(&["messaging.destination", "messaging.destination.name"]),
+            &text(keys!["messaging.destination", "messaging.destination.name"]),
         );
     }
-    let method = text(&["rpc.method"]);
+    let method = text(keys!["rpc.method"]);
     if !method.is_empty() {
-        return with_detail(method, &text(&["rpc.service"]));
+        return with_detail(method, &text(keys!["rpc.service"]));
     }
-    let operation = text(&["graphql.operation.type"]);
+    let operation = text(keys!["graphql.operation.type"]);
     if !operation.is_empty() {
-        return with_detail(operation, &text(&["graphql.operation.name"]));
+        return with_detail(operation, &text(keys!["graphql.operation.name"]));
     }
     if !text(DB_SYSTEM).is_empty() {
-        for key in ["db.statement", "db.query.text"] {
-            let statement = text(&[key]);
+        for key in [keys!["db.statement"], keys!["db.query.text"]] {
+            let statement = text(key);
             if !statement.is_empty() {
                 return statement;
             }
@@ -207,37 +208,37 @@ fn resource_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
 }
 
 fn resource_v1<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
-    let text = |keys: &[&str]| attributes.resource_first(keys);
-    let explicit = text(&["resource.name"]);
+    let text = |keys: &[Key]| attributes.resource_first(keys);
+    let explicit = text(keys!["resource.name"]);
     if !explicit.is_empty() {
         return explicit;
     }
     let method = text(HTTP_METHOD);
     if !method.is_empty() {
-        return with_detail(method, &text(&["http.route"]));
+        return with_detail(method, &text(keys!["http.route"]));
     }
     let action = text(MESSAGING_OPERATION);
     if !action.is_empty() {
         return with_detail(
             action,
-            &text(&["messaging.destination", "messaging.destination.name"]),
+            &text(keys!["messaging.destination", "messaging.destination.name"]),
         );
     }
-    let method = text(&["rpc.method"]);
+    let method = text(keys!["rpc.method"]);
     if !method.is_empty() {
         // The reference adds the space even where there is no service.
-        return join([&method, b" ", &text(&["rpc.service"])]);
+        return join([&method, b" ", &text(keys!["rpc.service"])]);
     }
-    let operation = text(&["graphql.operation.type"]);
+    let operation = text(keys!["graphql.operation.type"]);
     if !operation.is_empty() {
-        return with_detail(operation, &text(&["graphql.operation.name"]));
+        return with_detail(operation, &text(keys!["graphql.operation.name"]));
     }
     Cow::Borrowed(span.name)
 }
 
 /// Datadog's span type.
 pub(super) fn span_type<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
-    let explicit = attributes.text(&["span.type"]);
+    let explicit = attributes.text(keys!["span.type"]);
     if !explicit.is_empty() {
         return explicit;
     }

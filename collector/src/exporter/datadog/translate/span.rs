@@ -123,8 +123,8 @@ fn operation<'a>(
 /// The status code goes first, so that no attribute that is renamed to it wins.
 fn set_status_code(out: &mut DatadogSpan<'_>, attributes: Both<'_, '_>) {
     let keys = ["http.status_code", "http.response.status_code"];
-    let found = keys.iter().find_map(|key| attributes.span.get(key));
-    let found = found.or_else(|| keys.iter().find_map(|key| attributes.resource.get(key)));
+    let found = keys.iter().find_map(|key| attributes.span.get(*key));
+    let found = found.or_else(|| keys.iter().find_map(|key| attributes.resource.get(*key)));
     if let Some(AnyValue::Int(code)) = found
         && code as u32 != 0
     {

@@ -8,12 +8,12 @@ use super::traces::Record;
 use crate::exporter::datadog::model::Text;
 use crate::exporter::datadog::payload::{META, put_entry, put_metric, put_span, put_text};
 use crate::exporter::datadog::stats::{ClientKey, Facts, Mark, Records, grpc_status_code};
-use crate::exporter::datadog::translate::attributes::{Attrs, Both};
+use crate::exporter::datadog::translate::attributes::{Attrs, Both, Filter, Key, keys};
 use crate::exporter::datadog::translate::go_text::as_text;
 use crate::exporter::datadog::translate::span::{events, hex, links};
 use crate::exporter::datadog::translate::{agent, host, naming, normalize};
 use crate::trace_batch::wire::put_uint;
-use crate::trace_batch::{AnyValue, SpanKind, SpanPart, StatusCode};
+use crate::trace_batch::{AnyValue, Parts, SpanKind, StatusCode};
 
 /// A resource's part in each of its spans.
 pub(super) struct Resource<'a> {
@@ -22,6 +22,7 @@ pub(super) struct Resource<'a> {
     /// All entries, encoded.
     encoded: Vec<u8>,
     table: Table,
+    filter: Filter,
     service: Text<'a>,
     version: Text<'a>,
     env: Text<'a>,
@@ -46,8 +47,9 @@ impl<'a> Resource<'a> {
             entries: Vec::with_capacity(attributes.iter().len()),
             encoded: Vec::with_capacity(512),
             table: Table::default(),
+            filter: Filter::default(),
             service: naming::service(both),
-            version: both.normal(&["service.version"]),
+            version: both.normal(keys!["service.version"]),
             env: normalize::tag_value(both.normal(ENV)),
             has_env: false,
             has_db_name: false,
@@ -81,6 +83,7 @@ impl<'a> Resource<'a> {
             {
                 return None;
             }
+            resource.filter.insert(key);
             put_entry(&mut resource.encoded, META, key, &value);
             let peer = context.counting.and_then(|counting| counting.peer_tag(key));
             resource.entries.push(Entry { key, value, peer });
@@ -89,9 +92,11 @@ impl<'a> Resource<'a> {
     }
 }
 
-const ENV: &[&str] = &["deployment.environment.name", "deployment.environment"];
+const ENV: &[Key] = keys!["deployment.environment.name", "deployment.environment"];
 /// What Datadog keeps of a value; longer ones are for the plain translation.
 const MAX_VALUE_BYTES: usize = 25_000;
+/// Of so many keys one that comes again is found by looking at each.
+const FEW_KEYS: usize = 32;
 
 /// A span's place in its trace.
 #[derive(Debug, Clone, Copy)]
@@ -111,6 +116,8 @@ pub(super) struct Writer<'w, 'a> {
     /// The attributes of the span that is written, each with what its key asks for.
     own: Attrs<'a>,
     classes: Vec<Class>,
+    has_status_code: bool,
+    has_grpc_code: bool,
     /// Its keys in meta, each with whether it has a value.
     keys: Vec<(&'a [u8], bool)>,
     table: Table,
@@ -133,6 +140,8 @@ impl<'w, 'a> Writer<'w, 'a> {
             records,
             own: Attrs::default(),
             classes: Vec::new(),
+            has_status_code: false,
+            has_grpc_code: false,
             keys: Vec::new(),
             table: Table::default(),
             metrics: Vec::new(),
@@ -163,26 +172,24 @@ impl<'w, 'a> Writer<'w, 'a> {
         self.records.back_to(mark);
     }
 
-    /// Reads the attributes; `None` if one of them is unusual. Gives whether there are events, and links.
-    fn read(&mut self, record: &Record<'a>) -> Option<(bool, bool)> {
-        self.own.clear();
-        self.classes.clear();
-        let (mut has_events, mut has_links) = (false, false);
-        for part in record.span.parts() {
-            match part {
-                SpanPart::Attribute(key, value) => {
-                    let class = class(key);
-                    if matches!(class, Class::Unusual | Class::OfResource) {
-                        return None;
-                    }
-                    self.own.push(key, value);
-                    self.classes.push(class);
-                }
-                SpanPart::Event => has_events = true,
-                SpanPart::Link => has_links = true,
+    /// Reads the attributes; `None` if one of them is unusual.
+    fn read(&mut self, record: &Record<'a>) -> Option<Parts> {
+        let Self { own, classes, .. } = self;
+        own.clear();
+        classes.clear();
+        (self.has_status_code, self.has_grpc_code) = (false, false);
+        record.span.read_parts(|key, value| {
+            let class = class(key);
+            match class {
+                Class::Unusual | Class::OfResource => return false,
+                Class::StatusCode => self.has_status_code = true,
+                Class::GrpcCode => self.has_grpc_code = true,
+                _ => {}
             }
-        }
-        Some((has_events, has_links))
+            own.push(key, value);
+            classes.push(class);
+            true
+        })
     }
 
     /// Writes a span; `false` if it is an unusual one, and then what it wrote is to be taken back.
@@ -191,10 +198,10 @@ impl<'w, 'a> Writer<'w, 'a> {
         if span.span_id == 0 || span.trace_id as u64 == 0 || !record.scope.attributes().is_empty() {
             return false;
         }
-        let Some((has_events, has_links)) = self.read(record) else { return false };
+        let Some(Parts { has_events, has_links }) = self.read(record) else { return false };
         let both = Both { span: &self.own, resource: self.attributes };
         let Some(status_code) = self.status_code() else { return false };
-        let own_env = ENV.iter().any(|key| self.own.get(key).is_some());
+        let own_env = ENV.iter().any(|key| self.own.has(*key));
         if own_env && !self.resource.has_env || self.classes.len() >= usize::from(u16::MAX) {
             return false;
         }
@@ -283,7 +290,7 @@ impl<'w, 'a> Writer<'w, 'a> {
             self.resource_entries(out, counts_peers);
             if !has_db_name && !self.resource.has_db_name {
                 let both = Both { span: &self.own, resource: self.attributes };
-                let name = both.resource_first(&["db.namespace"]);
+                let name = both.resource_first(keys!["db.namespace"]);
                 put_unless_empty(out, b"db.name", &name);
                 if counts_peers
                     && let Some(tag) =
@@ -321,13 +328,17 @@ impl<'w, 'a> Writer<'w, 'a> {
 
     /// HTTP's status code, 0 if there is none; `None` if it is not a number or is 0.
     fn status_code(&self) -> Option<u32> {
-        let keys = ["http.status_code", "http.response.status_code"];
-        match keys.iter().find_map(|key| self.own.get(key)) {
+        if !self.has_status_code {
+            return Some(0);
+        }
+        let keys = keys!["http.status_code", "http.response.status_code"];
+        match keys.iter().find_map(|key| self.own.get(*key)) {
             None => Some(0),
             Some(AnyValue::Int(code)) => {
-                let others = self.own.iter().zip(&self.classes);
+                let others = self.own.raw().zip(&self.classes);
                 let mut others = others.filter(|(_, class)| **class == Class::StatusCode);
-                let are_numbers = others.all(|((_, value), _)| matches!(value, AnyValue::Int(_)));
+                let are_numbers =
+                    others.all(|((_, value), _)| matches!(value.get(), AnyValue::Int(_)));
                 Some(code as u32).filter(|code| *code != 0 && are_numbers)
             }
             Some(_) => None,
@@ -335,10 +346,13 @@ impl<'w, 'a> Writer<'w, 'a> {
     }
 
     fn grpc_code(&self) -> String {
-        if !self.classes.contains(&Class::GrpcCode) {
+        if !self.has_grpc_code {
             return String::new();
         }
-        let get = |key: &[u8]| std::str::from_utf8(key).ok().and_then(|key| self.own.get(key));
+        let get = |key: &[u8]| {
+            let found = self.own.raw().find(|(name, _)| *name == key);
+            found.map(|(_, value)| value.get())
+        };
         let metric = |key: &[u8]| match get(key)? {
             AnyValue::Int(code) => Some(code as f64),
             AnyValue::Double(code) => Some(code),
@@ -363,32 +377,42 @@ impl<'w, 'a> Writer<'w, 'a> {
         self.metrics.clear();
         self.keys.clear();
         self.replaced.clear();
-        self.table.reset(self.classes.len());
-        let mut has_db_name = false;
-        for ((key, value), class) in self.own.iter().zip(&self.classes) {
+        let is_long = self.classes.len() > FEW_KEYS;
+        if is_long {
+            self.table.reset(self.classes.len());
+        }
+        let (mut seen, mut has_db_name) = (Filter::default(), false);
+        for ((key, value), class) in self.own.raw().zip(&self.classes) {
             let target = match class {
                 Class::Skipped | Class::StatusCode => continue,
                 Class::Renamed(name) => name,
                 Class::Url => &b"http.url"[..],
                 _ => key,
             };
-            match value {
-                AnyValue::Int(number) => {
-                    set_metric(&mut self.metrics, target, number as f64, status_code);
-                    continue;
-                }
-                AnyValue::Double(number) => {
-                    set_metric(&mut self.metrics, target, number, status_code);
-                    continue;
-                }
-                _ => {}
-            }
-            let mut text = as_text(&value);
+            let mut text = match value.text() {
+                Some(text) => Cow::Borrowed(text),
+                None => match value.get() {
+                    AnyValue::Int(number) => {
+                        set_metric(&mut self.metrics, target, number as f64, status_code);
+                        continue;
+                    }
+                    AnyValue::Double(number) => {
+                        set_metric(&mut self.metrics, target, number, status_code);
+                        continue;
+                    }
+                    value => as_text(&value),
+                },
+            };
             if text.len() > MAX_VALUE_BYTES {
                 return None;
             }
             let keys = &self.keys;
-            if let Some(known) = self.table.insert(target, |index| keys[index].0) {
+            let known = match is_long {
+                true => self.table.insert(target, |index| keys[index].0),
+                false if seen.insert(target) => keys.iter().position(|(key, _)| *key == target),
+                false => None,
+            };
+            if let Some(known) = known {
                 // The first one stays, unless it has no value.
                 if self.keys[known].1 {
                     continue;
@@ -410,7 +434,9 @@ impl<'w, 'a> Writer<'w, 'a> {
                 _ => {}
             }
             let entries = &self.resource.entries;
-            if let Some(index) = self.resource.table.find(target, |index| entries[index].key) {
+            if self.resource.filter.may_have(target)
+                && let Some(index) = self.resource.table.find(target, |index| entries[index].key)
+            {
                 if text.is_empty() {
                     return None;
                 }
