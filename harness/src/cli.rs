@@ -13,6 +13,7 @@ mod check;
 mod choice;
 mod collector_check;
 mod datadog;
+mod doctor;
 mod down;
 mod environment;
 mod explain;
@@ -91,6 +92,8 @@ enum Command {
     Status(status::Args),
     /// Takes a system down that `up` brought up.
     Down(down::Args),
+    /// Tells what each environment needs, and what of it is there.
+    Doctor(doctor::Args),
     /// Removes what runs left behind that were killed.
     Reap(reap::Args),
     /// What the harness has done inside a pod.
@@ -116,6 +119,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Up(args) => ended(up::run(*args)),
         Command::Status(args) => ended(status::run(&args)),
         Command::Down(args) => ended(down::run(&args)),
+        Command::Doctor(args) => ended(doctor::run(&args)),
         Command::Reap(args) => ended(reap::run(args)),
         Command::Inside(args) => ended(inside::run(args)),
         Command::Image(args) => ended(image::run(&args)),

@@ -7,6 +7,7 @@ mod chain;
 mod cli;
 mod datadog;
 mod docs;
+mod doctor;
 mod fault_header;
 mod golden;
 mod own_services;

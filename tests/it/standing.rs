@@ -67,7 +67,9 @@ fn a_system_stays_until_it_is_taken_down_and_scenarios_run_through_it() {
     // A part that ends by itself is told.
     let pids = processes(home);
     kill(&pids.iter().find(|process| process["workload"] == "sample-app-2").unwrap()["pid"]);
-    let told = until(home, "the end is told", |now| now["unusable"][0].is_object());
+    let told = until(home, "the end is told", |now| {
+        now["system"]["workloads"]["sample-app-2"]["ended"].is_string()
+    });
     assert_eq!(told["unusable"][0]["workload"], "sample-app-2", "{told:#}");
     tracecheck(home, &["status"]).expect_code(1).expect_stdout("NOT USABLE");
 

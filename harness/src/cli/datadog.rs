@@ -38,6 +38,12 @@ fn patience(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The site that is asked with the keys of the environment; for a look whether they are there.
+pub(super) fn keys() -> anyhow::Result<String> {
+    let args = Args { patience: Duration::ZERO, datadog_api_url: None };
+    Ok(args.access()?.site.to_string())
+}
+
 impl Args {
     /// How long Datadog may take.
     pub(super) fn patience(&self) -> Duration {

@@ -11,6 +11,7 @@ use harness::{
 use tokio_util::sync::CancellationToken;
 
 mod docker;
+pub(super) mod eks;
 pub(super) mod kubernetes;
 
 /// How long the folder of a run that crashed is left alone.
@@ -31,6 +32,8 @@ pub(super) struct Args {
     docker: docker::Args,
     #[command(flatten)]
     pub(super) kubernetes: kubernetes::Args,
+    #[command(flatten)]
+    eks: eks::Args,
 }
 
 /// An image that is named on the command line.
@@ -80,6 +83,8 @@ enum Place {
     Kind,
     /// An existing Kubernetes cluster, in namespaces of its own.
     Cluster,
+    /// A cluster of Amazon EKS, made with the program `eksctl` and deleted afterwards; it costs money.
+    Eks,
 }
 
 /// An environment that was chosen.
@@ -130,11 +135,12 @@ impl Args {
                 let image = (!image.is_empty()).then_some(image);
                 self.docker.docker(wanted.run_id, image, images).await
             }
-            Place::Kind | Place::Cluster => {
+            Place::Kind | Place::Cluster | Place::Eks => {
                 let (image, images) = named(&self.images);
                 let image = (!image.is_empty()).then_some(image);
                 match self.env {
                     Place::Kind => self.kubernetes.kind(wanted, image, images).await,
+                    Place::Eks => self.eks.eks(&self.kubernetes, wanted, image, images).await,
                     _ => self.kubernetes.cluster(wanted, image, images).await,
                 }
             }
@@ -168,7 +174,7 @@ impl Args {
                 process::remove_leftovers(&std::env::temp_dir(), LEFTOVER_AGE);
             }
             Place::Docker => docker::remove_orphans().await,
-            Place::Kind | Place::Cluster => {}
+            Place::Kind | Place::Cluster | Place::Eks => {}
         }
     }
 }

@@ -5,11 +5,21 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::ValueEnum;
-use harness::environment::{docker, kubernetes::leftovers, process};
+use harness::environment::{
+    docker,
+    kubernetes::{eks, leftovers},
+    process,
+};
 
-use super::environment::kubernetes::{AccessArgs, CLUSTER};
+use super::environment::{
+    eks::ConfigArgs,
+    kubernetes::{AccessArgs, CLUSTER},
+};
+
+/// How old what is removed is by default.
+const AGE: Duration = Duration::from_secs(60 * 60);
 
 /// What to remove, and where.
 #[derive(Debug, clap::Args)]
@@ -18,8 +28,9 @@ pub(super) struct Args {
     #[arg(long, value_enum)]
     env: Place,
     /// Removes what was made so long ago. A run that goes on is spared where it can be told: in Docker, on this machine.
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
-    older_than: Duration,
+    /// By default 1h, and on EKS what has expired by its tag.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    older_than: Option<Duration>,
     /// Only what this run made.
     #[arg(long, value_name = "ID")]
     run: Option<String>,
@@ -28,6 +39,8 @@ pub(super) struct Args {
     dry_run: bool,
     #[command(flatten)]
     access: AccessArgs,
+    #[command(flatten)]
+    eks: ConfigArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -36,6 +49,8 @@ enum Place {
     Cluster,
     /// A Docker engine: containers, networks and volumes of runs.
     Docker,
+    /// EKS, in the region of eks-config.yaml or `--eks-region`: clusters that runs made, by their tags.
+    Eks,
     /// This machine: processes whose run is gone, and folders of runs.
     Process,
 }
@@ -45,6 +60,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let removed = match args.env {
         Place::Cluster => cluster(&args).await?,
         Place::Docker => docker(&args).await?,
+        Place::Eks => eks(&args).await?,
         Place::Process => process(&args)?,
     };
     let mut text: String = removed.iter().map(|name| format!("{name}\n")).collect();
@@ -54,13 +70,42 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     super::print(&text)
 }
 
+impl Args {
+    fn age(&self) -> Duration {
+        self.older_than.unwrap_or(AGE)
+    }
+}
+
+/// Clusters of EKS that have expired, or are as old as is asked for.
+async fn eks(args: &Args) -> anyhow::Result<Vec<String>> {
+    let region = args.eks.read()?.region;
+    let now = SystemTime::now();
+    let mut found = eks::find_leftovers(&region).await?;
+    found.retain(|leftover| match (&args.run, args.older_than) {
+        (Some(run), None) => *run == leftover.run_id,
+        (Some(run), Some(age)) => *run == leftover.run_id && leftover.is_older_than(age, now),
+        (None, Some(age)) => leftover.is_older_than(age, now),
+        (None, None) => leftover.has_expired(now),
+    });
+    let mut removed = Vec::new();
+    for leftover in found {
+        if !args.dry_run {
+            eks::remove_leftover(&leftover, &super::tell)
+                .await
+                .with_context(|| format!("it costs money until `{}`", leftover.removal()))?;
+        }
+        removed.push(format!("{} (run {})", leftover.name, leftover.run_id));
+    }
+    Ok(removed)
+}
+
 /// The names of what was removed.
 async fn cluster(args: &Args) -> anyhow::Result<Vec<String>> {
     let (client, _) = args.access.find().await?.connect(CLUSTER).await?;
     let now = SystemTime::now();
     let mut found = leftovers::find(CLUSTER, &client).await?;
     found.retain(|leftover| {
-        leftover.is_older_than(args.older_than, now)
+        leftover.is_older_than(args.age(), now)
             && args.run.as_ref().is_none_or(|run| run == &leftover.run_id)
     });
     if !args.dry_run {
@@ -75,7 +120,7 @@ fn process(args: &Args) -> anyhow::Result<Vec<String>> {
             "--run {run}: on this machine, what a run left is not known by the run's id; leave it out"
         );
     }
-    let mut found = process::find_leftovers(&std::env::temp_dir(), args.older_than);
+    let mut found = process::find_leftovers(&std::env::temp_dir(), args.age());
     if !args.dry_run {
         found.retain(process::Leftover::remove);
     }
@@ -89,7 +134,7 @@ async fn docker(args: &Args) -> anyhow::Result<Vec<String>> {
     let mut found = docker::leftovers().await?;
     found.retain(|leftover| {
         leftover.owner_lives != Some(true)
-            && leftover.age >= args.older_than
+            && leftover.age >= args.age()
             && args.run.as_ref().is_none_or(|run| run == &leftover.run)
     });
     if !args.dry_run {

@@ -27,6 +27,7 @@ pub mod canary;
 pub mod cluster;
 mod deployed;
 mod diagnose;
+pub mod eks;
 mod evidence;
 mod exec;
 mod forward;

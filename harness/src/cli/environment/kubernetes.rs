@@ -15,6 +15,7 @@ use harness::{
         kubernetes::{
             KubernetesEnvironment, Settings,
             cluster::{Access, Found},
+            eks,
             kind::{self, Cluster},
             leftovers,
             operator::{Operator, Version, preflight},
@@ -49,9 +50,9 @@ pub(in crate::cli) struct AccessArgs {
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub(in crate::cli) struct CollectorArgs {
-    /// How the collector gets into the cluster.
-    #[arg(long, value_enum, value_name = "WAY", default_value_t = Install::Manifests, help_heading = "Kubernetes")]
-    collector_install: Install,
+    /// How the collector gets into the cluster: by `manifests` where nothing is said, and with `--env eks` by the `operator`.
+    #[arg(long, value_enum, value_name = "WAY", help_heading = "Kubernetes")]
+    collector_install: Option<Install>,
     /// The version of the resource that the operator is given; the newest that the cluster serves by default.
     #[arg(long, value_enum, value_name = "VERSION", help_heading = "Kubernetes")]
     collector_api_version: Option<ApiVersion>,
@@ -129,9 +130,9 @@ fn role_arn(text: &str) -> Result<String, String> {
 
 impl CollectorArgs {
     /// Whether the operator is to make the collector, and of which version of its resource where one is asked for.
-    fn wants_operator(&self) -> anyhow::Result<Option<Option<Version>>> {
+    fn wants_operator(&self, by_default: Install) -> anyhow::Result<Option<Option<Version>>> {
         let version = self.collector_api_version.map(Version::from);
-        match self.collector_install {
+        match self.collector_install.unwrap_or(by_default) {
             Install::Manifests if version.is_some() => {
                 bail!("--collector-api-version is of use only with `--collector-install operator`")
             }
@@ -143,7 +144,7 @@ impl CollectorArgs {
     /// The operator that is to make the collector, where no cluster can be asked: the version that newer operators store
     /// unless one is named.
     pub(in crate::cli) fn unseen_operator(&self) -> anyhow::Result<Option<Operator>> {
-        let wanted = self.wants_operator()?;
+        let wanted = self.wants_operator(Install::Manifests)?;
         Ok(wanted.map(|version| Operator::of(version.unwrap_or(Version::V1Beta1))))
     }
 
@@ -216,8 +217,13 @@ impl Args {
         })
     }
 
+    /// Whether a cluster that is there is named.
+    pub(super) fn names_a_cluster(&self) -> bool {
+        self.access.kubeconfig.is_some() || self.access.context.is_some()
+    }
+
     /// What the command line says of every cluster.
-    fn settings(&self, settings: Settings) -> Settings {
+    pub(super) fn settings(&self, settings: Settings) -> Settings {
         Settings {
             start_limit: self.start_limit,
             collector_image: self.collector.collector_image.clone(),
@@ -227,12 +233,16 @@ impl Args {
     }
 
     /// The operator that is to make the collector, where one is, and all that it needs is there.
-    async fn operator(
+    pub(super) async fn operator(
         &self,
         environment: &'static str,
         client: &harness::environment::kubernetes::cluster::Client,
     ) -> anyhow::Result<Option<Operator>> {
-        match self.collector.wants_operator()? {
+        let by_default = match environment {
+            eks::NAME => Install::Operator,
+            _ => Install::Manifests,
+        };
+        match self.collector.wants_operator(by_default)? {
             None => Ok(None),
             Some(wanted) => Ok(Some(preflight::preflight(environment, client, wanted).await?)),
         }
@@ -250,7 +260,7 @@ impl Args {
         image: Option<String>,
         images: BTreeMap<String, String>,
     ) -> anyhow::Result<Chosen> {
-        if self.access.kubeconfig.is_some() || self.access.context.is_some() {
+        if self.names_a_cluster() {
             bail!(
                 "--kubeconfig and --context name a cluster that is there: use them with `--env cluster`, also for one of kind's"
             );
@@ -349,7 +359,7 @@ async fn remove_expired(client: &kube::Client) -> Result<(), EnvironmentError> {
 }
 
 /// Makes an environment with a namespace of its own for each system.
-fn each(settings: Settings) -> NewEnvironment {
+pub(super) fn each(settings: Settings) -> NewEnvironment {
     let number = AtomicUsize::new(0);
     Box::new(move || {
         let number = number.fetch_add(1, Ordering::Relaxed);

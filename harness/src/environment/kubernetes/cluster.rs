@@ -11,6 +11,8 @@ use kube::{
 
 use crate::{environment::EnvironmentError, source};
 
+pub mod permissions;
+
 /// How long credentials and the first answer may take; a credential plugin may ask a cloud.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 /// How long a connection to the API server may take to come about.

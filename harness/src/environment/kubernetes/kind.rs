@@ -249,6 +249,15 @@ async fn delete(name: &str) -> Result<(), EnvironmentError> {
     kind(&words, DELETE_LIMIT).await.map(drop)
 }
 
+/// The version of the `kind` that is there.
+///
+/// # Errors
+/// When there is none.
+pub async fn version() -> Result<String, EnvironmentError> {
+    let said = kind(&["version"], ASK_LIMIT).await?;
+    Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
+}
+
 /// Runs kind, and waits for its end.
 async fn kind(words: &[&str], limit: Duration) -> Result<Output, EnvironmentError> {
     let mut command = Command::new(PROGRAM);

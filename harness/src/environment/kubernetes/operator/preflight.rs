@@ -87,6 +87,14 @@ pub async fn preflight(
     }
 }
 
+/// Looks once, as [`preflight`] does; for a look around.
+///
+/// # Errors
+/// All that is missing.
+pub async fn look(client: &Client, wanted: Option<Version>) -> Result<Operator, Vec<Finding>> {
+    Look { client: client.clone() }.all(wanted).await
+}
+
 /// What was found where one looked.
 enum Seen<T> {
     There(T),
