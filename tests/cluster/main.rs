@@ -8,6 +8,7 @@ mod support;
 
 mod proxy;
 mod refused;
+mod standing;
 mod ways_in;
 
 use std::time::Duration;

@@ -147,6 +147,26 @@ fn what_a_killed_run_left_is_reaped_and_a_run_that_goes_on_is_spared() {
 }
 
 #[test]
+fn a_system_stays_and_what_a_killed_keeper_left_is_removed() {
+    let _alone = alone();
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path().display().to_string();
+    let up = ["up", "--env", "docker", "--state-dir", &home];
+    assert!(tracecheck(&up, 0).contains("environment docker"));
+    assert!(tracecheck(&["status", "--state-dir", &home], 0).contains("system default"));
+    assert!(there().len() >= 5, "{:?}", there());
+    assert!(tracecheck(&["down", "--state-dir", &home], 0).contains("`default` is down"));
+    nothing_is_left();
+
+    tracecheck(&up, 0);
+    let keeper = std::fs::read_to_string(Path::new(&home).join("default/keeper")).unwrap();
+    kill(Pid::from_raw(keeper.parse().unwrap()), Signal::SIGKILL).unwrap();
+    let down = tracecheck(&["down", "--state-dir", &home], 0);
+    assert!(down.contains("its keeper had been killed"), "{down}");
+    nothing_is_left();
+}
+
+#[test]
 fn two_runs_at_once_do_not_disturb_each_other() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();

@@ -116,6 +116,11 @@ impl Cluster {
         Self { options, ..self.clone() }
     }
 
+    /// The image of tracecheck.
+    pub(crate) fn image(&self) -> &str {
+        &self.image
+    }
+
     /// The same with another image.
     pub(crate) fn with_image(&self, image: &str) -> Self {
         Self { image: image.to_owned(), ..self.clone() }

@@ -3,7 +3,10 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
-use harness::{environment::process, standing::Place};
+use harness::{
+    environment::{docker, process},
+    standing::Place,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -36,7 +39,7 @@ pub(super) struct Args {
 #[tokio::main]
 pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let place = args.home.place(&args.name)?;
-    let Some(keeper) = place.keeper()? else { return not_kept(&place) };
+    let Some(keeper) = place.keeper()? else { return not_kept(&place).await };
     let pid = i32::try_from(keeper).context("the keeper's process id")?;
     kill(Pid::from_raw(pid), Signal::SIGTERM)
         .with_context(|| format!("the keeper, process {keeper}, cannot be told to end"))?;
@@ -57,7 +60,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     match place.end()? {
         Some(_) => finished(&place),
-        None => not_kept(&place),
+        None => not_kept(&place).await,
     }
 }
 
@@ -74,7 +77,7 @@ fn finished(place: &Place) -> anyhow::Result<ExitCode> {
 }
 
 /// Nobody keeps it: it was never up, it was taken down when its time was over, or its keeper was killed.
-fn not_kept(place: &Place) -> anyhow::Result<ExitCode> {
+async fn not_kept(place: &Place) -> anyhow::Result<ExitCode> {
     if place.end()?.is_some() {
         return finished(place);
     }
@@ -93,7 +96,12 @@ fn not_kept(place: &Place) -> anyhow::Result<ExitCode> {
             }
             None
         }
-        "docker" => Some("tracecheck reap --env docker --older-than 0s"),
+        "docker" => {
+            let mut left = docker::leftovers().await?;
+            left.retain(|left| left.run == standing.run);
+            docker::remove(&left).await?;
+            None
+        }
         "kind" => Some("kind delete cluster"),
         _ => Some("tracecheck reap --env cluster --older-than 0s"),
     };
