@@ -62,6 +62,10 @@ fn of_pod(pod: &PodState) -> Option<Problem> {
                 "pods run under Kubernetes' restricted policy: give the image a numeric user that is not root",
             ))
         }
+        // The kubelet had not heard of the object yet, and asks again.
+        "CreateContainerConfigError" if message.contains("timed out waiting for the condition") => {
+            None
+        }
         "CreateContainerConfigError" => Some(Problem::new(
             format!("its container cannot be made: {message}"),
             "look for the ConfigMap or Secret it names",
@@ -134,6 +138,14 @@ mod tests {
     fn waiting(reason: &str, message: &str) -> PodState {
         let waiting = Some((reason.to_owned(), message.to_owned()));
         PodState { name: "web-1".to_owned(), waiting, ..PodState::default() }
+    }
+
+    #[test]
+    fn a_kubelet_that_is_slow_to_hear_of_a_secret_is_waited_for() {
+        let why = "CreateContainerConfigError";
+        let slow = "failed to sync secret cache: timed out waiting for the condition";
+        assert!(of_pod(&waiting(why, slow)).is_none());
+        assert!(of_pod(&waiting(why, "secret \"x\" not found")).is_some());
     }
 
     #[test]
