@@ -10,6 +10,7 @@ mod docs;
 mod doctor;
 mod fault_header;
 mod golden;
+mod kind;
 mod own_services;
 mod scenarios;
 #[path = "../datadog/stand_in.rs"]

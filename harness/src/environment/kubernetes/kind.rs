@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::{Output, Stdio},
+    sync::atomic::{AtomicI32, Ordering},
     time::Duration,
 };
 
@@ -24,6 +25,10 @@ use super::{
     io_error,
 };
 use crate::environment::EnvironmentError;
+
+mod unfinished;
+
+use unfinished::Unfinished;
 
 /// The environment's name.
 pub const NAME: &str = "kind";
@@ -92,15 +97,9 @@ impl Cluster {
                 "kind: making cluster `{name}`{}, which takes a minute or so",
                 options.node_image.iter().map(|image| format!(" of {image}")).collect::<String>()
             ));
-            let mut making = Unfinished { name: &name, finished: false };
-            let made = create(&name, options, kubeconfig.path()).await;
-            if let Err(error) = made {
-                making.finished = true;
-                tell(&format!("kind: deleting what was made of cluster `{name}`"));
-                let _as_far_as_it_goes = delete(&name).await;
-                return Err(error);
-            }
-            making.finished = true;
+            let mut making = Unfinished::new(&name, tell);
+            create(&name, options, kubeconfig.path(), making.group()).await?;
+            making.finish();
         }
         let access = Access { kubeconfig: Some(kubeconfig.path().to_owned()), context: None };
         let found = access.find().await.map_err(|error| {
@@ -193,31 +192,13 @@ impl Cluster {
     }
 }
 
-/// A cluster that is being made; when that is given up, what there is of it is deleted.
-struct Unfinished<'a> {
-    name: &'a str,
-    finished: bool,
-}
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        if self.finished {
-            return;
-        }
-        // Nothing can be awaited here, and the caller may be about to end.
-        let delete = std::process::Command::new(PROGRAM)
-            .args(["delete", "cluster", "--name", self.name])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        if let Err(error) = delete {
-            tracing::warn!(%error, cluster = self.name, "a cluster that was half made is still there");
-        }
-    }
-}
-
-async fn create(name: &str, options: &Options, kubeconfig: &Path) -> Result<(), EnvironmentError> {
+/// Makes a cluster, and notes the process group that does.
+async fn create(
+    name: &str,
+    options: &Options,
+    kubeconfig: &Path,
+    group: &AtomicI32,
+) -> Result<(), EnvironmentError> {
     let (config, kubeconfig) =
         (options.config.display().to_string(), kubeconfig.display().to_string());
     let mut words = vec![
@@ -235,7 +216,7 @@ async fn create(name: &str, options: &Options, kubeconfig: &Path) -> Result<(), 
     if let Some(image) = &options.node_image {
         words.extend(["--image", image]);
     }
-    kind(&words, CREATE_LIMIT).await.map(drop)
+    kind_of_group(&words, CREATE_LIMIT, group).await.map(drop)
 }
 
 async fn delete(name: &str) -> Result<(), EnvironmentError> {
@@ -260,11 +241,32 @@ pub async fn version() -> Result<String, EnvironmentError> {
 
 /// Runs kind, and waits for its end.
 async fn kind(words: &[&str], limit: Duration) -> Result<Output, EnvironmentError> {
+    kind_of_group(words, limit, &AtomicI32::new(0)).await
+}
+
+/// Runs kind, notes its process group, and waits for its end.
+async fn kind_of_group(
+    words: &[&str],
+    limit: Duration,
+    group: &AtomicI32,
+) -> Result<Output, EnvironmentError> {
     let mut command = Command::new(PROGRAM);
     // A group of its own: Ctrl-C is for us, who then have it delete what it made.
-    command.args(words).stdin(Stdio::null()).kill_on_drop(true).process_group(0);
+    command
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .process_group(0);
     let line = format!("kind {}", words.join(" "));
-    match timeout(limit, command.output()).await {
+    let output = async {
+        let child = command.spawn()?;
+        let leader = child.id().and_then(|id| i32::try_from(id).ok());
+        group.store(leader.unwrap_or_default(), Ordering::Release);
+        child.wait_with_output().await
+    };
+    match timeout(limit, output).await {
         Err(_) => Err(unavailable(
             &format!("`{line}` did not end within {limit:?}"),
             "does Docker answer, and can the node image be pulled? `docker pull` it, or name another with `--kind-node-image`",
