@@ -6,6 +6,7 @@
 
 mod config;
 mod counters;
+mod outage;
 mod storage;
 mod worker;
 
@@ -16,6 +17,7 @@ use async_trait::async_trait;
 pub(crate) use config::{Config, REFUSED, Sizer};
 pub(crate) use counters::Counters;
 use counters::Doubt;
+use outage::Outage;
 use storage::{Restored, Storage};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
@@ -100,6 +102,7 @@ pub(crate) fn start<E: Exporter>(
     let worker = Arc::new(Worker {
         exporter,
         retry: retry.clone(),
+        outage: Outage::new(retry.initial_interval),
         counters: counters.clone(),
         id: id.into(),
         ledger: ledger.clone(),

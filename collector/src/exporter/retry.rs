@@ -21,7 +21,7 @@ pub(crate) struct Config {
     pub(crate) randomization_factor: f64,
     /// What each wait is multiplied by for the next. Default 1.5.
     pub(crate) multiplier: f64,
-    /// The longest wait. Default `30s`.
+    /// The longest wait. Default `30s`. Waits end early when the receiver takes something again after an outage.
     #[serde(deserialize_with = "duration::deserialize")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) max_interval: Duration,

@@ -15,6 +15,7 @@ use crate::trace_batch::TraceBatch;
 #[derive(Debug, Clone, Copy)]
 enum Does {
     Answers(Option<&'static str>),
+    IsAway,
     Hangs,
     Panics,
 }
@@ -55,6 +56,11 @@ impl Exporter for Fake {
         match does {
             Does::Answers(None) => Ok(Sent::default()),
             Does::Answers(Some(reason)) => Err(ExportError::Permanent { reason: reason.into() }),
+            Does::IsAway => Err(ExportError::Retryable {
+                reason: "away".into(),
+                after: None,
+                is_doubtful: false,
+            }),
             Does::Hangs => std::future::pending().await,
             Does::Panics => panic!("as the test wants"),
         }
@@ -156,6 +162,25 @@ async fn a_queue_whose_attempts_never_end_is_stuck_and_an_idle_one_is_not() {
     *does.lock().unwrap() = Does::Answers(None);
     take(&input, 1).await.unwrap();
     until(|| counters.state() == State::Working).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_one_request_is_taken_after_an_outage_the_others_do_not_sleep_on() {
+    let config = Config { num_consumers: 20, ..Config::default() };
+    let (input, counters, does) = queue(Does::IsAway, &config, &Health::default());
+    for _ in 0..20 {
+        take(&input, 1).await.unwrap();
+    }
+    // Waits are half a minute by now, spread from 15 to 45 s.
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(counters.left(), 20);
+    *does.lock().unwrap() = Does::Answers(None);
+    let back = tokio::time::Instant::now();
+    while counters.left() == 20 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(back.elapsed() < Duration::from_secs(45), "one is tried within its own wait");
+    }
+    until(|| counters.left() == 0).await;
 }
 
 #[tokio::test(start_paused = true)]

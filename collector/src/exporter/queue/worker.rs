@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::counters::{Counters, Doubt};
+use super::outage::Outage;
 use super::storage::{self, Loaded, Restored, Storage};
 use super::{Content, Held};
 use crate::exporter::retry::{self, Backoff};
@@ -20,6 +22,7 @@ type Halves<R> = (R, R);
 pub(super) struct Worker<E> {
     pub(super) exporter: E,
     pub(super) retry: retry::Config,
+    pub(super) outage: Outage,
     pub(super) counters: Counters,
     pub(super) id: String,
     pub(super) ledger: Handle,
@@ -154,6 +157,7 @@ impl<E: Exporter> Worker<E> {
             self.counters.watch.moved();
             let error = match outcome {
                 Ok(sent) => {
+                    self.outage.succeeded();
                     self.health.clear(&self.id);
                     let rejected = sent.rejected.min(spans);
                     self.counters.sent.add(spans - rejected);
@@ -196,7 +200,7 @@ impl<E: Exporter> Worker<E> {
                                     "sending failed and will be tried again"
                                 );
                             }
-                            tokio::time::sleep(wait).await;
+                            self.outage.wait(wait, after).await;
                             if is_doubtful {
                                 self.counters.doubt(Doubt::NoReply, spans);
                             }
