@@ -196,11 +196,12 @@ fn counted(text: &str) -> Option<Counted> {
     let names = [
         "otelcol_receiver_accepted_spans",
         "otelcol_receiver_refused_spans",
+        "otelcol_receiver_failed_spans",
         "otelcol_exporter_sent_spans",
         "otelcol_exporter_send_failed_spans",
     ];
     let known = names.iter().any(|name| sums.contains_key(name));
-    let [accepted, refused, sent, failed] =
+    let [accepted, refused, broken, sent, failed] =
         names.map(|name| sums.get(name).copied().unwrap_or_default());
-    known.then_some(Counted { accepted, refused, sent, failed })
+    known.then_some(Counted { accepted, refused: refused + broken, sent, failed })
 }

@@ -61,6 +61,14 @@ pub(crate) fn start(
         histogram::BYTES,
         &labels,
     );
+    // There are no `metadata_keys`, so that all spans are of one kind.
+    registry
+        .gauge(
+            "otelcol_processor_batch_metadata_cardinality",
+            "Number of distinct metadata value combinations being processed.",
+            &labels,
+        )
+        .set(1);
     let (needs, to) = (next.needs(), Arc::clone(&next));
     let task = tokio::spawn(
         Batcher { config, next, by_size, by_timeout, lost, spans, bytes }.run(waiting),

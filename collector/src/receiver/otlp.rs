@@ -120,6 +120,7 @@ struct Entry {
     accepted: Counter,
     refused: Counter,
     failed: Counter,
+    refused_requests: Counter,
     malformed: Counter,
 }
 
@@ -147,6 +148,11 @@ impl Entry {
                 &labels,
             ),
             failed: registry.counter(
+                "otelcol_receiver_failed_spans",
+                "Number of spans that the receiver could not hand on because a part of the collector has ended or its storage cannot be written.",
+                &labels,
+            ),
+            refused_requests: registry.counter(
                 "otelcol_receiver_refused_requests",
                 "Number of requests that could not be pushed into the pipeline.",
                 &labels,
@@ -188,11 +194,14 @@ impl Entry {
                 outcome
             }
             Err(refused) => {
-                self.refused.add(spans);
+                match refused {
+                    Refused::Storage | Refused::Closed => self.failed.add(spans),
+                    _ => self.refused.add(spans),
+                }
                 if let Some((ledger, batch)) = &entered {
                     ledger.received(batch, false);
                 }
-                self.failed.add(1);
+                self.refused_requests.add(1);
                 Err(refused)
             }
         }
@@ -201,3 +210,58 @@ impl Entry {
 
 #[cfg(test)]
 mod simulation;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+
+    use super::{Entry, Room};
+    use crate::consumer::{Commit, Consumer, Needs, Refused};
+    use crate::exporter::queue::faulty::batch;
+    use crate::hold::Note;
+    use crate::telemetry::Registry;
+    use crate::trace_batch::TraceBatch;
+
+    struct Refuses(Refused);
+
+    #[async_trait]
+    impl Consumer for Refuses {
+        async fn reserve(&self, _: TraceBatch) -> Result<Commit, Refused> {
+            Err(self.0.clone())
+        }
+
+        fn needs(&self) -> Needs {
+            Needs::default()
+        }
+
+        async fn note(&self, _: &TraceBatch) -> Result<Vec<Note>, Refused> {
+            Err(self.0.clone())
+        }
+
+        async fn deliver(&self, _: TraceBatch) -> Result<(), Refused> {
+            Err(self.0.clone())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_broken_is_counted_apart_from_what_has_no_room() {
+        let cases = [
+            (Refused::Full, [3, 0]),
+            (Refused::Memory, [3, 0]),
+            (Refused::Storage, [0, 3]),
+            (Refused::Closed, [0, 3]),
+        ];
+        for (why, counted) in cases {
+            let registry = Registry::default();
+            let next = Arc::new(Refuses(why.clone()));
+            let entry = Entry::new(&registry, "otlp", "grpc", next, Room::new(0));
+            assert_eq!(entry.offer(batch(1, 3)).await, Err(why.clone()));
+            let counters =
+                [&entry.refused, &entry.failed, &entry.refused_requests, &entry.accepted];
+            let [refused, failed] = counted;
+            assert_eq!(counters.map(|counter| counter.value()), [refused, failed, 1, 0], "{why:?}");
+        }
+    }
+}

@@ -59,6 +59,11 @@ async fn traces_over_every_protocol_and_compression_reach_the_intake() {
     assert_eq!(rig.metric("otelcol_processor_batch_batch_send_size_sum").await, 57);
     assert!(rig.metric("otelcol_processor_batch_batch_send_size_count").await > 0);
     assert!(rig.metric("otelcol_processor_batch_batch_send_size_bytes_sum").await > 57 * 20);
+    assert_eq!(rig.metric("otelcol_exporter_queue_batch_send_size_sum").await, 57);
+    let [batched, sent] = ["processor_batch_batch", "exporter_queue_batch"];
+    let bytes = async |stage| rig.metric(&format!("otelcol_{stage}_send_size_bytes_sum")).await;
+    assert_eq!(bytes(sent).await, bytes(batched).await);
+    assert_eq!(rig.metric("otelcol_processor_batch_metadata_cardinality").await, 1);
     let in_flight = async || rig.metric("otelcol_exporter_in_flight_requests").await;
     until("nothing is on its way", async || in_flight().await == 0).await;
     assert_eq!(rig.metric("target_info").await, 1);

@@ -5,9 +5,12 @@ fn counters_are_summed_over_their_labels_with_either_name() {
     let text = "# HELP x y\n\
         otelcol_receiver_accepted_spans_total{receiver=\"otlp\",transport=\"grpc\"} 10\n\
         otelcol_receiver_accepted_spans_total{receiver=\"otlp\",transport=\"http\"} 2\n\
+        otelcol_receiver_refused_spans{receiver=\"otlp\",transport=\"grpc\"} 3\n\
+        otelcol_receiver_failed_spans{receiver=\"otlp\",transport=\"grpc\"} 4\n\
         otelcol_exporter_sent_spans{exporter=\"datadog\"} 7\n\
         otelcol_process_uptime 3\n";
-    assert_eq!(counted(text), Some(Counted { accepted: 12, sent: 7, ..Counted::default() }));
+    let expected = Counted { accepted: 12, refused: 7, sent: 7, failed: 0 };
+    assert_eq!(counted(text), Some(expected));
     assert_eq!(counted("otelcol_process_uptime 3\n"), None);
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::queue_watch::{State, Watch};
 use super::super::retry;
-use crate::telemetry::{Counter, Registry};
+use crate::telemetry::{Counter, Histogram, Registry, histogram};
 
 /// What became of the spans that an exporter was given.
 #[derive(Debug, Clone)]
@@ -14,6 +14,9 @@ pub(crate) struct Counters {
     pub(super) sent: Counter,
     pub(super) failed: Counter,
     pub(super) refused: Counter,
+    /// The sizes of batches that are made ready to be sent.
+    pub(super) batch_spans: Histogram,
+    pub(super) batch_bytes: Histogram,
     /// Spans that are sent again though the receiver may have them.
     pub(super) doubtful: [Counter; 2],
     pub(super) dropped: Dropped,
@@ -72,6 +75,18 @@ impl Counters {
             refused: registry.counter(
                 "otelcol_exporter_enqueue_failed_spans",
                 "Number of spans refused because the sending queue was full.",
+                &exporter,
+            ),
+            batch_spans: registry.histogram(
+                "otelcol_exporter_queue_batch_send_size",
+                "Number of units in the batch.",
+                histogram::SPANS,
+                &exporter,
+            ),
+            batch_bytes: registry.histogram(
+                "otelcol_exporter_queue_batch_send_size_bytes",
+                "Number of bytes in batch that was sent.",
+                histogram::BYTES,
                 &exporter,
             ),
             doubtful: ["no_reply", "restart"].map(|reason| {

@@ -100,6 +100,8 @@ impl<E: Exporter> Worker<E> {
 
     /// Makes requests of a batch, which is not needed any more then.
     fn prepare(&self, batch: TraceBatch) -> UnderWay<E::Request> {
+        self.counters.batch_spans.record(batch.span_count());
+        self.counters.batch_bytes.record(batch.byte_count());
         let prepared = self.exporter.requests(&batch);
         if let (Some(ledger), Some((reason, _))) = (&self.ledger, prepared.dropped.first()) {
             ledger.dropped(&self.id, reason, missing(&batch, &prepared.requests));
