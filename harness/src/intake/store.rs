@@ -174,7 +174,7 @@ impl Store {
         let ids: HashSet<TraceId> = entry.spans.iter().map(|span| span.trace_id).collect();
         for id in ids {
             if let Some(spans) = self.traces.get_mut(&id) {
-                spans.retain(|span| !entry.spans.iter().any(|gone| Arc::ptr_eq(span, gone)));
+                spans.retain(|span| span.attempt != entry.attempt.seq);
                 if spans.is_empty() {
                     self.traces.remove(&id);
                 }

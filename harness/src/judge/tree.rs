@@ -1,5 +1,7 @@
 //! The expected and the captured tree of a case as lines of text, one a span, for people to compare.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::{
     case::{DRIVER_SERVICE, View},
     expectation::{Node, span_status},
@@ -9,7 +11,7 @@ use crate::{
 
 /// How many traces that hang apart are drawn.
 const STRAYS_DRAWN: usize = 3;
-/// Deepest nesting that is drawn; a cycle would have no end.
+/// Deepest nesting that is drawn; what is below is counted.
 const MAX_DEPTH: usize = 64;
 
 /// The tree that the scenario asks for; where it asks for none, the one that its faults imply.
@@ -75,36 +77,27 @@ fn shape_lines(view: View<'_>, lines: &mut Vec<String>) {
 
 /// The captured spans: from the roots down, then those that hang below nothing.
 pub fn captured(view: View<'_>) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut drawn: Vec<&Span> = Vec::new();
-    let missing_driver = view.is_virtual_parent(view.case.driver_span)
-        && !view.spans().iter().any(|span| span.id == view.case.driver_span);
-    if missing_driver {
-        lines.push(format!("{DRIVER_SERVICE} client GET (virtual)"));
-        below(view.case.driver_span, 1, view, &mut lines, &mut drawn);
+    let mut drawing = Drawing::new(view);
+    let driver = view.case.driver_span;
+    if view.is_virtual_parent(driver) && !drawing.ids.contains(&driver) {
+        drawing.lines.push(format!("{DRIVER_SERVICE} client GET (virtual)"));
+        drawing.below(driver, 1);
     }
     for root in view.spans().iter().filter(|span| span.parent_id.is_none()) {
-        draw(root, 0, view, &mut lines, &mut drawn);
+        drawing.draw(root, 0);
     }
     for orphan in view.spans() {
-        if drawn.iter().any(|span| std::ptr::eq(*span, orphan)) {
-            continue;
-        }
-        let parent_captured = orphan
-            .parent_id
-            .is_some_and(|parent| view.spans().iter().any(|span| span.id == parent));
-        if !parent_captured {
-            let parent = orphan.parent_id.map_or_else(String::new, |parent| parent.to_string());
-            lines.push(format!("? parent {parent} was not captured"));
-            draw(orphan, 1, view, &mut lines, &mut drawn);
+        if let Some(parent) = orphan.parent_id
+            && !drawing.ids.contains(&parent)
+            && !drawing.is_drawn(orphan)
+        {
+            drawing.lines.push(format!("? parent {parent} was not captured"));
+            drawing.draw(orphan, 1);
         }
     }
     // What is left can only hang in a cycle.
-    let rest: Vec<&Span> = view
-        .spans()
-        .iter()
-        .filter(|span| !drawn.iter().any(|other| std::ptr::eq(*other, *span)))
-        .collect();
+    let rest: Vec<&Span> = view.spans().iter().filter(|span| !drawing.is_drawn(span)).collect();
+    let mut lines = drawing.lines;
     lines.extend(rest.into_iter().map(|span| format!("{} (in a cycle)", line(span, view))));
     for stray in view.evidence.strays.iter().take(STRAYS_DRAWN) {
         lines.push(format!("apart, as trace {}:", stray.id));
@@ -121,33 +114,65 @@ pub fn captured(view: View<'_>) -> Vec<String> {
     lines
 }
 
-fn below<'a>(
-    id: SpanId,
-    depth: usize,
+/// A captured tree on its way to lines.
+struct Drawing<'a> {
     view: View<'a>,
-    lines: &mut Vec<String>,
-    drawn: &mut Vec<&'a Span>,
-) {
-    let children: Vec<&Span> =
-        view.spans().iter().filter(|span| span.parent_id == Some(id)).collect();
-    for child in children {
-        draw(child, depth, view, lines, drawn);
-    }
+    ids: HashSet<SpanId>,
+    /// By their parent, in their order.
+    children: HashMap<SpanId, Vec<&'a Span>>,
+    /// A span that came twice is drawn twice, so that ids do not do.
+    drawn: HashSet<*const Span>,
+    lines: Vec<String>,
 }
 
-fn draw<'a>(
-    span: &'a Span,
-    depth: usize,
-    view: View<'a>,
-    lines: &mut Vec<String>,
-    drawn: &mut Vec<&'a Span>,
-) {
-    if depth > MAX_DEPTH || drawn.iter().any(|other| std::ptr::eq(*other, span)) {
-        return;
+impl<'a> Drawing<'a> {
+    fn new(view: View<'a>) -> Self {
+        let ids = view.spans().iter().map(|span| span.id).collect();
+        let mut children: HashMap<SpanId, Vec<&Span>> = HashMap::new();
+        for span in view.spans() {
+            if let Some(parent) = span.parent_id {
+                children.entry(parent).or_default().push(span);
+            }
+        }
+        Self { view, ids, children, drawn: HashSet::new(), lines: Vec::new() }
     }
-    drawn.push(span);
-    lines.push(format!("{}{}", indent(depth), line(span, view)));
-    below(span.id, depth + 1, view, lines, drawn);
+
+    fn is_drawn(&self, span: &Span) -> bool {
+        self.drawn.contains(&std::ptr::from_ref(span))
+    }
+
+    fn below(&mut self, id: SpanId, depth: usize) {
+        for child in self.children.get(&id).cloned().unwrap_or_default() {
+            self.draw(child, depth);
+        }
+    }
+
+    fn draw(&mut self, span: &'a Span, depth: usize) {
+        if depth > MAX_DEPTH {
+            let deeper = self.leave_out(span);
+            if deeper > 0 {
+                self.lines.push(format!("{}… {deeper} more below", indent(depth)));
+            }
+            return;
+        }
+        if !self.drawn.insert(span) {
+            return;
+        }
+        self.lines.push(format!("{}{}", indent(depth), line(span, self.view)));
+        self.below(span.id, depth + 1);
+    }
+
+    /// Counts a span and those below it as drawn; gives how many they are.
+    fn leave_out(&mut self, span: &'a Span) -> usize {
+        let (mut left, mut count) = (vec![span], 0);
+        while let Some(span) = left.pop() {
+            if self.drawn.insert(span) {
+                count += 1;
+                left.extend(self.children.get(&span.id).into_iter().flatten());
+            }
+        }
+        count
+    }
 }
 
 fn line(span: &Span, view: View<'_>) -> String {
@@ -160,3 +185,6 @@ fn line(span: &Span, view: View<'_>) -> String {
 fn indent(depth: usize) -> String {
     "  ".repeat(depth)
 }
+
+#[cfg(test)]
+mod tests;

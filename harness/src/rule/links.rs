@@ -127,13 +127,20 @@ pub(super) fn duplicate_span(view: View<'_>) -> Checked {
     Checked::Found(found)
 }
 
+/// The captured spans by their ids; of those that came twice, the first.
+fn by_id(view: View<'_>) -> HashMap<SpanId, &Span> {
+    let mut spans = HashMap::new();
+    for span in view.spans() {
+        spans.entry(span.id).or_insert(span);
+    }
+    spans
+}
+
 pub(super) fn wrong_service_edge(view: View<'_>) -> Checked {
-    let mut found = Vec::new();
+    let (spans, mut found) = (by_id(view), Vec::new());
     for span in view.spans().iter().filter(|span| span.kind() == "server") {
-        let Some(parent_id) = span.parent_id else { continue };
-        let Some(parent) = view.spans().iter().find(|other| other.id == parent_id) else {
-            continue;
-        };
+        let parent = span.parent_id.and_then(|id| spans.get(&id).copied());
+        let Some(parent) = parent else { continue };
         let (callee, caller) = (view.workload_of(span), view.workload_of(parent));
         let hops = &view.shape.hops;
         // Elsewhere a caller may do without a client span: an HTTP client that is not instrumented, a gateway.
@@ -198,13 +205,10 @@ pub(super) fn trace_id_halves_disagree(view: View<'_>) -> Checked {
 }
 
 pub(super) fn child_outside_parent(view: View<'_>) -> Checked {
-    let mut found = Vec::new();
+    let (spans, mut found) = (by_id(view), Vec::new());
     for span in view.spans() {
-        let Some(parent) =
-            span.parent_id.and_then(|id| view.spans().iter().find(|other| other.id == id))
-        else {
-            continue;
-        };
+        let parent = span.parent_id.and_then(|id| spans.get(&id).copied());
+        let Some(parent) = parent else { continue };
         // Between hosts nothing is said: how far their clocks are apart is not known.
         if span.hostname != parent.hostname || span.hostname.is_empty() {
             continue;
