@@ -51,13 +51,13 @@ pub(crate) fn start(
     );
     let spans = registry.histogram(
         "otelcol_processor_batch_batch_send_size",
-        "Number of units in the batch",
+        "Number of units in the batch.",
         histogram::SPANS,
         &labels,
     );
     let bytes = registry.histogram(
         "otelcol_processor_batch_batch_send_size_bytes",
-        "Number of bytes in batch that was sent. Only available on detailed level.",
+        "Number of bytes in batch that was sent.",
         histogram::BYTES,
         &labels,
     );

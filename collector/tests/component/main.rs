@@ -10,5 +10,6 @@ mod delivery;
 mod hostile;
 mod keepalive;
 mod otlp_out;
+mod self_metrics;
 mod shutdown;
 mod storage;

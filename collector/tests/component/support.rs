@@ -141,12 +141,17 @@ impl Rig {
 
     /// The value of a self-metric, all its series added up.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
-        let url = format!("http://{}/metrics", self.address("metrics"));
-        let text = self.http.get(url).send().await.unwrap().text().await.unwrap();
+        let text = self.metrics().await;
         let series = text.lines().filter(|line| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
         });
         series.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
+
+    /// All self-metrics, as Prometheus text.
+    pub(crate) async fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.address("metrics"));
+        self.http.get(url).send().await.unwrap().text().await.unwrap()
     }
 
     /// What reached the intake as traces, with every attempt.
