@@ -43,6 +43,9 @@ struct Cli {
     /// Which tables to make
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["cost", "latency"])]
     tables: Vec<Table>,
+    /// Only rows of the scale table whose name contains this, for example `groups`; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    rows: Vec<String>,
     /// How often each subject is measured
     #[arg(long, default_value = "3", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -152,7 +155,16 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
             }
             Table::Scale => {
                 let mut runs = Vec::new();
-                for (what, shape) in Shape::scale() {
+                let chosen = |(what, _): &(String, Shape)| {
+                    cli.rows.is_empty() || cli.rows.iter().any(|text| what.contains(text.as_str()))
+                };
+                let rows: Vec<_> = Shape::scale().into_iter().filter(chosen).collect();
+                anyhow::ensure!(
+                    !rows.is_empty(),
+                    "no row has a name with `{}`",
+                    cli.rows.join("` or `")
+                );
+                for (what, shape) in rows {
                     for subject in &subjects {
                         let run = runtime.block_on(measure::cost(&plan, subject, shape))?;
                         report::progress(cli.json, &run);

@@ -31,7 +31,7 @@ pub(crate) fn progress(json: bool, run: &Cost) {
         let line = serde_json::json!({
             "subject": run.subject, "spans_per_request": run.shape.spans_per_request,
             "spans_per_trace": run.shape.spans_per_trace, "attributes": run.shape.attributes,
-            "services": run.shape.services, "operations": run.shape.operations,
+            "services": run.shape.services, "groups": run.shape.groups,
             "sent": run.sent, "arrived": run.arrived.spans, "payloads": run.arrived.payloads,
             "cpu_seconds": run.cpu_seconds, "seconds": run.seconds, "idle_mib": run.idle_mib,
             "peak_mib": run.peak_mib, "after_mib": run.after_mib, "refused": run.refused,

@@ -18,19 +18,13 @@ pub(crate) struct Shape {
     pub(crate) attributes: usize,
     /// Resources in a request, each a service of its own.
     pub(crate) services: usize,
-    /// Distinct names of operations, each a group of stats of its own.
-    pub(crate) operations: usize,
+    /// Distinct resources of servers and clients, each a group of APM stats of its own; an even number, or 1 for the usual two.
+    pub(crate) groups: usize,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self {
-            spans_per_request: 100,
-            spans_per_trace: 10,
-            attributes: 10,
-            services: 1,
-            operations: 1,
-        }
+        Self { spans_per_request: 100, spans_per_trace: 10, attributes: 10, services: 1, groups: 1 }
     }
 }
 
@@ -50,8 +44,8 @@ impl Shape {
         for services in [1, 10, 100] {
             shapes.push((format!("{services} services in a request"), Self { services, ..usual }));
         }
-        for operations in [1, 1000, 10_000, 100_000] {
-            shapes.push((format!("{operations} operations"), Self { operations, ..usual }));
+        for groups in [10, 100, 1000, 10_000, 50_000, 100_000] {
+            shapes.push((format!("{groups} groups of stats"), Self { groups, ..usual }));
         }
         shapes
     }
@@ -75,7 +69,7 @@ impl Traffic {
         // Fewer distinct ones where each is large.
         let pool = (64_000 / shape.spans_per_request)
             .clamp(8, 64)
-            .max(shape.operations.div_ceil(shape.spans_per_request));
+            .max(shape.groups.div_ceil(groups_in(shape.spans_per_request)));
         let requests = (0..pool).map(|index| Request::new(shape, index, &mut random)).collect();
         Self { spans_per_request: shape.spans_per_request, requests }
     }
@@ -121,6 +115,11 @@ impl Traffic {
     }
 }
 
+/// How many groups of stats the spans of a request are in at most: two of three spans have one each.
+fn groups_in(spans: usize) -> usize {
+    2 * spans.div_ceil(3)
+}
+
 fn mask(number: u64) -> [u8; 8] {
     (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1).to_be_bytes()
 }
@@ -163,10 +162,12 @@ fn message(shape: Shape, request: usize, random: &mut Random) -> ExportTraceServ
             parent = Vec::new();
         }
         let span_id = random.next().to_be_bytes().to_vec();
-        let operation = request * shape.spans_per_request + index;
         let (kind, mut name, mut attributes) = attributes(index, random);
-        if shape.operations > 1 {
-            let number = operation % shape.operations;
+        // Inner spans are in no stats. Servers have the even numbers, so that none is one of both.
+        if shape.groups > 1 && kind != SpanKind::Internal {
+            let number =
+                request * groups_in(shape.spans_per_request) + index / 3 * 2 + index % 3 / 2;
+            let number = number % shape.groups;
             attributes.insert(0, text("resource.name", &format!("operation {number}")));
             name = "numbered";
         }
