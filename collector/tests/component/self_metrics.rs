@@ -80,7 +80,7 @@ async fn self_metrics_are_as_their_page_says() {
     rig.send(request([1])).await;
     until("it is dropped", async || rig.metric("otelcol_exporter_dropped_spans").await == 1).await;
     let text = rig.metrics().await;
-    rig.stop().await;
+    assert!(rig.stop().await.0.is_clean());
     let metrics = metrics(&text);
     assert!(metrics.values().all(|metric| !metric.help.is_empty() && !metric.kind.is_empty()));
     let page = page(&metrics);
