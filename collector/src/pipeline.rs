@@ -193,6 +193,7 @@ impl Collector {
             gates: self.config.gates,
             ledger: &ledger,
             health: &health,
+            ending: &stop,
         };
         let mut key_checks = JoinSet::new();
         for (id, config) in &self.config.exporters {

@@ -22,6 +22,7 @@ use storage::{Restored, Storage};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use worker::Worker;
 
 pub(crate) use super::queue_watch::State;
@@ -71,6 +72,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) health: &'a Health,
     /// Where its requests are kept, and what was found there.
     pub(crate) storage: Option<(Arc<Journal>, Recovery)>,
+    /// Tells that the collector ends, so that there is no time for long waits.
+    pub(crate) ending: CancellationToken,
 }
 
 /// Starts a queue and its workers in front of an exporter.
@@ -78,7 +81,7 @@ pub(crate) fn start<E: Exporter>(
     exporter: E,
     setup: Setup<'_>,
 ) -> (Input, Counters, JoinHandle<()>) {
-    let Setup { id, config, retry, registry, ledger, health, storage } = setup;
+    let Setup { id, config, retry, registry, ledger, health, storage, ending } = setup;
     let (capacity, consumers) = match config.enabled {
         true => (config.queue_size, config.num_consumers),
         false => (1, 1),
@@ -102,7 +105,7 @@ pub(crate) fn start<E: Exporter>(
     let worker = Arc::new(Worker {
         exporter,
         retry: retry.clone(),
-        outage: Outage::new(retry.initial_interval),
+        outage: Outage::new(retry.initial_interval, ending),
         counters: counters.clone(),
         id: id.into(),
         ledger: ledger.clone(),

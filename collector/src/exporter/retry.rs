@@ -56,6 +56,11 @@ impl Config {
     }
 }
 
+/// How long to wait while the collector ends: about as after a first failure.
+pub(crate) fn soon(initial_interval: Duration) -> Duration {
+    initial_interval.mul_f64(0.5 + rand::random::<f64>())
+}
+
 /// The waits of one request.
 #[derive(Debug)]
 pub(crate) struct Backoff<'a> {

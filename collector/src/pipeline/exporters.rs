@@ -65,6 +65,8 @@ pub(super) struct Common<'a> {
     pub(super) gates: FeatureGates,
     pub(super) ledger: &'a Handle,
     pub(super) health: &'a Health,
+    /// Tells that the collector ends.
+    pub(super) ending: &'a CancellationToken,
 }
 
 /// An exporter's id, whether its key must be valid, and what Datadog says about it.
@@ -93,6 +95,7 @@ impl Exporters {
             ledger: common.ledger,
             health: common.health,
             storage: storage.clone(),
+            ending: common.ending.clone(),
         };
         let (input, counters, task) = match config {
             ExporterConfig::Datadog(config) => {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use wiremock::matchers::path;
 use wiremock::{Mock, ResponseTemplate};
 
-use crate::support::{DEADLINE, answer, golden, intake, payloads, request, span_ids, start, stats};
+use crate::support::{
+    DEADLINE, answer, golden, intake, payloads, request, span_ids, start, stats, until,
+};
 
 #[tokio::test]
 async fn what_is_batched_is_sent_before_the_end() {
@@ -21,6 +23,29 @@ async fn what_is_batched_is_sent_before_the_end() {
     assert!(drained.is_clean(), "{drained:?}");
     let attempts = payloads(&intake).await;
     assert_eq!(span_ids(&attempts[2..]), (1..=20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_waits_for_another_attempt_is_tried_before_the_end() {
+    let intake = intake().await;
+    answer(&intake, 503, 2).await;
+    answer(&intake, 202, u64::MAX).await;
+    let stats_path = || Mock::given(path("/api/v0.2/stats"));
+    stats_path().respond_with(ResponseTemplate::new(503)).up_to_n_times(2).mount(&intake).await;
+    stats_path().respond_with(ResponseTemplate::new(202)).mount(&intake).await;
+    // The second wait is of a hundred seconds.
+    let retry = ["initial_interval=100ms", "multiplier=1000", "max_interval=1h"];
+    let settings = retry.map(|setting| format!("exporters.datadog.retry_on_failure.{setting}"));
+    let rig = start(intake, &settings.each_ref().map(String::as_str), DEADLINE).await;
+    rig.send(golden()).await;
+    until("two attempts have failed", async || {
+        rig.metric("otelcol_exporter_send_failed_spans").await == 16
+    })
+    .await;
+    let (drained, intake) = rig.stop().await;
+    assert!(drained.is_clean(), "{drained:?}");
+    assert_eq!(payloads(&intake).await.len(), 3);
+    assert_eq!(stats(&intake).await.len(), 3);
 }
 
 #[tokio::test]

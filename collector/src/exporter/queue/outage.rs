@@ -1,11 +1,14 @@
-//! Ends the waits of requests when an outage of their receiver is over.
+//! Ends the waits of requests when their receiver works again, or when the collector ends.
 //!
 //! Every request that failed waits by itself, up to `max_interval`. When the receiver is back, the first that it takes says so,
 //! and the others need not sleep on. They are not woken all at once: each request that succeeds wakes two, so that their number
 //! doubles with each answer, and stops to grow when answers fail again.
 //!
-//! An outage is a time of at least `initial_interval` in which attempts ended and none succeeded, and a request is woken once
-//! for each. So a receiver that takes some requests and refuses others is tried no more often than the waits say.
+//! The receiver works again if one succeeds after a time of at least `initial_interval` in which attempts ended and none
+//! succeeded, or in which none failed. A request that was woken and failed all the same sleeps its next wait out: one that the
+//! receiver never takes is tried hardly more often than its waits say.
+//!
+//! While the collector ends there is no time for long waits: they are as after a first failure.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,6 +16,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::exporter::retry;
 
 /// How many that wait are woken by one that succeeds.
 const WOKEN_BY_EACH: usize = 2;
@@ -20,8 +26,9 @@ const WOKEN_BY_EACH: usize = 2;
 /// What the workers of a queue know together about their receiver.
 #[derive(Debug)]
 pub(super) struct Outage {
-    /// How long nothing must have succeeded.
+    /// For how long nothing must have succeeded, or failed.
     least: Duration,
+    ending: CancellationToken,
     state: Mutex<State>,
 }
 
@@ -29,10 +36,11 @@ pub(super) struct Outage {
 struct State {
     /// When the first attempt failed after the last that succeeded.
     begun: Option<Instant>,
+    last_failed: Option<Instant>,
     next: u64,
     /// By the order in which they failed.
     waiting: BTreeMap<u64, Waiting>,
-    /// Those before this one failed in an outage that is over.
+    /// Those before this one failed before the receiver worked again.
     over_before: u64,
 }
 
@@ -43,9 +51,20 @@ struct Waiting {
     wake: oneshot::Sender<()>,
 }
 
+/// How long to wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wait {
+    pub(super) time: Duration,
+    /// What the receiver asked for, which is waited for in any case.
+    pub(super) after: Option<Duration>,
+    /// Whether it may end when the receiver works again.
+    pub(super) may_be_cut: bool,
+}
+
 impl Outage {
-    pub(super) fn new(least: Duration) -> Self {
-        Self { least, state: Mutex::default() }
+    /// Of a receiver whose requests wait for about `least` after their first failure, until `ending` says that there is no time.
+    pub(super) fn new(least: Duration, ending: CancellationToken) -> Self {
+        Self { least, ending, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -56,9 +75,8 @@ impl Outage {
     pub(super) fn succeeded(&self) {
         let now = Instant::now();
         let mut state = self.state();
-        if let Some(begun) = state.begun.take()
-            && now - begun >= self.least
-        {
+        let is_long_ago = |at: Option<Instant>| at.is_some_and(|at| now - at >= self.least);
+        if is_long_ago(state.begun.take()) || is_long_ago(state.last_failed) {
             state.over_before = state.next;
         }
         let (over_before, mut left) = (state.over_before, WOKEN_BY_EACH);
@@ -76,25 +94,36 @@ impl Outage {
         }
     }
 
-    /// An attempt failed, and is to be made again after `wait`, or when an outage is over, though not before `after`.
-    pub(super) async fn wait(&self, wait: Duration, after: Option<Duration>) {
+    /// An attempt failed, and is to be made again when this returns. Gives whether the wait was slept out.
+    pub(super) async fn wait(&self, wait: Wait) -> bool {
         let now = Instant::now();
-        let not_before = now + after.unwrap_or_default();
+        let not_before = now + wait.after.unwrap_or_default();
         let (wake, woken) = oneshot::channel();
         let entry = {
             let mut state = self.state();
             state.begun.get_or_insert(now);
+            state.last_failed = Some(now);
             let number = state.next;
             state.next += 1;
-            state.waiting.insert(number, Waiting { not_before, wake });
+            if wait.may_be_cut {
+                state.waiting.insert(number, Waiting { not_before, wake });
+            }
             Entry { outage: self, number }
         };
-        tokio::select! {
-            () = sleep_until(now + wait) => {}
-            // It is only dropped when it is sent, or with the entry.
-            _ = woken => sleep_until(not_before).await,
-        }
+        let is_slept_out = tokio::select! {
+            () = sleep_until(now + wait.time) => true,
+            Ok(()) = woken => {
+                sleep_until(not_before).await;
+                false
+            }
+            () = self.ending.cancelled() => {
+                let soon = Instant::now() + retry::soon(self.least);
+                sleep_until(soon.max(not_before).min(now + wait.time)).await;
+                true
+            }
+        };
         drop(entry);
+        is_slept_out
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::faulty::{Faulty, Intake, batch};
 use super::{Config, Counters, Input, Setup, Sizer, retry, start};
@@ -50,6 +51,7 @@ fn begin(config: &Config, intake: &Arc<Mutex<Intake>>, directory: Option<&Path>)
         ledger: &None,
         health: &Health::default(),
         storage,
+        ending: CancellationToken::new(),
     };
     let (input, counters, task) = start(Faulty(Arc::clone(intake)), setup);
     Running { input, counters, task, journal }

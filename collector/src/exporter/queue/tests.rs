@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::super::{ExportError, Exporter, Outgoing, Prepared, Sent};
 use super::{Config, Counters, Input, Setup, Sizer, State, retry, start};
 use crate::consumer::{Consumer as _, Refused};
@@ -84,6 +86,7 @@ fn queue(does: Does, config: &Config, health: &Health) -> (Input, Counters, Arc<
         ledger: &None,
         health,
         storage: None,
+        ending: CancellationToken::new(),
     };
     let (input, counters, _) = start(Fake(Arc::clone(&does), Arc::default()), setup);
     (input, counters, does)
@@ -211,6 +214,7 @@ async fn with_a_storage_requests_under_way_are_bounded_in_bytes() {
         ledger: &None,
         health: &health,
         storage: Some((Arc::new(journal), recovery)),
+        ending: CancellationToken::new(),
     };
     let begun = Arc::new(AtomicUsize::new(0));
     let fake = Fake(Arc::new(Mutex::new(Does::Hangs)), Arc::clone(&begun));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::counters::{Counters, Doubt};
-use super::outage::Outage;
+use super::outage::{Outage, Wait};
 use super::storage::{self, Loaded, Restored, Storage};
 use super::{Content, Held};
 use crate::exporter::retry::{self, Backoff};
@@ -153,7 +153,7 @@ impl<E: Exporter> Worker<E> {
     async fn send(&self, request: E::Request) -> Result<Option<Halves<E::Request>>, String> {
         let spans = request.span_count();
         let begun = Instant::now();
-        let mut backoff = Backoff::new(&self.retry);
+        let (mut backoff, mut may_be_cut) = (Backoff::new(&self.retry), true);
         loop {
             let outcome = self.exporter.send(&request).await;
             self.counters.watch.moved();
@@ -202,7 +202,8 @@ impl<E: Exporter> Worker<E> {
                                     "sending failed and will be tried again"
                                 );
                             }
-                            self.outage.wait(wait, after).await;
+                            let wait = Wait { time: wait, after, may_be_cut };
+                            may_be_cut = self.outage.wait(wait).await;
                             if is_doubtful {
                                 self.counters.doubt(Doubt::NoReply, spans);
                             }

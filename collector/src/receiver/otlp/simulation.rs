@@ -12,6 +12,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::Entry;
 use super::arrival::Room;
@@ -70,6 +71,7 @@ impl End {
             ledger: &None,
             health: &Health::default(),
             storage,
+            ending: CancellationToken::new(),
         };
         let (input, counters, task) = queue::start(Faulty(Arc::clone(&intake)), setup);
         (input, Self { intake, counters, task, journal })

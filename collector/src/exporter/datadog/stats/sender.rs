@@ -86,7 +86,7 @@ pub(crate) async fn run(
         }
     };
     // Side by side, so that no request is cut short by a tick: it would be sent twice.
-    tokio::join!(count, send_all(&client, &retry, &queue, &counters));
+    tokio::join!(count, send_all(&client, &retry, &queue, &counters, &end));
 }
 
 /// Payloads that wait for the intake, the oldest first.
@@ -191,14 +191,27 @@ struct Counters {
 }
 
 /// Sends all payloads, the oldest first.
-async fn send_all(client: &Client, retry: &retry::Config, queue: &Queue, counters: &Counters) {
+async fn send_all(
+    client: &Client,
+    retry: &retry::Config,
+    queue: &Queue,
+    counters: &Counters,
+    end: &CancellationToken,
+) {
     while let Some(waiting) = queue.next().await {
         let (begun, mut backoff) = (Instant::now(), Backoff::new(retry));
         let outcome = loop {
             match client.send_stats(waiting.body.clone()).await {
                 Err(ExportError::Retryable { reason, after, .. }) => {
                     match backoff.next(begun.elapsed(), after, rand::random()) {
-                        Some(wait) => sleep(wait).await,
+                        Some(wait) => tokio::select! {
+                            () = sleep(wait) => {}
+                            // There is no time for a long one then.
+                            () = end.cancelled() => {
+                                let soon = retry::soon(retry.initial_interval);
+                                sleep(soon.max(after.unwrap_or_default()).min(wait)).await;
+                            }
+                        },
                         None => break Err(reason),
                     }
                 }
