@@ -5,6 +5,7 @@
 //! answered.
 
 mod connections;
+mod lingering;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use hyper::body::{Body, Bytes, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use lingering::Lingering;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -233,7 +235,8 @@ where
         let Self { service, limits, connection, shutdown } = self;
         let service = TowerToHyperService::new(connection.watch(service));
         let builder = limits.builder();
-        let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut serving =
+            std::pin::pin!(builder.serve_connection(TokioIo::new(Lingering::new(stream)), service));
         let age = async {
             match limits.max_age {
                 Some(age) => tokio::time::sleep(age).await,
