@@ -18,6 +18,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +31,7 @@ use self::{
 use super::{
     Endpoints, Environment, EnvironmentError, InstanceEndpoints, UncleanStop, UnexpectedExit,
     WorkloadEndpoints,
-    container::{self, Choices},
+    container::{self, Choices, Container},
     log::Log,
     refuse_instances,
 };
@@ -290,6 +291,29 @@ impl DockerEnvironment {
         Ok(())
     }
 
+    /// Stops all of which `is_meant` holds, at the same time.
+    async fn stop_those(
+        &mut self,
+        is_meant: impl Fn(&Container) -> bool,
+    ) -> Result<(), EnvironmentError> {
+        let (engine, grace) = (Arc::clone(&self.engine), self.settings.stop_grace);
+        let meant = self.instances.values_mut().filter(|one| is_meant(&one.container));
+        let stops = meant.map(|instance| instance.stop(&engine, Some(grace)));
+        let mut unclean: Vec<UncleanStop> = Vec::new();
+        let mut failed = None;
+        for stopped in join_all(stops).await {
+            match stopped {
+                Ok(stopped) => unclean.extend(stopped),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        match failed {
+            Some(error) => Err(error),
+            None if unclean.is_empty() => Ok(()),
+            None => Err(EnvironmentError::UncleanStop(unclean)),
+        }
+    }
+
     fn find(&self, workload: &str) -> Result<&Instance, EnvironmentError> {
         self.instances.get(workload).ok_or_else(|| self.unknown(workload))
     }
@@ -346,6 +370,13 @@ impl Environment for DockerEnvironment {
             None => Ok(()),
             Some(unclean) => Err(EnvironmentError::UncleanStop(vec![unclean])),
         }
+    }
+
+    async fn stop_all(&mut self, workloads: &[String]) -> Result<(), EnvironmentError> {
+        for workload in workloads {
+            self.find(workload)?;
+        }
+        self.stop_those(|one| workloads.contains(&one.workload)).await
     }
 
     async fn kill(&mut self, workload: &str) -> Result<(), EnvironmentError> {
@@ -418,17 +449,13 @@ impl Environment for DockerEnvironment {
             }
         }
         self.starting.abort_all();
-        let (engine, grace) = (Arc::clone(&self.engine), self.settings.stop_grace);
         let mut unclean: Vec<UncleanStop> = Vec::new();
         let mut failed = None;
         for role in [Role::Service, Role::Collector, Role::Intake] {
-            let of_role = self.instances.values_mut().filter(|one| one.container.role == role);
-            let stops = of_role.map(|instance| instance.stop(&engine, Some(grace)));
-            for stopped in futures_util::future::join_all(stops).await {
-                match stopped {
-                    Ok(stopped) => unclean.extend(stopped),
-                    Err(error) => failed = failed.or(Some(error)),
-                }
+            match self.stop_those(|one| one.role == role).await {
+                Ok(()) => {}
+                Err(EnvironmentError::UncleanStop(more)) => unclean.extend(more),
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
         let removed = self.engine.remove_labelled(SYSTEM, &self.labels.system()).await;

@@ -127,14 +127,15 @@ impl Engine {
     }
 
     /// Makes a volume with these files in it. They get there through a container that is never started, so that also an
-    /// engine on another machine has them.
+    /// engine on another machine has them. That container is named, for [`Engine::remove_container`]: nothing has to wait for its
+    /// end.
     pub(super) async fn create_files(
         &self,
         volume: &str,
         helper_image: &str,
         labels: &HashMap<String, String>,
         files: &BTreeMap<String, String>,
-    ) -> Result<(), EnvironmentError> {
+    ) -> Result<String, EnvironmentError> {
         let what = || format!("put files into the volume `{volume}`");
         let request = VolumeCreateRequest {
             name: Some(volume.to_owned()),
@@ -166,10 +167,8 @@ impl Engine {
         step(what, self.docker.create_container(Some(named), body)).await?;
         let into = UploadToContainerOptionsBuilder::new().path(FILES_DIR).build();
         let archive = bollard::body_full(archive.into());
-        let uploaded =
-            step(what, self.docker.upload_to_container(&helper, Some(into), archive)).await;
-        self.remove_container(&helper).await?;
-        uploaded
+        step(what, self.docker.upload_to_container(&helper, Some(into), archive)).await?;
+        Ok(helper)
     }
 
     /// What the engine knows of a container; `None` when there is none of that name.

@@ -130,6 +130,9 @@ impl Running {
     /// How it ended, for people.
     pub(super) async fn describe(&self, engine: &Engine, name: &str, exit: &Exit) -> String {
         let Some(code) = exit.code else { return "its end was missed".to_owned() };
+        if code == 0 {
+            return "exit code 0".to_owned();
+        }
         let state = engine.inspect(name).await.ok().flatten().and_then(|found| found.state);
         let out_of_memory = state.and_then(|state| state.oom_killed).unwrap_or(false);
         let because = if out_of_memory { ", out of memory" } else { "" };
@@ -138,10 +141,12 @@ impl Running {
 
     pub(super) async fn remove(self, engine: &Engine, name: &str) -> Result<(), EnvironmentError> {
         self.follower.abort();
-        engine.remove_container(name).await?;
-        // It is gone already; this is for testcontainers to know.
-        let _not_found = self.handle.rm().await;
-        Ok(())
+        // What testcontainers has removed it does not remove once more, as it does with all it started.
+        match self.handle.rm().await {
+            Ok(()) => Ok(()),
+            // It may be gone already, or on its way.
+            Err(_) => engine.remove_container(name).await,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future;
 use testcontainers::{
     ContainerRequest, GenericImage, ImageExt,
     bollard::models::{HostConfig, PortBinding},
@@ -68,14 +69,24 @@ impl Launch {
             return Err(EnvironmentError::Interrupted);
         }
         let name = self.container.host.clone();
+        let mut helper = None;
         if self.again {
             self.engine.remove_container(&name).await?;
         } else if !self.container.files.is_empty() {
             let files = &self.container.files;
-            self.engine.create_files(&name, &self.helper_image, &self.labels, files).await?;
+            let made = self.engine.create_files(&name, &self.helper_image, &self.labels, files);
+            helper = Some(made.await?);
         }
         let mark = self.log.mark();
-        let handle = self.start(deadline).await?;
+        let removed = async {
+            match &helper {
+                Some(helper) => self.engine.remove_container(helper).await,
+                None => Ok(()),
+            }
+        };
+        // Where it cannot be removed now, it is with the system.
+        let (handle, _removed) = future::join(Box::pin(self.start(deadline)), removed).await;
+        let handle = handle?;
         let id = handle.id().to_owned();
         let docker = self.engine.docker();
         let exit = watch_exit(docker, &id);
