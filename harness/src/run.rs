@@ -14,6 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::kept_logs::KeptLogs;
 use crate::{
     environment::{Environment, EnvironmentError},
     event::{self, Event},
@@ -25,6 +26,7 @@ use crate::{
 
 mod facts;
 mod group;
+pub mod kept_logs;
 pub mod saved;
 
 /// Makes an environment, one for each system of a run.
@@ -53,6 +55,8 @@ pub struct Plan {
     pub keep: bool,
     /// Where the run is saved.
     pub save: Option<PathBuf>,
+    /// Where the logs of systems are kept that have a scenario which does not pass, where the run is not saved.
+    pub logs: Option<KeptLogs>,
     /// Cancelled when the user wants an early end; everything is still taken down.
     pub cancel: CancellationToken,
     /// Ends the driving: a child of `cancel`, cancelled by the runner at the first failure of a run that is to end there.

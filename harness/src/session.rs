@@ -5,6 +5,8 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    io,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -133,10 +135,11 @@ impl Session {
         run_id: &str,
         halt: &CancellationToken,
     ) -> Result<Self, SessionError> {
-        Self::start_with(environment, system, run_id, None, halt).await
+        Self::start_with(environment, system, run_id, None, &|| Ok(None), halt).await
     }
 
-    /// The same with evidence from another source than the system's mock intake, which it need not have then.
+    /// The same with evidence from another source than the system's mock intake, which it need not have then. Where it does not
+    /// come up, `logs` is asked for the folder that its logs go to.
     ///
     /// # Errors
     ///
@@ -146,6 +149,7 @@ impl Session {
         system: &System,
         run_id: &str,
         source: Option<Arc<dyn EvidenceSource>>,
+        logs: &(dyn Fn() -> io::Result<Option<PathBuf>> + Sync),
         halt: &CancellationToken,
     ) -> Result<Self, SessionError> {
         let start = async {
@@ -159,6 +163,13 @@ impl Session {
         let parts = match started {
             Ok(parts) => parts,
             Err(error) => {
+                // Whoever gave it up does not want to read why.
+                if !halt.is_cancelled()
+                    && let Ok(Some(dir)) = logs()
+                    && let Err(lost) = environment.collect_logs(&dir).await
+                {
+                    tracing::warn!(%lost, "keeping logs of a system that did not come up");
+                }
                 if let Err(left) = environment.down().await {
                     tracing::warn!(%left, "cleaning up after a failed start");
                 }

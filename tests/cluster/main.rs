@@ -120,6 +120,32 @@ async fn logs_events_and_the_states_of_resources_are_kept_with_the_run() {
     assert!(read("sample-app-1.log").contains("listening"));
 }
 
+/// Where the run is not kept, what is needed to find out why it did not pass is, as it was before the system was taken down.
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_events_and_states_are_kept_where_a_scenario_does_not_pass() {
+    let _alone = one_at_a_time().await;
+    let cluster = cluster().await;
+    let scenario = scenario_file(
+        "name: cut\ndescription: Propagation is off.\nrequests: [{ get: /outgoing-sampleapp }]\n\
+         expect: { within: 3s }\n",
+    );
+    let path = scenario.path().display().to_string();
+    let args = [&path, "--app-env", "sample-app-1:OTEL_PROPAGATORS=none"];
+    let ran = cluster.run(&args).await.expect_code(1).expect_stdout("sample-app-1.log: ");
+    let dir = ran.stdout.split("are kept in ").nth(1).and_then(|rest| rest.lines().next());
+    let dir = std::path::PathBuf::from(dir.expect("a folder is told"));
+    let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
+    assert!(read("kubernetes-events.txt").contains("Pod/sample-app-1"));
+    let states: serde_json::Value =
+        serde_json::from_str(&read("kubernetes-resources.json")).unwrap();
+    let deployments = states["deployments"].as_array().unwrap();
+    assert_eq!(deployments.len(), 4, "{states}");
+    assert!(deployments.iter().all(|one| one["spec"]["replicas"] == 1), "{states}");
+    assert!(read("sample-app-1.log").lines().count() > 1, "its last lines are not there");
+    std::fs::remove_dir_all(dir.parent().unwrap()).unwrap();
+    cluster.expect_nothing_left(&ran).await;
+}
+
 fn collect(dir: &std::path::Path, name: &str, found: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

@@ -194,6 +194,58 @@ fn an_image_that_does_not_work_is_told_and_decides_nothing() {
     nothing_is_left();
 }
 
+/// The folder that a run says it kept logs in; gone when this is.
+struct Kept(PathBuf);
+
+impl Kept {
+    fn said_in(told: &str) -> Self {
+        let path = told.split("are kept in ").nth(1).and_then(|rest| rest.lines().next());
+        Self(PathBuf::from(path.unwrap_or_else(|| panic!("no folder is told: {told}"))))
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.join(name)).unwrap()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(self.0.parent().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn logs_of_a_system_that_did_not_pass_are_kept_and_their_ends_told() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = scenario(dir.path(), &format!("{ONE}expect: {{ within: 3s }}\n"));
+    let broken = ["--app-env", "sample-app-1:OTEL_PROPAGATORS=none"];
+    let told = tracecheck(&[&["run", &path, "--env", "docker"], &broken[..]].concat(), 1);
+    let kept = Kept::said_in(&told);
+    // From its start to its end, though its container is gone.
+    let log = kept.read("sample-app-1.log");
+    assert!(log.starts_with("{\"listening\":") && log.lines().count() > 1, "{log}");
+    let last = log.lines().last().unwrap();
+    let shown: String = last.chars().take(160).collect();
+    assert!(told.contains(&format!("sample-app-1.log: {shown}")), "{told}");
+    assert!(kept.0.join("collector.log").exists() && kept.0.join("intake.log").exists());
+    nothing_is_left();
+
+    // As well where the system did not come up; and not where the run itself is kept, or all passed.
+    let missing = ["--image", "sample-app-2=localhost/no-such-image:1"];
+    let told = tracecheck(&[&["run", &path, "--env", "docker"], &missing[..]].concat(), 3);
+    assert!(Kept::said_in(&told).0.join("sample-app-2.log").exists());
+    let saved = dir.path().join("saved").display().to_string();
+    let told = tracecheck(
+        &[&["run", &path, "--env", "docker", "--save", &saved], &broken[..]].concat(),
+        1,
+    );
+    assert!(!told.contains("are kept in"), "{told}");
+    let told = tracecheck(&["run", &path, "--env", "docker"], 0);
+    assert!(!told.contains("are kept in"), "{told}");
+    nothing_is_left();
+}
+
 #[test]
 fn without_docker_it_says_what_is_missing_and_decides_nothing() {
     let dir = tempfile::tempdir().unwrap();

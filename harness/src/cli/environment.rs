@@ -147,6 +147,11 @@ impl Args {
         }
     }
 
+    /// Whether systems are in containers, which take their logs along.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        !matches!(self.env, Place::Process)
+    }
+
     /// Whether systems are in an existing cluster.
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self.env, Place::Cluster)

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, bail};
 use harness::{
     evidence::EvidenceSource,
-    run::{self, Plan},
+    run::{self, Plan, kept_logs::KeptLogs},
     scenario::{CollectorFeature, Scenario, SystemChoice, load},
     system::build::{self, Overrides, Variable},
 };
@@ -308,6 +308,9 @@ async fn plan(
         fail_fast: args.fail_fast,
         keep: args.keep,
         save: args.save.clone(),
+        // Programs of this machine log where the user can look, and are started again at once.
+        logs: (args.save.is_none() && !attached && args.environment.is_elsewhere())
+            .then(|| KeptLogs::new(std::env::temp_dir(), run_id)),
         halt: cancel.child_token(),
         cancel,
     };

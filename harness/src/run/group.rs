@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     Group, Plan, Teller,
     facts::{self, Facts},
-    millis, saved,
+    kept_logs, millis, saved,
 };
 use crate::{
     case::{Case, LedgerReport},
@@ -79,13 +79,20 @@ pub(super) async fn run(
         }
     };
     let source = plan.evidence.clone();
-    let started = Session::start_with(environment, system, run_id, source, &plan.halt).await;
-    let session = match started {
+    let logs_at = || match &plan.logs {
+        Some(logs) => logs.of_system(group.number).map(Some),
+        None => Ok(None),
+    };
+    let started = Session::start_with(environment, system, run_id, source, &logs_at, &plan.halt);
+    let session = match started.await {
         Ok(session) => Arc::new(session),
         Err(error @ SessionError::Halted) => {
             return give_up(group, tell, &error.to_string()).await;
         }
         Err(error) => {
+            if plan.logs.is_some() {
+                tell_logs(&group, kept_logs::finish(logs_at()), false, tell).await;
+            }
             return give_up(group, tell, &format!("its system did not come up: {error}")).await;
         }
     };
@@ -134,7 +141,13 @@ pub(super) async fn run(
         tell.tell(Event::Warning { text: kept(&group, &session) }).await;
         plan.cancel.cancelled().await;
     }
-    take_down(&session, &group, plan, tell, &mut driven, &mut outcome).await;
+    // While all of it is still there, for its state; and once more when it has ended, for the last of its logs.
+    let mut logs = Vec::new();
+    if has_not_passed(&driven, &outcome) {
+        logs.push(keep_logs(&session, &group, plan).await);
+    }
+    take_down(&session, &group, plan, tell, &mut driven, &mut outcome, &mut logs).await;
+    tell_logs(&group, logs.into_iter().flatten().last(), true, tell).await;
     outcome.results.extend(driven.into_iter().map(|driven| driven.result));
     outcome
 }
@@ -147,10 +160,14 @@ async fn take_down(
     tell: &Teller,
     driven: &mut [Driven],
     outcome: &mut GroupOutcome,
+    logs: &mut Vec<Option<kept_logs::Kept>>,
 ) {
     let mut unclean = session.stop_sources().await;
     if !plan.halt.is_cancelled() {
         last_audit(session, driven, tell).await;
+    }
+    if !unclean.is_empty() || has_not_passed(driven, outcome) {
+        logs.push(keep_logs(session, group, plan).await);
     }
     if let Some(dir) = &plan.save {
         let dir = dir.join(format!("system-{}", group.number));
@@ -178,6 +195,38 @@ async fn take_down(
             driven.conclude(session, tell).await;
         }
     }
+}
+
+/// Whether a scenario failed or could not be decided, though the user let it run.
+fn has_not_passed(driven: &[Driven], outcome: &GroupOutcome) -> bool {
+    let results = driven.iter().map(|driven| &driven.result).chain(&outcome.results);
+    results.into_iter().any(|result| result.verdict != Verdict::Pass)
+}
+
+/// Keeps the logs of a system, where they are not saved with the run; `None` where there are none to keep.
+async fn keep_logs(session: &Session, group: &Group, plan: &Plan) -> Option<kept_logs::Kept> {
+    let logs = plan.logs.as_ref().filter(|_| !plan.cancel.is_cancelled())?;
+    let dir = match logs.of_system(group.number) {
+        Ok(dir) => dir,
+        Err(error) => return Some(Err(error.to_string())),
+    };
+    match session.collect_logs(&dir).await {
+        Ok(()) => kept_logs::finish(Ok(Some(dir))),
+        Err(error) => Some(Err(error.to_string())),
+    }
+}
+
+/// Tells where a system's logs are, with the end of each, unless that is told elsewhere.
+async fn tell_logs(group: &Group, kept: Option<kept_logs::Kept>, with_end: bool, tell: &Teller) {
+    let text = match kept {
+        None => return,
+        Some(Ok((dir, end))) => {
+            let end = if with_end { end } else { String::new() };
+            format!("logs of {} are kept in {}{end}", group.name(), dir.display())
+        }
+        Some(Err(reason)) => format!("logs of {} could not be kept: {reason}", group.name()),
+    };
+    tell.tell(Event::Warning { text }).await;
 }
 
 impl Driven {

@@ -47,6 +47,8 @@ const LOG_LIMIT: Duration = Duration::from_secs(2);
 const LOG_LINES: usize = 2_000;
 /// How many lines of a log an error shows.
 const TAIL_LINES: usize = 20;
+/// Name of the file with the states of resources.
+const STATES: &str = "kubernetes-resources.json";
 
 /// What was made, or begun to be made.
 pub(super) struct Deployed {
@@ -276,7 +278,8 @@ impl Deployed {
         self.logs.of(workload).map(|log| log.tail(lines)).unwrap_or_default()
     }
 
-    /// Writes logs, events and the states of resources.
+    /// Writes logs, events and the states of resources. States that are in the folder already stay: when it is written to once
+    /// more, the system was taken down meanwhile.
     pub(super) async fn collect(&self, dir: &Path) -> Result<(), EnvironmentError> {
         for (name, log) in self.logs.all() {
             let path = dir.join(format!("{name}.log"));
@@ -293,11 +296,13 @@ impl Deployed {
             let late = format!("the API server did not tell within {CALL_LIMIT:?}");
             (format!("{late}\n"), json!(late))
         });
-        for (name, text) in [
-            ("kubernetes-events.txt", events),
-            ("kubernetes-resources.json", format!("{resources:#}\n")),
-        ] {
+        for (name, text) in
+            [("kubernetes-events.txt", events), (STATES, format!("{resources:#}\n"))]
+        {
             let path = dir.join(name);
+            if name == STATES && path.exists() {
+                continue;
+            }
             fs::write(&path, text).map_err(io_error("write", &path))?;
         }
         Ok(())
