@@ -20,6 +20,7 @@ pub mod docker;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 mod log;
+pub mod outside_intake;
 pub mod process;
 
 /// A place where a system can run. One value runs one system at a time.

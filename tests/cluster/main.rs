@@ -1,7 +1,7 @@
 //! All scenarios in an existing Kubernetes cluster, and what goes wrong in clusters.
 //!
 //! Needs a cluster that `KUBECONFIG` leads to, and an image of tracecheck that its nodes have, named by
-//! `TRACECHECK_TEST_IMAGE`. Everything is made in namespaces of the runs' own and of the tests' own, and is gone afterwards.
+//! `TRACECHECK_TEST_IMAGE`; one test also the address at which its pods reach this machine, `TRACECHECK_TEST_HOST`. Everything is made in namespaces of the runs' own and of the tests' own, and is gone afterwards.
 
 #[path = "../kubernetes/support.rs"]
 mod support;
@@ -48,6 +48,40 @@ async fn a_load_that_no_replica_shares_is_told() {
     let ran = cluster.run(&[&scenario.path().display().to_string()]).await.expect_code(1);
     let ran = ran.expect_stdout("1 of 2 instances of the collector had spans of the services");
     cluster.expect_nothing_left(&ran).await;
+}
+
+/// Two systems at once, each with an intake of its own on this machine; and one after the other at one port.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_intakes_of_systems_in_the_cluster_are_outside() {
+    let _alone = one_at_a_time().await;
+    let cluster = cluster().await;
+    let host = std::env::var("TRACECHECK_TEST_HOST").expect(
+        "TRACECHECK_TEST_HOST names the address at which the cluster's pods reach this machine",
+    );
+    let free = std::net::TcpListener::bind((host.as_str(), 0)).unwrap().local_addr().unwrap();
+    let url = format!("http://{free}");
+    for (second, options) in [
+        ("intake-outage", &["--intake-listen", &format!("{host}:0")][..]),
+        ("one-service-name", &["--intake-listen", &free.to_string(), "--intake-url", &url]),
+    ] {
+        let saved = tempfile::tempdir().unwrap();
+        let dir = saved.path().display().to_string();
+        let filters = ["scenarios", "--filter", "happy-path", "--filter", second];
+        let ran = cluster.run(&[&filters[..], options, &["--save", &dir]].concat()).await;
+        let ran = ran.expect_code(0).expect_stdout("2 passed");
+        let mut states = Vec::new();
+        collect(saved.path(), "kubernetes-resources.json", &mut states);
+        assert_eq!(states.len(), 2, "{states:?}");
+        for path in states {
+            let states: serde_json::Value =
+                serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+            let deployments = states["deployments"].as_array().unwrap();
+            let names: Vec<_> = deployments.iter().map(|one| &one["metadata"]["name"]).collect();
+            assert_eq!(names.len(), 3, "{names:?}");
+            assert!(names.iter().all(|name| *name != "intake"), "{names:?}");
+        }
+        cluster.expect_nothing_left(&ran).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,24 @@ fn help_tells_the_commands_and_the_exit_codes() {
     insta::assert_snapshot!("help", help);
 }
 
+#[test]
+fn an_intake_that_no_pod_could_reach_is_refused_before_anything_is_looked_for() {
+    let cluster = ["--env", "cluster", "--image", "r/t:1", "--intake-listen"];
+    for (options, because) in [
+        (&["--intake-listen", "127.0.0.1:8126"][..], "takes the intake out of a cluster"),
+        (&[&cluster[..], &["0.0.0.0:8126"]].concat(), "says not where pods reach this machine"),
+        (
+            &[&cluster[..], &["10.0.0.1:0", "--intake-url", "http://me:8126"]].concat(),
+            "give --intake-listen one",
+        ),
+        (&[&cluster[..], &["10.0.0.1:8126", "--keep"]].concat(), "use port 0"),
+    ] {
+        tracecheck(&[&["run", "scenarios"], options].concat())
+            .expect_code(2)
+            .expect_stderr(because);
+    }
+}
+
 /// The options of a canary's manifests.
 const CANARY: [&str; 10] = [
     "manifests",

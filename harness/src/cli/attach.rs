@@ -10,6 +10,7 @@ use harness::{
             KubernetesEnvironment,
             service::{ForwardedService, ServiceName},
         },
+        outside_intake::Outside,
         process::ProcessEnvironment,
     },
     run::NewEnvironment,
@@ -42,9 +43,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "URL|NAMESPACE/SERVICE[:PORT]", requires = "attach", value_parser = place, conflicts_with = "intake_listen")]
     intake: Option<Place>,
     /// Where the mock intake that the run starts on this machine listens: an address that the collector reaches [default:
-    /// 127.0.0.1:8126; with `--env cluster` the intake is in the cluster, unless this is given].
-    #[arg(long, value_name = "ADDRESS:PORT", requires = "attach")]
+    /// 127.0.0.1:8126; with `--env cluster` the intake is in the cluster, unless this is given]. Without `--attach` it takes each
+    /// system's intake out of the cluster; port 0 is a free port for each.
+    #[arg(long, value_name = "ADDRESS:PORT")]
     intake_listen: Option<SocketAddr>,
+    /// The base URL at which the collector reaches that intake, where it is not the address that it listens at.
+    #[arg(long, value_name = "URL", requires = "intake_listen", value_parser = base_url)]
+    intake_url: Option<String>,
     /// The namespace that is made for the mock intake in the cluster, and removed with it; with a name that stays the same, so does
     /// the address that the collector sends to [default: one for the run].
     #[arg(
@@ -168,6 +173,25 @@ impl Args {
         }
     }
 
+    /// Where the intakes are of systems that the run deploys, where that is not with the systems.
+    pub(super) fn outside(&self, env: &environment::Args) -> anyhow::Result<Option<Outside>> {
+        let Some(listen) = self.intake_listen.filter(|_| !self.attach) else { return Ok(None) };
+        if !env.is_kubernetes() {
+            bail!(
+                "--intake-listen takes the intake out of a cluster: use it with `--env cluster`, `kind` or `eks`, or with --attach"
+            );
+        }
+        if listen.ip().is_unspecified() && self.intake_url.is_none() {
+            bail!(
+                "--intake-listen {listen} says not where pods reach this machine: name one of its addresses, or say it with --intake-url"
+            );
+        }
+        if listen.port() == 0 && self.intake_url.is_some() {
+            bail!("--intake-url needs a port of its own choice: give --intake-listen one, not 0");
+        }
+        Ok(Some(Outside { listen, url: self.intake_url.clone(), turn: Arc::default() }))
+    }
+
     /// Refuses an intake whose address changes from run to run, where there are several.
     pub(super) fn check_rounds(&self, env: &environment::Args) -> anyhow::Result<()> {
         if self.attach
@@ -245,7 +269,9 @@ impl Args {
                 let port = port.as_ref().map_or_else(String::new, |port| format!(":{port}"));
                 format!("http://{name}.{namespace}.svc{port}")
             }
-            IntakeAt::Here(listen) => format!("http://{listen}"),
+            IntakeAt::Here(listen) => {
+                self.intake_url.clone().unwrap_or_else(|| format!("http://{listen}"))
+            }
             IntakeAt::Namespace(namespace) => format!("http://{INTAKE}.{namespace}.svc:8080"),
         };
         format!(

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, pin::Pin, time::Duration};
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use harness::{
-    environment::process::{self, ProcessEnvironment},
+    environment::{
+        outside_intake::{Outside, OutsideIntake},
+        process::{self, ProcessEnvironment},
+    },
     run::NewEnvironment,
 };
 use tokio_util::sync::CancellationToken;
@@ -152,6 +155,11 @@ impl Args {
         !matches!(self.env, Place::Process)
     }
 
+    /// Whether systems are in a cluster, whoever made it.
+    pub(super) fn is_kubernetes(&self) -> bool {
+        matches!(self.env, Place::Kind | Place::Cluster | Place::Eks)
+    }
+
     /// Whether systems are in an existing cluster.
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self.env, Place::Cluster)
@@ -182,6 +190,15 @@ impl Args {
             Place::Kind | Place::Cluster | Place::Eks => {}
         }
     }
+}
+
+/// Takes the intake of each system out of where the rest of it is, onto this machine.
+pub(super) fn with_intake_outside(
+    new: NewEnvironment,
+    outside: Outside,
+) -> anyhow::Result<NewEnvironment> {
+    let of_intake = process()?.new;
+    Ok(Box::new(move || Ok(Box::new(OutsideIntake::new(outside.clone(), of_intake()?, new()?)))))
 }
 
 fn process() -> anyhow::Result<Chosen> {

@@ -292,7 +292,23 @@ async fn plan(
         }
         false => {
             let wanted = environment::Wanted { run_id, keep: args.keep, cancel: &cancel };
-            let environment = args.environment.choose(&wanted).await?;
+            let outside = match &evidence {
+                None => args.attach.outside(&args.environment)?,
+                Some(_) => None,
+            };
+            if args.keep
+                && scenarios.len() > 1
+                && outside.as_ref().is_some_and(|outside| outside.listen.port() != 0)
+            {
+                bail!(
+                    "--keep leaves the first system's intake at the port of --intake-listen, where no other can be: use port 0, or run \
+                     one scenario"
+                );
+            }
+            let mut environment = args.environment.choose(&wanted).await?;
+            if let Some(outside) = outside {
+                environment.new = environment::with_intake_outside(environment.new, outside)?;
+            }
             (environment.new, environment.name.to_owned(), environment.release)
         }
     };

@@ -329,9 +329,14 @@ impl Settings {
     }
 }
 
-/// Has the intake's pod look whether the collector listens: what the operator makes is called ready long before.
+/// Has the intake's pod look whether the collector listens: what the operator makes is called ready long before. Where the intake is
+/// not in the cluster, the built-in services look.
 fn look_for_the_collector(containers: &[Container], calls: &mut BTreeMap<String, Vec<String>>) {
-    let intakes = containers.iter().filter(|one| one.role == Role::Intake);
+    let has_intake = containers.iter().any(|one| one.role == Role::Intake);
+    let looks = |one: &&Container| match has_intake {
+        true => one.role == Role::Intake,
+        false => one.role == Role::Service && !one.is_foreign(),
+    };
     let Some(collector) = containers.iter().find(|one| one.host == names::COLLECTOR) else {
         return;
     };
@@ -339,8 +344,8 @@ fn look_for_the_collector(containers: &[Container], calls: &mut BTreeMap<String,
     let ports = collector.ports.iter().filter(|(port, _)| is_otlp(port));
     let addresses: Vec<String> =
         ports.map(|(_, number)| format!("{}:{number}", collector.host)).collect();
-    for intake in intakes {
-        calls.entry(intake.workload.clone()).or_default().extend(addresses.clone());
+    for looking in containers.iter().filter(looks) {
+        calls.entry(looking.workload.clone()).or_default().extend(addresses.clone());
     }
 }
 

@@ -193,6 +193,24 @@ impl Template {
     }
 }
 
+/// A text in which those references are replaced that `value` knows; the others stay references, and literal text stays literal.
+///
+/// # Errors
+/// The first `${…}` in it that is no reference.
+pub fn replace(
+    text: &str,
+    value: impl Fn(&Reference) -> Option<String>,
+) -> Result<String, ReferenceError> {
+    let parts = Template::parse(text)?.0;
+    let parts = parts.into_iter().map(|part| match part {
+        Part::Text(literal) => escape(&literal),
+        Part::Reference(reference) => {
+            value(&reference).map_or_else(|| reference.to_string(), |known| escape(&known))
+        }
+    });
+    Ok(parts.collect())
+}
+
 /// Writes a text so that reading it as a template gives the text back.
 pub fn escape(text: &str) -> String {
     text.replace("${", "$${")
