@@ -83,6 +83,17 @@ fn nothing_is_made_before_the_user_agrees_to_the_costs() {
 }
 
 #[test]
+fn a_system_may_not_stay_longer_than_its_cluster() {
+    let account = Account::new();
+    let up = ["up", "--env", "eks", "--image", "example/tracecheck:1", "--yes", "--for", "12h"];
+    account
+        .run("", &up)
+        .expect_code(2)
+        .expect_stderr("with `--env eks` a system stays 11h at most");
+    assert_eq!(account.calls(), [""; 0]);
+}
+
+#[test]
 fn a_cluster_that_was_there_is_refused_and_left_alone() {
     let account = Account::new();
     account.add("tracecheck", "{}");

@@ -24,6 +24,7 @@ use kube::{
 use serde_json::{Value, json};
 
 mod article;
+mod eks;
 mod install;
 mod stand_in;
 
@@ -117,12 +118,18 @@ async fn cases(client: Client) {
     // `cargo test … --test operator -- failures` leaves out what takes long.
     if std::env::args().nth(1).as_deref() != Some("failures") {
         case("all scenarios, the article's config among them", || passes("scenarios", &[]));
+        case("three replicas of the collector", || {
+            passes("scenarios/kubernetes/three-collectors-share-a-load.yaml", &[]);
+        });
     }
     case("the article's config, as the article has it, in v1alpha1", || {
         let filters = ["--filter", "article", "--filter", "collector-is-killed"];
         let version = ["--collector-api-version", "v1alpha1"];
         passes("scenarios", &[filters.as_slice(), &version].concat());
     });
+    case("two systems in a cluster of EKS", eks::two_systems_reach_their_verdicts);
+    println!("case: a system that stays in a cluster of EKS");
+    eks::a_system_stays(&client).await;
     println!("case: the article's manifest, applied by hand, and judged by --attach");
     article::is_found_and_judged(&client).await;
     case("another collector's image, which listens long after it is called ready", || {

@@ -103,6 +103,7 @@ async fn not_kept(place: &Place) -> anyhow::Result<ExitCode> {
             None
         }
         "kind" => Some("kind delete cluster"),
+        "eks" => Some("tracecheck reap --env eks"),
         _ => Some("tracecheck reap --env cluster --older-than 0s"),
     };
     place.remove()?;

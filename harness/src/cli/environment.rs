@@ -155,6 +155,11 @@ impl Args {
         !matches!(self.env, Place::Process)
     }
 
+    /// For how long a system may stay, where that is less than anywhere else: the cluster that is made for it is nobody's after a time.
+    pub(super) fn longest(&self) -> Option<Duration> {
+        matches!(self.env, Place::Eks).then_some(eks::LONGEST)
+    }
+
     /// Whether systems are in a cluster, whoever made it.
     pub(super) fn is_kubernetes(&self) -> bool {
         matches!(self.env, Place::Kind | Place::Cluster | Place::Eks)

@@ -67,6 +67,13 @@ fn time(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if let Some(longest) = args.environment.longest().filter(|longest| args.time > *longest) {
+        bail!(
+            "--for {}: with `--env eks` a system stays {} at most, since anybody may remove its cluster soon after",
+            humantime::format_duration(args.time),
+            humantime::format_duration(longest)
+        );
+    }
     let place = args.home.place(&args.name)?;
     match args.foreground || args.keeper {
         true => keep(args, &place),

@@ -19,6 +19,9 @@ const CONFIG: &str = include_str!("../../../../eks-config.yaml");
 /// Where the user's is looked for.
 const CONFIG_FILE: &str = "eks-config.yaml";
 
+/// How long a system may stay in a cluster that is made for it: an hour less than the time after which anybody may remove that.
+pub(super) const LONGEST: Duration = Duration::from_secs(11 * 60 * 60);
+
 /// Which cluster is made.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]

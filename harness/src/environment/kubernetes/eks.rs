@@ -30,6 +30,7 @@ mod leftovers;
 mod program;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 /// The environment's name.
 pub const NAME: &str = "eks";
@@ -117,7 +118,7 @@ impl Cluster {
             )),
         };
         let ready = match made {
-            Ok(()) => making.connect().await,
+            Ok(()) => making.connect(tell).await,
             Err(error) => Err(error),
         };
         match ready {
@@ -176,7 +177,7 @@ impl Making {
         let dir = tempfile::Builder::new().prefix("tracecheck-eks-").tempdir();
         let dir = dir.map_err(io_error("create a directory in", &std::env::temp_dir()))?;
         let making = Self { config: options.config.clone(), run_id: options.run_id.clone(), dir };
-        let namespace = format!("tracecheck-{}-0", options.run_id);
+        let namespace = trust::first_namespace(&options.run_id);
         let now = SystemTime::now();
         let text = making.config.of_run(&options.run_id, &namespace, now, now + EXPIRY)?;
         let path = making.file();
@@ -219,7 +220,10 @@ impl Making {
     }
 
     /// The way to the cluster, and the collector's role.
-    async fn connect(&self) -> Result<(Client, Option<String>), EnvironmentError> {
+    async fn connect(
+        &self,
+        tell: Progress<'_>,
+    ) -> Result<(Client, Option<String>), EnvironmentError> {
         let access = Access { kubeconfig: Some(self.kubeconfig()), context: None };
         let found = access.find().await.map_err(|error| {
             unavailable(
@@ -231,6 +235,16 @@ impl Making {
         let described = find(&self.config.name, &self.config.region).await?;
         let role = self.config.role_name.as_deref();
         let role_arn = described.and_then(|found| found.role_arn(role?));
+        if let Some(role) = role
+            && let Err(error) = trust::widen(role, &self.run_id).await
+        {
+            // In mock mode a collector need not call AWS at all, so that this is no reason to give a cluster up.
+            tell(&format!(
+                "eks: the role `{role}` can be taken in the namespace `{}` alone, so that in later systems of this run an exporter \
+                 that calls AWS is refused: {error}",
+                trust::first_namespace(&self.run_id)
+            ));
+        }
         Ok((client, role_arn))
     }
 

@@ -1,4 +1,4 @@
-//! Running `eksctl`: its words as they come, its end, and its end when it does not come by itself.
+//! Running `eksctl` and `aws`: their words as they come, their end, and their end when it does not come by itself.
 
 use std::{collections::VecDeque, io, process::Stdio, time::Duration};
 
@@ -16,8 +16,19 @@ use tokio::{
 use super::{super::kind::Progress, unavailable};
 use crate::environment::EnvironmentError;
 
-/// The program.
-const PROGRAM: &str = "eksctl";
+/// What is told where a program is missing or fails, of each program.
+const PROGRAMS: [(&str, &str, &str); 2] = [
+    (
+        "eksctl",
+        "install it (eksctl.io), or use `--env cluster` with a cluster that is there",
+        "see what it says; do the credentials for AWS hold, and may they make clusters?",
+    ),
+    (
+        "aws",
+        "install the AWS CLI",
+        "see what it says; may the credentials read and update roles of IAM?",
+    ),
+];
 /// How long it may take to end after SIGTERM.
 const END_GRACE: Duration = Duration::from_secs(5);
 /// How long its output is read after its end; programs that it started may hold it open.
@@ -43,22 +54,35 @@ impl Drop for Group {
     }
 }
 
-/// Runs it, and waits for its end. Its lines are told as they come, where somebody wants to be told.
+/// Runs `eksctl`, and waits for its end. Its lines are told as they come, where somebody wants to be told.
 pub(super) async fn eksctl(
     words: &[&str],
     limit: Duration,
     tell: Option<Progress<'_>>,
 ) -> Result<Said, EnvironmentError> {
-    let line = format!("eksctl {}", words.join(" "));
-    let mut command = Command::new(PROGRAM);
+    run(PROGRAMS[0], words, limit, tell).await
+}
+
+/// Runs `aws`, and waits for its end.
+pub(super) async fn aws(words: &[&str], limit: Duration) -> Result<Said, EnvironmentError> {
+    run(PROGRAMS[1], words, limit, None).await
+}
+
+async fn run(
+    (program, how_to_get_it, when_it_fails): (&str, &str, &str),
+    words: &[&str],
+    limit: Duration,
+    tell: Option<Progress<'_>>,
+) -> Result<Said, EnvironmentError> {
+    let line = format!("{program} {}", words.join(" "));
+    let mut command = Command::new(program);
     // A group of its own: Ctrl-C is for us, who then delete what it made.
     command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.kill_on_drop(true).process_group(0);
     let mut child = command.spawn().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => unavailable(
-            "there is no program `eksctl`".to_owned(),
-            "install it (eksctl.io), or use `--env cluster` with a cluster that is there",
-        ),
+        io::ErrorKind::NotFound => {
+            unavailable(format!("there is no program `{program}`"), how_to_get_it)
+        }
         _ => unavailable(format!("`{line}` cannot be run: {error}"), "look at the program"),
     })?;
     let id = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
@@ -73,7 +97,7 @@ pub(super) async fn eksctl(
         if let Some(tell) = tell
             && !line.trim().is_empty()
         {
-            tell(&format!("eksctl: {line}"));
+            tell(&format!("{program}: {line}"));
         }
         if is_answer && stdout.len() < ANSWER_LIMIT {
             stdout.push_str(&line);
@@ -124,10 +148,9 @@ pub(super) async fn eksctl(
             Err(unavailable(format!("the end of `{line}` was missed: {error}"), "start again"))
         }
         Ok(Ok(status)) if status.success() => Ok(Said { stdout }),
-        Ok(Ok(status)) => Err(unavailable(
-            format!("`{line}` failed ({status}):{last}\n"),
-            "see what it says; do the credentials for AWS hold, and may they make clusters?",
-        )),
+        Ok(Ok(status)) => {
+            Err(unavailable(format!("`{line}` failed ({status}):{last}\n"), when_it_fails))
+        }
     }
 }
 

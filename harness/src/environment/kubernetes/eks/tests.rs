@@ -2,7 +2,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::{Config, found::Found};
+use super::{Config, found::Found, trust};
 
 const FILE: &str = include_str!("../../../../../eks-config.yaml");
 
@@ -65,4 +65,29 @@ fn a_role_is_of_the_clusters_account() {
     assert_eq!(found.run.as_deref(), Some("1"));
     assert!(found.expires.is_some() && found.made.is_none());
     assert_eq!(Found::of(&json!({ "Name": "x" })).run, None);
+}
+
+#[test]
+fn the_role_can_be_taken_in_every_namespace_of_the_run_and_in_no_other() {
+    let issuer = "oidc.eks.ap-northeast-1.amazonaws.com/id/ABC";
+    let (sub, aud) = (format!("{issuer}:sub"), format!("{issuer}:aud"));
+    let account = |namespace: &str| format!("system:serviceaccount:{namespace}:aws-otel-collector");
+    let policy = |condition: Value| {
+        json!({ "Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Action": ["sts:AssumeRoleWithWebIdentity"],
+            "Principal": { "Federated": "arn:aws:iam::123456789012:oidc-provider/x" },
+            "Condition": condition,
+        }] })
+    };
+    let of_eksctl = policy(json!({ "StringEquals": {
+        &sub: account("tracecheck-590bc6e5-0"), &aud: "sts.amazonaws.com",
+    } }));
+    let wide = policy(json!({
+        "StringEquals": { &aud: "sts.amazonaws.com" },
+        "StringLike": { &sub: account("tracecheck-590bc6e5-*") },
+    }));
+    assert_eq!(trust::widened(&of_eksctl, "590bc6e5"), Some(wide));
+    // One that is not of this run is left as it is.
+    assert_eq!(trust::widened(&of_eksctl, "1234abcd"), None);
+    assert_eq!(trust::widened(&Value::Null, "590bc6e5"), None);
 }
