@@ -4,6 +4,8 @@
 //! concentrator of `libdd-trace-stats` is a tracer's: it maps latencies another way and merges groups early.
 
 mod groups;
+#[cfg(test)]
+mod limit_tests;
 mod records;
 #[cfg(test)]
 mod restart_tests;
@@ -373,13 +375,12 @@ fn payloads(sender: &Sender, buckets: BTreeMap<u64, Bucket>) -> Vec<pb::StatsPay
     for (start, mut bucket) in buckets {
         for (client, index) in bucket.clients {
             let groups = std::mem::take(&mut bucket.groups[index]);
-            let mut groups: Vec<_> = groups.into_stats().collect();
-            while !groups.is_empty() {
-                let room = MAX_GROUPS_PER_PAYLOAD - size;
-                let rest = groups.split_off(room.min(groups.len()));
-                size += groups.len();
-                current.stats.push(client_payload(&client, start, groups));
-                groups = rest;
+            let mut groups = groups.into_stats().peekable();
+            while groups.peek().is_some() {
+                // Each part in memory of its own: cutting one list would leave all of its memory with each of them.
+                let part: Vec<_> = groups.by_ref().take(MAX_GROUPS_PER_PAYLOAD - size).collect();
+                size += part.len();
+                current.stats.push(client_payload(&client, start, part));
                 if size == MAX_GROUPS_PER_PAYLOAD {
                     payloads.push(std::mem::replace(&mut current, new()));
                     size = 0;

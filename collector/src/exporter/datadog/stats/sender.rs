@@ -65,7 +65,7 @@ pub(crate) async fn run(
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
             let (payloads, receipt) = concentrator.flush(&sender, now, is_ending);
-            let bodies = payloads.iter().filter_map(|stats| match encode(stats) {
+            let bodies = payloads.into_iter().filter_map(|stats| match encode(&stats) {
                 Ok(body) => Some(body),
                 Err(error) => {
                     counters.dropped.add(1);
