@@ -41,6 +41,8 @@ pub(crate) struct ResourceSpans {
     take: usize,
     /// Whether each scope stands before its spans, and once, so that no scope is looked for behind them.
     scopes_first: bool,
+    /// Whether the ids, names and times of each span stand before all else, and no attribute of a span names its service.
+    heads_first: bool,
     /// The requests that the message came with, where somebody must know what becomes of them: one for each such exporter.
     origins: Vec<Origin>,
 }
@@ -54,9 +56,9 @@ impl TraceBatch {
     pub(crate) fn from_protobuf(request: Bytes) -> Result<Self, DecodeError> {
         let mut batch = Self::default();
         for message in check::resource_spans(&request)? {
-            let check::Checked { body, spans: take, scopes_first } = message;
+            let check::Checked { body, spans: take, scopes_first, heads_first } = message;
             let (body, origins) = (request.slice_ref(body), Vec::new());
-            batch.push(ResourceSpans { body, skip: 0, take, scopes_first, origins });
+            batch.push(ResourceSpans { body, skip: 0, take, scopes_first, heads_first, origins });
         }
         Ok(batch)
     }
@@ -185,7 +187,8 @@ impl TraceBatch {
     fn map_bodies(&self, change: impl Fn(&[u8]) -> Vec<u8>) -> Self {
         let mut batch = Self::default();
         for resource in &self.resources {
-            batch.push(ResourceSpans { body: change(&resource.body).into(), ..resource.clone() });
+            let body = change(&resource.body).into();
+            batch.push(ResourceSpans { body, heads_first: false, ..resource.clone() });
         }
         batch
     }
@@ -221,15 +224,16 @@ impl ResourceSpans {
         self.messages().map(|(scope, span)| (scope, Span::new(span)))
     }
 
-    /// As [`ResourceSpans::spans`]; `is_named` says of each whether it has an attribute of that key.
-    pub(crate) fn spans_with<'a>(
-        &'a self,
-        key: &[u8],
-    ) -> impl Iterator<Item = (Scope<'a>, Span<'a>, bool)> {
-        self.messages().map(move |(scope, message)| {
+    /// The spans as far as they tell their places in traces, each with its scope, and whether it has an attribute
+    /// `service.name`; [`Span::read_parts`] reads the rest.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = (Scope<'_>, Span<'_>, bool)> {
+        self.messages().map(|(scope, message)| {
+            if self.heads_first {
+                return (scope, Span::head(message), false);
+            }
             let mut is_named = false;
             let span = Span::with_attributes(message, |pair| {
-                is_named |= view::has_key(pair, key);
+                is_named |= view::has_key(pair, b"service.name");
             });
             (scope, span, is_named)
         })

@@ -63,7 +63,7 @@ impl Exporter for Debug {
                         span.span_id,
                         span.parent_span_id,
                         span.kind,
-                        span.status,
+                        span.status.code,
                         std::time::Duration::from_nanos(span.end.saturating_sub(span.start)),
                         String::from_utf8_lossy(scope.name),
                     );

@@ -1,6 +1,6 @@
 //! The one check of received bytes, after which they are read without looking for errors again.
 
-use super::view::usual_pair;
+use super::view::{is_behind_head, usual_pair};
 use super::wire::{Fields, Value, WireError};
 
 /// How deep arrays and maps may be nested in an attribute's value: prost's limit, so that no peer in Rust refuses what we accept.
@@ -38,6 +38,16 @@ pub(super) struct Checked<'a> {
     pub(super) spans: usize,
     /// Whether each scope stands before its spans, and once.
     pub(super) scopes_first: bool,
+    /// Whether each span is a [`SpanForm::Usual`].
+    pub(super) heads_first: bool,
+}
+
+/// How a span is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SpanForm {
+    /// Ids, names and times stand before all else, and no attribute names its service.
+    Usual,
+    Other,
 }
 
 /// Checks an `ExportTraceServiceRequest` and finds its `ResourceSpans`, but for those without spans.
@@ -46,7 +56,8 @@ pub(super) fn resource_spans(request: &[u8]) -> Result<Vec<Checked<'_>>, DecodeE
     messages(request, "ExportTraceServiceRequest", |field, value| {
         if let (1, body) = (field, value) {
             let body = bytes(body, "ExportTraceServiceRequest", 1)?;
-            let (mut spans, mut resource, mut scopes_first) = (0, 0, true);
+            let (mut spans, mut resource) = (0, 0);
+            let (mut scopes_first, mut heads_first) = (true, true);
             messages(body, "ResourceSpans", |field, value| match field {
                 1 => {
                     let message = bytes(value, "ResourceSpans", 1)?;
@@ -57,6 +68,7 @@ pub(super) fn resource_spans(request: &[u8]) -> Result<Vec<Checked<'_>>, DecodeE
                     let scope = scope_spans(bytes(value, "ResourceSpans", 2)?)?;
                     spans += scope.spans;
                     scopes_first &= !scope.is_odd;
+                    heads_first &= !scope.has_odd_spans;
                     let each = scope.bytes + SPAN_BYTES;
                     unfolded = unfolded.saturating_add(scope.spans.saturating_mul(each));
                     Ok(())
@@ -69,7 +81,7 @@ pub(super) fn resource_spans(request: &[u8]) -> Result<Vec<Checked<'_>>, DecodeE
                 return Err(DecodeError::TooMuch);
             }
             if spans > 0 {
-                found.push(Checked { body, spans, scopes_first });
+                found.push(Checked { body, spans, scopes_first, heads_first });
             }
         }
         Ok(())
@@ -85,6 +97,7 @@ struct Scope {
     is_named: bool,
     /// Whether its scope comes behind a span, or more than once.
     is_odd: bool,
+    has_odd_spans: bool,
 }
 
 fn scope_spans(message: &[u8]) -> Result<Scope, DecodeError> {
@@ -103,7 +116,9 @@ fn scope_spans(message: &[u8]) -> Result<Scope, DecodeError> {
         }
         2 => {
             found.spans += 1;
-            span(bytes(value, "ScopeSpans", 2)?)
+            let form = span(bytes(value, "ScopeSpans", 2)?)?;
+            found.has_odd_spans |= form == SpanForm::Other;
+            Ok(())
         }
         3 => text(value, "ScopeSpans", 3),
         _ => Ok(()),
@@ -111,9 +126,15 @@ fn scope_spans(message: &[u8]) -> Result<Scope, DecodeError> {
     Ok(found)
 }
 
-fn span(message: &[u8]) -> Result<(), DecodeError> {
+fn span(message: &[u8]) -> Result<SpanForm, DecodeError> {
     const NAME: &str = "Span";
-    messages(message, NAME, |field, value| match field {
+    let (mut is_past_head, mut form) = (false, SpanForm::Usual);
+    messages(message, NAME, |field, value| {
+        is_past_head |= is_behind_head(field);
+        if is_past_head && field < 9 {
+            form = SpanForm::Other;
+        }
+        match field {
         1 => id(value, NAME, field, "a trace id", 16),
         2 => id(value, NAME, field, "a span id", 8),
         4 => id(value, NAME, field, "a parent span id", 8),
@@ -121,8 +142,17 @@ fn span(message: &[u8]) -> Result<(), DecodeError> {
         6 | 10 | 12 | 14 => varint(value, NAME, field),
         7 | 8 => fixed64(value, NAME, field),
         9 => match bytes(value, NAME, 9)? {
-            pair if usual_pair(pair).is_some() => Ok(()),
-            pair => key_value(pair, 0),
+            pair => match usual_pair(pair) {
+                Some((b"service.name", _)) => {
+                    form = SpanForm::Other;
+                    Ok(())
+                }
+                Some(_) => Ok(()),
+                None => {
+                    form = SpanForm::Other;
+                    key_value(pair, 0)
+                }
+            },
         },
         11 => messages(bytes(value, NAME, 11)?, "Event", |field, value| match field {
             1 => fixed64(value, "Event", 1),
@@ -147,7 +177,9 @@ fn span(message: &[u8]) -> Result<(), DecodeError> {
         }),
         16 => fixed32(value, NAME, 16),
         _ => Ok(()),
-    })
+    }
+    })?;
+    Ok(form)
 }
 
 fn attributes(message: &[u8], name: &'static str, field: u32) -> Result<(), DecodeError> {

@@ -1,11 +1,13 @@
 //! OTLP's messages as borrowed views. They are made from bytes that were checked at the door.
 
-use super::wire::{Value, checked, repeated};
+use super::wire::{Fields, Value, checked, repeated};
 
 /// A span as it was received.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span<'a> {
     message: &'a [u8],
+    /// What of the message has attributes, events, links and the status.
+    rest: &'a [u8],
     /// All 128 bits; zero if the sender left it out.
     pub(crate) trace_id: u128,
     pub(crate) span_id: u64,
@@ -18,8 +20,32 @@ pub(crate) struct Span<'a> {
     pub(crate) start: u64,
     /// Nanoseconds since the epoch.
     pub(crate) end: u64,
-    pub(crate) status: StatusCode,
-    pub(crate) status_message: &'a [u8],
+    pub(crate) status: Status<'a>,
+}
+
+/// How a span's work ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Status<'a> {
+    pub(crate) code: StatusCode,
+    pub(crate) message: &'a [u8],
+}
+
+impl Default for Status<'_> {
+    fn default() -> Self {
+        Self { code: StatusCode::Unset, message: &[] }
+    }
+}
+
+impl<'a> Status<'a> {
+    fn read(&mut self, message: &'a [u8]) {
+        for (field, value) in checked(message) {
+            match (field, value) {
+                (2, Value::Bytes(message)) => self.message = message,
+                (3, Value::Varint(code)) => self.code = StatusCode::new(code),
+                _ => {}
+            }
+        }
+    }
 }
 
 /// OTLP's span kinds; a number that is none of them is unknown.
@@ -50,8 +76,36 @@ impl<'a> Span<'a> {
 
     /// As [`Span::new`]; `attribute` sees each attribute's message on the way.
     pub(super) fn with_attributes(message: &'a [u8], mut attribute: impl FnMut(&'a [u8])) -> Self {
-        let mut span = Self {
+        let mut span = Self::empty(message);
+        for (field, value) in checked(message) {
+            match (field, value) {
+                (9, Value::Bytes(pair)) => attribute(pair),
+                (15, Value::Bytes(status)) => span.status.read(status),
+                _ => span.set(field, value),
+            }
+        }
+        span
+    }
+
+    /// Of a message whose ids, names and times stand before all else: these alone, so not the status.
+    pub(super) fn head(message: &'a [u8]) -> Self {
+        let (mut span, mut fields) = (Self::empty(message), Fields::new(message));
+        loop {
+            let rest = fields.rest();
+            match fields.next_checked() {
+                Some((field, value)) if !is_behind_head(field) => span.set(field, value),
+                _ => {
+                    span.rest = rest;
+                    return span;
+                }
+            }
+        }
+    }
+
+    fn empty(message: &'a [u8]) -> Self {
+        Self {
             message,
+            rest: message,
             trace_id: 0,
             span_id: 0,
             parent_span_id: 0,
@@ -60,37 +114,33 @@ impl<'a> Span<'a> {
             kind: SpanKind::Unspecified,
             start: 0,
             end: 0,
-            status: StatusCode::Unset,
-            status_message: &[],
-        };
-        for (field, value) in checked(message) {
-            match (field, value) {
-                (1, Value::Bytes(id)) => span.trace_id = trace_id(id),
-                (2, Value::Bytes(id)) => span.span_id = span_id(id),
-                (3, Value::Bytes(state)) => span.trace_state = state,
-                (4, Value::Bytes(id)) => span.parent_span_id = span_id(id),
-                (5, Value::Bytes(name)) => span.name = name,
-                (6, Value::Varint(kind)) => span.kind = SpanKind::new(kind),
-                (7, Value::Fixed64(time)) => span.start = time,
-                (8, Value::Fixed64(time)) => span.end = time,
-                (9, Value::Bytes(pair)) => attribute(pair),
-                (15, Value::Bytes(status)) => {
-                    for (field, value) in checked(status) {
-                        match (field, value) {
-                            (2, Value::Bytes(message)) => span.status_message = message,
-                            (3, Value::Varint(code)) => span.status = StatusCode::new(code),
-                            _ => {}
-                        }
-                    }
-                }
-                _ => {}
-            }
+            status: Status::default(),
         }
-        span
+    }
+
+    /// Sets what a field of the head says.
+    #[inline(always)]
+    fn set(&mut self, field: u32, value: Value<'a>) {
+        match (field, value) {
+            (1, Value::Bytes(id)) => self.trace_id = trace_id(id),
+            (2, Value::Bytes(id)) => self.span_id = span_id(id),
+            (3, Value::Bytes(state)) => self.trace_state = state,
+            (4, Value::Bytes(id)) => self.parent_span_id = span_id(id),
+            (5, Value::Bytes(name)) => self.name = name,
+            (6, Value::Varint(kind)) => self.kind = SpanKind::new(kind),
+            (7, Value::Fixed64(time)) => self.start = time,
+            (8, Value::Fixed64(time)) => self.end = time,
+            _ => {}
+        }
+    }
+
+    /// The span with all that its message says, where only its head was read.
+    pub(crate) fn whole(&self) -> Self {
+        Self::new(self.message)
     }
 
     pub(crate) fn attributes(&self) -> Attributes<'a> {
-        Attributes::new(self.message, 9)
+        Attributes::new(self.rest, 9)
     }
 
     /// Reads what a span has any number of, in one pass over its message. `attribute` gets each attribute; `None` if it says `false`.
@@ -98,9 +148,9 @@ impl<'a> Span<'a> {
     pub(crate) fn read_parts(
         &self,
         mut attribute: impl FnMut(&'a [u8], RawValue<'a>) -> bool,
-    ) -> Option<Parts> {
+    ) -> Option<Parts<'a>> {
         let mut parts = Parts::default();
-        for (field, value) in checked(self.message) {
+        for (field, value) in checked(self.rest) {
             match (field, value) {
                 (9, Value::Bytes(pair)) => {
                     let (key, value) = raw_pair(pair);
@@ -110,6 +160,7 @@ impl<'a> Span<'a> {
                 }
                 (11, Value::Bytes(_)) => parts.has_events = true,
                 (13, Value::Bytes(_)) => parts.has_links = true,
+                (15, Value::Bytes(status)) => parts.status.read(status),
                 _ => {}
             }
         }
@@ -117,17 +168,18 @@ impl<'a> Span<'a> {
     }
 
     pub(crate) fn events(&self) -> impl Iterator<Item = Event<'a>> + Clone {
-        repeated(self.message, 11).map(Event::new)
+        repeated(self.rest, 11).map(Event::new)
     }
 
     pub(crate) fn links(&self) -> impl Iterator<Item = Link<'a>> + Clone {
-        repeated(self.message, 13).map(Link::new)
+        repeated(self.rest, 13).map(Link::new)
     }
 }
 
 /// What a span has besides its attributes.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Parts {
+pub(crate) struct Parts<'a> {
+    pub(crate) status: Status<'a>,
     /// [`Span::events`] reads them.
     pub(crate) has_events: bool,
     /// [`Span::links`] reads them.
@@ -419,6 +471,12 @@ fn usual_bytes(message: &[u8]) -> Option<&[u8]> {
         }
         _ => None,
     }
+}
+
+/// Whether a field of a span is none of those that tell its place in a trace, its names and its times.
+#[inline]
+pub(super) fn is_behind_head(field: u32) -> bool {
+    (9..16).contains(&field)
 }
 
 fn trace_id(bytes: &[u8]) -> u128 {

@@ -66,6 +66,20 @@ impl<'a> Fields<'a> {
         Some((u32::from(*key >> 3), value))
     }
 
+    /// The fields that are not read yet.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// The next field of a message that was checked when it was received; none where it is malformed, which then cannot be.
+    #[inline(always)]
+    pub(super) fn next_checked(&mut self) -> Option<(u32, Value<'a>)> {
+        match self.usual() {
+            Some(field) => Some(field),
+            None => self.next()?.ok(),
+        }
+    }
+
     fn field(&mut self) -> Result<(u32, Value<'a>), WireError> {
         let key = self.varint()?;
         let number = key >> 3;
@@ -142,10 +156,7 @@ impl<'a> Iterator for Fields<'a> {
 #[inline]
 pub(crate) fn checked(message: &[u8]) -> impl Iterator<Item = (u32, Value<'_>)> + Clone {
     let mut fields = Fields::new(message);
-    std::iter::from_fn(move || match fields.usual() {
-        Some(field) => Some(field),
-        None => fields.next()?.ok(),
-    })
+    std::iter::from_fn(move || fields.next_checked())
 }
 
 /// The length-delimited values of one field of a message that was checked when it was received.

@@ -29,8 +29,8 @@ fn a_request_in_json_becomes_the_same_spans() {
     assert_eq!(span.trace_id, 0x5b8efff798038103d269b633813fc60c);
     assert_eq!((span.span_id, span.parent_span_id), (0xeee19b7ec3c1b174, 0));
     assert_eq!((span.start, span.end), (1544712660000000000, 1544712661000000000));
-    assert_eq!((span.kind, span.status), (SpanKind::Server, StatusCode::Error));
-    assert_eq!(span.status_message, b"bad");
+    assert_eq!((span.kind, span.status.code), (SpanKind::Server, StatusCode::Error));
+    assert_eq!(span.status.message, b"bad");
     assert_eq!((span.events().count(), span.links().count()), (1, 1));
     let values: Vec<_> = span.attributes().iter().map(|(_, value)| value).collect();
     assert!(matches!(values[0], AnyValue::Int(-7)));
@@ -278,7 +278,7 @@ fn shown(protobuf: Vec<u8>) -> Result<String, String> {
             out.push_str(&format!(
                 "{:?} {:?} {scope_attributes:?} {:x} {:x} {:x} {:?} {:?} {:?} {} {} {:?} {:?} {attributes:?} {events:?} {links:?}\n",
                 scope.name, scope.version, span.trace_id, span.span_id, span.parent_span_id, span.trace_state, span.name,
-                span.kind, span.start, span.end, span.status, span.status_message,
+                span.kind, span.start, span.end, span.status.code, span.status.message,
             ));
         }
     }

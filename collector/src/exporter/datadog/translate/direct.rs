@@ -212,8 +212,9 @@ impl<'r, 'a> Translated<'r, 'a> {
         let Context { settings, now, .. } = self.context;
         let mut plain = Trace { spans: Vec::with_capacity(trace.count()), priority: None };
         for record in traces.spans(trace) {
+            let span = record.span.whole();
             let translated =
-                plain_span::translate(settings, &record.span, &record.scope, self.attributes);
+                plain_span::translate(settings, &span, &record.scope, self.attributes);
             plain.spans.push(translated.span);
             plain.priority = translated.priority.or(plain.priority);
         }

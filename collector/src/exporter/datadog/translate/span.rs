@@ -80,7 +80,7 @@ pub(super) fn begun<'a>(span: &Span<'a>) -> DatadogSpan<'a> {
         parent_id: span.parent_span_id,
         start: span.start as i64,
         duration: (span.end as i64).wrapping_sub(span.start as i64),
-        error: i32::from(span.status == StatusCode::Error),
+        error: i32::from(span.status.code == StatusCode::Error),
         ..DatadogSpan::default()
     }
 }
@@ -101,14 +101,14 @@ pub(super) fn set_facts<'a>(out: &mut DatadogSpan<'a>, span: &Span<'a>, scope: &
     set_unless_empty(out, "w3c.tracestate", Cow::Borrowed(span.trace_state));
     set_unless_empty(out, "otel.library.name", Cow::Borrowed(scope.name));
     set_unless_empty(out, "otel.library.version", Cow::Borrowed(scope.version));
-    let status: &[u8] = match span.status {
+    let status: &[u8] = match span.status.code {
         StatusCode::Unset => b"Unset",
         StatusCode::Ok => b"Ok",
         StatusCode::Error => b"Error",
         StatusCode::Unknown => b"",
     };
     out.meta.set(&b"otel.status_code"[..], status.into());
-    set_unless_empty(out, "otel.status_description", Cow::Borrowed(span.status_message));
+    set_unless_empty(out, "otel.status_description", Cow::Borrowed(span.status.message));
 }
 
 fn operation<'a>(
@@ -201,8 +201,8 @@ pub(super) fn set_error_message(out: &mut DatadogSpan<'_>, span: &Span<'_>) {
     if out.error == 0 || out.meta.contains(b"error.msg") {
         return;
     }
-    let message = if !span.status_message.is_empty() {
-        span.status_message.to_vec()
+    let message = if !span.status.message.is_empty() {
+        span.status.message.to_vec()
     } else if let Some(code) = [&b"http.response.status_code"[..], b"http.status_code"]
         .iter()
         .find_map(|key| out.meta.get(key).filter(|code| !code.is_empty()))

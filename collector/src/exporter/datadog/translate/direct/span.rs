@@ -173,7 +173,7 @@ impl<'w, 'a> Writer<'w, 'a> {
     }
 
     /// Reads the attributes; `None` if one of them is unusual.
-    fn read(&mut self, record: &Record<'a>) -> Option<Parts> {
+    fn read(&mut self, record: &Record<'a>) -> Option<Parts<'a>> {
         let Self { own, classes, .. } = self;
         own.clear();
         classes.clear();
@@ -198,7 +198,7 @@ impl<'w, 'a> Writer<'w, 'a> {
         if span.span_id == 0 || span.trace_id as u64 == 0 || !record.scope.attributes().is_empty() {
             return false;
         }
-        let Some(Parts { has_events, has_links }) = self.read(record) else { return false };
+        let Some(Parts { status, has_events, has_links }) = self.read(record) else { return false };
         let both = Both { span: &self.own, resource: self.attributes };
         let Some(status_code) = self.status_code() else { return false };
         let own_env = ENV.iter().any(|key| self.own.has(*key));
@@ -224,7 +224,7 @@ impl<'w, 'a> Writer<'w, 'a> {
         }
         let resource = normalize::shortened(resource, agent::MAX_RESOURCE_BYTES);
         let (start, duration) = agent::times(span.start, span.end, self.context.now);
-        let is_error = span.status == StatusCode::Error;
+        let is_error = status.code == StatusCode::Error;
         let kind = naming::kind_name(span.kind);
         let counted = self
             .context
@@ -275,10 +275,10 @@ impl<'w, 'a> Writer<'w, 'a> {
             put_unless_empty(out, b"w3c.tracestate", span.trace_state);
             put_unless_empty(out, b"otel.library.name", record.scope.name);
             put_unless_empty(out, b"otel.library.version", record.scope.version);
-            put_entry(out, META, b"otel.status_code", status_name(span.status));
-            put_unless_empty(out, b"otel.status_description", span.status_message);
+            put_entry(out, META, b"otel.status_code", status_name(status.code));
+            put_unless_empty(out, b"otel.status_description", status.message);
             if is_error {
-                put_unless_empty(out, b"error.msg", span.status_message);
+                put_unless_empty(out, b"error.msg", status.message);
             }
             match own_env {
                 true => {

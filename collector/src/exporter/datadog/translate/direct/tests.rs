@@ -12,6 +12,7 @@ use super::{Context, Scratch, translate};
 use crate::exporter::datadog::payload::{self, Sender};
 use crate::exporter::datadog::stats::{Concentrator, Counting, PEER_TAGS};
 use crate::trace_batch::TraceBatch;
+use crate::trace_batch::wire::raw_fields;
 
 const NOW: i64 = 1_800_000_000_000_000_000;
 
@@ -227,6 +228,17 @@ fn any_request(spans: usize) -> impl Strategy<Value = TraceBatch> {
     request(spans, span(), attributes(6))
 }
 
+/// The same request with the fields of each span in another order on the wire, if `turn` is small.
+fn turned(batch: &TraceBatch, turn: usize) -> TraceBatch {
+    let turned = batch.map_spans(|span| {
+        let mut fields: Vec<_> = raw_fields(span).map(|(_, raw, _)| raw).collect();
+        let turn = turn.min(fields.len());
+        fields.rotate_left(turn);
+        fields.concat()
+    });
+    TraceBatch::from_protobuf(turned.to_protobuf().into()).unwrap()
+}
+
 fn settings() -> impl Strategy<Value = Settings> {
     (0..12_u8).prop_map(|odd| {
         let mut settings = Settings { hostname: "h".into(), ..Settings::default() };
@@ -308,7 +320,8 @@ fn both_ways_of_translating_give_the_same_bytes_and_counts() {
     let usual = request(12, usual_span(), plain_attributes());
     let requests = prop_oneof![1 => any_request(12), 1 => usual];
     TestRunner::new(config)
-        .run(&(settings(), requests), |(settings, batch)| {
+        .run(&(settings(), requests, 0..40_usize), |(settings, batch, turn)| {
+            let batch = turned(&batch, turn);
             plain.set(plain.get() + check(&settings, &counting, &batch));
             let count = plain::translate(&settings, &batch, NOW)
                 .tracers

@@ -18,7 +18,7 @@ pub(super) struct Traces<'a> {
     pub(super) list: Vec<TraceSpans>,
 }
 
-/// A span as it was received.
+/// A span as it was received, as far as it tells its place in its trace.
 pub(super) struct Record<'a> {
     pub(super) span: Span<'a>,
     pub(super) scope: Scope<'a>,
@@ -46,7 +46,7 @@ impl<'a> Traces<'a> {
         let mut by_id: HashMap<u64, u32> = HashMap::new();
         let mut list: Vec<TraceSpans> = Vec::new();
         let mut last = None;
-        for (scope, span, is_named) in resource.spans_with(b"service.name") {
+        for (scope, span, is_named) in resource.heads() {
             let service = is_named.then(|| {
                 let own = Attrs::new(span.attributes());
                 naming::service(Both { span: &own, resource: attributes })
