@@ -127,33 +127,45 @@ fn scope_spans(message: &[u8]) -> Result<Scope, DecodeError> {
 }
 
 fn span(message: &[u8]) -> Result<SpanForm, DecodeError> {
-    const NAME: &str = "Span";
-    let (mut is_past_head, mut form) = (false, SpanForm::Usual);
-    messages(message, NAME, |field, value| {
+    let (mut fields, mut is_past_head, mut form) = (Fields::new(message), false, SpanForm::Usual);
+    loop {
+        // Most of a span is attributes, and most of these are written in the same way.
+        while let Some(key) = fields.usual_attribute() {
+            is_past_head = true;
+            if key == b"service.name" {
+                form = SpanForm::Other;
+            }
+        }
+        let (field, value) = match fields.usual() {
+            Some(field) => field,
+            None => match fields.next() {
+                Some(field) => field?,
+                None => return Ok(form),
+            },
+        };
         is_past_head |= is_behind_head(field);
         if is_past_head && field < 9 {
             form = SpanForm::Other;
         }
-        match field {
+        if let (9, Value::Bytes(pair)) = (field, value)
+            && usual_pair(pair).is_none_or(|(key, _)| key == b"service.name")
+        {
+            form = SpanForm::Other;
+        }
+        span_field(field, value)?;
+    }
+}
+
+fn span_field(field: u32, value: Value<'_>) -> Result<(), DecodeError> {
+    const NAME: &str = "Span";
+    match field {
         1 => id(value, NAME, field, "a trace id", 16),
         2 => id(value, NAME, field, "a span id", 8),
         4 => id(value, NAME, field, "a parent span id", 8),
         3 | 5 => text(value, NAME, field),
         6 | 10 | 12 | 14 => varint(value, NAME, field),
         7 | 8 => fixed64(value, NAME, field),
-        9 => match bytes(value, NAME, 9)? {
-            pair => match usual_pair(pair) {
-                Some((b"service.name", _)) => {
-                    form = SpanForm::Other;
-                    Ok(())
-                }
-                Some(_) => Ok(()),
-                None => {
-                    form = SpanForm::Other;
-                    key_value(pair, 0)
-                }
-            },
-        },
+        9 => key_value(bytes(value, NAME, 9)?, 0),
         11 => messages(bytes(value, NAME, 11)?, "Event", |field, value| match field {
             1 => fixed64(value, "Event", 1),
             2 => text(value, "Event", 2),
@@ -178,8 +190,6 @@ fn span(message: &[u8]) -> Result<SpanForm, DecodeError> {
         16 => fixed32(value, NAME, 16),
         _ => Ok(()),
     }
-    })?;
-    Ok(form)
 }
 
 fn attributes(message: &[u8], name: &'static str, field: u32) -> Result<(), DecodeError> {

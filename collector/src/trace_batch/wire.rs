@@ -66,6 +66,32 @@ impl<'a> Fields<'a> {
         Some((u32::from(*key >> 3), value))
     }
 
+    /// Passes over an attribute of a span, written as most are: a key, then a value that is no list, all of them short. Gives its
+    /// key; none, with nothing read, for any other field.
+    #[inline(always)]
+    pub(super) fn usual_attribute(&mut self) -> Option<&'a [u8]> {
+        let [0x4a, size @ 0..0x80, rest @ ..] = self.rest else { return None };
+        let (pair, rest) = rest.split_at_checked(usize::from(*size))?;
+        let [0x0a, length, pair @ ..] = pair else { return None };
+        let (key, value) = pair.split_at_checked(usize::from(*length))?;
+        let [0x12, size, value @ ..] = value else { return None };
+        if usize::from(*size) != value.len() {
+            return None;
+        }
+        let is_usual = match value {
+            [0x0a, length, text @ ..] => usize::from(*length) == text.len(),
+            [0x10 | 0x18, 0..0x80] => true,
+            [0x18, 0x80..=0xff, 0..0x80] => true,
+            [0x21, bits @ ..] => bits.len() == 8,
+            _ => false,
+        };
+        if !is_usual {
+            return None;
+        }
+        self.rest = rest;
+        Some(key)
+    }
+
     /// The fields that are not read yet.
     pub(super) fn rest(&self) -> &'a [u8] {
         self.rest
