@@ -12,6 +12,25 @@ use crate::exporter::datadog::model::Text;
 const MAX_TAG_CHARS: usize = 200;
 const MAX_NAME_BYTES: usize = 100;
 
+/// A character that a name keeps as it is, in [`CLASSES`]; underscores are another matter.
+const OF_NAMES: u8 = 1;
+/// The same of a tag's value.
+const OF_TAGS: u8 = 2;
+
+static CLASSES: [u8; 256] = {
+    let (mut classes, mut byte) = ([0; 256], 0);
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'a'..=b'z' | b'0'..=b'9' | b'.' => OF_NAMES | OF_TAGS,
+            b'A'..=b'Z' => OF_NAMES,
+            b':' | b'/' | b'-' => OF_TAGS,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
+};
+
 /// A service name: as a tag's value, of at most 100 bytes, `unnamed-service` if nothing is left.
 ///
 /// `libdd-trace-normalization` takes leading digits away; the reference keeps them.
@@ -48,7 +67,7 @@ pub(super) fn name(text: Text<'_>) -> Text<'_> {
     let is_normal = |text: &[u8]| {
         text.len() <= MAX_NAME_BYTES
             && text.first().is_some_and(u8::is_ascii_alphabetic)
-            && text.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'.')
+            && text.iter().all(|byte| CLASSES[usize::from(*byte)] & OF_NAMES != 0)
     };
     if is_normal(&text) {
         return text;
@@ -155,8 +174,7 @@ pub(super) fn truncated(text: &[u8], limit: usize) -> &[u8] {
 /// Whether the normalization of tags would leave the text as it is.
 fn is_normal_tag(text: &[u8]) -> bool {
     let fits = text.len() <= MAX_TAG_CHARS;
-    let valid =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b":./-".contains(&byte);
+    let valid = |byte: u8| CLASSES[usize::from(byte)] & OF_TAGS != 0;
     fits && text.iter().enumerate().all(|(index, byte)| {
         valid(*byte) || *byte == b'_' && text.get(index + 1).is_some_and(|next| valid(*next))
     })

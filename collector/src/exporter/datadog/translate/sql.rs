@@ -179,11 +179,25 @@ impl<'a> Tokenizer<'a> {
     }
 
     fn skip_while(&mut self, accepts: impl Fn(char) -> bool) {
-        while self.last.is_some_and(&accepts) {
+        self.skip(|byte| accepts(char::from(byte)), &accepts);
+    }
+
+    /// Passes over characters of these classes; `accepts` is asked about those beyond ASCII.
+    fn skip_class(&mut self, classes: u8, accepts: impl Fn(char) -> bool) {
+        self.skip(|byte| CLASSES[usize::from(byte)] & classes != 0, accepts);
+    }
+
+    #[inline]
+    fn skip(&mut self, accepts_ascii: impl Fn(u8) -> bool, accepts: impl Fn(char) -> bool) {
+        while let Some(last) = self.last {
+            let accepted = if last.is_ascii() { accepts_ascii(last as u8) } else { accepts(last) };
+            if !accepted {
+                return;
+            }
             // All of these but the last are passed over at once.
             if self.position > 0 {
                 let rest = &self.query.as_bytes()[self.offset..];
-                let ends = |byte: &u8| !byte.is_ascii() || !accepts(char::from(*byte));
+                let ends = |byte: &u8| !byte.is_ascii() || !accepts_ascii(*byte);
                 let run = rest.iter().position(ends).unwrap_or(rest.len());
                 if run > 0 {
                     (self.position, self.offset) = (self.position + run, self.offset + run);
@@ -209,7 +223,7 @@ impl<'a> Tokenizer<'a> {
         if self.last == Some('\0') {
             self.advance();
         }
-        self.skip_while(char::is_whitespace);
+        self.skip_class(SPACE, char::is_whitespace);
         self.text();
         let Some(char) = self.last else { return Some((Kind::End, Cow::Borrowed(b""))) };
         if is_leading_letter(char) {
@@ -313,7 +327,11 @@ impl<'a> Tokenizer<'a> {
                 self.braces = self.braces.checked_sub(1)?;
                 self.single(first)
             }
-            _ if "~?=,;()+*&|^][./-<>%".contains(first) => self.single(first),
+            (
+                '~' | '?' | '=' | ',' | ';' | '(' | ')' | '+' | '*' | '&' | '|' | '^' | ']' | '['
+                | '.' | '/' | '-' | '<' | '>' | '%',
+                _,
+            ) => self.single(first),
             _ => return None,
         })
     }
@@ -330,7 +348,7 @@ impl<'a> Tokenizer<'a> {
 
     fn identifier(&mut self) -> (Kind, Cow<'a, [u8]>) {
         self.advance();
-        self.skip_while(|char| is_letter(char) || char.is_ascii_digit() || ".*$".contains(char));
+        self.skip_class(LETTER | DIGIT | OF_NAMES, is_letter);
         let text = self.text();
         (keyword(&text).unwrap_or(Kind::Identifier), text)
     }
@@ -347,24 +365,24 @@ impl<'a> Tokenizer<'a> {
                 } else {
                     self.skip_while(|char| ('0'..'8').contains(&char));
                     if matches!(self.last, Some('8' | '9')) {
-                        self.skip_while(|char| char.is_ascii_digit());
+                        self.skip_class(DIGIT, |_| false);
                     }
                 }
             } else {
-                self.skip_while(|char| char.is_ascii_digit());
+                self.skip_class(DIGIT, |_| false);
             }
             if is_decimal && self.last == Some('.') {
                 self.advance();
             }
         }
         if is_decimal {
-            self.skip_while(|char| char.is_ascii_digit());
+            self.skip_class(DIGIT, |_| false);
             if matches!(self.last, Some('e' | 'E')) {
                 self.advance();
                 if matches!(self.last, Some('+' | '-')) {
                     self.advance();
                 }
-                self.skip_while(|char| char.is_ascii_digit());
+                self.skip_class(DIGIT, |_| false);
             }
         }
         (Kind::Literal, self.text())
@@ -432,6 +450,29 @@ impl<'a> Tokenizer<'a> {
     }
 }
 
+/// What a character of ASCII is, in [`CLASSES`].
+const SPACE: u8 = 1;
+const DIGIT: u8 = 2;
+/// As [`is_letter`] has it.
+const LETTER: u8 = 4;
+/// Within a name, but not at its beginning.
+const OF_NAMES: u8 = 8;
+
+static CLASSES: [u8; 256] = {
+    let (mut classes, mut byte) = ([0; 256], 0);
+    while byte < 128 {
+        classes[byte] = match byte as u8 {
+            b' ' | b'\t'..=b'\r' => SPACE,
+            b'0'..=b'9' => DIGIT,
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'@' | b'#' => LETTER,
+            b'.' | b'*' | b'$' => OF_NAMES,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
+};
+
 /// The words that mean something here and begin with this letter.
 fn keywords(first: u8) -> &'static [(&'static str, Kind)] {
     match first.to_ascii_uppercase() {
@@ -485,6 +526,7 @@ fn is_leading_letter(char: char) -> bool {
     char.is_ascii_alphabetic() || matches!(char, '_' | '@') || !char.is_ascii() && is_letter()
 }
 
+/// A letter, or what may stand for one within a name.
 fn is_letter(char: char) -> bool {
     is_leading_letter(char) || char == '#'
 }
