@@ -4,6 +4,9 @@ use bytes::{Buf as _, BufMut as _, Bytes};
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
+/// Half of the buffer that tonic reads a message into at least.
+const MAX_COPIED: usize = 4096;
+
 /// Neither encodes nor decodes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BytesCodec;
@@ -38,6 +41,13 @@ impl Decoder for BytesCodec {
     type Error = Status;
 
     fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(message.copy_to_bytes(message.remaining())))
+        let length = message.remaining();
+        // Small messages are held for long, and are not to hold on to the buffer that they came in.
+        if length <= MAX_COPIED {
+            let mut copy = vec![0; length];
+            message.copy_to_slice(&mut copy);
+            return Ok(Some(copy.into()));
+        }
+        Ok(Some(message.copy_to_bytes(length)))
     }
 }
