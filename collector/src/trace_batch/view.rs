@@ -329,8 +329,15 @@ pub(crate) struct RawValue<'a>(&'a [u8]);
 
 impl<'a> RawValue<'a> {
     /// Reads it.
+    #[inline]
     pub(crate) fn get(self) -> AnyValue<'a> {
-        AnyValue::new(self.0)
+        match self.0 {
+            [0x18, value @ 0..0x80] => AnyValue::Int(i64::from(*value)),
+            [0x18, low @ 0x80..=0xff, high @ 0..0x80] => {
+                AnyValue::Int(i64::from(*low & 0x7f) | i64::from(*high) << 7)
+            }
+            other => AnyValue::new(other),
+        }
     }
 
     /// The text of a string that is written as nearly all are; `None` says nothing.
