@@ -9,6 +9,7 @@ pub(crate) mod direct;
 mod first_receiver;
 mod go_text;
 mod host;
+mod known;
 mod naming;
 mod normalize;
 mod sampling;

@@ -3,55 +3,107 @@
 use std::borrow::Cow;
 
 use super::go_text::as_text;
+use super::known::{KNOWN, PLACES, number, place};
 use super::normalize;
 use crate::exporter::datadog::model::Text;
 use crate::trace_batch::{AnyValue, Attributes, RawValue};
 
-/// A key that is looked up, with its place in the filter.
+/// Known keys that are looked up one after the other.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Key {
-    name: &'static str,
-    place: (usize, u64),
+pub(super) struct Keys {
+    numbers: &'static [usize],
+    /// Their bits.
+    bits: u64,
 }
 
-impl Key {
-    pub(super) const fn new(name: &'static str) -> Self {
-        Self { name, place: place(name.as_bytes()) }
+impl Keys {
+    pub(super) const fn new(numbers: &'static [usize]) -> Self {
+        let (mut bits, mut index) = (0, 0);
+        while index < numbers.len() {
+            bits |= 1 << numbers[index];
+            index += 1;
+        }
+        Self { numbers, bits }
     }
 }
 
-/// Keys whose places are computed when this is compiled.
+/// [`Keys`] by their names, looked up when this is compiled.
 macro_rules! keys {
     ($($name:literal),+ $(,)?) => {
-        const { &[$($crate::exporter::datadog::translate::attributes::Key::new($name)),+] }
+        const {
+            $crate::exporter::datadog::translate::attributes::Keys::new(const {
+                &[$($crate::exporter::datadog::translate::known::number_of($name)),+]
+            })
+        }
     };
 }
 pub(super) use keys;
 
-/// What attributes are looked up by.
-pub(super) trait Name: Copy {
-    fn key(self) -> (usize, u64, &'static str);
+/// What attributes are looked up by: the first of several names that is there.
+pub(super) trait Names: Copy {
+    /// Whether it is certain that none of them is in a set of known keys.
+    fn are_not_in(self, named: u64) -> bool;
+
+    fn find_in<'a>(self, attributes: &Attrs<'a>) -> Option<RawValue<'a>>;
 }
 
-impl Name for Key {
+impl Names for Keys {
     #[inline]
-    fn key(self) -> (usize, u64, &'static str) {
-        (self.place.0, self.place.1, self.name)
+    fn are_not_in(self, named: u64) -> bool {
+        named & self.bits == 0
+    }
+
+    #[inline]
+    fn find_in<'a>(self, attributes: &Attrs<'a>) -> Option<RawValue<'a>> {
+        if self.are_not_in(attributes.named) {
+            return None;
+        }
+        let number = self.numbers.iter().find(|number| attributes.named & 1 << **number != 0)?;
+        attributes.list.get(attributes.places[*number]).map(|(_, value)| *value)
     }
 }
 
-impl Name for &'static str {
-    fn key(self) -> (usize, u64, &'static str) {
-        Key::new(self).key()
+impl Names for &'static str {
+    fn are_not_in(self, _: u64) -> bool {
+        false
+    }
+
+    fn find_in<'a>(self, attributes: &Attrs<'a>) -> Option<RawValue<'a>> {
+        if !attributes.filter.may_have(place(self.as_bytes())) {
+            return None;
+        }
+        let found = attributes.list.iter().find(|(key, _)| *key == self.as_bytes());
+        found.map(|(_, value)| *value)
+    }
+}
+
+impl<const N: usize> Names for &[&'static str; N] {
+    fn are_not_in(self, _: u64) -> bool {
+        false
+    }
+
+    fn find_in<'a>(self, attributes: &Attrs<'a>) -> Option<RawValue<'a>> {
+        self.iter().find_map(|name| name.find_in(attributes))
     }
 }
 
 /// Attributes read once into a list, for many look-ups.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Attrs<'a> {
     list: Vec<(&'a [u8], RawValue<'a>)>,
+    /// The known keys that are there, by their bits.
+    named: u64,
+    /// Where in the list each of these comes first.
+    places: [usize; KNOWN.len()],
     /// Most look-ups are for what is not there, and end here.
     filter: Filter,
+}
+
+impl Default for Attrs<'_> {
+    fn default() -> Self {
+        let (list, filter) = (Vec::new(), Filter::default());
+        Self { list, named: 0, places: [0; KNOWN.len()], filter }
+    }
 }
 
 impl<'a> Attrs<'a> {
@@ -63,14 +115,34 @@ impl<'a> Attrs<'a> {
         list
     }
 
-    #[inline]
+    /// Adds an attribute.
     pub(super) fn push(&mut self, key: &'a [u8], value: RawValue<'a>) {
-        self.filter.insert(key);
+        self.push_at(place(key), key, value);
+    }
+
+    /// As [`Attrs::push`], with the place of the key; gives the key's number, if it is a known one.
+    #[inline(always)]
+    pub(super) fn push_at(
+        &mut self,
+        place: usize,
+        key: &'a [u8],
+        value: RawValue<'a>,
+    ) -> Option<usize> {
+        self.filter.set(place);
+        let number = number(key, place);
+        if let Some(number) = number
+            && self.named & 1 << number == 0
+        {
+            self.named |= 1 << number;
+            self.places[number] = self.list.len();
+        }
         self.list.push((key, value));
+        number
     }
 
     pub(super) fn clear(&mut self) {
         self.list.clear();
+        self.named = 0;
         self.filter = Filter::default();
     }
 
@@ -83,26 +155,15 @@ impl<'a> Attrs<'a> {
         self.list.iter().copied()
     }
 
-    /// The first attribute of that name.
-    pub(super) fn get(&self, name: impl Name) -> Option<AnyValue<'a>> {
-        self.find(name).map(RawValue::get)
+    /// The first attribute of the first of these names that is there.
+    pub(super) fn get(&self, names: impl Names) -> Option<AnyValue<'a>> {
+        names.find_in(self).map(RawValue::get)
     }
 
-    /// Whether there is an attribute of that name.
+    /// Whether there is an attribute of any of these names.
     #[inline]
-    pub(super) fn has(&self, name: impl Name) -> bool {
-        self.find(name).is_some()
-    }
-
-    #[inline]
-    fn find(&self, name: impl Name) -> Option<RawValue<'a>> {
-        let (word, bit, name) = name.key();
-        if self.filter.0[word] & bit == 0 { None } else { self.search(name.as_bytes()) }
-    }
-
-    fn search(&self, name: &[u8]) -> Option<RawValue<'a>> {
-        let found = self.list.iter().find(|(key, _)| *key == name);
-        found.map(|(_, value)| *value)
+    pub(super) fn has(&self, names: impl Names) -> bool {
+        names.find_in(self).is_some()
     }
 
     /// The attribute if it is a string; what is of another type counts as empty.
@@ -113,51 +174,35 @@ impl<'a> Attrs<'a> {
         })
     }
 
-    /// The first of these keys that exists, as text; empty if none does.
+    /// The first of these names that exists, as text; empty if none does.
     #[inline]
-    pub(super) fn text(&self, keys: &[impl Name]) -> Text<'a> {
-        for key in keys {
-            if let Some(value) = self.find(*key) {
-                return value.text().map_or_else(|| as_text(&value.get()), Cow::Borrowed);
-            }
+    pub(super) fn text(&self, names: impl Names) -> Text<'a> {
+        match names.find_in(self) {
+            Some(value) => value.text().map_or_else(|| as_text(&value.get()), Cow::Borrowed),
+            None => Cow::Borrowed(b""),
         }
-        Cow::Borrowed(b"")
     }
 }
 
 /// A bit for each key of a set, and by chance for others.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Filter([u64; 8]);
+pub(super) struct Filter([u64; PLACES / 64]);
 
 impl Filter {
-    /// Adds a key; gives whether it may have been there.
+    /// Adds a key by its place; gives whether it may have been there.
     #[inline]
-    pub(super) fn insert(&mut self, key: &[u8]) -> bool {
-        let (word, bit) = place(key);
+    pub(super) fn set(&mut self, place: usize) -> bool {
+        let (word, bit) = (place / 64 % 8, 1 << (place % 64));
         let was_set = self.0[word] & bit != 0;
         self.0[word] |= bit;
         was_set
     }
 
-    /// Whether a key may be there.
+    /// Whether the key of this place may be there.
     #[inline]
-    pub(super) fn may_have(&self, key: &[u8]) -> bool {
-        let (word, bit) = place(key);
-        self.0[word] & bit != 0
+    pub(super) fn may_have(&self, place: usize) -> bool {
+        self.0[place / 64 % 8] & 1 << (place % 64) != 0
     }
-}
-
-/// Where a filter has a key's bit. Known keys differ in their lengths and last letters for the most part.
-#[inline]
-const fn place(key: &[u8]) -> (usize, u64) {
-    let length = key.len();
-    if length == 0 {
-        return (0, 1);
-    }
-    let (first, middle, last) =
-        (key[0] as usize, key[length / 2] as usize, key[length - 1] as usize);
-    let mixed = length.wrapping_mul(37) ^ (first * 5) ^ (last << 2) ^ (middle * 11);
-    ((mixed >> 6) & 7, 1 << (mixed & 63))
 }
 
 /// The attributes of a span and of its resource.
@@ -170,21 +215,36 @@ pub(super) struct Both<'s, 'a> {
 impl<'a> Both<'_, 'a> {
     /// The span's attribute, or if that is empty the resource's.
     #[inline]
-    pub(super) fn text(self, keys: &[impl Name]) -> Text<'a> {
-        let text = self.span.text(keys);
-        if text.is_empty() { self.resource.text(keys) } else { text }
+    pub(super) fn text(self, names: impl Names) -> Text<'a> {
+        if self.have_none(names) {
+            return Cow::Borrowed(b"");
+        }
+        let text = self.span.text(names);
+        if text.is_empty() { self.resource.text(names) } else { text }
     }
 
     /// The resource's attribute, or if that is empty the span's.
-    pub(super) fn resource_first(self, keys: &[impl Name]) -> Text<'a> {
-        let text = self.resource.text(keys);
-        if text.is_empty() { self.span.text(keys) } else { text }
+    pub(super) fn resource_first(self, names: impl Names) -> Text<'a> {
+        if self.have_none(names) {
+            return Cow::Borrowed(b"");
+        }
+        let text = self.resource.text(names);
+        if text.is_empty() { self.span.text(names) } else { text }
     }
 
     /// As [`Both::text`], made a normal tag value.
     #[inline]
-    pub(super) fn normal(self, keys: &[impl Name]) -> Text<'a> {
-        let text = normalize::tag_value(self.span.text(keys));
-        if text.is_empty() { normalize::tag_value(self.resource.text(keys)) } else { text }
+    pub(super) fn normal(self, names: impl Names) -> Text<'a> {
+        if self.have_none(names) {
+            return Cow::Borrowed(b"");
+        }
+        let text = normalize::tag_value(self.span.text(names));
+        if text.is_empty() { normalize::tag_value(self.resource.text(names)) } else { text }
+    }
+
+    /// Whether it is certain that neither has any of these.
+    #[inline]
+    fn have_none(self, names: impl Names) -> bool {
+        names.are_not_in(self.span.named | self.resource.named)
     }
 }

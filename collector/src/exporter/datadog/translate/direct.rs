@@ -1,7 +1,7 @@
 //! OTLP's wire format to that of Datadog's payload, without a model between them.
 //!
 //! It gives, byte for byte, what the plain translation and [`payload::build`] give; its tests hold it to that. It knows the
-//! spans that nearly all traffic consists of. A trace that has anything unusual ([`key`]) is translated the plain way, and so
+//! spans that nearly all traffic consists of. A trace that has anything unusual ([`known`](super::known)) is translated the plain way, and so
 //! is every trace where an option asks for another mapping.
 
 mod key;
@@ -213,8 +213,7 @@ impl<'r, 'a> Translated<'r, 'a> {
         let mut plain = Trace { spans: Vec::with_capacity(trace.count()), priority: None };
         for record in traces.spans(trace) {
             let span = record.span.whole();
-            let translated =
-                plain_span::translate(settings, &span, &record.scope, self.attributes);
+            let translated = plain_span::translate(settings, &span, &record.scope, self.attributes);
             plain.spans.push(translated.span);
             plain.priority = translated.priority.or(plain.priority);
         }

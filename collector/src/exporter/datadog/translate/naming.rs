@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::attributes::{Both, Key, keys};
+use super::attributes::{Both, Keys, keys};
 use super::{Naming, normalize};
 use crate::exporter::datadog::model::Text;
 use crate::trace_batch::{Scope, Span, SpanKind};
@@ -13,11 +13,11 @@ use crate::trace_batch::{Scope, Span, SpanKind};
 const MAX_RESOURCE_BYTES: usize = 5000;
 
 /// Current conventions first, as newer versions of the reference look them up.
-const DB_SYSTEM: &[Key] = keys!["db.system.name", "db.system"];
+const DB_SYSTEM: Keys = keys!["db.system.name", "db.system"];
 /// The old name first, as with destinations: what an operation's type is now called is what it was.
-const MESSAGING_OPERATION: &[Key] =
+const MESSAGING_OPERATION: Keys =
     keys!["messaging.operation", "messaging.operation.type", "messaging.operation.name"];
-const HTTP_METHOD: &[Key] = keys!["http.request.method", "http.method"];
+const HTTP_METHOD: Keys = keys!["http.request.method", "http.method"];
 
 pub(super) fn service<'a>(attributes: Both<'_, 'a>) -> Text<'a> {
     let name = attributes.text(keys!["service.name"]);
@@ -55,7 +55,7 @@ pub(super) fn operation<'a>(
 
 /// The operation name by the second version of the naming.
 pub(super) fn operation_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
-    let normal = |keys: &[Key]| attributes.normal(keys);
+    let normal = |keys: Keys| attributes.normal(keys);
     let explicit = normal(keys!["operation.name"]);
     if !explicit.is_empty() {
         return explicit;
@@ -169,7 +169,7 @@ pub(super) fn resource<'a>(naming: &Naming, span: &Span<'a>, attributes: Both<'_
 }
 
 fn resource_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
-    let text = |keys: &[Key]| attributes.text(keys);
+    let text = |keys: Keys| attributes.text(keys);
     let explicit = text(keys!["resource.name"]);
     if !explicit.is_empty() {
         return explicit;
@@ -208,7 +208,7 @@ fn resource_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
 }
 
 fn resource_v1<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
-    let text = |keys: &[Key]| attributes.resource_first(keys);
+    let text = |keys: Keys| attributes.resource_first(keys);
     let explicit = text(keys!["resource.name"]);
     if !explicit.is_empty() {
         return explicit;

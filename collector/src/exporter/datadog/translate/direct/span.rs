@@ -3,17 +3,18 @@
 use std::borrow::Cow;
 
 use super::Context;
-use super::key::{Class, Table, class};
+use super::key::Table;
 use super::traces::Record;
 use crate::exporter::datadog::model::Text;
 use crate::exporter::datadog::payload::{META, put_entry, put_metric, put_span, put_text};
 use crate::exporter::datadog::stats::{ClientKey, Facts, Mark, Records, grpc_status_code};
-use crate::exporter::datadog::translate::attributes::{Attrs, Both, Filter, Key, keys};
+use crate::exporter::datadog::translate::attributes::{Attrs, Both, Filter, Keys, keys};
 use crate::exporter::datadog::translate::go_text::as_text;
+use crate::exporter::datadog::translate::known::{Class, class, number, place};
 use crate::exporter::datadog::translate::span::{events, hex, links};
 use crate::exporter::datadog::translate::{agent, host, naming, normalize};
 use crate::trace_batch::wire::put_uint;
-use crate::trace_batch::{AnyValue, Parts, SpanKind, StatusCode};
+use crate::trace_batch::{AnyValue, Parts, Scope, SpanKind, StatusCode};
 
 /// A resource's part in each of its spans.
 pub(super) struct Resource<'a> {
@@ -62,7 +63,7 @@ impl<'a> Resource<'a> {
         resource.table.reset(attributes.iter().len());
         for (key, value) in attributes.iter() {
             let mut value = as_text(&value);
-            let key = match class(key) {
+            let key = match class(key, number(key, place(key))) {
                 Class::Skipped => continue,
                 Class::Same | Class::OfResource => key,
                 Class::Renamed(name) => name,
@@ -83,7 +84,7 @@ impl<'a> Resource<'a> {
             {
                 return None;
             }
-            resource.filter.insert(key);
+            resource.filter.set(place(key));
             put_entry(&mut resource.encoded, META, key, &value);
             let peer = context.counting.and_then(|counting| counting.peer_tag(key));
             resource.entries.push(Entry { key, value, peer });
@@ -92,7 +93,7 @@ impl<'a> Resource<'a> {
     }
 }
 
-const ENV: &[Key] = keys!["deployment.environment.name", "deployment.environment"];
+const ENV: Keys = keys!["deployment.environment.name", "deployment.environment"];
 /// What Datadog keeps of a value; longer ones are for the plain translation.
 const MAX_VALUE_BYTES: usize = 25_000;
 /// Of so many keys one that comes again is found by looking at each.
@@ -116,6 +117,8 @@ pub(super) struct Writer<'w, 'a> {
     /// The attributes of the span that is written, each with what its key asks for.
     own: Attrs<'a>,
     classes: Vec<Class>,
+    /// Where filters have its keys.
+    places: Vec<usize>,
     has_status_code: bool,
     has_grpc_code: bool,
     /// Its keys in meta, each with whether it has a value.
@@ -124,6 +127,40 @@ pub(super) struct Writer<'w, 'a> {
     metrics: Vec<(&'a [u8], f64)>,
     /// Which of the resource's entries its own ones replace.
     replaced: Vec<usize>,
+    /// The entry that tells a trace's id, and that id.
+    trace: (u128, Vec<u8>),
+    tail: Tail<'a>,
+}
+
+/// What most spans of a scope say behind their own attributes.
+#[derive(Default)]
+struct Tail<'a> {
+    /// The scope's name and version, and the status; none before the first.
+    of: Option<(&'a [u8], &'a [u8], StatusCode)>,
+    encoded: Vec<u8>,
+    /// Where the resource's entries begin.
+    resource: usize,
+}
+
+impl<'a> Tail<'a> {
+    /// The tail of spans of a scope that have this status.
+    fn get(&mut self, resource: &Resource<'_>, scope: &Scope<'a>, status: StatusCode) -> &Self {
+        let is_same = self.of.is_some_and(|(name, version, of)| {
+            of == status && std::ptr::eq(name, scope.name) && std::ptr::eq(version, scope.version)
+        });
+        if !is_same {
+            self.of = Some((scope.name, scope.version, status));
+            let out = &mut self.encoded;
+            out.clear();
+            put_unless_empty(out, b"version", &resource.version);
+            put_scope(out, scope);
+            put_entry(out, META, b"otel.status_code", status_name(status));
+            put_unless_empty(out, b"env", &resource.env);
+            self.resource = out.len();
+            out.extend_from_slice(&resource.encoded);
+        }
+        self
+    }
 }
 
 impl<'w, 'a> Writer<'w, 'a> {
@@ -140,12 +177,15 @@ impl<'w, 'a> Writer<'w, 'a> {
             records,
             own: Attrs::default(),
             classes: Vec::new(),
+            places: Vec::new(),
             has_status_code: false,
             has_grpc_code: false,
             keys: Vec::new(),
             table: Table::default(),
             metrics: Vec::new(),
             replaced: Vec::new(),
+            trace: (0, Vec::new()),
+            tail: Tail::default(),
         }
     }
 
@@ -174,20 +214,22 @@ impl<'w, 'a> Writer<'w, 'a> {
 
     /// Reads the attributes; `None` if one of them is unusual.
     fn read(&mut self, record: &Record<'a>) -> Option<Parts<'a>> {
-        let Self { own, classes, .. } = self;
+        let Self { own, classes, places, .. } = self;
         own.clear();
         classes.clear();
+        places.clear();
         (self.has_status_code, self.has_grpc_code) = (false, false);
         record.span.read_parts(|key, value| {
-            let class = class(key);
+            let place = place(key);
+            let class = class(key, own.push_at(place, key, value));
             match class {
                 Class::Unusual | Class::OfResource => return false,
                 Class::StatusCode => self.has_status_code = true,
                 Class::GrpcCode => self.has_grpc_code = true,
                 _ => {}
             }
-            own.push(key, value);
             classes.push(class);
+            places.push(place);
             true
         })
     }
@@ -198,10 +240,11 @@ impl<'w, 'a> Writer<'w, 'a> {
         if span.span_id == 0 || span.trace_id as u64 == 0 || !record.scope.attributes().is_empty() {
             return false;
         }
-        let Some(Parts { status, has_events, has_links }) = self.read(record) else { return false };
+        let Some(parts) = self.read(record) else { return false };
+        let Parts { status, has_events, has_links } = parts;
         let both = Both { span: &self.own, resource: self.attributes };
         let Some(status_code) = self.status_code() else { return false };
-        let own_env = ENV.iter().any(|key| self.own.has(*key));
+        let own_env = self.own.has(ENV);
         if own_env && !self.resource.has_env || self.classes.len() >= usize::from(u16::MAX) {
             return false;
         }
@@ -254,38 +297,30 @@ impl<'w, 'a> Writer<'w, 'a> {
             put_uint(out, 7, start as u64);
             put_uint(out, 8, duration as u64);
             put_uint(out, 9, u64::from(is_error));
-            put_entry(out, META, b"span.kind", kind.as_bytes());
+            out.extend_from_slice(kind_entry(span.kind));
             let hides_password = matches!(&*span_type, b"web" | b"http");
             let Some(has_db_name) =
                 self.own_entries(out, status_code, hides_password, counts_peers)
             else {
                 return false;
             };
-            put_entry(out, META, b"otel.trace_id", &hex(&span.trace_id.to_be_bytes()));
-            put_unless_empty(out, b"version", &self.resource.version);
-            if has_links {
-                put_cut(out, b"_dd.span_links", &links(span.links()));
-            }
-            if has_events {
-                put_cut(out, b"events", &events(span.events()));
-                if span.events().any(|event| event.name == b"exception") {
-                    put_entry(out, META, b"_dd.span_events.has_exception", b"true");
+            out.extend_from_slice(self.trace_entry(span.trace_id));
+            let is_plain = !has_links
+                && !has_events
+                && !own_env
+                && span.trace_state.is_empty()
+                && status.message.is_empty();
+            if is_plain {
+                let tail = self.tail.get(self.resource, &record.scope, status.code);
+                match self.replaced.is_empty() {
+                    true => out.extend_from_slice(&tail.encoded),
+                    false => out.extend_from_slice(&tail.encoded[..tail.resource]),
                 }
-            }
-            put_unless_empty(out, b"w3c.tracestate", span.trace_state);
-            put_unless_empty(out, b"otel.library.name", record.scope.name);
-            put_unless_empty(out, b"otel.library.version", record.scope.version);
-            put_entry(out, META, b"otel.status_code", status_name(status.code));
-            put_unless_empty(out, b"otel.status_description", status.message);
-            if is_error {
-                put_unless_empty(out, b"error.msg", status.message);
-            }
-            match own_env {
-                true => {
-                    let both = Both { span: &self.own, resource: self.attributes };
-                    put_unless_empty(out, b"env", &normalize::tag_value(both.normal(ENV)));
+            } else {
+                self.put_tail(out, record, parts, own_env);
+                if self.replaced.is_empty() {
+                    out.extend_from_slice(&self.resource.encoded);
                 }
-                false => put_unless_empty(out, b"env", &self.resource.env),
             }
             self.resource_entries(out, counts_peers);
             if !has_db_name && !self.resource.has_db_name {
@@ -326,13 +361,53 @@ impl<'w, 'a> Writer<'w, 'a> {
         is_written
     }
 
+    /// The entry that tells a trace's id.
+    fn trace_entry(&mut self, id: u128) -> &[u8] {
+        let (last, entry) = &mut self.trace;
+        if *last != id {
+            *last = id;
+            entry.clear();
+            put_entry(entry, META, b"otel.trace_id", &hex(&id.to_be_bytes()));
+        }
+        entry
+    }
+
+    /// Writes what a span says behind its own attributes, up to those of its resource.
+    fn put_tail(&self, out: &mut Vec<u8>, record: &Record<'a>, parts: Parts<'a>, own_env: bool) {
+        let (span, Parts { status, has_events, has_links }) = (&record.span, parts);
+        put_unless_empty(out, b"version", &self.resource.version);
+        if has_links {
+            put_cut(out, b"_dd.span_links", &links(span.links()));
+        }
+        if has_events {
+            put_cut(out, b"events", &events(span.events()));
+            if span.events().any(|event| event.name == b"exception") {
+                put_entry(out, META, b"_dd.span_events.has_exception", b"true");
+            }
+        }
+        put_unless_empty(out, b"w3c.tracestate", span.trace_state);
+        put_scope(out, &record.scope);
+        put_entry(out, META, b"otel.status_code", status_name(status.code));
+        put_unless_empty(out, b"otel.status_description", status.message);
+        if status.code == StatusCode::Error {
+            put_unless_empty(out, b"error.msg", status.message);
+        }
+        match own_env {
+            true => {
+                let both = Both { span: &self.own, resource: self.attributes };
+                put_unless_empty(out, b"env", &normalize::tag_value(both.normal(ENV)));
+            }
+            false => put_unless_empty(out, b"env", &self.resource.env),
+        }
+    }
+
     /// HTTP's status code, 0 if there is none; `None` if it is not a number or is 0.
     fn status_code(&self) -> Option<u32> {
         if !self.has_status_code {
             return Some(0);
         }
         let keys = keys!["http.status_code", "http.response.status_code"];
-        match keys.iter().find_map(|key| self.own.get(*key)) {
+        match self.own.get(keys) {
             None => Some(0),
             Some(AnyValue::Int(code)) => {
                 let others = self.own.raw().zip(&self.classes);
@@ -382,12 +457,13 @@ impl<'w, 'a> Writer<'w, 'a> {
             self.table.reset(self.classes.len());
         }
         let (mut seen, mut has_db_name) = (Filter::default(), false);
-        for ((key, value), class) in self.own.raw().zip(&self.classes) {
-            let target = match class {
+        let classes = self.classes.iter().zip(&self.places);
+        for ((key, value), (class, own_place)) in self.own.raw().zip(classes) {
+            let (target, place) = match class {
                 Class::Skipped | Class::StatusCode => continue,
-                Class::Renamed(name) => name,
-                Class::Url => &b"http.url"[..],
-                _ => key,
+                Class::Renamed(name) => (*name, place(name)),
+                Class::Url => (&b"http.url"[..], place(b"http.url")),
+                _ => (key, *own_place),
             };
             let mut text = match value.text() {
                 Some(text) => Cow::Borrowed(text),
@@ -409,7 +485,7 @@ impl<'w, 'a> Writer<'w, 'a> {
             let keys = &self.keys;
             let known = match is_long {
                 true => self.table.insert(target, |index| keys[index].0),
-                false if seen.insert(target) => keys.iter().position(|(key, _)| *key == target),
+                false if seen.set(place) => keys.iter().position(|(key, _)| *key == target),
                 false => None,
             };
             if let Some(known) = known {
@@ -434,7 +510,7 @@ impl<'w, 'a> Writer<'w, 'a> {
                 _ => {}
             }
             let entries = &self.resource.entries;
-            if self.resource.filter.may_have(target)
+            if self.resource.filter.may_have(place)
                 && let Some(index) = self.resource.table.find(target, |index| entries[index].key)
             {
                 if text.is_empty() {
@@ -453,11 +529,8 @@ impl<'w, 'a> Writer<'w, 'a> {
         Some(has_db_name)
     }
 
-    /// Writes the resource's attributes, but for those that the span has itself.
+    /// Writes the resource's attributes where the span has some of them itself, and so not those.
     fn resource_entries(&mut self, out: &mut Vec<u8>, counts_peers: bool) {
-        if self.replaced.is_empty() {
-            out.extend_from_slice(&self.resource.encoded);
-        }
         if self.replaced.is_empty() && !counts_peers {
             return;
         }
@@ -494,6 +567,25 @@ fn status_name(status: StatusCode) -> &'static [u8] {
         StatusCode::Error => b"Error",
         StatusCode::Unknown => b"",
     }
+}
+
+/// The entry that tells a span's kind.
+fn kind_entry(kind: SpanKind) -> &'static [u8] {
+    match kind {
+        SpanKind::Internal => b"\x52\x15\x0a\x09span.kind\x12\x08internal",
+        SpanKind::Server => b"\x52\x13\x0a\x09span.kind\x12\x06server",
+        SpanKind::Client => b"\x52\x13\x0a\x09span.kind\x12\x06client",
+        SpanKind::Producer => b"\x52\x15\x0a\x09span.kind\x12\x08producer",
+        SpanKind::Consumer => b"\x52\x15\x0a\x09span.kind\x12\x08consumer",
+        SpanKind::Unspecified | SpanKind::Unknown => {
+            b"\x52\x18\x0a\x09span.kind\x12\x0bunspecified"
+        }
+    }
+}
+
+fn put_scope(out: &mut Vec<u8>, scope: &Scope<'_>) {
+    put_unless_empty(out, b"otel.library.name", scope.name);
+    put_unless_empty(out, b"otel.library.version", scope.version);
 }
 
 fn put_unless_empty(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
