@@ -61,12 +61,16 @@ async fn a_cluster_that_eksctl_made_is_used_and_deleted() {
     command.current_dir(root()).stdin(Stdio::null());
     command.env("PATH", format!("{}:{path}", root().join("tests/eks").display()));
     command.env("EKSCTL_STATE", account.path()).env("EKSCTL_KUBECONFIG", &cluster.kubeconfig);
+    // That the collector's role is for one namespace only is told, and no reason to give the cluster up.
+    command.env("AWS_MODE", "denied");
     let output = command.env_remove("KUBECONFIG").output().await.unwrap();
     let text = [&output.stdout, &output.stderr]
         .map(|said| String::from_utf8_lossy(said).into_owned())
         .concat();
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(text.contains("environment eks") && text.contains("1 passed"), "{text}");
+    assert!(text.contains("can be taken in the namespace `tracecheck-"), "{text}");
+    assert!(text.contains("AccessDenied"), "{text}");
     assert!(text.contains("eks: cluster `tracecheck` is deleted"), "{text}");
     assert!(!account.path().join("tracecheck.cluster").exists());
 }
