@@ -56,6 +56,14 @@ impl World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_place_for_an_intake_is_refused_where_there_is_none() {
+    let words = ["run", "scenarios/happy-path.yaml", "--env", "cluster", "--image", "r/t:1"];
+    let options = ["--evidence", "datadog", "--intake-listen", "10.0.0.1:0"];
+    let ran = tracecheck("http://127.0.0.1:1", &[&words[..], &options].concat()).await;
+    ran.expect_code(2).expect_stderr("there is no mock intake; leave it out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_whole_trace_is_verified_by_every_spelling_of_its_id() {
     let world = World::new().await;
     let answer = world.chain.get("/outgoing-sampleapp").send().await;

@@ -174,8 +174,17 @@ impl Args {
     }
 
     /// Where the intakes are of systems that the run deploys, where that is not with the systems.
-    pub(super) fn outside(&self, env: &environment::Args) -> anyhow::Result<Option<Outside>> {
+    pub(super) fn outside(
+        &self,
+        with_intake: bool,
+        env: &environment::Args,
+    ) -> anyhow::Result<Option<Outside>> {
         let Some(listen) = self.intake_listen.filter(|_| !self.attach) else { return Ok(None) };
+        if !with_intake {
+            bail!(
+                "--intake-listen: with `--evidence datadog` there is no mock intake; leave it out"
+            );
+        }
         if !env.is_kubernetes() {
             bail!(
                 "--intake-listen takes the intake out of a cluster: use it with `--env cluster`, `kind` or `eks`, or with --attach"

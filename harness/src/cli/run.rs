@@ -292,10 +292,7 @@ async fn plan(
         }
         false => {
             let wanted = environment::Wanted { run_id, keep: args.keep, cancel: &cancel };
-            let outside = match &evidence {
-                None => args.attach.outside(&args.environment)?,
-                Some(_) => None,
-            };
+            let outside = args.attach.outside(evidence.is_none(), &args.environment)?;
             if args.keep
                 && scenarios.len() > 1
                 && outside.as_ref().is_some_and(|outside| outside.listen.port() != 0)
