@@ -168,7 +168,8 @@ fn message(shape: Shape, request: usize, random: &mut Random) -> ExportTraceServ
             let number =
                 request * groups_in(shape.spans_per_request) + index / 3 * 2 + index % 3 / 2;
             let number = number % shape.groups;
-            attributes.insert(0, text("resource.name", &format!("operation {number}")));
+            // In one word, of which no number is taken out as a query's literal.
+            attributes.insert(0, text("resource.name", &format!("operation_{number}")));
             name = "numbered";
         }
         for extra in attributes.len()..shape.attributes {
