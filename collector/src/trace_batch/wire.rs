@@ -215,23 +215,12 @@ pub(crate) fn raw_fields(message: &[u8]) -> impl Iterator<Item = (u32, &[u8], Va
 
 /// Writes a varint.
 #[inline]
-pub(crate) fn put_varint(out: &mut Vec<u8>, value: u64) {
-    match value {
-        0..0x80 => out.push(value as u8),
-        0x80..0x4000 => out.extend_from_slice(&[value as u8 | 0x80, (value >> 7) as u8]),
-        _ => put_long_varint(out, value),
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
     }
-}
-
-fn put_long_varint(out: &mut Vec<u8>, value: u64) {
-    // All bytes it can have are added at once, and those that it does not have are taken back.
-    let mut bytes: [u8; 10] =
-        std::array::from_fn(|index| value.unbounded_shr(7 * index as u32) as u8 | 0x80);
-    let length = varint_len(value).min(bytes.len());
-    bytes[length - 1] &= 0x7f;
-    let end = out.len() + length;
-    out.extend_from_slice(&bytes);
-    out.truncate(end);
+    out.push(value as u8);
 }
 
 /// The number of bytes that [`put_varint`] writes.
