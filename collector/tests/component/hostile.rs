@@ -203,7 +203,7 @@ async fn what_grows_when_it_is_decompressed_is_refused_before_it_has_grown() {
     for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Zstd] {
         let address = child.address("otlp-grpc");
         let refused = grpc::export(&address, zeros.clone(), Some(encoding)).await.unwrap_err();
-        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
     }
     assert_eq!(child.post(&[PROTOBUF], request([1])).await, 200);
     child.expect_growth_below(before, 100 << 20, "bombs of 200 MiB");
