@@ -220,14 +220,19 @@ async fn create(
 }
 
 async fn delete(name: &str) -> Result<(), EnvironmentError> {
-    let nowhere = tempfile::NamedTempFile::new().ok();
-    // The user's own kubeconfig never heard of it.
-    let kubeconfig = nowhere.as_ref().map(|file| file.path().display().to_string());
-    let mut words = vec!["delete", "cluster", "--name", name];
-    if let Some(kubeconfig) = &kubeconfig {
-        words.extend(["--kubeconfig", kubeconfig]);
-    }
+    let (_nowhere, words) =
+        deletion(name).map_err(io_error("create a file in", &std::env::temp_dir()))?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     kind(&words, DELETE_LIMIT).await.map(drop)
+}
+
+/// What kind is told to delete a cluster, and the file that stands for the user's kubeconfig meanwhile, which never heard of it.
+fn deletion(name: &str) -> io::Result<(tempfile::NamedTempFile, [String; 6])> {
+    let nowhere = tempfile::NamedTempFile::new()?;
+    let kubeconfig = nowhere.path().display().to_string();
+    let words =
+        ["delete", "cluster", "--name", name, "--kubeconfig", &kubeconfig].map(String::from);
+    Ok((nowhere, words))
 }
 
 /// The version of the `kind` that is there.

@@ -19,12 +19,10 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{PROGRAM, Progress};
+use super::{DELETE_LIMIT, PROGRAM, Progress, deletion};
 
 /// How long what kind started may go on after kind itself was ended.
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
-/// How long deleting may take in all.
-const DELETE_LIMIT: Duration = Duration::from_secs(2 * 60);
 /// How soon something is looked at again.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -91,8 +89,10 @@ fn settle(group: i32) {
 /// Deletes a cluster until kind does not know it.
 fn delete(name: &str) -> Result<(), String> {
     let deadline = Instant::now() + DELETE_LIMIT;
+    let (_nowhere, words) = deletion(name).map_err(|error| error.to_string())?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     loop {
-        let deleted = run(&["delete", "cluster", "--name", name], deadline);
+        let deleted = run(&words, deadline);
         let known = run(&["get", "clusters"], deadline);
         match known {
             Ok(clusters) if !clusters.lines().any(|line| line.trim() == name) => return Ok(()),
@@ -112,8 +112,6 @@ fn run(words: &[&str], deadline: Instant) -> Result<String, String> {
     let told = |reason: String| format!("`kind {}` {reason}", words.join(" "));
     let mut child = Command::new(PROGRAM)
         .args(words)
-        // The user's own one never heard of the cluster.
-        .env("KUBECONFIG", "/dev/null")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
