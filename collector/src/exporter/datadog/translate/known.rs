@@ -32,7 +32,7 @@ pub(super) const PLACES: usize = 512;
 const MAX_KEY_BYTES: usize = 200;
 
 /// The known keys. One's place here is its number.
-pub(super) const KNOWN: [(&str, Class); 56] = [
+pub(super) static KNOWN: [(&str, Class); 56] = [
     ("", Class::Unusual),
     ("analytics.event", Class::Unusual),
     ("client.address", Class::Renamed(b"http.client_ip")),
@@ -114,16 +114,13 @@ static NUMBERS: Numbers = {
     numbers
 };
 
-/// The table where it need not be copied.
-static TABLE: [(&str, Class); KNOWN.len()] = KNOWN;
-
 /// The number of a key at this place, if it is a known one.
 #[inline]
 pub(super) fn number(key: &[u8], place: usize) -> Option<usize> {
     let mut number = NUMBERS.first[place];
     while number != 0 {
         let index = usize::from(number) - 1;
-        if TABLE[index].0.as_bytes() == key {
+        if KNOWN[index].0.as_bytes() == key {
             return Some(index);
         }
         number = NUMBERS.next[index];
@@ -151,7 +148,7 @@ pub(super) const fn number_of(name: &str) -> usize {
 #[inline]
 pub(super) fn class(key: &[u8], number: Option<usize>) -> Class {
     match (number, key) {
-        (Some(number), _) => TABLE[number].1,
+        (Some(number), _) => KNOWN[number].1,
         (None, [b'_', ..]) => Class::Unusual,
         (None, [b'o', ..]) if key.starts_with(b"otel.") => Class::Unusual,
         (None, [b'h', ..]) if key.starts_with(b"http.request.header.") => Class::Unusual,
