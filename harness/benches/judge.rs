@@ -13,7 +13,7 @@ use std::time::Instant;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use harness::case::{
-    Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Topology, View,
+    Answer, Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Topology, View,
 };
 use harness::intake::attempt::{Attempt, Reply};
 use harness::intake::decode::{DEFAULT_MAX_DECODED, Route, decode};
@@ -21,7 +21,7 @@ use harness::intake::store::{Bounds, Store};
 use harness::judge;
 use harness::ledger::{LedgerEntry, LedgerSpan};
 use harness::rule::Findings;
-use harness::scenario::{Scenario, load};
+use harness::scenario::{Method, Scenario, load};
 use harness::trace::{SpanId, Trace, TraceId};
 use libdd_trace_protobuf::pb;
 use prost::Message as _;
@@ -193,6 +193,9 @@ impl World {
             sent_at: trace.spans[0].start,
             ended_at: trace.spans[0].end(),
             outcome: Outcome::Response { status: 200, trace_id: Some(trace.id) },
+            method: Method::Get,
+            entry: None,
+            answer: Answer::default(),
         };
         let evidence = Evidence {
             trace: Some(trace),
@@ -208,7 +211,7 @@ impl World {
             ended: Vec::new(),
             unsettled: None,
         };
-        let shape = judge::shape(&self.scenario, "/outgoing-sampleapp");
+        let shape = judge::shape(&self.scenario, &self.scenario.requests[0]);
         let findings = judge::judge(&self.scenario, &case, &evidence, &self.topology, &shape);
         let view =
             View { case: &case, evidence: &evidence, topology: &self.topology, shape: &shape };

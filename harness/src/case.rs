@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ledger::LedgerEntry,
-    scenario::fault::Shape,
+    scenario::{Method, fault::Shape},
     trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
 
@@ -39,6 +39,39 @@ pub struct Case {
     pub ended_at: i64,
     /// How it ended.
     pub outcome: Outcome,
+    /// How it asked.
+    #[serde(default)]
+    pub method: Method,
+    /// The workload that it was sent to; `None` for the system's entry.
+    #[serde(default)]
+    pub entry: Option<String>,
+    /// What its answer held where the scenario looks.
+    #[serde(default)]
+    pub answer: Answer,
+}
+
+impl Case {
+    /// The workload that it was sent to, where that is known.
+    pub fn entry<'a>(&'a self, topology: &'a Topology) -> Option<&'a str> {
+        let first = || topology.services.first().map(|service| service.workload.as_str());
+        self.entry.as_deref().or_else(first)
+    }
+}
+
+/// What is kept of an answer: where the scenario looks, and the beginning of the rest for messages.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// Values in its JSON body by path; a path at which nothing is, is not here.
+    pub json: BTreeMap<String, serde_json::Value>,
+    /// Why its body is no JSON, where it was to be.
+    pub no_json: Option<String>,
+    /// Its body, where it is looked at as a text.
+    pub text: Option<String>,
+    /// Its headers by name, those that are looked at.
+    pub headers: BTreeMap<String, String>,
+    /// How its body begins, where it is looked at.
+    pub excerpt: String,
 }
 
 /// How a request ended.

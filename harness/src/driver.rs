@@ -21,8 +21,9 @@ use opentelemetry_sdk::{
 };
 
 use crate::{
-    case::{Case, DRIVER_SERVICE, Outcome},
-    scenario::{Propagation, Request, TraceIdFrom},
+    case::{Answer, Case, DRIVER_SERVICE, Outcome},
+    expectation::condition::shortened,
+    scenario::{Method, Propagation, Request, TraceIdFrom, request},
     trace::{SpanId, TraceId, unix_nanos},
 };
 
@@ -33,8 +34,10 @@ pub const FAULT_HEADER: &str = "x-tracecheck-fault";
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest wait for a connection to the entry.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most of an answer's body that is read, for the trace id in it: bytes.
+/// Most of an answer's body that is read, for the trace id in it and where the scenario looks: bytes.
 const MAX_BODY: usize = 1 << 20;
+/// How much of a body messages show, in characters.
+const EXCERPT: usize = 200;
 
 /// Why there is no driver.
 #[derive(Debug, thiserror::Error)]
@@ -146,16 +149,23 @@ impl Driver {
         self.exporters.iter().map(|path| path.exported.load(Ordering::Relaxed)).collect()
     }
 
-    /// Sends one request and exports the harness's own span of it.
+    /// Sends one request, to `entry_url` where it is not for the system's entry, and exports the harness's own span of it.
     pub async fn send(
         &self,
         request: &Request,
+        entry_url: Option<&str>,
         place: (usize, u32),
         ids: Ids,
         fault: Option<&str>,
     ) -> Case {
-        let url = format!("{}{}", self.entry_url, request.path);
-        let mut builder = self.client.get(&url).timeout(request.timeout);
+        let url = format!("{}{}", entry_url.unwrap_or(&self.entry_url), request.path);
+        let mut builder =
+            self.client.request(method(request.method), &url).timeout(request.timeout);
+        if let Some(body) = &request.body {
+            builder = builder
+                .header(reqwest::header::CONTENT_TYPE, &body.content_type)
+                .body(body.content.bytes());
+        }
         for (name, value) in &request.headers {
             builder = builder.header(name, value);
         }
@@ -168,22 +178,17 @@ impl Driver {
             builder = builder.header(FAULT_HEADER, fault);
         }
         let started = SystemTime::now();
-        let outcome = match builder.send().await {
+        let (outcome, answer) = match builder.send().await {
             Ok(response) => answered(request, response).await,
-            Err(error) => Outcome::Failed { reason: crate::chain_of(&error.without_url()) },
+            Err(error) => failed(crate::chain_of(&error.without_url())),
         };
         let ended = SystemTime::now();
         let mut case = Case {
-            request: place.0,
-            ordinal: place.1,
-            trace_id: ids.trace_id,
-            driver_span: ids.span_id,
-            driver_exported: false,
-            context_sent,
-            sampled: request.sampled,
             sent_at: unix_nanos(started),
             ended_at: unix_nanos(ended),
             outcome,
+            answer,
+            ..not_sent(request, place, ids, String::new())
         };
         if !context_sent && let Outcome::Response { trace_id: Some(told), .. } = &case.outcome {
             case.trace_id = *told;
@@ -207,7 +212,7 @@ impl Driver {
             return false;
         };
         let mut attributes = vec![
-            KeyValue::new("http.request.method", "GET"),
+            KeyValue::new("http.request.method", case.method.name()),
             KeyValue::new("url.full", url.to_owned()),
             KeyValue::new("tracecheck.run.id", self.run_id.clone()),
         ];
@@ -247,7 +252,7 @@ impl Driver {
             parent_span_id: opentelemetry::trace::SpanId::INVALID,
             parent_span_is_remote: false,
             span_kind: SpanKind::Client,
-            name: "GET".into(),
+            name: case.method.name().into(),
             start_time,
             end_time,
             attributes,
@@ -293,29 +298,64 @@ fn exporter(otlp: &OtlpEndpoint) -> Result<SpanExporter, DriverError> {
     Ok(exporter)
 }
 
-async fn answered(request: &Request, mut response: reqwest::Response) -> Outcome {
+fn method(method: Method) -> reqwest::Method {
+    match method {
+        Method::Get => reqwest::Method::GET,
+        Method::Head => reqwest::Method::HEAD,
+        Method::Post => reqwest::Method::POST,
+        Method::Put => reqwest::Method::PUT,
+        Method::Patch => reqwest::Method::PATCH,
+        Method::Delete => reqwest::Method::DELETE,
+    }
+}
+
+/// The case of a request that could not even be sent.
+pub(crate) fn not_sent(request: &Request, place: (usize, u32), ids: Ids, reason: String) -> Case {
+    let now = unix_nanos(SystemTime::now());
+    Case {
+        request: place.0,
+        ordinal: place.1,
+        trace_id: ids.trace_id,
+        driver_span: ids.span_id,
+        driver_exported: false,
+        context_sent: request.propagation != Propagation::None,
+        sampled: request.sampled,
+        sent_at: now,
+        ended_at: now,
+        outcome: Outcome::Failed { reason },
+        method: request.method,
+        entry: request.entry.clone(),
+        answer: Answer::default(),
+    }
+}
+
+fn failed(reason: String) -> (Outcome, Answer) {
+    (Outcome::Failed { reason }, Answer::default())
+}
+
+async fn answered(request: &Request, mut response: reqwest::Response) -> (Outcome, Answer) {
     let status = response.status().as_u16();
+    let told = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
     let header_id = match &request.trace_id_from {
-        Some(TraceIdFrom::Header(name)) => {
-            Some(response.headers().get(name).and_then(|value| value.to_str().ok()?.parse().ok()))
-        }
+        Some(TraceIdFrom::Header(name)) => Some(told(name).and_then(|value| value.parse().ok())),
         _ => None,
     };
+    let headers = request.answer.headers.keys();
+    let headers = headers.filter_map(|name| Some((name.clone(), told(name)?))).collect();
     let mut body = Vec::new();
+    let mut is_cut = false;
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_BODY => {
                 body.extend_from_slice(&chunk)
             }
-            Ok(Some(_)) => {}
+            Ok(Some(_)) => is_cut = true,
             Ok(None) => break,
             Err(error) => {
-                return Outcome::Failed {
-                    reason: format!(
-                        "status {status}, then the body broke off: {}",
-                        crate::chain_of(&error.without_url())
-                    ),
-                };
+                return failed(format!(
+                    "status {status}, then the body broke off: {}",
+                    crate::chain_of(&error.without_url())
+                ));
             }
         }
     }
@@ -328,12 +368,110 @@ async fn answered(request: &Request, mut response: reqwest::Response) -> Outcome
         let json: serde_json::Value = serde_json::from_slice(&body).ok()?;
         json.get(field)?.as_str()?.parse().ok()
     });
-    Outcome::Response { status, trace_id }
+    let answer = Answer { headers, ..looked_at(request, &body, is_cut) };
+    (Outcome::Response { status, trace_id }, answer)
+}
+
+/// What a body holds where the scenario looks.
+fn looked_at(request: &Request, body: &[u8], is_cut: bool) -> Answer {
+    let looks_into_json = request.json_paths().next().is_some();
+    let mut answer = Answer::default();
+    if !looks_into_json && request.answer.text.is_none() {
+        return answer;
+    }
+    let text = String::from_utf8_lossy(body);
+    answer.excerpt = shortened(&text, EXCERPT);
+    if looks_into_json {
+        match serde_json::from_slice::<serde_json::Value>(body) {
+            Ok(document) => {
+                let found = |path: &str| {
+                    Some((path.to_owned(), request::at_path(&document, path)?.clone()))
+                };
+                answer.json = request.json_paths().filter_map(found).collect();
+            }
+            Err(_) if is_cut => {
+                answer.no_json =
+                    Some(format!("it is longer than {MAX_BODY} bytes, of which no more is read"));
+            }
+            Err(error) => answer.no_json = Some(error.to_string()),
+        }
+    }
+    answer.text = request.answer.text.is_some().then(|| text.into_owned());
+    answer
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+    use wiremock::{
+        Mock, MockServer, ResponseTemplate,
+        matchers::{body_json, header, method, path},
+    };
+
     use super::*;
+    use crate::scenario::request::{Body, Content};
+
+    async fn sent(request: &Request, answers: ResponseTemplate) -> (Case, Vec<wiremock::Request>) {
+        let server = MockServer::start().await;
+        Mock::given(path("/orders")).respond_with(answers).mount(&server).await;
+        let driver = Driver::new(server.uri(), &[], "run".to_owned()).unwrap();
+        let case = driver.send(request, None, (0, 0), Ids::generate(), None).await;
+        (case, server.received_requests().await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_body_is_sent_by_the_method_that_was_asked_for_with_its_type() {
+        let content = Content::Json(json!({ "item": 7 }));
+        let body = Body { content_type: "application/json".to_owned(), content };
+        let methods = [Method::Post, Method::Put, Method::Patch, Method::Delete];
+        for of in methods {
+            let request =
+                Request { method: of, body: Some(body.clone()), ..Request::get("/orders") };
+            let server = MockServer::start().await;
+            Mock::given(method(of.name()))
+                .and(path("/orders"))
+                .and(header("content-type", "application/json"))
+                .and(body_json(json!({ "item": 7 })))
+                .respond_with(ResponseTemplate::new(201))
+                .mount(&server)
+                .await;
+            let driver =
+                Driver::new("http://127.0.0.1:1".to_owned(), &[], "run".to_owned()).unwrap();
+            let case =
+                driver.send(&request, Some(&server.uri()), (0, 0), Ids::generate(), None).await;
+            assert_eq!(case.outcome, Outcome::Response { status: 201, trace_id: None }, "{of:?}");
+            assert_eq!(case.method, of);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_kept_only_where_the_scenario_looks() {
+        let answers = || {
+            ResponseTemplate::new(200)
+                .set_body_json(json!({ "order": { "id": 7 }, "secret": "x" }))
+                .insert_header("location", "/orders/7")
+        };
+        let (case, _) = sent(&Request::get("/orders"), answers()).await;
+        assert_eq!(case.answer, Answer::default());
+        let mut request = Request::get("/orders");
+        request.save = [("id".to_owned(), "order.id".to_owned())].into();
+        let condition = serde_json::from_value(json!("/orders/7")).unwrap();
+        request.answer.headers = [("Location".to_owned(), condition)].into();
+        let (case, received) = sent(&request, answers()).await;
+        assert_eq!(case.answer.json, [("order.id".to_owned(), json!(7))].into());
+        assert_eq!(case.answer.headers, [("Location".to_owned(), "/orders/7".to_owned())].into());
+        assert_eq!((received[0].method.as_str(), case.answer.text), ("GET", None));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_no_json_is_told_as_such() {
+        let mut request = Request::get("/orders");
+        request.save = [("id".to_owned(), "id".to_owned())].into();
+        let (case, _) = sent(&request, ResponseTemplate::new(200).set_body_string("<html>")).await;
+        let reason = case.answer.no_json.expect("a reason");
+        assert!(reason.contains("expected value"), "{reason}");
+        assert_eq!(case.answer.excerpt, "<html>");
+    }
 
     #[test]
     fn ids_are_handed_on_in_both_spellings() {

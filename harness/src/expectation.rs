@@ -16,6 +16,8 @@ use crate::{
     trace::Span,
 };
 
+pub mod condition;
+
 /// What must hold for every case of a scenario.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,6 +115,7 @@ pub struct SpanCount {
 pub fn check(expect: &Expect, request: &Request, view: View<'_>) -> Findings {
     let mut failures = Vec::new();
     failures.extend(response(request, view));
+    failures.extend(answer(request, view));
     let mut not_evaluated = unseen(expect, view);
     if expect.absent {
         match (absent(view), view.lacks(Capability::Completeness)) {
@@ -179,12 +182,56 @@ fn response(request: &Request, view: View<'_>) -> Option<Failure> {
         other => Some(Failure::new(
             "response",
             format!(
-                "GET {} should be answered with status {expected}: got {}",
-                request.path,
+                "{} should be answered with status {expected}: got {}",
+                request.title(),
                 other.describe()
             ),
         )),
     }
+}
+
+/// What is wrong with the answer beside its status, and what is not in it that later requests need.
+fn answer(request: &Request, view: View<'_>) -> Vec<Failure> {
+    let Outcome::Response { .. } = view.case.outcome else { return Vec::new() };
+    let (expect, got) = (&request.answer, &view.case.answer);
+    let title = request.title();
+    let mut failures = Vec::new();
+    let mut tell = |rule: &str, detail: String| failures.push(Failure::new(rule, detail));
+    let begins = match got.excerpt.as_str() {
+        "" => "the body is empty".to_owned(),
+        excerpt => format!("the body begins with `{excerpt}`"),
+    };
+    if let Some(reason) = &got.no_json {
+        tell(
+            "answer",
+            format!("the answer to {title} should be JSON, but is not ({reason}); {begins}"),
+        );
+    } else {
+        for (path, condition) in &expect.json {
+            if let Some(wrong) = condition.wrong_with(got.json.get(path)) {
+                tell("answer", format!("in the answer to {title}, `{path}` {wrong}; {begins}"));
+            }
+        }
+        for (name, path) in request.save.iter().filter(|(_, path)| !got.json.contains_key(*path)) {
+            tell(
+                "save",
+                format!(
+                    "the answer to {title} has nothing at `{path}`, which is to be saved as `{name}`; {begins}"
+                ),
+            );
+        }
+    }
+    if let Some(condition) = &expect.text
+        && let Some(wrong) = condition.wrong_with_text(got.text.as_deref())
+    {
+        tell("answer", format!("the body of the answer to {title} {wrong}"));
+    }
+    for (name, condition) in &expect.headers {
+        if let Some(wrong) = condition.wrong_with_text(got.headers.get(name).map(String::as_str)) {
+            tell("answer", format!("in the answer to {title}, the header `{name}` {wrong}"));
+        }
+    }
+    failures
 }
 
 fn absent(view: View<'_>) -> Option<Failure> {

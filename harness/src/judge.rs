@@ -4,7 +4,7 @@ use crate::{
     case::{Case, DRIVER_SERVICE, Evidence, LedgerReport, Topology, View},
     expectation,
     rule::{self, Findings},
-    scenario::{Scenario, SystemChoice, fault::Shape},
+    scenario::{Request, Scenario, SystemChoice, fault::Shape},
     verdict::{CaseResult, Trees},
 };
 
@@ -16,11 +16,16 @@ pub(crate) const CHAIN_PATH: &str = "/outgoing-sampleapp";
 const DEFAULT_CLIENT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What the faults of a scenario imply for its traces; empty where the system does not say who calls whom.
-pub fn shape(scenario: &Scenario, path: &str) -> Shape {
+pub fn shape(scenario: &Scenario, request: &Request) -> Shape {
     let SystemChoice::Chain(chain) = &scenario.system else { return Shape::default() };
     let mut hops = chain.app_names();
-    // Only this route goes along the chain; the others end at the entry.
-    if path.split('?').next() != Some(CHAIN_PATH) {
+    if let Some(at) =
+        request.entry.as_ref().and_then(|entry| hops.iter().position(|app| app == entry))
+    {
+        hops.drain(..at);
+    }
+    // Only this route goes along the chain, by whichever method; the others end at the entry.
+    if request.path.split('?').next() != Some(CHAIN_PATH) {
         hops.truncate(1);
     }
     // Standing faults strike by the services' own choice: nothing can be said of the shape.
@@ -82,7 +87,7 @@ pub fn result(
     CaseResult {
         trace_id: view.case.trace_id,
         place: (view.case.request, view.case.ordinal),
-        request: format!("GET {}: {}", request.path, view.case.outcome.describe()),
+        request: format!("{}: {}", request.title(), view.case.outcome.describe()),
         findings,
         trees,
         ledger,

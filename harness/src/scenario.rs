@@ -3,18 +3,20 @@
 //! A scenario states outcomes, never mechanics: it does not say where it runs or how evidence is gathered. The
 //! YAML form and its checks are in [`load`]; after that nothing is optional that has a default.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 pub mod fault;
 pub mod file;
 pub mod load;
+pub mod request;
 pub mod schema;
 
 use crate::expectation::Expect;
 pub use crate::system::chain::{Naming, Protocol};
 pub use fault::{Fault, FaultKind};
+pub use request::{DEFAULT_TIMEOUT, Method, Propagation, Request, TraceIdFrom};
 
 /// A checked scenario.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -167,72 +169,6 @@ impl Chain {
 /// The service name of the article's sample apps, `GettingStartedService`, as Datadog normalizes it.
 pub const SHARED_SERVICE: &str = "gettingstartedservice";
 
-/// One kind of request and how often it is sent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Request {
-    /// Path with its leading `/`, sent to the entry by GET.
-    pub path: String,
-    /// How often.
-    pub times: u32,
-    /// How many at once.
-    pub concurrency: u32,
-    /// The status it must be answered with; `None` where any will do.
-    pub status: Option<u16>,
-    /// How the trace context is sent.
-    pub propagation: Propagation,
-    /// Whether the context says *sampled*.
-    pub sampled: bool,
-    /// Where the trace id is read from the answer, for services that choose it themselves.
-    pub trace_id_from: Option<TraceIdFrom>,
-    /// Longest wait for the whole answer.
-    pub timeout: Duration,
-    /// Further headers.
-    pub headers: BTreeMap<String, String>,
-}
-
-/// How the driver hands its trace context to the entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Propagation {
-    /// `traceparent`.
-    W3c,
-    /// `X-Amzn-Trace-Id`.
-    Xray,
-    /// Not at all: the entry starts the trace, and the id is read from its answer.
-    None,
-}
-
-/// Where an answer tells its trace id, as 32 hex digits or in X-Ray's form.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum TraceIdFrom {
-    /// A response header.
-    Header(String),
-    /// A top-level field of the JSON body.
-    Json(String),
-}
-
-impl Request {
-    /// One sampled GET of `path`, answered with any status.
-    pub fn get(path: &str) -> Self {
-        Self {
-            path: path.to_owned(),
-            times: 1,
-            concurrency: 1,
-            status: None,
-            propagation: Propagation::W3c,
-            sampled: true,
-            trace_id_from: None,
-            timeout: DEFAULT_TIMEOUT,
-            headers: BTreeMap::new(),
-        }
-    }
-}
-
-/// How long an answer is waited for where nothing else is said.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-
 impl Scenario {
     /// Whether it must have its system to itself: it scripts the intake, or acts on workloads, or its faults stand, or it asks
     /// for APM stats or a balance, which do not tell whose they are.
@@ -255,6 +191,19 @@ impl Scenario {
             format!("it needs a collector with {}, and {lack}", features.join(" and "))
         });
         (!missing.is_empty()).then(|| needs.collect::<Vec<_>>().join("; "))
+    }
+
+    /// The request that is sent once more where any of the system's own proves what is to be proved: the first that asks for
+    /// nothing to be done and needs no earlier answer, else the first one.
+    pub fn harmless(&self) -> &Request {
+        &self.requests[self.harmless_index()]
+    }
+
+    /// Which of the requests that is.
+    pub fn harmless_index(&self) -> usize {
+        let harmless =
+            |one: &Request| one.method.is_safe() && one.uses().is_ok_and(|uses| uses.is_empty());
+        self.requests.iter().position(harmless).unwrap_or(0)
     }
 
     /// How many requests it sends in all.

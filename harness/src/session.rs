@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use self::connect::{Parts, watch_exits};
 use crate::{
     case::{Case, LedgerReport, Outcome, Topology},
-    driver::{Driver, DriverError, Ids},
+    driver::{self, Driver, DriverError, Ids},
     environment::{Endpoints, Environment, EnvironmentError, UnexpectedExit},
     evidence::EvidenceSource,
     intake::{
@@ -31,6 +31,7 @@ use crate::{
     scenario::{
         Fault, FaultKind, Request,
         fault::{self, IntakeFault, IntakeReply},
+        request::SavedValues,
     },
     stages::{self, BalanceExpect, Stages},
     strays::Strays,
@@ -256,14 +257,44 @@ impl Session {
     pub async fn send(&self, request: &Request, place: (usize, u32), faults: &[Fault]) -> Case {
         let ids = Ids::generate();
         self.claim(ids.trace_id);
-        let case =
-            self.driver.send(request, place, ids, fault::header_value(faults).as_deref()).await;
+        let entry_url = match &request.entry {
+            Some(entry) => match self.endpoints.url(entry, "http") {
+                Some(url) => Some(url),
+                None => {
+                    let reason = format!("nobody here knows where port `http` of `{entry}` is");
+                    return driver::not_sent(request, place, ids, reason);
+                }
+            },
+            None => None,
+        };
+        let fault = fault::header_value(faults);
+        let sent = self.driver.send(request, entry_url.as_deref(), place, ids, fault.as_deref());
+        let case = sent.await;
         self.claim(case.trace_id);
         if let Outcome::Response { trace_id: Some(told), .. } = case.outcome
             && told != case.trace_id
         {
             lock(&self.told).insert(told, case.trace_id);
         }
+        case
+    }
+
+    /// The same with the values in it that earlier answers gave, and what its own answer gives kept for later ones.
+    pub async fn send_filled(
+        &self,
+        request: &Request,
+        place: (usize, u32),
+        faults: &[Fault],
+        values: &SavedValues,
+    ) -> Case {
+        let case = match values.fill(request, place.1) {
+            Ok(filled) => self.send(&filled, place, faults).await,
+            Err(reason) => {
+                let reason = format!("the request was not sent: {reason}");
+                driver::not_sent(request, place, Ids::generate(), reason)
+            }
+        };
+        values.keep(request, place.1, &case.answer.json);
         case
     }
 

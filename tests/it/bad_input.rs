@@ -55,6 +55,21 @@ fn scenario_files_are_told_what_is_wrong_where_and_what_to_do() {
         ),
         ("unsampled_without_absent", GOOD.replace("get: /", "get: /, sampled: false")),
         ("no_context_and_no_id", GOOD.replace("get: /", "get: /, propagation: none")),
+        ("unknown_method", GOOD.replace("get: /", "options: /")),
+        ("no_method_and_two", "name: one\ndescription: x\nrequests:\n  - { times: 2 }\n  - { get: /, post: / }\n".to_owned()),
+        (
+            "bodies_that_cannot_be",
+            "name: one\ndescription: x\nrequests:\n  - { get: /, body: { text: x } }\n  - { head: /, body: { json: 1 }, save: { id: id }, answer: { text: x } }\n  - { post: /, body: { text: x, json: 1 } }\n  - { post: /, body: { file: none.json } }\n  - { post: /, content_type: text/plain }\n  - { post: /, body: { text: x }, content_type: text/html, headers: { Content-Type: text/plain } }\n".to_owned(),
+        ),
+        (
+            "saved_values_that_nobody_saves",
+            "name: one\ndescription: x\nrequests:\n  - { get: '/${saved:id}', save: { id: '', 'a b': x } }\n  - { get: '/${saved:ib}' }\n  - { post: '/${svaed:id}', body: { text: '${other}' } }\n".to_owned(),
+        ),
+        ("unknown_entry", GOOD.replace("get: /", "get: /, entry: sample-app-3")),
+        ("answer_that_asks_nothing", GOOD.replace("get: /", "get: /, answer: { headers: {} }")),
+        ("condition_that_says_nothing", GOOD.replace("get: /", "get: /, answer: { json: { id: {} } }")),
+        ("unknown_condition", GOOD.replace("get: /", "get: /, answer: { json: { id: { equal: 1 } } }")),
+        ("condition_of_a_bad_pattern", GOOD.replace("get: /", "get: /, answer: { json: { id: { matches: '(' } } }")),
         ("missing_collector_config", format!("{GOOD}system: {{ chain: {{ collector_config: none.yaml }} }}\n")),
     ];
     for (name, yaml) in cases {

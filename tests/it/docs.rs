@@ -8,11 +8,14 @@ use serde_json::Value;
 use crate::support::{root, tracecheck};
 
 /// The sections of the reference with a table of keys, and the part of the schema that each explains.
-const SECTIONS: [(&str, &str); 15] = [
+const SECTIONS: [(&str, &str); 18] = [
     ("Scenario", ""),
     ("System", "SystemFile"),
     ("Chain", "ChainFile"),
     ("Requests", "RequestFile"),
+    ("Body", "BodyFile"),
+    ("Answer", "AnswerFile"),
+    ("Conditions", "Conditions"),
     ("Trace id from", "TraceIdFromFile"),
     ("Faults", "FaultFile"),
     ("Error rate", "ErrorRateFile"),

@@ -65,6 +65,63 @@ fn a_service_that_the_scenario_asks_for_fails_when_it_is_missing() {
         .expect_stdout("spans: 1 of `pay server` expected, 0 captured");
 }
 
+/// A scenario over the two services that sends these requests.
+fn requests(requests: &str) -> ScenarioFile {
+    let text = format!(
+        "name: own\ndescription: Our own services.\nsystem: {{ file: own.system.yaml }}\nrequests:\n{requests}"
+    );
+    ScenarioFile::new(&text).with("own.system.yaml", &system("OTEL_BSP_SCHEDULE_DELAY: \"50\""))
+}
+
+#[test]
+fn a_value_of_an_answer_goes_into_a_later_request() {
+    let both = requests(
+        "  - { get: /outgoing-sampleapp, save: { first: traceId }, answer: { json: { name: { matches: . } } } }
+  - { get: '/?after=${saved:first}', entry: pay, answer: { json: { traceId: { matches: '^[0-9a-f]{32}$' } } } }\n",
+    );
+    both.run(&[]).expect_code(0).expect_stdout("2 traces");
+}
+
+#[test]
+fn what_is_wrong_with_an_answer_is_told_with_what_it_was() {
+    let wrong = requests(
+        "  - { get: /, answer: { json: { name: nobody, none.at.all: { exists: true } }, headers: { content-type: text/html } } }\n",
+    );
+    wrong
+        .run(&[])
+        .expect_code(1)
+        .expect_stdout("answer: in the answer to GET /, `name` should be `nobody`, is `")
+        .expect_stdout("`none.at.all` should be there, is not there; the body begins with `{")
+        .expect_stdout("the header `content-type` should be `text/html`, is `application/json`");
+}
+
+#[test]
+fn a_value_that_an_answer_lacks_fails_there_and_where_it_is_used() {
+    let lacking = requests(
+        "  - { get: /, save: { id: order.id } }
+  - { get: '/orders/${saved:id}', any_status: true }\n",
+    );
+    lacking
+        .run(&[])
+        .expect_code(1)
+        .expect_stdout(
+            "save: the answer to GET / has nothing at `order.id`, which is to be saved as `id`",
+        )
+        .expect_stdout("the request was not sent: it needs the value `id`, which no answer gave");
+}
+
+#[test]
+fn the_harness_s_own_span_and_every_message_name_the_method() {
+    let post =
+        requests("  - { post: /outgoing-sampleapp, body: { json: { item: 7 } }, status: 201 }\n");
+    post.run(&[])
+        .expect_code(1)
+        .expect_stdout(
+            "POST /outgoing-sampleapp should be answered with status 201: got status 200",
+        )
+        .expect_stdout("tracecheck client POST");
+}
+
 #[test]
 fn what_a_service_sends_only_when_it_is_stopped_is_judged_too() {
     // The second service does not take over the context, and would export after a minute: its trace comes at the end.

@@ -11,14 +11,14 @@ use std::{
 use anyhow::{Context, bail};
 use clap::ValueHint;
 use harness::{
-    case::{Case, DRIVER_SERVICE, Evidence, Outcome, ServiceIdentity, Topology, View},
+    case::{Answer, Case, DRIVER_SERVICE, Evidence, Outcome, ServiceIdentity, Topology, View},
     datadog_api::DatadogSource,
     event::{self, Event},
     evidence::EvidenceSource,
     judge, report, rule,
     rule::NotEvaluated,
     run,
-    scenario::{Request, Scenario, SystemChoice, load},
+    scenario::{Request, Scenario, SystemChoice, load, request::AnswerExpect},
     trace::{SpanId, Trace, TraceId, unix_nanos},
     verdict::{ScenarioResult, Summary, Verdict},
 };
@@ -177,7 +177,12 @@ struct Judged {
 fn judge_one(source: &DatadogSource, scenario: &Scenario, args: &Args, id: TraceId) -> Judged {
     let mut scenario = scenario.clone();
     // What it was answered, nobody here has seen.
-    let answered = scenario.requests[usize::from(args.request) - 1].status.take();
+    let request = &mut scenario.requests[usize::from(args.request) - 1];
+    let answered = request.status.take();
+    let looked_at = request.json_paths().count() > 0 || request.answer != AnswerExpect::default();
+    request.answer = AnswerExpect::default();
+    request.save.clear();
+    let (method, entry) = (request.method, request.entry.clone());
     let trace = source.trace(id);
     // Where the trace is of a run of ours, its own span is on top.
     let own =
@@ -194,6 +199,9 @@ fn judge_one(source: &DatadogSource, scenario: &Scenario, args: &Args, id: Trace
         sent_at: trace.as_ref().and_then(|trace| trace.spans.first()).map_or(0, |span| span.start),
         ended_at: unix_nanos(SystemTime::now()),
         outcome: Outcome::Response { status: 0, trace_id: None },
+        method,
+        entry,
+        answer: Answer::default(),
     };
     let evidence = Evidence {
         trace: trace.clone(),
@@ -205,9 +213,9 @@ fn judge_one(source: &DatadogSource, scenario: &Scenario, args: &Args, id: Trace
         unsettled: source.unsettled(id),
     };
     let topology = topology(&scenario);
-    let shape = judge::shape(&scenario, &scenario.requests[case.request].path);
+    let shape = judge::shape(&scenario, &scenario.requests[case.request]);
     let mut findings = judge::judge(&scenario, &case, &evidence, &topology, &shape);
-    if answered.is_some() {
+    if answered.is_some() || looked_at {
         findings.not_evaluated.push(NotEvaluated {
             rule: "response".to_owned(),
             because: "the request was answered before, and nobody here has seen it".to_owned(),

@@ -16,7 +16,7 @@ const MAX_DEPTH: usize = 64;
 
 /// The tree that the scenario asks for; where it asks for none, the one that its faults imply.
 pub fn expected(scenario: &Scenario, view: View<'_>) -> Vec<String> {
-    let mut lines = vec![format!("{DRIVER_SERVICE} client GET")];
+    let mut lines = vec![format!("{DRIVER_SERVICE} client {}", view.case.method.name())];
     if scenario.expect.absent {
         return vec!["(nothing)".to_owned()];
     }
@@ -80,7 +80,8 @@ pub fn captured(view: View<'_>) -> Vec<String> {
     let mut drawing = Drawing::new(view);
     let driver = view.case.driver_span;
     if view.is_virtual_parent(driver) && !drawing.ids.contains(&driver) {
-        drawing.lines.push(format!("{DRIVER_SERVICE} client GET (virtual)"));
+        let method = view.case.method.name();
+        drawing.lines.push(format!("{DRIVER_SERVICE} client {method} (virtual)"));
         drawing.below(driver, 1);
     }
     for root in view.spans().iter().filter(|span| span.parent_id.is_none()) {

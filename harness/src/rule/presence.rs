@@ -75,7 +75,7 @@ fn refused(view: View<'_>) -> String {
 /// Says so when the entry answered with a trace id that is not the one it was sent.
 fn own_trace(view: View<'_>) -> Option<String> {
     let Outcome::Response { trace_id: Some(told), .. } = &view.case.outcome else { return None };
-    let entry = view.topology.services.first().map_or("the entry", |service| &service.workload);
+    let entry = view.case.entry(view.topology).unwrap_or("the entry");
     (view.case.context_sent && *told != view.case.trace_id).then(|| {
         format!(
             "`{entry}` did not take over the context it was sent, but started trace {told}: the link tracecheck -> {entry} is broken; look at its propagators (OTEL_PROPAGATORS)"

@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 
 use super::{Findings, RULES, check_all};
 use crate::{
-    case::{Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Topology, View},
+    case::{
+        Answer, Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Topology, View,
+    },
     ledger::{LedgerEntry, LedgerSpan},
-    scenario::fault::{Fault, FaultKind, Shape},
+    scenario::{
+        Method,
+        fault::{Fault, FaultKind, Shape},
+    },
     trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
 
@@ -89,6 +94,9 @@ impl World {
                 sent_at: 0,
                 ended_at: 100 * MS,
                 outcome: Outcome::Response { status: 200, trace_id: Some(TRACE) },
+                method: Method::Get,
+                entry: None,
+                answer: Answer::default(),
             },
             evidence: Evidence {
                 ledgers: ledgers.collect(),

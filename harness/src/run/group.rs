@@ -22,7 +22,7 @@ use crate::{
     environment::UnexpectedExit,
     event::Event,
     evidence::EvidenceSource,
-    scenario::{Fault, FaultKind, Scenario, SystemChoice},
+    scenario::{Fault, FaultKind, Scenario, SystemChoice, request::SavedValues},
     session::{Session, SessionError, Settled},
     stats::{self, Captured},
     trace::TraceId,
@@ -108,7 +108,7 @@ pub(super) async fn run(
     let mut driven = Vec::new();
     let begin = async {
         let Some(first) = group.scenarios.first() else { return };
-        if let Err(text) = session.await_pointing(&first.requests[0]).await {
+        if let Err(text) = session.await_pointing(first.harmless()).await {
             tell.tell(Event::Warning { text }).await;
         }
     };
@@ -312,7 +312,7 @@ async fn drive(session: &Arc<Session>, scenario: Arc<Scenario>, tell: &Teller) -
         scenario.faults.iter().cloned().partition(|fault| fault.after.is_some());
     if before.iter().any(|fault| fault.kind.is_over_before_requests()) {
         // Whoever is not connected has nothing to find again.
-        let like = (&scenario.system, &scenario.requests[0]);
+        let like = (&scenario.system, scenario.harmless());
         let first = session.quiesce(like, &BTreeSet::new(), scenario.expect.within).await;
         if let Err(missing) = first {
             facts.undone.push(format!("the request before the fault did not arrive: {missing}"));
@@ -358,7 +358,7 @@ async fn drive(session: &Arc<Session>, scenario: Arc<Scenario>, tell: &Teller) -
         settled.into_iter().map(|settled| (settled.ledgers, settled.result)).unzip();
     result.cases = results;
     if scenario.expect.absent {
-        let like = (&scenario.system, &scenario.requests[0]);
+        let like = (&scenario.system, scenario.harmless());
         match session.quiesce(like, &BTreeSet::new(), scenario.expect.within).await {
             // Nothing came; that it would have come is proved by a later request that did.
             Ok(()) => {
@@ -473,6 +473,7 @@ async fn send_all(
     answered: watch::Sender<u32>,
 ) {
     let answered = Arc::new(answered);
+    let values = Arc::new(SavedValues::default());
     let frozen = scenario.faults.iter().any(|fault| fault.kind == FaultKind::Pause);
     for (index, request) in scenario.requests.iter().enumerate() {
         let places = Arc::new(Semaphore::new(request.concurrency as usize));
@@ -480,9 +481,11 @@ async fn send_all(
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let (session, scenario) = (Arc::clone(session), Arc::clone(scenario));
             let (mut thaw, answered) = (thaw.clone(), Arc::clone(&answered));
+            let values = Arc::clone(&values);
             judging.spawn(async move {
                 let request = &scenario.requests[index];
-                let case = session.send(request, (index, ordinal), &scenario.faults).await;
+                let at = (index, ordinal);
+                let case = session.send_filled(request, at, &scenario.faults, &values).await;
                 drop(place);
                 answered.send_modify(|answered| *answered += 1);
                 drop(answered);
@@ -542,11 +545,12 @@ async fn audit(session: &Session, driven: &mut [Driven], tell: &Teller) {
     // A request that needs no fault to be answered tells most.
     let passed = driven.iter().filter(|driven| driven.result.verdict == Verdict::Pass);
     let Some(like) = passed.min_by_key(|driven| driven.scenario.faults.len()) else { return };
-    let seen = match (&like.scenario.system, like.cases.first()) {
+    let sent = like.cases.iter().find(|case| case.request == like.scenario.harmless_index());
+    let seen = match (&like.scenario.system, sent) {
         (SystemChoice::File(_), Some(case)) => session.seen_in(case.trace_id),
         _ => BTreeSet::new(),
     };
-    let request = (&like.scenario.system, &like.scenario.requests[0]);
+    let request = (&like.scenario.system, like.scenario.harmless());
     let quiesced = session.quiesce(request, &seen, QUIESCE_WITHIN).await;
     let silent = session.silent_services();
     for driven in driven.iter_mut().filter(|driven| driven.result.verdict == Verdict::Pass) {

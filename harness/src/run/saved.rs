@@ -285,7 +285,7 @@ impl Replay {
             result.undecided.clear();
             for saved in &saved.cases {
                 let case = &saved.case;
-                let shape = judge::shape(scenario, &scenario.requests[case.request].path);
+                let shape = judge::shape(scenario, &scenario.requests[case.request]);
                 let (trace, unsettled) = match &saved.seen {
                     Some(seen) => (seen.trace.clone(), seen.unsettled.clone()),
                     None => (self.store.trace(case.trace_id), None),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use super::{CollectorFeature, Naming, Propagation, Protocol};
-use crate::system::INSTANCES;
+use crate::{expectation::condition::Condition, system::INSTANCES};
 
 /// Most sample apps in a chain.
 pub(super) const MAX_APPS: u32 = 20;
@@ -94,13 +94,37 @@ pub(super) struct ChainFile {
     pub(super) collector_instances: Option<Spanned<Whole<1, MAX_INSTANCES>>>,
 }
 
-/// One kind of request.
+/// One kind of request: exactly one of `get`, `head`, `post`, `put`, `patch` and `delete` gives its path.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RequestFile {
-    /// Path with its leading `/`.
-    #[schemars(with = "String")]
-    pub(super) get: Spanned<String>,
+    /// Path with its leading `/`, which is asked for by GET.
+    #[schemars(with = "Option<String>")]
+    pub(super) get: Option<Spanned<String>>,
+    /// The same by HEAD.
+    #[schemars(with = "Option<String>")]
+    pub(super) head: Option<Spanned<String>>,
+    /// The same by POST.
+    #[schemars(with = "Option<String>")]
+    pub(super) post: Option<Spanned<String>>,
+    /// The same by PUT.
+    #[schemars(with = "Option<String>")]
+    pub(super) put: Option<Spanned<String>>,
+    /// The same by PATCH.
+    #[schemars(with = "Option<String>")]
+    pub(super) patch: Option<Spanned<String>>,
+    /// The same by DELETE.
+    #[schemars(with = "Option<String>")]
+    pub(super) delete: Option<Spanned<String>>,
+    /// The workload that it is sent to, at its port `http`; the system's entry when left out.
+    #[schemars(with = "Option<String>")]
+    pub(super) entry: Option<Spanned<String>>,
+    /// What it carries; not with `get` and `head`.
+    #[schemars(with = "Option<BodyFile>")]
+    pub(super) body: Option<Spanned<BodyFile>>,
+    /// What the body is, as HTTP's `Content-Type` tells it; by the form of the body when left out.
+    #[schemars(with = "Option<String>")]
+    pub(super) content_type: Option<Spanned<String>>,
     /// How often; 1 when left out.
     #[schemars(with = "Option<u32>")]
     pub(super) times: Option<Spanned<Whole<1, MAX_TIMES>>>,
@@ -113,6 +137,13 @@ pub(super) struct RequestFile {
     /// Takes any status, or none: for faults that strike by chance.
     #[serde(default)]
     pub(super) any_status: bool,
+    /// What else the answer must be.
+    #[schemars(with = "Option<AnswerFile>")]
+    pub(super) answer: Option<Spanned<AnswerFile>>,
+    /// Values of the answer that later requests use as `${saved:NAME}`: by name, the path in its JSON body.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub(super) save: HashMap<Spanned<String>, String>,
     /// How the trace context is sent; `w3c` when left out.
     pub(super) propagation: Option<Propagation>,
     /// Whether the context says *sampled*; true when left out.
@@ -126,6 +157,34 @@ pub(super) struct RequestFile {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, String>")]
     pub(super) headers: HashMap<Spanned<String>, String>,
+}
+
+/// What a request carries: exactly one of the three.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BodyFile {
+    /// A text.
+    pub(super) text: Option<String>,
+    /// A JSON document, written as YAML.
+    pub(super) json: Option<serde_json::Value>,
+    /// Path of a file, relative to the scenario; it is sent as it is.
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) file: Option<Spanned<PathBuf>>,
+}
+
+/// What an answer must be beside its status: each a value that it must be, or conditions on it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AnswerFile {
+    /// Of its body as JSON, by path: keys and positions joined by dots, or a JSON Pointer.
+    #[serde(default)]
+    pub(super) json: BTreeMap<String, Condition>,
+    /// Of its body as a text.
+    pub(super) text: Option<Condition>,
+    /// Of its headers, by name.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Condition>")]
+    pub(super) headers: HashMap<Spanned<String>, Condition>,
 }
 
 /// Where an answer tells its trace id: exactly one of the two.

@@ -187,6 +187,8 @@ struct Resolver<'a> {
 /// The workloads that a scenario may name, where they are known.
 struct Workloads {
     services: Vec<String>,
+    /// Those of them that requests can be sent to: they have a port `http`.
+    entries: Vec<String>,
     /// A service name that several workloads share.
     shared: Option<&'static str>,
     /// Whether they are the built-in sample apps, which take faults from a header.
@@ -245,8 +247,7 @@ impl Resolver<'_> {
                 _ => {}
             }
         }
-        let requests: Vec<super::Request> =
-            file.requests.value.into_iter().map(|request| self.request(request)).collect();
+        let requests = self.requests(file.requests.value, &workloads);
         let count = requests.iter().fold(0, |count: u32, one| count.saturating_add(one.times));
         let faults = file.faults.into_iter();
         let faults: Vec<Fault> =

@@ -12,7 +12,7 @@ use crate::{
     expectation::{Expect, Matcher, SpanCount},
     judge::CHAIN_PATH,
     rule::{self, SILENT_SERVICE},
-    scenario::{Request, Scenario, SystemChoice},
+    scenario::{Method, Request, Scenario, SystemChoice, request::AnswerExpect},
     system::Role,
     trace::TraceId,
 };
@@ -111,9 +111,15 @@ fn sentinel(
         at_least: 1,
         at_most: None,
     });
-    let path = match system {
-        SystemChoice::Chain(_) => CHAIN_PATH.to_owned(),
-        SystemChoice::File(_) => like.path.clone(),
+    let like = match system {
+        SystemChoice::Chain(_) => &Request {
+            method: Method::Get,
+            path: CHAIN_PATH.to_owned(),
+            entry: None,
+            body: None,
+            ..like.clone()
+        },
+        SystemChoice::File(_) => like,
     };
     Scenario {
         name: "sentinel".to_owned(),
@@ -121,10 +127,11 @@ fn sentinel(
         file: PathBuf::new(),
         system: system.clone(),
         requests: vec![Request {
-            path,
             times: 1,
             concurrency: 1,
             status: None,
+            answer: AnswerExpect::default(),
+            save: BTreeMap::new(),
             sampled: true,
             ..like.clone()
         }],

@@ -28,7 +28,7 @@ impl Session {
     /// Waits until a case can be judged and judges it: as soon as all rules and expectations hold and its trace has been
     /// quiet for a moment; at the deadline, or when the intake is gone, with whatever was found last.
     pub async fn settle(&self, scenario: &Scenario, case: &Case) -> Settled {
-        let shape = judge::shape(scenario, &scenario.requests[case.request].path);
+        let shape = judge::shape(scenario, &scenario.requests[case.request]);
         let services = self.services(scenario, &shape);
         self.source.look_for(case, &services);
         // What the answer says is its trace may be where the request's spans went.
@@ -134,12 +134,12 @@ impl Session {
         named.collect()
     }
 
-    /// Sends a request like a case's, without its faults, unless one was sent since the case's own was answered.
+    /// Sends a request like the scenario's, without its faults, unless one was sent since the case's own was answered.
     async fn send_later(&self, scenario: &Scenario, case: &Case) {
         let mut sent_at = self.later_sent_at.lock().await;
         if *sent_at <= case.ended_at {
-            let like = Request { times: 1, ..scenario.requests[case.request].clone() };
-            *sent_at = self.send(&like, (case.request, 0), &[]).await.sent_at;
+            let like = Request { times: 1, ..scenario.harmless().clone() };
+            *sent_at = self.send(&like, (scenario.harmless_index(), 0), &[]).await.sent_at;
         }
     }
 
@@ -172,7 +172,7 @@ impl Session {
         case: &Case,
         ledgers: Option<BTreeMap<String, LedgerReport>>,
     ) -> Settled {
-        let shape = judge::shape(scenario, &scenario.requests[case.request].path);
+        let shape = judge::shape(scenario, &scenario.requests[case.request]);
         let ledgers = match ledgers {
             Some(ledgers) => ledgers,
             None => self.read_ledgers(case.trace_id).await,

@@ -8,8 +8,9 @@ use wiremock::{
 
 use super::*;
 use crate::{
-    case::Outcome,
+    case::{Answer, Outcome},
     datadog_api::{Access, Site},
+    scenario::Method,
     secret::Secret,
     trace::SpanId,
 };
@@ -106,6 +107,9 @@ impl World {
             sent_at: now,
             ended_at: now,
             outcome: Outcome::Response { status: 200, trace_id: None },
+            method: Method::Get,
+            entry: None,
+            answer: Answer::default(),
         };
         let services = services.iter().map(|name| (*name).to_owned()).collect();
         self.source.look_for(&case, &services);

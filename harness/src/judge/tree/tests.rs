@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::captured;
 use crate::{
-    case::{Case, Evidence, Outcome, Topology, View},
-    scenario::fault::Shape,
+    case::{Answer, Case, Evidence, Outcome, Topology, View},
+    scenario::{Method, fault::Shape},
     trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
 
@@ -48,6 +48,9 @@ fn drawn(spans: Vec<Span>) -> Vec<String> {
         sent_at: 0,
         ended_at: 1,
         outcome: Outcome::Response { status: 200, trace_id: None },
+        method: Method::Get,
+        entry: None,
+        answer: Answer::default(),
     };
     let evidence = Evidence {
         trace: Some(Trace::new(TRACE, spans)),

@@ -1,21 +1,60 @@
 //! What a scenario says of its requests.
 
+use std::{collections::BTreeSet, path::PathBuf};
+
 use serde_saphyr::Spanned;
 
-use super::Resolver;
-use crate::scenario::{
-    DEFAULT_TIMEOUT, Propagation, Request, TraceIdFrom,
-    file::{RequestFile, TraceIdFromFile, Whole},
+use super::{Resolver, Workloads};
+use crate::{
+    scenario::{
+        DEFAULT_TIMEOUT, Method, Propagation, Request, TraceIdFrom,
+        file::{BodyFile, RequestFile, TraceIdFromFile, Whole},
+        request::{AnswerExpect, Body, Content, is_name},
+    },
+    source,
 };
 
+/// Longest file that a request may carry: bytes. Every request keeps it in memory.
+const MAX_FILE: u64 = 16 << 20;
+
 impl Resolver<'_> {
-    pub(super) fn request(&mut self, request: Spanned<RequestFile>) -> Request {
-        let file = request.value;
-        if !file.get.value.starts_with('/')
-            || file.get.value.parse::<http::uri::PathAndQuery>().is_err()
-        {
-            self.wrong(&file.get, format!("`{}` is not a path: start it with `/`", file.get.value));
+    /// All requests, in their order.
+    pub(super) fn requests(
+        &mut self,
+        requests: Vec<Spanned<RequestFile>>,
+        workloads: &Workloads,
+    ) -> Vec<Request> {
+        let mut saved = BTreeSet::new();
+        let mut resolved = Vec::with_capacity(requests.len());
+        for request in requests {
+            let place = Spanned::new((), request.referenced, request.defined);
+            let request = self.request(request, workloads);
+            match request.uses() {
+                Ok(names) => {
+                    for name in names.into_iter().filter(|name| !saved.contains(*name)) {
+                        let known = saved.iter().map(String::as_str);
+                        self.wrong_with(
+                            &place,
+                            format!("no request before this one saves a value as `{name}`"),
+                            source::nearest_or_known(name, known).or_else(|| {
+                                Some(format!(
+                                    "give the one whose answer has it `save: {{ {name}: PATH }}`"
+                                ))
+                            }),
+                        );
+                    }
+                }
+                Err(error) => self.wrong(&place, error.to_string()),
+            }
+            saved.extend(request.save.keys().cloned());
+            resolved.push(request);
         }
+        resolved
+    }
+
+    fn request(&mut self, request: Spanned<RequestFile>, workloads: &Workloads) -> Request {
+        let (method, path) = self.method_and_path(&request);
+        let file = request.value;
         let times = self.within("times", file.times.as_ref());
         let concurrency = self.within("concurrency", file.concurrency.as_ref());
         if let Some(status) = &file.status {
@@ -25,28 +64,196 @@ impl Resolver<'_> {
             }
         }
         for name in file.headers.keys() {
-            if name.value.parse::<http::HeaderName>().is_err() {
-                self.wrong(name, format!("`{}` is not a header name", name.value));
-            }
+            self.header_name(name);
+        }
+        if let Some(entry) = &file.entry
+            && !workloads.entries.contains(&entry.value)
+        {
+            let known = workloads.entries.iter().map(String::as_str);
+            self.wrong_with(
+                entry,
+                format!("there is no workload `{}` with a port `http` in the system", entry.value),
+                source::nearest_or_known(&entry.value, known),
+            );
         }
         let propagation = file.propagation.unwrap_or(Propagation::W3c);
-        let trace_id_from = file.trace_id_from.and_then(|from| self.trace_id_from(from));
+        let trace_id_from = file.trace_id_from.and_then(|from| {
+            if method == Method::Head && from.value.json.is_some() {
+                self.wrong(&from, "an answer to HEAD has no body: give `header`");
+            }
+            self.trace_id_from(from)
+        });
         if propagation == Propagation::None && trace_id_from.is_none() {
-            self.wrong(&file.get, "with `propagation: none` the trace id must be read from the answer: give `trace_id_from`");
+            self.wrong(&path, "with `propagation: none` the trace id must be read from the answer: give `trace_id_from`");
         }
+        let told = file.headers.keys().find(|name| name.value.eq_ignore_ascii_case("content-type"));
+        if let (Some(_), Some(twice)) = (&file.content_type, told) {
+            self.wrong(twice, "`content_type` tells it already: keep one of the two");
+        }
+        let told = told.map(|name| file.headers[name].clone());
+        if let (Some(given), None) = (&file.content_type, &file.body) {
+            self.wrong(given, "`content_type` says what `body` is, and there is none");
+        }
+        let body = file.body.and_then(|body| {
+            if method.is_safe() {
+                let remedy = "use `post`, `put`, `patch` or `delete`, or leave it out";
+                self.wrong_with(
+                    &body,
+                    format!("a {} carries no body", method.name()),
+                    Some(remedy.to_owned()),
+                );
+            }
+            self.body(body, file.content_type.map(|given| given.value).or(told))
+        });
+        for (name, path) in &file.save {
+            if method == Method::Head {
+                self.wrong(name, "an answer to HEAD has no body to take a value from: use `get`");
+            }
+            if !is_name(&name.value) {
+                self.wrong(
+                    name,
+                    format!(
+                        "`{}` is no name for a value: use letters, digits, `_` and `-`",
+                        name.value
+                    ),
+                );
+            }
+            if path.trim().is_empty() {
+                self.wrong(
+                    name,
+                    format!(
+                        "say where in the answer `{}` is: a path such as `order.id`",
+                        name.value
+                    ),
+                );
+            }
+        }
+        let answer = file.answer.map_or_else(AnswerExpect::default, |answer| {
+            let has_body = !answer.value.json.is_empty() || answer.value.text.is_some();
+            if has_body && method == Method::Head {
+                self.wrong(
+                    &answer,
+                    "an answer to HEAD has no body: ask for its `headers`, or use `get`",
+                );
+            }
+            if !has_body && answer.value.headers.is_empty() {
+                self.wrong(&answer, "asks for nothing: give `json`, `text` or `headers`");
+            }
+            for name in answer.value.headers.keys() {
+                self.header_name(name);
+            }
+            let headers = answer.value.headers.into_iter();
+            AnswerExpect {
+                json: answer.value.json,
+                text: answer.value.text,
+                headers: headers.map(|(name, condition)| (name.value, condition)).collect(),
+            }
+        });
+        // The body tells its type itself.
+        let headers = file
+            .headers
+            .into_iter()
+            .filter(|(name, _)| body.is_none() || !name.value.eq_ignore_ascii_case("content-type"));
         Request {
-            path: file.get.value,
+            method,
+            path: path.value,
+            entry: file.entry.map(|entry| entry.value),
             times,
             concurrency: concurrency.min(times),
             status: match file.any_status {
                 true => None,
                 false => Some(file.status.map_or(200, |status| status.value)),
             },
+            answer,
+            save: file.save.into_iter().map(|(name, path)| (name.value, path)).collect(),
             propagation,
             sampled: file.sampled.unwrap_or(true),
             trace_id_from,
             timeout: file.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0),
-            headers: file.headers.into_iter().map(|(name, value)| (name.value, value)).collect(),
+            headers: headers.map(|(name, value)| (name.value, value)).collect(),
+            body,
+        }
+    }
+
+    fn method_and_path(&mut self, request: &Spanned<RequestFile>) -> (Method, Spanned<String>) {
+        let file = &request.value;
+        let given: Vec<(Method, &Spanned<String>)> = [
+            (Method::Get, &file.get),
+            (Method::Head, &file.head),
+            (Method::Post, &file.post),
+            (Method::Put, &file.put),
+            (Method::Patch, &file.patch),
+            (Method::Delete, &file.delete),
+        ]
+        .into_iter()
+        .filter_map(|(method, path)| Some((method, path.as_ref()?)))
+        .collect();
+        let [(method, path)] = given.as_slice() else {
+            self.wrong(
+                request,
+                "give exactly one of `get`, `head`, `post`, `put`, `patch` and `delete`, with the path",
+            );
+            let nowhere = Spanned::new("/".to_owned(), request.referenced, request.defined);
+            return (Method::Get, nowhere);
+        };
+        // References stand for what will be put in as part of a path.
+        let plain = path.value.replace("${", "").replace('}', "");
+        if !path.value.starts_with('/') || plain.parse::<http::uri::PathAndQuery>().is_err() {
+            self.wrong(*path, format!("`{}` is not a path: start it with `/`", path.value));
+        }
+        (*method, Spanned::clone(path))
+    }
+
+    fn body(&mut self, body: Spanned<BodyFile>, content_type: Option<String>) -> Option<Body> {
+        let (content, usual) = match (&body.value.text, &body.value.json, &body.value.file) {
+            (Some(text), None, None) => (Content::Text(text.clone()), "text/plain; charset=utf-8"),
+            (None, Some(json), None) => (Content::Json(json.clone()), "application/json"),
+            (None, None, Some(file)) => {
+                let usual = match file.value.extension().and_then(|ending| ending.to_str()) {
+                    Some("json") => "application/json",
+                    Some("txt") => "text/plain; charset=utf-8",
+                    _ => "application/octet-stream",
+                };
+                (self.body_file(file)?, usual)
+            }
+            _ => {
+                self.wrong(&body, "give exactly one of `text`, `json` and `file`");
+                return None;
+            }
+        };
+        let content_type = content_type.unwrap_or_else(|| usual.to_owned());
+        if http::HeaderValue::from_str(&content_type).is_err() {
+            self.wrong(&body, format!("`{content_type}` cannot be sent as `Content-Type`"));
+        }
+        Some(Body { content_type, content })
+    }
+
+    fn body_file(&mut self, file: &Spanned<PathBuf>) -> Option<Content> {
+        let path = self.beside(&file.value);
+        let length = std::fs::metadata(&path).map(|about| about.len());
+        let read = length.and_then(|length| match length > MAX_FILE {
+            true => {
+                Err(std::io::Error::other(format!("it has {length} bytes, more than {MAX_FILE}")))
+            }
+            false => std::fs::read(&path),
+        });
+        match read {
+            Ok(bytes) => Some(Content::File { path, bytes: bytes.into() }),
+            Err(error) => {
+                let message = format!("the file {} cannot be read: {error}", path.display());
+                self.wrong_with(
+                    file,
+                    message,
+                    Some("its path starts at the scenario's folder".to_owned()),
+                );
+                None
+            }
+        }
+    }
+
+    fn header_name(&mut self, name: &Spanned<String>) {
+        if name.value.parse::<http::HeaderName>().is_err() {
+            self.wrong(name, format!("`{}` is not a header name", name.value));
         }
     }
 

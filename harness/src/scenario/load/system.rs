@@ -43,10 +43,12 @@ impl Resolver<'_> {
 
     fn system_file(&mut self, file: &Spanned<PathBuf>) -> (SystemChoice, Workloads) {
         let path = self.beside(&file.value);
-        let mut services = Vec::new();
+        let (mut services, mut entries) = (Vec::new(), Vec::new());
         match system_file::load(&path) {
             Ok(system) => {
                 services.extend(system.service_names());
+                let open = system.workloads.iter().filter(|workload| workload.has_port("http"));
+                entries.extend(open.map(|workload| workload.name.clone()));
                 // Its key is made for the run; any will do to see whether the rest fits together.
                 if let Err(findings) = system.system(&Secret::new("check")) {
                     self.findings.extend(findings);
@@ -60,7 +62,7 @@ impl Resolver<'_> {
                 self.findings.extend(findings);
             }
         }
-        (SystemChoice::File(path), Workloads { services, shared: None, builtin: false })
+        (SystemChoice::File(path), Workloads { services, entries, shared: None, builtin: false })
     }
 
     fn chain(&mut self, chain: ChainFile) -> (SystemChoice, Workloads) {
@@ -104,6 +106,10 @@ impl Resolver<'_> {
             resolved.env.insert(app.value, variables);
         }
         let shared = (resolved.services == Naming::Shared).then_some(SHARED_SERVICE);
-        (SystemChoice::Chain(resolved), Workloads { services: names, shared, builtin: true })
+        let entries = names.clone();
+        (
+            SystemChoice::Chain(resolved),
+            Workloads { services: names, entries, shared, builtin: true },
+        )
     }
 }
