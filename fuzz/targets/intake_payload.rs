@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use harness::intake::{
+use harness_intake::{
     attempt::{Attempt, Reply},
     decode::{Route, decode},
 };

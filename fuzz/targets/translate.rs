@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use bytes::Bytes;
 use collector::internals::{DatadogStages, decode_protobuf};
-use harness::intake::{
+use harness_intake::{
     attempt::{Attempt, Reply},
     decode::{Decoded, decode},
 };

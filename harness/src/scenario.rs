@@ -14,7 +14,10 @@ pub mod request;
 pub mod schema;
 
 use crate::expectation::Expect;
-pub use crate::system::chain::{Naming, Protocol};
+pub use crate::system::{
+    chain::{Naming, Protocol},
+    feature::CollectorFeature,
+};
 pub use fault::{Fault, FaultKind};
 pub use request::{DEFAULT_TIMEOUT, Method, Propagation, Request, TraceIdFrom};
 
@@ -41,70 +44,6 @@ pub struct Scenario {
     /// What the collector must be able to do for it, with the reason the scenario gives.
     #[serde(default)]
     pub requires: BTreeMap<CollectorFeature, String>,
-}
-
-/// Something that not every collector can do, and a scenario may need. The built-in one can do all of it.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    schemars::JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum CollectorFeature {
-    /// Computes APM stats, and sends them to Datadog.
-    ApmStats,
-    /// Has the exporter `otlphttp`.
-    OtlphttpExporter,
-    /// Exports within a second, and keeps what the intake did not take until it does.
-    OutageSurvival,
-    /// Sends what it has of APM stats when it ends, instead of losing its last buckets.
-    StatsAtEnd,
-}
-
-impl CollectorFeature {
-    /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::ApmStats, Self::OtlphttpExporter, Self::OutageSurvival, Self::StatsAtEnd];
-
-    /// As it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ApmStats => "apm-stats",
-            Self::OtlphttpExporter => "otlphttp-exporter",
-            Self::OutageSurvival => "outage-survival",
-            Self::StatsAtEnd => "stats-at-end",
-        }
-    }
-}
-
-/// Why a text is no [`CollectorFeature`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is no feature of a collector; {remedy}")]
-pub struct ParseFeatureError {
-    given: String,
-    remedy: String,
-}
-
-impl std::str::FromStr for CollectorFeature {
-    type Err = ParseFeatureError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|feature| feature.name() == text).ok_or_else(|| {
-            let known = Self::ALL.into_iter().map(Self::name);
-            ParseFeatureError {
-                given: text.to_owned(),
-                remedy: crate::source::nearest_or_known(text, known).unwrap_or_default(),
-            }
-        })
-    }
 }
 
 /// Which system a scenario needs. Scenarios with equal choices share one.

@@ -16,7 +16,6 @@ use harness::{
         build::{self, Overrides},
     },
 };
-use k8s_openapi::Metadata;
 use serde::Serialize;
 
 use super::environment::{self, kubernetes::CollectorArgs};
@@ -117,7 +116,7 @@ fn hide_secrets(objects: &mut Objects, system: &System) -> Vec<String> {
             }
         }
         if hides {
-            hidden.extend(secret.metadata().name.clone());
+            hidden.extend(secret.metadata.name.clone());
         }
     }
     hidden

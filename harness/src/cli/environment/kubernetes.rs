@@ -13,7 +13,7 @@ use harness::{
     environment::{
         EnvironmentError,
         kubernetes::{
-            KubernetesEnvironment, Settings,
+            self, KubernetesEnvironment, Settings,
             cluster::{Access, Found},
             eks,
             kind::{self, Cluster},
@@ -236,7 +236,7 @@ impl Args {
     pub(super) async fn operator(
         &self,
         environment: &'static str,
-        client: &harness::environment::kubernetes::cluster::Client,
+        client: &kubernetes::cluster::Client,
     ) -> anyhow::Result<Option<Operator>> {
         let by_default = match environment {
             eks::NAME => Install::Operator,
@@ -351,7 +351,7 @@ async fn load(
 }
 
 /// Removes the namespaces of runs whose time is over.
-async fn remove_expired(client: &kube::Client) -> Result<(), EnvironmentError> {
+async fn remove_expired(client: &kubernetes::cluster::Client) -> Result<(), EnvironmentError> {
     let now = SystemTime::now();
     let mut expired = leftovers::find(CLUSTER, client).await?;
     expired.retain(|leftover| leftover.has_expired(now));

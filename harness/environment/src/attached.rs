@@ -1,0 +1,169 @@
+//! A system that is there already: nothing of it is started or stopped, requests go to its entry, and its collector's exporter
+//! points at the mock intake, or at Datadog.
+//!
+//! All that may be started is the intake, by another environment. Others may use the system meanwhile, so the evidence is nobody's
+//! alone. What acts on workloads is not supported.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{
+    Endpoints, Environment, EnvironmentError, InstanceEndpoints, UnexpectedExit, WorkloadEndpoints,
+};
+use harness_system::{Role, System, parts::COLLECTOR};
+
+/// Its name.
+pub(super) const NAME: &str = "attached";
+
+/// Where the parts of a system are that is there already.
+pub struct Attached {
+    /// Base URL of the entry.
+    pub entry: String,
+    /// Base URL of the collector's OTLP/gRPC port, where the harness reaches it; its own spans are virtual parents elsewhere.
+    pub otlp: Option<String>,
+    /// Where the intake comes from.
+    pub intake: Intake,
+    /// How long to wait until the collector sends to the intake, where it may have to be pointed there first.
+    pub pointing: Option<Duration>,
+}
+
+/// Where the intake of an attached system comes from.
+pub enum Intake {
+    /// There is none: the collector sends to Datadog.
+    None,
+    /// It is up already, at this base URL.
+    Running(String),
+    /// It is brought up, alone, in this environment.
+    BroughtUp(Box<dyn Environment>),
+}
+
+/// The environment of a system that is there already.
+pub struct AttachedEnvironment {
+    at: Attached,
+}
+
+impl AttachedEnvironment {
+    /// Nothing is looked at yet.
+    pub fn new(at: Attached) -> Self {
+        Self { at }
+    }
+
+    fn inner(&mut self) -> Option<&mut (dyn Environment + 'static)> {
+        match &mut self.at.intake {
+            Intake::BroughtUp(environment) => Some(environment.as_mut()),
+            Intake::None | Intake::Running(_) => None,
+        }
+    }
+}
+
+fn unsupported(verb: &'static str, workload: &str) -> EnvironmentError {
+    EnvironmentError::Unsupported {
+        environment: NAME,
+        verb,
+        workload: workload.to_owned(),
+        reason: "the system was there before the run, and is left as it is".to_owned(),
+    }
+}
+
+fn at(role: Role, name: &str, port: &str, url: &str) -> WorkloadEndpoints {
+    let ports = BTreeMap::from([(port.to_owned(), url.to_owned())]);
+    let instance = InstanceEndpoints { name: name.to_owned(), ports };
+    WorkloadEndpoints { role, instances: vec![instance] }
+}
+
+#[async_trait]
+impl Environment for AttachedEnvironment {
+    async fn up(&mut self, system: &System) -> Result<Endpoints, EnvironmentError> {
+        let mut endpoints = Endpoints::default();
+        let intake = system.workloads.iter().find(|workload| workload.role == Role::Intake);
+        if let Some(intake) = intake {
+            match &mut self.at.intake {
+                Intake::None => {}
+                Intake::Running(url) => {
+                    let intake = (intake.name.clone(), at(Role::Intake, &intake.name, "http", url));
+                    endpoints.workloads.extend([intake]);
+                }
+                Intake::BroughtUp(environment) => {
+                    let alone =
+                        System { workloads: vec![intake.clone()], entry: intake.name.clone() };
+                    endpoints = environment.up(&alone).await?;
+                }
+            }
+        }
+        let entry = at(Role::Service, &system.entry, "http", &self.at.entry);
+        endpoints.workloads.insert(system.entry.clone(), entry);
+        if let Some(otlp) = &self.at.otlp {
+            let collector = at(Role::Collector, COLLECTOR, "otlp-grpc", otlp);
+            endpoints.workloads.insert(COLLECTOR.to_owned(), collector);
+        }
+        Ok(endpoints)
+    }
+
+    async fn start(&mut self, workload: &str) -> Result<(), EnvironmentError> {
+        Err(unsupported("start", workload))
+    }
+
+    async fn stop(&mut self, workload: &str) -> Result<(), EnvironmentError> {
+        Err(unsupported("stop", workload))
+    }
+
+    async fn kill(&mut self, workload: &str) -> Result<(), EnvironmentError> {
+        Err(unsupported("kill", workload))
+    }
+
+    async fn scale(&mut self, workload: &str, _instances: u32) -> Result<(), EnvironmentError> {
+        Err(unsupported("scale", workload))
+    }
+
+    async fn pause(&mut self, workload: &str) -> Result<(), EnvironmentError> {
+        Err(unsupported("pause", workload))
+    }
+
+    async fn resume(&mut self, workload: &str) -> Result<(), EnvironmentError> {
+        Err(unsupported("resume", workload))
+    }
+
+    async fn unexpected_exits(&mut self) -> Vec<UnexpectedExit> {
+        match self.inner() {
+            Some(inner) => inner.unexpected_exits().await,
+            None => Vec::new(),
+        }
+    }
+
+    fn is_attached(&self) -> bool {
+        true
+    }
+
+    fn pointing(&self) -> Option<Duration> {
+        self.at.pointing
+    }
+
+    async fn disturbances(&self) -> Vec<String> {
+        match &self.at.intake {
+            Intake::BroughtUp(environment) => environment.disturbances().await,
+            Intake::None | Intake::Running(_) => Vec::new(),
+        }
+    }
+
+    async fn log_tail(&self, workload: &str, lines: usize) -> Vec<String> {
+        match &self.at.intake {
+            Intake::BroughtUp(environment) => environment.log_tail(workload, lines).await,
+            Intake::None | Intake::Running(_) => Vec::new(),
+        }
+    }
+
+    async fn collect_logs(&self, dir: &Path) -> Result<(), EnvironmentError> {
+        match &self.at.intake {
+            Intake::BroughtUp(environment) => environment.collect_logs(dir).await,
+            Intake::None | Intake::Running(_) => Ok(()),
+        }
+    }
+
+    async fn down(&mut self) -> Result<(), EnvironmentError> {
+        match self.inner() {
+            Some(inner) => inner.down().await,
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Applies objects to the cluster, and tells what refuses them.
+
+use std::fmt::Debug;
+
+use futures_util::future::try_join_all;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        apps::v1::Deployment,
+        core::v1::{ConfigMap, Namespace, Secret, Service, ServiceAccount},
+    },
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DynamicObject, Patch, PatchParams, PostParams},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::timeout;
+
+use super::{CALL_LIMIT, cluster, manifests::Objects, names::MANAGER, operator};
+use crate::EnvironmentError;
+
+/// Applies objects in one namespace.
+pub(super) struct Applier<'a> {
+    pub(super) environment: &'static str,
+    pub(super) client: &'a Client,
+    pub(super) namespace: &'a str,
+}
+
+impl Applier<'_> {
+    /// Makes the namespace, and then everything in it.
+    ///
+    /// # Errors
+    /// What the API server refused; also when the namespace is there already.
+    pub(super) async fn apply(&self, objects: &Objects) -> Result<(), EnvironmentError> {
+        // Made, not applied: one that is there already is somebody else's.
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        let params =
+            PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let what = format!("create the namespace `{}`", self.namespace);
+        self.call(&what, namespaces.create(&params, &objects.namespace)).await?;
+        self.all::<ServiceAccount>("service account", &objects.accounts).await?;
+        tokio::try_join!(
+            self.all::<Secret>("secret", &objects.secrets),
+            self.all::<ConfigMap>("config map", &objects.config_maps),
+            self.all::<Service>("service", &objects.services),
+        )?;
+        for collector in &objects.collectors {
+            self.collector(collector).await?;
+        }
+        self.all::<Deployment>("deployment", &objects.deployments).await
+    }
+
+    /// Applies what the operator is to make a collector of.
+    async fn collector(&self, collector: &DynamicObject) -> Result<(), EnvironmentError> {
+        let (name, version) = (collector.name_any(), operator::version_of(collector));
+        let api = Api::<DynamicObject>::namespaced_with(
+            self.client.clone(),
+            self.namespace,
+            &version.api(),
+        );
+        let params = PatchParams::apply(MANAGER).force();
+        let what = format!("apply the {} `{name}` ({})", operator::KIND, version.name());
+        self.call(&what, api.patch(&name, &params, &Patch::Apply(collector))).await.map(drop)
+    }
+
+    async fn all<K>(&self, kind: &str, objects: &[K]) -> Result<(), EnvironmentError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + Serialize
+            + DeserializeOwned,
+    {
+        let api = Api::<K>::namespaced(self.client.clone(), self.namespace);
+        let params = PatchParams::apply(MANAGER).force();
+        let apply = async |object: &K| {
+            let name = object.name_any();
+            let what = format!("apply the {kind} `{name}`");
+            let patch = Patch::Apply(object);
+            self.call(&what, api.patch(&name, &params, &patch)).await.map(drop)
+        };
+        try_join_all(objects.iter().map(apply)).await.map(drop)
+    }
+
+    /// Waits for one call's answer, and tells what was to be done where it fails.
+    pub(super) async fn call<T>(
+        &self,
+        what: &str,
+        answer: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, EnvironmentError> {
+        let failed = |reason: String| EnvironmentError::Backend {
+            environment: self.environment,
+            what: what.to_owned(),
+            reason,
+        };
+        match timeout(CALL_LIMIT, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                let told = cluster::told(&error);
+                let remedy = match told.contains(operator::GROUP) || told.contains(operator::KIND) {
+                    true => operator::preflight::remedy(&told),
+                    false => cluster::remedy(&error).to_owned(),
+                };
+                Err(failed(format!("{told}; {remedy}")))
+            }
+            Err(_) => Err(failed(format!("the API server did not answer within {CALL_LIMIT:?}"))),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What is applied for a system, as objects of Kubernetes: pure functions from the plan of its containers.
+//!
+//! Left out: applying them, and whatever depends on a cluster.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        core::v1::{ConfigMap, Namespace, Secret, Service, ServiceAccount},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::api::DynamicObject;
+
+pub(super) use self::workload::{
+    Maker, container_security, escape, key, mount, pod_security, scratch,
+};
+use super::{
+    names::{ACCOUNT, COLLECTOR, COLLECTOR_ACCOUNT, EXPIRES, MANAGED_BY, MANAGER, ROLE_ARN, RUN},
+    operator::{self, Operator},
+};
+use crate::container::Container;
+
+#[cfg(test)]
+mod tests;
+mod workload;
+
+/// The container's name in every pod.
+pub const CONTAINER: &str = "workload";
+/// How long a pod has to end after SIGTERM: longer than the collector drains (20 s), so that it can say itself what it
+/// lost.
+pub const STOP_GRACE_SECONDS: i64 = 30;
+
+/// What of the run is written into the objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where everything is; nothing is made outside of it.
+    pub namespace: String,
+    /// The run's id; none where the objects are printed for a user to keep.
+    pub run: Option<String>,
+    /// When the namespace may be removed, as RFC 3339.
+    pub expires: Option<String>,
+    /// The image of `tracecheck` itself.
+    pub image: String,
+    /// How many pods each workload has where it is not one.
+    pub replicas: BTreeMap<String, u32>,
+    /// The role on AWS that the collector's account stands for.
+    pub role_arn: Option<String>,
+    /// The operator that makes the collector, where one does.
+    pub operator: Option<Operator>,
+}
+
+/// All objects of a system, each kind in an order in which they can be made.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Objects {
+    /// Where all the others are.
+    pub namespace: Namespace,
+    /// One for the collector, which rights on AWS would be given to, and one for all others; neither has a right in the
+    /// cluster.
+    pub accounts: Vec<ServiceAccount>,
+    /// Of workloads that have secrets.
+    pub secrets: Vec<Secret>,
+    /// Of workloads that have files.
+    pub config_maps: Vec<ConfigMap>,
+    /// Of workloads that have ports.
+    pub services: Vec<Service>,
+    /// One for each workload, but for one that the operator makes.
+    pub deployments: Vec<Deployment>,
+    /// What the operator makes a collector of.
+    pub collectors: Vec<DynamicObject>,
+}
+
+/// The objects of these containers.
+pub fn objects(containers: &[Container], settings: &Settings) -> Objects {
+    let mut objects = Objects {
+        namespace: namespace(settings),
+        accounts: vec![account(ACCOUNT, settings), account(COLLECTOR_ACCOUNT, settings)],
+        ..Objects::default()
+    };
+    for container in containers {
+        let maker = Maker { container, settings };
+        objects.secrets.extend(maker.secret());
+        if let Some(operator) = settings.operator.as_ref().filter(|_| container.host == COLLECTOR) {
+            objects.collectors.push(operator::resource(&maker, operator));
+            continue;
+        }
+        objects.config_maps.extend(maker.config_map());
+        objects.services.extend(maker.service());
+        objects.deployments.push(maker.deployment());
+    }
+    objects
+}
+
+/// Labels of every object of the run.
+pub fn run_labels(settings: &Settings) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::from([(MANAGED_BY.to_owned(), MANAGER.to_owned())]);
+    labels.extend(settings.run.iter().map(|run| (RUN.to_owned(), run.clone())));
+    labels
+}
+
+fn namespace(settings: &Settings) -> Namespace {
+    let mut labels = run_labels(settings);
+    let enforced = "pod-security.kubernetes.io/enforce";
+    labels.insert(enforced.to_owned(), "restricted".to_owned());
+    let expires = settings.expires.iter().map(|at| (EXPIRES.to_owned(), at.clone()));
+    Namespace {
+        metadata: ObjectMeta {
+            name: Some(settings.namespace.clone()),
+            labels: Some(labels),
+            annotations: settings.expires.is_some().then(|| expires.collect()),
+            ..ObjectMeta::default()
+        },
+        ..Namespace::default()
+    }
+}
+
+fn account(name: &str, settings: &Settings) -> ServiceAccount {
+    let role = settings.role_arn.iter().filter(|_| name == COLLECTOR_ACCOUNT);
+    let annotations = role.map(|role| (ROLE_ARN.to_owned(), role.clone()));
+    ServiceAccount {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(settings.namespace.clone()),
+            labels: Some(run_labels(settings)),
+            annotations: Some(annotations.collect()).filter(|all: &BTreeMap<_, _>| !all.is_empty()),
+            ..ObjectMeta::default()
+        },
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    }
+}

@@ -1,0 +1,139 @@
+use k8s_openapi::api::{apps::v1::DeploymentSpec, core::v1::PodSpec};
+
+use super::{
+    workload::{escape, key},
+    *,
+};
+use crate::kubernetes::plan;
+use harness_core::secret::Secret as SecretText;
+use harness_system::{System, chain::Chain};
+
+fn chain() -> System {
+    Chain::new(SecretText::new("5ecret")).system().unwrap()
+}
+
+fn settings() -> Settings {
+    Settings {
+        namespace: "tracecheck-1-0".to_owned(),
+        run: Some("1".to_owned()),
+        expires: Some("2026-01-02T00:00:00Z".to_owned()),
+        image: "localhost/tracecheck:1".to_owned(),
+        replicas: [("collector".to_owned(), 3)].into(),
+        role_arn: None,
+        operator: None,
+    }
+}
+
+fn of(system: &System, images: &BTreeMap<String, String>) -> Objects {
+    objects(&plan(system, "cluster", images).unwrap(), &settings())
+}
+
+fn deployment<'a>(objects: &'a Objects, name: &str) -> &'a DeploymentSpec {
+    let named = |one: &&Deployment| one.metadata.name.as_deref() == Some(name);
+    objects.deployments.iter().find(named).unwrap().spec.as_ref().unwrap()
+}
+
+fn pod<'a>(objects: &'a Objects, name: &str) -> &'a PodSpec {
+    deployment(objects, name).template.spec.as_ref().unwrap()
+}
+
+#[test]
+fn names_ports_labels_and_variables_are_the_articles() {
+    let objects = of(&chain(), &BTreeMap::new());
+    let names: Vec<_> =
+        objects.services.iter().map(|one| one.metadata.name.clone().unwrap()).collect();
+    assert_eq!(names, ["intake", "my-collector-collector", "sample-app-1", "sample-app-2"]);
+    let app = objects.services[2].spec.as_ref().unwrap();
+    assert_eq!(app.selector.as_ref().unwrap()["name"], "sample-app-1");
+    assert_eq!(app.ports.as_ref().unwrap()[0].port, 8080);
+    let collector = objects.services[1].spec.as_ref().unwrap().ports.as_ref().unwrap();
+    let numbers: Vec<i32> = collector.iter().map(|port| port.port).collect();
+    assert_eq!(numbers, [8888, 4317, 4318]);
+    let env = pod(&objects, "sample-app-1").containers[0].env.as_ref().unwrap();
+    let value =
+        |name: &str| env.iter().find(|one| one.name == name).unwrap().value.clone().unwrap();
+    assert_eq!(value("OTEL_EXPORTER_OTLP_ENDPOINT"), "http://my-collector-collector:4317");
+    assert_eq!(value("UPSTREAM_URIS"), "http://sample-app-2:8080");
+    let account = |name: &str| pod(&objects, name).service_account_name.clone().unwrap();
+    assert_eq!(account("my-collector-collector"), "aws-otel-collector");
+    assert_eq!(account("sample-app-2"), "tracecheck");
+    assert_eq!(deployment(&objects, "my-collector-collector").replicas, Some(3));
+    assert_eq!(deployment(&objects, "intake").replicas, Some(1));
+}
+
+#[test]
+fn everything_is_labelled_and_in_the_runs_namespace() {
+    let objects = of(&chain(), &BTreeMap::new());
+    let metadata = (objects.deployments.iter().map(|one| &one.metadata))
+        .chain(objects.services.iter().map(|one| &one.metadata))
+        .chain(objects.config_maps.iter().map(|one| &one.metadata))
+        .chain(objects.secrets.iter().map(|one| &one.metadata))
+        .chain(objects.accounts.iter().map(|one| &one.metadata));
+    let mut count = 0;
+    for one in metadata {
+        count += 1;
+        assert_eq!(one.namespace.as_deref(), Some("tracecheck-1-0"));
+        let labels = one.labels.as_ref().unwrap();
+        assert_eq!((labels[MANAGED_BY].as_str(), labels[RUN].as_str()), (MANAGER, "1"));
+    }
+    assert_eq!(count, 4 + 4 + 1 + 2 + 2);
+    let namespace = &objects.namespace.metadata;
+    assert_eq!(
+        namespace.labels.as_ref().unwrap()["pod-security.kubernetes.io/enforce"],
+        "restricted"
+    );
+    assert_eq!(namespace.annotations.as_ref().unwrap()[EXPIRES], "2026-01-02T00:00:00Z");
+}
+
+#[test]
+fn pods_have_no_rights_and_a_workloads_key_is_in_its_secret_only() {
+    let objects = of(&chain(), &BTreeMap::new());
+    for one in &objects.deployments {
+        let pod = one.spec.as_ref().unwrap().template.spec.as_ref().unwrap();
+        let security = pod.security_context.as_ref().unwrap();
+        assert_eq!((security.run_as_non_root, security.run_as_user), (Some(true), Some(65_532)));
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        let container = &pod.containers[0];
+        let security = container.security_context.as_ref().unwrap();
+        assert_eq!(security.read_only_root_filesystem, Some(true));
+        assert_eq!(security.allow_privilege_escalation, Some(false));
+        assert!(container.readiness_probe.is_some() && container.liveness_probe.is_none());
+        let resources = container.resources.as_ref().unwrap();
+        assert!(resources.limits.as_ref().unwrap().contains_key("memory"));
+        assert!(resources.requests.as_ref().unwrap().contains_key("cpu"));
+    }
+    let text = serde_json::to_string(&objects.deployments).unwrap();
+    assert!(!text.contains("5ecret"), "{text}");
+    let secret = &objects.secrets[0];
+    assert_eq!(secret.data.as_ref().unwrap()["DD_API_KEY"].0, b"5ecret");
+}
+
+#[test]
+fn somebody_elses_image_says_itself_who_runs_it() {
+    let images = BTreeMap::from([("collector".to_owned(), "otelcol:1".to_owned())]);
+    let objects = of(&chain(), &images);
+    let pod = pod(&objects, "my-collector-collector");
+    assert_eq!(pod.security_context.as_ref().unwrap().run_as_user, None);
+    assert_eq!(pod.security_context.as_ref().unwrap().run_as_non_root, Some(true));
+    assert_eq!(pod.containers[0].image.as_deref(), Some("otelcol:1"));
+}
+
+#[test]
+fn what_kubernetes_would_replace_is_escaped() {
+    for (text, escaped) in [
+        ("${env:KEY}", "${env:KEY}"),
+        ("$(HOME)", "$$(HOME)"),
+        ("a$$b", "a$$$b"),
+        ("$$(x)", "$$$$(x)"),
+        ("$", "$"),
+    ] {
+        assert_eq!(escape(text), escaped);
+    }
+}
+
+#[test]
+fn names_that_are_no_keys_still_have_one() {
+    assert_eq!(key("collector.yaml", 0), "collector.yaml");
+    assert_eq!(key("my config", 2), "item-2");
+    assert_eq!(key("..data", 1), "item-1");
+}

@@ -1,0 +1,139 @@
+//! The collector through the OpenTelemetry operator: the `OpenTelemetryCollector` that is applied in the place of a
+//! Deployment, a Service and a ConfigMap of our own.
+//!
+//! What the operator makes of it is the operator's: the Deployment and Service `my-collector-collector`, a config in a
+//! ConfigMap, a call of the image with `--config=/conf/collector.yaml` and nothing else. So the second config that other
+//! environments give a collector is merged into the first one here, its exporters only. Whether the cluster has what this
+//! needs is [`preflight`]'s business.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::VolumeMount;
+use kube::{
+    api::{ApiResource, DynamicObject},
+    core::GroupVersionKind,
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    manifests::{Maker, Settings},
+    names::COLLECTOR_ACCOUNT,
+};
+use harness_core::source;
+use harness_system::parts::CONFIG_FILE;
+
+pub mod config;
+pub mod preflight;
+
+/// Name of the resource, as in the article; the operator appends `-collector` for what it makes of it.
+pub const RESOURCE: &str = "my-collector";
+/// The resource's group.
+pub const GROUP: &str = "opentelemetry.io";
+/// The resource's kind.
+pub const KIND: &str = "OpenTelemetryCollector";
+/// What the operator calls the collector's container.
+pub const CONTAINER: &str = "otc-container";
+
+/// A version of the resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Version {
+    /// `config` is a text; deprecated, and what the article has.
+    V1Alpha1,
+    /// `config` is an object.
+    V1Beta1,
+}
+
+impl Version {
+    /// As in `apiVersion`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V1Alpha1 => "v1alpha1",
+            Self::V1Beta1 => "v1beta1",
+        }
+    }
+
+    /// How the API is asked for such resources.
+    pub fn api(self) -> ApiResource {
+        ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, self.name(), KIND))
+    }
+}
+
+/// What is known of the operator that is to make the collector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// The version to apply.
+    pub version: Version,
+    /// The keys below `spec` that its definition knows; all that we write, where that cannot be told.
+    pub fields: Option<BTreeSet<String>>,
+}
+
+impl Operator {
+    /// One of which nothing is known but the version.
+    pub fn of(version: Version) -> Self {
+        Self { version, fields: None }
+    }
+
+    /// What we would rather have, but what an older operator may not know: everything that it cannot do without is left in.
+    fn knows(&self, field: &str) -> bool {
+        const NEEDED: [&str; 6] = ["args", "config", "env", "image", "mode", "serviceAccount"];
+        NEEDED.contains(&field) || self.fields.as_ref().is_none_or(|known| known.contains(field))
+    }
+}
+
+/// The version of a resource that was made here.
+pub(super) fn version_of(collector: &DynamicObject) -> Version {
+    let written = collector.types.as_ref().map(|types| types.api_version.as_str());
+    let is_old = written.is_some_and(|written| written.ends_with(Version::V1Alpha1.name()));
+    if is_old { Version::V1Alpha1 } else { Version::V1Beta1 }
+}
+
+/// The resource for a collector's container, whose only file is the config to use.
+pub(super) fn resource(maker: &Maker<'_>, operator: &Operator) -> DynamicObject {
+    let Maker { container, settings } = maker;
+    let text = container.files.get(CONFIG_FILE).map(String::as_str).unwrap_or_default();
+    let config = match operator.version {
+        Version::V1Alpha1 => text.into(),
+        Version::V1Beta1 => source::read_yaml(CONFIG_FILE, text).unwrap_or_default(),
+    };
+    let mut spec = Map::from_iter([
+        ("mode".to_owned(), json!("deployment")),
+        ("serviceAccount".to_owned(), json!(COLLECTOR_ACCOUNT)),
+        ("image".to_owned(), json!(maker.image())),
+        // Also for a tag `latest`: an image may be one that was loaded and that no registry has.
+        ("imagePullPolicy".to_owned(), json!("IfNotPresent")),
+        ("replicas".to_owned(), json!(replicas(maker, settings))),
+        ("env".to_owned(), json!(maker.env())),
+        ("resources".to_owned(), json!(maker.resources())),
+        ("podSecurityContext".to_owned(), json!(maker.pod_security())),
+        ("securityContext".to_owned(), json!(super::manifests::container_security())),
+        // A process that is not the first one of its namespace can be frozen and killed.
+        ("shareProcessNamespace".to_owned(), json!(true)),
+        ("volumes".to_owned(), json!([super::manifests::scratch()])),
+        ("volumeMounts".to_owned(), json!([mount()])),
+        ("config".to_owned(), config),
+    ]);
+    let args = container.args.iter().filter_map(|arg| config::argument(arg));
+    let args: Map<String, Value> =
+        args.map(|(name, value)| (name.to_owned(), value.into())).collect();
+    if !args.is_empty() {
+        spec.insert("args".to_owned(), args.into());
+    }
+    spec.retain(|field, _| operator.knows(field));
+    let mut object = DynamicObject::new(RESOURCE, &operator.version.api())
+        .within(&settings.namespace)
+        .data(json!({ "spec": Value::Object(spec) }));
+    // The operator copies these onto what it makes, pods included.
+    object.metadata.labels = Some(maker.run_and_workload());
+    object
+}
+
+fn replicas(maker: &Maker<'_>, settings: &Settings) -> u32 {
+    settings.replicas.get(&maker.container.workload).copied().unwrap_or(1)
+}
+
+fn mount() -> VolumeMount {
+    super::manifests::mount("tmp", "/tmp", false)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+//! What the cluster's objects tell of an operator: pure functions from them to findings.
+
+use std::{collections::BTreeSet, fmt, time::Duration};
+
+use k8s_openapi::{
+    api::{
+        admissionregistration::v1::{
+            MutatingWebhookConfiguration, RuleWithOperations, ValidatingWebhookConfiguration,
+            WebhookClientConfig,
+        },
+        apps::v1::Deployment,
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+        CustomResourceDefinition, WebhookConversion,
+    },
+    jiff::Timestamp,
+};
+use kube::ResourceExt;
+use serde_json::Value;
+
+use super::{
+    super::{GROUP, KIND, Operator, Version},
+    DEFINITION, INJECT_CA, PLURAL,
+};
+
+/// How long after its start something that is not available is expected to become so.
+const STARTING: Duration = Duration::from_secs(60);
+
+/// Something that is missing or does not work, and what helps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    what: String,
+    remedy: String,
+    /// Whether something has only just started, so that it may be well a moment later.
+    passes: bool,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.what, self.remedy)
+    }
+}
+
+impl Finding {
+    /// The same, which may be over a moment later or not.
+    pub(super) fn passing(self, passes: bool) -> Self {
+        Self { passes, ..self }
+    }
+
+    pub(super) fn may_pass(&self) -> bool {
+        self.passes
+    }
+}
+
+pub(super) fn finding(what: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    Finding { what: what.into(), remedy: remedy.into(), passes: false }
+}
+
+/// A webhook, whatever it is for.
+pub(super) struct Hook {
+    /// In words, for example ``the webhook `x` of `y` ``.
+    pub(super) name: String,
+    pub(super) service: Option<ServiceRef>,
+    pub(super) has_authority: bool,
+    pub(super) certificate: Option<String>,
+}
+
+/// Where a webhook is served.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ServiceRef {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+/// How the operator is asked, by its definition.
+pub(super) fn operator_of(
+    definition: &CustomResourceDefinition,
+    wanted: Option<Version>,
+) -> Result<Operator, Finding> {
+    let conditions = definition.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let established = conditions
+        .into_iter()
+        .flatten()
+        .any(|one| one.type_ == "Established" && one.status == "True");
+    if !established {
+        return Err(finding(
+            format!("the definition `{DEFINITION}` is not established"),
+            format!("look at `kubectl describe crd {DEFINITION}`"),
+        ));
+    }
+    let served = definition.spec.versions.iter().filter(|one| one.served);
+    let names: Vec<String> = served.map(|one| one.name.clone()).collect();
+    let version = choose(&names, wanted)?;
+    let named = definition.spec.versions.iter().find(|one| one.name == version.name());
+    let schema = named.and_then(|one| one.schema.as_ref()?.open_api_v3_schema.as_ref());
+    let spec = schema.and_then(|schema| schema.properties.as_ref()?.get("spec"));
+    let fields = spec.and_then(|spec| spec.properties.as_ref());
+    // One that takes everything knows nothing.
+    let open = spec.is_some_and(|spec| spec.x_kubernetes_preserve_unknown_fields == Some(true));
+    let fields = fields.filter(|_| !open).map(|fields| fields.keys().cloned().collect());
+    Ok(Operator { version, fields })
+}
+
+/// The version to apply: the wanted one, else the newest that we know.
+pub(super) fn choose(served: &[String], wanted: Option<Version>) -> Result<Version, Finding> {
+    let is_served = |version: &Version| served.iter().any(|name| name == version.name());
+    let serves = || harness_core::source::list(served.iter().map(String::as_str));
+    if let Some(wanted) = wanted {
+        return Some(wanted).filter(is_served).ok_or_else(|| {
+            finding(
+                format!("the cluster does not serve {KIND} as {}: it serves {}", wanted.name(), serves()),
+                "leave `--collector-api-version` out, or install a version of the operator that has it",
+            )
+        });
+    }
+    [Version::V1Beta1, Version::V1Alpha1].into_iter().find(is_served).ok_or_else(|| {
+        finding(
+            format!(
+                "the cluster serves {KIND} neither as v1beta1 nor as v1alpha1: it serves {}",
+                serves()
+            ),
+            "use a newer tracecheck, or `--collector-install manifests`",
+        )
+    })
+}
+
+/// What the definition says of conversion, where versions are converted.
+pub(super) fn conversion(definition: &CustomResourceDefinition) -> Option<Hook> {
+    let conversion = definition.spec.conversion.as_ref()?;
+    if conversion.strategy != "Webhook" {
+        return None;
+    }
+    let client = match &conversion.webhook {
+        Some(WebhookConversion { client_config: Some(client), .. }) => client,
+        _ => return None,
+    };
+    let service = client.service.as_ref();
+    Some(Hook {
+        name: format!("the conversion webhook of the definition `{DEFINITION}`"),
+        service: service
+            .map(|one| ServiceRef { namespace: one.namespace.clone(), name: one.name.clone() }),
+        has_authority: client.ca_bundle.as_ref().is_some_and(|bundle| !bundle.0.is_empty())
+            || service.is_none(),
+        certificate: definition.annotations().get(INJECT_CA).cloned(),
+    })
+}
+
+pub(super) fn mutating_hooks(configurations: &[MutatingWebhookConfiguration]) -> Vec<Hook> {
+    let each = configurations.iter().flat_map(|one| {
+        let hooks = one.webhooks.iter().flatten();
+        hooks.filter(|hook| is_about(hook.rules.as_ref())).map(|hook| {
+            let certificate = one.annotations().get(INJECT_CA).cloned();
+            admission(&hook.name, &one.name_any(), &hook.client_config, certificate)
+        })
+    });
+    each.collect()
+}
+
+pub(super) fn validating_hooks(configurations: &[ValidatingWebhookConfiguration]) -> Vec<Hook> {
+    let each = configurations.iter().flat_map(|one| {
+        let hooks = one.webhooks.iter().flatten();
+        hooks.filter(|hook| is_about(hook.rules.as_ref())).map(|hook| {
+            let certificate = one.annotations().get(INJECT_CA).cloned();
+            admission(&hook.name, &one.name_any(), &hook.client_config, certificate)
+        })
+    });
+    each.collect()
+}
+
+fn admission(
+    name: &str,
+    configuration: &str,
+    client: &WebhookClientConfig,
+    certificate: Option<String>,
+) -> Hook {
+    let service = client.service.as_ref();
+    Hook {
+        name: format!("the webhook `{name}` of `{configuration}`"),
+        service: service
+            .map(|one| ServiceRef { namespace: one.namespace.clone(), name: one.name.clone() }),
+        has_authority: client.ca_bundle.as_ref().is_some_and(|bundle| !bundle.0.is_empty())
+            || service.is_none(),
+        certificate,
+    }
+}
+
+/// Whether rules name the resource itself; one for everything is somebody else's.
+fn is_about(rules: Option<&Vec<RuleWithOperations>>) -> bool {
+    let names =
+        |list: &Option<Vec<String>>, name: &str| list.iter().flatten().any(|one| one == name);
+    rules
+        .into_iter()
+        .flatten()
+        .any(|rule| names(&rule.api_groups, GROUP) && names(&rule.resources, PLURAL))
+}
+
+/// cert-manager's Deployments, of those that have names like its.
+pub(super) fn cert_managers(deployments: &[Deployment]) -> Vec<&Deployment> {
+    let is_main = |one: &&Deployment| {
+        one.labels().get("app.kubernetes.io/name").is_some_and(|name| name == "cert-manager")
+    };
+    let namespaces: BTreeSet<Option<String>> =
+        deployments.iter().filter(is_main).map(ResourceExt::namespace).collect();
+    deployments.iter().filter(|one| namespaces.contains(&one.namespace())).collect()
+}
+
+/// A Deployment that serves nobody.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unavailable {
+    /// Why.
+    pub(super) why: String,
+    /// What helps.
+    pub(super) remedy: String,
+    /// Whether it has only just begun to start.
+    pub(super) starts: bool,
+}
+
+/// Why a Deployment serves nobody, and what helps.
+pub(super) fn unavailable(deployment: &Deployment, now: Timestamp) -> Option<Unavailable> {
+    let namespace = deployment.namespace().unwrap_or_default();
+    let name = deployment.name_any();
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let available =
+        deployment.status.as_ref().and_then(|status| status.available_replicas).unwrap_or_default();
+    if wanted == 0 {
+        let why = format!("Deployment `{namespace}/{name}` is scaled to 0");
+        let remedy = format!(
+            "scale it up with `kubectl -n {namespace} scale deployment {name} --replicas=1`"
+        );
+        return Some(Unavailable { why, remedy, starts: false });
+    }
+    (available == 0).then(|| Unavailable {
+        why: format!("Deployment `{namespace}/{name}` has none of {wanted} pods available"),
+        remedy: format!(
+            "wait for `kubectl -n {namespace} rollout status deployment {name}`, and see `kubectl -n {namespace} describe \
+             pods`"
+        ),
+        starts: starts(deployment, now),
+    })
+}
+
+/// Whether a Deployment without available pods has had them, or been there, within the last [`STARTING`].
+fn starts(deployment: &Deployment, now: Timestamp) -> bool {
+    let conditions = deployment.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let mut conditions = conditions.into_iter().flatten();
+    let available = conditions.find(|one| one.type_ == "Available");
+    let since = available.and_then(|one| one.last_transition_time.as_ref());
+    let since = since.or(deployment.metadata.creation_timestamp.as_ref());
+    // The cluster's clock may be a little before ours.
+    since.is_some_and(|since| now.duration_since(since.0).as_secs() < STARTING.as_secs() as i64)
+}
+
+/// Why a resource with conditions is not ready.
+pub(super) fn not_ready(status: &Value) -> Option<String> {
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    match conditions.clone().find(|one| one["type"] == "Ready") {
+        Some(ready) if ready["status"] == "True" => None,
+        Some(ready) => Some(ready["message"].as_str().unwrap_or("no reason is given").to_owned()),
+        None => Some("cert-manager has not looked at it yet".to_owned()),
+    }
+}

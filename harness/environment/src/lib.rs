@@ -1,0 +1,363 @@
+//! Where a system runs: one trait, one backend per place.
+//!
+//! After `up`, nothing downstream knows which backend it is on; it sees [`Endpoints`].
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use harness_system::{Problem, Role, System};
+
+pub mod attached;
+pub mod container;
+#[cfg(feature = "docker")]
+pub mod docker;
+#[cfg(feature = "image")]
+pub mod image;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
+mod log;
+pub mod outside_intake;
+pub mod process;
+
+/// A place where a system can run. One value runs one system at a time.
+#[async_trait]
+pub trait Environment: Send + Sync {
+    /// Starts every workload and returns once each one is ready. When it fails, or is given up half way (its future is
+    /// dropped), everything it made is gone again after `down`.
+    async fn up(&mut self, system: &System) -> Result<Endpoints, EnvironmentError>;
+    /// Starts a workload that was stopped, at the same addresses, and waits until it is ready.
+    async fn start(&mut self, workload: &str) -> Result<(), EnvironmentError>;
+    /// Stops a workload gracefully (SIGTERM, then SIGKILL after a grace period) and waits until it is gone.
+    async fn stop(&mut self, workload: &str) -> Result<(), EnvironmentError>;
+    /// Stops several workloads, all at once where the environment can; each as [`Environment::stop`] does.
+    async fn stop_all(&mut self, workloads: &[String]) -> Result<(), EnvironmentError> {
+        let mut unclean = Vec::new();
+        for workload in workloads {
+            match self.stop(workload).await {
+                Err(EnvironmentError::UncleanStop(more)) => unclean.extend(more),
+                stopped => stopped?,
+            }
+        }
+        if unclean.is_empty() { Ok(()) } else { Err(EnvironmentError::UncleanStop(unclean)) }
+    }
+    /// Stops and starts a workload.
+    async fn restart(&mut self, workload: &str) -> Result<(), EnvironmentError> {
+        self.stop(workload).await?;
+        self.start(workload).await
+    }
+    /// Ends a workload at once (SIGKILL), so that it loses what it has not sent. Where something brings it back by itself, it
+    /// may be coming already; [`Environment::start`] waits until it is there.
+    async fn kill(&mut self, workload: &str) -> Result<(), EnvironmentError>;
+    /// Sets how many instances of a workload there are, and waits until there are so many, each ready. None at all is a
+    /// workload that others find, but that nobody serves.
+    async fn scale(&mut self, workload: &str, instances: u32) -> Result<(), EnvironmentError>;
+    /// Freezes a workload: it keeps its connections and answers nothing.
+    async fn pause(&mut self, workload: &str) -> Result<(), EnvironmentError>;
+    /// Lets a paused workload go on.
+    async fn resume(&mut self, workload: &str) -> Result<(), EnvironmentError>;
+    /// Workloads that ended though nobody stopped them, each told once.
+    async fn unexpected_exits(&mut self) -> Vec<UnexpectedExit>;
+    /// Whether the system was there before: then it is not stopped, and others may send requests to it.
+    fn is_attached(&self) -> bool {
+        false
+    }
+    /// How long to wait until the system's collector sends to the intake, where somebody may have to point it there first.
+    fn pointing(&self) -> Option<Duration> {
+        None
+    }
+    /// What came between the harness and the system so far, though the system went on: each time that the way to a workload
+    /// broke. A request that got no answer then says nothing about the system.
+    async fn disturbances(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// Last lines that a workload logged.
+    async fn log_tail(&self, workload: &str, lines: usize) -> Vec<String>;
+    /// Writes every workload's log into `dir` as `<workload>.log`.
+    async fn collect_logs(&self, dir: &Path) -> Result<(), EnvironmentError>;
+    /// Stops services first, then collectors, then the intake, and removes all that `up` created. Safe to call
+    /// twice, or after `up` failed.
+    async fn down(&mut self) -> Result<(), EnvironmentError>;
+}
+
+/// A workload that ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnexpectedExit {
+    /// Which one.
+    pub workload: String,
+    /// How, for example `exit status: 101`.
+    pub status: String,
+    /// The end of its log.
+    pub log_tail: Vec<String>,
+}
+
+/// Refuses a system with a workload of several instances, for environments in which an address is one program's.
+pub(crate) fn refuse_instances(
+    environment: &'static str,
+    system: &System,
+) -> Result<(), EnvironmentError> {
+    let Some(workload) = system.workloads.iter().find(|workload| workload.is_replicated()) else {
+        return Ok(());
+    };
+    Err(EnvironmentError::Unsupported {
+        environment,
+        verb: "run several instances of",
+        workload: workload.name.clone(),
+        reason: "an address is one program's there; use `--env kind` or `--env cluster`".to_owned(),
+    })
+}
+
+/// Where everything can be reached from the harness.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Endpoints {
+    /// By workload name.
+    pub workloads: BTreeMap<String, WorkloadEndpoints>,
+}
+
+/// The addresses of one workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkloadEndpoints {
+    /// As in the system.
+    pub role: Role,
+    /// At least one.
+    pub instances: Vec<InstanceEndpoints>,
+}
+
+/// The addresses of one instance (process, container or pod) of a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceEndpoints {
+    /// Name of the process, container or pod.
+    pub name: String,
+    /// `host:port` by port name; or a base URL, where a port is reached by more than that.
+    pub ports: BTreeMap<String, String>,
+}
+
+impl InstanceEndpoints {
+    /// `http://host:port`, or the base URL that stands there.
+    pub fn url(&self, port: &str) -> Option<String> {
+        let address = self.ports.get(port)?;
+        let is_url = address.contains("://");
+        Some(if is_url { address.to_owned() } else { format!("http://{address}") })
+    }
+}
+
+impl Endpoints {
+    /// `host:port` of a workload's first instance.
+    pub fn address(&self, workload: &str, port: &str) -> Option<&str> {
+        let instance = self.workloads.get(workload)?.instances.first()?;
+        instance.ports.get(port).map(String::as_str)
+    }
+
+    /// `http://host:port` of a workload's first instance, or the base URL that stands there.
+    pub fn url(&self, workload: &str, port: &str) -> Option<String> {
+        self.workloads.get(workload)?.instances.first()?.url(port)
+    }
+
+    /// The same of each instance that has the port.
+    pub fn urls(&self, workload: &str, port: &str) -> Vec<String> {
+        let instances = self.workloads.get(workload).map(|workload| workload.instances.as_slice());
+        instances.unwrap_or_default().iter().filter_map(|instance| instance.url(port)).collect()
+    }
+}
+
+/// Why an environment did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvironmentError {
+    /// The backend has no such verb for this workload; the scenario is inconclusive there.
+    #[error("the `{environment}` environment cannot {verb} `{workload}`: {reason}")]
+    Unsupported {
+        /// Backend's name.
+        environment: &'static str,
+        /// `pause`, `stop`, …
+        verb: &'static str,
+        /// Which workload.
+        workload: String,
+        /// Why, and what to do instead.
+        reason: String,
+    },
+    /// What the environment works with is not there.
+    #[error("the `{environment}` environment cannot be used: {reason}; {remedy}")]
+    Unavailable {
+        /// Backend's name.
+        environment: &'static str,
+        /// What is missing, or does not answer.
+        reason: String,
+        /// How to get it.
+        remedy: String,
+    },
+    /// The collector was to be made by the OpenTelemetry operator, which cannot do it.
+    #[error(
+        "the `{environment}` environment cannot have the OpenTelemetry operator make the collector:{}",
+        lines(findings)
+    )]
+    NoOperator {
+        /// Backend's name.
+        environment: &'static str,
+        /// All that is missing, each with what helps.
+        findings: Vec<String>,
+    },
+    /// What the environment is made of refused something.
+    #[error("the `{environment}` environment cannot {what}: {reason}")]
+    Backend {
+        /// Backend's name.
+        environment: &'static str,
+        /// For example ``create the network `tracecheck-590bc6e5-0` ``.
+        what: String,
+        /// What it said.
+        reason: String,
+    },
+    /// No workload of that name.
+    #[error("there is no workload `{workload}` in the system: it has {known}")]
+    UnknownWorkload {
+        /// As asked for.
+        workload: String,
+        /// The names there are.
+        known: String,
+    },
+    /// The system cannot be brought up as it is described.
+    #[error("the system is not sound:{}", lines(.0))]
+    InvalidSystem(Vec<Problem>),
+    /// `up` was called while a system is up.
+    #[error("a system is up already; take it down first")]
+    AlreadyUp,
+    /// A program could not be started at all.
+    #[error(
+        "`{workload}`: cannot start `{program}`: {source}; check its path and that it may be executed"
+    )]
+    Spawn {
+        /// Which workload.
+        workload: String,
+        /// As it was to be started, without its arguments.
+        program: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A program ended before it was ready.
+    #[error(
+        "`{workload}` ended while it started ({status}); its last log lines:{}",
+        lines(log_tail)
+    )]
+    DiedAtStart {
+        /// Which workload.
+        workload: String,
+        /// For example `exit status: 1`.
+        status: String,
+        /// The end of its log.
+        log_tail: Vec<String>,
+    },
+    /// A cluster does not bring a workload up, and waiting would not change that.
+    #[error(
+        "`{workload}` does not start: {problem}; {remedy}; the last events:{}; its last log lines:{}",
+        lines(events),
+        lines(log_tail)
+    )]
+    DoesNotStart {
+        /// Which workload.
+        workload: String,
+        /// What keeps it from starting.
+        problem: String,
+        /// What to do.
+        remedy: String,
+        /// What the cluster told of it last.
+        events: Vec<String>,
+        /// The end of its log.
+        log_tail: Vec<String>,
+    },
+    /// A program was not ready in time; it has been killed.
+    #[error(
+        "`{workload}` was not ready within {limit:?}: {waited_for}; its last log lines:{}",
+        lines(log_tail)
+    )]
+    NotReady {
+        /// Which workload.
+        workload: String,
+        /// How long it had.
+        limit: Duration,
+        /// What did not come.
+        waited_for: String,
+        /// The end of its log.
+        log_tail: Vec<String>,
+    },
+    /// Somebody else uses the port.
+    #[error(
+        "`{workload}` cannot bind {addresses}: in use by another program, also after {attempts} attempts; \
+         free the port; its last log lines:{}",
+        lines(log_tail)
+    )]
+    PortTaken {
+        /// Which workload.
+        workload: String,
+        /// The addresses that it was last told, or what it was to choose itself.
+        addresses: String,
+        /// How often it was tried.
+        attempts: u32,
+        /// The end of its log.
+        log_tail: Vec<String>,
+    },
+    /// A file or port of the run itself.
+    #[error("cannot {what} `{}`: {source}", path.display())]
+    Io {
+        /// For example `write`.
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No free port could be had.
+    #[error("cannot reserve a free port on 127.0.0.1 for `{workload}`: {source}")]
+    NoFreePort {
+        /// Which workload.
+        workload: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A reference for which there is nothing; [`System::problems`] tells of it beforehand.
+    #[error("`{workload}`: cannot replace {reference}")]
+    Unresolved {
+        /// Which workload.
+        workload: String,
+        /// The reference, or what is wrong with it.
+        reference: String,
+    },
+    /// The client that asks for health could not be made.
+    #[error("cannot make an HTTP client: {0}")]
+    HttpClient(reqwest::Error),
+    /// The runtime went away while workloads were starting.
+    #[error("starting was interrupted: the runtime is shutting down")]
+    Interrupted,
+    /// Everything asked to stop is gone, but not all of it in peace: something may be lost.
+    #[error("not every workload ended cleanly:{}", lines(.0))]
+    UncleanStop(Vec<UncleanStop>),
+}
+
+/// A workload that did not end as it should when it was asked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UncleanStop {
+    /// Which one.
+    pub workload: String,
+    /// How it ended, for example `exit status: 1` or `killed, since it was still running after 10s`.
+    pub how: String,
+    /// The end of its log.
+    pub log_tail: Vec<String>,
+}
+
+impl fmt::Display for UncleanStop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: {}; its last log lines:{}", self.workload, self.how, lines(&self.log_tail))
+    }
+}
+
+/// Each on a line of its own, indented.
+fn lines<T: fmt::Display>(lines: &[T]) -> String {
+    if lines.is_empty() {
+        return " none".to_owned();
+    }
+    let indented = |line: &T| format!("\n  {}", line.to_string().replace('\n', "\n  "));
+    lines.iter().map(indented).collect()
+}

@@ -1,0 +1,320 @@
+use std::path::Path;
+
+use opentelemetry_proto::tonic::{
+    common::v1::{AnyValue, ArrayValue},
+    resource::v1::Resource,
+    trace::v1::{ScopeSpans, Status, span::Event},
+};
+
+use super::*;
+use crate::{
+    decode::{Decoded, decode as decode_attempt},
+    testing::{self, TRACE_ID, TRACE_ID_LOW},
+};
+
+const PATH: &str = "/v1/traces";
+
+fn attempt(body: Vec<u8>, headers: &[(&str, &str)]) -> Attempt {
+    let mut attempt = testing::attempt(7, PATH, body);
+    attempt.headers.insert("content-type".to_owned(), "application/x-protobuf".to_owned());
+    let given = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    attempt.headers.extend(given);
+    attempt
+}
+
+fn decoded(attempt: &Attempt) -> OtlpPayload {
+    match decode_attempt(attempt, 1 << 20) {
+        Decoded::OtlpTraces(payload) => payload,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn reason(attempt: &Attempt) -> String {
+    match decode_attempt(attempt, 1 << 20) {
+        Decoded::Undecodable { reason } => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn tag(key: &str, value: Value) -> KeyValue {
+    KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue { value: Some(value) }),
+        ..KeyValue::default()
+    }
+}
+
+fn word(key: &str, value: &str) -> KeyValue {
+    tag(key, Value::StringValue(value.to_owned()))
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+/// A server span of `Shop` and below it a failed client span.
+fn request() -> ExportTraceServiceRequest {
+    let span = |id: u8, parent: Vec<u8>, name: &str, kind: SpanKind| OtlpSpan {
+        trace_id: bytes(TRACE_ID),
+        span_id: vec![0, 0, 0, 0, 0, 0, 0, id],
+        parent_span_id: parent,
+        name: name.to_owned(),
+        kind: kind.into(),
+        start_time_unix_nano: 1_750_000_000_000_000_000,
+        end_time_unix_nano: 1_750_000_000_090_000_000,
+        attributes: vec![
+            word("http.request.method", "GET"),
+            tag("http.response.status_code", Value::IntValue(500)),
+            word("http.route", "/cart"),
+        ],
+        ..OtlpSpan::default()
+    };
+    let mut client = span(2, vec![0, 0, 0, 0, 0, 0, 0, 1], "call stock", SpanKind::Client);
+    client.status = Some(Status { message: "no stock".to_owned(), code: StatusCode::Error.into() });
+    ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans {
+            resource: Some(Resource {
+                attributes: vec![
+                    word("service.name", "Shop"),
+                    word("service.instance.id", "inst-7"),
+                    word("deployment.environment.name", "staging"),
+                    word("host.name", "node-1"),
+                    word("container.id", "aaaa"),
+                ],
+                ..Resource::default()
+            }),
+            scope_spans: vec![ScopeSpans {
+                spans: vec![span(1, Vec::new(), "handle cart", SpanKind::Server), client],
+                ..ScopeSpans::default()
+            }],
+            ..ResourceSpans::default()
+        }],
+    }
+}
+
+#[test]
+fn an_otlp_request_becomes_spans_as_datadogs_side_names_them() {
+    let payload = decoded(&attempt(request().encode_to_vec(), &[("compute_stats", "true")]));
+    assert!(payload.compute_stats);
+    assert_eq!(payload.dropped_spans, 0);
+    let [server, client] = payload.spans.as_slice() else { panic!("{:?}", payload.spans) };
+    assert_eq!(server.trace_id.to_string(), TRACE_ID);
+    assert_eq!(server.datadog_trace_id, TRACE_ID_LOW);
+    assert_eq!((server.id, server.parent_id), (SpanId(1), None));
+    assert_eq!((client.id, client.parent_id), (SpanId(2), Some(SpanId(1))));
+    assert_eq!((server.service.as_str(), server.resource.as_str()), ("shop", "handle cart"));
+    assert_eq!(
+        (server.name.as_str(), client.name.as_str()),
+        ("http.server.request", "http.client.request")
+    );
+    assert_eq!((server.span_type.as_str(), client.span_type.as_str()), ("web", "http"));
+    assert_eq!(
+        (server.kind(), client.kind(), client.instance()),
+        ("server", "client", Some("inst-7"))
+    );
+    assert_eq!((server.error, client.error), (false, true));
+    assert_eq!(client.meta["error.msg"], "no stock");
+    assert_eq!((server.start, server.duration), (1_750_000_000_000_000_000, 90_000_000));
+    assert_eq!(server.metrics["http.status_code"], 500.0);
+    assert_eq!(
+        (&*server.hostname, &*server.env, &*server.container_id),
+        ("node-1", "staging", "aaaa")
+    );
+    assert_eq!((server.priority, server.attempt, server.form), (1, 7, PayloadForm::Otlp));
+}
+
+#[test]
+fn json_gives_the_same_spans_as_protobuf() {
+    let json = serde_json::to_vec(&request()).unwrap();
+    let json = attempt(json, &[("content-type", "application/json; charset=utf-8")]);
+    let payload = decoded(&json);
+    assert_eq!(payload.spans, decoded(&attempt(request().encode_to_vec(), &[])).spans);
+    assert!(!payload.compute_stats);
+}
+
+#[test]
+fn the_span_mapping_of_the_header_is_followed() {
+    let with = |mapping: &str| {
+        decoded(&attempt(request().encode_to_vec(), &[("dd-otel-span-mapping", mapping)]))
+    };
+    let by_route = with(r#"{"span_name_as_resource_name": false}"#);
+    assert_eq!(by_route.spans[0].resource, "GET /cart");
+    assert_eq!(by_route.spans[1].resource, "GET");
+    let renamed = with(r#"{"span_name_remappings": {"http.client.request": "outgoing"}}"#);
+    assert_eq!(
+        (&*renamed.spans[0].name, &*renamed.spans[1].name),
+        ("http.server.request", "outgoing")
+    );
+    let ignored = with(r#"{"ignore_resources": ["^handle"]}"#);
+    assert_eq!((ignored.spans.len(), ignored.dropped_spans), (0, 2));
+    assert_eq!(with(r#"{"ignore_resources": ["^call"]}"#).spans.len(), 2);
+}
+
+#[test]
+fn what_cannot_be_read_says_what_and_why() {
+    let body = request().encode_to_vec();
+    let mut long = request();
+    long.resource_spans[0].scope_spans[0].spans[0].span_id.push(1);
+    for (attempt, expected) in [
+        (attempt(vec![0xff; 9], &[]), "it is no OTLP request: "),
+        (attempt(b"{".to_vec(), &[("content-type", "application/json")]), "it is no JSON: "),
+        (
+            attempt(body.clone(), &[("content-type", "text/plain")]),
+            "its content type `text/plain` is none of",
+        ),
+        (attempt(long.encode_to_vec(), &[]), "a span's `span_id` has 9 bytes instead of 8"),
+        (
+            attempt(body.clone(), &[("dd-otel-span-mapping", "{\"ignore\": []}")]),
+            "its header `dd-otel-span-mapping`",
+        ),
+        (
+            attempt(body, &[("dd-otel-span-mapping", "{\"ignore_resources\": [\"(\"]}")]),
+            "`ignore_resources` in its header",
+        ),
+    ] {
+        assert!(reason(&attempt).starts_with(expected), "{}", reason(&attempt));
+    }
+}
+
+#[test]
+fn strings_that_are_not_utf_8_are_repaired_wherever_they_stand() {
+    // Bytes of the same number as UTF-8 letters, so that no length changes: `~~` stands where broken ones are to be.
+    let mut request = request();
+    let nested = AnyValue { value: Some(Value::StringValue("in ~~".to_owned())) };
+    let list = ArrayValue { values: vec![nested] };
+    let resource = request.resource_spans[0].resource.as_mut().unwrap();
+    resource.attributes.push(word("of ~~ resource", "x"));
+    let span = &mut request.resource_spans[0].scope_spans[0].spans[0];
+    span.name = "name ~~".to_owned();
+    span.attributes.push(tag("list", Value::ArrayValue(list)));
+    span.events.push(Event { name: "event ~~".to_owned(), ..Event::default() });
+    let mut body = request.encode_to_vec();
+    for at in 1..body.len() {
+        if body[at - 1..=at] == *b"~~" {
+            body[at - 1..=at].copy_from_slice(&[0xff, 0xfe]);
+        }
+    }
+    assert!(ExportTraceServiceRequest::decode(&*body).is_err());
+    let payload = decoded(&attempt(body, &[]));
+    assert_eq!((payload.repaired_strings, payload.spans.len()), (4, 2));
+    let span = &payload.spans[0];
+    assert_eq!(span.resource, "name \u{fffd}\u{fffd}");
+    assert_eq!(span.meta["of \u{fffd}\u{fffd} resource"], "x");
+    assert_eq!(span.meta["list"], "[\"in \u{fffd}\u{fffd}\"]");
+    assert!(span.meta["events"].contains("event \u{fffd}\u{fffd}"));
+}
+
+#[test]
+fn a_request_that_is_nested_without_end_is_refused() {
+    // A list in a list in a list …, of which the innermost is no UTF-8: neither prost nor the repair goes so deep.
+    let mut body = vec![0x0a, 1, 0xff];
+    let wrap = |tag: u8, inner: Vec<u8>| {
+        let mut out = vec![tag << 3 | 2];
+        prost::encoding::encode_varint(inner.len() as u64, &mut out);
+        out.extend(inner);
+        out
+    };
+    for _ in 0..5000 {
+        body = wrap(5, wrap(1, body));
+    }
+    for tag in [2, 9, 2, 2, 1] {
+        body = wrap(tag, body);
+    }
+    assert!(reason(&attempt(body, &[])).starts_with("it is no OTLP request"));
+}
+
+#[test]
+fn spans_without_an_id_are_dropped_and_counted() {
+    let mut request = request();
+    let spans = &mut request.resource_spans[0].scope_spans[0].spans;
+    spans[0].span_id.clear();
+    spans[1].trace_id[8..].fill(0);
+    let payload = decoded(&attempt(request.encode_to_vec(), &[]));
+    assert_eq!((payload.spans.len(), payload.dropped_spans), (0, 2));
+}
+
+/// Meta that the reference exporter adds or changes beyond what the OTLP intake is said to do: obfuscation.
+const OBFUSCATED: [&str; 1] = ["sql.query"];
+
+/// Meta without what only Datadog's clients put there; JSON as such, since its members have no order.
+fn told(meta: &BTreeMap<String, String>) -> BTreeMap<&str, Json> {
+    let told =
+        meta.iter().filter(|(key, _)| !key.starts_with('_') && !OBFUSCATED.contains(&key.as_str()));
+    told.map(|(key, value)| {
+        (key.as_str(), serde_json::from_str(value).unwrap_or_else(|_| value.as_str().into()))
+    })
+    .collect()
+}
+
+/// Each recorded request of the reference exporter, taken as OTLP by the intake, gives the spans that the exporter made of it.
+#[test]
+fn the_recorded_requests_give_the_spans_that_the_reference_exporter_made_of_them() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../collector/testdata/golden");
+    let mut compared = 0;
+    for case in [
+        "01-chain",
+        "02-chain-split-requests",
+        "03-http",
+        "04-db",
+        "07-errors",
+        "08-links-events",
+        "13-kinds-toplevel",
+    ] {
+        let text = std::fs::read_to_string(golden.join(case).join("canonical.json")).unwrap();
+        let canonical: Json = serde_json::from_str(&text).unwrap();
+        let mut spans = Vec::new();
+        for entry in std::fs::read_dir(golden.join(case)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|ending| ending == "bin") {
+                let mapping = [("dd-otel-span-mapping", r#"{"span_name_as_resource_name":false}"#)];
+                spans.extend(decoded(&attempt(std::fs::read(path).unwrap(), &mapping)).spans);
+            }
+        }
+        let expected = canonical.as_array().unwrap();
+        assert_eq!(spans.len(), expected.len(), "{case}");
+        for entry in expected {
+            let wanted = &entry["span"];
+            let id = wanted["spanID"].as_str().unwrap();
+            let span = spans.iter().find(|span| span.id.0.to_string() == id).unwrap();
+            let of = |key: &str| wanted[key].as_str().unwrap_or_default();
+            let what = format!("{case}, span {id}");
+            assert_eq!(span.service, of("service"), "{what}");
+            // Versions of the exporter from 0.162 on understand these, as the intake does.
+            let is_current = ["db.system.name", "messaging.operation.type"]
+                .iter()
+                .any(|key| span.meta.contains_key(*key));
+            if !is_current {
+                let names = (&*span.name, &*span.span_type);
+                assert_eq!(names, (of("name"), of("type")), "{what}");
+                // The exporter obfuscates statements.
+                if wanted["meta"]["sql.query"].is_null() && span.span_type != "redis" {
+                    assert_eq!(span.resource, of("resource"), "{what}");
+                }
+            }
+            assert_eq!(span.datadog_trace_id.to_string(), of("traceID"), "{what}");
+            assert_eq!(
+                span.parent_id.map_or(String::new(), |id| id.0.to_string()),
+                of("parentID"),
+                "{what}"
+            );
+            assert_eq!(span.error, wanted["error"] == 1, "{what}");
+            assert_eq!(
+                entry["tracer_payload"]["hostname"].as_str().unwrap(),
+                if span.hostname.is_empty() { "cfg-host" } else { &span.hostname },
+                "{what}"
+            );
+            assert_eq!(
+                entry["tracer_payload"]["env"].as_str().unwrap_or_default(),
+                span.env,
+                "{what}"
+            );
+            assert_eq!(
+                told(&span.meta),
+                told(&serde_json::from_value(wanted["meta"].clone()).unwrap()),
+                "{what}"
+            );
+            compared += 1;
+        }
+    }
+    assert!(compared > 30, "{compared}");
+}

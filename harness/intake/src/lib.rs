@@ -1,0 +1,22 @@
+//! The mock Datadog intake: keeps every attempt with its reply, and tells what it was sent.
+//!
+//! It stands in for Datadog towards exporters, and is read over HTTP by the harness on every environment. It
+//! judges nothing: that is the rules' and expectations' work.
+
+mod api_key;
+pub mod attempt;
+pub mod client;
+#[cfg(feature = "command")]
+pub mod command;
+pub mod decode;
+pub mod replies;
+pub mod server;
+pub mod store;
+pub mod stream;
+#[cfg(test)]
+mod testing;
+
+pub use api_key::{ApiKey, ParseApiKeyError};
+
+/// The environment variable that tells the program which API key clients must send.
+pub const API_KEY_VARIABLE: &str = "DD_API_KEY";

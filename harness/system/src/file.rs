@@ -1,0 +1,393 @@
+//! System files: a user's own services, described in YAML; see docs/system-file.md.
+//!
+//! A file says what is to run, never where. The mock intake and the collector are there without being written.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use super::{
+    Health, INSTANCES, Problem, Program, Role, System, Workload,
+    collector_overlay::CollectorConfig,
+    parts::{self, COLLECTOR, Collector, INTAKE},
+    reference,
+};
+use crate::feature::CollectorFeature;
+use harness_core::{
+    secret::Secret,
+    source::{self, Finding, Place, place_of},
+};
+
+/// Gives the value of an environment variable of the caller.
+pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// A system file that was read; [`SystemFile::system`] checks it as a whole.
+#[derive(Debug, Clone)]
+pub struct SystemFile {
+    /// The services, in written order.
+    pub workloads: Vec<Workload>,
+    /// Name of the one that requests are sent to.
+    pub entry: String,
+    /// The collector.
+    pub collector: Collector,
+    file: String,
+    places: Places,
+}
+
+/// Where the parts of workloads were written: by workload (empty for the file's own) and part.
+type Places = BTreeMap<(String, String), Place>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    entry: Spanned<String>,
+    workloads: Vec<Spanned<RawWorkload>>,
+    #[serde(default)]
+    collector: RawCollector,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWorkload {
+    name: Spanned<String>,
+    command: Option<Vec<Spanned<String>>>,
+    builtin: Option<Spanned<String>>,
+    #[serde(default)]
+    args: Vec<Spanned<String>>,
+    #[serde(default)]
+    env: BTreeMap<String, Spanned<String>>,
+    #[serde(default)]
+    inherit: Vec<Spanned<String>>,
+    #[serde(default)]
+    inherit_secrets: Vec<Spanned<String>>,
+    #[serde(default)]
+    ports: Vec<Spanned<String>>,
+    health: Option<Spanned<RawHealth>>,
+    ledger: Option<Spanned<String>>,
+    instances: Option<Spanned<u32>>,
+    #[serde(default)]
+    files: BTreeMap<String, Spanned<RawFile>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHealth {
+    port: String,
+    path: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawFile {
+    Text(String),
+    Path(String),
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawCollector {
+    config: Option<Spanned<String>>,
+    #[serde(default)]
+    command: Vec<String>,
+    #[serde(default)]
+    has: Vec<CollectorFeature>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    instances: Option<Spanned<u32>>,
+}
+
+/// Reads a file and those that it names, and checks the system as a whole; `inherit` means this process's
+/// environment.
+///
+/// # Errors
+/// As [`SystemFile::read`] and [`SystemFile::system`].
+pub fn load(path: &Path) -> Result<SystemFile, Vec<Finding>> {
+    let file = SystemFile::read(path, &|name| std::env::var(name).ok())?;
+    // Whether it is sound does not depend on the key.
+    file.system(&Secret::new(""))?;
+    Ok(file)
+}
+
+impl SystemFile {
+    /// Names of the services' workloads, as written.
+    pub fn service_names(&self) -> Vec<String> {
+        self.workloads.iter().map(|workload| workload.name.clone()).collect()
+    }
+
+    /// Reads a file and those that it names. `variables` are the caller's, for `inherit`.
+    ///
+    /// # Errors
+    /// The first syntax or type error, else everything that could not be read.
+    pub fn read(path: &Path, variables: Variables<'_>) -> Result<Self, Vec<Finding>> {
+        let file = source::file_name(path);
+        let text = read_to_string(path).map_err(|message| vec![Finding::new(&file, message)])?;
+        let dir = match path.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir,
+            _ => Path::new("."),
+        };
+        Self::parse(&file, &text, dir, variables)
+    }
+
+    /// Reads a text; `dir` is where its relative paths start.
+    ///
+    /// # Errors
+    /// As [`SystemFile::read`].
+    pub fn parse(
+        file: &str,
+        text: &str,
+        dir: &Path,
+        variables: Variables<'_>,
+    ) -> Result<Self, Vec<Finding>> {
+        if source::is_empty(text) {
+            let needs = "a system file needs `entry` and `workloads`".to_owned();
+            return Err(vec![Finding::new(file, "is empty").suggest(needs)]);
+        }
+        let raw: Raw = source::read_yaml(file, text).map_err(|one| vec![one])?;
+        // A program that starts in this directory must find it from there too.
+        let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+        let mut reader =
+            Reader { file, dir: &dir, variables, places: BTreeMap::new(), findings: Vec::new() };
+        reader.at("", "entry", place_of(&raw.entry));
+        let collector = reader.collector(raw.collector);
+        let workloads = raw.workloads.into_iter().map(|raw| reader.workload(raw)).collect();
+        let Reader { places, findings, .. } = reader;
+        if !findings.is_empty() {
+            return Err(findings);
+        }
+        let entry = raw.entry.value;
+        Ok(Self { workloads, entry, collector, file: file.to_owned(), places })
+    }
+
+    /// The whole system, for a run with this API key.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the system and the collector's config.
+    pub fn system(&self, api_key: &Secret) -> Result<System, Vec<Finding>> {
+        let mut findings = Vec::new();
+        let mut workloads = vec![parts::intake(api_key)];
+        match self.collector.workload(api_key) {
+            Ok(collector) => workloads.push(collector),
+            // References to it cannot be judged before its config is sound.
+            Err(found) => return Err(found),
+        }
+        workloads.extend(self.workloads.iter().cloned());
+        let system = System { workloads, entry: self.entry.clone() };
+        findings.extend(system.problems().into_iter().map(|problem| self.finding(problem)));
+        if findings.is_empty() { Ok(system) } else { Err(findings) }
+    }
+
+    fn finding(&self, problem: Problem) -> Finding {
+        let Problem { workload, part, message, suggestion } = problem;
+        let workload = workload.unwrap_or_default();
+        let place = |part: &str| self.places.get(&(workload.clone(), part.to_owned())).copied();
+        let message = match (workload.as_str(), part.as_str()) {
+            ("", "") => message,
+            ("", part) => format!("`{part}`: {message}"),
+            (workload, "") => format!("workload `{workload}`: {message}"),
+            (workload, part) => format!("workload `{workload}`, `{part}`: {message}"),
+        };
+        Finding::new(&self.file, message).at(place(&part).or_else(|| place(""))).suggest(suggestion)
+    }
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    dir: &'a Path,
+    variables: Variables<'a>,
+    places: Places,
+    findings: Vec<Finding>,
+}
+
+impl Reader<'_> {
+    fn workload(&mut self, raw: Spanned<RawWorkload>) -> Workload {
+        let place = place_of(&raw);
+        let RawWorkload {
+            name,
+            command,
+            builtin,
+            args,
+            env,
+            inherit,
+            inherit_secrets,
+            ports,
+            health,
+            ledger,
+            instances,
+            files,
+        } = raw.value;
+        let workload = name.value.clone();
+        self.at(&workload, "", place);
+        self.at(&workload, "name", place_of(&name));
+        if [INTAKE, COLLECTOR].contains(&workload.as_str()) {
+            let message = format!("`{workload}` is in every system already");
+            let suggestion = if workload == COLLECTOR {
+                "describe it under `collector`"
+            } else {
+                "rename this one"
+            };
+            self.find(message, Some(suggestion.to_owned()), place_of(&name));
+        }
+        let mut all_args = Vec::new();
+        let program = match (command, builtin) {
+            (Some(command), None) => {
+                let mut command = command.into_iter();
+                let program = command.next().map(|one| one.value).unwrap_or_default();
+                all_args.extend(command);
+                Program::Command(self.program(program))
+            }
+            (None, Some(builtin)) => {
+                self.at(&workload, "builtin", place_of(&builtin));
+                Program::Builtin(builtin.value)
+            }
+            (command, _) => {
+                let what = if command.is_some() { "both" } else { "neither" };
+                let message = format!("workload `{workload}` has {what} `command` and `builtin`");
+                let message = message.replace("neither `command` and", "neither `command` nor");
+                self.find(message, Some("give one of the two".to_owned()), place);
+                Program::Command(String::new())
+            }
+        };
+        all_args.extend(args);
+        for (index, arg) in all_args.iter().enumerate() {
+            self.at(&workload, &format!("args[{index}]"), place_of(arg));
+        }
+        for (name, value) in &env {
+            self.at(&workload, &format!("env.{name}"), place_of(value));
+        }
+        let mut all_env: BTreeMap<String, String> =
+            env.into_iter().map(|(name, value)| (name, value.value)).collect();
+        for name in &inherit {
+            if let Some(value) = self.inherited(name) {
+                all_env.entry(name.value.clone()).or_insert_with(|| reference::escape(&value));
+            }
+        }
+        let mut secrets = BTreeMap::new();
+        for name in &inherit_secrets {
+            if let Some(value) = self.inherited(name) {
+                secrets.insert(name.value.clone(), Secret::new(value));
+            }
+        }
+        self.at(&workload, "ports", ports.first().and_then(place_of));
+        if let Some(health) = &health {
+            self.at(&workload, "health", place_of(health));
+        }
+        if let Some(ledger) = &ledger {
+            self.at(&workload, "ledger", place_of(ledger));
+        }
+        let files = files.into_iter().map(|(name, file)| {
+            self.at(&workload, &format!("files.{name}"), place_of(&file));
+            let place = place_of(&file);
+            let file = match file.value {
+                RawFile::Text(contents) => super::File { contents, expand: true },
+                RawFile::Path(path) => {
+                    super::File { contents: self.contents(&path, place), expand: false }
+                }
+            };
+            (name, file)
+        });
+        let files = files.collect();
+        Workload {
+            name: workload,
+            role: Role::Service,
+            program,
+            args: all_args.into_iter().map(|arg| arg.value).collect(),
+            env: all_env,
+            secrets,
+            ports: ports.into_iter().map(|port| port.value).collect(),
+            health: health
+                .map(|health| Health { port: health.value.port, path: health.value.path }),
+            ledger: ledger.map(|port| port.value),
+            instances: self.instances(instances),
+            files,
+            working_dir: Some(self.dir.to_owned()),
+        }
+    }
+
+    fn collector(&mut self, raw: RawCollector) -> Collector {
+        let mut collector = Collector {
+            env: raw.env,
+            features: raw.has,
+            working_dir: Some(self.dir.to_owned()),
+            instances: self.instances(raw.instances),
+            ..Collector::default()
+        };
+        if let Some(config) = raw.config {
+            let text = self.contents(&config.value, place_of(&config));
+            let file = source::file_name(&self.dir.join(&config.value));
+            collector.config = CollectorConfig { file, text };
+        }
+        let mut command = raw.command.into_iter();
+        collector.command.extend(command.next().map(|program| self.program(program)));
+        collector.command.extend(command);
+        collector
+    }
+
+    fn instances(&mut self, given: Option<Spanned<u32>>) -> u32 {
+        let Some(given) = given else { return 1 };
+        if !INSTANCES.contains(&given.value) {
+            let message = format!(
+                "a workload has {} to {} instances, not {}",
+                INSTANCES.start(),
+                INSTANCES.end(),
+                given.value
+            );
+            self.find(message, None, place_of(&given));
+        }
+        given.value
+    }
+
+    /// A program that is named by a relative path is meant from the file's directory; one without `/` is looked for
+    /// in `PATH`.
+    fn program(&self, program: String) -> String {
+        if !program.contains('/') {
+            return program;
+        }
+        let path: PathBuf = self.dir.join(&program);
+        path.to_str().map_or(program, str::to_owned)
+    }
+
+    fn contents(&mut self, path: &str, place: Option<Place>) -> String {
+        read_to_string(&self.dir.join(path)).unwrap_or_else(|message| {
+            self.find(message, None, place);
+            String::new()
+        })
+    }
+
+    fn inherited(&mut self, name: &Spanned<String>) -> Option<String> {
+        let value = (self.variables)(&name.value);
+        if value.is_none() {
+            let message = format!(
+                "environment variable `{}` is not set here, so nothing can be inherited",
+                name.value
+            );
+            self.find(
+                message,
+                Some("set it, or give a value under `env`".to_owned()),
+                place_of(name),
+            );
+        }
+        value
+    }
+
+    fn at(&mut self, workload: &str, part: &str, place: Option<Place>) {
+        if let Some(place) = place {
+            self.places.insert((workload.to_owned(), part.to_owned()), place);
+        }
+    }
+
+    fn find(&mut self, message: String, suggestion: Option<String>, place: Option<Place>) {
+        self.findings.push(Finding::new(self.file, message).at(place).suggest(suggestion));
+    }
+}
+
+fn read_to_string(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("cannot read `{}`: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;

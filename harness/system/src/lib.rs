@@ -1,0 +1,164 @@
+//! What is to run, in words that no environment owns: workloads, their ports, and the edges between them.
+//!
+//! How a workload is started is `environment`'s business; what it must do is a scenario's.
+//!
+//! Arguments, environment variables and expandable files may hold references, which an environment replaces:
+//!
+//! | Reference | Becomes |
+//! | --- | --- |
+//! | `${endpoint:WORKLOAD.PORT}` | `http://host:port`, where others reach that workload |
+//! | `${address:WORKLOAD.PORT}` | `host:port`, where others reach that workload |
+//! | `${listen:PORT}` | `host:port` that the workload itself is to bind |
+//! | `${host:PORT}` | the address that the workload itself is to bind, without the port number |
+//! | `${port:PORT}` | the port number that the workload itself is to bind; `0` where it reports what it got |
+//! | `${file:NAME}` | the path of one of its own files |
+//! | `$${` | `${`, for a program that expands such things itself |
+
+use std::{collections::BTreeMap, ops::RangeInclusive, path::PathBuf};
+
+use harness_core::secret::Secret;
+
+pub mod chain;
+pub mod collector_overlay;
+pub mod feature;
+pub mod file;
+pub mod parts;
+pub mod reference;
+pub mod start_order;
+mod validate;
+
+pub use self::validate::Problem;
+
+/// How many instances a workload may have.
+pub const INSTANCES: RangeInclusive<u32> = 1..=20;
+
+/// The set of workloads that a scenario needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct System {
+    /// In the order they were written; started callees first, by their edges.
+    pub workloads: Vec<Workload>,
+    /// Name of the workload that the driver sends requests to, at its port `http`.
+    pub entry: String,
+}
+
+/// One process, container or pod set of the system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    /// Unique in the system; a DNS label.
+    pub name: String,
+    /// What the harness uses it for.
+    pub role: Role,
+    /// What is started.
+    pub program: Program,
+    /// Arguments; may hold references, see [`crate`].
+    pub args: Vec<String>,
+    /// Environment variables; values may hold references. Values of secrets are in `secrets` instead.
+    pub env: BTreeMap<String, String>,
+    /// Environment variables that must not be printed or written to a log. Values hold no references.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Port names, for example `http` or `otlp-grpc`.
+    pub ports: Vec<String>,
+    /// How one knows that it is ready, beyond its having bound its ports.
+    pub health: Option<Health>,
+    /// Port of its ledger routes, where it has them.
+    pub ledger: Option<String>,
+    /// How many instances of it there are, behind one address; at least 1. Not every environment can have more.
+    pub instances: u32,
+    /// Files it is given, by file name; `${file:NAME}` is the path where it finds one.
+    pub files: BTreeMap<String, File>,
+    /// Where a process of it starts, so that its relative paths mean what they mean to its author; the harness's
+    /// own directory when `None`. Of no effect where it runs from an image.
+    pub working_dir: Option<PathBuf>,
+}
+
+/// What the harness uses a workload for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The mock intake.
+    Intake,
+    /// The collector under test.
+    Collector,
+    /// A service under test.
+    Service,
+}
+
+/// What is started for a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// A subcommand of `tracecheck` itself (`intake`, `collector`, `sample-app`): binds port 0 and reports where.
+    Builtin(String),
+    /// Somebody else's program: it is told which port to use.
+    Command(String),
+}
+
+/// An HTTP route that answers 2xx once the workload can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Port name.
+    pub port: String,
+    /// Path, with its leading `/`.
+    pub path: String,
+}
+
+/// A file that a workload is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Its text.
+    pub contents: String,
+    /// Whether references in it are replaced; a user's own file is passed on unchanged.
+    pub expand: bool,
+}
+
+impl System {
+    /// The workload of that name.
+    pub fn workload(&self, name: &str) -> Option<&Workload> {
+        self.workloads.iter().find(|workload| workload.name == name)
+    }
+
+    /// All workloads' names, as written.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.workloads.iter().map(|workload| workload.name.as_str())
+    }
+}
+
+impl Workload {
+    /// Whether there is more than one instance of it.
+    pub fn is_replicated(&self) -> bool {
+        self.instances > 1
+    }
+
+    /// Whether it has a port of that name.
+    pub fn has_port(&self, port: &str) -> bool {
+        self.ports.iter().any(|known| known == port)
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+/// Small systems for tests.
+pub mod testing {
+    use super::*;
+
+    /// A service with port `http` that is started by a command with these arguments.
+    pub fn service(name: &str, args: &[&str]) -> Workload {
+        Workload {
+            name: name.to_owned(),
+            role: Role::Service,
+            program: Program::Command("service".to_owned()),
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            ports: vec!["http".to_owned()],
+            health: None,
+            ledger: None,
+            instances: 1,
+            files: BTreeMap::new(),
+            working_dir: None,
+        }
+    }
+
+    /// A system of these, entered at the first.
+    pub fn system(workloads: impl IntoIterator<Item = Workload>) -> System {
+        let workloads: Vec<Workload> = workloads.into_iter().collect();
+        System { entry: workloads[0].name.clone(), workloads }
+    }
+}

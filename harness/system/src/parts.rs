@@ -1,0 +1,202 @@
+//! The workloads that every system has: the mock intake and a collector.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::{
+    File, Program, Role, Workload,
+    collector_overlay::{self, API_KEY_VARIABLE, CollectorConfig, Reader},
+};
+use crate::feature::CollectorFeature;
+use harness_core::{secret::Secret, source::Finding};
+use harness_intake as intake;
+
+/// Name of the mock intake's workload.
+pub const INTAKE: &str = "intake";
+/// Name of the collector's workload.
+pub const COLLECTOR: &str = "collector";
+
+/// The config of a collector for which nobody wrote one: all over to Datadog, in batches that do not make a scenario
+/// wait, and no more in memory than there is.
+const DEFAULT_CONFIG: &str = "\
+receivers:
+  otlp:
+    protocols:
+      grpc:
+      http:
+processors:
+  memory_limiter:
+    check_interval: 1s
+    limit_percentage: 80
+  batch:
+    timeout: 50ms
+exporters:
+  datadog:
+    api:
+      key: ${env:TRACECHECK_API_KEY}
+service:
+  pipelines:
+    traces:
+      receivers: [otlp]
+      processors: [memory_limiter, batch]
+      exporters: [datadog]
+";
+
+/// The same for another collector, which may be built without the memory limiter.
+const FOREIGN_CONFIG: &str = "\
+receivers:
+  otlp:
+    protocols:
+      grpc:
+      http:
+processors:
+  batch:
+    timeout: 50ms
+exporters:
+  datadog:
+    api:
+      key: ${env:TRACECHECK_API_KEY}
+service:
+  pipelines:
+    traces:
+      receivers: [otlp]
+      processors: [batch]
+      exporters: [datadog]
+";
+
+/// A collector as a user describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collector {
+    /// Its config; a small one of our own by default.
+    pub config: CollectorConfig,
+    /// Another program and its arguments, for example the reference collector, which is given `--config` twice after
+    /// them; the built-in collector when empty.
+    pub command: Vec<String>,
+    /// What it can do of what scenarios may require, where it is another program; the built-in collector can do all.
+    pub features: Vec<CollectorFeature>,
+    /// Its environment variables.
+    pub env: BTreeMap<String, String>,
+    /// Where it starts; see [`Workload::working_dir`].
+    pub working_dir: Option<PathBuf>,
+    /// How many instances of it there are, behind one address.
+    pub instances: u32,
+    /// Where it sends to.
+    pub destination: Destination,
+}
+
+/// Where a collector sends to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Destination {
+    /// The mock intake, whatever its config says.
+    #[default]
+    Mock,
+    /// Datadog: where its config says, and the built-in config at this site. Wanted on purpose alone.
+    Datadog {
+        /// The site, for example `datadoghq.eu`.
+        site: String,
+    },
+}
+
+impl Default for Collector {
+    fn default() -> Self {
+        let file = "built-in collector config".to_owned();
+        let config = CollectorConfig { file, text: DEFAULT_CONFIG.to_owned() };
+        Self {
+            config,
+            command: Vec::new(),
+            features: Vec::new(),
+            env: BTreeMap::new(),
+            working_dir: None,
+            instances: 1,
+            destination: Destination::Mock,
+        }
+    }
+}
+
+impl Collector {
+    /// The config that it is started with.
+    fn config_in_use(&self) -> CollectorConfig {
+        let mut config = self.config.clone();
+        if !self.command.is_empty() && config.text == DEFAULT_CONFIG {
+            FOREIGN_CONFIG.clone_into(&mut config.text);
+        }
+        config
+    }
+
+    /// What it can do of what scenarios may require.
+    pub fn features(&self) -> &[CollectorFeature] {
+        if self.command.is_empty() { &CollectorFeature::ALL } else { &self.features }
+    }
+
+    /// Its workload, which sends to the mock intake with that key.
+    ///
+    /// # Errors
+    /// What is wrong with its config.
+    pub fn workload(&self, api_key: &Secret) -> Result<Workload, Vec<Finding>> {
+        let reader = if self.command.is_empty() { Reader::Builtin } else { Reader::Foreign };
+        let mut set = self.env.clone();
+        // Our own config names it; it is a secret of the workload below.
+        set.insert(API_KEY_VARIABLE.to_owned(), String::new());
+        let intake = (self.destination == Destination::Mock).then_some(INTAKE);
+        let mut config = self.config_in_use();
+        let overlay = collector_overlay::overlay(&config, reader, intake, &set)?;
+        if let Destination::Datadog { site } = &self.destination
+            && self.config == Self::default().config
+        {
+            config.text =
+                config.text.replace("    api:\n", &format!("    api:\n      site: {site}\n"));
+        }
+        let (program, mut args) = match self.command.split_first() {
+            // Less than what an environment waits for a workload to end, so that it can still tell what it lost.
+            None => {
+                let args = vec!["--shutdown-timeout=5s".to_owned()];
+                (Program::Builtin("collector".to_owned()), args)
+            }
+            Some((program, args)) => (Program::Command(program.clone()), args.to_vec()),
+        };
+        for file in [CONFIG_FILE, OVERLAY_FILE] {
+            args.push(format!("--config=${{file:{file}}}"));
+        }
+        let secrets = overlay.api_key_variables.into_iter().chain([API_KEY_VARIABLE.to_owned()]);
+        let files = BTreeMap::from([
+            (CONFIG_FILE.to_owned(), File { contents: config.text, expand: false }),
+            (OVERLAY_FILE.to_owned(), File { contents: overlay.contents, expand: true }),
+        ]);
+        Ok(Workload {
+            name: COLLECTOR.to_owned(),
+            role: Role::Collector,
+            program,
+            args,
+            env: self.env.clone(),
+            secrets: secrets.map(|name| (name, api_key.clone())).collect(),
+            ports: overlay.ports,
+            health: overlay.health,
+            ledger: None,
+            instances: self.instances,
+            files,
+            working_dir: self.working_dir.clone(),
+        })
+    }
+}
+
+/// The file with the config as its author wrote it.
+pub const CONFIG_FILE: &str = "collector.yaml";
+/// The file with the config that is laid over it.
+pub const OVERLAY_FILE: &str = "overlay.json";
+
+/// The mock intake, which takes that key only.
+pub fn intake(api_key: &Secret) -> Workload {
+    Workload {
+        name: INTAKE.to_owned(),
+        role: Role::Intake,
+        program: Program::Builtin("intake".to_owned()),
+        args: vec!["--listen=${listen:http}".to_owned()],
+        env: BTreeMap::new(),
+        secrets: BTreeMap::from([(intake::API_KEY_VARIABLE.to_owned(), api_key.clone())]),
+        ports: vec!["http".to_owned()],
+        health: None,
+        ledger: None,
+        instances: 1,
+        files: BTreeMap::new(),
+        working_dir: None,
+    }
+}
