@@ -9,13 +9,14 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Component as _, Config, Sources, duration};
+use crate::config::{Config, Sources};
 use crate::connector::ConnectorConfig;
 use crate::exporter::ExporterConfig;
 use crate::extension::ExtensionConfig;
 use crate::pipeline::{Collector, Drained};
 use crate::processor::ProcessorConfig;
 use crate::receiver::ReceiverConfig;
+use crate::settings::{Component as _, duration};
 use crate::telemetry::{log, process};
 
 /// Everything was sent.

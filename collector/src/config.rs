@@ -3,32 +3,47 @@
 //! Strict: what is not known, not built or not consistent is an error with its place. What a component's settings mean is
 //! the component's matter; this module knows the sections around them.
 
-pub(crate) mod component_id;
-pub(crate) mod decode;
-pub(crate) mod duration;
-pub(crate) mod expand;
-mod feature_gates;
-mod findings;
-pub(crate) mod node;
-pub(crate) mod secret;
-pub(crate) mod service;
 mod source;
 
 use std::collections::BTreeMap;
-
-pub(crate) use component_id::ComponentId;
-use expand::Unset;
-pub(crate) use feature_gates::FeatureGates;
-pub use findings::ConfigError;
-pub(crate) use findings::{Findings, Purpose};
-use node::{Node, Value};
-pub(crate) use service::{LogEncoding, LogLevel, MetricsEndpoint, Service};
 
 use crate::connector::ConnectorConfig;
 use crate::exporter::ExporterConfig;
 use crate::extension::ExtensionConfig;
 use crate::processor::ProcessorConfig;
 use crate::receiver::ReceiverConfig;
+use crate::settings::expand::{self, ExpandError, Unset};
+use crate::settings::node::{Node, Value};
+use crate::settings::service::{self, Service};
+use crate::settings::{Component, ComponentId, Diagnostics, FeatureGates, Purpose, decode};
+
+use source::SourceError;
+
+/// Why a config cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Neither `--config` nor `--set` was given.
+    #[error("no config was given; pass one with `--config FILE`")]
+    NoSource,
+    /// A source cannot be read.
+    #[error("{0}")]
+    Source(String),
+    /// The config was read, and is wrong: one line for each finding.
+    #[error("the config is not valid\n  {}", .0.join("\n  "))]
+    Invalid(Vec<String>),
+}
+
+impl From<SourceError> for ConfigError {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error.to_string())
+    }
+}
+
+impl ConfigError {
+    fn expansion(errors: &[ExpandError]) -> Self {
+        Self::Invalid(errors.iter().map(ToString::to_string).collect())
+    }
+}
 
 /// A whole config, valid.
 #[derive(Debug)]
@@ -52,21 +67,6 @@ pub struct Sources {
     pub settings: Vec<String>,
     /// Feature gates by the reference's names, with `-` in front to switch one off.
     pub feature_gates: Vec<String>,
-}
-
-/// A component's config that can be decoded from its section.
-pub(crate) trait Component: Sized {
-    /// The section's key, such as `receivers`.
-    const SECTION: &'static str;
-    /// One of them, such as `receiver`.
-    const NOUN: &'static str;
-    /// The types that are built.
-    const KINDS: &'static [&'static str];
-    /// Types that are known, and what to do instead.
-    const REFUSED: &'static [(&'static str, &'static str)];
-
-    /// Decodes the settings of a component of this type, one of [`Self::KINDS`].
-    fn decode(kind: &str, node: &Node, findings: &mut Findings<'_>) -> Option<Self>;
 }
 
 impl Config {
@@ -147,11 +147,11 @@ impl Config {
     fn decode(root: &Node, purpose: Purpose) -> Result<Self, ConfigError> {
         const SECTIONS: [&str; 6] =
             ["receivers", "processors", "exporters", "connectors", "extensions", "service"];
-        let mut findings = Findings::new(root, purpose);
+        let mut diagnostics = Diagnostics::new(root, purpose);
         if let Value::Map(entries) = &root.value {
             for (key, _) in entries {
                 if !SECTIONS.contains(&key.name.as_str()) {
-                    findings.at(
+                    diagnostics.at(
                         &key.at,
                         &key.name,
                         &decode::unknown("section", &key.name, &SECTIONS),
@@ -159,12 +159,12 @@ impl Config {
                 }
             }
         }
-        let receivers = components(root, &mut findings);
-        let processors = components(root, &mut findings);
-        let exporters = components(root, &mut findings);
-        let connectors = components(root, &mut findings);
-        let extensions = components(root, &mut findings);
-        let service = findings.decode::<Service>(&["service"], &service::REFUSED);
+        let receivers = components(root, &mut diagnostics);
+        let processors = components(root, &mut diagnostics);
+        let exporters = components(root, &mut diagnostics);
+        let connectors = components(root, &mut diagnostics);
+        let extensions = components(root, &mut diagnostics);
+        let service = diagnostics.decode::<Service>(&["service"], &service::REFUSED);
         let config = service.map(|service| Self {
             receivers,
             processors,
@@ -183,10 +183,10 @@ impl Config {
                 };
                 entries.iter().any(|(key, _)| key.name.parse().as_ref() == Ok(id))
             };
-            config.service.check(&mut findings, exists);
-            config.check_storage(&mut findings, exists);
+            config.service.check(&mut diagnostics, exists);
+            config.check_storage(&mut diagnostics, exists);
         }
-        let notes = findings.finish()?;
+        let notes = diagnostics.finish().map_err(ConfigError::Invalid)?;
         config.map(|config| Self { notes, ..config }).ok_or(ConfigError::NoSource)
     }
 }
@@ -195,7 +195,7 @@ impl Config {
     /// Checks that exporters refer to storage that there is.
     fn check_storage(
         &self,
-        findings: &mut Findings<'_>,
+        diagnostics: &mut Diagnostics<'_>,
         exists: impl Fn(&str, &ComponentId) -> bool,
     ) {
         for (id, exporter) in &self.exporters {
@@ -219,13 +219,16 @@ impl Config {
                     format!("refers to `{storage}`, which is not configured under `extensions`")
                 }
             };
-            findings.add(&["exporters", &id.to_string(), "sending_queue", "storage"], &problem);
+            diagnostics.add(&["exporters", &id.to_string(), "sending_queue", "storage"], &problem);
         }
     }
 }
 
 /// Decodes all components of a section.
-fn components<C: Component>(root: &Node, findings: &mut Findings<'_>) -> BTreeMap<ComponentId, C> {
+fn components<C: Component>(
+    root: &Node,
+    diagnostics: &mut Diagnostics<'_>,
+) -> BTreeMap<ComponentId, C> {
     let mut components = BTreeMap::new();
     let Some(section) = root.get(C::SECTION) else { return components };
     let entries = match &section.value {
@@ -233,7 +236,7 @@ fn components<C: Component>(root: &Node, findings: &mut Findings<'_>) -> BTreeMa
         Value::Null => return components,
         _ => {
             let problem = format!("expected a map of {}, found {}", C::SECTION, section.describe());
-            findings.add(&[C::SECTION], &problem);
+            diagnostics.add(&[C::SECTION], &problem);
             return components;
         }
     };
@@ -242,7 +245,7 @@ fn components<C: Component>(root: &Node, findings: &mut Findings<'_>) -> BTreeMa
         let id = match key.name.parse::<ComponentId>() {
             Ok(id) => id,
             Err(problem) => {
-                findings.at(&key.at, &path, &problem);
+                diagnostics.at(&key.at, &path, &problem);
                 continue;
             }
         };
@@ -252,11 +255,12 @@ fn components<C: Component>(root: &Node, findings: &mut Findings<'_>) -> BTreeMa
                 Some((kind, instead)) => format!("{} `{kind}` is not built; {instead}", C::NOUN),
                 None => decode::unknown(C::NOUN, id.kind(), C::KINDS),
             };
-            findings.at(&key.at, &path, &problem);
+            diagnostics.at(&key.at, &path, &problem);
             continue;
         }
-        let component = findings
-            .within(&[C::SECTION, &key.name], |findings| C::decode(id.kind(), node, findings));
+        let component = diagnostics.within(&[C::SECTION, &key.name], |diagnostics| {
+            C::decode(id.kind(), node, diagnostics)
+        });
         if let Some(component) = component {
             components.insert(id, component);
         }

@@ -7,8 +7,8 @@ pub(crate) mod config;
 
 pub(crate) use config::Config;
 
-use crate::config::node::Node;
-use crate::config::{Component, Findings};
+use crate::settings::node::Node;
+use crate::settings::{Component, Diagnostics};
 
 /// The settings of a connector.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ impl Component for ConnectorConfig {
         ("roundrobin", "name the exporters in each pipeline; each keeps what it cannot send"),
     ];
 
-    fn decode(_kind: &str, _node: &Node, findings: &mut Findings<'_>) -> Option<Self> {
-        Config::decode(findings).map(Self::Datadog)
+    fn decode(_kind: &str, _node: &Node, diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
+        Config::decode(diagnostics).map(Self::Datadog)
     }
 }

@@ -8,13 +8,13 @@ use std::path::Path;
 use schemars::{JsonSchema, schema_for};
 use serde_json::Value;
 
-use crate::config::{Component, service};
 use crate::connector::ConnectorConfig;
 use crate::exporter::{self, ExporterConfig, queue};
 use crate::extension::{self, ExtensionConfig};
 use crate::processor::{self, ProcessorConfig};
 use crate::receiver::otlp::arrival;
 use crate::receiver::{self, ReceiverConfig};
+use crate::settings::{Component, service};
 use crate::{connector, server, tls, trace_batch};
 
 /// A component's settings, and the keys that it refuses.

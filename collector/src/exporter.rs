@@ -16,8 +16,8 @@ pub(crate) mod retry;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::config::node::Node;
-use crate::config::{Component, Findings};
+use crate::settings::node::Node;
+use crate::settings::{Component, Diagnostics};
 use crate::trace_batch::TraceBatch;
 
 /// Sends batches somewhere.
@@ -275,12 +275,12 @@ impl Component for ExporterConfig {
         ),
     ];
 
-    fn decode(kind: &str, _node: &Node, findings: &mut Findings<'_>) -> Option<Self> {
+    fn decode(kind: &str, _node: &Node, diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
         match kind {
-            "debug" => debug::Config::decode(findings).map(Self::Debug),
-            "otlp" => otlp::Config::decode(findings).map(Box::new).map(Self::Otlp),
-            "otlphttp" => otlphttp::Config::decode(findings).map(Box::new).map(Self::OtlpHttp),
-            _ => datadog::Config::decode(findings).map(Box::new).map(Self::Datadog),
+            "debug" => debug::Config::decode(diagnostics).map(Self::Debug),
+            "otlp" => otlp::Config::decode(diagnostics).map(Box::new).map(Self::Otlp),
+            "otlphttp" => otlphttp::Config::decode(diagnostics).map(Box::new).map(Self::OtlpHttp),
+            _ => datadog::Config::decode(diagnostics).map(Box::new).map(Self::Datadog),
         }
     }
 }

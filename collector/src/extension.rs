@@ -4,8 +4,8 @@ pub(crate) mod file_storage;
 pub(crate) mod health_check;
 pub(crate) mod trace_ledger;
 
-use crate::config::node::Node;
-use crate::config::{Component, Findings};
+use crate::settings::node::Node;
+use crate::settings::{Component, Diagnostics};
 
 /// The settings of an extension.
 #[derive(Debug, Clone)]
@@ -69,11 +69,11 @@ impl Component for ExtensionConfig {
         ("jaeger_encoding", "OTLP is what is received and sent; remove it"),
     ];
 
-    fn decode(kind: &str, _node: &Node, findings: &mut Findings<'_>) -> Option<Self> {
+    fn decode(kind: &str, _node: &Node, diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
         match kind {
-            "file_storage" => file_storage::Config::decode(findings).map(Self::FileStorage),
-            "trace_ledger" => trace_ledger::Config::decode(findings).map(Self::TraceLedger),
-            _ => health_check::Config::decode(findings).map(Self::HealthCheck),
+            "file_storage" => file_storage::Config::decode(diagnostics).map(Self::FileStorage),
+            "trace_ledger" => trace_ledger::Config::decode(diagnostics).map(Self::TraceLedger),
+            _ => health_check::Config::decode(diagnostics).map(Self::HealthCheck),
         }
     }
 }

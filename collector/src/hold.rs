@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::journal::{Appended, Fate, Found, Journal};
+use crate::journal::{Appended, Found, Journal, Progress};
 
 /// What became of a request: an error says why spans of it were dropped.
 pub(crate) type Outcome = Result<(), String>;
@@ -166,7 +166,7 @@ impl Hold {
         if !self.finish()
             && let Some((journal, number)) = &self.record
         {
-            journal.mark(*number, Fate::Sent);
+            journal.mark(*number, Progress::Sent);
         }
     }
 
@@ -189,7 +189,7 @@ impl Hold {
         if let Some((journal, number)) = &self.record
             && !self.is_done.load(Ordering::Acquire)
         {
-            journal.mark(*number, Fate::Counted(until));
+            journal.mark(*number, Progress::Counted(until));
         }
     }
 
@@ -201,7 +201,7 @@ impl Hold {
             && !self.is_done.swap(true, Ordering::AcqRel)
             && let Some((journal, number)) = &self.record
         {
-            journal.mark(*number, Fate::Done);
+            journal.mark(*number, Progress::Done);
         }
         is_over
     }

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
-use crate::config::{Config, FeatureGates, Sources};
+use crate::config::{Config, Sources};
 use crate::exporter::compression::{Compression, Compressor};
 use crate::exporter::datadog::Datadog;
 use crate::exporter::{Exporter as _, ExporterConfig, Outgoing as _};
+use crate::settings::FeatureGates;
 use crate::trace_batch::TraceBatch;
 
 /// The Datadog exporter without its queue and its network.

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use frame::Entry;
-pub(crate) use frame::Fate;
+pub(crate) use frame::Progress;
 use tokio::sync::oneshot;
 use writer::{Command, Writer};
 
@@ -199,9 +199,9 @@ impl Journal {
     }
 
     /// Marks what became of a record; this is not waited for, and repeated work is all that its loss costs.
-    pub(crate) fn mark(&self, number: u64, fate: Fate) {
+    pub(crate) fn mark(&self, number: u64, progress: Progress) {
         // A journal that ended takes no marks any more, which has the same price.
-        let _ = self.commands.send(Command::Mark { number, fate });
+        let _ = self.commands.send(Command::Mark { number, progress });
     }
 
     /// Reads the body of a record. Blocks.
@@ -277,7 +277,7 @@ impl Appended {
 impl Drop for Appended {
     fn drop(&mut self) {
         if let Some(commands) = &self.commands {
-            let _ = commands.send(Command::Mark { number: self.number, fate: Fate::Done });
+            let _ = commands.send(Command::Mark { number: self.number, progress: Progress::Done });
         }
     }
 }

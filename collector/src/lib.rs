@@ -7,6 +7,7 @@
 //! - `receiver`, `processor`, `exporter`, `connector`, `extension`: the components, each with its settings beside it
 //! - `pipeline`: builds them from a config, joins them and takes them down in order
 //! - `consumer`: how a batch goes from one stage to the next; `hold`: what becomes of a request; `journal`: requests on disk
+//! - `settings`: what every config type stands on; `config`: the whole config, above the components
 //! - `server`: listening; `telemetry`: self-metrics and logs; `tls`: certificates
 
 pub mod command;
@@ -26,6 +27,7 @@ mod pipeline;
 mod processor;
 mod receiver;
 mod server;
+mod settings;
 mod telemetry;
 mod tls;
 mod trace_batch;

@@ -14,18 +14,19 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{ComponentId, Config, MetricsEndpoint};
+use crate::config::Config;
 use crate::consumer::{Consumer, Edit, Fanout};
 use crate::exporter::queue;
 use crate::extension::ExtensionConfig;
 use crate::extension::health_check::{self, Health};
 use crate::extension::trace_ledger::{Handle, Ledger};
 use crate::journal::{Journal, Recovery};
-use crate::processor::memory_limiter::{self, MemoryLimiter};
+use crate::processor::memory_limiter::MemoryLimiter;
 use crate::processor::{ProcessorConfig, attributes, batch, resource};
 use crate::receiver::ReceiverConfig;
 use crate::receiver::otlp::{Receiver, ReceiverError};
 use crate::server::{self, BindError, Bound, Limits};
+use crate::settings::{ComponentId, MetricsEndpoint};
 use crate::telemetry::{self, Registry};
 
 /// How long storage may take to write its last marks.
@@ -381,7 +382,7 @@ impl Collector {
                     Arc::new(input)
                 }
                 Some(ProcessorConfig::MemoryLimiter(config)) => {
-                    let measure = Box::new(memory_limiter::resident_bytes);
+                    let measure = Box::new(telemetry::process::resident_bytes);
                     Arc::new(MemoryLimiter::new(config, &name, registry, measure, next))
                 }
                 Some(ProcessorConfig::Attributes(config)) => {

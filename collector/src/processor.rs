@@ -6,8 +6,8 @@ pub(crate) mod batch;
 pub(crate) mod memory_limiter;
 pub(crate) mod resource;
 
-use crate::config::node::Node;
-use crate::config::{Component, Findings};
+use crate::settings::node::Node;
+use crate::settings::{Component, Diagnostics};
 
 /// The settings of a processor.
 #[derive(Debug, Clone)]
@@ -67,12 +67,14 @@ impl Component for ProcessorConfig {
         ("groupbytrace", "traces are grouped by the Datadog exporter; remove it"),
     ];
 
-    fn decode(kind: &str, _node: &Node, findings: &mut Findings<'_>) -> Option<Self> {
+    fn decode(kind: &str, _node: &Node, diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
         match kind {
-            "attributes" => attributes::Config::decode(findings).map(Self::Attributes),
-            "memory_limiter" => memory_limiter::Config::decode(findings).map(Self::MemoryLimiter),
-            "resource" => resource::Config::decode(findings).map(Self::Resource),
-            _ => batch::Config::decode(findings).map(Self::Batch),
+            "attributes" => attributes::Config::decode(diagnostics).map(Self::Attributes),
+            "memory_limiter" => {
+                memory_limiter::Config::decode(diagnostics).map(Self::MemoryLimiter)
+            }
+            "resource" => resource::Config::decode(diagnostics).map(Self::Resource),
+            _ => batch::Config::decode(diagnostics).map(Self::Batch),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 pub(crate) mod otlp;
 
-use crate::config::node::Node;
-use crate::config::{Component, Findings};
+use crate::settings::node::Node;
+use crate::settings::{Component, Diagnostics};
 
 /// The settings of a receiver.
 #[derive(Debug, Clone)]
@@ -89,22 +89,7 @@ impl Component for ReceiverConfig {
         ("windowseventlog", "this collector carries traces only; run another one for logs"),
     ];
 
-    fn decode(_kind: &str, _node: &Node, findings: &mut Findings<'_>) -> Option<Self> {
-        otlp::Config::decode(findings).map(Self::Otlp)
+    fn decode(_kind: &str, _node: &Node, diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
+        otlp::Config::decode(diagnostics).map(Self::Otlp)
     }
-}
-
-/// Checks that an endpoint is `host:port`.
-pub(crate) fn check_endpoint(findings: &mut Findings<'_>, path: &[&str], endpoint: &str) {
-    let port = endpoint.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
-    let problem = match port {
-        Some((host, Ok(_))) if !host.contains("://") && !host.contains('/') => return,
-        Some((host, _)) if host.contains("://") || host.contains("//") => "it has a scheme",
-        Some(_) => "its port is not a number from 0 to 65535",
-        None => "it has no port",
-    };
-    let problem = format!(
-        "`{endpoint}` is not an address: {problem}; write `host:port`, for example `0.0.0.0:4317`"
-    );
-    findings.add(path, &problem);
 }

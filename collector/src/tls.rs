@@ -15,8 +15,8 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use serde::Deserialize;
 
-use crate::config::Findings;
-use crate::config::secret::Secret;
+use crate::settings::Diagnostics;
+use crate::settings::secret::Secret;
 
 /// Keys that the Collector has in every `tls` section, and why they are not here.
 pub(crate) const REFUSED: [(&str, &str); 6] = [
@@ -131,12 +131,12 @@ pub(crate) struct ServerTls {
 
 impl ClientTls {
     /// Tells what is wrong with the section.
-    pub(crate) fn check(&self, findings: &mut Findings<'_>) {
+    pub(crate) fn check(&self, diagnostics: &mut Diagnostics<'_>) {
         if let Err(error) = self.config(&[]) {
             match error {
                 // Where it runs is not where it is checked.
                 TlsError::NoAuthorities => {}
-                error => findings.add(&["tls"], &error.to_string()),
+                error => diagnostics.add(&["tls"], &error.to_string()),
             }
         }
     }
@@ -187,12 +187,12 @@ impl ClientTls {
 
 impl ServerTls {
     /// Tells what is wrong with the section.
-    pub(crate) fn check(&self, findings: &mut Findings<'_>) {
+    pub(crate) fn check(&self, diagnostics: &mut Diagnostics<'_>) {
         let is_elsewhere = self.key_pem.as_ref().is_some_and(Secret::is_elsewhere);
         match self.config(&[]) {
             Ok(_) => {}
             Err(TlsError::Half) if is_elsewhere => {}
-            Err(error) => findings.add(&["tls"], &error.to_string()),
+            Err(error) => diagnostics.add(&["tls"], &error.to_string()),
         }
     }
 

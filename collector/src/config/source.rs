@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::expand::Environment;
-use super::node::{Key, Location, Node, Value, YamlError};
+use crate::settings::expand::Environment;
+use crate::settings::node::{Key, Location, Node, Value, YamlError};
 
 /// Why a source gives no config.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::config::Findings;
+use crate::settings::Diagnostics;
 
 pub(crate) const REFUSED: [(&str, &str); 12] = [
     ("traces.ignore_resources", "set it in the exporter's `traces`"),
@@ -39,7 +39,7 @@ pub(crate) struct Config {
 struct Traces {}
 
 impl Config {
-    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
-        findings.decode(&[], &REFUSED)
+    pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
+        diagnostics.decode(&[], &REFUSED)
     }
 }

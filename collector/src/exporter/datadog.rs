@@ -30,7 +30,7 @@ use usage::{Teller, Usage};
 use super::compression::{Compression, Compressor};
 use super::http_client::ClientError;
 use super::{ExportError, Exporter, Outgoing, Prepared, Sent};
-use crate::config::FeatureGates;
+use crate::settings::FeatureGates;
 use crate::telemetry::Registry;
 use crate::trace_batch::TraceBatch;
 

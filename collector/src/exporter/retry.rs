@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::config::{Findings, duration};
+use crate::settings::{Diagnostics, duration};
 
 /// Retrying, in the Collector's words. The default outlives an outage: nothing is given up while there is room for it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -45,13 +45,13 @@ impl Default for Config {
 }
 
 impl Config {
-    pub(crate) fn check(&self, findings: &mut Findings<'_>) {
+    pub(crate) fn check(&self, diagnostics: &mut Diagnostics<'_>) {
         if !(0.0..=1.0).contains(&self.randomization_factor) {
             let path = ["retry_on_failure", "randomization_factor"];
-            findings.add(&path, "must be from 0 to 1");
+            diagnostics.add(&path, "must be from 0 to 1");
         }
         if !(1.0..=1e6).contains(&self.multiplier) {
-            findings.add(&["retry_on_failure", "multiplier"], "must be at least 1");
+            diagnostics.add(&["retry_on_failure", "multiplier"], "must be at least 1");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::frame::{self, Entry, Fate};
+use super::frame::{self, Entry, Progress};
 use super::{Found, OpenError, Record, Recovery, Segment, State};
 
 const EXTENSION: &str = "journal";
@@ -96,14 +96,14 @@ pub(super) fn recover(directory: &Path) -> Result<(State, u64, Recovery), OpenEr
                     }
                 }
             }
-            Entry::Fate { fate, numbers } => {
+            Entry::Progress { progress, numbers } => {
                 for number in numbers {
-                    match (fate, state.records.get_mut(&number)) {
-                        (Fate::Sent, Some(record)) => record.is_sent = true,
-                        (Fate::Counted(until), Some(record)) => {
+                    match (progress, state.records.get_mut(&number)) {
+                        (Progress::Sent, Some(record)) => record.is_sent = true,
+                        (Progress::Counted(until), Some(record)) => {
                             record.counted_until = record.counted_until.max(until);
                         }
-                        (Fate::Done, _) => {
+                        (Progress::Done, _) => {
                             done.insert(number);
                         }
                         (_, None) => {}

@@ -28,12 +28,12 @@ pub(super) enum Entry<'a> {
     /// A record that was written before, and is written again because its file is to go.
     Moved { number: u64, spans: u32, body: &'a [u8] },
     /// What became of records.
-    Fate { fate: Fate, numbers: Vec<u64> },
+    Progress { progress: Progress, numbers: Vec<u64> },
 }
 
 /// What became of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Fate {
+pub(crate) enum Progress {
     /// All its spans are sent or dropped; their stats are not sent yet.
     Sent,
     /// Stats of its spans that ended before this time, in nanoseconds since the epoch, are sent.
@@ -58,11 +58,11 @@ pub(super) fn put(out: &mut Vec<u8>, seed: u32, entry: &Entry<'_>) {
             out.extend_from_slice(&spans.to_le_bytes());
             out.extend_from_slice(body);
         }
-        Entry::Fate { fate, numbers } => {
-            let (kind, until) = match fate {
-                Fate::Sent => (3, 0),
-                Fate::Counted(until) => (4, *until),
-                Fate::Done => (5, 0),
+        Entry::Progress { progress, numbers } => {
+            let (kind, until) = match progress {
+                Progress::Sent => (3, 0),
+                Progress::Counted(until) => (4, *until),
+                Progress::Done => (5, 0),
             };
             out.push(kind);
             out.extend_from_slice(&until.to_le_bytes());
@@ -113,13 +113,16 @@ fn entry(body: &[u8]) -> Option<Entry<'_>> {
             }
         }
         3..=5 => {
-            let fate = match kind {
-                3 => Fate::Sent,
-                4 => Fate::Counted(number),
-                _ => Fate::Done,
+            let progress = match kind {
+                3 => Progress::Sent,
+                4 => Progress::Counted(number),
+                _ => Progress::Done,
             };
             let numbers = rest.as_chunks::<8>().0.iter();
-            Entry::Fate { fate, numbers: numbers.map(|raw| u64::from_le_bytes(*raw)).collect() }
+            Entry::Progress {
+                progress,
+                numbers: numbers.map(|raw| u64::from_le_bytes(*raw)).collect(),
+            }
         }
         _ => return None,
     })
@@ -285,7 +288,7 @@ impl<'a, S: Source + ?Sized> Window<'a, S> {
 mod tests {
     use std::io;
 
-    use super::{Damage, Entry, Fate, Source, put, read, scan};
+    use super::{Damage, Entry, Progress, Source, put, read, scan};
 
     impl Source for [u8] {
         fn len(&self) -> io::Result<u64> {
@@ -299,7 +302,7 @@ mod tests {
         }
     }
 
-    /// A file of three records and a fate, and where each frame ends.
+    /// A file of three records and a progress, and where each frame ends.
     fn file(seed: u32) -> (Vec<u8>, Vec<usize>) {
         let (mut file, mut ends) = (Vec::new(), Vec::new());
         let bodies = [vec![1; 100], vec![2; 1000], Vec::new()];
@@ -309,7 +312,11 @@ mod tests {
             put(&mut file, seed, &Entry::Record { number, spans: 3, body });
             ends.push(file.len());
         }
-        put(&mut file, seed, &Entry::Fate { fate: Fate::Counted(5), numbers: vec![7, 9] });
+        put(
+            &mut file,
+            seed,
+            &Entry::Progress { progress: Progress::Counted(5), numbers: vec![7, 9] },
+        );
         ends.push(file.len());
         (file, ends)
     }
@@ -326,8 +333,8 @@ mod tests {
                 assert!(body.iter().all(|byte| u64::from(*byte) == number - 6), "{number}");
                 numbers.push(number);
             }
-            Entry::Fate { fate, numbers } => {
-                assert_eq!((fate, numbers), (Fate::Counted(5), vec![7, 9]));
+            Entry::Progress { progress, numbers } => {
+                assert_eq!((progress, numbers), (Progress::Counted(5), vec![7, 9]));
             }
             Entry::Begin { next } => assert_eq!(next, 7),
             Entry::Moved { .. } => panic!("there is none"),

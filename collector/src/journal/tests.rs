@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{AppendError, Fate, Journal, Options, Recovery};
+use super::{AppendError, Journal, Options, Progress, Recovery};
 
 fn options() -> Options {
     Options { max_bytes: 64 << 20, fsync: false, lock_timeout: Duration::from_secs(10) }
@@ -52,10 +52,10 @@ async fn records_are_kept_until_they_are_done_also_over_restarts() {
         for number in 1..=5 {
             append(&journal, number, 1000).await.unwrap();
         }
-        journal.mark(2, Fate::Done);
-        journal.mark(3, Fate::Sent);
-        journal.mark(4, Fate::Counted(70));
-        journal.mark(4, Fate::Counted(60));
+        journal.mark(2, Progress::Done);
+        journal.mark(3, Progress::Sent);
+        journal.mark(4, Progress::Counted(70));
+        journal.mark(4, Progress::Counted(60));
         kill(journal).await;
 
         let (journal, recovery) = open(directory.path(), options.clone());
@@ -71,7 +71,7 @@ async fn records_are_kept_until_they_are_done_also_over_restarts() {
         assert!(journal.read(2).is_err());
         append(&journal, 6, 10).await.unwrap();
         for number in [1, 3, 4, 5, 6] {
-            journal.mark(number, Fate::Done);
+            journal.mark(number, Progress::Done);
         }
         kill(journal).await;
         let (_, recovery) = open(directory.path(), options);
@@ -129,7 +129,7 @@ async fn its_files_are_bounded_and_go_when_they_are_done() {
     assert!((95..=105).contains(&written), "{written}");
     assert!(journal.bytes() <= 1 << 20);
     for number in 1..=written {
-        journal.mark(number, Fate::Done);
+        journal.mark(number, Progress::Done);
     }
     append(&journal, written + 1, 10_000).await.unwrap();
     assert!(journal.bytes() <= (1 << 17) + 20_000, "{}", journal.bytes());
@@ -141,10 +141,10 @@ async fn one_record_that_stays_does_not_keep_what_came_after_it() {
     let options = Options { max_bytes: 1 << 20, ..options() };
     let (journal, _) = open(directory.path(), options.clone());
     append(&journal, 1, 5_000).await.unwrap();
-    journal.mark(1, Fate::Counted(9));
+    journal.mark(1, Progress::Counted(9));
     for number in 2..1000 {
         append(&journal, number, 10_000).await.unwrap();
-        journal.mark(number, Fate::Done);
+        journal.mark(number, Progress::Done);
     }
     assert_eq!(journal.read(1).unwrap(), body(1, 5_000));
     kill(journal).await;
@@ -161,7 +161,7 @@ async fn what_is_kept_for_stats_only_gives_way_to_spans() {
     let (journal, _) = open(directory.path(), options);
     for number in 1..500 {
         append(&journal, number, 10_000).await.unwrap();
-        journal.mark(number, Fate::Sent);
+        journal.mark(number, Progress::Sent);
     }
     assert!(journal.given_up_spans() >= 2 * 390, "{}", journal.given_up_spans());
     assert!(journal.bytes() <= 1 << 20);
@@ -181,7 +181,7 @@ async fn a_full_disk_refuses_and_what_was_written_stays_whole() {
         );
     }
     // A mark that cannot be written is written later.
-    journal.mark(1, Fate::Done);
+    journal.mark(1, Progress::Done);
     assert!(append(&journal, 2, 1000).await.is_err());
     journal.limit_disk(u64::MAX);
     append(&journal, 2, 1000).await.unwrap();
@@ -198,7 +198,7 @@ async fn damage_anywhere_costs_what_it_hits_and_is_counted() {
     for number in 1..=20 {
         append(&journal, number, 300).await.unwrap();
     }
-    journal.mark(4, Fate::Done);
+    journal.mark(4, Progress::Done);
     kill(journal).await;
     let file = files(directory.path()).remove(0);
     let whole = fs::read(&file).unwrap();

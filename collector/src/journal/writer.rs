@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use tokio::sync::oneshot;
 
-use super::frame::{self, Entry, Fate};
+use super::frame::{self, Entry, Progress};
 use super::{AppendError, Appended, OpenError, Record, Segment, Shared, files};
 
 /// How large a file becomes at least before the next one is begun; less where the journal may have little.
@@ -30,7 +30,7 @@ pub(super) enum Command {
     },
     Mark {
         number: u64,
-        fate: Fate,
+        progress: Progress,
     },
     Close {
         reply: oneshot::Sender<()>,
@@ -46,7 +46,7 @@ pub(super) struct Writer {
     /// The file that is being written; `None` until there is something to write, or after one that could not be repaired.
     current: Option<(u64, File)>,
     /// Marks that are not written yet.
-    marks: BTreeMap<Fate, Vec<u64>>,
+    marks: BTreeMap<Progress, Vec<u64>>,
 }
 
 /// A record that is to be written.
@@ -89,7 +89,7 @@ impl Writer {
                         bytes += body.len();
                         group.push(Wanted { spans, body, reply, commands });
                     }
-                    Command::Mark { number, fate } => self.mark(number, fate),
+                    Command::Mark { number, progress } => self.mark(number, progress),
                     Command::Close { reply } => closing = Some(reply),
                 }
                 if bytes >= GROUP_BYTES || closing.is_some() {
@@ -105,27 +105,27 @@ impl Writer {
     }
 
     /// Notes what became of a record, here at once and in the file with what is written next.
-    fn mark(&mut self, number: u64, fate: Fate) {
+    fn mark(&mut self, number: u64, progress: Progress) {
         let mut state = self.shared.state();
-        match fate {
-            Fate::Done => {
+        match progress {
+            Progress::Done => {
                 let Some(record) = state.records.remove(&number) else { return };
                 if let Some(segment) = state.segments.get_mut(&record.segment) {
                     segment.live -= 1;
                     segment.live_bytes -= record.size;
                 }
             }
-            Fate::Sent => match state.records.get_mut(&number) {
+            Progress::Sent => match state.records.get_mut(&number) {
                 Some(record) => record.is_sent = true,
                 None => return,
             },
-            Fate::Counted(until) => match state.records.get_mut(&number) {
+            Progress::Counted(until) => match state.records.get_mut(&number) {
                 Some(record) => record.counted_until = record.counted_until.max(until),
                 None => return,
             },
         }
         drop(state);
-        self.marks.entry(fate).or_default().push(number);
+        self.marks.entry(progress).or_default().push(number);
     }
 
     /// Writes these records and all marks.
@@ -139,8 +139,8 @@ impl Writer {
         let begun = self.segment();
         let number = self.next;
         if let Ok(segment) = begun {
-            for (fate, numbers) in &self.marks {
-                let entry = Entry::Fate { fate: *fate, numbers: numbers.clone() };
+            for (progress, numbers) in &self.marks {
+                let entry = Entry::Progress { progress: *progress, numbers: numbers.clone() };
                 frame::put(&mut out, self.shared.seed, &entry);
             }
             let start = self.shared.state().segments.get(&segment).map_or(0, |known| known.bytes);
@@ -218,7 +218,7 @@ impl Writer {
         };
         for (number, spans) in sent {
             self.shared.given_up.fetch_add(u64::from(spans), Ordering::Relaxed);
-            self.mark(number, Fate::Done);
+            self.mark(number, Progress::Done);
         }
         self.remove_done();
         while !has_room(&self.shared) && self.compact() {}
@@ -347,15 +347,15 @@ impl Writer {
             frame::put(&mut out, self.shared.seed, &Entry::Moved { number, spans, body });
             let size = out.len() as u64;
             if record.is_sent {
-                let entry = Entry::Fate { fate: Fate::Sent, numbers: vec![number] };
+                let entry = Entry::Progress { progress: Progress::Sent, numbers: vec![number] };
                 frame::put(&mut out, self.shared.seed, &entry);
             }
             if record.counted_until > 0 {
-                let fate = Fate::Counted(record.counted_until);
+                let progress = Progress::Counted(record.counted_until);
                 frame::put(
                     &mut out,
                     self.shared.seed,
-                    &Entry::Fate { fate, numbers: vec![number] },
+                    &Entry::Progress { progress, numbers: vec![number] },
                 );
             }
             let at = self.shared.state().segments.get(&segment).map_or(0, |known| known.bytes);

@@ -7,7 +7,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::StartError;
-use crate::config::{ComponentId, Config, FeatureGates};
+use crate::config::Config;
 use crate::consumer::Consumer;
 use crate::exporter::datadog::{Datadog, KeyCheck};
 use crate::exporter::debug::Debug;
@@ -19,6 +19,7 @@ use crate::extension::health_check::Health;
 use crate::extension::trace_ledger::Handle;
 use crate::extension::{ExtensionConfig, file_storage};
 use crate::journal::{Journal, Recovery};
+use crate::settings::{ComponentId, FeatureGates};
 use crate::telemetry::Registry;
 
 /// Opens the storage of each exporter that has one.

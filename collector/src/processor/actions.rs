@@ -174,8 +174,8 @@ fn convert(value: &AnyValue<'_>, to: Type) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::{Action, OF_SPAN, apply};
-    use crate::config::decode::decode;
-    use crate::config::node::Node;
+    use crate::settings::decode::decode;
+    use crate::settings::node::Node;
     use crate::trace_batch::TraceBatch;
 
     fn changed(actions: &str) -> Vec<String> {

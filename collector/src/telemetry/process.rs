@@ -7,8 +7,6 @@ use std::time::Instant;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 
-use crate::processor::memory_limiter::resident_bytes;
-
 /// Tells this process from others that ran here before, or run elsewhere.
 static INSTANCE: LazyLock<String> = LazyLock::new(|| {
     // A random UUID (RFC 9562, version 4).
@@ -24,6 +22,13 @@ static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// Begins to count the process's time.
 pub(crate) fn begin() {
     LazyLock::force(&BEGUN);
+}
+
+/// The resident memory of this process, in bytes; 0 where it cannot be found out.
+pub(crate) fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or_default() * 4096
 }
 
 /// The process's metrics as Prometheus text; `total` says whether the names of counters end in `_total`.

@@ -5,7 +5,7 @@ use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 
 use super::Registry;
-use crate::config::MetricsEndpoint;
+use crate::settings::MetricsEndpoint;
 
 /// Answers a request to the metrics endpoint.
 pub(crate) fn answer(

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::config::secret::Secret;
-use crate::config::{Findings, duration};
 use crate::exporter::compression::Compression;
 use crate::exporter::http_client::{self, check_url};
 use crate::exporter::{queue, retry};
+use crate::settings::secret::Secret;
+use crate::settings::{Diagnostics, duration};
 use crate::tls::{self, ClientTls};
 
 pub(crate) const REFUSED: [(&str, &str); 25] = [
@@ -213,7 +213,7 @@ impl Default for HostMetadata {
 }
 
 impl Config {
-    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
+    pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
         let refused: Vec<_> = REFUSED
             .iter()
             .chain(&http_client::REFUSED)
@@ -221,26 +221,26 @@ impl Config {
             .chain(&tls::REFUSED)
             .copied()
             .collect();
-        let config: Self = findings.decode(&[], &refused)?;
-        config.check(findings);
+        let config: Self = diagnostics.decode(&[], &refused)?;
+        config.check(diagnostics);
         Some(config)
     }
 
-    fn check(&self, findings: &mut Findings<'_>) {
+    fn check(&self, diagnostics: &mut Diagnostics<'_>) {
         let key = self.api.key.expose();
         if self.api.key.is_elsewhere() {
             // The variable that is not set is told.
         } else if key.is_empty() {
             let problem = "is not set; give Datadog's API key: `key: ${env:DD_API_KEY}`";
-            findings.add_for_run(&["api", "key"], problem);
+            diagnostics.add_for_run(&["api", "key"], problem);
         } else if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             let problem = "has a character that no API key has (a space or a line break?)";
-            findings.add(&["api", "key"], problem);
+            diagnostics.add(&["api", "key"], problem);
         }
         let site = &self.api.site;
         if site.is_empty() || site.contains("://") || site.contains('/') {
             let problem = "is not a Datadog site; write for example `datadoghq.com`";
-            findings.add(&["api", "site"], problem);
+            diagnostics.add(&["api", "site"], problem);
         }
         for (section, endpoint) in [
             ("traces", &self.traces.endpoint),
@@ -251,37 +251,37 @@ impl Config {
                 && let Err(error) = check_url(endpoint)
             {
                 let problem = format!("`{endpoint}` is not a URL: {error}");
-                findings.add(&[section, "endpoint"], &problem);
+                diagnostics.add(&[section, "endpoint"], &problem);
             }
         }
         for (index, pattern) in self.traces.ignore_resources.iter().enumerate() {
             if let Err(error) = regex::Regex::new(pattern) {
                 let problem =
                     format!("`{pattern}` is not a regular expression: {}", last_line(&error));
-                findings.add(&["traces", "ignore_resources", &index.to_string()], &problem);
+                diagnostics.add(&["traces", "ignore_resources", &index.to_string()], &problem);
             }
         }
         for (name, mapped) in &self.traces.span_name_remappings {
             if name.is_empty() || mapped.is_empty() {
                 let problem = "maps from or to an empty name";
-                findings.add(&["traces", "span_name_remappings", name], problem);
+                diagnostics.add(&["traces", "span_name_remappings", name], problem);
             }
         }
         if self.host_metadata.reporter_period < MIN_REPORTER_PERIOD {
             let problem = "is too short; write `5m` or more";
-            findings.add(&["host_metadata", "reporter_period"], problem);
+            diagnostics.add(&["host_metadata", "reporter_period"], problem);
         }
         if self.timeout.is_zero() {
-            findings.add(&["timeout"], "must be more than zero");
+            diagnostics.add(&["timeout"], "must be more than zero");
         }
         if let Some(url) = &self.proxy_url
             && let Err(error) = check_url(url)
         {
-            findings.add(&["proxy_url"], &format!("is not a URL: {error}"));
+            diagnostics.add(&["proxy_url"], &format!("is not a URL: {error}"));
         }
-        self.tls.check(findings);
-        self.sending_queue.check(findings);
-        self.retry_on_failure.check(findings);
+        self.tls.check(diagnostics);
+        self.sending_queue.check(diagnostics);
+        self.retry_on_failure.check(diagnostics);
     }
 
     /// Where trace payloads go.

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 
 use super::translate::direct::{self, Scratch};
 use super::{Datadog, payload, translate};
-use crate::config::{Config, FeatureGates, Sources};
+use crate::config::{Config, Sources};
 use crate::exporter::ExporterConfig;
+use crate::settings::FeatureGates;
 use crate::trace_batch::TraceBatch;
 
 /// When the cases' requests are taken to arrive, in nanoseconds since the epoch.

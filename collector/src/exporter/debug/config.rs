@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::config::Findings;
+use crate::settings::Diagnostics;
 
 pub(crate) const REFUSED: [(&str, &str); 5] = [
     ("sampling_initial", "lines are not sampled; remove the key"),
@@ -33,7 +33,7 @@ pub(crate) enum Verbosity {
 }
 
 impl Config {
-    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
-        findings.decode(&[], &REFUSED)
+    pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
+        diagnostics.decode(&[], &REFUSED)
     }
 }

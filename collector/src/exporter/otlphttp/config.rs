@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::config::secret::Secret;
-use crate::config::{Findings, duration};
 use crate::exporter::compression::Compression;
 use crate::exporter::http_client::{self, check_url};
 use crate::exporter::{queue, retry};
+use crate::settings::secret::Secret;
+use crate::settings::{Diagnostics, duration};
 use crate::tls::{self, ClientTls};
 
 pub(crate) const REFUSED: [(&str, &str); 5] = [
@@ -61,7 +61,7 @@ impl Default for Config {
 }
 
 impl Config {
-    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
+    pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
         let refused: Vec<_> = REFUSED
             .iter()
             .chain(&http_client::REFUSED)
@@ -69,23 +69,23 @@ impl Config {
             .chain(&tls::REFUSED)
             .copied()
             .collect();
-        let config: Self = findings.decode(&[], &refused)?;
+        let config: Self = diagnostics.decode(&[], &refused)?;
         let key = if config.traces_endpoint.is_empty() { "endpoint" } else { "traces_endpoint" };
         let endpoint = match key {
             "endpoint" => &config.endpoint,
             _ => &config.traces_endpoint,
         };
         if endpoint.is_empty() {
-            findings.add(&["endpoint"], "is not set; write for example `http://localhost:4318`");
+            diagnostics.add(&["endpoint"], "is not set; write for example `http://localhost:4318`");
         } else if let Err(error) = check_url(endpoint) {
-            findings.add(&[key], &format!("`{endpoint}` is not a URL: {error}"));
+            diagnostics.add(&[key], &format!("`{endpoint}` is not a URL: {error}"));
         }
         if config.timeout.is_zero() {
-            findings.add(&["timeout"], "must be more than zero");
+            diagnostics.add(&["timeout"], "must be more than zero");
         }
-        config.tls.check(findings);
-        config.sending_queue.check(findings);
-        config.retry_on_failure.check(findings);
+        config.tls.check(diagnostics);
+        config.sending_queue.check(diagnostics);
+        config.retry_on_failure.check(diagnostics);
         Some(config)
     }
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use crate::config::{ComponentId, Findings};
+use crate::settings::{ComponentId, Diagnostics};
 use crate::trace_batch::TraceBatch;
 
 /// The queue, in the Collector's words.
@@ -85,19 +85,19 @@ impl Default for Config {
 }
 
 impl Config {
-    pub(crate) fn check(&self, findings: &mut Findings<'_>) {
+    pub(crate) fn check(&self, diagnostics: &mut Diagnostics<'_>) {
         let limits = [
             ("num_consumers", self.num_consumers, 1_000_000),
             ("queue_size", self.queue_size, self.sizer.max()),
         ];
         for (key, value, max) in limits {
             if !(1..=max).contains(&value) {
-                findings.add(&["sending_queue", key], &format!("must be from 1 to {max}"));
+                diagnostics.add(&["sending_queue", key], &format!("must be from 1 to {max}"));
             }
         }
         if self.storage.is_some() && !self.enabled {
             let problem = "needs the queue; remove `enabled: false`";
-            findings.add(&["sending_queue", "storage"], problem);
+            diagnostics.add(&["sending_queue", "storage"], problem);
         }
     }
 }

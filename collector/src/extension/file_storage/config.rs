@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::config::{Findings, duration};
+use crate::settings::{Diagnostics, duration};
 
 pub(crate) const REFUSED: [(&str, &str); 2] = [
     ("compaction", "files are removed when nothing in them is needed; remove the key"),
@@ -48,18 +48,18 @@ impl Default for Config {
 }
 
 impl Config {
-    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
-        let config: Self = findings.decode(&[], &REFUSED)?;
+    pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
+        let config: Self = diagnostics.decode(&[], &REFUSED)?;
         if config.directory.as_os_str().is_empty() {
-            findings.add(&["directory"], "must not be empty");
+            diagnostics.add(&["directory"], "must not be empty");
         }
         let mode = u32::from_str_radix(&config.directory_permissions, 8);
         if !mode.is_ok_and(|mode| mode <= 0o777) {
             let problem = "is not a file mode in octal, such as `0750`";
-            findings.add(&["directory_permissions"], problem);
+            diagnostics.add(&["directory_permissions"], problem);
         }
         if !(1..=1 << 20).contains(&config.max_size_mib) {
-            findings.add(&["max_size_mib"], "must be from 1 to 1048576");
+            diagnostics.add(&["max_size_mib"], "must be from 1 to 1048576");
         }
         Some(config)
     }

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::config::Findings;
-use crate::receiver::check_endpoint;
+use crate::settings::Diagnostics;
+use crate::settings::check_endpoint;
 
 pub(crate) const REFUSED: [(&str, &str); 4] = [
     ("tls", "health is served without TLS; remove the key"),
@@ -30,11 +30,11 @@ impl Default for Config {
 }
 
 impl Config {
-    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
-        let config: Self = findings.decode(&[], &REFUSED)?;
-        check_endpoint(findings, &["endpoint"], &config.endpoint);
+    pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
+        let config: Self = diagnostics.decode(&[], &REFUSED)?;
+        check_endpoint(diagnostics, &["endpoint"], &config.endpoint);
         if !config.path.starts_with('/') {
-            findings.add(&["path"], "must begin with `/`");
+            diagnostics.add(&["path"], "must begin with `/`");
         }
         Some(config)
     }

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::config::Findings;
-use crate::receiver::check_endpoint;
+use crate::settings::Diagnostics;
+use crate::settings::check_endpoint;
 
 /// Where the ledger is served, and how much it remembers.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -23,11 +23,11 @@ impl Default for Config {
 }
 
 impl Config {
-    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
-        let config: Self = findings.decode(&[], &[])?;
-        check_endpoint(findings, &["endpoint"], &config.endpoint);
+    pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
+        let config: Self = diagnostics.decode(&[], &[])?;
+        check_endpoint(diagnostics, &["endpoint"], &config.endpoint);
         if !(1..=10_000_000).contains(&config.max_traces) {
-            findings.add(&["max_traces"], "must be from 1 to 10000000");
+            diagnostics.add(&["max_traces"], "must be from 1 to 10000000");
         }
         Some(config)
     }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
-use crate::config::Findings;
+use crate::settings::Diagnostics;
 
 /// A change of attributes.
 #[derive(Debug, Clone, Deserialize)]
@@ -110,13 +110,13 @@ impl Action {
 }
 
 /// Checks the actions at `key`, and makes them ready.
-pub(crate) fn check(actions: &mut [Action], key: &str, findings: &mut Findings<'_>) {
+pub(crate) fn check(actions: &mut [Action], key: &str, diagnostics: &mut Diagnostics<'_>) {
     if actions.is_empty() {
-        findings.add(&[key], "is empty; name at least one action");
+        diagnostics.add(&[key], "is empty; name at least one action");
     }
     for (index, action) in actions.iter_mut().enumerate() {
         let index = index.to_string();
-        let mut wrong = |problem: &str| findings.add(&[key, &index], problem);
+        let mut wrong = |problem: &str| diagnostics.add(&[key, &index], problem);
         if action.key.is_empty() && !(action.action == Kind::Delete && action.pattern.is_some()) {
             wrong("has no `key`");
         }

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::config::Findings;
 use crate::processor::actions::{Action, check};
+use crate::settings::Diagnostics;
 
 pub(crate) const REFUSED: [(&str, &str); 2] = [
     ("include", "all spans are changed; remove the key"),
@@ -20,9 +20,9 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
-        let mut config: Self = findings.decode(&[], &REFUSED)?;
-        check(&mut config.actions, "actions", findings);
+    pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
+        let mut config: Self = diagnostics.decode(&[], &REFUSED)?;
+        check(&mut config.actions, "actions", diagnostics);
         Some(config)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::config::{Findings, duration};
+use crate::settings::{Diagnostics, duration};
 
 pub(crate) const REFUSED: [(&str, &str); 2] = [
     ("metadata_keys", "batches are not kept apart by metadata; remove the key"),
@@ -33,14 +33,14 @@ impl Default for Config {
 }
 
 impl Config {
-    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
-        let config: Self = findings.decode(&[], &REFUSED)?;
+    pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
+        let config: Self = diagnostics.decode(&[], &REFUSED)?;
         let (size, max) = (config.send_batch_size, config.send_batch_max_size);
         if max > 0 && max < size {
             let problem = format!(
                 "must not be smaller than `send_batch_size` ({max} < {size}); 0 means no limit"
             );
-            findings.add(&["send_batch_max_size"], &problem);
+            diagnostics.add(&["send_batch_max_size"], &problem);
         }
         Some(config)
     }

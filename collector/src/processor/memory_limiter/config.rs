@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::config::{Findings, duration};
+use crate::settings::{Diagnostics, duration};
 
 pub(crate) const REFUSED: [(&str, &str); 2] = [
     ("min_gc_interval_when_soft_limited", "there is no garbage collector; remove the key"),
@@ -32,24 +32,24 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
-        let config: Self = findings.decode(&[], &REFUSED)?;
+    pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
+        let config: Self = diagnostics.decode(&[], &REFUSED)?;
         if config.check_interval.is_zero() {
-            findings.add(&["check_interval"], "must be more than zero, for example `1s`");
+            diagnostics.add(&["check_interval"], "must be more than zero, for example `1s`");
         }
         if config.limit_mib == 0 && config.limit_percentage == 0 {
-            findings.add(&["limit_mib"], "is not set; set it or `limit_percentage`");
+            diagnostics.add(&["limit_mib"], "is not set; set it or `limit_percentage`");
         }
         for (key, percentage) in [
             ("limit_percentage", config.limit_percentage),
             ("spike_limit_percentage", config.spike_limit_percentage),
         ] {
             if percentage > 100 {
-                findings.add(&[key], "must be from 0 to 100");
+                diagnostics.add(&[key], "must be from 0 to 100");
             }
         }
         if config.limit_mib > 0 && config.spike_limit_mib >= config.limit_mib {
-            findings.add(&["spike_limit_mib"], "must be smaller than `limit_mib`");
+            diagnostics.add(&["spike_limit_mib"], "must be smaller than `limit_mib`");
         }
         Some(config)
     }

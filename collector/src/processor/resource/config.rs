@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::config::Findings;
 use crate::processor::actions::{Action, check};
+use crate::settings::Diagnostics;
 
 /// What is changed.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -15,9 +15,9 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
-        let mut config: Self = findings.decode(&[], &[])?;
-        check(&mut config.attributes, "attributes", findings);
+    pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
+        let mut config: Self = diagnostics.decode(&[], &[])?;
+        check(&mut config.attributes, "attributes", diagnostics);
         Some(config)
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::config::{Findings, duration};
-use crate::receiver::check_endpoint;
 use crate::server::Limits;
+use crate::settings::check_endpoint;
+use crate::settings::{Diagnostics, duration};
 use crate::tls::{self, ServerTls};
 
 pub(crate) const REFUSED: [(&str, &str); 23] = [
@@ -190,7 +190,7 @@ impl Default for Http {
 }
 
 impl Config {
-    pub(crate) fn decode(findings: &mut Findings<'_>) -> Option<Self> {
+    pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
         let tls = |protocol: &str| {
             let refused = tls::REFUSED.into_iter().chain(tls::REFUSED_OF_SERVERS);
             refused
@@ -200,32 +200,32 @@ impl Config {
         let tls = [tls("grpc"), tls("http")].concat();
         let tls = tls.iter().map(|(key, reason)| (key.as_str(), *reason));
         let refused: Vec<_> = REFUSED.into_iter().chain(tls).collect();
-        let config: Self = findings.decode(&[], &refused)?;
+        let config: Self = diagnostics.decode(&[], &refused)?;
         if config.protocols.grpc.is_none() && config.protocols.http.is_none() {
-            findings.add(&["protocols"], "names no protocol; add `grpc:`, `http:` or both");
+            diagnostics.add(&["protocols"], "names no protocol; add `grpc:`, `http:` or both");
         }
         if let Some(grpc) = &config.protocols.grpc {
-            findings.within(&["protocols", "grpc"], |findings| {
-                check_endpoint(findings, &["endpoint"], &grpc.endpoint);
+            diagnostics.within(&["protocols", "grpc"], |diagnostics| {
+                check_endpoint(diagnostics, &["endpoint"], &grpc.endpoint);
                 if !(1..=2048).contains(&grpc.max_recv_msg_size_mib) {
-                    findings.add(&["max_recv_msg_size_mib"], "must be from 1 to 2048");
+                    diagnostics.add(&["max_recv_msg_size_mib"], "must be from 1 to 2048");
                 }
                 if let Some(tls) = &grpc.tls {
-                    tls.check(findings);
+                    tls.check(diagnostics);
                 }
             });
         }
         if let Some(http) = &config.protocols.http {
-            findings.within(&["protocols", "http"], |findings| {
-                check_endpoint(findings, &["endpoint"], &http.endpoint);
+            diagnostics.within(&["protocols", "http"], |diagnostics| {
+                check_endpoint(diagnostics, &["endpoint"], &http.endpoint);
                 if !http.traces_url_path.starts_with('/') {
-                    findings.add(&["traces_url_path"], "must begin with `/`");
+                    diagnostics.add(&["traces_url_path"], "must begin with `/`");
                 }
                 if http.max_request_body_size == 0 {
-                    findings.add(&["max_request_body_size"], "must be more than zero");
+                    diagnostics.add(&["max_request_body_size"], "must be more than zero");
                 }
                 if let Some(tls) = &http.tls {
-                    tls.check(findings);
+                    tls.check(diagnostics);
                 }
             });
         }

@@ -163,7 +163,7 @@ fn reference(reference: &str, environment: Environment<'_>) -> Result<String, Br
 #[cfg(test)]
 mod tests {
     use super::{Unset, expand};
-    use crate::config::node::{Node, Resolved, Style, Value};
+    use crate::settings::node::{Node, Resolved, Style, Value};
 
     fn environment(name: &str) -> Option<String> {
         match name {

@@ -3,35 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use super::decode::{self, DecodeError};
-use super::expand::ExpandError;
 use super::node::{Location, Node, Value};
-use super::source::SourceError;
-
-/// Why a config cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Neither `--config` nor `--set` was given.
-    #[error("no config was given; pass one with `--config FILE`")]
-    NoSource,
-    /// A source cannot be read.
-    #[error("{0}")]
-    Source(String),
-    /// The config was read, and is wrong: one line for each finding.
-    #[error("the config is not valid\n  {}", .0.join("\n  "))]
-    Invalid(Vec<String>),
-}
-
-impl From<SourceError> for ConfigError {
-    fn from(error: SourceError) -> Self {
-        Self::Source(error.to_string())
-    }
-}
-
-impl ConfigError {
-    pub(super) fn expansion(errors: &[ExpandError]) -> Self {
-        Self::Invalid(errors.iter().map(ToString::to_string).collect())
-    }
-}
 
 /// What a config is looked at for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +14,9 @@ pub(crate) enum Purpose {
     Check,
 }
 
-/// Findings so far, and where in the config one is looking.
+/// Collects what is wrong, and knows where in the config one is looking.
 #[derive(Debug)]
-pub(crate) struct Findings<'a> {
+pub(crate) struct Diagnostics<'a> {
     root: &'a Node,
     purpose: Purpose,
     path: Vec<String>,
@@ -52,8 +24,8 @@ pub(crate) struct Findings<'a> {
     notes: Vec<(Location, String)>,
 }
 
-impl<'a> Findings<'a> {
-    pub(super) fn new(root: &'a Node, purpose: Purpose) -> Self {
+impl<'a> Diagnostics<'a> {
+    pub(crate) fn new(root: &'a Node, purpose: Purpose) -> Self {
         Self { root, purpose, path: Vec::new(), found: Vec::new(), notes: Vec::new() }
     }
 
@@ -90,7 +62,7 @@ impl<'a> Findings<'a> {
     }
 
     /// Adds a finding whose place is known.
-    pub(super) fn at(&mut self, at: &Location, path: &str, problem: &str) {
+    pub(crate) fn at(&mut self, at: &Location, path: &str, problem: &str) {
         self.found.push((at.clone(), format!("{at}: `{path}`: {problem}")));
     }
 
@@ -131,8 +103,12 @@ impl<'a> Findings<'a> {
         self.at(&error.at().unwrap_or(&node.at).clone(), &path, error.problem());
     }
 
-    /// All findings as an error; the notes, in the order of their places, if there are none.
-    pub(super) fn finish(mut self) -> Result<Vec<String>, ConfigError> {
+    /// Returns the notes, in the order of their places.
+    ///
+    /// # Errors
+    ///
+    /// All findings, if there are any, one line each.
+    pub(crate) fn finish(mut self) -> Result<Vec<String>, Vec<String>> {
         if self.found.is_empty() {
             // What is not set was no finding, so that a secret is all that is missing for it.
             let notes = &mut self.notes;
@@ -148,6 +124,6 @@ impl<'a> Findings<'a> {
             return Ok(self.notes.into_iter().map(|(_, line)| line).collect());
         }
         self.found.sort();
-        Err(ConfigError::Invalid(self.found.into_iter().map(|(_, line)| line).collect()))
+        Err(self.found.into_iter().map(|(_, line)| line).collect())
     }
 }

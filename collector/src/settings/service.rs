@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 use super::component_id::ComponentId;
-use super::findings::Findings;
+use super::diagnostics::Diagnostics;
 use super::node::{Node, Value};
 
 /// Keys that the Collector has, and why they are not here.
@@ -173,7 +173,7 @@ impl Default for MetricsEndpoint {
 
 /// As the gate `confmap.enableMergeAppendOption` asks for: lists of extensions, receivers and exporters below `service` that
 /// are in both configs have what the first one names, then what only `over` names.
-pub(super) fn append_lists(base: &Node, over: &mut Node) {
+pub(crate) fn append_lists(base: &Node, over: &mut Node) {
     if let (Some(base), Some(over)) = (base.get("service"), over.get_mut("service")) {
         append_below(base, over, 0);
     }
@@ -232,9 +232,9 @@ impl Service {
     }
 
     /// Checks that pipelines are whole and refer to what there is.
-    pub(super) fn check(
+    pub(crate) fn check(
         &self,
-        findings: &mut Findings<'_>,
+        diagnostics: &mut Diagnostics<'_>,
         exists: impl Fn(&str, &ComponentId) -> bool,
     ) {
         let missing = |section: &str, id: &ComponentId| {
@@ -243,12 +243,12 @@ impl Service {
         for (index, id) in self.extensions.iter().enumerate() {
             if !exists("extensions", id) {
                 let path = ["service", "extensions", &index.to_string()];
-                findings.add(&path, &missing("extensions", id));
+                diagnostics.add(&path, &missing("extensions", id));
             }
         }
         if self.pipelines.is_empty() {
             let problem = "there is no pipeline; add `traces` with `receivers` and `exporters`";
-            findings.add(&["service", "pipelines"], problem);
+            diagnostics.add(&["service", "pipelines"], problem);
         }
         for (id, pipeline) in &self.pipelines {
             let name = id.to_string();
@@ -260,27 +260,28 @@ impl Service {
                     let kind = id.kind();
                     let problem =
                         format!("this collector carries traces only; run another one for {kind}");
-                    findings.add(&path, &problem);
+                    diagnostics.add(&path, &problem);
                     continue;
                 }
                 _ => {
                     let problem =
                         "the type of a pipeline is `traces`; write `traces` or `traces/name`";
-                    findings.add(&path, problem);
+                    diagnostics.add(&path, problem);
                     continue;
                 }
             }
             if id.kind() == "metrics" && !pipeline.receivers.iter().all(|id| is_connector(&id)) {
                 let problem = "this collector carries traces only; run another one for metrics";
-                findings.add(&path, problem);
+                diagnostics.add(&path, problem);
             }
             let into = pipeline.exporters.iter().filter(is_connector).count();
             if into > 0 && into == pipeline.exporters.len() && !self.goes_on(&pipeline.exporters) {
                 let problem = "exports to connectors only; add the `datadog` exporter, which computes APM stats itself";
-                findings.add(&path, problem);
+                diagnostics.add(&path, problem);
             }
             if into > 0 && pipeline.receivers.iter().any(|id| is_connector(&id)) {
-                findings.add(&path, "joins a connector to a connector; name the exporters instead");
+                diagnostics
+                    .add(&path, "joins a connector to a connector; name the exporters instead");
             }
             let lists = [
                 ("receivers", &pipeline.receivers),
@@ -290,16 +291,16 @@ impl Service {
             for (section, ids) in lists {
                 if ids.is_empty() && section != "processors" {
                     let problem = format!("`{section}` is empty; a pipeline needs at least one");
-                    findings.add(&path, &problem);
+                    diagnostics.add(&path, &problem);
                 }
                 for (index, id) in ids.iter().enumerate() {
                     let path = ["service", "pipelines", &name, section, &index.to_string()];
                     let is_there =
                         exists(section, id) || section != "processors" && exists("connectors", id);
                     if !is_there {
-                        findings.add(&path, &missing(section, id));
+                        diagnostics.add(&path, &missing(section, id));
                     } else if ids[..index].contains(id) {
-                        findings.add(&path, &format!("`{id}` is there twice"));
+                        diagnostics.add(&path, &format!("`{id}` is there twice"));
                     }
                 }
             }
@@ -309,7 +310,7 @@ impl Service {
                 if reader.pull.as_ref().and_then(|pull| pull.exporter.prometheus.as_ref()).is_none()
                 {
                     let path = ["service", "telemetry", "metrics", "readers", &index.to_string()];
-                    findings.add(&path, "only `pull.exporter.prometheus` is built");
+                    diagnostics.add(&path, "only `pull.exporter.prometheus` is built");
                 }
             }
         }
