@@ -11,6 +11,7 @@ mod doctor;
 mod fault_header;
 mod golden;
 mod kind;
+mod modules;
 mod own_services;
 mod scenarios;
 #[path = "../datadog/stand_in.rs"]

@@ -1,0 +1,326 @@
+//! Keeps the modules of each crate acyclic: two modules that use each other can only be understood, and changed, together.
+//!
+//! A module is a file. It uses another one where a path outside of tests leads into it: `crate::…`, `super::…`, or the name
+//! of a module below it. What a part uses of the module that holds it does not count: the parts of a folder share a room,
+//! and may use what stands in it. A re-export counts as a use of the module that it names.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path as FilePath,
+};
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+use crate::support::root;
+
+/// A module's path below its crate, or the segments of a path in its source.
+type Path = Vec<String>;
+
+/// Which modules each module uses, by their paths.
+type Uses = BTreeMap<Path, BTreeSet<Path>>;
+
+#[test]
+fn the_collectors_modules_are_acyclic() {
+    is_acyclic("collector/src", 100);
+}
+
+#[test]
+fn the_sample_apps_modules_are_acyclic() {
+    is_acyclic("sample-apps/src", 10);
+}
+
+#[test]
+fn the_benchmarks_modules_are_acyclic() {
+    is_acyclic("bench/src", 10);
+}
+
+/// Fails with all circles of a crate, and fails where fewer modules than `at_least` were found.
+fn is_acyclic(source: &str, at_least: usize) {
+    let uses = read(&root().join(source));
+    assert!(uses.len() >= at_least, "only {} modules were found in {source}", uses.len());
+    assert!(uses.values().any(|used| !used.is_empty()), "no module of {source} uses another");
+    let circles = circles(&uses);
+    assert!(
+        circles.is_empty(),
+        "{source} has modules that use each other; move what they share to a module below both:\n{}",
+        circles.join("\n")
+    );
+}
+
+/// Reads the sources of a crate, without its tests and without `main.rs`, which is a crate of its own.
+fn read(source: &FilePath) -> Uses {
+    let mut files = BTreeMap::new();
+    find(source, &mut Vec::new(), &mut files);
+    files.remove(&vec!["main".to_owned()]);
+    if let Some(tokens) = files.remove(&vec!["lib".to_owned()]) {
+        files.insert(Vec::new(), tokens);
+    }
+    let tests: Vec<Path> = files
+        .iter()
+        .flat_map(|(module, tokens)| {
+            let mut names = Vec::new();
+            scan(tokens.clone(), &mut |_| {}, &mut |name| names.push(child(module, name)));
+            names
+        })
+        .collect();
+    files.retain(|module, _| !tests.iter().any(|test| module.starts_with(test)));
+    let modules: BTreeSet<Path> = files.keys().cloned().collect();
+    files
+        .into_iter()
+        .map(|(module, tokens)| {
+            let mut used = BTreeSet::new();
+            scan(
+                tokens,
+                &mut |path| {
+                    if let Some(target) = resolve(&module, path, &modules) {
+                        used.insert(target);
+                    }
+                },
+                &mut |_| {},
+            );
+            (module, used)
+        })
+        .collect()
+}
+
+fn find(folder: &FilePath, module: &mut Path, files: &mut BTreeMap<Path, TokenStream>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() {
+            module.push(name);
+            find(&path, module, files);
+            module.pop();
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let tokens = text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let module = if name == "mod" { module.clone() } else { child(module, &name) };
+            files.insert(module, tokens);
+        }
+    }
+}
+
+fn child(module: &[String], name: &str) -> Path {
+    module.iter().cloned().chain([name.to_owned()]).collect()
+}
+
+/// Reports each path of a source to `see`, and each module file that is for tests only to `see_test`.
+///
+/// What stands below `#[cfg(test)]` is passed over.
+fn scan(tokens: TokenStream, see: &mut dyn FnMut(&[String]), see_test: &mut dyn FnMut(&str)) {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let mut at = 0;
+    while at < tokens.len() {
+        if is_punct(tokens.get(at), '#')
+            && let Some(TokenTree::Group(attribute)) = tokens.get(at + 1)
+            && is_for_tests(attribute.stream())
+        {
+            at = pass_item(&tokens, at + 2, see_test);
+            continue;
+        }
+        match &tokens[at] {
+            TokenTree::Ident(_) => at = path(&tokens, at, &mut Vec::new(), see),
+            TokenTree::Group(group) => {
+                scan(group.stream(), see, see_test);
+                at += 1;
+            }
+            TokenTree::Punct(_) | TokenTree::Literal(_) => at += 1,
+        }
+    }
+}
+
+/// Whether the inside of an attribute's brackets is `cfg(test)` or `cfg(all(test, …))`.
+fn is_for_tests(attribute: TokenStream) -> bool {
+    let mut tokens = attribute.into_iter();
+    let (Some(TokenTree::Ident(name)), Some(TokenTree::Group(condition))) =
+        (tokens.next(), tokens.next())
+    else {
+        return false;
+    };
+    let condition: Vec<TokenTree> = condition.stream().into_iter().collect();
+    let is_word = |token: &TokenTree, word| matches!(token, TokenTree::Ident(name) if name == word);
+    let holds = match condition.as_slice() {
+        [one] => is_word(one, "test"),
+        [all, TokenTree::Group(of)] => {
+            is_word(all, "all") && of.stream().into_iter().any(|token| is_word(&token, "test"))
+        }
+        _ => false,
+    };
+    name == "cfg" && holds
+}
+
+/// Gives the place behind an item: behind its braces, or its semicolon.
+fn pass_item(tokens: &[TokenTree], mut at: usize, see_test: &mut dyn FnMut(&str)) -> usize {
+    while let Some(token) = tokens.get(at) {
+        at += 1;
+        match token {
+            TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
+                // `use a::{b, c};` goes on behind its braces.
+                return at + usize::from(is_punct(tokens.get(at), ';'));
+            }
+            TokenTree::Punct(punct) if matches!(punct.as_char(), ';' | ',') => return at,
+            TokenTree::Ident(word) if word == "mod" => {
+                if let (Some(TokenTree::Ident(name)), true) =
+                    (tokens.get(at), is_punct(tokens.get(at + 1), ';'))
+                {
+                    see_test(&name.to_string());
+                }
+            }
+            _ => {}
+        }
+    }
+    at
+}
+
+/// Reports the paths that begin here, several where braces part them; gives the place behind them.
+fn path(
+    tokens: &[TokenTree],
+    mut at: usize,
+    segments: &mut Path,
+    see: &mut dyn FnMut(&[String]),
+) -> usize {
+    let depth = segments.len();
+    while let Some(TokenTree::Ident(segment)) = tokens.get(at) {
+        segments.push(segment.to_string());
+        at += 1;
+        if !(is_punct(tokens.get(at), ':') && is_punct(tokens.get(at + 1), ':')) {
+            break;
+        }
+        at += 2;
+        if let Some(TokenTree::Group(group)) = tokens.get(at)
+            && group.delimiter() == Delimiter::Brace
+        {
+            let inner: Vec<TokenTree> = group.stream().into_iter().collect();
+            let mut within = 0;
+            while within < inner.len() {
+                within = match &inner[within] {
+                    TokenTree::Ident(_) => path(&inner, within, segments, see),
+                    _ => within + 1,
+                };
+            }
+            at += 1;
+            segments.truncate(depth);
+            return at;
+        }
+    }
+    if segments.len() > 1 {
+        see(segments);
+    }
+    segments.truncate(depth);
+    at
+}
+
+fn is_punct(token: Option<&TokenTree>, char: char) -> bool {
+    matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == char)
+}
+
+/// The module that a path in `module` leads into, unless it stays there or leads to a module around it.
+fn resolve(module: &[String], path: &[String], modules: &BTreeSet<Path>) -> Option<Path> {
+    let (first, mut rest) = path.split_first()?;
+    let mut target: Path = match first.as_str() {
+        "crate" => Vec::new(),
+        "self" => module.to_vec(),
+        "super" => module.split_last()?.1.to_vec(),
+        name if modules.contains(&child(module, name)) => child(module, name),
+        _ => return None,
+    };
+    while let Some((next, behind)) = rest.split_first() {
+        match next.as_str() {
+            "super" => {
+                target.pop();
+            }
+            "self" => {}
+            name if modules.contains(&child(&target, name)) => target.push(name.to_owned()),
+            _ => break,
+        }
+        rest = behind;
+    }
+    (!module.starts_with(&target)).then_some(target)
+}
+
+/// Describes each set of modules that can be reached from each other, one line each.
+fn circles(uses: &Uses) -> Vec<String> {
+    let reached: BTreeMap<&Path, BTreeSet<&Path>> =
+        uses.keys().map(|module| (module, reachable(uses, module))).collect();
+    let mut seen = BTreeSet::new();
+    let mut circles = Vec::new();
+    for (module, reaches) in &reached {
+        if !reaches.contains(module) || seen.contains(module) {
+            continue;
+        }
+        let circle: Vec<&Path> =
+            reaches.iter().copied().filter(|other| reached[other].contains(module)).collect();
+        seen.extend(circle.iter().copied());
+        let links = circle.iter().flat_map(|from| {
+            let into = uses[*from].iter().filter(|to| circle.contains(to));
+            into.map(|to| format!("{} uses {}", from.join("/"), to.join("/")))
+        });
+        circles.push(links.collect::<Vec<_>>().join(", "));
+    }
+    circles
+}
+
+fn reachable<'a>(uses: &'a Uses, from: &Path) -> BTreeSet<&'a Path> {
+    let mut reached = BTreeSet::new();
+    let mut open: Vec<&Path> = uses[from].iter().collect();
+    while let Some(module) = open.pop() {
+        if reached.insert(module) {
+            open.extend(uses.get(module).into_iter().flatten());
+        }
+    }
+    reached
+}
+
+/// Lays out a made-up crate and gives its circles.
+fn circles_of(files: &[(&str, &str)]) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    circles(&read(folder.path()))
+}
+
+#[test]
+fn a_circle_is_found_and_named() {
+    let files = [
+        ("lib.rs", "mod roof; mod wall; mod ground;"),
+        ("roof.rs", "use crate::wall::{self, Brick as _};"),
+        ("wall.rs", "mod stone; fn build() { matches!(1, super::ground::SAND); }"),
+        ("wall/stone.rs", "use super::Brick;"),
+        ("ground.rs", "use crate::{other::Thing, roof::{Tile, self}};"),
+    ];
+    assert_eq!(circles_of(&files), ["ground uses roof, roof uses wall, wall uses ground"],);
+}
+
+#[test]
+fn a_circle_through_the_part_of_a_module_is_found() {
+    let files = [
+        ("lib.rs", "mod one; mod other;"),
+        ("one.rs", "mod part; pub(crate) use part::Part;"),
+        ("one/part.rs", "use crate::other::Thing; pub(crate) struct Part(super::Whole);"),
+        ("other.rs", "use crate::one::Part; struct Thing;"),
+    ];
+    assert_eq!(circles_of(&files), ["one uses one/part, one/part uses other, other uses one"],);
+}
+
+#[test]
+fn tests_comments_and_what_a_part_uses_of_its_whole_make_no_circle() {
+    let files = [
+        ("lib.rs", "mod roof; mod ground;"),
+        ("roof.rs", "use crate::ground::Sand; #[cfg(test)] mod tests;"),
+        ("roof/tests.rs", "use super::Roof; use crate::ground::Sand;"),
+        (
+            "ground.rs",
+            "// crate::roof::Tile\nconst TEXT: &str = \"crate::roof::Tile\"; mod sand; use sand::Sand;\n\
+             #[cfg(test)] use crate::roof::Tile;\n\
+             #[cfg(test)] mod tests { use crate::roof::Tile; }\n\
+             #[cfg(all(test, unix))] fn tile() { crate::roof::lay() }",
+        ),
+        ("ground/sand.rs", "use super::Ground; pub(crate) struct Sand;"),
+        ("main.rs", "use made_up::roof;"),
+    ];
+    assert!(circles_of(&files).is_empty());
+}
