@@ -17,6 +17,11 @@ use crate::{
 };
 
 pub mod condition;
+mod matcher;
+#[cfg(test)]
+mod tests;
+
+pub use self::matcher::{EventMatcher, LinkMatcher, LinkedTrace, Matcher, span_status};
 
 /// What must hold for every case of a scenario.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +31,9 @@ pub struct Expect {
     pub within: Duration,
     /// The tree below the harness's own span; `None` where only the rules are asked for.
     pub tree: Option<Node>,
+    /// Workloads or services that must have a span in the trace.
+    #[serde(default)]
+    pub services: Vec<String>,
     /// No span of any service may be captured.
     pub absent: bool,
     /// How many spans of a kind there must be in the trace.
@@ -48,6 +56,7 @@ impl Default for Expect {
         Self {
             within: DEFAULT_WITHIN,
             tree: None,
+            services: Vec::new(),
             absent: false,
             spans: Vec::new(),
             refused_attempts: 0,
@@ -60,32 +69,6 @@ impl Default for Expect {
 
 /// How long a trace may take where the scenario says nothing.
 pub const DEFAULT_WITHIN: Duration = Duration::from_secs(10);
-
-/// What one span must look like.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Matcher {
-    /// Workload that made it, or its service name; `None` for any.
-    pub at: Option<String>,
-    /// Span kind; `None` for any.
-    pub kind: Option<String>,
-    /// Datadog's operation name.
-    pub name: Option<String>,
-    /// Datadog's resource name.
-    pub resource: Option<String>,
-    /// Datadog's type.
-    pub span_type: Option<String>,
-    /// Whether it is marked as an error.
-    pub error: Option<bool>,
-    /// HTTP status code that it tells.
-    pub status: Option<u16>,
-    /// Meta that it must have, among others.
-    pub meta: BTreeMap<String, String>,
-    /// Shortest duration.
-    pub at_least: Option<Duration>,
-    /// Longest duration.
-    pub at_most: Option<Duration>,
-}
 
 /// A span of the expected tree, with what hangs below it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -127,7 +110,7 @@ pub fn check(expect: &Expect, request: &Request, view: View<'_>) -> Findings {
             (None, None) => {}
         }
     }
-    let mut of_spans = Vec::new();
+    let mut of_spans = services(expect, view);
     if let Some(node) = &expect.tree {
         of_spans.extend(tree(node, view).into_iter().map(|detail| Failure::new("tree", detail)));
     }
@@ -154,7 +137,7 @@ fn unseen(expect: &Expect, view: View<'_>) -> Vec<NotEvaluated> {
     let mut unseen = Vec::new();
     let mut look = |what: &str, matcher: &Matcher| {
         let spans = || view.service_spans().filter(|span| matcher.is_about(span, view));
-        for key in matcher.meta.keys() {
+        for key in matcher.keys() {
             if let Some(span) = spans().find(|span| !span.form.carries(key)) {
                 unseen.push(NotEvaluated {
                     rule: what.to_owned(),
@@ -249,21 +232,111 @@ fn absent(view: View<'_>) -> Option<Failure> {
     })
 }
 
+/// Who must be in the trace, and is not.
+fn services(expect: &Expect, view: View<'_>) -> Vec<Failure> {
+    let missing = expect.services.iter().filter_map(|service| {
+        let wanted = Matcher { at: Some(service.clone()), ..Matcher::default() };
+        if view.service_spans().any(|span| wanted.is_at(span, view)) {
+            return None;
+        }
+        let own = view.evidence.strays.iter().find(|stray| {
+            let first = stray.spans.iter().find(|span| span.parent_id.is_none());
+            first.is_some_and(|span| wanted.is_at(span, view))
+        });
+        let own = own.map_or_else(String::new, |stray| {
+            format!(
+                "; it started trace {} of its own meanwhile, so it was not sent the context, or did not read it (OTEL_PROPAGATORS)",
+                stray.id
+            )
+        });
+        let id = view.case.trace_id;
+        let detail = format!("`{service}` has no span in trace {id}: it has {}{own}", present(view));
+        Some(Failure::new("services", detail))
+    });
+    missing.collect()
+}
+
+/// Who has how many spans in the trace.
+fn present(view: View<'_>) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for span in view.service_spans() {
+        *counts.entry(view.workload_of(span)).or_default() += 1;
+    }
+    let told = counts.iter().map(|(name, count)| match count {
+        1 => format!("1 span of `{name}`"),
+        count => format!("{count} of `{name}`"),
+    });
+    let told: Vec<String> = told.collect();
+    if told.is_empty() { "no span of any service".to_owned() } else { told.join(", ") }
+}
+
 fn span_count(count: &SpanCount, view: View<'_>) -> Option<Failure> {
-    let found =
-        view.service_spans().filter(|span| count.span.mismatches(span, view).is_empty()).count();
-    let fits = found >= count.at_least && count.at_most.is_none_or(|most| found <= most);
-    (!fits).then(|| {
-        let wanted = match count.at_most {
-            Some(most) if most == count.at_least => most.to_string(),
-            Some(most) => format!("{} to {most}", count.at_least),
-            None => format!("at least {}", count.at_least),
-        };
-        Failure::new(
-            "spans",
-            format!("{wanted} of `{}` expected, {found} captured", count.span.describe()),
+    let matching: Vec<&Span> =
+        view.service_spans().filter(|span| count.span.mismatches(span, view).is_empty()).collect();
+    let found = matching.len();
+    let wanted = match count.at_most {
+        Some(most) if most == count.at_least => most.to_string(),
+        Some(most) => format!("{} to {most}", count.at_least),
+        None => format!("at least {}", count.at_least),
+    };
+    let told = format!("{wanted} of `{}` expected, {found} captured", count.span.describe());
+    let detail = if found < count.at_least {
+        format!("{told}; {}", nearest(&count.span, &matching, view))
+    } else if count.at_most.is_some_and(|most| found > most) {
+        let names = matching.iter().take(SPANS_TOLD).map(|span| view.name(span));
+        let more = if found > SPANS_TOLD { ", …" } else { "" };
+        format!("{told}: {}{more}", names.collect::<Vec<_>>().join(", "))
+    } else if let Some(at) = vacuous(count, view) {
+        format!(
+            "{told}, but trace {} has no span of `{at}` at all, so that says nothing: ask for `{at}` in `services`, or leave the details out",
+            view.case.trace_id
         )
-    })
+    } else {
+        return None;
+    };
+    Some(Failure::new("spans", detail))
+}
+
+/// Whose spans it says something of, where there are none that it could be true or wrong of.
+fn vacuous<'a>(count: &'a SpanCount, view: View<'_>) -> Option<&'a str> {
+    let at = count.span.at.as_deref()?;
+    let decides_by_none = count.at_least == 0 && count.span.has_details();
+    let is_there = view.service_spans().any(|span| count.span.is_at(span, view));
+    (decides_by_none && !is_there).then_some(at)
+}
+
+/// How many spans that are too many are named.
+const SPANS_TOLD: usize = 5;
+
+/// The span that comes nearest to what is asked for, of those that are not taken, and what is wrong with it.
+fn nearest(wanted: &Matcher, taken: &[&Span], view: View<'_>) -> String {
+    let is_taken = |span: &Span| taken.iter().any(|one| std::ptr::eq(*one, span));
+    let rest = view.service_spans().filter(|span| !is_taken(span));
+    let nearest =
+        rest.map(|span| (span, wanted.mismatches(span, view))).min_by_key(|(span, wrong)| {
+            (!wanted.is_about(span, view), !wanted.is_at(span, view), wrong.len())
+        });
+    match nearest {
+        Some((span, wrong)) if wanted.is_at(span, view) => {
+            format!("the nearest is {}: {}", view.name(span), wrong.join(", "))
+        }
+        _ if taken.is_empty() => format!("the trace has {}", present(view)),
+        _ => "there is none beside them".to_owned(),
+    }
+}
+
+/// Where a span is that is missing at its place, or what comes nearest to it there.
+fn elsewhere(wanted: &Matcher, here: &[&Span], view: View<'_>) -> String {
+    if let Some(span) = view.service_spans().find(|span| wanted.is_about(span, view)) {
+        let parent = span.parent_id.and_then(|id| view.spans().iter().find(|one| one.id == id));
+        let below =
+            parent.map_or_else(|| "no captured span".to_owned(), |parent| view.name(parent));
+        return format!("{} is below {below}", view.name(span));
+    }
+    match here.iter().find(|span| wanted.is_at(span, view)) {
+        Some(span) => format!("there is {}", view.name(span)),
+        None => format!("the trace has {}", present(view)),
+    }
 }
 
 /// The services' spans at the top: those below the harness's own span, or without any parent.
@@ -299,7 +372,11 @@ fn match_children(
             .min_by_key(|(_, span)| expected.span.mismatches(span, view).len())
             .map(|(index, _)| index);
         let Some(index) = best else {
-            found.push(format!("`{}` is missing below {parent}", expected.span.describe()));
+            found.push(format!(
+                "`{}` is missing below {parent}; {}",
+                expected.span.describe(),
+                elsewhere(&expected.span, &captured, view)
+            ));
             continue;
         };
         let span = captured.remove(index);
@@ -316,89 +393,5 @@ fn match_children(
                 .iter()
                 .map(|span| format!("{} was not expected below {parent}", view.name(span))),
         );
-    }
-}
-
-impl Matcher {
-    /// Whether a captured span is the one that is meant, right or wrong in its details.
-    fn is_about(&self, span: &Span, view: View<'_>) -> bool {
-        let at =
-            self.at.as_ref().is_none_or(|at| view.workload_of(span) == at || &span.service == at);
-        at && self.kind.as_ref().is_none_or(|kind| span.kind() == kind)
-    }
-
-    /// What is wrong with a span; empty when it matches.
-    fn mismatches(&self, span: &Span, view: View<'_>) -> Vec<String> {
-        let mut found = Vec::new();
-        if !self.is_about(span, view) {
-            found.push(format!("is not of `{}`", self.describe()));
-        }
-        let mut text = |what: &str, expected: &Option<String>, got: &str| {
-            if let Some(expected) = expected
-                && expected != got
-            {
-                found.push(format!("{what} should be `{expected}`, is `{got}`"));
-            }
-        };
-        text("name", &self.name, &span.name);
-        text("resource", &self.resource, &span.resource);
-        text("type", &self.span_type, &span.span_type);
-        if let Some(error) = self.error
-            && error != span.error
-        {
-            let should = if error {
-                "should be marked as an error"
-            } else {
-                "should not be marked as an error"
-            };
-            found.push(should.to_owned());
-        }
-        if let Some(status) = self.status {
-            let got = span_status(span);
-            if got != Some(status) {
-                let got = got.map_or("none".to_owned(), |got| got.to_string());
-                found.push(format!("HTTP status should be {status}, is {got}"));
-            }
-        }
-        for (key, value) in self.meta.iter().filter(|(key, _)| span.form.carries(key)) {
-            match span.meta.get(key) {
-                Some(got) if got == value => {}
-                Some(got) => found.push(format!("meta `{key}` should be `{value}`, is `{got}`")),
-                None => found.push(format!("meta `{key}` should be `{value}`, is not there")),
-            }
-        }
-        let duration = Duration::from_nanos(span.duration.try_into().unwrap_or(0));
-        if let Some(least) = self.at_least
-            && duration < least
-        {
-            found.push(format!("should last at least {least:?}, lasts {duration:?}"));
-        }
-        if let Some(most) = self.at_most
-            && duration > most
-        {
-            found.push(format!("should last at most {most:?}, lasts {duration:?}"));
-        }
-        found
-    }
-
-    /// The matcher in one line: `sample-app-1 server GET /outgoing-sampleapp 503 error`.
-    pub fn describe(&self) -> String {
-        let mut words: Vec<String> = Vec::new();
-        words.extend(self.at.clone());
-        words.extend(self.kind.clone());
-        words.extend(self.resource.clone().or_else(|| self.name.clone()));
-        words.extend(self.status.map(|status| status.to_string()));
-        if self.error == Some(true) {
-            words.push("error".to_owned());
-        }
-        if words.is_empty() { "any span".to_owned() } else { words.join(" ") }
-    }
-}
-
-/// The HTTP status a span tells, as number or text.
-pub fn span_status(span: &Span) -> Option<u16> {
-    match span.metrics.get("http.status_code") {
-        Some(number) => Some(*number as u16),
-        None => span.meta.get("http.status_code")?.parse().ok(),
     }
 }

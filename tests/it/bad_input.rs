@@ -70,6 +70,10 @@ fn scenario_files_are_told_what_is_wrong_where_and_what_to_do() {
         ("condition_that_says_nothing", GOOD.replace("get: /", "get: /, answer: { json: { id: {} } }")),
         ("unknown_condition", GOOD.replace("get: /", "get: /, answer: { json: { id: { equal: 1 } } }")),
         ("condition_of_a_bad_pattern", GOOD.replace("get: /", "get: /, answer: { json: { id: { matches: '(' } } }")),
+        (
+            "services_that_cannot_be",
+            format!("{GOOD}expect: {{ absent: true, services: [sample-ap-1, sample-app-2, sample-app-2] }}\n").replace("get: /", "get: /, sampled: false"),
+        ),
         ("missing_collector_config", format!("{GOOD}system: {{ chain: {{ collector_config: none.yaml }} }}\n")),
     ];
     for (name, yaml) in cases {
@@ -171,6 +175,22 @@ fn a_wrong_collector_config_that_only_the_collector_can_tell_is_refused_with_its
 }
 
 const SYSTEM: &str = "entry: web\nworkloads:\n  - name: web\n    builtin: sample-app\n    env: { LISTEN_ADDR: '${listen:http}', OTEL_SERVICE_NAME: web }\n    ports: [http]\n";
+
+#[test]
+fn a_service_that_nobody_in_a_system_file_has_is_told_where_all_names_are_known() {
+    let yaml = format!(
+        "{GOOD}system: {{ file: own.yaml }}\nexpect: {{ services: [wed], spans: [{{ at: shop, count: 1 }}] }}\n"
+    );
+    let file = ScenarioFile::new(&yaml)
+        .with("own.yaml", &SYSTEM.replace("SERVICE_NAME: web", "SERVICE_NAME: shop"));
+    file.run(&[]).expect_code(2).expect_stderr(
+        "scenario.yaml:6:22: there is no service `wed` in the system; did you mean `web`?",
+    );
+    // What sets its name in its code cannot be known.
+    let unnamed = SYSTEM.replace(", OTEL_SERVICE_NAME: web", "");
+    let file = ScenarioFile::new(&yaml).with("own.yaml", &unnamed);
+    tracecheck(&["check", &file.path()]).expect_code(0);
+}
 
 #[test]
 fn the_command_line_s_variables_and_config_are_for_system_files_too() {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::{root, tracecheck};
 
 /// The sections of the reference with a table of keys, and the part of the schema that each explains.
-const SECTIONS: [(&str, &str); 18] = [
+const SECTIONS: [(&str, &str); 20] = [
     ("Scenario", ""),
     ("System", "SystemFile"),
     ("Chain", "ChainFile"),
@@ -22,6 +22,8 @@ const SECTIONS: [(&str, &str); 18] = [
     ("Expectations", "ExpectFile"),
     ("Tree", "NodeFile"),
     ("Span", "SpanFile"),
+    ("Events", "EventFile"),
+    ("Links", "LinkFile"),
     ("Counts", "SpanCountFile"),
     ("Balance", "BalanceFile"),
     ("Stats", "StatsCountFile"),

@@ -14,7 +14,10 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use super::{CollectorFeature, Naming, Propagation, Protocol};
-use crate::{expectation::condition::Condition, system::INSTANCES};
+use crate::{
+    expectation::{LinkedTrace, condition::Condition},
+    system::INSTANCES,
+};
 
 /// Most sample apps in a chain.
 pub(super) const MAX_APPS: u32 = 20;
@@ -275,6 +278,10 @@ pub(super) struct ExpectFile {
     /// The tree of spans below the harness's own span, whole.
     #[schemars(with = "Option<NodeFile>")]
     pub(super) tree: Option<Spanned<NodeFile>>,
+    /// Workloads or services of which each must have a span in the trace.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(super) services: Vec<Spanned<String>>,
     /// The services leave no span at all.
     #[serde(default)]
     pub(super) absent: bool,
@@ -356,9 +363,8 @@ pub(super) struct NodeFile {
     #[serde(default)]
     #[schemars(with = "Vec<NodeFile>")]
     pub(super) children: Vec<Spanned<NodeFile>>,
-    /// Whether it may have children that are not listed.
-    #[serde(default)]
-    pub(super) more: bool,
+    /// Whether it may have children that are not listed; as the node above it when left out, and false at the top.
+    pub(super) more: Option<bool>,
 }
 
 /// What a span must be, as the intake sees it. What is left out is not compared.
@@ -376,13 +382,50 @@ pub(super) struct SpanFile {
     pub(super) error: Option<bool>,
     /// Its HTTP status code.
     pub(super) status: Option<u16>,
-    /// Meta that it must have, among others.
+    /// Meta that it must have, among others: by key, the text that it must be, or conditions on it.
     #[serde(default)]
-    pub(super) meta: BTreeMap<String, String>,
+    pub(super) meta: BTreeMap<String, Condition>,
+    /// Metrics that it must have, among others: by key, the number that it must be, or conditions on it.
+    #[serde(default)]
+    pub(super) metrics: BTreeMap<String, Condition>,
+    /// Events that it must have, or must not, among others.
+    #[serde(default)]
+    #[schemars(with = "Vec<EventFile>")]
+    pub(super) events: Vec<EventFile>,
+    /// Links that it must have, or must not, among others.
+    #[serde(default)]
+    #[schemars(with = "Vec<LinkFile>")]
+    pub(super) links: Vec<LinkFile>,
     /// Shortest duration.
     pub(super) at_least: Option<DurationText>,
     /// Longest duration.
     pub(super) at_most: Option<DurationText>,
+}
+
+/// Events of a span. What is left out is not compared.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EventFile {
+    /// The event's name.
+    pub(super) name: Option<Condition>,
+    /// What its attributes must be, by key.
+    #[serde(default)]
+    pub(super) attributes: BTreeMap<String, Condition>,
+    /// Exactly so many such events; at least one when left out.
+    pub(super) count: Option<usize>,
+}
+
+/// Links of a span. What is left out is not compared.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LinkFile {
+    /// Whether it leads into the same trace, or into another.
+    pub(super) trace: Option<LinkedTrace>,
+    /// What its attributes must be, by key.
+    #[serde(default)]
+    pub(super) attributes: BTreeMap<String, Condition>,
+    /// Exactly so many such links; at least one when left out.
+    pub(super) count: Option<usize>,
 }
 
 /// A number of spans.

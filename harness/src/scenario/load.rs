@@ -189,8 +189,8 @@ struct Workloads {
     services: Vec<String>,
     /// Those of them that requests can be sent to: they have a port `http`.
     entries: Vec<String>,
-    /// A service name that several workloads share.
-    shared: Option<&'static str>,
+    /// The service names that their spans will have beside the workloads' own; `None` where not all of them are told.
+    named: Option<Vec<String>>,
     /// Whether they are the built-in sample apps, which take faults from a header.
     builtin: bool,
 }

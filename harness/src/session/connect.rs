@@ -77,7 +77,7 @@ impl Parts {
         for workload in services_from_entry(system) {
             let mut identity = ServiceIdentity {
                 workload: workload.name.clone(),
-                service: service_name(workload),
+                service: workload.service_name(),
                 instances: Vec::new(),
             };
             let urls = workload.ledger.as_ref().map(|port| endpoints.urls(&workload.name, port));
@@ -97,17 +97,6 @@ impl Parts {
         let topology = Topology { services };
         Ok(Self { endpoints, intake, source, driver, topology, http, ledgers })
     }
-}
-
-/// The service name that a workload's SDK is told, where it is.
-fn service_name(workload: &Workload) -> Option<String> {
-    let told = workload.env.get("OTEL_SERVICE_NAME").cloned();
-    told.or_else(|| {
-        let attributes = workload.env.get("OTEL_RESOURCE_ATTRIBUTES")?;
-        let name =
-            attributes.split(',').find_map(|one| one.trim().strip_prefix("service.name="))?;
-        Some(name.to_owned())
-    })
 }
 
 /// The services, the entry first, the others as written.

@@ -268,6 +268,7 @@ fn as_if_all_were_seen(evidence: Evidence) -> Evidence {
 fn asked_for(scenario: &Scenario, shape: &fault::Shape) -> BTreeSet<String> {
     let reached = shape.hops.iter().filter(|hop| hop.reached == fault::Expected::Yes);
     let mut services: BTreeSet<String> = reached.map(|hop| hop.workload.clone()).collect();
+    services.extend(scenario.expect.services.iter().cloned());
     let mut nodes: Vec<_> = scenario.expect.tree.iter().collect();
     while let Some(node) = nodes.pop() {
         services.extend(node.span.at.clone());

@@ -127,6 +127,17 @@ impl Workload {
         self.instances > 1
     }
 
+    /// The service name that its SDK is told by its environment, where it is.
+    pub fn service_name(&self) -> Option<String> {
+        let told = self.env.get("OTEL_SERVICE_NAME").cloned();
+        told.or_else(|| {
+            let attributes = self.env.get("OTEL_RESOURCE_ATTRIBUTES")?;
+            let name =
+                attributes.split(',').find_map(|one| one.trim().strip_prefix("service.name="))?;
+            Some(name.to_owned())
+        })
+    }
+
     /// Whether it has a port of that name.
     pub fn has_port(&self, port: &str) -> bool {
         self.ports.iter().any(|known| known == port)

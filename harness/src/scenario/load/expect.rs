@@ -6,9 +6,10 @@ use serde_saphyr::Spanned;
 
 use super::{Resolver, Workloads};
 use crate::{
-    expectation::{DEFAULT_WITHIN, Expect, Matcher, Node, SpanCount},
+    expectation::{DEFAULT_WITHIN, EventMatcher, Expect, LinkMatcher, Matcher, Node, SpanCount},
     scenario::file::{
-        DurationText, ExpectFile, KindFile, NodeFile, SpanCountFile, SpanFile, StatsCountFile,
+        DurationText, EventFile, ExpectFile, KindFile, LinkFile, NodeFile, SpanCountFile, SpanFile,
+        StatsCountFile,
     },
     source,
     stages::BalanceExpect,
@@ -22,9 +23,19 @@ impl Resolver<'_> {
         {
             self.wrong(tree, "a trace cannot be absent and have a tree");
         }
+        for (index, service) in file.services.iter().enumerate() {
+            self.workload(service, workloads);
+            if file.absent {
+                self.wrong(service, "a trace cannot be absent and have a span of it");
+            }
+            if file.services[..index].iter().any(|other| other.value == service.value) {
+                self.wrong(service, format!("`{}` is named twice", service.value));
+            }
+        }
         Expect {
             within: file.within.map_or(DEFAULT_WITHIN, |within| within.0),
-            tree: file.tree.map(|node| self.node(node, workloads)),
+            tree: file.tree.map(|node| self.node(node, workloads, false)),
+            services: file.services.into_iter().map(|service| service.value).collect(),
             absent: file.absent,
             spans: file.spans.into_iter().map(|count| self.span_count(count, workloads)).collect(),
             refused_attempts: file.refused_attempts,
@@ -68,10 +79,15 @@ impl Resolver<'_> {
         Some(StatsExpect { counts, within: within.map_or(Duration::ZERO, |within| within.value.0) })
     }
 
-    /// A user's services may have other service names than their workloads; the built-in ones have not.
+    /// A user's services may have other service names than their workloads, which are known where the environment tells them all.
     fn workload(&mut self, at: &Spanned<String>, workloads: &Workloads) {
-        let known = || workloads.services.iter().map(String::as_str).chain(workloads.shared);
-        if workloads.builtin && !known().any(|name| name == at.value) {
+        let known = || {
+            let workloads = workloads.services.iter().chain(workloads.named.iter().flatten());
+            workloads.map(String::as_str)
+        };
+        // Where the system file itself is not sound, nothing is known.
+        let all_known = workloads.named.is_some() && !workloads.services.is_empty();
+        if all_known && !known().any(|name| name.eq_ignore_ascii_case(&at.value)) {
             let suggestion = source::nearest_or_known(&at.value, known());
             self.wrong_with(
                 at,
@@ -81,7 +97,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn node(&mut self, node: Spanned<NodeFile>, workloads: &Workloads) -> Node {
+    fn node(&mut self, node: Spanned<NodeFile>, workloads: &Workloads, more: bool) -> Node {
         let file = &node.value;
         let kinds: Vec<(&str, &Spanned<String>)> = [
             ("server", &file.server),
@@ -106,9 +122,9 @@ impl Resolver<'_> {
                 "give exactly one of `server`, `client`, `internal`, `producer` and `consumer`",
             ),
         }
-        let more = file.more;
-        let children =
-            node.value.children.into_iter().map(|child| self.node(child, workloads)).collect();
+        let more = file.more.unwrap_or(more);
+        let children = node.value.children.into_iter();
+        let children = children.map(|child| self.node(child, workloads, more)).collect();
         Node { span: matcher, children, more }
     }
 
@@ -148,7 +164,18 @@ fn matcher(file: &SpanFile) -> Matcher {
         error: file.error,
         status: file.status,
         meta: file.meta.clone(),
+        metrics: file.metrics.clone(),
+        events: file.events.iter().cloned().map(event).collect(),
+        links: file.links.iter().cloned().map(link).collect(),
         at_least: file.at_least.map(|duration| duration.0),
         at_most: file.at_most.map(|duration| duration.0),
     }
+}
+
+fn event(file: EventFile) -> EventMatcher {
+    EventMatcher { name: file.name, attributes: file.attributes, count: file.count }
+}
+
+fn link(file: LinkFile) -> LinkMatcher {
+    LinkMatcher { trace: file.trace, attributes: file.attributes, count: file.count }
 }

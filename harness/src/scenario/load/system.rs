@@ -12,7 +12,7 @@ use crate::{
     },
     secret::Secret,
     source,
-    system::file as system_file,
+    system::{Workload, file as system_file},
 };
 
 impl Resolver<'_> {
@@ -43,10 +43,11 @@ impl Resolver<'_> {
 
     fn system_file(&mut self, file: &Spanned<PathBuf>) -> (SystemChoice, Workloads) {
         let path = self.beside(&file.value);
-        let (mut services, mut entries) = (Vec::new(), Vec::new());
+        let (mut services, mut entries, mut named) = (Vec::new(), Vec::new(), None);
         match system_file::load(&path) {
             Ok(system) => {
                 services.extend(system.service_names());
+                named = system.workloads.iter().map(Workload::service_name).collect();
                 let open = system.workloads.iter().filter(|workload| workload.has_port("http"));
                 entries.extend(open.map(|workload| workload.name.clone()));
                 // Its key is made for the run; any will do to see whether the rest fits together.
@@ -62,7 +63,7 @@ impl Resolver<'_> {
                 self.findings.extend(findings);
             }
         }
-        (SystemChoice::File(path), Workloads { services, entries, shared: None, builtin: false })
+        (SystemChoice::File(path), Workloads { services, entries, named, builtin: false })
     }
 
     fn chain(&mut self, chain: ChainFile) -> (SystemChoice, Workloads) {
@@ -105,11 +106,12 @@ impl Resolver<'_> {
             }
             resolved.env.insert(app.value, variables);
         }
-        let shared = (resolved.services == Naming::Shared).then_some(SHARED_SERVICE);
+        let shared = (resolved.services == Naming::Shared).then(|| SHARED_SERVICE.to_owned());
+        let named = Some(shared.into_iter().collect());
         let entries = names.clone();
         (
             SystemChoice::Chain(resolved),
-            Workloads { services: names, entries, shared, builtin: true },
+            Workloads { services: names, entries, named, builtin: true },
         )
     }
 }

@@ -1,0 +1,268 @@
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    case::{Answer, Case, Evidence, ServiceIdentity, Topology},
+    scenario::{Method, fault::Shape},
+    trace::{PayloadForm, SpanId, Trace, TraceId},
+};
+
+const TRACE: TraceId = TraceId(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c);
+const DRIVER: u64 = 0xd0;
+
+fn span(id: u64, parent: u64, service: &str, kind: &str, resource: &str) -> Span {
+    Span {
+        trace_id: TRACE,
+        datadog_trace_id: TRACE.low(),
+        id: SpanId(id),
+        parent_id: Some(SpanId(parent)),
+        service: service.to_owned(),
+        name: "http".to_owned(),
+        resource: resource.to_owned(),
+        span_type: "web".to_owned(),
+        error: false,
+        start: i64::try_from(id).unwrap(),
+        duration: 1_000_000,
+        meta: BTreeMap::from([("span.kind".to_owned(), kind.to_owned())]),
+        metrics: BTreeMap::new(),
+        hostname: String::new(),
+        env: String::new(),
+        container_id: String::new(),
+        priority: 1,
+        form: PayloadForm::Datadog,
+        attempt: 1,
+    }
+}
+
+/// `shop` calls `pay`, whose span has an event, a link, texts and numbers.
+fn spans() -> Vec<Span> {
+    let mut pay = span(3, 2, "pay", "server", "POST /pay");
+    let text = |value: Value| value.to_string();
+    pay.meta.extend([
+        ("order.id".to_owned(), "o-17".to_owned()),
+        (
+            "events".to_owned(),
+            text(json!([
+                { "name": "exception", "attributes": { "exception.type": "Declined", "tries": "2" } },
+                { "name": "retry" }
+            ])),
+        ),
+        (
+            "_dd.span_links".to_owned(),
+            text(json!([{ "trace_id": "00000000000000000000000000000007", "span_id": "0000000000000001", "attributes": { "kind": "batch" } }])),
+        ),
+    ]);
+    pay.metrics.insert("order.total".to_owned(), 12.5);
+    vec![
+        span(1, DRIVER, "shop", "server", "POST /orders"),
+        span(2, 1, "shop", "client", "POST"),
+        pay,
+    ]
+}
+
+struct World {
+    case: Case,
+    evidence: Evidence,
+    topology: Topology,
+    shape: Shape,
+}
+
+fn world(spans: Vec<Span>) -> World {
+    let case = Case {
+        request: 0,
+        ordinal: 0,
+        trace_id: TRACE,
+        driver_span: SpanId(DRIVER),
+        driver_exported: false,
+        context_sent: true,
+        sampled: true,
+        sent_at: 0,
+        ended_at: 10,
+        outcome: Outcome::Response { status: 201, trace_id: None },
+        method: Method::Post,
+        entry: None,
+        answer: Answer::default(),
+    };
+    let evidence = Evidence {
+        trace: Some(Trace::new(TRACE, spans)),
+        ledgers: BTreeMap::new(),
+        strays: Vec::new(),
+        capabilities: vec![Capability::Completeness],
+        refused: BTreeMap::new(),
+        ended: Vec::new(),
+        unsettled: None,
+    };
+    let services = ["shop", "pay"].map(|name| ServiceIdentity {
+        workload: name.to_owned(),
+        service: Some(name.to_owned()),
+        instances: Vec::new(),
+    });
+    let topology = Topology { services: services.into() };
+    World { case, evidence, topology, shape: Shape::default() }
+}
+
+impl World {
+    fn failures(&self, expect: &Expect, request: &Request) -> Vec<String> {
+        let Self { case, evidence, topology, shape } = self;
+        let findings = check(expect, request, View { case, evidence, topology, shape });
+        assert_eq!(findings.not_evaluated, []);
+        let told = |failure: Failure| format!("{}: {}", failure.rule, failure.detail);
+        findings.failures.into_iter().map(told).collect()
+    }
+}
+
+/// What is wrong with the world's spans by the `expect` of a scenario, written as YAML.
+fn failures(world: &World, expect: &str) -> Vec<String> {
+    let text = format!(
+        "name: one\ndescription: x\nrequests: [{{ post: /orders, status: 201 }}]\nexpect: {expect}\nsystem: {{ file: own.yaml }}\n"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let system = "entry: shop\nworkloads:\n  - { name: shop, command: [shop, '${listen:http}'], ports: [http] }\n";
+    std::fs::write(dir.path().join("own.yaml"), system).unwrap();
+    let path = dir.path().join("scenario.yaml");
+    let (scenario, _) =
+        crate::scenario::load::parse(&path, &text).unwrap_or_else(|wrong| panic!("{wrong:?}"));
+    world.failures(&scenario.expect, &scenario.requests[0])
+}
+
+fn of_pay(is: &str) -> Vec<String> {
+    failures(&world(spans()), &format!("{{ spans: [{{ at: pay, is: {is}, count: 1 }}] }}"))
+}
+
+#[test]
+fn texts_numbers_events_and_links_that_are_as_asked_for_pass() {
+    for is in [
+        "{ meta: { order.id: o-17 } }",
+        "{ meta: { order.id: { matches: '^o-[0-9]+$', contains: '17', type: text }, none: { exists: false } } }",
+        "{ metrics: { order.total: 12.5 } }",
+        "{ metrics: { order.total: { at_least: 12, at_most: 13 }, none: { exists: false } } }",
+        "{ events: [{ name: exception, attributes: { exception.type: Declined, tries: { at_least: 2 } } }] }",
+        "{ events: [{ name: timeout, count: 0 }, { name: { matches: '^re' }, count: 1 }] }",
+        "{ links: [{ trace: another, attributes: { kind: batch } }, { trace: same, count: 0 }] }",
+    ] {
+        assert_eq!(of_pay(is), Vec::<String>::new(), "{is}");
+    }
+}
+
+#[test]
+fn what_is_not_as_asked_for_is_told_of_the_nearest_span() {
+    let cases = [
+        (
+            "{ meta: { order.id: { matches: '^x' } } }",
+            "meta `order.id` should match `^x`, is `o-17`",
+        ),
+        (
+            "{ meta: { order.id: { exists: false } } }",
+            "meta `order.id` should not be there, is `o-17`",
+        ),
+        (
+            "{ meta: { order.total: { exists: true } } }",
+            "meta `order.total` should be there, is not there; it is a number: metrics `order.total` is 12.5",
+        ),
+        (
+            "{ metrics: { order.total: { at_most: 10 } } }",
+            "metrics `order.total` should be at most 10, is `12.5`",
+        ),
+        (
+            "{ metrics: { order.id: 1 } }",
+            "metrics `order.id` should be `1`, is not there; it is a text: meta `order.id` is `o-17`",
+        ),
+        (
+            "{ events: [{ name: timeout }] }",
+            "should have one event whose name should be `timeout`, has 0; its events: `exception`, `retry`",
+        ),
+        (
+            "{ events: [{ name: exception, attributes: { exception.type: Timeout } }] }",
+            "of its event `exception`, `exception.type` should be `Timeout`, is `Declined`",
+        ),
+        (
+            "{ links: [{ trace: same }] }",
+            "should have one link into its own trace, has 0; it has 1 in all",
+        ),
+        (
+            "{ links: [{ attributes: { kind: single } }] }",
+            "should have one link with what is asked of `kind`, has 0; of one, `kind` should be `single`, is `batch`",
+        ),
+    ];
+    for (is, told) in cases {
+        let failed = of_pay(is);
+        assert_eq!(failed.len(), 1, "{is}");
+        let begin = "spans: 1 of `pay` expected, 0 captured; the nearest is `POST /pay` (server, pay, 0000000000000003): ";
+        assert!(failed[0].starts_with(begin) && failed[0].ends_with(told), "{is}: {}", failed[0]);
+    }
+}
+
+#[test]
+fn who_must_be_there_and_is_not_is_told_with_who_is() {
+    let mut world = world(spans());
+    assert_eq!(failures(&world, "{ services: [shop, pay, PAY] }"), Vec::<String>::new());
+    world.evidence.trace.as_mut().unwrap().spans.retain(|span| span.service == "shop");
+    let missing = format!("services: `pay` has no span in trace {TRACE}: it has 2 of `shop`");
+    assert_eq!(failures(&world, "{ services: [shop, pay] }"), [missing.clone()]);
+    let own = TraceId(7);
+    let mut stray = span(9, 0, "pay", "server", "POST /pay");
+    stray.parent_id = None;
+    world.evidence.strays.push(Trace::new(own, vec![stray]));
+    let told = failures(&world, "{ services: [pay] }");
+    assert!(
+        told[0].starts_with(&format!("{missing}; it started trace {own} of its own")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_count_that_nothing_could_fail_is_told() {
+    let mut world = world(spans());
+    let none_failed = "{ spans: [{ at: pay, is: { error: true }, count: 0 }] }";
+    assert_eq!(failures(&world, none_failed), Vec::<String>::new());
+    world.evidence.trace.as_mut().unwrap().spans.retain(|span| span.service == "shop");
+    let told = failures(&world, none_failed);
+    assert!(
+        told.len() == 1 && told[0].contains("has no span of `pay` at all, so that says nothing"),
+        "{told:?}"
+    );
+    // That it has no span at all is what this asks for.
+    assert_eq!(failures(&world, "{ spans: [{ at: pay, count: 0 }] }"), Vec::<String>::new());
+}
+
+#[test]
+fn spans_that_are_too_many_are_named() {
+    let told = failures(&world(spans()), "{ spans: [{ at: shop, at_most: 1 }] }");
+    assert_eq!(
+        told,
+        [
+            "spans: 0 to 1 of `shop` expected, 2 captured: `POST /orders` (server, shop, 0000000000000001), `POST` (client, shop, 0000000000000002)"
+        ]
+    );
+}
+
+#[test]
+fn more_children_are_allowed_below_too_unless_a_node_takes_it_back() {
+    let world = world(spans());
+    let tree = |more: &str| {
+        format!("{{ tree: {{ server: shop, {more} children: [{{ client: shop }}] }} }}")
+    };
+    assert_eq!(failures(&world, &tree("more: true,")), Vec::<String>::new());
+    let unexpected = [
+        "tree: `POST /pay` (server, pay, 0000000000000003) was not expected below `POST` (client, shop, 0000000000000002)",
+    ];
+    assert_eq!(failures(&world, &tree("")), unexpected);
+    let taken_back =
+        "{ tree: { server: shop, more: true, children: [{ client: shop, more: false }] } }";
+    assert_eq!(failures(&world, taken_back), unexpected);
+}
+
+#[test]
+fn a_node_that_is_missing_is_told_with_where_it_is() {
+    let tree = "{ tree: { server: shop, more: true, children: [{ server: pay }, { client: pay }, { internal: nobody }] } }";
+    assert_eq!(
+        failures(&world(spans()), tree),
+        [
+            "tree: `pay server` is missing below `POST /orders` (server, shop, 0000000000000001); `POST /pay` (server, pay, 0000000000000003) is below `POST` (client, shop, 0000000000000002)",
+            "tree: `pay client` is missing below `POST /orders` (server, shop, 0000000000000001); the trace has 1 span of `pay`, 2 of `shop`",
+            "tree: `nobody internal` is missing below `POST /orders` (server, shop, 0000000000000001); the trace has 1 span of `pay`, 2 of `shop`",
+        ]
+    );
+}
