@@ -1,6 +1,9 @@
 //! Failures as plain text: what every report says of them.
 
-use crate::verdict::{CaseResult, ScenarioResult, Trees};
+use crate::{
+    rule::Failure,
+    verdict::{CaseResult, ScenarioResult, Trees},
+};
 
 /// Most columns that the expected tree takes.
 const MAX_LEFT: usize = 60;
@@ -48,11 +51,12 @@ pub fn details(result: &ScenarioResult, most: usize) -> String {
     }
     let failing: Vec<&CaseResult> =
         result.cases.iter().filter(|case| !case.findings.failures.is_empty()).collect();
+    let mut told = Vec::new();
     for failing in failing.iter().take(most) {
         lines.push(String::new());
-        lines.extend(
-            case(failing).lines().map(|line| format!("      {line}").trim_end().to_owned()),
-        );
+        let text = case_after(failing, &told);
+        lines.extend(text.lines().map(|line| format!("      {line}").trim_end().to_owned()));
+        told.extend(&failing.findings.failures);
     }
     if failing.len() > most {
         lines.push(format!(
@@ -73,9 +77,16 @@ pub fn details(result: &ScenarioResult, most: usize) -> String {
 
 /// One case: its trace and answer, what failed, and both trees side by side.
 pub fn case(case: &CaseResult) -> String {
+    case_after(case, &[])
+}
+
+/// The same after cases whose failures were told: what is word for word the same is told once, as a stray that began while both
+/// were under way.
+fn case_after(case: &CaseResult, told: &[&Failure]) -> String {
     let mut lines = vec![format!("trace {}  {}", case.trace_id, case.request)];
     for failure in &case.findings.failures {
-        lines.push(format!("  {}: {}", failure.rule, failure.detail));
+        let detail = if told.contains(&failure) { "as above" } else { &failure.detail };
+        lines.push(format!("  {}: {detail}", failure.rule));
     }
     if let Some(ledger) = &case.ledger {
         lines.push(format!("  spans: {ledger}"));
@@ -99,4 +110,37 @@ fn side_by_side(trees: &Trees) -> Vec<String> {
         format!("{left:<width$} | {right}").trim_end().to_owned()
     }));
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{rule::Findings, trace::TraceId};
+
+    #[test]
+    fn a_failure_that_is_word_for_word_the_same_is_told_once() {
+        let case = |id: u128, own: &str| CaseResult {
+            trace_id: TraceId(id),
+            place: (0, 0),
+            request: "GET /: status 200".to_owned(),
+            findings: Findings {
+                failures: vec![
+                    Failure::new("stray-trace", "the services started trace 9"),
+                    Failure::new("tree", own),
+                ],
+                not_evaluated: Vec::new(),
+            },
+            trees: None,
+            ledger: None,
+            spans: 0,
+            service_spans: 0,
+            judged_after_ms: None,
+        };
+        let mut result = ScenarioResult::undecided("two", "", "");
+        result.cases = vec![case(1, "one is missing"), case(2, "two is missing")];
+        let told = details(&result, 2);
+        assert_eq!(told.matches("started trace 9").count(), 1, "{told}");
+        assert_eq!(told.matches("stray-trace: as above").count(), 1, "{told}");
+        assert!(told.contains("one is missing") && told.contains("two is missing"), "{told}");
+    }
 }

@@ -9,8 +9,11 @@ use crate::{
     trace::{Span, SpanId},
 };
 
-/// How far two clock readings on one host may lie apart: nanoseconds. A wall clock may be slewed between two readings.
-const SAME_HOST_TOLERANCE: i64 = 2_000_000;
+/// How far two clock readings in one process may lie apart: nanoseconds. A wall clock may be slewed between two readings.
+const SAME_PROCESS_TOLERANCE: i64 = 2_000_000;
+/// The same for two processes that tell one host: machines whose clocks are kept together by NTP may do so too, each within
+/// milliseconds of the true time.
+const SAME_HOST_TOLERANCE: i64 = 12_000_000;
 
 pub(super) fn orphan_span(view: View<'_>) -> Checked {
     let ids: HashSet<SpanId> = view.spans().iter().map(|span| span.id).collect();
@@ -90,11 +93,7 @@ pub(super) fn parent_cycle(view: View<'_>) -> Checked {
             }
             if !on_path.insert(parent) {
                 let from = path.iter().position(|id| *id == parent).unwrap_or(0);
-                let ids: Vec<_> = path[from..].iter().map(SpanId::to_string).collect();
-                found.push(format!(
-                    "{} -> {parent}: each is the next one's child",
-                    ids.join(" -> ")
-                ));
+                found.push(told_cycle(view, &path[from..]));
                 break;
             }
             path.push(parent);
@@ -103,6 +102,33 @@ pub(super) fn parent_cycle(view: View<'_>) -> Checked {
         clear.extend(path);
     }
     Checked::Found(found)
+}
+
+/// A cycle with who made its spans: each is the child of the next, and the last one of the first.
+fn told_cycle(view: View<'_>, ids: &[SpanId]) -> String {
+    let spans = by_id(view);
+    let named = |id: &SpanId| spans.get(id).map_or_else(|| id.to_string(), |span| view.name(span));
+    let told: Vec<String> = ids.iter().map(named).collect();
+    let mut makers: Vec<&str> =
+        ids.iter().filter_map(|id| Some(view.workload_of(spans.get(id)?))).collect();
+    makers.sort_unstable();
+    makers.dedup();
+    let cause = match makers.as_slice() {
+        [only] => {
+            format!("`{only}` makes span ids itself, or uses a context after its span was ended")
+        }
+        several => format!(
+            "`{}` make span ids themselves, or one of them uses ids again that it was sent",
+            several.join("` and `")
+        ),
+    };
+    match told.as_slice() {
+        [only] => format!("{only} names itself as its parent: {cause}"),
+        several => format!(
+            "{}, which is the child of the first: {cause}",
+            several.join(" is the child of ")
+        ),
+    }
 }
 
 pub(super) fn duplicate_span(view: View<'_>) -> Checked {
@@ -213,7 +239,9 @@ pub(super) fn child_outside_parent(view: View<'_>) -> Checked {
         if span.hostname != parent.hostname || span.hostname.is_empty() {
             continue;
         }
-        if span.start + SAME_HOST_TOLERANCE < parent.start {
+        let one_process = span.instance().is_some() && span.instance() == parent.instance();
+        let tolerance = if one_process { SAME_PROCESS_TOLERANCE } else { SAME_HOST_TOLERANCE };
+        if span.start.saturating_add(tolerance) < parent.start {
             found.push(format!(
                 "{} begins {} before its parent {}: the clocks differ, or the parent is wrong",
                 view.name(span),
@@ -223,7 +251,7 @@ pub(super) fn child_outside_parent(view: View<'_>) -> Checked {
         }
         // Only a caller that waits for an answer is sure to be there; one that gave up may be gone before the callee begins.
         let caller_waits = span.kind() == "server" && parent.kind() == "client" && !parent.error;
-        if caller_waits && span.start > parent.end().saturating_add(SAME_HOST_TOLERANCE) {
+        if caller_waits && span.start > parent.end().saturating_add(tolerance) {
             found.push(format!(
                 "{} begins {} after its parent {} ended: the client span was ended too early, or the context outlived it",
                 view.name(span),

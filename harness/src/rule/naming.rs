@@ -1,44 +1,100 @@
 //! Rules about names.
 
+use std::collections::BTreeMap;
+
 use super::Checked;
-use crate::{case::View, expectation::span_status};
+use crate::{case::View, expectation::span_status, trace::Span};
 
 /// What the reference exporter writes when a resource has no `service.name` (measured on v0.155.0).
 const NO_SERVICE: &str = "otlpresourcenoservicename";
 
 pub(super) fn missing_service_name(view: View<'_>) -> Checked {
-    let found = view.spans().iter().filter_map(|span| {
-        let what = match span.service.as_str() {
-            "" => "has no service".to_owned(),
+    // All spans of one SDK lack it together.
+    let mut unnamed: BTreeMap<&str, Vec<&Span>> = BTreeMap::new();
+    for span in view.spans() {
+        let service = span.service.as_str();
+        if matches!(service, "" | NO_SERVICE) || service.starts_with("unknown_service") {
+            unnamed.entry(service).or_default().push(span);
+        }
+    }
+    let found = unnamed.into_iter().map(|(service, spans)| {
+        let what = match service {
+            "" => "no service".to_owned(),
             NO_SERVICE => {
-                format!("has the service `{NO_SERVICE}`: its resource has no `service.name`")
+                format!("the service `{NO_SERVICE}`, since their resource has no `service.name`")
             }
             // The SDK specification's default when nothing is configured.
-            name if name.starts_with("unknown_service") => {
-                format!("has the SDK's default service `{name}`")
-            }
-            _ => return None,
+            name => format!("the SDK's default service `{name}`"),
         };
-        Some(format!("{} {what}; set OTEL_SERVICE_NAME", view.name(span)))
+        let which = match spans.as_slice() {
+            [only] => format!("{} has", view.name(only)),
+            [first, rest @ ..] => format!("{} and {} more have", view.name(first), rest.len()),
+            [] => String::new(),
+        };
+        format!("{which} {what}; {}", remedy(view))
     });
     Checked::Found(found.collect())
 }
 
+/// What to do about spans without a service name: where every workload is told one, setting it helps nothing.
+fn remedy(view: View<'_>) -> String {
+    let services = &view.topology.services;
+    if services.is_empty() || services.iter().any(|service| service.service.is_none()) {
+        return "set OTEL_SERVICE_NAME".to_owned();
+    }
+    let is_silent =
+        |workload: &str| !view.spans().iter().any(|span| view.workload_of(span) == workload);
+    let silent = services.iter().map(|service| service.workload.as_str());
+    let silent: Vec<String> =
+        silent.filter(|name| is_silent(name)).map(|name| format!("`{name}`")).collect();
+    let whose = match silent.as_slice() {
+        [] => "its service".to_owned(),
+        names => names.join(" or "),
+    };
+    format!(
+        "every workload is told its name in its environment, so {whose} does not read it: its SDK is set up before the variable is there, or with a resource of its own that leaves the environment out"
+    )
+}
+
 pub(super) fn unnamed_resource(view: View<'_>) -> Checked {
-    let found = view.spans().iter().filter_map(|span| {
-        if span.resource.is_empty() {
-            return Some(format!("span {} of `{}` has an empty resource name", span.id, view.workload_of(span)));
-        }
-        // Where no route matched, or the request went nowhere, there is none to tell.
-        let handled = span_status(span).is_none_or(|status| matches!(status, 200..=299 | 500..=599));
-        let method = span.meta.get("http.method").map_or("", String::as_str);
-        if span.kind() == "server" && !method.is_empty() && span.resource == method && handled {
-            return Some(format!(
-                "{} is named by its method alone: the instrumentation does not set `http.route`, so all routes become one resource",
-                view.name(span)
-            ));
-        }
-        None
-    });
-    Checked::Found(found.collect())
+    let empty = view.spans().iter().filter(|span| span.resource.is_empty());
+    let mut found: Vec<String> = empty
+        .map(|span| {
+            format!("span {} of `{}` has an empty resource name", span.id, view.workload_of(span))
+        })
+        .collect();
+    let by_method: Vec<&Span> =
+        view.spans().iter().filter(|span| is_named_by_method(span)).collect();
+    // Of services that are not ours it is not known whether they have routes: a proxy has none, nor has a GraphQL endpoint or a
+    // plain HTTP server.
+    let has_routes = |span: &Span| {
+        let here = view.workload_of(span);
+        view.shape.hops.iter().any(|hop| hop.workload == here)
+    };
+    found.extend(by_method.iter().filter(|span| has_routes(span)).map(|span| {
+        format!(
+            "{} is named by its method alone: the instrumentation does not set `http.route`, so all routes become one resource",
+            view.name(span)
+        )
+    }));
+    let unknown: Vec<String> =
+        by_method.iter().filter(|span| !has_routes(span)).map(|span| view.name(span)).collect();
+    if found.is_empty() && !unknown.is_empty() {
+        return Checked::NotEvaluated {
+            because: format!(
+                "{} tells its method alone, and it is not known whether its service has routes; where it has, let the instrumentation set `http.route`, and ask for the `resource` in `expect`",
+                unknown.join(", ")
+            ),
+            required: false,
+        };
+    }
+    Checked::Found(found)
+}
+
+/// Whether a server span that a route took is named by its method alone. Where no route matched, or the request was turned away
+/// before, as a 503 of a server that is full, there is none to tell.
+fn is_named_by_method(span: &Span) -> bool {
+    let handled = span_status(span).is_none_or(|status| matches!(status, 200..=299 | 500));
+    let method = span.meta.get("http.method").map_or("", String::as_str);
+    span.kind() == "server" && !method.is_empty() && span.resource == method && handled
 }

@@ -256,11 +256,11 @@ fn a_cycle_is_told_once() {
     world.span(0xa1).meta.insert("span.kind".to_owned(), "internal".to_owned());
     world.shape = Shape::default();
     let failures = world.findings().failures;
-    assert_eq!(
-        failures.iter().filter(|failure| failure.rule == "parent-cycle").count(),
-        1,
-        "{failures:?}"
-    );
+    let cycles: Vec<_> = failures.iter().filter(|failure| failure.rule == "parent-cycle").collect();
+    assert_eq!(cycles.len(), 1, "{failures:?}");
+    let told = &cycles[0].detail;
+    assert!(told.contains("(server, app-2, 00000000000000b1)"), "{told}");
+    assert!(told.contains("`app-1` and `app-2` make span ids themselves"), "{told}");
 }
 
 #[test]
@@ -303,13 +303,25 @@ fn a_child_may_end_late_but_not_begin_outside_its_parent() {
     late_end.span(0xb1).duration = 500 * MS;
     assert_eq!(late_end.findings(), Findings::default());
     let mut early = World::healthy();
-    early.span(0xb1).start = 5 * MS;
+    early.span(0xb1).start = 7 * MS;
     assert_eq!(early.failing().0, ["child-outside-parent"]);
     let mut late = World::healthy();
-    late.span(0xb1).start = 90 * MS;
+    late.span(0xb1).start = 93 * MS;
     assert_eq!(late.failing().0, ["child-outside-parent"]);
     late.span(0xb1).hostname = "other".to_owned();
     assert_eq!(late.findings(), Findings::default());
+}
+
+#[test]
+fn clocks_of_two_processes_may_drift_by_ten_milliseconds_and_that_of_one_may_not() {
+    for start in [10 * MS, 90 * MS] {
+        let mut drifted = World::healthy();
+        drifted.span(0xb1).start = start;
+        assert_eq!(drifted.findings(), Findings::default());
+    }
+    let mut own = World::healthy();
+    own.span(0xa2).start = 5 * MS;
+    assert_eq!(own.failing().0, ["child-outside-parent"]);
 }
 
 #[test]
@@ -362,8 +374,49 @@ fn names_must_be_there() {
     let mut resource = World::healthy();
     resource.span(0xb1).resource = "GET".to_owned();
     assert_eq!(resource.failing().0, ["unnamed-resource"]);
-    resource.span(0xb1).metrics.insert("http.status_code".to_owned(), 404.0);
-    assert_eq!(resource.findings(), Findings::default());
+    for status in [404.0, 503.0] {
+        resource.span(0xb1).metrics.insert("http.status_code".to_owned(), status);
+        assert_eq!(resource.findings(), Findings::default());
+    }
+}
+
+#[test]
+fn a_service_that_is_not_known_to_have_routes_need_not_tell_one() {
+    let mut world = World::healthy();
+    world.shape = Shape::default();
+    world.span(0xb1).resource = "GET".to_owned();
+    let findings = world.findings();
+    assert_eq!(findings.failures, []);
+    let told: Vec<_> =
+        findings.not_evaluated.iter().filter(|one| one.rule == "unnamed-resource").collect();
+    assert!(told.len() == 1 && !told[0].required, "{told:?}");
+    assert!(told[0].because.contains("(server, app-2, 00000000000000b1) tells its method alone"));
+    world.span(0xb1).resource = String::new();
+    assert_eq!(world.failing().0, ["unnamed-resource"]);
+}
+
+#[test]
+fn spans_without_a_service_are_told_once_and_nobody_is_advised_to_set_what_is_set() {
+    let mut world = World::healthy();
+    world.shape = Shape::default();
+    for id in [0xa1, 0xa2] {
+        let span = world.span(id);
+        span.service = "unknown_service:node".to_owned();
+        span.meta.remove("service.instance.id");
+    }
+    let failures = world.findings().failures;
+    let told: Vec<_> =
+        failures.iter().filter(|failure| failure.rule == "missing-service-name").collect();
+    assert_eq!(told.len(), 1, "{failures:?}");
+    let detail = &told[0].detail;
+    assert!(detail.contains("and 1 more have the SDK's default service"), "{detail}");
+    assert!(
+        detail.contains("so `app-1` does not read it") && !detail.contains("set OTEL_"),
+        "{detail}"
+    );
+    world.topology.services[0].service = None;
+    let failures = world.findings().failures;
+    assert!(failures.iter().any(|failure| failure.detail.ends_with("; set OTEL_SERVICE_NAME")));
 }
 
 #[test]
