@@ -119,6 +119,8 @@ pub struct Session {
     told: Mutex<HashMap<TraceId, TraceId>>,
     /// Workloads that were stopped on purpose; their ledgers are gone, or begin anew.
     stopped: Mutex<BTreeMap<String, Stopped>>,
+    /// What is to be told of their ends.
+    notes: Mutex<Vec<String>>,
     exits: watch::Receiver<Vec<UnexpectedExit>>,
     watcher: tokio::task::JoinHandle<()>,
 }
@@ -199,6 +201,7 @@ impl Session {
             strays: Mutex::default(),
             told: Mutex::default(),
             stopped: Mutex::default(),
+            notes: Mutex::default(),
             exits,
             watcher,
         })
@@ -317,7 +320,8 @@ impl Session {
             match &fault.kind {
                 FaultKind::Stop => {
                     lock(&self.stopped).insert(fault.at.clone(), Stopped::Down);
-                    self.environment.lock().await.stop(&fault.at).await?;
+                    let stopped = self.environment.lock().await.stop(&fault.at).await;
+                    self.note_gone(stopped)?;
                 }
                 FaultKind::Pause => self.environment.lock().await.pause(&fault.at).await?,
                 FaultKind::Kill | FaultKind::Restart => {
@@ -327,7 +331,9 @@ impl Session {
                         environment.kill(&fault.at).await?;
                         environment.start(&fault.at).await?;
                     } else {
-                        environment.restart(&fault.at).await?;
+                        let stopped = environment.stop(&fault.at).await;
+                        self.note_gone(stopped)?;
+                        environment.start(&fault.at).await?;
                     }
                     lock(&self.stopped).insert(fault.at.clone(), Stopped::Again);
                 }
@@ -344,6 +350,21 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Takes a workload that a fault stops for stopped though it did not end in peace: it is gone, which is what was asked.
+    fn note_gone(&self, stopped: Result<(), EnvironmentError>) -> Result<(), EnvironmentError> {
+        let Err(EnvironmentError::UncleanStop(stops)) = stopped else { return stopped };
+        let told = stops
+            .iter()
+            .map(|stop| format!("the fault at `{}`: it was {}", stop.workload, stop.how));
+        lock(&self.notes).extend(told);
+        Ok(())
+    }
+
+    /// What is to be told of workloads that were stopped and did not end in peace, each once.
+    pub fn take_notes(&self) -> Vec<String> {
+        std::mem::take(&mut *lock(&self.notes))
     }
 
     /// Lets the workloads go on that [`Session::inject`] froze.

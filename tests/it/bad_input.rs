@@ -177,6 +177,27 @@ fn a_wrong_collector_config_that_only_the_collector_can_tell_is_refused_with_its
 const SYSTEM: &str = "entry: web\nworkloads:\n  - name: web\n    builtin: sample-app\n    env: { LISTEN_ADDR: '${listen:http}', OTEL_SERVICE_NAME: web }\n    ports: [http]\n";
 
 #[test]
+fn a_system_s_programs_that_are_not_there_and_limits_beyond_the_run_s_are_told_before_anything_starts()
+ {
+    let system = SYSTEM.replace("builtin: sample-app", "command: [./bin/web]\n    start_limit: 3m");
+    let yaml = format!("{GOOD}system: {{ file: own.yaml }}\n");
+    let file = ScenarioFile::new(&yaml).with("own.yaml", &system);
+    let path = file.path();
+    let folder = std::fs::canonicalize(path.strip_suffix("scenario.yaml").expect("its name"));
+    let folder = folder.expect("a folder").display().to_string();
+    let plain = |text: &str| {
+        text.replace(&format!("{folder}/./"), "./")
+            .replace(&format!("{folder}/"), "")
+            .replace(path.strip_suffix("scenario.yaml").expect("its name"), "")
+    };
+    let told = tracecheck(&["check", &path]).expect_code(2).stderr;
+    insta::assert_snapshot!("system_program_that_is_not_there", plain(&told));
+    tracecheck(&["check", "--for-images", &path]).expect_code(0);
+    let told = file.run(&["--start-limit", "1m"]).expect_code(2).stderr;
+    insta::assert_snapshot!("system_limits_that_cannot_be", plain(&told));
+}
+
+#[test]
 fn a_service_that_nobody_in_a_system_file_has_is_told_where_all_names_are_known() {
     let yaml = format!(
         "{GOOD}system: {{ file: own.yaml }}\nexpect: {{ services: [wed], spans: [{{ at: shop, count: 1 }}] }}\n"

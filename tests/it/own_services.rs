@@ -1,6 +1,6 @@
 //! A user's own services, described in a system file: what nobody can see must not pass.
 
-use crate::support::{ScenarioFile, tracecheck};
+use crate::support::{ScenarioFile, TRACECHECK, tracecheck};
 
 /// A shop that calls payments; `pay` is put into the environment of the second.
 fn system(pay: &str) -> String {
@@ -120,6 +120,26 @@ fn the_harness_s_own_span_and_every_message_name_the_method() {
             "POST /outgoing-sampleapp should be answered with status 201: got status 200",
         )
         .expect_stdout("tracecheck client POST");
+}
+
+#[test]
+fn a_service_that_does_not_end_when_asked_is_stopped_all_the_same() {
+    // What is ignored before a program begins stays ignored in it.
+    let command = format!("command: [sh, -c, \"trap '' QUIT; exec $0 sample-app\", {TRACECHECK}]");
+    let deaf = system("OTEL_BSP_SCHEDULE_DELAY: \"50\"").replacen(
+        "  - name: pay\n    builtin: sample-app",
+        &format!("  - name: pay\n    {command}\n    stop_signal: SIGQUIT\n    stop_limit: 300ms"),
+        1,
+    );
+    let text = format!(
+        "{SCENARIO}faults: [{{ at: pay, stop: true }}]\nexpect: {{ services: [shop] }}\ntolerate: [{{ rule: silent-service, because: it is down }}]\n"
+    )
+    .replace("get: /outgoing-sampleapp", "get: /outgoing-sampleapp, status: 502");
+    ScenarioFile::new(&text)
+        .with("own.system.yaml", &deaf)
+        .run(&[])
+        .expect_code(0)
+        .expect_stdout("the fault at `pay`: it was killed, since it still ran 300ms after SIGQUIT");
 }
 
 #[test]

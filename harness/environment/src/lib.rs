@@ -345,6 +345,23 @@ pub struct UncleanStop {
     pub how: String,
     /// The end of its log.
     pub log_tail: Vec<String>,
+    /// Whether that is how it ends, by what its system says of it: told, and nothing is in doubt for it.
+    pub foreseen: bool,
+}
+
+impl EnvironmentError {
+    /// Of workloads that are gone, though not in peace: what was foreseen, each in words. What is not stays an error, as is any
+    /// other.
+    ///
+    /// # Errors
+    ///
+    /// What remains.
+    pub fn foreseen(self) -> Result<Vec<String>, Self> {
+        let Self::UncleanStop(stops) = self else { return Err(self) };
+        let (foreseen, rest): (Vec<_>, Vec<_>) = stops.into_iter().partition(|stop| stop.foreseen);
+        let told = foreseen.iter().map(|stop| format!("`{}` was {}", stop.workload, stop.how));
+        if rest.is_empty() { Ok(told.collect()) } else { Err(Self::UncleanStop(rest)) }
+    }
 }
 
 impl fmt::Display for UncleanStop {

@@ -30,7 +30,7 @@ use super::{
     Endpoints, Environment, EnvironmentError, InstanceEndpoints, UncleanStop, UnexpectedExit,
     WorkloadEndpoints, log::Log, refuse_instances,
 };
-use harness_system::{Program, Role, System, Workload, start_order};
+use harness_system::{Program, Role, StopSignal, System, Workload, start_order};
 
 mod child;
 mod inherit;
@@ -417,7 +417,7 @@ impl ProcessEnvironment {
             client: self.client.clone(),
             addresses: addresses.map(|(name, one)| (name.clone(), one.addresses.clone())).collect(),
             ports,
-            limit: self.settings.start_limit,
+            limit: instance.workload.limits.start.unwrap_or(self.settings.start_limit),
         })
     }
 
@@ -479,6 +479,18 @@ impl ProcessEnvironment {
     }
 }
 
+fn signal_of(signal: StopSignal) -> Signal {
+    match signal {
+        StopSignal::Term => Signal::SIGTERM,
+        StopSignal::Int => Signal::SIGINT,
+        StopSignal::Quit => Signal::SIGQUIT,
+        StopSignal::Hup => Signal::SIGHUP,
+        StopSignal::Usr1 => Signal::SIGUSR1,
+        StopSignal::Usr2 => Signal::SIGUSR2,
+        StopSignal::Kill => Signal::SIGKILL,
+    }
+}
+
 impl State {
     fn stopped() -> Self {
         Self::Stopped { ports: Reservation::default() }
@@ -496,18 +508,34 @@ impl Instance {
         ports.filter_map(|(name, address)| Some((name.clone(), number(address)?))).collect()
     }
 
-    /// Stops it if it runs, without a `grace` by killing it, keeps its ports, and tells if it did not end as it should.
+    /// Stops it if it runs, without a `grace` by killing it, else by what its system says of it, keeps its ports, and tells if it
+    /// did not end as it should.
     async fn stop(&mut self, grace: Option<Duration>) -> Option<UncleanStop> {
         let ports = self.port_numbers();
         let State::Running { child, exit_told, .. } = &mut self.state else { return None };
         let ended_before = child.exit().is_some();
         let told = *exit_told;
-        if grace.is_none() {
-            child.signal(Signal::SIGKILL);
-        }
-        let grace = grace.unwrap_or(KILL_LIMIT);
-        let how = match child.stop(grace).await {
-            Stopped::Killed => Some(format!("killed, since it still ran {grace:?} after SIGTERM")),
+        let limits = self.workload.limits;
+        let (signal, grace) = match grace {
+            // Whoever is not asked needs no time.
+            None => (StopSignal::Kill, KILL_LIMIT),
+            Some(grace) => (limits.stop_signal, limits.stop.unwrap_or(grace)),
+        };
+        let is_killed = signal == StopSignal::Kill;
+        let grace = if is_killed { KILL_LIMIT } else { grace };
+        let how = match child.stop(signal_of(signal), grace).await {
+            Stopped::Killed => {
+                let name = signal.name();
+                let remedy = match limits.stop {
+                    Some(_) => "",
+                    None => {
+                        "; `stop_signal` and `stop_limit` of its system file say how it is to be ended"
+                    }
+                };
+                Some(format!("killed, since it still ran {grace:?} after {name}{remedy}"))
+            }
+            // That is how it was to end.
+            Stopped::Ended(_) if is_killed && !ended_before => None,
             // The one who asked for unexpected exits has it already.
             Stopped::Ended(_) if told => None,
             Stopped::Ended(exit) if ended_before => {
@@ -518,6 +546,7 @@ impl Instance {
         self.state = State::Stopped { ports: Reservation::keep(&ports) };
         how.map(|how| UncleanStop {
             workload: self.workload.name.clone(),
+            foreseen: limits.stop.is_some() && how.starts_with("killed"),
             how,
             log_tail: self.log.tail(TAIL_LINES),
         })
@@ -528,8 +557,8 @@ impl Instance {
     fn is_unclean(&self, exit: &Exit) -> bool {
         use std::os::unix::process::ExitStatusExt;
         let Some(status) = exit.status else { return true };
-        let by_signal =
-            status.signal() == Some(Signal::SIGTERM as i32) || status.code() == Some(143);
+        let signal = signal_of(self.workload.limits.stop_signal) as i32;
+        let by_signal = status.signal() == Some(signal) || status.code() == Some(128 + signal);
         let may = matches!(self.workload.program, Program::Command(_))
             && self.workload.role == Role::Service;
         !(status.success() || may && by_signal)

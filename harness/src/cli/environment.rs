@@ -1,6 +1,6 @@
 //! `--env`: where systems run. Each environment is made by one small function here.
 
-use std::{collections::BTreeMap, pin::Pin, time::Duration};
+use std::{collections::BTreeMap, path::Path, pin::Pin, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -10,6 +10,7 @@ use harness::{
         process::{self, ProcessEnvironment},
     },
     run::NewEnvironment,
+    system::{self, build::BuildError},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,10 @@ pub(super) struct Args {
     /// of one workload. May be given several times.
     #[arg(long = "image", value_name = "[WORKLOAD=]REFERENCE", value_parser = image)]
     images: Vec<Image>,
+    /// How long a system's workloads have to get ready: each of them where they are processes (10s when left out) or containers (60s), all
+    /// of them together in a cluster (2m). `start_limit` of a system file says it of one process.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    start_limit: Option<Duration>,
     #[command(flatten)]
     docker: docker::Args,
     #[command(flatten)]
@@ -131,23 +136,37 @@ impl Args {
                         workload.collect::<String>()
                     );
                 }
-                process()
+                process(self.start_limit)
             }
             Place::Docker => {
                 let (image, images) = named(&self.images);
                 let image = (!image.is_empty()).then_some(image);
-                self.docker.docker(wanted.run_id, image, images).await
+                self.docker.docker(wanted.run_id, image, images, self.start_limit).await
             }
             Place::Kind | Place::Cluster | Place::Eks => {
                 let (image, images) = named(&self.images);
                 let image = (!image.is_empty()).then_some(image);
+                let kubernetes = self.kubernetes.with_start_limit(self.start_limit);
                 match self.env {
-                    Place::Kind => self.kubernetes.kind(wanted, image, images).await,
-                    Place::Eks => self.eks.eks(&self.kubernetes, wanted, image, images).await,
-                    _ => self.kubernetes.cluster(wanted, image, images).await,
+                    Place::Kind => kubernetes.kind(wanted, image, images).await,
+                    Place::Eks => self.eks.eks(&kubernetes, wanted, image, images).await,
+                    _ => kubernetes.cluster(wanted, image, images).await,
                 }
             }
         }
+    }
+
+    /// Refuses a system file whose workloads cannot be started here as it says.
+    pub(super) fn check_system(&self, path: &Path) -> anyhow::Result<()> {
+        if !matches!(self.env, Place::Process) {
+            return Ok(());
+        }
+        let file = system::file::load(path).map_err(BuildError::Invalid)?;
+        let mut findings = file.missing_programs(std::env::var_os("PATH").as_deref());
+        if let Some(limit) = self.start_limit {
+            findings.extend(file.beyond_start_limit(limit));
+        }
+        if findings.is_empty() { Ok(()) } else { Err(BuildError::Invalid(findings).into()) }
     }
 
     /// Whether systems are in containers, which take their logs along.
@@ -177,7 +196,8 @@ impl Args {
     ) -> anyhow::Result<harness::environment::kubernetes::Settings> {
         let (image, images) = named(&self.images);
         let image = (!image.is_empty()).then_some(image);
-        self.kubernetes.cluster_settings(run_id, image, images).await
+        let kubernetes = self.kubernetes.with_start_limit(self.start_limit);
+        kubernetes.cluster_settings(run_id, image, images).await
     }
 
     /// Whether another collector takes the built-in one's place, of which only an image is known.
@@ -202,13 +222,18 @@ pub(super) fn with_intake_outside(
     new: NewEnvironment,
     outside: Outside,
 ) -> anyhow::Result<NewEnvironment> {
-    let of_intake = process()?.new;
+    let of_intake = process(None)?.new;
     Ok(Box::new(move || Ok(Box::new(OutsideIntake::new(outside.clone(), of_intake()?, new()?)))))
 }
 
-fn process() -> anyhow::Result<Chosen> {
+fn process(start_limit: Option<Duration>) -> anyhow::Result<Chosen> {
     let program = std::env::current_exe().context("this program does not know its own path")?;
-    let new: NewEnvironment =
-        Box::new(move || Ok(Box::new(ProcessEnvironment::builder(&program).build()?)));
+    let new: NewEnvironment = Box::new(move || {
+        let mut builder = ProcessEnvironment::builder(&program);
+        if let Some(limit) = start_limit {
+            builder = builder.start_limit(limit);
+        }
+        Ok(Box::new(builder.build()?))
+    });
     Ok(Chosen { name: "process", new, release: None })
 }

@@ -274,6 +274,9 @@ async fn plan(
         let of =
             || format!("the system of scenario `{}` ({})", scenario.name, scenario.file.display());
         let mut built = build::system(&scenario.system, &overrides).with_context(of)?;
+        if let (SystemChoice::File(path), false) = (&scenario.system, attached) {
+            args.environment.check_system(path).with_context(of)?;
+        }
         if attached {
             args.attach.adapt(&mut built.system, evidence.is_none(), &args.environment);
         } else if let Some(config) = built.collector_config

@@ -163,6 +163,7 @@ async fn take_down(
     logs: &mut Vec<Option<kept_logs::Kept>>,
 ) {
     let mut unclean = session.stop_sources().await;
+    tell_notes(session, tell).await;
     if !plan.halt.is_cancelled() {
         last_audit(session, driven, tell).await;
     }
@@ -194,6 +195,13 @@ async fn take_down(
             driven.facts.undone.push(text.clone());
             driven.conclude(session, tell).await;
         }
+    }
+}
+
+/// Tells how workloads ended that were stopped on purpose, where that is worth a word.
+async fn tell_notes(session: &Session, tell: &Teller) {
+    for text in session.take_notes() {
+        tell.tell(Event::Warning { text }).await;
     }
 }
 
@@ -335,6 +343,7 @@ async fn drive(session: &Arc<Session>, scenario: Arc<Scenario>, tell: &Teller) -
         }
         thawed.send_replace(true);
     }
+    tell_notes(session, tell).await;
     let mut judged: Vec<(Case, Settled)> = Vec::new();
     while let Some(finished) = judging.join_next().await {
         match finished {

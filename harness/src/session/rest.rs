@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{DRAIN_TIMEOUT, Session};
+use super::{DRAIN_TIMEOUT, Session, lock};
 use crate::{
     case::DRIVER_SERVICE,
     expectation::{Expect, Matcher, SpanCount},
@@ -83,7 +83,10 @@ impl Session {
                 self.endpoints.workloads.iter().filter(|(_, workload)| workload.role == role);
             let names: Vec<String> = of_role.map(|(name, _)| name.clone()).collect();
             if let Err(error) = self.environment.lock().await.stop_all(&names).await {
-                unclean.push(error.to_string());
+                match error.foreseen() {
+                    Ok(told) => lock(&self.notes).extend(told),
+                    Err(error) => unclean.push(error.to_string()),
+                }
             }
         }
         if let Err(error) = self.source.drain(DRAIN_TIMEOUT).await {

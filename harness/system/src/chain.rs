@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Health, Program, Role, System, Workload,
+    Health, Limits, Program, Role, System, Workload,
     parts::{self, COLLECTOR, Collector},
 };
 use harness_core::{
@@ -211,6 +211,7 @@ impl Chain {
             instances: 1,
             files: BTreeMap::new(),
             working_dir: None,
+            limits: Limits::default(),
         }
     }
 }

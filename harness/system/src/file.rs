@@ -4,15 +4,18 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::{
-    Health, INSTANCES, Problem, Program, Role, System, Workload,
+    Health, INSTANCES, Limits, ParseSignalError, Problem, Program, Role, StopSignal, System,
+    Workload,
     collector_overlay::CollectorConfig,
     parts::{self, COLLECTOR, Collector, INTAKE},
     reference,
@@ -72,6 +75,10 @@ struct RawWorkload {
     instances: Option<Spanned<u32>>,
     #[serde(default)]
     files: BTreeMap<String, Spanned<RawFile>>,
+    dir: Option<Spanned<String>>,
+    start_limit: Option<Spanned<String>>,
+    stop_limit: Option<Spanned<String>>,
+    stop_signal: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -181,6 +188,36 @@ impl SystemFile {
         if findings.is_empty() { Ok(system) } else { Err(findings) }
     }
 
+    /// The programs that are not there to be started on this machine, where they are looked for in `search` (`PATH`); in containers
+    /// an image has them.
+    pub fn missing_programs(&self, search: Option<&OsStr>) -> Vec<Finding> {
+        let missing = self.workloads.iter().filter_map(|workload| {
+            let Program::Command(program) = &workload.program else { return None };
+            let (message, suggestion) = missing_program(program, search)?;
+            Some(self.finding(Problem {
+                workload: Some(workload.name.clone()),
+                part: "command".to_owned(),
+                message,
+                suggestion: Some(suggestion),
+            }))
+        });
+        missing.collect()
+    }
+
+    /// The workloads that need longer to get ready than a whole run gives each.
+    pub fn beyond_start_limit(&self, limit: Duration) -> Vec<Finding> {
+        let beyond = self.workloads.iter().filter_map(|workload| {
+            let own = workload.limits.start.filter(|own| *own > limit)?;
+            Some(self.finding(Problem {
+                workload: Some(workload.name.clone()),
+                part: "start_limit".to_owned(),
+                message: format!("{own:?} is beyond the run's limit of {limit:?}"),
+                suggestion: Some("raise `--start-limit`, or lower it here".to_owned()),
+            }))
+        });
+        beyond.collect()
+    }
+
     fn finding(&self, problem: Problem) -> Finding {
         let Problem { workload, part, message, suggestion } = problem;
         let workload = workload.unwrap_or_default();
@@ -219,6 +256,10 @@ impl Reader<'_> {
             ledger,
             instances,
             files,
+            dir,
+            start_limit,
+            stop_limit,
+            stop_signal,
         } = raw.value;
         let workload = name.value.clone();
         self.at(&workload, "", place);
@@ -236,7 +277,9 @@ impl Reader<'_> {
         let program = match (command, builtin) {
             (Some(command), None) => {
                 let mut command = command.into_iter();
-                let program = command.next().map(|one| one.value).unwrap_or_default();
+                let program = command.next();
+                self.at(&workload, "command", program.as_ref().and_then(place_of));
+                let program = program.map(|one| one.value).unwrap_or_default();
                 all_args.extend(command);
                 Program::Command(self.program(program))
             }
@@ -291,6 +334,14 @@ impl Reader<'_> {
             (name, file)
         });
         let files = files.collect();
+        for (part, given) in [("start_limit", &start_limit), ("stop_limit", &stop_limit)] {
+            self.at(&workload, part, given.as_ref().and_then(place_of));
+        }
+        let limits = Limits {
+            start: self.limit("start_limit", start_limit),
+            stop: self.limit("stop_limit", stop_limit),
+            stop_signal: self.stop_signal(stop_signal),
+        };
         Workload {
             name: workload,
             role: Role::Service,
@@ -304,8 +355,42 @@ impl Reader<'_> {
             ledger: ledger.map(|port| port.value),
             instances: self.instances(instances),
             files,
-            working_dir: Some(self.dir.to_owned()),
+            working_dir: Some(self.working_dir(dir)),
+            limits,
         }
+    }
+
+    /// Where a workload starts: in the file's directory, else in one that is named from there.
+    fn working_dir(&mut self, dir: Option<Spanned<String>>) -> PathBuf {
+        let Some(dir) = dir else { return self.dir.to_owned() };
+        let path = self.dir.join(&dir.value);
+        if !path.is_dir() {
+            let message = format!("there is no directory `{}`", path.display());
+            let remedy = "it is meant from this file's directory; make it, or correct the path";
+            self.find(message, Some(remedy.to_owned()), place_of(&dir));
+        }
+        path
+    }
+
+    fn limit(&mut self, key: &str, given: Option<Spanned<String>>) -> Option<Duration> {
+        let given = given?;
+        let message = match humantime::parse_duration(&given.value) {
+            Ok(limit) if !limit.is_zero() => return Some(limit),
+            Ok(_) => format!("`{key}` should be more than no time"),
+            Err(error) => format!("`{key}`: `{}` is not a duration ({error})", given.value),
+        };
+        self.find(message, Some("write for example 500ms, 30s or 2m".to_owned()), place_of(&given));
+        None
+    }
+
+    fn stop_signal(&mut self, given: Option<Spanned<String>>) -> StopSignal {
+        let Some(given) = given else { return StopSignal::default() };
+        given.value.parse().unwrap_or_else(|error: ParseSignalError| {
+            let known = StopSignal::ALL.map(StopSignal::name);
+            let remedy = source::nearest_or_known(&given.value, known);
+            self.find(error.to_string(), remedy, place_of(&given));
+            StopSignal::default()
+        })
     }
 
     fn collector(&mut self, raw: RawCollector) -> Collector {
@@ -383,6 +468,39 @@ impl Reader<'_> {
     fn find(&mut self, message: String, suggestion: Option<String>, place: Option<Place>) {
         self.findings.push(Finding::new(self.file, message).at(place).suggest(suggestion));
     }
+}
+
+/// Why a program cannot be started here, and the remedy; `None` where it can.
+fn missing_program(program: &str, search: Option<&OsStr>) -> Option<(String, String)> {
+    let is_program = |path: &Path| {
+        use std::os::unix::fs::PermissionsExt;
+        fs::metadata(path)
+            .is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
+    };
+    if program.is_empty() {
+        return None;
+    }
+    if program.contains('/') {
+        let path = Path::new(program);
+        let what = match () {
+            () if is_program(path) => return None,
+            () if path.is_dir() => "is a directory",
+            () if path.exists() => "may not be executed",
+            () => "does not exist",
+        };
+        let remedy = match what {
+            "may not be executed" => "make it executable (`chmod +x`)",
+            _ => "build it, or correct its path, which is meant from this file's directory",
+        };
+        return Some((format!("the program `{program}` {what}"), remedy.to_owned()));
+    }
+    let is_found = search.is_some_and(|search| {
+        std::env::split_paths(search).any(|dir| is_program(&dir.join(program)))
+    });
+    (!is_found).then(|| {
+        let remedy = "install it, or write its path with a `/`";
+        (format!("the program `{program}` is not in PATH"), remedy.to_owned())
+    })
 }
 
 fn read_to_string(path: &Path) -> Result<String, String> {

@@ -14,7 +14,9 @@
 //! | `${file:NAME}` | the path of one of its own files |
 //! | `$${` | `${`, for a program that expands such things itself |
 
-use std::{collections::BTreeMap, ops::RangeInclusive, path::PathBuf};
+use std::{
+    collections::BTreeMap, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration,
+};
 
 use harness_core::secret::Secret;
 
@@ -69,6 +71,75 @@ pub struct Workload {
     /// Where a process of it starts, so that its relative paths mean what they mean to its author; the harness's
     /// own directory when `None`. Of no effect where it runs from an image.
     pub working_dir: Option<PathBuf>,
+    /// How long it may take to be ready, and to be gone.
+    pub limits: Limits,
+}
+
+/// How long a workload may take, and how it is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// How long it has to get ready; `None` for what the environment gives.
+    pub start: Option<Duration>,
+    /// How long it has to end after it was asked to, before it is killed; `None` for what the environment gives. Whoever sets it
+    /// knows how the workload ends: then having to be killed is no unclean end.
+    pub stop: Option<Duration>,
+    /// What asks it to end.
+    pub stop_signal: StopSignal,
+}
+
+/// A signal that asks a process to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StopSignal {
+    /// SIGTERM.
+    #[default]
+    Term,
+    /// SIGINT, as Ctrl-C sends it.
+    Int,
+    /// SIGQUIT.
+    Quit,
+    /// SIGHUP.
+    Hup,
+    /// SIGUSR1.
+    Usr1,
+    /// SIGUSR2.
+    Usr2,
+    /// SIGKILL: it is not asked.
+    Kill,
+}
+
+impl StopSignal {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Term, Self::Int, Self::Quit, Self::Hup, Self::Usr1, Self::Usr2, Self::Kill];
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Term => "SIGTERM",
+            Self::Int => "SIGINT",
+            Self::Quit => "SIGQUIT",
+            Self::Hup => "SIGHUP",
+            Self::Usr1 => "SIGUSR1",
+            Self::Usr2 => "SIGUSR2",
+            Self::Kill => "SIGKILL",
+        }
+    }
+}
+
+/// Why a text is no [`StopSignal`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no signal that a workload is stopped by")]
+pub struct ParseSignalError(String);
+
+impl FromStr for StopSignal {
+    type Err = ParseSignalError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = |signal: &Self| {
+            signal.name() == text || signal.name().trim_start_matches("SIG") == text
+        };
+        Self::ALL.into_iter().find(named).ok_or_else(|| ParseSignalError(text.to_owned()))
+    }
 }
 
 /// What the harness uses a workload for.
@@ -164,6 +235,7 @@ pub mod testing {
             instances: 1,
             files: BTreeMap::new(),
             working_dir: None,
+            limits: Limits::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
-    File, Program, Role, Workload,
+    File, Limits, Program, Role, Workload,
     collector_overlay::{self, API_KEY_VARIABLE, CollectorConfig, Reader},
 };
 use crate::feature::CollectorFeature;
@@ -174,6 +174,7 @@ impl Collector {
             instances: self.instances,
             files,
             working_dir: self.working_dir.clone(),
+            limits: Limits::default(),
         })
     }
 }
@@ -198,5 +199,6 @@ pub fn intake(api_key: &Secret) -> Workload {
         instances: 1,
         files: BTreeMap::new(),
         working_dir: None,
+        limits: Limits::default(),
     }
 }

@@ -103,6 +103,7 @@ impl Instance {
             workload: self.container.workload.clone(),
             how,
             log_tail: self.log.tail(TAIL_LINES),
+            foreseen: false,
         });
         // Removed here, so that the next start finds its name free.
         if let State::Running { running, .. } = std::mem::replace(&mut self.state, State::Stopped) {

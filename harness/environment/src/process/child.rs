@@ -136,11 +136,11 @@ impl Child {
         exit.unwrap_or_else(|| Exit { status: None, text: "its end was missed".to_owned() })
     }
 
-    /// Asks the group to end, and kills it when it has not after `grace`. Also what the process leaves behind in its
+    /// Asks the group to end by `signal`, and kills it when it has not after `grace`. Also what the process leaves behind in its
     /// group is killed.
-    pub(super) async fn stop(&mut self, grace: Duration) -> Stopped {
+    pub(super) async fn stop(&mut self, signal: Signal, grace: Duration) -> Stopped {
         if self.exit().is_none() {
-            self.signal(Signal::SIGTERM);
+            self.signal(signal);
             // A frozen process gets no other signal.
             self.signal(Signal::SIGCONT);
         }

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::signal::Signal;
 use serde::Deserialize;
 use tokio::{
     net::TcpStream,
@@ -181,11 +182,11 @@ impl Launch {
             Some(Ok(addresses)) => Ok(Launched { child, addresses }),
             None => {
                 let exit = child.ended().await;
-                child.stop(Duration::ZERO).await;
+                child.stop(Signal::SIGTERM, Duration::ZERO).await;
                 Err(Attempt::Died(exit))
             }
             Some(Err(())) => {
-                let _: Stopped = child.stop(Duration::ZERO).await;
+                let _: Stopped = child.stop(Signal::SIGTERM, Duration::ZERO).await;
                 Err(Attempt::Failed(EnvironmentError::NotReady {
                     workload: self.name(),
                     limit: self.limit,

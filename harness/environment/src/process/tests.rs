@@ -332,6 +332,53 @@ async fn a_workload_deaf_to_sigterm_is_killed_and_told() {
 }
 
 #[tokio::test]
+async fn a_workload_that_is_known_to_be_deaf_is_killed_after_its_own_limit_as_foreseen() {
+    let fixture = Fixture::new();
+    let mut deaf = fixture.builtin("app", &WELL_BEHAVED.replace("trap 'exit 0'", "trap ''"));
+    deaf.limits.stop = Some(Duration::from_millis(200));
+    let mut environment = fixture.environment().build().unwrap();
+    environment.up(&system([deaf])).await.unwrap();
+    let began = Instant::now();
+    let told = environment.stop("app").await.unwrap_err().foreseen().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(told, ["`app` was killed, since it still ran 200ms after SIGTERM"]);
+    environment.down().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_workload_is_asked_to_end_by_its_own_signal() {
+    let fixture = Fixture::new();
+    let deaf = WELL_BEHAVED.replace("trap 'exit 0'", "trap ''");
+    let script = format!("trap 'echo asked; exit 0' USR1\n{deaf}");
+    // A shell that was started in the background cannot trap SIGINT.
+    for signal in [StopSignal::Usr1, StopSignal::Kill] {
+        let mut app = fixture.builtin("app", &script);
+        app.limits.stop_signal = signal;
+        let mut environment = fixture.environment().build().unwrap();
+        environment.up(&system([app])).await.unwrap();
+        environment.stop("app").await.unwrap();
+        let log = environment.log_tail("app", 10).await;
+        let asked = log.iter().any(|line| line == "asked");
+        assert_eq!(asked, signal == StopSignal::Usr1, "{log:?}");
+        environment.down().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_workload_s_own_start_limit_takes_the_place_of_the_run_s() {
+    let fixture = Fixture::new();
+    let mut slow = fixture.builtin("app", &format!("sleep 0.5\n{WELL_BEHAVED}"));
+    let limit = Duration::from_millis(200);
+    let mut environment = fixture.environment().start_limit(limit).build().unwrap();
+    let error = environment.up(&system([slow.clone()])).await.unwrap_err();
+    assert!(matches!(error, EnvironmentError::NotReady { .. }), "{error}");
+    environment.down().await.unwrap();
+    slow.limits.start = Some(Duration::from_secs(10));
+    environment.up(&system([slow])).await.unwrap();
+    environment.down().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_collector_that_could_not_drain_is_told() {
     let fixture = Fixture::new();
     let mut collector = fixture.builtin("collector", &WELL_BEHAVED.replace("exit 0", "exit 1"));

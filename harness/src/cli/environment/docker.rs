@@ -1,6 +1,6 @@
 //! `--env docker`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use harness::{
     environment::{
@@ -29,6 +29,7 @@ impl Args {
         run_id: &str,
         image: Option<String>,
         images: BTreeMap<String, String>,
+        start_limit: Option<Duration>,
     ) -> anyhow::Result<Chosen> {
         // Before the image is made, which takes a moment.
         docker::version().await?;
@@ -42,6 +43,7 @@ impl Args {
             }
         };
         let mut settings = Settings { images, ..Settings::new(run_id, image) };
+        settings.start_limit = start_limit.unwrap_or(settings.start_limit);
         let remote = || docker::address_of(&std::env::var("DOCKER_HOST").ok()?);
         if let Some(address) = self.docker_address.clone().or_else(remote) {
             settings.address = address;

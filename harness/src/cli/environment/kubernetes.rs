@@ -72,9 +72,9 @@ pub(in crate::cli) struct Args {
     access: AccessArgs,
     #[command(flatten)]
     collector: CollectorArgs,
-    /// How long a system has to get ready.
-    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = humantime::parse_duration, help_heading = "Kubernetes")]
-    start_limit: std::time::Duration,
+    /// How long a system has to get ready, where the command line says it.
+    #[arg(skip)]
+    start_limit: Option<std::time::Duration>,
     /// The configuration of the cluster that `--env kind` makes; ./kind-config.yaml by default, else one node.
     #[arg(long, value_name = "FILE", help_heading = "Kubernetes")]
     kind_config: Option<PathBuf>,
@@ -217,6 +217,11 @@ impl Args {
         })
     }
 
+    /// The same with how long a system has to get ready.
+    pub(super) fn with_start_limit(&self, start_limit: Option<std::time::Duration>) -> Self {
+        Self { start_limit, ..self.clone() }
+    }
+
     /// Whether a cluster that is there is named.
     pub(super) fn names_a_cluster(&self) -> bool {
         self.access.kubeconfig.is_some() || self.access.context.is_some()
@@ -225,7 +230,7 @@ impl Args {
     /// What the command line says of every cluster.
     pub(super) fn settings(&self, settings: Settings) -> Settings {
         Settings {
-            start_limit: self.start_limit,
+            start_limit: self.start_limit.unwrap_or(settings.start_limit),
             collector_image: self.collector.collector_image.clone(),
             role_arn: self.collector.irsa_role_arn.clone(),
             ..settings

@@ -132,3 +132,71 @@ fn a_missing_file_is_told() {
     let findings = SystemFile::read(Path::new("/no/such/shop.yaml"), &variables).unwrap_err();
     assert!(findings[0].to_string().starts_with("/no/such/shop.yaml: cannot read"), "{findings:?}");
 }
+
+const SHOP: &str = "entry: shop\nworkloads:\n  - name: shop\n    command: [sh, '${listen:http}']\n    ports: [http]\n";
+
+#[test]
+fn a_workload_says_where_it_starts_and_how_long_it_may_take() {
+    let more = "    dir: sub\n    start_limit: 2m\n    stop_limit: 500ms\n    stop_signal: INT\n";
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("sub")).unwrap();
+    let text = format!("{SHOP}{more}");
+    let file = SystemFile::parse("shop.yaml", &text, dir.path(), &variables).unwrap();
+    let shop = &file.workloads[0];
+    let stop_signal = StopSignal::Int;
+    let (start, stop) = (Some(Duration::from_secs(120)), Some(Duration::from_millis(500)));
+    assert_eq!(shop.limits, Limits { start, stop, stop_signal });
+    assert!(shop.working_dir.as_ref().unwrap().ends_with("sub"), "{shop:?}");
+    assert_eq!(file.beyond_start_limit(Duration::from_secs(120)), []);
+    let beyond: Vec<String> =
+        file.beyond_start_limit(Duration::from_secs(60)).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        beyond,
+        [
+            "shop.yaml:7:18: workload `shop`, `start_limit`: 120s is beyond the run's limit of 60s; raise `--start-limit`, or lower it here"
+        ]
+    );
+}
+
+#[test]
+fn limits_that_cannot_be_are_told_with_the_remedy() {
+    let more =
+        "    dir: none\n    start_limit: soon\n    stop_limit: 0s\n    stop_signal: SIGTREM\n";
+    let wrong = loaded(&format!("{SHOP}{more}")).unwrap_err();
+    assert_eq!(wrong.len(), 4, "{wrong:?}");
+    assert!(
+        wrong[0].starts_with("shop.yaml:7:18: `start_limit`: `soon` is not a duration"),
+        "{wrong:?}"
+    );
+    assert!(
+        wrong[1].starts_with("shop.yaml:8:17: `stop_limit` should be more than no time"),
+        "{wrong:?}"
+    );
+    assert!(wrong[2].ends_with("did you mean `SIGTERM`?"), "{wrong:?}");
+    assert!(wrong[3].starts_with("shop.yaml:6:10: there is no directory"), "{wrong:?}");
+}
+
+#[test]
+fn programs_that_are_not_there_are_told_with_what_they_are_instead() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("plain"), "").unwrap();
+    let of = |program: &str| {
+        let text = SHOP.replace("[sh,", &format!("[{program},"));
+        let file = SystemFile::parse("shop.yaml", &text, dir.path(), &variables).unwrap();
+        let missing = file.missing_programs(Some("/bin:/usr/bin".as_ref()));
+        missing.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(of("sh"), Vec::<String>::new());
+    assert_eq!(of("/bin/sh"), Vec::<String>::new());
+    let begins = "shop.yaml:4:15: workload `shop`, `command`: the program `";
+    for (program, told) in [
+        ("./plain", "may not be executed; make it executable"),
+        ("./none", "does not exist; build it, or correct its path"),
+        (".//", "is a directory"),
+        ("no-such-program", "is not in PATH; install it"),
+    ] {
+        let missing = of(program);
+        assert!(missing.len() == 1 && missing[0].starts_with(begins), "{missing:?}");
+        assert!(missing[0].contains(told), "{missing:?}");
+    }
+}

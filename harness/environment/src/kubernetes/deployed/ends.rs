@@ -117,7 +117,7 @@ impl Deployed {
 
     pub(super) fn unclean(&self, workload: &str, how: String) -> UncleanStop {
         let log_tail = self.log_tail(workload, TAIL_LINES);
-        UncleanStop { workload: workload.to_owned(), how, log_tail }
+        UncleanStop { workload: workload.to_owned(), how, log_tail, foreseen: false }
     }
 
     /// Ends the process in each of its pods at once; the cluster starts it again.
