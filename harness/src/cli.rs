@@ -18,6 +18,7 @@ mod down;
 mod environment;
 mod explain;
 mod image;
+mod init;
 mod inside;
 mod manifests;
 mod output;
@@ -70,6 +71,8 @@ enum Command {
     Run(Box<run::Args>),
     /// Runs scenarios again and again, and comes to one verdict: for a schedule, or as a gate.
     Canary(Box<canary::Args>),
+    /// Writes a system file and a first scenario for services of one's own.
+    Init(init::Args),
     /// Checks scenario files, and runs nothing.
     Check(check::Args),
     /// Prints the JSON Schema of scenario files, for editors.
@@ -109,6 +112,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Embedded(embedded) => embedded.run(),
         Command::Run(args) => ended(run::run(*args)),
         Command::Canary(args) => ended(canary::run(*args)),
+        Command::Init(args) => ended(init::run(&args)),
         Command::Check(args) => ended(check::run(&args)),
         Command::Schema => ended(print(&harness::scenario::schema::json())),
         Command::Show(args) => ended(show::run(&args)),

@@ -1,6 +1,8 @@
 //! A user's own services, described in a system file: what nobody can see must not pass.
 
-use crate::support::{ScenarioFile, TRACECHECK, tracecheck};
+use std::process::Command;
+
+use crate::support::{ScenarioFile, TRACECHECK, ran, tracecheck};
 
 /// A shop that calls payments; `pay` is put into the environment of the second.
 fn system(pay: &str) -> String {
@@ -177,4 +179,36 @@ fn a_saved_run_comes_to_the_verdict_that_it_had() {
         1,
         "the link sample-app-1 -> sample-app-2 is broken",
     );
+}
+
+#[test]
+fn init_writes_a_system_and_a_scenario_that_pass_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let init = |calls: &str| {
+        // The sample app has its own words for where to listen and whom to call.
+        let app = format!("sh -c 'LISTEN_ADDR=127.0.0.1:$PORT exec {TRACECHECK} sample-app'");
+        let shop = format!("shop={app}");
+        let pay = format!("pay={app}");
+        let args = [
+            "init",
+            "--service",
+            &shop,
+            "--service",
+            &pay,
+            "--calls",
+            calls,
+            "--get",
+            "/outgoing-sampleapp",
+        ];
+        ran(Command::new(TRACECHECK).args(args).current_dir(dir.path()).output())
+    };
+    init("shop:UPSTREAM_URIS=pey")
+        .expect_code(2)
+        .expect_stderr("no --service `pey`; did you mean `pay`?");
+    init("shop:UPSTREAM_URIS=pay").expect_code(0).expect_stdout("tracecheck run shop-first.yaml");
+    init("shop:UPSTREAM_URIS=pay")
+        .expect_code(2)
+        .expect_stderr("shop.system.yaml is there already");
+    let scenario = dir.path().join("shop-first.yaml").display().to_string();
+    tracecheck(&["run", &scenario]).expect_code(0).expect_stdout("1 passed");
 }

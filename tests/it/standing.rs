@@ -46,6 +46,17 @@ fn processes(home: &Path) -> Vec<serde_json::Value> {
 }
 
 #[test]
+fn a_system_file_is_brought_up_without_a_scenario() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("shop.system.yaml");
+    let text = "entry: shop\nworkloads:\n  - name: shop\n    builtin: sample-app\n    env: { LISTEN_ADDR: '${listen:http}', OTEL_SERVICE_NAME: shop }\n    ports: [http]\n";
+    std::fs::write(&file, text).unwrap();
+    let file = file.display().to_string();
+    tracecheck(home.path(), &["up", &file]).expect_code(0).expect_stdout("  shop       service");
+    tracecheck(home.path(), &["down"]).expect_code(0);
+}
+
+#[test]
 fn a_system_stays_until_it_is_taken_down_and_scenarios_run_through_it() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use harness::scenario::{Chain, SystemChoice, load};
 
-/// The system of a scenario's file, or the built-in chain of two; with this config of its collector.
+/// The system of a scenario's file, that of a system file, or the built-in chain of two; with this config of its collector.
 pub(super) fn system_of(
     scenario: Option<&Path>,
     collector_config: Option<&Path>,
@@ -13,11 +13,15 @@ pub(super) fn system_of(
     let mut choice = match scenario {
         None => SystemChoice::Chain(Chain::default()),
         Some(path) => {
-            let mut scenarios = load::load(&[path.to_owned()])?;
-            let Some(scenario) = scenarios.pop().filter(|_| scenarios.is_empty()) else {
-                bail!("{}: name one scenario's file, since its system is meant", path.display());
-            };
-            scenario.system
+            let load::Loaded { mut scenarios, mut systems } = load::check(&[path.to_owned()])?;
+            match (scenarios.pop(), systems.pop()) {
+                (Some(scenario), None) if scenarios.is_empty() => scenario.system,
+                (None, Some(system)) if systems.is_empty() => SystemChoice::File(system),
+                _ => bail!(
+                    "{}: name one system file, or one scenario's file, whose system is meant",
+                    path.display()
+                ),
+            }
         }
     };
     if let (SystemChoice::Chain(chain), Some(config)) = (&mut choice, collector_config) {

@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Which system, where, and for how long.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A scenario file whose system is meant; the built-in chain of two when left out.
+    /// A system file, or a scenario file whose system is meant; the built-in chain of two when left out.
     scenario: Option<PathBuf>,
     /// The system's name, for `status` and `down`.
     #[arg(long, value_name = "NAME", default_value = DEFAULT_NAME)]

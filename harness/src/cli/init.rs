@@ -1,0 +1,205 @@
+//! `tracecheck init`: a system file and a first scenario for services of one's own.
+
+use std::{
+    fmt::Write as _,
+    fs::OpenOptions,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, bail};
+use harness::{scenario::load, source};
+
+/// Which services there are, and how they are reached.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A service and how it is started, for example `shop=python shop.py`; the first one is the entry. Once for each.
+    #[arg(long = "service", value_name = "NAME=COMMAND", required = true, value_parser = service)]
+    services: Vec<Service>,
+    /// Who calls whom, and which variable tells the caller where: `shop:PAY_URL=pay`. Once for each.
+    #[arg(long = "calls", value_name = "CALLER:VARIABLE=CALLEE", value_parser = call)]
+    calls: Vec<Call>,
+    /// The variable that tells a service which port to listen on.
+    #[arg(long, value_name = "VARIABLE", default_value = "PORT")]
+    port_variable: String,
+    /// The path of the first scenario's request.
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    get: String,
+}
+
+/// A service and its command.
+#[derive(Debug, Clone)]
+struct Service {
+    name: String,
+    command: Vec<String>,
+}
+
+/// One service's reference to another.
+#[derive(Debug, Clone)]
+struct Call {
+    caller: String,
+    variable: String,
+    callee: String,
+}
+
+fn service(text: &str) -> Result<Service, String> {
+    let usage = "write NAME=COMMAND, for example shop='python shop.py'";
+    let (name, command) = text.split_once('=').ok_or(usage)?;
+    let command = shlex::split(command).filter(|words| !words.is_empty());
+    let command = command.ok_or("its command is empty, or has a quote that is not closed")?;
+    if name.is_empty() {
+        return Err(usage.to_owned());
+    }
+    Ok(Service { name: name.to_owned(), command })
+}
+
+fn call(text: &str) -> Result<Call, String> {
+    let parts = text.split_once(':').and_then(|(caller, rest)| {
+        let (variable, callee) = rest.split_once('=')?;
+        let given = ![caller, variable, callee].contains(&"");
+        given.then(|| Call {
+            caller: caller.to_owned(),
+            variable: variable.to_owned(),
+            callee: callee.to_owned(),
+        })
+    });
+    parts.ok_or_else(|| "write CALLER:VARIABLE=CALLEE, for example shop:PAY_URL=pay".to_owned())
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let names = || args.services.iter().map(|service| service.name.as_str());
+    for call in &args.calls {
+        for name in [&call.caller, &call.callee] {
+            if !names().any(|known| known == name) {
+                let remedy = source::nearest_or_known(name, names()).unwrap_or_default();
+                bail!("--calls: there is no --service `{name}`; {remedy}");
+            }
+        }
+    }
+    let entry = &args.services[0].name;
+    let system = PathBuf::from(format!("{entry}.system.yaml"));
+    let scenario = PathBuf::from(format!("{entry}-first.yaml"));
+    for path in [&system, &scenario] {
+        if path.exists() {
+            bail!(
+                "{} is there already, and nothing is written over; move it away first",
+                path.display()
+            );
+        }
+    }
+    let first = scenario_text(args, &system);
+    write(&system, &system_text(args))?;
+    if let Err(error) = write(&scenario, &first).and_then(|()| Ok(load::load(&[scenario.clone()])?))
+    {
+        // What cannot be used helps nobody.
+        for path in [&system, &scenario] {
+            let _ = std::fs::remove_file(path);
+        }
+        return Err(error);
+    }
+    super::print(&format!(
+        "{} says what runs, {} what is driven through it and must hold.\nrun it:  tracecheck run {}\n",
+        system.display(),
+        scenario.display(),
+        scenario.display()
+    ))
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let made = OpenOptions::new().write(true).create_new(true).open(path);
+    made.and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A text as YAML takes it, whatever is in it.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    let begins_plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '.');
+    let word = ["true", "false", "null", "yes", "no", "on", "off"];
+    match begins_plain
+        && text.chars().all(is_plain)
+        && !word.contains(&text.to_lowercase().as_str())
+    {
+        true => text.to_owned(),
+        // Every JSON text is one of YAML.
+        false => serde_json::Value::from(text).to_string(),
+    }
+}
+
+/// A word of a command as it is meant, whatever references it seems to hold.
+fn escaped(text: &str) -> String {
+    quoted(&text.replace("${", "$${"))
+}
+
+fn system_text(args: &Args) -> String {
+    let mut text = format!(
+        "# What runs. Every key: docs/system-file.md; whether it is sound: tracecheck check.\nentry: {}\nworkloads:\n",
+        quoted(&args.services[0].name)
+    );
+    for Service { name, command } in &args.services {
+        let command: Vec<String> = command.iter().map(|word| escaped(word)).collect();
+        let mut env = vec![
+            (args.port_variable.clone(), "${port:http}".to_owned()),
+            ("OTEL_SERVICE_NAME".to_owned(), name.clone()),
+            (
+                "OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(),
+                "${endpoint:collector.otlp-http}".to_owned(),
+            ),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL".to_owned(), "http/protobuf".to_owned()),
+            ("OTEL_TRACES_EXPORTER".to_owned(), "otlp".to_owned()),
+            ("OTEL_METRICS_EXPORTER".to_owned(), "none".to_owned()),
+            ("OTEL_LOGS_EXPORTER".to_owned(), "none".to_owned()),
+            ("OTEL_BSP_SCHEDULE_DELAY".to_owned(), "100".to_owned()),
+        ];
+        let calls = args.calls.iter().filter(|call| &call.caller == name);
+        env.extend(
+            calls
+                .map(|call| (call.variable.clone(), format!("${{endpoint:{}.http}}", call.callee))),
+        );
+        let _infallible = writeln!(text, "  - name: {}", quoted(name));
+        let _infallible = writeln!(text, "    command: [{}]", command.join(", "));
+        text.push_str("    env:\n");
+        for (variable, value) in env {
+            let _infallible = writeln!(text, "      {}: {}", quoted(&variable), quoted(&value));
+        }
+        text.push_str("    ports: [http]\n");
+    }
+    text
+}
+
+fn scenario_text(args: &Args, system: &Path) -> String {
+    let names: Vec<String> = args.services.iter().map(|service| quoted(&service.name)).collect();
+    format!(
+        "# What is driven and must hold. Every key: docs/scenario-reference.md.\n\
+         name: first\n\
+         description: A request leaves one whole trace, with every service in it.\n\
+         system: {{ file: {} }}\n\
+         requests:\n  - get: {}\n\
+         expect:\n  services: [{}]\n",
+        quoted(&system.display().to_string()),
+        quoted(&args.get),
+        names.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_yaml_would_read_otherwise_is_quoted() {
+        for (text, told) in [
+            ("shop", "shop"),
+            ("./bin/shop", "./bin/shop"),
+            ("--port", "\"--port\""),
+            ("yes", "\"yes\""),
+            ("8080", "\"8080\""),
+            ("a: b", "\"a: b\""),
+            ("say \"hi\"", "\"say \\\"hi\\\"\""),
+        ] {
+            assert_eq!(quoted(text), told);
+        }
+        assert_eq!(escaped("${HOME}"), "\"$${HOME}\"");
+    }
+}
