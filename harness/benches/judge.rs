@@ -200,22 +200,26 @@ impl World {
         let evidence = Evidence {
             trace: Some(trace),
             ledgers,
-            strays: Vec::new(),
-            capabilities: vec![
+            refused: BTreeMap::new(),
+            ended: Vec::new(),
+            unsettled: None,
+        };
+        let shape = judge::case::shape(&self.scenario, &self.scenario.requests[0]);
+        let view = View {
+            case: &case,
+            evidence: &evidence,
+            strays: &[],
+            capabilities: &[
                 Capability::RawPayloads,
                 Capability::Exclusiveness,
                 Capability::Completeness,
                 Capability::Ledger,
             ],
-            refused: BTreeMap::new(),
-            ended: Vec::new(),
-            unsettled: None,
+            topology: &self.topology,
+            shape: &shape,
         };
-        let shape = judge::shape(&self.scenario, &self.scenario.requests[0]);
-        let findings = judge::judge(&self.scenario, &case, &evidence, &self.topology, &shape);
-        let view =
-            View { case: &case, evidence: &evidence, topology: &self.topology, shape: &shape };
-        judge::result(&self.scenario, view, findings, None).findings
+        let findings = judge::case::findings(&self.scenario, view);
+        judge::case::result(&self.scenario, view, findings).findings
     }
 }
 

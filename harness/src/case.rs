@@ -181,10 +181,6 @@ pub struct Evidence {
     pub trace: Option<Trace>,
     /// What each service's ledger says, by workload; empty while it was not asked.
     pub ledgers: BTreeMap<String, LedgerReport>,
-    /// Traces nobody claimed whose spans began while the request was under way; only where the evidence is exclusive.
-    pub strays: Vec<Trace>,
-    /// What the source can give.
-    pub capabilities: Vec<Capability>,
     /// Attempts to deliver traces that the intake did not take so far: how many by reply (a status, `reset`, `client-gone`).
     pub refused: BTreeMap<String, u64>,
     /// Workloads that ended by themselves so far, with how.
@@ -239,6 +235,10 @@ pub struct View<'a> {
     pub case: &'a Case,
     /// What is known of its trace.
     pub evidence: &'a Evidence,
+    /// Traces that belong to no request of the run, and began while this one was under way.
+    pub strays: &'a [&'a Trace],
+    /// What the evidence can give.
+    pub capabilities: &'a [Capability],
     /// Who is who.
     pub topology: &'a Topology,
     /// What the faults imply.
@@ -251,7 +251,7 @@ impl<'a> View<'a> {
         if need == Capability::Settled {
             return self.evidence.unsettled.clone();
         }
-        if !self.evidence.capabilities.contains(&need) {
+        if !self.capabilities.contains(&need) {
             return Some(format!("the evidence does not give {}", need.name()));
         }
         let is_otlp = |span: &Span| span.form == PayloadForm::Otlp;

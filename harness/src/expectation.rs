@@ -239,7 +239,7 @@ fn services(expect: &Expect, view: View<'_>) -> Vec<Failure> {
         if view.service_spans().any(|span| wanted.is_at(span, view)) {
             return None;
         }
-        let own = view.evidence.strays.iter().find(|stray| {
+        let own = view.strays.iter().find(|stray| {
             let first = stray.spans.iter().find(|span| span.parent_id.is_none());
             first.is_some_and(|span| wanted.is_at(span, view))
         });

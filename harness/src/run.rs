@@ -20,14 +20,18 @@ use crate::{
     event::{self, Event},
     evidence::EvidenceSource,
     scenario::{Scenario, SystemChoice},
+    session::Session,
     system::System,
     verdict::{ScenarioResult, Summary},
 };
 
-mod facts;
+mod audit;
+mod drive;
 mod group;
 pub mod kept_logs;
+mod refresh;
 pub mod saved;
+mod take_down;
 
 /// Makes an environment, one for each system of a run.
 pub type NewEnvironment =
@@ -191,6 +195,13 @@ struct Teller(mpsc::Sender<Event>);
 impl Teller {
     async fn tell(&self, event: Event) {
         let _nobody_listens = self.0.send(event).await;
+    }
+
+    /// Tells how workloads ended that were stopped on purpose, where that is worth a word.
+    async fn tell_notes(&self, session: &Session) {
+        for text in session.up().take_notes() {
+            self.tell(Event::Warning { text }).await;
+        }
     }
 }
 

@@ -6,7 +6,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     fmt,
-    sync::Arc,
     time::Duration,
 };
 
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     case::Capability,
+    expectation::Expect,
     intake::{decode, store::Store},
     rule::{self, Failure, Findings, NotEvaluated},
     trace::{PayloadForm, Span, TraceId},
@@ -73,21 +73,150 @@ struct Numbers {
     errors: u64,
 }
 
-/// All stats and spans that were captured up to some attempt.
-#[derive(Debug, Default)]
+/// Numbers by what they are about.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<Group>", into = "Vec<Group>")]
+struct Groups(BTreeMap<Key, Numbers>);
+
+/// One of [`Groups`], as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Group {
+    service: String,
+    name: String,
+    resource: String,
+    kind: String,
+    hits: u64,
+    errors: u64,
+}
+
+impl Groups {
+    fn add(&mut self, key: Key, hits: u64, errors: u64) {
+        let numbers = self.0.entry(key).or_default();
+        numbers.hits += hits;
+        numbers.errors += errors;
+    }
+
+    fn of(&self, key: &Key) -> Numbers {
+        self.0.get(key).copied().unwrap_or_default()
+    }
+}
+
+impl From<Vec<Group>> for Groups {
+    fn from(groups: Vec<Group>) -> Self {
+        let mut all = Self::default();
+        for Group { service, name, resource, kind, hits, errors } in groups {
+            all.add(Key { service, name, resource, kind }, hits, errors);
+        }
+        all
+    }
+}
+
+impl From<Groups> for Vec<Group> {
+    fn from(groups: Groups) -> Self {
+        let groups = groups.0.into_iter();
+        groups
+            .map(|(Key { service, name, resource, kind }, Numbers { hits, errors })| Group {
+                service,
+                name,
+                resource,
+                kind,
+                hits,
+                errors,
+            })
+            .collect()
+    }
+}
+
+/// What is known of a scenario's APM stats when it is judged.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum StatsRecord {
+    /// The evidence has no payloads, so neither stats.
+    #[default]
+    NoPayloads,
+    /// The scenario does not ask for them.
+    NotAsked(Forms),
+    /// They were not waited for, since the scenario's traces were wrong already.
+    NotReached(Forms),
+    /// The collector could not be made to send what it had; [`crate::record::Facts::undone`] says why.
+    NotSent(Forms),
+    /// All that the collector had was captured.
+    Captured(Captured),
+}
+
+impl StatsRecord {
+    /// In which forms spans came; `None` where the evidence has no payloads.
+    fn forms(&self) -> Option<Forms> {
+        match self {
+            Self::NoPayloads => None,
+            Self::NotAsked(forms) | Self::NotReached(forms) | Self::NotSent(forms) => Some(*forms),
+            Self::Captured(captured) => Some(captured.forms),
+        }
+    }
+}
+
+/// In which forms the spans of a system came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forms {
+    /// Whether some came as OTLP.
+    pub otlp: bool,
+    /// Whether some came as OTLP for which Datadog was not asked to compute stats.
+    pub without_stats: bool,
+}
+
+impl Forms {
+    /// Looks at all spans of a store.
+    pub fn of(store: &Store) -> Self {
+        let is_otlp = |span: &Span| span.form == PayloadForm::Otlp;
+        let mut spans = store.entries().flat_map(|entry| entry.spans().iter());
+        Self { otlp: spans.any(|span| is_otlp(span)), without_stats: lacks_trace_metrics(store) }
+    }
+
+    /// Why nothing can be said of stats, where the spans did not come as Datadog's payloads.
+    fn came_as_otlp(self) -> Option<String> {
+        if self.without_stats {
+            return Some(NO_TRACE_METRICS.to_owned());
+        }
+        self.otlp.then(|| {
+            "the spans came as OTLP, of which Datadog computes the stats on its side".to_owned()
+        })
+    }
+}
+
+/// All stats that were captured up to some attempt, and what the spans would count as that were captured up to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Captured {
-    stats: BTreeMap<Key, Numbers>,
-    spans: Vec<Arc<Span>>,
-    /// Whether some spans came as OTLP for which Datadog was not asked to compute stats.
-    without_stats: bool,
+    forms: Forms,
+    /// What the stats say.
+    stats: Groups,
+    /// What the spans count as with the exporter's option `compute_stats_by_span_kind`.
+    by_kind: Groups,
+    /// What they count as without it.
+    top_level: Groups,
+    /// What those of `by_kind` count as that belong to no request of the scenario, such as sentinels.
+    others: Groups,
 }
 
 impl Captured {
-    /// What a store has of the attempts up to number `seq`.
-    pub fn until(store: &Store, seq: u64) -> Self {
-        let mut captured = Self::default();
+    /// Counts what a store has of the attempts up to number `seq`; `traces` are those of the scenario's own requests.
+    pub fn until(store: &Store, seq: u64, traces: &HashSet<TraceId>) -> Self {
+        let mut captured = Self { forms: Forms::of(store), ..Self::default() };
         for entry in store.entries().filter(|entry| entry.attempt.seq <= seq) {
-            captured.spans.extend(entry.spans().iter().cloned());
+            for span in entry.spans() {
+                let errors = u64::from(span.error);
+                if counts(span, true) {
+                    captured.by_kind.add(Key::of(span), 1, errors);
+                    if !traces.contains(&span.trace_id) {
+                        captured.others.add(Key::of(span), 1, errors);
+                    }
+                }
+                if counts(span, false) {
+                    captured.top_level.add(Key::of(span), 1, errors);
+                }
+            }
             for group in entry.stats.iter().flat_map(|payload| &payload.groups) {
                 let key = Key {
                     service: group.service.clone(),
@@ -95,34 +224,10 @@ impl Captured {
                     resource: group.resource.clone(),
                     kind: group.span_kind.clone(),
                 };
-                let numbers = captured.stats.entry(key).or_default();
-                numbers.hits += group.hits;
-                numbers.errors += group.errors;
+                captured.stats.add(key, group.hits, group.errors);
             }
         }
-        captured.without_stats = lacks_trace_metrics(store);
         captured
-    }
-
-    /// Why nothing can be said of stats, where the spans did not come as Datadog's payloads.
-    fn came_as_otlp(&self) -> Option<String> {
-        if self.without_stats {
-            return Some(NO_TRACE_METRICS.to_owned());
-        }
-        self.spans.iter().any(|span| span.form == PayloadForm::Otlp).then(|| {
-            "the spans came as OTLP, of which Datadog computes the stats on its side".to_owned()
-        })
-    }
-
-    /// What the captured spans would count as; `by_kind` as the exporter's option `compute_stats_by_span_kind`.
-    fn of_spans(&self, by_kind: bool, wanted: impl Fn(&Span) -> bool) -> BTreeMap<Key, Numbers> {
-        let mut groups = BTreeMap::<Key, Numbers>::new();
-        for span in self.spans.iter().filter(|span| counts(span, by_kind) && wanted(span)) {
-            let numbers = groups.entry(Key::of(span)).or_default();
-            numbers.hits += 1;
-            numbers.errors += u64::from(span.error);
-        }
-        groups
     }
 }
 
@@ -134,21 +239,45 @@ pub fn lacks_trace_metrics(store: &Store) -> bool {
     })
 }
 
-/// Whether Datadog will make trace metrics of what a store holds is as a scenario expects it; `None` where the evidence has no payloads.
-pub fn judge_trace_metrics(expected: Option<bool>, store: Option<&Store>) -> Findings {
+/// Judges all that a record holds of stats.
+pub fn judge(
+    record: &StatsRecord,
+    expect: &Expect,
+    capabilities: &[Capability],
+    tolerated: impl Fn(&str) -> bool,
+) -> Findings {
+    let mut findings = judge_trace_metrics(expect.trace_metrics, record.forms());
+    let told = match (record, &expect.stats) {
+        (StatsRecord::NoPayloads, asked) => Some(unseen(asked.is_some())),
+        // What could not be sent is told among what could not be done.
+        (StatsRecord::NotSent(_), _) => None,
+        (StatsRecord::NotReached(_), _) => Some(not_reached()),
+        (StatsRecord::Captured(captured), Some(expect)) => {
+            let found = judge_captured(expect, captured, capabilities, tolerated);
+            findings.failures.extend(found.failures);
+            findings.not_evaluated.extend(found.not_evaluated);
+            None
+        }
+        (StatsRecord::NotAsked(forms), _) => Some(not_asked(*forms)),
+        (StatsRecord::Captured(captured), None) => Some(not_asked(captured.forms)),
+    };
+    findings.not_evaluated.extend(told);
+    findings
+}
+
+/// Judges whether Datadog will make trace metrics of the spans, as a scenario expects it; `forms` is `None` where the evidence has no
+/// payloads.
+fn judge_trace_metrics(expected: Option<bool>, forms: Option<Forms>) -> Findings {
     let mut findings = Findings::default();
     let Some(expected) = expected else { return findings };
     let mut fail = |detail: String| findings.failures.push(Failure::new(TRACE_METRICS, detail));
-    let came_as_otlp = |store: &Store| {
-        store.traces().any(|(_, spans)| spans.iter().any(|span| span.form == PayloadForm::Otlp))
-    };
-    let because = match store {
+    let because = match forms {
         None => format!("the evidence does not give {}", Capability::RawPayloads.name()),
-        Some(store) if !came_as_otlp(store) => {
+        Some(Forms { otlp: false, .. }) => {
             "no span came as OTLP; of Datadog's own payloads, `stats` tells what metrics there will be".to_owned()
         }
-        Some(store) => {
-            match (expected, lacks_trace_metrics(store)) {
+        Some(Forms { otlp: true, without_stats }) => {
+            match (expected, without_stats) {
                 (true, true) => fail(no_trace_metrics_warning()),
                 (false, false) => fail(
                     "there should be none, but every span was sent with the header `compute_stats: \"true\"`".to_owned(),
@@ -215,8 +344,8 @@ impl StatsCount {
             && fits(&self.kind, &key.kind)
     }
 
-    fn sum(&self, groups: &BTreeMap<Key, Numbers>) -> Numbers {
-        let fitting = groups.iter().filter(|(key, _)| self.is_about(key));
+    fn sum(&self, groups: &Groups) -> Numbers {
+        let fitting = groups.0.iter().filter(|(key, _)| self.is_about(key));
         fitting.fold(Numbers::default(), |sum, (_, one)| Numbers {
             hits: sum.hits + one.hits,
             errors: sum.errors + one.errors,
@@ -230,17 +359,16 @@ impl StatsCount {
     }
 }
 
-/// What the stats of a scenario that asks for them are found to be; `traces` are those of its own requests.
-pub fn judge(
+/// Judges the stats of a scenario that asks for them.
+fn judge_captured(
     expect: &StatsExpect,
     captured: &Captured,
-    traces: &HashSet<TraceId>,
     capabilities: &[Capability],
     tolerated: impl Fn(&str) -> bool,
 ) -> Findings {
     let mut findings = rule::check_stats(captured, capabilities, tolerated);
-    match captured.came_as_otlp() {
-        Some(because) if captured.without_stats => {
+    match captured.forms.came_as_otlp() {
+        Some(because) if captured.forms.without_stats => {
             findings.failures.push(Failure::new(EXPECTATION, because));
         }
         Some(because) => findings.not_evaluated.push(NotEvaluated {
@@ -256,7 +384,7 @@ pub fn judge(
             });
         }
         None => {
-            let failures = expect.counts.iter().filter_map(|count| missed(count, captured, traces));
+            let failures = expect.counts.iter().filter_map(|count| missed(count, captured));
             findings.failures.extend(failures);
         }
     }
@@ -264,15 +392,14 @@ pub fn judge(
 }
 
 /// Whether everything that a scenario asks of stats is there.
-pub fn is_whole(expect: &StatsExpect, captured: &Captured, traces: &HashSet<TraceId>) -> bool {
-    captured.came_as_otlp().is_some()
-        || expect.counts.iter().all(|count| missed(count, captured, traces).is_none())
+pub fn is_whole(expect: &StatsExpect, captured: &Captured) -> bool {
+    captured.forms.came_as_otlp().is_some()
+        || expect.counts.iter().all(|count| missed(count, captured).is_none())
 }
 
-fn missed(count: &StatsCount, captured: &Captured, traces: &HashSet<TraceId>) -> Option<Failure> {
+fn missed(count: &StatsCount, captured: &Captured) -> Option<Failure> {
     // What the harness sent besides, such as its sentinels, is in the stats as well.
-    let others = captured.of_spans(true, |span| !traces.contains(&span.trace_id));
-    let (all, others) = (count.sum(&captured.stats), count.sum(&others));
+    let (all, others) = (count.sum(&captured.stats), count.sum(&captured.others));
     let found = Numbers {
         hits: all.hits.saturating_sub(others.hits),
         errors: all.errors.saturating_sub(others.errors),
@@ -284,9 +411,9 @@ fn missed(count: &StatsCount, captured: &Captured, traces: &HashSet<TraceId>) ->
         Some(errors) => Numbers { hits: count.hits, errors }.to_string(),
         None => format!("{} hits", count.hits),
     };
-    let told = match captured.stats.is_empty() {
+    let told = match captured.stats.0.is_empty() {
         true => "no APM stats were captured at all".to_owned(),
-        false => format!("captured were {}", told(&captured.stats)),
+        false => format!("captured were {}", told(&captured.stats.0)),
     };
     let detail = format!("`{}` should have {wanted}, has {found}; {told}", count.describe());
     Some(Failure::new(EXPECTATION, detail))
@@ -302,8 +429,8 @@ fn told(groups: &BTreeMap<Key, Numbers>) -> String {
 }
 
 /// Why the rules about stats are not evaluated for a scenario that does not ask for any.
-pub fn not_asked(captured: &Captured) -> NotEvaluated {
-    let because = captured.came_as_otlp().unwrap_or_else(|| {
+fn not_asked(forms: Forms) -> NotEvaluated {
+    let because = forms.came_as_otlp().unwrap_or_else(|| {
         "the scenario does not ask for APM stats (`expect.stats`), so they are not waited for"
             .to_owned()
     });
@@ -311,14 +438,14 @@ pub fn not_asked(captured: &Captured) -> NotEvaluated {
 }
 
 /// What is told of a scenario's stats where the evidence has none.
-pub fn unseen(asked: bool) -> NotEvaluated {
+fn unseen(asked: bool) -> NotEvaluated {
     let rule = if asked { EXPECTATION } else { DISAGREE }.to_owned();
     let because = format!("the evidence does not give {}", Capability::Stats.name());
     NotEvaluated { rule, because, required: asked }
 }
 
 /// What is told of a scenario whose stats were asked for and not looked at, since its traces were wrong already.
-pub fn not_reached() -> NotEvaluated {
+fn not_reached() -> NotEvaluated {
     let because = "the scenario's traces are not as they should be".to_owned();
     NotEvaluated { rule: EXPECTATION.to_owned(), because, required: true }
 }
@@ -328,19 +455,16 @@ pub(crate) const DISAGREE: &str = "stats-disagree";
 
 /// The rule `stats-disagree`: each group says what the captured spans say, whichever way the exporter is told to count.
 pub(crate) fn disagree(captured: &Captured) -> Result<Vec<String>, String> {
-    if let Some(because) = captured.came_as_otlp() {
+    if let Some(because) = captured.forms.came_as_otlp() {
         return Err(because);
     }
-    let by_kind = captured.of_spans(true, |_| true);
-    let top_level_alone =
-        || !captured.stats.is_empty() && captured.stats == captured.of_spans(false, |_| true);
-    if captured.stats == by_kind || top_level_alone() {
+    let Captured { stats, by_kind, top_level, .. } = captured;
+    if stats == by_kind || (!stats.0.is_empty() && stats == top_level) {
         return Ok(Vec::new());
     }
-    let keys: BTreeSet<&Key> = captured.stats.keys().chain(by_kind.keys()).collect();
+    let keys: BTreeSet<&Key> = stats.0.keys().chain(by_kind.0.keys()).collect();
     let found = keys.into_iter().filter_map(|key| {
-        let stats = captured.stats.get(key).copied().unwrap_or_default();
-        let spans = by_kind.get(key).copied().unwrap_or_default();
+        let (stats, spans) = (stats.of(key), by_kind.of(key));
         (stats != spans)
             .then(|| format!("{key}: the stats say {stats}, the captured spans {spans}"))
     });

@@ -96,9 +96,9 @@ pub struct ScenarioResult {
 }
 
 impl ScenarioResult {
-    /// A scenario that could not be run at all.
-    pub fn undecided(name: &str, description: &str, because: impl Into<String>) -> Self {
-        let mut result = Self {
+    /// Creates the result of a scenario of which nothing was judged yet: inconclusive.
+    pub fn new(name: &str, description: &str) -> Self {
+        Self {
             name: name.to_owned(),
             description: description.to_owned(),
             verdict: Verdict::Inconclusive,
@@ -106,12 +106,15 @@ impl ScenarioResult {
             cases: Vec::new(),
             failures: Vec::new(),
             not_evaluated: Vec::new(),
-            undecided: vec![because.into()],
+            undecided: Vec::new(),
             ledger: None,
             revised: false,
-        };
-        result.conclude();
-        result
+        }
+    }
+
+    /// A scenario that could not be run at all.
+    pub fn undecided(name: &str, description: &str, because: impl Into<String>) -> Self {
+        Self { undecided: vec![because.into()], ..Self::new(name, description) }
     }
 
     /// A scenario that is not run, as it needs what is not there.
@@ -120,7 +123,7 @@ impl ScenarioResult {
     }
 
     /// Works out the verdict from what was found.
-    pub fn conclude(&mut self) {
+    pub(crate) fn conclude(&mut self) {
         let required = |skipped: &NotEvaluated| skipped.required;
         let failed = !self.failures.is_empty()
             || self.cases.iter().any(|case| !case.findings.failures.is_empty());
@@ -207,11 +210,7 @@ mod tests {
     }
 
     fn verdict(cases: Vec<CaseResult>) -> Verdict {
-        let mut result = ScenarioResult {
-            cases,
-            undecided: Vec::new(),
-            ..ScenarioResult::undecided("", "", "")
-        };
+        let mut result = ScenarioResult { cases, ..ScenarioResult::new("", "") };
         result.conclude();
         result.verdict
     }

@@ -32,7 +32,7 @@ workloads:
 
 const SCENARIO: &str = "name: own\ndescription: Our own services.\nsystem: { file: own.system.yaml }\nrequests:\n  - { get: /outgoing-sampleapp }\n";
 
-fn scenario(pay: &str, more: &str) -> ScenarioFile {
+pub(crate) fn scenario(pay: &str, more: &str) -> ScenarioFile {
     ScenarioFile::new(&format!("{SCENARIO}{more}")).with("own.system.yaml", &system(pay))
 }
 
@@ -154,31 +154,6 @@ fn what_a_service_sends_only_when_it_is_stopped_is_judged_too() {
         .expect_code(1)
         .expect_stdout("stray-trace")
         .expect_stdout("revised by the audit at the end, from pass");
-}
-
-#[test]
-fn a_saved_run_comes_to_the_verdict_that_it_had() {
-    let replayed = |file: &ScenarioFile, more: &[&str], code: i32, told: &str| {
-        let dir = tempfile::tempdir().unwrap();
-        let save = dir.path().display().to_string();
-        file.run(&[&["--save", save.as_str()], more].concat())
-            .expect_code(code)
-            .expect_stdout(told);
-        tracecheck(&["replay", &save]).expect_code(code).expect_stdout(told);
-    };
-    let calm = "name: calm\ndescription: No outage.\nrequests: [{ get: /outgoing-sampleapp }]\nexpect: { refused_attempts: 1 }\n";
-    replayed(&ScenarioFile::new(calm), &[], 1, "the outage did not take place");
-    let silent = "name: silent\ndescription: Nobody answers.\nrequests: [{ get: /outgoing-sampleapp, any_status: true }]\nfaults: [{ at: sample-app-1, stop: true }]\nexpect: { within: 1s }\n";
-    replayed(&ScenarioFile::new(silent), &[], 3, "no traffic");
-    replayed(&scenario("OTEL_TRACES_EXPORTER: none", ""), &[], 3, "silent-service");
-    let cut = "name: cut\ndescription: It breaks.\nrequests: [{ get: /outgoing-sampleapp }]\nexpect: { within: 1s }\n";
-    let broken = ["--app-env", "sample-app-2:OTEL_PROPAGATORS=none"];
-    replayed(
-        &ScenarioFile::new(cut),
-        &broken,
-        1,
-        "the link sample-app-1 -> sample-app-2 is broken",
-    );
 }
 
 #[test]

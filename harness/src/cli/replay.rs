@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use harness::{
     event::{self, Event},
+    judge::judge,
     run::saved,
     verdict::Summary,
 };
@@ -28,10 +29,11 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let systems = saved::read(&args.dir)?;
-    let mut results: Vec<_> = systems.iter().flat_map(saved::Replay::judge).collect();
-    let names: Vec<String> = results.iter().map(|result| result.name.clone()).collect();
+    let records: Vec<_> = systems.iter().flat_map(saved::SavedSystem::records).collect();
+    let names: Vec<String> = records.iter().map(|record| record.scenario.name.clone()).collect();
     let wanted = super::filter(&names, &args.filter);
-    results.retain(|result| wanted.contains(&result.name));
+    let records = records.into_iter().filter(|record| wanted.contains(&record.scenario.name));
+    let results: Vec<_> = records.map(judge).collect();
     let mut output = args.output.open(args.verbose)?;
     let run_id = "replay".to_owned();
     output.observe(&Event::RunStarted {

@@ -31,10 +31,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn from_saved(dir: &std::path::Path, id: TraceId) -> anyhow::Result<Trace> {
-    let systems = saved::read(dir)?;
-    systems.iter().find_map(|system| system.trace(id)).with_context(|| {
-        format!("trace {id} was not captured in the run saved in {}", dir.display())
-    })
+    for system in saved::read(dir)? {
+        if let Some(trace) = system.trace(id)? {
+            return Ok(trace);
+        }
+    }
+    bail!("trace {id} was not captured in the run saved in {}", dir.display())
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -11,11 +11,13 @@ use std::{
 use anyhow::{Context, bail};
 use clap::ValueHint;
 use harness::{
-    case::{Answer, Case, DRIVER_SERVICE, Evidence, Outcome, ServiceIdentity, Topology, View},
+    case::{Answer, Case, DRIVER_SERVICE, Evidence, Outcome, ServiceIdentity, Topology},
     datadog_api::DatadogSource,
     event::{self, Event},
     evidence::EvidenceSource,
-    judge, report, rule,
+    judge,
+    record::{CaseRecord, Record},
+    report, rule,
     rule::NotEvaluated,
     run,
     scenario::{Request, Scenario, SystemChoice, load, request::AnswerExpect},
@@ -175,21 +177,73 @@ struct Judged {
 }
 
 fn judge_one(source: &DatadogSource, scenario: &Scenario, args: &Args, id: TraceId) -> Judged {
-    let mut scenario = scenario.clone();
+    let record = record(source, scenario, args, id);
+    let mut result = judge::judge(&record);
+    for (CaseRecord { case, evidence }, judged) in record.cases.iter().zip(&mut result.cases) {
+        judged.request = match source.found(id) {
+            Some(found) => format!("found by the {} at look {}", found.by, found.looks),
+            None => "not found".to_owned(),
+        };
+        judged.ledger = None;
+        if args.expect.is_none() {
+            // Nothing says what there should be, and what there is was drawn already.
+            judged.trees = None;
+        }
+        if asks_for_an_answer(&scenario.requests[case.request]) {
+            judged.findings.not_evaluated.push(NotEvaluated {
+                rule: "response".to_owned(),
+                because: "the request was answered before, and nobody here has seen it".to_owned(),
+                required: false,
+            });
+        }
+        if let (None, Some(unsettled)) = (&evidence.trace, &evidence.unsettled) {
+            // Where nothing came, every single thing that did not come says no more.
+            judged.findings.not_evaluated.clear();
+            result.undecided = vec![unsettled.clone()];
+        }
+    }
+    let trace = record.cases.iter().find_map(|of| of.evidence.trace.as_ref());
+    let mut told = String::new();
+    if let Some(trace) = trace {
+        told = report::trace::waterfall(trace);
+        told.push_str(&checked(&result));
+        if report::plain::failing_rules(&result).iter().any(|rule| rule == "orphan-span")
+            && let Some(parent) = only_missing_parent(trace)
+        {
+            let _infallible = writeln!(
+                told,
+                "If span {parent} is of a caller that does not report to Datadog, say so: --virtual-parent {parent}\n"
+            );
+        }
+    }
+    Judged { result, told }
+}
+
+/// Whether it matters what a request was answered.
+fn asks_for_an_answer(request: &Request) -> bool {
+    request.status.is_some()
+        || request.json_paths().count() > 0
+        || request.answer != AnswerExpect::default()
+}
+
+/// Makes the record of a trace that is in Datadog already.
+fn record(source: &DatadogSource, scenario: &Scenario, args: &Args, id: TraceId) -> Record {
+    let request = usize::from(args.request) - 1;
+    let mut scenario = Scenario { name: format!("trace {id}"), ..scenario.clone() };
+    scenario.description.clear();
     // What it was answered, nobody here has seen.
-    let request = &mut scenario.requests[usize::from(args.request) - 1];
-    let answered = request.status.take();
-    let looked_at = request.json_paths().count() > 0 || request.answer != AnswerExpect::default();
-    request.answer = AnswerExpect::default();
-    request.save.clear();
-    let (method, entry) = (request.method, request.entry.clone());
+    let asked = &mut scenario.requests[request];
+    asked.status = None;
+    asked.answer = AnswerExpect::default();
+    asked.save.clear();
+    let (method, entry) = (asked.method, asked.entry.clone());
     let trace = source.trace(id);
     // Where the trace is of a run of ours, its own span is on top.
     let own =
         trace.iter().flat_map(|trace| &trace.spans).find(|span| span.service == DRIVER_SERVICE);
     let top = args.virtual_parent.or(own.map(|span| span.id));
     let case = Case {
-        request: usize::from(args.request) - 1,
+        request,
         ordinal: 0,
         trace_id: trace.as_ref().map_or(id, |trace| trace.id),
         driver_span: top.unwrap_or(SpanId(0)),
@@ -204,62 +258,16 @@ fn judge_one(source: &DatadogSource, scenario: &Scenario, args: &Args, id: Trace
         answer: Answer::default(),
     };
     let evidence = Evidence {
-        trace: trace.clone(),
+        trace,
         ledgers: BTreeMap::new(),
-        strays: Vec::new(),
-        capabilities: source.capabilities(),
         refused: BTreeMap::new(),
         ended: Vec::new(),
         unsettled: source.unsettled(id),
     };
     let topology = topology(&scenario);
-    let shape = judge::shape(&scenario, &scenario.requests[case.request]);
-    let mut findings = judge::judge(&scenario, &case, &evidence, &topology, &shape);
-    if answered.is_some() || looked_at {
-        findings.not_evaluated.push(NotEvaluated {
-            rule: "response".to_owned(),
-            because: "the request was answered before, and nobody here has seen it".to_owned(),
-            required: false,
-        });
-    }
-    let metrics = harness::stats::judge_trace_metrics(scenario.expect.trace_metrics, None);
-    findings.not_evaluated.extend(metrics.not_evaluated);
-    if scenario.expect.stats.is_some() {
-        findings.not_evaluated.push(harness::stats::unseen(true));
-    }
-    let view = View { case: &case, evidence: &evidence, topology: &topology, shape: &shape };
-    let mut judged = judge::result(&scenario, view, findings, None);
-    judged.request = match source.found(id) {
-        Some(found) => format!("found by the {} at look {}", found.by, found.looks),
-        None => "not found".to_owned(),
-    };
-    judged.ledger = None;
-    if args.expect.is_none() {
-        // Nothing says what there should be, and what there is was drawn already.
-        judged.trees = None;
-    }
-    let mut result = ScenarioResult::undecided(&format!("trace {id}"), "", "");
-    result.undecided.clear();
-    if evidence.trace.is_none() {
-        result.undecided.extend(evidence.unsettled);
-        judged.findings.not_evaluated.clear();
-    }
-    result.cases.push(judged);
-    result.conclude();
-    let mut told = String::new();
-    if let Some(trace) = &trace {
-        told = report::trace::waterfall(trace);
-        told.push_str(&checked(&result));
-        if report::plain::failing_rules(&result).iter().any(|rule| rule == "orphan-span")
-            && let Some(parent) = only_missing_parent(trace)
-        {
-            let _infallible = writeln!(
-                told,
-                "If span {parent} is of a caller that does not report to Datadog, say so: --virtual-parent {parent}\n"
-            );
-        }
-    }
-    Judged { result, told }
+    let mut record = Record::new(scenario, topology, source.capabilities());
+    record.cases.push(CaseRecord { case, evidence });
+    record
 }
 
 /// The one span that is named as a parent and not there; `None` where there are several.

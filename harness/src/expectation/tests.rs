@@ -65,6 +65,7 @@ fn spans() -> Vec<Span> {
 struct World {
     case: Case,
     evidence: Evidence,
+    strays: Vec<Trace>,
     topology: Topology,
     shape: Shape,
 }
@@ -88,8 +89,6 @@ fn world(spans: Vec<Span>) -> World {
     let evidence = Evidence {
         trace: Some(Trace::new(TRACE, spans)),
         ledgers: BTreeMap::new(),
-        strays: Vec::new(),
-        capabilities: vec![Capability::Completeness],
         refused: BTreeMap::new(),
         ended: Vec::new(),
         unsettled: None,
@@ -100,13 +99,16 @@ fn world(spans: Vec<Span>) -> World {
         instances: Vec::new(),
     });
     let topology = Topology { services: services.into() };
-    World { case, evidence, topology, shape: Shape::default() }
+    World { case, evidence, strays: Vec::new(), topology, shape: Shape::default() }
 }
 
 impl World {
     fn failures(&self, expect: &Expect, request: &Request) -> Vec<String> {
-        let Self { case, evidence, topology, shape } = self;
-        let findings = check(expect, request, View { case, evidence, topology, shape });
+        let Self { case, evidence, topology, shape, .. } = self;
+        let strays: Vec<&Trace> = self.strays.iter().collect();
+        let (strays, capabilities) = (strays.as_slice(), [Capability::Completeness].as_slice());
+        let view = View { case, evidence, strays, capabilities, topology, shape };
+        let findings = check(expect, request, view);
         assert_eq!(findings.not_evaluated, []);
         let told = |failure: Failure| format!("{}: {}", failure.rule, failure.detail);
         findings.failures.into_iter().map(told).collect()
@@ -204,7 +206,7 @@ fn who_must_be_there_and_is_not_is_told_with_who_is() {
     let own = TraceId(7);
     let mut stray = span(9, 0, "pay", "server", "POST /pay");
     stray.parent_id = None;
-    world.evidence.strays.push(Trace::new(own, vec![stray]));
+    world.strays.push(Trace::new(own, vec![stray]));
     let told = failures(&world, "{ services: [pay] }");
     assert!(
         told[0].starts_with(&format!("{missing}; it started trace {own} of its own")),

@@ -100,7 +100,7 @@ pub fn captured(view: View<'_>) -> Vec<String> {
     let rest: Vec<&Span> = view.spans().iter().filter(|span| !drawing.is_drawn(span)).collect();
     let mut lines = drawing.lines;
     lines.extend(rest.into_iter().map(|span| format!("{} (in a cycle)", line(span, view))));
-    for stray in view.evidence.strays.iter().take(STRAYS_DRAWN) {
+    for stray in view.strays.iter().take(STRAYS_DRAWN) {
         lines.push(format!("apart, as trace {}:", stray.id));
         for root in stray.spans.iter().filter(|span| span.parent_id.is_none()) {
             lines.push(format!("{}{}", indent(1), line(root, view)));

@@ -119,7 +119,7 @@ fn missing_hop_cause(view: View<'_>, caller: &str, here: &str) -> String {
             false => format!("`{here}` did take part, but sampled its {spans} span(s) out"),
         };
     }
-    let stray = view.evidence.strays.iter().find(|trace| {
+    let stray = view.strays.iter().find(|trace| {
         trace.spans.iter().any(|span| span.parent_id.is_none() && view.workload_of(span) == here)
     });
     match stray {
@@ -226,11 +226,11 @@ pub(super) fn invented_span(view: View<'_>) -> Checked {
 const STRAYS_TOLD: usize = 3;
 
 pub(super) fn stray_trace(view: View<'_>) -> Checked {
-    let strays = &view.evidence.strays;
+    let strays = view.strays;
     if strays.is_empty() {
         return Checked::Found(Vec::new());
     }
-    let tell = |trace: &Trace| {
+    let tell = |trace: &&Trace| {
         let begun = trace
             .spans
             .first()

@@ -21,6 +21,8 @@ const DRIVER: SpanId = SpanId(0xd0);
 struct World {
     case: Case,
     evidence: Evidence,
+    strays: Vec<Trace>,
+    capabilities: Vec<Capability>,
     topology: Topology,
     shape: Shape,
 }
@@ -101,17 +103,17 @@ impl World {
             evidence: Evidence {
                 ledgers: ledgers.collect(),
                 trace: Some(Trace::new(TRACE, spans)),
-                strays: Vec::new(),
-                capabilities: vec![
-                    Capability::RawPayloads,
-                    Capability::Exclusiveness,
-                    Capability::Completeness,
-                    Capability::Ledger,
-                ],
                 refused: BTreeMap::new(),
                 ended: Vec::new(),
                 unsettled: None,
             },
+            strays: Vec::new(),
+            capabilities: vec![
+                Capability::RawPayloads,
+                Capability::Exclusiveness,
+                Capability::Completeness,
+                Capability::Ledger,
+            ],
             topology: Topology {
                 services: chain
                     .iter()
@@ -146,9 +148,12 @@ impl World {
     }
 
     fn findings(&self) -> Findings {
+        let strays: Vec<&Trace> = self.strays.iter().collect();
         let view = View {
             case: &self.case,
             evidence: &self.evidence,
+            strays: &strays,
+            capabilities: &self.capabilities,
             topology: &self.topology,
             shape: &self.shape,
         };
@@ -213,7 +218,7 @@ fn a_second_hop_in_a_trace_of_its_own_is_a_missing_hop() {
     world.ledger("app-2").spans.clear();
     let mut stray = span(0xb1, 0, "app-2", "server", 30 * MS, 40 * MS);
     stray.trace_id = TraceId(9);
-    world.evidence.strays = vec![Trace::new(TraceId(9), vec![stray])];
+    world.strays = vec![Trace::new(TraceId(9), vec![stray])];
     let (names, details) = world.failing();
     assert_eq!(names, ["missing-hop", "stray-trace"]);
     assert!(details.contains("the link app-1 -> app-2 is broken"), "{details}");
@@ -455,7 +460,7 @@ fn a_ledger_that_cannot_be_read_is_not_evaluated() {
 #[test]
 fn what_the_evidence_cannot_give_is_not_evaluated() {
     let mut world = World::healthy();
-    world.evidence.capabilities = vec![Capability::RawPayloads];
+    world.capabilities = vec![Capability::RawPayloads];
     let findings = world.findings();
     assert_eq!(findings.failures, []);
     assert_eq!(findings.not_evaluated.len(), 4, "{:?}", findings.not_evaluated);
@@ -466,7 +471,7 @@ fn what_may_still_come_is_neither_held_nor_failed() {
     let mut world = World::healthy();
     world.remove(0xa2);
     assert_eq!(world.failing().0, ["orphan-span", "lost-span"]);
-    world.evidence.capabilities.retain(|one| *one != Capability::Completeness);
+    world.capabilities.retain(|one| *one != Capability::Completeness);
     world.evidence.unsettled = Some("it is young".to_owned());
     let findings = world.findings();
     assert_eq!(findings.failures, []);
@@ -484,7 +489,7 @@ fn what_may_still_come_is_neither_held_nor_failed() {
 fn an_answer_that_tells_another_trace_proves_a_broken_link_without_complete_evidence() {
     let mut world = World::healthy();
     world.evidence.trace = None;
-    world.evidence.capabilities = Vec::new();
+    world.capabilities = Vec::new();
     world.evidence.unsettled = Some("nothing came yet".to_owned());
     let none: Vec<_> = world.findings().failures;
     assert_eq!(none, []);

@@ -1,10 +1,9 @@
-//! A saved run: everything needed to judge it again without running anything.
+//! A saved run: the records of its scenarios, to be judged again without running anything.
 //!
-//! One folder a system: `system.json` (who is who, the cases and what the ledgers said) and `attempts.jsonl` (what reached
-//! the intake, raw). Secrets are not in it: the intake redacts them before anything is kept.
+//! One folder a system: `system.json` (the records), `attempts.jsonl` (what reached the intake, raw, for people and other
+//! programs) and the logs of its workloads. Secrets are not in it: the intake redacts them before anything is kept.
 
 use std::{
-    collections::{BTreeMap, HashSet},
     fs::File,
     io::{BufRead, BufReader, BufWriter, Write},
     path::{Path, PathBuf},
@@ -13,31 +12,24 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{self, Facts};
 use crate::{
-    case::{Capability, Case, Evidence, LedgerReport, Topology, View},
-    evidence,
     intake::{
         attempt::Attempt,
         client::IntakeClient,
         decode::{self, DEFAULT_MAX_DECODED},
         store::{Bounds, Store},
     },
-    judge,
-    scenario::Scenario,
+    record::Record,
     session::Session,
-    stats::{self, Captured},
-    strays::Strays,
     trace::{Trace, TraceId},
-    verdict::ScenarioResult,
 };
 
-/// Name of the file with the cases.
+/// Name of the file with the records.
 const SYSTEM_FILE: &str = "system.json";
 /// Name of the file with the attempts.
 const ATTEMPTS_FILE: &str = "attempts.jsonl";
 /// Version of the form; a reader refuses another.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// Why a run could not be saved or read.
 #[derive(Debug, thiserror::Error)]
@@ -70,99 +62,29 @@ pub enum SavedError {
     },
 }
 
-/// One system of a saved run, but for its attempts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What `system.json` holds.
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SavedSystem {
+struct System<Records> {
     form: u32,
-    topology: Topology,
-    capabilities: Vec<Capability>,
-    claims: Vec<TraceId>,
-    scenarios: Vec<SavedScenario>,
+    scenarios: Records,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SavedScenario {
-    scenario: Scenario,
-    cases: Vec<SavedCase>,
-    facts: Facts,
-    /// Number of the attempt up to which its stats were judged; `None` where they were not.
-    #[serde(default)]
-    stats_until: Option<u64>,
+/// The part of it that every version has.
+#[derive(Debug, Deserialize)]
+struct Form {
+    form: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SavedCase {
-    case: Case,
-    ledgers: BTreeMap<String, LedgerReport>,
-    refused: BTreeMap<String, u64>,
-    /// What the source told of its trace; `None` where the attempts tell it.
-    #[serde(default)]
-    seen: Option<SavedTrace>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SavedTrace {
-    trace: Option<Trace>,
-    unsettled: Option<String>,
-}
-
-/// What is kept of one scenario.
-pub(super) struct Kept<'a> {
-    pub(super) scenario: &'a Scenario,
-    pub(super) cases: &'a [Case],
-    pub(super) ledgers: &'a [BTreeMap<String, LedgerReport>],
-    pub(super) facts: &'a Facts,
-    pub(super) stats_until: Option<u64>,
-}
-
-/// Saves one system's evidence into `dir`, with the logs of its workloads.
-pub(super) async fn save<'a>(
+/// Saves the records of one system's scenarios into `dir`, with the raw attempts and the logs of its workloads.
+pub(super) async fn save(
     dir: &Path,
     session: &Session,
-    kept: impl Iterator<Item = Kept<'a>>,
+    records: &[&Record],
 ) -> Result<(), SavedError> {
     std::fs::create_dir_all(dir)
         .map_err(|source| SavedError::Io { path: dir.to_owned(), source })?;
-    let source = session.source();
-    let refused = source.refused();
-    // The intake's attempts are kept whole, below; of another source only the traces are.
-    let seen = |case: &Case| {
-        session.intake().is_none().then(|| SavedTrace {
-            trace: source.trace(case.trace_id),
-            unsettled: source.unsettled(case.trace_id),
-        })
-    };
-    let scenarios = kept.map(|kept| {
-        let cases = kept.cases.iter().zip(kept.ledgers).map(|(case, ledgers)| SavedCase {
-            case: case.clone(),
-            ledgers: ledgers.clone(),
-            refused: refused.clone(),
-            seen: seen(case),
-        });
-        SavedScenario {
-            cases: cases.collect(),
-            scenario: kept.scenario.clone(),
-            facts: kept.facts.clone(),
-            stats_until: kept.stats_until,
-        }
-    });
-    let scenarios = scenarios.collect();
-    let capabilities = session.capabilities();
-    let system = SavedSystem {
-        form: FORM,
-        topology: session.topology().clone(),
-        capabilities,
-        claims: session.claims(),
-        scenarios,
-    };
-    write(&dir.join(SYSTEM_FILE), |out| {
-        serde_json::to_writer_pretty(&mut *out, &system)?;
-        writeln!(out)
-    })?;
+    write_records(dir, records)?;
     write(&dir.join(ATTEMPTS_FILE), |out| {
         for attempt in session.intake().map_or_else(Vec::new, IntakeClient::attempts) {
             serde_json::to_writer(&mut *out, attempt.as_ref())?;
@@ -170,9 +92,17 @@ pub(super) async fn save<'a>(
         }
         Ok(())
     })?;
-    session.collect_logs(dir).await.map_err(|error| SavedError::Io {
+    session.up().collect_logs(dir).await.map_err(|error| SavedError::Io {
         path: dir.to_owned(),
         source: std::io::Error::other(error.to_string()),
+    })
+}
+
+/// Writes the records alone, in the place of those that were saved before.
+pub(super) fn write_records(dir: &Path, records: &[&Record]) -> Result<(), SavedError> {
+    write(&dir.join(SYSTEM_FILE), |out| {
+        serde_json::to_writer(&mut *out, &System { form: FORM, scenarios: records })?;
+        writeln!(out)
     })
 }
 
@@ -188,10 +118,11 @@ fn write(
     written.map_err(|source| SavedError::Io { path: path.to_owned(), source })
 }
 
-/// A system of a saved run with its evidence, ready to be judged again.
-pub struct Replay {
-    system: SavedSystem,
-    store: Store,
+/// A system of a saved run.
+#[derive(Debug)]
+pub struct SavedSystem {
+    dir: PathBuf,
+    records: Vec<Record>,
 }
 
 /// Reads a saved run: every `system-…` folder in `dir`, by name.
@@ -199,7 +130,7 @@ pub struct Replay {
 /// # Errors
 ///
 /// When there is none, or a file cannot be read.
-pub fn read(dir: &Path) -> Result<Vec<Replay>, SavedError> {
+pub fn read(dir: &Path) -> Result<Vec<SavedSystem>, SavedError> {
     let entries =
         std::fs::read_dir(dir).map_err(|source| SavedError::Io { path: dir.to_owned(), source })?;
     let mut folders: Vec<PathBuf> =
@@ -209,105 +140,105 @@ pub fn read(dir: &Path) -> Result<Vec<Replay>, SavedError> {
     if folders.is_empty() {
         return Err(SavedError::Empty { path: dir.to_owned() });
     }
-    folders.iter().map(|folder| Replay::read(folder)).collect()
+    folders.into_iter().map(SavedSystem::read).collect()
 }
 
-impl Replay {
-    fn read(dir: &Path) -> Result<Self, SavedError> {
+impl SavedSystem {
+    fn read(dir: PathBuf) -> Result<Self, SavedError> {
         let path = dir.join(SYSTEM_FILE);
         let text = std::fs::read_to_string(&path)
             .map_err(|source| SavedError::Io { path: path.clone(), source })?;
-        let system: SavedSystem = serde_json::from_str(&text).map_err(|error| {
-            SavedError::Form { path: path.clone(), line: error.line(), reason: error.to_string() }
-        })?;
-        if system.form != FORM {
-            let reason = format!("its form is {}, this version reads {FORM}", system.form);
-            return Err(SavedError::Form { path, line: 1, reason });
+        let refuse =
+            |line: usize, reason: String| SavedError::Form { path: path.clone(), line, reason };
+        let unreadable = |error: serde_json::Error| refuse(error.line(), error.to_string());
+        let Form { form } = serde_json::from_str(&text).map_err(unreadable)?;
+        if form != FORM {
+            return Err(refuse(1, format!("its form is {form}, this version reads {FORM}")));
         }
-        let path = dir.join(ATTEMPTS_FILE);
-        let file =
-            File::open(&path).map_err(|source| SavedError::Io { path: path.clone(), source })?;
-        let mut store = Store::new(Bounds { max_bytes: usize::MAX, max_attempts: usize::MAX });
-        for (index, line) in BufReader::new(file).lines().enumerate() {
-            let line = line.map_err(|source| SavedError::Io { path: path.clone(), source })?;
-            let attempt: Attempt = serde_json::from_str(&line).map_err(|error| {
-                SavedError::Form { path: path.clone(), line: index + 1, reason: error.to_string() }
-            })?;
-            let decoded = decode::decode(&attempt, DEFAULT_MAX_DECODED);
-            store.insert(attempt, decoded, Instant::now());
+        let system: System<Vec<Record>> = serde_json::from_str(&text).map_err(unreadable)?;
+        for Record { scenario, cases, .. } in &system.scenarios {
+            let requests = scenario.requests.len();
+            if let Some(strange) = cases.iter().find(|of| of.case.request >= requests) {
+                let reason = format!(
+                    "scenario `{}` has a case of request {}, and {requests} requests",
+                    scenario.name, strange.case.request
+                );
+                return Err(refuse(1, reason));
+            }
         }
-        Ok(Self { system, store })
+        Ok(Self { dir, records: system.scenarios })
+    }
+
+    /// The records of its scenarios.
+    pub fn records(&self) -> &[Record] {
+        &self.records
     }
 
     /// What was captured for a trace.
-    pub fn trace(&self, id: TraceId) -> Option<Trace> {
-        let cases = self.system.scenarios.iter().flat_map(|scenario| &scenario.cases);
-        let mut seen = cases.filter_map(|case| case.seen.as_ref()?.trace.as_ref());
-        let seen = seen.find(|trace| trace.id == id).cloned();
-        seen.or_else(|| self.store.trace(id))
+    ///
+    /// # Errors
+    ///
+    /// When the attempts cannot be read.
+    pub fn trace(&self, id: TraceId) -> Result<Option<Trace>, SavedError> {
+        let captured = read_attempts(&self.dir.join(ATTEMPTS_FILE))?.trace(id);
+        let cases = self.records.iter().flat_map(|record| &record.cases);
+        // Where there was no mock intake there are no attempts.
+        let mut seen = cases.filter_map(|of| of.evidence.trace.as_ref());
+        Ok(captured.or_else(|| seen.find(|trace| trace.id == id).cloned()))
+    }
+}
+
+fn read_attempts(path: &Path) -> Result<Store, SavedError> {
+    let file =
+        File::open(path).map_err(|source| SavedError::Io { path: path.to_owned(), source })?;
+    let mut store = Store::new(Bounds { max_bytes: usize::MAX, max_attempts: usize::MAX });
+    for (index, line) in BufReader::new(file).lines().enumerate() {
+        let line = line.map_err(|source| SavedError::Io { path: path.to_owned(), source })?;
+        let attempt: Attempt = serde_json::from_str(&line).map_err(|error| SavedError::Form {
+            path: path.to_owned(),
+            line: index + 1,
+            reason: error.to_string(),
+        })?;
+        let decoded = decode::decode(&attempt, DEFAULT_MAX_DECODED);
+        store.insert(attempt, decoded, Instant::now());
+    }
+    Ok(store)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::{judge, testing::World};
+
+    fn refused(text: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(SYSTEM_FILE), text).unwrap();
+        let error = SavedSystem::read(dir.path().to_owned()).unwrap_err().to_string();
+        error.split_once(SYSTEM_FILE).unwrap().1.to_owned()
     }
 
-    /// As the runner does it, from what there was then.
-    fn judge_stats(&self, saved: &SavedScenario, result: &mut ScenarioResult) {
-        let scenario = &saved.scenario;
-        let has_payloads = self.system.capabilities.contains(&Capability::RawPayloads);
-        let store = has_payloads.then_some(&self.store);
-        let found = stats::judge_trace_metrics(scenario.expect.trace_metrics, store);
-        result.failures.extend(found.failures);
-        result.not_evaluated.extend(found.not_evaluated);
-        if !self.system.capabilities.contains(&Capability::Stats) {
-            result.not_evaluated.push(stats::unseen(scenario.expect.stats.is_some()));
-            return;
-        }
-        let captured = Captured::until(&self.store, saved.stats_until.unwrap_or(u64::MAX));
-        match (&scenario.expect.stats, saved.stats_until) {
-            (Some(expect), Some(_)) => {
-                let traces = saved.cases.iter().map(|saved| saved.case.trace_id).collect();
-                let tolerated = |rule: &str| scenario.tolerate.contains_key(rule);
-                let capabilities = &self.system.capabilities;
-                let findings = stats::judge(expect, &captured, &traces, capabilities, tolerated);
-                result.failures.extend(findings.failures);
-                result.not_evaluated.extend(findings.not_evaluated);
-            }
-            (Some(_), None) => result.not_evaluated.push(stats::not_reached()),
-            (None, _) => result.not_evaluated.push(stats::not_asked(&captured)),
-        }
+    #[test]
+    fn a_record_comes_back_as_it_was_and_to_the_same_verdict() {
+        let mut world = World::healthy();
+        world.lose("app-2");
+        let dir = tempfile::tempdir().unwrap();
+        write_records(dir.path(), &[&world.record]).unwrap();
+        let read = SavedSystem::read(dir.path().to_owned()).unwrap();
+        assert_eq!(read.records(), std::slice::from_ref(&world.record));
+        assert_eq!(judge(&read.records()[0]), judge(&world.record));
     }
 
-    /// Judges every scenario of this system again.
-    pub fn judge(&self) -> Vec<ScenarioResult> {
-        let claims: HashSet<TraceId> = self.system.claims.iter().copied().collect();
-        let strays = Strays::new(evidence::unclaimed(&self.store, &claims));
-        let topology = &self.system.topology;
-        let judge_scenario = |saved: &SavedScenario| {
-            let scenario = &saved.scenario;
-            let mut result = ScenarioResult::undecided(&scenario.name, &scenario.description, "");
-            result.undecided.clear();
-            for saved in &saved.cases {
-                let case = &saved.case;
-                let shape = judge::shape(scenario, &scenario.requests[case.request]);
-                let (trace, unsettled) = match &saved.seen {
-                    Some(seen) => (seen.trace.clone(), seen.unsettled.clone()),
-                    None => (self.store.trace(case.trace_id), None),
-                };
-                let evidence = Evidence {
-                    trace,
-                    ledgers: saved.ledgers.clone(),
-                    strays: strays.during(case),
-                    capabilities: self.system.capabilities.clone(),
-                    refused: saved.refused.clone(),
-                    ended: Vec::new(),
-                    unsettled,
-                };
-                let findings = judge::judge(scenario, case, &evidence, topology, &shape);
-                let view = View { case, evidence: &evidence, topology, shape: &shape };
-                result.cases.push(judge::result(scenario, view, findings, None));
-            }
-            self.judge_stats(saved, &mut result);
-            let cases: Vec<Case> = saved.cases.iter().map(|saved| saved.case.clone()).collect();
-            facts::conclude(scenario, &cases, topology, &saved.facts, &mut result);
-            result
-        };
-        self.system.scenarios.iter().map(judge_scenario).collect()
+    #[test]
+    fn what_is_no_saved_run_of_this_version_is_refused_with_the_place() {
+        assert_eq!(
+            refused("{\"form\": 1, \"claims\": []}"),
+            ":1: not a saved run of this version: its form is 1, this version reads 2"
+        );
+        assert!(refused("{\"form\": 2,\n\"scenarios\": 7}").starts_with(":2: not a saved run"));
+        assert!(refused("[").starts_with(":1: not a saved run"));
+        let mut record = World::healthy().record;
+        record.cases[0].case.request = 5;
+        let text = serde_json::to_string(&System { form: FORM, scenarios: [record] }).unwrap();
+        assert!(refused(&text).contains("has a case of request 5, and 1 requests"));
     }
 }

@@ -2,13 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::sync::{Mutex as AsyncMutex, watch};
-
 use super::SessionError;
 use crate::{
     case::{ServiceIdentity, Topology},
     driver::{Driver, DriverError, OtlpEndpoint},
-    environment::{Endpoints, Environment, UnexpectedExit},
+    environment::Endpoints,
     evidence::EvidenceSource,
     intake::{self, client::IntakeClient},
     ledger::LedgerClient,
@@ -17,8 +15,6 @@ use crate::{
 
 /// Longest wait for one ledger route.
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often dead workloads are looked for.
-const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What a session has once its system is up.
 pub(super) struct Parts {
@@ -104,19 +100,4 @@ fn services_from_entry(system: &System) -> impl Iterator<Item = &Workload> {
     let services = || system.workloads.iter().filter(|workload| workload.role == Role::Service);
     let entry = services().filter(|workload| workload.name == system.entry);
     entry.chain(services().filter(|workload| workload.name != system.entry))
-}
-
-/// Tells of each workload that ended by itself.
-pub(super) async fn watch_exits(
-    environment: Arc<AsyncMutex<Box<dyn Environment>>>,
-    tell: watch::Sender<Vec<UnexpectedExit>>,
-) {
-    let mut every = tokio::time::interval(WATCH_INTERVAL);
-    loop {
-        every.tick().await;
-        let ended = environment.lock().await.unexpected_exits().await;
-        if !ended.is_empty() {
-            tell.send_modify(|all| all.extend(ended));
-        }
-    }
 }

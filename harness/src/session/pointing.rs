@@ -17,7 +17,9 @@ impl Session {
     ///
     /// When nothing has come in time; in words, with what helps.
     pub async fn await_pointing(&self, like: &Request) -> Result<(), String> {
-        let (Some(limit), Some(intake)) = (self.pointing, &self.intake) else { return Ok(()) };
+        let (Some(limit), Some(intake)) = (self.up.pointing(), self.intake()) else {
+            return Ok(());
+        };
         let deadline = Instant::now() + limit;
         let mut changed = intake.changed();
         let once = Request { times: 1, concurrency: 1, ..like.clone() };

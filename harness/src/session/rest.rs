@@ -6,15 +6,13 @@ use std::{
     time::Duration,
 };
 
-use super::{DRAIN_TIMEOUT, Session, lock};
+use super::{DRAIN_TIMEOUT, Session, SessionError};
 use crate::{
-    case::DRIVER_SERVICE,
     expectation::{Expect, Matcher, SpanCount},
+    intake::store::Store,
     judge::CHAIN_PATH,
-    rule::{self, SILENT_SERVICE},
     scenario::{Method, Request, Scenario, SystemChoice, request::AnswerExpect},
     system::Role,
-    trace::TraceId,
 };
 
 impl Session {
@@ -43,33 +41,31 @@ impl Session {
         Ok(())
     }
 
-    /// The workloads, or services where they are not known, that spans of a trace came from.
-    pub fn seen_in(&self, trace_id: TraceId) -> BTreeSet<String> {
-        let Some(trace) = self.source.trace(trace_id) else { return BTreeSet::new() };
-        let services = trace.spans.iter().filter(|span| span.service != DRIVER_SERVICE);
-        services
-            .map(|span| self.topology.workload_of(span).unwrap_or(&span.service).to_owned())
-            .collect()
+    /// Stops the collectors, so that they send what they keep back, and gives the number of the last attempt that the intake had
+    /// then.
+    ///
+    /// # Errors
+    ///
+    /// When one does not end well, or the intake cannot be read.
+    pub async fn stop_collectors(&self) -> Result<u64, SessionError> {
+        for collector in self.up.named(Role::Collector) {
+            self.up.environment().await.stop(&collector).await?;
+        }
+        let Some(intake) = self.intake() else { return Ok(0) };
+        intake.drain(DRAIN_TIMEOUT).await?;
+        Ok(intake.with_store(Store::newest))
     }
 
-    /// The services that have no ledger, and that no captured span can be told to be of, though every span can be told.
-    pub fn silent_services(&self) -> Vec<String> {
-        let capabilities = self.capabilities();
-        let needs = rule::named(SILENT_SERVICE).map_or(&[][..], |rule| rule.needs);
-        if !needs.iter().all(|need| capabilities.contains(need)) {
-            return Vec::new();
+    /// Starts them again.
+    ///
+    /// # Errors
+    ///
+    /// When one does not come up.
+    pub async fn start_collectors(&self) -> Result<(), SessionError> {
+        for collector in self.up.named(Role::Collector) {
+            self.up.environment().await.start(&collector).await?;
         }
-        let seen: BTreeSet<String> =
-            self.source.trace_ids().into_iter().flat_map(|id| self.seen_in(id)).collect();
-        let services = self.topology.services.iter().map(|service| &service.workload);
-        let silent = services
-            .filter(|workload| !self.ledgers.contains_key(*workload) && !seen.contains(*workload));
-        let silent: Vec<String> = silent.cloned().collect();
-        // A service's name in its spans may differ from its workload's: as many strangers as silent ones are no silence.
-        let known =
-            |name: &String| self.topology.services.iter().any(|service| &service.workload == name);
-        let strangers = seen.iter().filter(|name| !known(name)).count();
-        if strangers >= silent.len() { Vec::new() } else { silent }
+        Ok(())
     }
 
     /// Stops the services, then the collectors, so that everything they keep back is sent, and waits for what reached the intake.
@@ -77,19 +73,18 @@ impl Session {
     pub async fn stop_sources(&self) -> Vec<String> {
         let mut unclean = Vec::new();
         // What the run did not start is not its to stop.
-        let roles: &[Role] = if self.attached { &[] } else { &[Role::Service, Role::Collector] };
+        let attached = self.up.is_attached();
+        let roles: &[Role] = if attached { &[] } else { &[Role::Service, Role::Collector] };
         for &role in roles {
-            let of_role =
-                self.endpoints.workloads.iter().filter(|(_, workload)| workload.role == role);
-            let names: Vec<String> = of_role.map(|(name, _)| name.clone()).collect();
-            if let Err(error) = self.environment.lock().await.stop_all(&names).await {
+            let names = self.up.named(role);
+            if let Err(error) = self.up.environment().await.stop_all(&names).await {
                 match error.foreseen() {
-                    Ok(told) => lock(&self.notes).extend(told),
+                    Ok(told) => self.up.note(told),
                     Err(error) => unclean.push(error.to_string()),
                 }
             }
         }
-        if let Err(error) = self.source.drain(DRAIN_TIMEOUT).await {
+        if let Err(error) = self.source().drain(DRAIN_TIMEOUT).await {
             unclean.push(error);
         }
         unclean

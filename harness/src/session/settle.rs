@@ -2,20 +2,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{Session, Settled, Stopped, lock};
+use super::{Session, Settled};
 use crate::{
-    case::{Capability, Case, Evidence, LedgerReport, Outcome, View},
-    environment::UnexpectedExit,
+    case::{Capability, Case, Evidence, LedgerReport, Outcome, Topology, View},
     evidence::QUIET,
     judge,
-    ledger::LedgerEntry,
     rule::{self, Findings},
     scenario::{Request, Scenario, fault},
-    system::Role,
-    trace::TraceId,
+    strays::Stray,
+    trace::{Trace, TraceId},
     verdict::CaseResult,
 };
 
@@ -28,20 +27,20 @@ impl Session {
     /// Waits until a case can be judged and judges it: as soon as all rules and expectations hold and its trace has been
     /// quiet for a moment; at the deadline, or when the intake is gone, with whatever was found last.
     pub async fn settle(&self, scenario: &Scenario, case: &Case) -> Settled {
-        let shape = judge::shape(scenario, &scenario.requests[case.request]);
+        let shape = judge::case::shape(scenario, &scenario.requests[case.request]);
         let services = self.services(scenario, &shape);
-        self.source.look_for(case, &services);
+        self.source().look_for(case, &services);
         // What the answer says is its trace may be where the request's spans went.
         let told = match case.outcome {
             Outcome::Response { trace_id: Some(told), .. } if told != case.trace_id => Some(told),
             _ => None,
         };
         if let Some(told) = told {
-            self.source.look_for(&Case { trace_id: told, ..case.clone() }, &services);
+            self.source().look_for(&Case { trace_id: told, ..case.clone() }, &services);
         }
         let settled = self.wait_and_judge(scenario, case, &shape).await;
         for id in [Some(case.trace_id), told].into_iter().flatten() {
-            self.source.stop_looking(id);
+            self.source().stop_looking(id);
         }
         settled
     }
@@ -52,12 +51,12 @@ impl Session {
         case: &Case,
         shape: &fault::Shape,
     ) -> Settled {
-        let patience = self.source.patience();
+        let patience = self.source().patience();
         let began = Instant::now();
         let deadline = began + patience.unwrap_or(scenario.expect.within);
         let mut later_request = patience.map(|patience| began + patience / 3);
-        let mut changes = self.source.changes();
-        let mut exits = self.exits.clone();
+        let mut changes = self.source().changes();
+        let mut exits = self.up.exits();
         let mut ledgers = BTreeMap::new();
         let mut ledger_age: Option<Instant> = None;
         let mut judged_progress = None;
@@ -65,37 +64,30 @@ impl Session {
         let mut findings = Findings::default();
         loop {
             changes.borrow_and_update();
-            let progress = self.source.progress(case.trace_id);
+            let progress = self.source().progress(case.trace_id);
             let stale = ledger_age.is_none_or(|age| age.elapsed() >= look_again);
             if judged_progress != Some(progress) || stale {
                 let late =
-                    Instant::now() >= deadline || self.intake_ended() || self.source.is_over();
-                let mut evidence = self.evidence(case, ledgers.clone());
+                    Instant::now() >= deadline || self.up.intake_ended() || self.source().is_over();
+                let mut now = self.moment((scenario, case, shape), ledgers.clone());
                 // Until then nothing that is missing is let pass: it may still come.
-                if !late {
-                    evidence = as_if_all_were_seen(evidence);
-                }
-                findings = judge::judge(scenario, case, &evidence, &self.topology, shape);
+                findings = if late { now.findings() } else { now.findings_if_all_were_seen() };
                 // The ledgers are asked once the rest holds, as they are to confirm it, and once more at the end, to explain.
                 let rest_holds =
                     findings.failures.iter().all(|failure| rule::needs_ledger(&failure.rule));
                 if stale && (rest_holds || late) {
                     ledgers = self.read_ledgers(case.trace_id).await;
                     ledger_age = Some(Instant::now());
-                    evidence.ledgers = ledgers.clone();
-                    findings = judge::judge(scenario, case, &evidence, &self.topology, shape);
+                    now.evidence.ledgers = ledgers.clone();
+                    findings = if late { now.findings() } else { now.findings_if_all_were_seen() };
                 }
                 judged_progress = Some(progress);
-                let quiet_since = progress.map(|(_, at)| at);
-                let quiet = self.source.is_quiet(case.trace_id);
+                let quiet = self.source().is_quiet(case.trace_id);
                 if (findings.failures.is_empty() && quiet && ledger_age.is_some()) || late {
-                    if !late {
-                        evidence.capabilities = self.capabilities();
-                        findings = judge::judge(scenario, case, &evidence, &self.topology, shape);
-                    }
-                    let result =
-                        self.conclude(scenario, case, evidence, shape, findings, quiet_since);
-                    return Settled { result, ledgers };
+                    let mut result = now.result();
+                    result.judged_after_ms = progress
+                        .map(|(_, at)| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX));
+                    return Settled { result, evidence: now.evidence };
                 }
             }
             let quiet_in = progress
@@ -128,7 +120,8 @@ impl Session {
     fn services(&self, scenario: &Scenario, shape: &fault::Shape) -> BTreeSet<String> {
         let asked_for = asked_for(scenario, shape).into_iter();
         let named = asked_for.map(|name| {
-            let known = self.topology.services.iter().find(|service| service.workload == name);
+            let known =
+                self.witness.topology().services.iter().find(|service| service.workload == name);
             known.and_then(|service| service.service.clone()).unwrap_or(name)
         });
         named.collect()
@@ -143,125 +136,78 @@ impl Session {
         }
     }
 
-    /// Whether the intake ended by itself.
-    pub fn intake_ended(&self) -> bool {
-        let role = |exit: &UnexpectedExit| Some(self.endpoints.workloads.get(&exit.workload)?.role);
-        self.exits.borrow().iter().any(|exit| role(exit) == Some(Role::Intake))
-    }
-
-    fn conclude(
+    /// Everything known of a case now; what its ledgers say is asked again, or given where the services are gone.
+    pub async fn evidence_now(
         &self,
-        scenario: &Scenario,
-        case: &Case,
-        evidence: Evidence,
-        shape: &fault::Shape,
-        findings: Findings,
-        captured_at: Option<Instant>,
-    ) -> CaseResult {
-        let view = View { case, evidence: &evidence, topology: &self.topology, shape };
-        let after =
-            captured_at.map(|at| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX));
-        judge::result(scenario, view, findings, after)
-    }
-
-    /// Judges a case once more from what is there now, without waiting; what its ledgers say is asked again, or given where
-    /// the services are gone.
-    pub async fn review(
-        &self,
-        scenario: &Scenario,
         case: &Case,
         ledgers: Option<BTreeMap<String, LedgerReport>>,
-    ) -> Settled {
-        let shape = judge::shape(scenario, &scenario.requests[case.request]);
+    ) -> Evidence {
         let ledgers = match ledgers {
             Some(ledgers) => ledgers,
             None => self.read_ledgers(case.trace_id).await,
         };
-        let evidence = self.evidence(case, ledgers.clone());
-        let findings = judge::judge(scenario, case, &evidence, &self.topology, &shape);
-        let result = self.conclude(scenario, case, evidence, &shape, findings, None);
-        Settled { result, ledgers }
+        self.witness.evidence(case, ledgers, &self.up.unexpected_exits())
     }
 
-    /// Everything known of a case now; what its ledgers say is given.
-    pub fn evidence(&self, case: &Case, ledgers: BTreeMap<String, LedgerReport>) -> Evidence {
-        let claims = lock(&self.claims);
-        let version = *self.source.changes().borrow();
-        let mut strays = lock(&self.strays);
-        strays.refresh(version, &claims, |claims| self.source.unclaimed(claims));
-        let mut strays = strays.during(case);
-        let told = lock(&self.told);
-        // A stray that another request's answer told of is that one's; one's own comes first.
-        strays.retain(|stray| told.get(&stray.id).is_none_or(|owner| *owner == case.trace_id));
-        strays.sort_by_key(|stray| !told.contains_key(&stray.id));
-        Evidence {
-            trace: self.source.trace(case.trace_id),
-            unsettled: self.source.unsettled(case.trace_id),
-            ledgers,
-            strays,
-            capabilities: self.capabilities(),
-            refused: self.source.refused(),
-            ended: self
-                .unexpected_exits()
-                .iter()
-                .map(|exit| format!("`{}` ended by itself ({})", exit.workload, exit.status))
-                .collect(),
+    fn moment<'a>(
+        &'a self,
+        (scenario, case, shape): (&'a Scenario, &'a Case, &'a fault::Shape),
+        ledgers: BTreeMap<String, LedgerReport>,
+    ) -> Moment<'a> {
+        Moment {
+            scenario,
+            case,
+            shape,
+            topology: self.witness.topology(),
+            evidence: self.witness.evidence(case, ledgers, &self.up.unexpected_exits()),
+            strays: self.witness.strays_of_one(case),
+            capabilities: self.witness.capabilities().to_vec(),
         }
     }
 
-    /// What the evidence can give.
-    pub fn capabilities(&self) -> Vec<Capability> {
-        let mut capabilities = self.source.capabilities();
-        if self.attached {
-            capabilities.retain(|capability| *capability != Capability::Exclusiveness);
-        }
-        if !self.ledgers.is_empty() {
-            capabilities.push(Capability::Ledger);
-        }
-        capabilities
-    }
-
-    /// What each service that has a ledger says of one trace. One that was stopped on purpose is not asked while it is down,
-    /// and afterwards knows only part.
-    pub async fn read_ledgers(&self, trace_id: TraceId) -> BTreeMap<String, LedgerReport> {
-        let stopped = lock(&self.stopped).clone();
-        let up = self
-            .ledgers
-            .iter()
-            .filter(|(workload, _)| stopped.get(*workload) != Some(&Stopped::Down));
-        let reads = up.map(|(workload, of)| (workload, of, stopped.contains_key(workload)));
-        let reads = reads.map(|(workload, of_instances, partial)| async move {
-            let entries = of_instances.iter().map(|ledger| async move {
-                let _turn = self.ledger_turns.acquire().await;
-                ledger.entry(trace_id).await
-            });
-            let report = match futures_util::future::try_join_all(entries).await {
-                Ok(entries) => {
-                    let all = LedgerEntry::of_instances(trace_id, entries);
-                    LedgerReport::Known(LedgerEntry { evicted: all.evicted || partial, ..all })
-                }
-                Err(error) => LedgerReport::Unknown(error.to_string()),
-            };
-            (workload.clone(), report)
-        });
-        let mut reports: BTreeMap<_, _> =
-            futures_util::future::join_all(reads).await.into_iter().collect();
-        // One that was stopped on purpose while it was being asked is as one that was not asked.
-        let stopped = lock(&self.stopped);
-        reports.retain(|workload, report| {
-            matches!(report, LedgerReport::Known(_)) || !stopped.contains_key(workload)
-        });
-        reports
+    /// What each service that has a ledger says of one trace.
+    async fn read_ledgers(&self, trace_id: TraceId) -> BTreeMap<String, LedgerReport> {
+        self.accounts.of_trace(trace_id, || self.up.stopped()).await
     }
 }
 
-/// The evidence as if what is not seen had not arrived: what would fail then is not complete yet.
-fn as_if_all_were_seen(evidence: Evidence) -> Evidence {
-    let mut capabilities = evidence.capabilities;
-    if !capabilities.contains(&Capability::Completeness) {
-        capabilities.push(Capability::Completeness);
+/// All that a case is judged by at one moment.
+struct Moment<'a> {
+    scenario: &'a Scenario,
+    case: &'a Case,
+    shape: &'a fault::Shape,
+    topology: &'a Topology,
+    evidence: Evidence,
+    strays: Vec<Arc<Stray>>,
+    capabilities: Vec<Capability>,
+}
+
+impl Moment<'_> {
+    fn look<T>(&self, look: impl FnOnce(&Scenario, View<'_>) -> T) -> T {
+        let strays: Vec<&Trace> = self.strays.iter().map(|stray| &stray.trace).collect();
+        let Self { scenario, case, shape, topology, evidence, capabilities, .. } = self;
+        look(scenario, View { case, evidence, strays: &strays, capabilities, topology, shape })
     }
-    Evidence { unsettled: None, capabilities, ..evidence }
+
+    fn findings(&self) -> Findings {
+        self.look(judge::case::findings)
+    }
+
+    /// The same as if what is not seen had not arrived: what fails then is not complete yet.
+    fn findings_if_all_were_seen(&mut self) -> Findings {
+        let unsettled = self.evidence.unsettled.take();
+        let known = self.capabilities.len();
+        self.capabilities.push(Capability::Completeness);
+        let findings = self.findings();
+        self.capabilities.truncate(known);
+        self.evidence.unsettled = unsettled;
+        findings
+    }
+
+    fn result(&self) -> CaseResult {
+        let findings = self.findings();
+        self.look(|scenario, view| judge::case::result(scenario, view, findings))
+    }
 }
 
 /// The workloads or services whose spans a trace should hold.

@@ -110,8 +110,11 @@ impl World {
             ..StatsCount::default()
         };
         let expect = StatsExpect { counts: vec![count], within: Duration::ZERO };
-        let captured = Captured::until(&self.store, u64::MAX);
-        judge(&expect, &captured, &HashSet::from([TRACE]), capabilities, |_| false)
+        judge_captured(&expect, &self.captured(u64::MAX), capabilities, |_| false)
+    }
+
+    fn captured(&self, until: u64) -> Captured {
+        Captured::until(&self.store, until, &HashSet::from([TRACE]))
     }
 }
 
@@ -188,9 +191,8 @@ fn what_came_after_the_stats_were_judged_is_left_out() {
     let mut world = healthy();
     let until = world.seq;
     world.spans(vec![span(9, TRACE, "server", false)]);
-    let captured = Captured::until(&world.store, until);
-    assert_eq!(disagree(&captured), Ok(Vec::new()));
-    assert_eq!(disagree(&Captured::until(&world.store, u64::MAX)).unwrap().len(), 1);
+    assert_eq!(disagree(&world.captured(until)), Ok(Vec::new()));
+    assert_eq!(disagree(&world.captured(u64::MAX)).unwrap().len(), 1);
 }
 
 #[test]
@@ -219,4 +221,56 @@ fn evidence_without_stats_decides_nothing() {
     assert_eq!(failed(&findings), [""; 0]);
     assert!(findings.not_evaluated.iter().any(|skipped| skipped.required), "{findings:?}");
     assert!(findings.not_evaluated[0].because.contains("does not give"), "{findings:?}");
+}
+
+#[test]
+fn each_reason_for_which_stats_were_not_looked_at_is_told_as_what_it_is() {
+    let asking = Expect { stats: Some(StatsExpect::default()), ..Expect::default() };
+    let told = |record: StatsRecord, expect: &Expect| {
+        let findings = judge(&record, expect, &ALL, |_| false);
+        assert_eq!(findings.failures, []);
+        let told = findings.not_evaluated.into_iter();
+        told.map(|one| (one.rule, one.required, one.because)).collect::<Vec<_>>()
+    };
+    let forms = Forms::default();
+    let [(rule, required, because)] = &told(StatsRecord::NotReached(forms), &asking)[..] else {
+        panic!("it is told once")
+    };
+    assert_eq!((rule.as_str(), *required), (EXPECTATION, true));
+    assert!(because.contains("traces are not as they should be"), "{because}");
+    assert_eq!(told(StatsRecord::NotSent(forms), &asking), []);
+    let [(rule, required, because)] = &told(StatsRecord::NoPayloads, &asking)[..] else {
+        panic!("it is told once")
+    };
+    assert_eq!((rule.as_str(), *required), (EXPECTATION, true));
+    assert_eq!(because, "the evidence does not give APM stats");
+    for record in [StatsRecord::NoPayloads, StatsRecord::NotAsked(forms)] {
+        let [(rule, required, _)] = &told(record, &Expect::default())[..] else {
+            panic!("it is told once")
+        };
+        assert_eq!((rule.as_str(), *required), (DISAGREE, false));
+    }
+}
+
+#[test]
+fn trace_metrics_are_judged_by_the_forms_that_spans_came_in() {
+    let found = |wanted: bool, forms: Option<Forms>| {
+        let findings = judge_trace_metrics(Some(wanted), forms);
+        (findings.failures.len(), findings.not_evaluated.len())
+    };
+    let otlp = |without_stats| Some(Forms { otlp: true, without_stats });
+    assert_eq!(found(true, otlp(false)), (0, 0));
+    assert_eq!(found(true, otlp(true)), (1, 0));
+    assert_eq!(found(false, otlp(true)), (0, 0));
+    assert_eq!(found(false, otlp(false)), (1, 0));
+    assert_eq!(found(true, Some(Forms::default())), (0, 1));
+    assert_eq!(found(true, None), (0, 1));
+    assert_eq!(judge_trace_metrics(None, None), Findings::default());
+}
+
+#[test]
+fn what_was_captured_is_written_and_read_unchanged() {
+    let captured = StatsRecord::Captured(healthy().captured(u64::MAX));
+    let text = serde_json::to_string(&captured).unwrap();
+    assert_eq!(serde_json::from_str::<StatsRecord>(&text).unwrap(), captured);
 }

@@ -55,14 +55,19 @@ fn drawn(spans: Vec<Span>) -> Vec<String> {
     let evidence = Evidence {
         trace: Some(Trace::new(TRACE, spans)),
         ledgers: BTreeMap::new(),
-        strays: Vec::new(),
-        capabilities: Vec::new(),
         refused: BTreeMap::new(),
         ended: Vec::new(),
         unsettled: None,
     };
     let (topology, shape) = (Topology::default(), Shape::default());
-    captured(View { case: &case, evidence: &evidence, topology: &topology, shape: &shape })
+    captured(View {
+        case: &case,
+        evidence: &evidence,
+        strays: &[],
+        capabilities: &[],
+        topology: &topology,
+        shape: &shape,
+    })
 }
 
 #[test]

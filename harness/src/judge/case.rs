@@ -1,0 +1,108 @@
+//! Judges one request by what is known of its trace.
+
+use crate::{
+    case::{DRIVER_SERVICE, LedgerReport, View},
+    expectation,
+    rule::{self, Findings},
+    scenario::{Request, Scenario, SystemChoice, fault::Shape},
+    verdict::{CaseResult, Trees},
+};
+
+use super::tree;
+
+/// The route that goes along the chain of sample apps.
+pub(crate) const CHAIN_PATH: &str = "/outgoing-sampleapp";
+/// How long the sample apps wait for the next one where nothing else is set.
+const DEFAULT_CLIENT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What the faults of a scenario imply for its traces; empty where the system does not say who calls whom.
+pub fn shape(scenario: &Scenario, request: &Request) -> Shape {
+    let SystemChoice::Chain(chain) = &scenario.system else { return Shape::default() };
+    let mut hops = chain.app_names();
+    if let Some(at) =
+        request.entry.as_ref().and_then(|entry| hops.iter().position(|app| app == entry))
+    {
+        hops.drain(..at);
+    }
+    // Only this route goes along the chain, by whichever method; the others end at the entry.
+    if request.path.split('?').next() != Some(CHAIN_PATH) {
+        hops.truncate(1);
+    }
+    // Standing faults strike by the services' own choice: nothing can be said of the shape.
+    let standing = |app: &String| {
+        chain
+            .app_env(app, "ERROR_RATE")
+            .is_some_and(|rate| rate.parse::<f64>().is_ok_and(|rate| rate > 0.0))
+    };
+    if hops.iter().any(standing) {
+        return Shape::default();
+    }
+    let all = |name: &str| hops.iter().find_map(|app| chain.app_env(app, name));
+    let retries = all("HTTP_CLIENT_RETRIES").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let timeout = all("HTTP_CLIENT_REQUEST_TIMEOUT")
+        .and_then(|text| humantime::parse_duration(text).ok())
+        .unwrap_or(DEFAULT_CLIENT_TIMEOUT);
+    Shape::of_chain(&hops, &scenario.faults, retries, timeout)
+}
+
+/// Checks all rules and the scenario's expectations.
+pub fn findings(scenario: &Scenario, view: View<'_>) -> Findings {
+    // Of hops that cannot be told apart, it is not known what each of them must leave.
+    let unknown = Shape::default();
+    let hops = view.shape.hops.iter().map(|hop| hop.workload.as_str());
+    let view = match view.topology.tells_apart(hops) {
+        true => view,
+        false => View { shape: &unknown, ..view },
+    };
+    let request = &scenario.requests[view.case.request];
+    let mut findings = rule::check_all(view, |name| scenario.tolerate.contains_key(name));
+    let expected = expectation::check(&scenario.expect, request, view);
+    findings.failures.extend(expected.failures);
+    findings.not_evaluated.extend(expected.not_evaluated);
+    // Where nothing came, every single thing that did not come says no more.
+    if findings.failures.iter().any(|failure| failure.rule == "no-trace") {
+        let implied = ["lost-span", "tree", "services", "spans"];
+        findings.failures.retain(|failure| !implied.contains(&failure.rule.as_str()));
+    }
+    findings
+}
+
+/// Puts a case's result together, with both trees where something failed.
+pub fn result(scenario: &Scenario, view: View<'_>, findings: Findings) -> CaseResult {
+    let request = &scenario.requests[view.case.request];
+    let trees = (!findings.failures.is_empty()).then(|| Trees {
+        expected: tree::expected(scenario, view),
+        captured: tree::captured(view),
+    });
+    let ledger = trees.is_some().then(|| ledger(view));
+    CaseResult {
+        trace_id: view.case.trace_id,
+        place: (view.case.request, view.case.ordinal),
+        request: format!("{}: {}", request.title(), view.case.outcome.describe()),
+        findings,
+        trees,
+        ledger,
+        spans: view.spans().len(),
+        service_spans: view.service_spans().count(),
+        judged_after_ms: None,
+    }
+}
+
+/// What each stage tells of a case's trace, in one line.
+fn ledger(view: View<'_>) -> String {
+    let of_services = view.evidence.ledgers.iter().map(|(workload, report)| match report {
+        LedgerReport::Known(entry) => {
+            let sampled = entry.spans.iter().filter(|span| span.sampled).count();
+            let dropped = entry.spans.len() - sampled;
+            let dropped =
+                if dropped > 0 { format!(" and sampled out {dropped}") } else { String::new() };
+            format!("{workload} ended {sampled}{dropped}")
+        }
+        LedgerReport::Unknown(_) => format!("{workload} unknown"),
+    });
+    let mut stages: Vec<String> = of_services.collect();
+    if view.case.sampled {
+        stages.push(format!("{DRIVER_SERVICE} exported {}", u8::from(view.case.driver_exported)));
+    }
+    format!("{}; captured {}", stages.join(", "), view.spans().len())
+}

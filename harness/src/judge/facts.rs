@@ -1,0 +1,133 @@
+//! What happened beyond the traces, and what it means for the verdict.
+
+use crate::{
+    case::{Case, Outcome},
+    record::{Facts, Record},
+    rule::{Failure, NotEvaluated, SILENT_SERVICE},
+    stages::BALANCE,
+    verdict::ScenarioResult,
+};
+
+/// Name of the expectation that an outage took place.
+const REFUSED_ATTEMPTS: &str = "refused-attempts";
+
+/// Adds what the facts of a record mean to the result of its cases, and takes away what they make meaningless.
+pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
+    let Facts { exits, gaps, undone, .. } = &record.facts;
+    result.undecided.extend(exits.iter().cloned());
+    result.undecided.extend(gaps.iter().map(|gap| format!("the evidence has a gap: {gap}")));
+    result.undecided.extend(undone.iter().cloned());
+    result.ledger = record.facts.stages_at_failure.as_ref().map(|stages| stages.text());
+    balance(record, result);
+    refused(record, result);
+    if record.facts.intake_ended {
+        // The mock is ours: that it is gone says nothing about the system.
+        for case in &mut result.cases {
+            case.findings.failures.clear();
+        }
+    }
+    disturbed(record, result);
+    unseen(record, result);
+    silent(record, result);
+}
+
+fn balance(record: &Record, result: &mut ScenarioResult) {
+    let Some(expect) = record.scenario.expect.balance else { return };
+    match &record.facts.stages {
+        Some(stages) => {
+            let findings = stages.judge(expect);
+            result.failures.extend(findings.failures);
+            result.not_evaluated.extend(findings.not_evaluated);
+        }
+        None => result.not_evaluated.push(NotEvaluated {
+            rule: BALANCE.to_owned(),
+            because: "the stages were not asked".to_owned(),
+            required: true,
+        }),
+    }
+}
+
+/// An outage that is asked for must have taken place.
+fn refused(record: &Record, result: &mut ScenarioResult) {
+    let wanted = record.scenario.expect.refused_attempts;
+    // Where nothing was sent, nothing could be refused.
+    if wanted == 0 || record.cases.is_empty() {
+        return;
+    }
+    match record.facts.refused {
+        Some(refused) if refused >= wanted => {}
+        Some(refused) => result.failures.push(Failure::new(
+            REFUSED_ATTEMPTS,
+            format!(
+                "the intake should have refused at least {wanted} attempts, but refused {refused}: the outage did not take place"
+            ),
+        )),
+        None => result.not_evaluated.push(NotEvaluated {
+            rule: REFUSED_ATTEMPTS.to_owned(),
+            because: "refused attempts were not counted".to_owned(),
+            required: true,
+        }),
+    }
+}
+
+/// A request that got no answer while the way to the system was broken says nothing about the system.
+fn disturbed(record: &Record, result: &mut ScenarioResult) {
+    let disturbances = &record.facts.disturbances;
+    if disturbances.is_empty() {
+        return;
+    }
+    let mut unanswered = 0;
+    for (record, judged) in record.cases.iter().zip(&mut result.cases) {
+        if is_unanswered(&record.case) {
+            judged.findings.failures.clear();
+            unanswered += 1;
+        }
+    }
+    if unanswered > 0 {
+        result.undecided.push(format!(
+            "{unanswered} of {} requests got no answer while the way to the system was broken: {}",
+            record.cases.len(),
+            disturbances.join("; ")
+        ));
+    }
+}
+
+/// Where no span of any service was seen, nothing is proved.
+fn unseen(record: &Record, result: &mut ScenarioResult) {
+    if record.scenario.expect.absent || result.cases.iter().any(|case| case.service_spans > 0) {
+        return;
+    }
+    let Some(first) = record.cases.first() else { return };
+    if record.cases.iter().all(|record| is_unanswered(&record.case)) {
+        // What failed for want of an answer says nothing about traces.
+        for case in &mut result.cases {
+            case.findings.failures.clear();
+        }
+        result.undecided.push(format!(
+            "no traffic: `{}` answered none of {} requests ({})",
+            first.case.entry(&record.topology).unwrap_or("the entry"),
+            record.cases.len(),
+            first.case.outcome.describe()
+        ));
+    } else if result.cases.iter().all(|case| case.findings.failures.is_empty()) {
+        result.undecided.push("no span of any service was seen, so nothing is proved".to_owned());
+    }
+}
+
+/// Of a service that nothing was heard of, it is not known whether something was lost.
+fn silent(record: &Record, result: &mut ScenarioResult) {
+    let (scenario, silent) = (&record.scenario, &record.facts.silent);
+    if silent.is_empty() || scenario.tolerate.contains_key(SILENT_SERVICE) || scenario.expect.absent
+    {
+        return;
+    }
+    let names: Vec<String> = silent.iter().map(|name| format!("`{name}`")).collect();
+    result.undecided.push(format!(
+        "{SILENT_SERVICE}: no span of {} was captured in the whole run, and no ledger tells whether there should be one; ask for it in `expect`, or tolerate `{SILENT_SERVICE}` where it takes no part",
+        names.join(", ")
+    ));
+}
+
+fn is_unanswered(case: &Case) -> bool {
+    matches!(case.outcome, Outcome::Failed { .. })
+}

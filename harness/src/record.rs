@@ -1,0 +1,86 @@
+//! The record of a scenario: all that its verdict is made of.
+//!
+//! Plain data. A run fills one and brings it up to date, a saved run holds it, and `tracecheck verify` makes one of what Datadog
+//! shows; [`crate::judge::judge`] makes the verdict of it, always the same one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    case::{Capability, Case, Evidence, Topology},
+    scenario::Scenario,
+    stages::Stages,
+    stats::StatsRecord,
+    strays::Stray,
+    verdict::Verdict,
+};
+
+/// Everything that is known of a scenario when it is judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// What was driven, and what must hold.
+    pub scenario: Scenario,
+    /// Who is who.
+    pub topology: Topology,
+    /// What the evidence can give.
+    pub capabilities: Vec<Capability>,
+    /// The requests that were sent, in their order, each with what is known of its trace.
+    pub cases: Vec<CaseRecord>,
+    /// Captured traces that belong to no request of the run and that one of the cases may have caused.
+    pub strays: Vec<Stray>,
+    /// What happened beyond the traces.
+    pub facts: Facts,
+    /// What was captured of APM stats, or why nothing was looked at.
+    pub stats: StatsRecord,
+}
+
+/// A request with what is known of its trace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaseRecord {
+    /// The request.
+    pub case: Case,
+    /// What is known of its trace.
+    pub evidence: Evidence,
+}
+
+/// What happened while a scenario ran.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Facts {
+    /// Workloads that ended by themselves, with the end of their logs.
+    pub exits: Vec<String>,
+    /// Whether the intake was among them: then what is missing says nothing.
+    pub intake_ended: bool,
+    /// What is missing from the evidence.
+    pub gaps: Vec<String>,
+    /// Attempts that the intake refused; `None` where nobody counted them.
+    pub refused: Option<u64>,
+    /// What could not be done: a fault, a proof, an end.
+    pub undone: Vec<String>,
+    /// Services that no span was captured of, and that have no ledger to say whether there should be one.
+    pub silent: Vec<String>,
+    /// What every stage reported when the scenario was over, where it asks for their balance.
+    pub stages: Option<Stages>,
+    /// What every stage reported when a case had failed, before faults were taken back.
+    pub stages_at_failure: Option<Stages>,
+    /// What came between the harness and the system.
+    pub disturbances: Vec<String>,
+    /// The verdict before the audit at the end; `None` before there is one, and where there is no audit.
+    pub first_verdict: Option<Verdict>,
+}
+
+impl Record {
+    /// Creates the record of a scenario that nothing was sent for yet.
+    pub fn new(scenario: Scenario, topology: Topology, capabilities: Vec<Capability>) -> Self {
+        Self {
+            scenario,
+            topology,
+            capabilities,
+            cases: Vec::new(),
+            strays: Vec::new(),
+            facts: Facts::default(),
+            stats: StatsRecord::default(),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The audit: what was judged while a system ran is judged once more with all that has come.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{
+    Teller,
+    drive::Driven,
+    refresh::{Services, gather, refresh_record},
+};
+use crate::{scenario::SystemChoice, session::Session, verdict::Verdict};
+
+/// Longest wait for the sentinel at the end: the slowest exporting path there is, twice.
+const QUIESCE_WITHIN: Duration = Duration::from_secs(15);
+
+/// Brings the system to rest, and judges every scenario that passed by what has come until then.
+pub(super) async fn audit(session: &Session, driven: &mut [Driven], tell: &Teller) {
+    // A request that needs no fault to be answered tells most.
+    let passed = driven.iter().filter(|driven| driven.result.verdict == Verdict::Pass);
+    let passed = passed.map(|driven| &driven.record);
+    let Some(like) = passed.min_by_key(|record| record.scenario.faults.len()) else { return };
+    let sent = like.cases.iter().find(|of| of.case.request == like.scenario.harmless_index());
+    let seen = match (&like.scenario.system, sent) {
+        (SystemChoice::File(_), Some(of)) => session.witness().seen_in(of.case.trace_id),
+        _ => BTreeSet::new(),
+    };
+    let request = (&like.scenario.system, like.scenario.harmless());
+    let quiesced = session.quiesce(request, &seen, QUIESCE_WITHIN).await;
+    let silent = session.witness().silent_services();
+    for driven in driven.iter_mut().filter(|driven| driven.result.verdict == Verdict::Pass) {
+        let record = &mut driven.record;
+        refresh_record(session, record, Services::Up).await;
+        if let Err(missing) = &quiesced {
+            record.facts.undone.push(format!(
+                "the system did not come to rest, so late or lost spans could go unseen: {missing}"
+            ));
+        }
+        record.facts.silent.clone_from(&silent);
+        gather(session, &mut record.facts).await;
+        driven.judge_again(tell).await;
+    }
+}
+
+/// Judges what passed so far by what the services and collectors sent when they were stopped. They cannot be asked any more.
+pub(super) async fn last_audit(session: &Session, driven: &mut [Driven], tell: &Teller) {
+    for driven in driven.iter_mut().filter(|driven| driven.result.verdict == Verdict::Pass) {
+        refresh_record(session, &mut driven.record, Services::Gone).await;
+        driven.record.facts.gaps = session.source().gaps();
+        driven.judge_again(tell).await;
+    }
+}

@@ -1,0 +1,52 @@
+//! Bringing a record up to what is known by now.
+
+use futures_util::future;
+
+use crate::{
+    environment::UnexpectedExit,
+    record::{CaseRecord, Facts, Record},
+    session::Session,
+};
+
+/// Of how many cases the services' ledgers are asked at the same time.
+const READS_AT_ONCE: usize = 32;
+/// Lines of a dead workload's log that are told.
+const LOG_LINES: usize = 12;
+
+/// Adds what the session knows that bears on every scenario.
+pub(super) async fn gather(session: &Session, facts: &mut Facts) {
+    let told = |exit: UnexpectedExit| {
+        let log = exit.log_tail.iter().rev().take(LOG_LINES).rev();
+        let log: String = log.map(|line| format!("\n        {line}")).collect();
+        format!("`{}` ended by itself ({}); the end of its log:{log}", exit.workload, exit.status)
+    };
+    facts.exits = session.up().unexpected_exits().into_iter().map(told).collect();
+    facts.intake_ended = session.up().intake_ended();
+    facts.gaps = session.source().gaps();
+    facts.disturbances = session.up().disturbances().await;
+}
+
+/// Whether the services of a system can still be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Services {
+    Up,
+    /// They are stopped; what their ledgers said last holds.
+    Gone,
+}
+
+/// Brings the evidence of cases up to what has come by now.
+pub(super) async fn refresh_cases(session: &Session, cases: &mut [CaseRecord], services: Services) {
+    for some in cases.chunks_mut(READS_AT_ONCE) {
+        let reads = some.iter_mut().map(|of| async {
+            let known = (services == Services::Gone).then(|| of.evidence.ledgers.clone());
+            of.evidence = session.evidence_now(&of.case, known).await;
+        });
+        future::join_all(reads).await;
+    }
+}
+
+/// Brings a record up to what has come by now.
+pub(super) async fn refresh_record(session: &Session, record: &mut Record, services: Services) {
+    refresh_cases(session, &mut record.cases, services).await;
+    record.strays = session.witness().strays_of(record.cases.iter().map(|of| &of.case));
+}

@@ -1,0 +1,114 @@
+//! What the stages of a system account for: the services in their ledgers, the collectors in their metrics.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future;
+use tokio::sync::Semaphore;
+
+use super::up::Stopped;
+use crate::{
+    case::LedgerReport,
+    environment::Endpoints,
+    ledger::{LedgerClient, LedgerEntry},
+    stages::{self, Counted},
+    system::Role,
+    trace::TraceId,
+};
+
+/// How many ledgers are asked at once.
+const LEDGERS_AT_ONCE: usize = 32;
+
+/// Asks the stages of a system for their spans.
+pub(super) struct Accounts {
+    http: reqwest::Client,
+    /// By service, one for each of its instances.
+    ledgers: BTreeMap<String, Vec<LedgerClient>>,
+    /// Lets so many ledgers be asked at once; each answer has a time limit, and waiting for a turn is not to count.
+    turns: Semaphore,
+    /// By instance, the base URL of its metrics.
+    collectors: Vec<(String, Option<String>)>,
+}
+
+impl Accounts {
+    pub(super) fn new(
+        http: reqwest::Client,
+        ledgers: BTreeMap<String, Vec<LedgerClient>>,
+        endpoints: &Endpoints,
+    ) -> Self {
+        let collectors = endpoints.workloads.iter();
+        let collectors = collectors.filter(|(_, of)| of.role == Role::Collector);
+        let collectors = collectors.flat_map(|(workload, of)| {
+            let is_one = of.instances.len() == 1;
+            of.instances.iter().map(move |instance| {
+                let name = if is_one { workload } else { &instance.name };
+                (name.clone(), instance.url("metrics"))
+            })
+        });
+        let collectors = collectors.collect();
+        Self { http, ledgers, turns: Semaphore::new(LEDGERS_AT_ONCE), collectors }
+    }
+
+    /// Services that have a ledger.
+    pub(super) fn services(&self) -> BTreeSet<String> {
+        self.ledgers.keys().cloned().collect()
+    }
+
+    /// What each service that has a ledger says of one trace; `stopped` tells which were stopped on purpose by now. One is not asked
+    /// while it is down, and afterwards knows only part.
+    pub(super) async fn of_trace(
+        &self,
+        trace_id: TraceId,
+        stopped: impl Fn() -> BTreeMap<String, Stopped>,
+    ) -> BTreeMap<String, LedgerReport> {
+        let before = stopped();
+        let up = self
+            .ledgers
+            .iter()
+            .filter(|(workload, _)| before.get(*workload) != Some(&Stopped::Down));
+        let reads = up.map(|(workload, of)| (workload, of, before.contains_key(workload)));
+        let reads = reads.map(|(workload, of_instances, partial)| async move {
+            let entries = of_instances.iter().map(|ledger| async move {
+                let _turn = self.turns.acquire().await;
+                ledger.entry(trace_id).await
+            });
+            let report = match future::try_join_all(entries).await {
+                Ok(entries) => {
+                    let all = LedgerEntry::of_instances(trace_id, entries);
+                    LedgerReport::Known(LedgerEntry { evicted: all.evicted || partial, ..all })
+                }
+                Err(error) => LedgerReport::Unknown(error.to_string()),
+            };
+            (workload.clone(), report)
+        });
+        let mut reports: BTreeMap<_, _> = future::join_all(reads).await.into_iter().collect();
+        // One that was stopped on purpose while it was being asked is as one that was not asked.
+        let after = stopped();
+        reports.retain(|workload, report| {
+            matches!(report, LedgerReport::Known(_)) || !after.contains_key(workload)
+        });
+        reports
+    }
+
+    /// How many spans each instance of a service ended, by the service, or why that is unknown.
+    pub(super) async fn of_services(&self) -> Vec<(String, Result<u64, String>)> {
+        let asked = self.ledgers.iter().flat_map(|(workload, of_instances)| {
+            of_instances.iter().map(move |ledger| async move {
+                let totals = ledger.totals().await.map_err(|error| error.to_string());
+                (workload.clone(), totals.map(|totals| totals.spans_ended))
+            })
+        });
+        future::join_all(asked).await
+    }
+
+    /// What each instance of a collector counts, or why that is unknown.
+    pub(super) async fn of_collectors(&self) -> Vec<(String, Result<Counted, String>)> {
+        let asked = self.collectors.iter().map(|(name, url)| async move {
+            let counted = match url {
+                None => Err("it has no port `metrics`".to_owned()),
+                Some(url) => stages::collector(&self.http, url).await,
+            };
+            (name.clone(), counted)
+        });
+        future::join_all(asked).await
+    }
+}

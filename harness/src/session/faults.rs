@@ -1,0 +1,130 @@
+//! The faults of a scenario that act on workloads and on the intake; those of requests travel with them.
+
+use super::{Session, SessionError, up::Stopped};
+use crate::{
+    environment::EnvironmentError,
+    intake::{
+        client::IntakeClient,
+        decode::Route,
+        replies::{Script, ScriptedReply},
+    },
+    scenario::{
+        Fault, FaultKind,
+        fault::{IntakeFault, IntakeReply},
+    },
+};
+
+impl Session {
+    /// Does what the faults ask of workloads and of the intake; the faults of requests travel with them.
+    ///
+    /// # Errors
+    ///
+    /// When the environment cannot do it.
+    pub async fn inject(&self, faults: &[Fault]) -> Result<(), SessionError> {
+        for fault in faults {
+            match &fault.kind {
+                FaultKind::Stop => {
+                    self.up.note_stopped(&fault.at, Stopped::Down);
+                    let stopped = self.up.environment().await.stop(&fault.at).await;
+                    self.note_gone(stopped)?;
+                }
+                FaultKind::Pause => self.up.environment().await.pause(&fault.at).await?,
+                FaultKind::Kill | FaultKind::Restart => {
+                    self.up.note_stopped(&fault.at, Stopped::Down);
+                    let mut environment = self.up.environment().await;
+                    if fault.kind == FaultKind::Kill {
+                        environment.kill(&fault.at).await?;
+                        environment.start(&fault.at).await?;
+                    } else {
+                        let stopped = environment.stop(&fault.at).await;
+                        self.note_gone(stopped)?;
+                        environment.start(&fault.at).await?;
+                    }
+                    self.up.note_stopped(&fault.at, Stopped::Again);
+                }
+                FaultKind::ScaleToZero => {
+                    self.up.environment().await.scale(&fault.at, 0).await?;
+                    self.up.note_stopped(&fault.at, Stopped::Down);
+                }
+                FaultKind::Intake(fault) => {
+                    for script in scripts(fault) {
+                        self.scripted()?.script_reply(&script).await?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a workload that a fault stops for stopped though it did not end in peace: it is gone, which is what was asked.
+    fn note_gone(&self, stopped: Result<(), EnvironmentError>) -> Result<(), EnvironmentError> {
+        let Err(EnvironmentError::UncleanStop(stops)) = stopped else { return stopped };
+        let told = stops
+            .iter()
+            .map(|stop| format!("the fault at `{}`: it was {}", stop.workload, stop.how));
+        self.up.note(told);
+        Ok(())
+    }
+
+    /// Lets the workloads go on that [`Session::inject`] froze.
+    ///
+    /// # Errors
+    ///
+    /// When the environment cannot do it.
+    pub async fn thaw(&self, faults: &[Fault]) -> Result<(), SessionError> {
+        for fault in faults.iter().filter(|fault| fault.kind == FaultKind::Pause) {
+            self.up.environment().await.resume(&fault.at).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what [`Session::inject`] did to the end: starts what it stopped, and lets the intake answer as usual.
+    ///
+    /// # Errors
+    ///
+    /// When the environment cannot do it.
+    pub async fn heal(&self, faults: &[Fault]) -> Result<(), SessionError> {
+        for fault in faults {
+            match &fault.kind {
+                FaultKind::Stop => {
+                    self.up.environment().await.start(&fault.at).await?;
+                    self.up.note_stopped(&fault.at, Stopped::Again);
+                }
+                FaultKind::ScaleToZero => {
+                    let before = self.up.endpoints().workloads.get(&fault.at);
+                    let before = before.map_or(1, |workload| workload.instances.len());
+                    let before = u32::try_from(before).unwrap_or(u32::MAX);
+                    self.up.environment().await.scale(&fault.at, before).await?;
+                    self.up.note_stopped(&fault.at, Stopped::Again);
+                }
+                FaultKind::Intake(_) => {
+                    if let Some(intake) = self.intake() {
+                        intake.clear_replies().await?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The mock intake, which a fault is to script.
+    fn scripted(&self) -> Result<&IntakeClient, SessionError> {
+        self.intake().ok_or_else(|| SessionError::NoMockIntake(self.source().name()))
+    }
+}
+
+/// A fault of the intake as its control API takes it: at every route that takes spans, since a collector uses one of them.
+fn scripts(fault: &IntakeFault) -> impl Iterator<Item = Script> {
+    Route::OF_SPANS.into_iter().map(|route| script(fault, route))
+}
+
+fn script(fault: &IntakeFault, route: Route) -> Script {
+    let usual = Script { path: route.path().to_owned(), ..Script::status(200) };
+    let reply = fault.reply.map(|reply| match reply {
+        IntakeReply::Status(status) => ScriptedReply::Status(status),
+        IntakeReply::Reset => ScriptedReply::Reset(true),
+    });
+    Script { reply, delay: fault.delay, next: fault.next, lasting: fault.lasting, ..usual }
+}

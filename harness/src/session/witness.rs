@@ -1,0 +1,154 @@
+//! The witness: what was captured, which of it belongs to the run's requests, and what answers told of the rest.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex},
+};
+
+use super::lock;
+use crate::{
+    case::{Capability, Case, DRIVER_SERVICE, Evidence, LedgerReport, Outcome, Topology},
+    environment::UnexpectedExit,
+    evidence::EvidenceSource,
+    intake::client::IntakeClient,
+    rule::{self, SILENT_SERVICE},
+    strays::{Stray, Strays, StraysNow},
+    trace::TraceId,
+};
+
+/// Knows what was captured of a system, and whose it is.
+pub struct Witness {
+    /// The mock intake; `None` where the collector sends to Datadog itself.
+    intake: Option<Arc<IntakeClient>>,
+    source: Arc<dyn EvidenceSource>,
+    topology: Topology,
+    /// What the evidence can give.
+    capabilities: Vec<Capability>,
+    /// Services that have a ledger.
+    with_ledger: BTreeSet<String>,
+    /// The traces that belong to requests.
+    claims: Mutex<HashSet<TraceId>>,
+    /// Traces that answers told of though the request belonged to another one, with that other one.
+    notices: Mutex<HashMap<TraceId, TraceId>>,
+    strays: Mutex<StraysNow>,
+}
+
+impl Witness {
+    /// Creates a witness that has seen no request yet. Of a system that is `shared`, others may be the cause of what is captured.
+    pub(super) fn new(
+        intake: Option<Arc<IntakeClient>>,
+        source: Arc<dyn EvidenceSource>,
+        topology: Topology,
+        with_ledger: BTreeSet<String>,
+        shared: bool,
+    ) -> Self {
+        let mut capabilities = source.capabilities();
+        if shared {
+            capabilities.retain(|capability| *capability != Capability::Exclusiveness);
+        }
+        if !with_ledger.is_empty() {
+            capabilities.push(Capability::Ledger);
+        }
+        let (claims, notices, strays) = Default::default();
+        Self { intake, source, topology, capabilities, with_ledger, claims, notices, strays }
+    }
+
+    /// The mock intake's own record; `None` where evidence comes from elsewhere.
+    pub fn intake(&self) -> Option<&IntakeClient> {
+        self.intake.as_deref()
+    }
+
+    /// Where evidence comes from.
+    pub fn source(&self) -> &dyn EvidenceSource {
+        self.source.as_ref()
+    }
+
+    /// Which workload a span comes from.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// What the evidence can give.
+    pub fn capabilities(&self) -> &[Capability] {
+        &self.capabilities
+    }
+
+    /// Notes that a trace belongs to a request that is about to be sent.
+    pub(super) fn claim(&self, id: TraceId) {
+        lock(&self.claims).insert(id);
+    }
+
+    /// Notes whose trace a request became, and which other one its answer told of.
+    pub(super) fn note_answer(&self, case: &Case) {
+        self.claim(case.trace_id);
+        if let Outcome::Response { trace_id: Some(told), .. } = case.outcome
+            && told != case.trace_id
+        {
+            lock(&self.notices).insert(told, case.trace_id);
+        }
+    }
+
+    /// Everything known of a case now, given what its ledgers say and which workloads ended.
+    pub(super) fn evidence(
+        &self,
+        case: &Case,
+        ledgers: BTreeMap<String, LedgerReport>,
+        exits: &[UnexpectedExit],
+    ) -> Evidence {
+        let ended = exits
+            .iter()
+            .map(|exit| format!("`{}` ended by itself ({})", exit.workload, exit.status));
+        Evidence {
+            trace: self.source.trace(case.trace_id),
+            unsettled: self.source.unsettled(case.trace_id),
+            ledgers,
+            refused: self.source.refused(),
+            ended: ended.collect(),
+        }
+    }
+
+    /// Captured traces that belong to no request, and that this one may have caused.
+    pub(super) fn strays_of_one(&self, case: &Case) -> Vec<Arc<Stray>> {
+        self.strays(|strays| strays.of(case).into_iter().cloned().collect())
+    }
+
+    /// Captured traces that belong to no request, and that one of these may have caused.
+    pub fn strays_of<'a>(&self, cases: impl Iterator<Item = &'a Case>) -> Vec<Stray> {
+        self.strays(|strays| strays.of_all(cases))
+    }
+
+    fn strays<T>(&self, look: impl FnOnce(&Strays<Arc<Stray>>) -> T) -> T {
+        let (claims, notices) = (lock(&self.claims), lock(&self.notices));
+        let version = *self.source.changes().borrow();
+        let mut strays = lock(&self.strays);
+        look(strays.refresh(version, &claims, &notices, |claims| self.source.unclaimed(claims)))
+    }
+
+    /// The workloads, or services where they are not known, that spans of a trace came from.
+    pub fn seen_in(&self, trace_id: TraceId) -> BTreeSet<String> {
+        let Some(trace) = self.source.trace(trace_id) else { return BTreeSet::new() };
+        let services = trace.spans.iter().filter(|span| span.service != DRIVER_SERVICE);
+        services
+            .map(|span| self.topology.workload_of(span).unwrap_or(&span.service).to_owned())
+            .collect()
+    }
+
+    /// The services that have no ledger, and that no captured span can be told to be of, though every span can be told.
+    pub fn silent_services(&self) -> Vec<String> {
+        let needs = rule::named(SILENT_SERVICE).map_or(&[][..], |rule| rule.needs);
+        if !needs.iter().all(|need| self.capabilities.contains(need)) {
+            return Vec::new();
+        }
+        let seen: BTreeSet<String> =
+            self.source.trace_ids().into_iter().flat_map(|id| self.seen_in(id)).collect();
+        let services = self.topology.services.iter().map(|service| &service.workload);
+        let silent = services
+            .filter(|workload| !self.with_ledger.contains(*workload) && !seen.contains(*workload));
+        let silent: Vec<String> = silent.cloned().collect();
+        // A service's name in its spans may differ from its workload's: as many strangers as silent ones are no silence.
+        let known =
+            |name: &String| self.topology.services.iter().any(|service| &service.workload == name);
+        let strangers = seen.iter().filter(|name| !known(name)).count();
+        if strangers >= silent.len() { Vec::new() } else { silent }
+    }
+}
