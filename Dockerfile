@@ -3,8 +3,8 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked \
- && target/release/tracecheck image build --output /tmp/image.tar \
+RUN cargo build --profile dist --locked \
+ && target/dist/tracecheck image build --output /tmp/image.tar \
  && mkdir /image /files \
  && tar -xf /tmp/image.tar -C /image \
  && layer=$(sed -n 's/.*"Layers":\["\([^"]*\)"\].*/\1/p' /image/manifest.json) \
