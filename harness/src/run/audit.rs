@@ -2,18 +2,46 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::{
     Teller,
     drive::Driven,
     refresh::{Services, gather, refresh_record},
 };
-use crate::{scenario::SystemChoice, session::Session, verdict::Verdict};
+use crate::{
+    scenario::{Scenario, SystemChoice},
+    session::Session,
+    verdict::Verdict,
+};
 
 /// Longest wait for the sentinel at the end: the slowest exporting path there is, twice.
 const QUIESCE_WITHIN: Duration = Duration::from_secs(15);
 
-/// Brings the system to rest, and judges every scenario that passed by what has come until then.
-pub(super) async fn audit(session: &Session, driven: &mut [Driven], tell: &Teller) {
+/// A sentinel that is under way; it is given up where nobody waits for it any more.
+pub(super) type Sentinel = AbortOnDropHandle<Result<(), String>>;
+
+/// Sends a sentinel by a request like a scenario's, and waits until it has arrived whole.
+///
+/// # Errors
+///
+/// What is missing of it.
+pub(super) async fn quiesce(
+    session: &Session,
+    like: &Scenario,
+    seen: &BTreeSet<String>,
+) -> Result<(), String> {
+    session.quiesce((&like.system, like.harmless()), seen, QUIESCE_WITHIN).await
+}
+
+/// Brings the system to rest, by a sentinel that is under way already or else by one of its own, and judges every scenario that
+/// passed by what has come until then.
+pub(super) async fn audit(
+    session: &Session,
+    driven: &mut [Driven],
+    sentinel: Option<Sentinel>,
+    tell: &Teller,
+) {
     // A request that needs no fault to be answered tells most.
     let passed = driven.iter().filter(|driven| driven.result.verdict == Verdict::Pass);
     let passed = passed.map(|driven| &driven.record);
@@ -23,8 +51,10 @@ pub(super) async fn audit(session: &Session, driven: &mut [Driven], tell: &Telle
         (SystemChoice::File(_), Some(of)) => session.witness().seen_in(of.case.trace_id),
         _ => BTreeSet::new(),
     };
-    let request = (&like.scenario.system, like.scenario.harmless());
-    let quiesced = session.quiesce(request, &seen, QUIESCE_WITHIN).await;
+    let quiesced = match sentinel {
+        Some(sentinel) => sentinel.await.unwrap_or_else(|panicked| Err(panicked.to_string())),
+        None => quiesce(session, &like.scenario, &seen).await,
+    };
     let silent = session.witness().silent_services();
     for driven in driven.iter_mut().filter(|driven| driven.result.verdict == Verdict::Pass) {
         let record = &mut driven.record;

@@ -2,13 +2,14 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
+    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures_util::future;
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
 
@@ -54,10 +55,14 @@ impl Driven {
     }
 }
 
-/// Drives one scenario and judges it.
+/// Held by a scenario until its requests are answered; its other end is closed when no scenario holds one any more.
+pub(super) type Answering = mpsc::Sender<Infallible>;
+
+/// Drives one scenario and judges it. Lets go of `answering` as soon as its requests are answered.
 pub(super) async fn drive(
     session: &Arc<Session>,
     scenario: Arc<Scenario>,
+    answering: Answering,
     tell: &Teller,
 ) -> Driven {
     let began = Instant::now();
@@ -100,6 +105,7 @@ pub(super) async fn drive(
         thawed.send_replace(true);
     }
     tell.tell_notes(session).await;
+    drop(answering);
     let mut judged: Vec<(Case, Settled)> = Vec::new();
     while let Some(finished) = judging.join_next().await {
         match finished {

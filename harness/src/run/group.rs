@@ -1,16 +1,22 @@
 //! One group of scenarios: its system up, its scenarios driven and judged, quiesced, audited, and down again.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Instant};
 
-use tokio::{sync::OwnedSemaphorePermit, task::JoinSet};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    task::JoinSet,
+};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Group, Plan, Teller, audit,
+    Group, Plan, Teller,
+    audit::{self, Sentinel},
     drive::{self, Driven},
     kept_logs, millis,
 };
 use crate::{
     event::Event,
+    scenario::{Scenario, SystemChoice},
     session::{Session, SessionError},
     stats,
     verdict::{ScenarioResult, Verdict},
@@ -138,11 +144,15 @@ impl Live<'_> {
 
     async fn drive_and_audit(&mut self) {
         let mut running = JoinSet::new();
+        let (answering, answered) = mpsc::channel(1);
         for scenario in &self.group.scenarios {
             let (session, scenario, tell) =
                 (Arc::clone(&self.session), Arc::new(scenario.clone()), self.tell.clone());
-            running.spawn(async move { drive::drive(&session, scenario, &tell).await });
+            let answering = answering.clone();
+            running.spawn(async move { drive::drive(&session, scenario, answering, &tell).await });
         }
+        drop(answering);
+        let sentinel = self.early_sentinel(answered);
         while let Some(finished) = running.join_next().await {
             match finished {
                 Ok(finished) => {
@@ -161,8 +171,27 @@ impl Live<'_> {
         }
         // A system that has been seen to be broken proves nothing by a sentinel.
         if self.driven.iter().any(|driven| driven.result.verdict == Verdict::Pass) {
-            audit::audit(&self.session, &mut self.driven, self.tell).await;
+            audit::audit(&self.session, &mut self.driven, sentinel, self.tell).await;
         }
+    }
+
+    /// Sends the sentinel as soon as all requests are answered: where a collector keeps spans back for long, one batch carries
+    /// both. `None` where it has to wait until all is judged: a fault may still hold up a scenario that has its system to itself, and
+    /// of somebody else's services it is not known before which of them it must pass.
+    fn early_sentinel(&self, mut answered: mpsc::Receiver<Infallible>) -> Option<Sentinel> {
+        let scenarios = &self.group.scenarios;
+        if self.session.intake().is_none()
+            || !matches!(self.group.choice, SystemChoice::Chain(_))
+            || scenarios.iter().any(Scenario::is_exclusive)
+        {
+            return None;
+        }
+        let like = scenarios.iter().min_by_key(|scenario| scenario.faults.len())?.clone();
+        let session = Arc::clone(&self.session);
+        Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            let _closed = answered.recv().await;
+            audit::quiesce(&session, &like, &BTreeSet::new()).await
+        })))
     }
 
     /// Gives every scenario a result that has none.
