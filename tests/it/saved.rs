@@ -60,7 +60,7 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
         "sampled-out",
         "system: { chain: { env: { sample-app-2: { OTEL_TRACES_SAMPLER: always_off } } } }",
         "fail",
-        "sampled-out: `sample-app-2` sampled out 1 span(s)",
+        "`sample-app-2` sampled out 1 span(s)",
     ),
     ("without-a-collector", "faults: [{ at: collector, stop: true }]", "fail", "collector unknown"),
     (
