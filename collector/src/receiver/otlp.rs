@@ -7,6 +7,7 @@ pub(crate) mod arrival;
 pub(crate) mod config;
 mod grpc;
 mod http;
+mod wrong_port;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::telemetry::{Counter, Registry};
 use crate::tls::{ServerTls, TlsError};
 use crate::trace_batch::TraceBatch;
 use arrival::Room;
+use wrong_port::{Protocol, WrongPort};
 
 /// How long a sender waits for the result where it waits (`wait_for_result`); most give up much earlier.
 const MAX_WAIT_FOR_RESULT: Duration = Duration::from_secs(600);
@@ -91,13 +93,19 @@ impl Receiver {
             let entry = Entry::new(registry, &self.id, transport, Arc::clone(&to), room.clone());
             Entry { ledger: ledger.clone(), ..entry }
         };
+        let port = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.address.port());
+        let (grpc_port, http_port) = (port(&self.grpc), port(&self.http));
         let grpc = self.grpc.zip(self.config.protocols.grpc.as_ref()).map(|(bound, config)| {
             let limits = config.limits();
-            server::serve(bound, grpc::service(config, entry("grpc")), limits, shutdown.clone())
+            let entry = entry("grpc");
+            let wrong = WrongPort::new(&self.id, Protocol::Grpc, http_port, &entry.malformed);
+            server::serve(bound, grpc::service(config, entry, wrong), limits, shutdown.clone())
         });
         let http = self.http.zip(self.config.protocols.http.as_ref()).map(|(bound, config)| {
             let limits = server::Limits::default();
-            server::serve(bound, http::service(config, entry("http")), limits, shutdown.clone())
+            let entry = entry("http");
+            let wrong = WrongPort::new(&self.id, Protocol::Http, grpc_port, &entry.malformed);
+            server::serve(bound, http::service(config, entry, wrong), limits, shutdown.clone())
         });
         drop(to);
         match (grpc, http) {

@@ -113,6 +113,40 @@ async fn wrong_paths_and_methods_are_told_where_traces_go() {
 }
 
 #[tokio::test]
+async fn http_that_is_sent_to_the_grpc_port_is_refused_and_counted() {
+    let rig = rig().await;
+    let url = format!("http://{}/v1/traces", rig.address("otlp-grpc"));
+    let http_port = rig.ports["otlp-http"].port();
+    let http2 = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let clients = [rig.http.clone(), http2];
+    for (client, kind) in clients.iter().flat_map(|client| [(client, PROTOBUF), (client, JSON)]) {
+        let post = client.post(&url).header(kind.0, kind.1).body(request([1]));
+        let reply = post.send().await.unwrap();
+        assert_eq!(reply.status().as_u16(), 415);
+        let text = reply.text().await.unwrap();
+        let advice = format!(
+            "set OTEL_EXPORTER_OTLP_PROTOCOL=grpc where the spans are made, or send OTLP over HTTP to port {http_port}"
+        );
+        assert!(text.contains(&advice), "{text}");
+    }
+    assert_eq!(rig.metric("otelcol_receiver_malformed_requests").await, 4);
+    assert_eq!(rig.metric("otelcol_receiver_accepted_spans").await, 0);
+}
+
+#[tokio::test]
+async fn grpc_that_is_sent_to_the_http_port_is_refused_and_counted() {
+    let rig = rig().await;
+    let grpc_port = rig.ports["otlp-grpc"].port();
+    let status = grpc::export(&rig.address("otlp-http"), request([1]), None).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    let advice = format!(
+        "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf where the spans are made, or send gRPC to port {grpc_port}"
+    );
+    assert!(status.message().contains(&advice), "{status:?}");
+    assert_eq!(rig.metric("otelcol_receiver_malformed_requests").await, 1);
+}
+
+#[tokio::test]
 async fn bad_grpc_requests_get_the_right_status() {
     let rig = rig().await;
     let address = rig.address("otlp-grpc");

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{StatusCode, Version};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
@@ -15,6 +18,7 @@ use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::arrival::{Arriving, Broken};
+use super::wrong_port::{WrongPort, is_grpc};
 use super::{Entry, RETRY_DELAY, config};
 use crate::consumer::Refused;
 use crate::grpc_codec::BytesCodec;
@@ -26,13 +30,14 @@ const DETAILS: &str = "grpc-status-details-bin";
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 /// Answers gRPC requests on one port.
-pub(super) fn service(config: &config::Grpc, entry: Entry) -> Service {
-    Service { entry, max_message_bytes: config.max_recv_msg_size_mib << 20 }
+pub(super) fn service(config: &config::Grpc, entry: Entry, wrong_port: WrongPort) -> Service {
+    Service { entry, wrong_port, max_message_bytes: config.max_recv_msg_size_mib << 20 }
 }
 
 #[derive(Clone)]
 pub(super) struct Service {
     entry: Entry,
+    wrong_port: WrongPort,
     max_message_bytes: usize,
 }
 
@@ -46,8 +51,11 @@ impl tower::Service<http::Request<Incoming>> for Service {
     }
 
     fn call(&mut self, request: http::Request<Incoming>) -> Self::Future {
-        let Self { entry, max_message_bytes } = self.clone();
+        let Self { entry, wrong_port, max_message_bytes } = self.clone();
         Box::pin(async move {
+            if request.version() != Version::HTTP_2 || !is_grpc(request.headers()) {
+                return Ok(not_grpc(wrong_port.refuse(request.headers())));
+            }
             if request.uri().path() != EXPORT {
                 let status = match request.uri().path() {
                     path if path.starts_with("/opentelemetry.proto.collector.") => {
@@ -83,6 +91,15 @@ impl tower::Service<http::Request<Incoming>> for Service {
             Ok(response)
         })
     }
+}
+
+/// An answer to what is no gRPC: a status of gRPC inside an HTTP 200 would be read as success.
+fn not_grpc(message: &str) -> http::Response<Body> {
+    let mut response = http::Response::new(Body::new(Full::from(message.to_owned())));
+    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
 }
 
 /// The code for a message that is too large. tonic's is one that OTLP has clients send again; gRPC's other servers use this one.

@@ -9,8 +9,10 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use tonic::Status;
 
 use super::arrival::Broken;
+use super::wrong_port::{WrongPort, is_grpc};
 use super::{Entry, RETRY_DELAY, config};
 use crate::consumer::Refused;
 use crate::trace_batch::wire::{put_bytes, put_uint};
@@ -23,6 +25,7 @@ const MAX_ZSTD_WINDOW_LOG: u32 = 23;
 pub(super) fn service(
     config: &config::Http,
     entry: Entry,
+    wrong_port: WrongPort,
 ) -> impl tower::Service<
     Request<Incoming>,
     Response = Response<Full<Bytes>>,
@@ -32,9 +35,15 @@ pub(super) fn service(
 + Send
 + 'static {
     let config: Arc<config::Http> = Arc::new(config.clone());
-    tower::service_fn(move |request| {
-        let (config, entry) = (Arc::clone(&config), entry.clone());
-        async move { Ok(answer(&config, &entry, request).await) }
+    tower::service_fn(move |request: Request<Incoming>| {
+        let (config, entry, wrong_port) = (Arc::clone(&config), entry.clone(), wrong_port.clone());
+        async move {
+            if is_grpc(request.headers()) {
+                // Only as a status of gRPC does its sender read the message.
+                return Ok(Status::unimplemented(wrong_port.refuse(request.headers())).into_http());
+            }
+            Ok(answer(&config, &entry, request).await)
+        }
     })
 }
 
