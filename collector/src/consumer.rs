@@ -64,6 +64,9 @@ pub(crate) trait Consumer: Send + Sync {
 
     /// Hands over a batch that this collector holds already, waiting for room.
     async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused>;
+
+    /// Counts spans that a stage before this one refused because it could not go on: against whoever has no room.
+    fn count_refused(&self, _spans: usize) {}
 }
 
 /// Hands each batch to several stages: all of them, or on refusal none.
@@ -112,6 +115,10 @@ impl Consumer for Fanout {
         }
         outcome
     }
+
+    fn count_refused(&self, spans: usize) {
+        self.to.iter().for_each(|consumer| consumer.count_refused(spans));
+    }
 }
 
 /// A stage that changes batches on their way to the next one.
@@ -146,5 +153,9 @@ impl Consumer for Edit {
 
     async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {
         self.next.deliver((self.edit)(&batch)).await
+    }
+
+    fn count_refused(&self, spans: usize) {
+        self.next.count_refused(spans);
     }
 }

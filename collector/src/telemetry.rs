@@ -6,7 +6,7 @@ pub(crate) mod process;
 pub(crate) mod server;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,7 +31,30 @@ struct Family {
     help: &'static str,
     kind: Kind,
     /// By their labels, as they are written.
-    series: BTreeMap<String, Arc<AtomicU64>>,
+    series: BTreeMap<String, Value>,
+}
+
+/// Where the value of a series is.
+#[derive(Clone)]
+enum Value {
+    Kept(Arc<AtomicU64>),
+    /// Asked for when the series is written.
+    Read(Arc<dyn Fn() -> u64 + Send + Sync>),
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.now())
+    }
+}
+
+impl Value {
+    fn now(&self) -> u64 {
+        match self {
+            Self::Kept(value) => value.load(Ordering::Relaxed),
+            Self::Read(read) => read(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +108,22 @@ impl Registry {
         Gauge(self.series(name, help, Kind::Gauge, labels))
     }
 
+    /// Adds a gauge whose value is asked for whenever it is shown; one of the same name and labels is replaced.
+    ///
+    /// `read` is called while the registry is locked: it must neither block nor use the registry.
+    pub(crate) fn gauge_of(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &[(&str, &str)],
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Family { help, kind: Kind::Gauge, series: BTreeMap::new() };
+        let family = families.entry(name).or_insert_with(new);
+        family.series.insert(written(labels), Value::Read(Arc::new(read)));
+    }
+
     /// The histogram of that name and these labels, with buckets that end at these values; made at its first use.
     pub(crate) fn histogram(
         &self,
@@ -109,7 +148,13 @@ impl Registry {
     ) -> Arc<AtomicU64> {
         let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
         let family = families.entry(name).or_insert(Family { help, kind, series: BTreeMap::new() });
-        Arc::clone(family.series.entry(written(labels)).or_default())
+        let kept =
+            family.series.entry(written(labels)).or_insert_with(|| Value::Kept(Arc::default()));
+        match kept {
+            Value::Kept(value) => Arc::clone(value),
+            // Shown is what is read; what is kept beside it is not.
+            Value::Read(_) => Arc::default(),
+        }
     }
 
     /// All series as Prometheus text; `total` says whether the names of counters end in `_total`.
@@ -124,7 +169,7 @@ impl Registry {
             let _ = writeln!(out, "# HELP {name}{suffix} {}", family.help);
             let _ = writeln!(out, "# TYPE {name}{suffix} {kind}");
             for (labels, value) in &family.series {
-                let value = value.load(Ordering::Relaxed);
+                let value = value.now();
                 let _ = match labels.as_str() {
                     "" => writeln!(out, "{name}{suffix} {value}"),
                     labels => writeln!(out, "{name}{suffix}{{{labels}}} {value}"),
@@ -156,6 +201,9 @@ fn written(labels: &[(&str, &str)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::Registry;
 
     #[test]
@@ -167,5 +215,17 @@ mod tests {
         let text = "# HELP a_total Help.\n# TYPE a_total counter\na_total{x=\"1\\\"\\n\",y=\"2\"} 7\n# HELP b More.\n# TYPE b gauge\nb 5\n";
         assert_eq!(registry.render(true), text);
         assert_eq!(registry.render(false), text.replace("a_total", "a"));
+    }
+
+    #[test]
+    fn a_gauge_that_is_read_shows_what_is_so_when_it_is_asked_for() {
+        let registry = Registry::default();
+        let size = Arc::new(AtomicU64::new(1));
+        let read = Arc::clone(&size);
+        registry.gauge_of("size", "Help.", &[], move || read.load(Ordering::Relaxed));
+        let text = |size: u64| format!("# HELP size Help.\n# TYPE size gauge\nsize {size}\n");
+        assert_eq!(registry.render(true), text(1));
+        size.store(180, Ordering::Relaxed);
+        assert_eq!(registry.render(true), text(180));
     }
 }

@@ -11,7 +11,7 @@ mod storage;
 mod worker;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 pub(crate) use config::{Config, REFUSED, Sizer};
@@ -112,9 +112,13 @@ pub(crate) fn start<E: Exporter>(
         health: health.clone(),
         storage: storage.clone(),
     });
-    let gauges = Gauges::new(registry, id, storage.as_ref());
-    let queue =
-        Queue { worker, waiting, restored, consumers, room: Arc::clone(&room), capacity, gauges };
+    show(registry, id, &room, capacity, storage.as_ref());
+    let in_flight = registry.gauge(
+        "otelcol_exporter_in_flight_requests",
+        "Number of batches of the sending queue that are being sent.",
+        &[("exporter", id), ("data_type", "traces")],
+    );
+    let queue = Queue { worker, waiting, restored, consumers, in_flight };
     let task = tokio::spawn(queue.run());
     let input = Input {
         id: name,
@@ -249,6 +253,12 @@ impl Consumer for Input {
         self.counters.accepted.add(spans);
         Ok(())
     }
+
+    fn count_refused(&self, spans: usize) {
+        if self.room.available_permits() == 0 {
+            self.counters.refused.add(spans);
+        }
+    }
 }
 
 impl Held {
@@ -267,44 +277,41 @@ impl Held {
     }
 }
 
-/// What a queue shows of itself, besides its counters.
-struct Gauges {
-    size: Gauge,
-    in_flight: Gauge,
-    storage: Option<(Arc<Storage>, Gauge, Gauge)>,
-}
-
-impl Gauges {
-    fn new(registry: &Registry, id: &str, storage: Option<&Arc<Storage>>) -> Self {
-        let labels = [("exporter", id), ("data_type", "traces")];
-        let help = "Current size of the sending queue, in units of its sizer.";
-        let size = registry.gauge("otelcol_exporter_queue_size", help, &labels);
-        let storage = storage.map(|storage| {
-            let bytes = registry.gauge(
-                "otelcol_exporter_storage_bytes",
-                "Current size of the sending queue's files, in bytes.",
-                &labels,
-            );
-            let given_up = registry.gauge(
-                "otelcol_exporter_storage_uncountable_spans",
-                "Number of sent spans that left storage before their APM stats were sent, because it was full.",
-                &labels,
-            );
-            (Arc::clone(storage), bytes, given_up)
-        });
-        let help = "Number of batches of the sending queue that are being sent.";
-        let in_flight = registry.gauge("otelcol_exporter_in_flight_requests", help, &labels);
-        Self { size, in_flight, storage }
-    }
-
-    fn set(&self, size: usize, in_flight: usize) {
-        self.size.set(size as u64);
-        self.in_flight.set(in_flight as u64);
-        if let Some((storage, bytes, given_up)) = &self.storage {
-            bytes.set(storage.journal.bytes());
-            given_up.set(storage.journal.given_up_spans());
-        }
-    }
+/// Shows how much a queue holds, in memory and on disk, whenever it is asked for: in an outage nothing else moves.
+fn show(
+    registry: &Registry,
+    id: &str,
+    room: &Arc<Semaphore>,
+    capacity: usize,
+    storage: Option<&Arc<Storage>>,
+) {
+    let labels = [("exporter", id), ("data_type", "traces")];
+    let room = Arc::clone(room);
+    registry.gauge_of(
+        "otelcol_exporter_queue_size",
+        "Current size of the sending queue, in units of its sizer.",
+        &labels,
+        move || capacity.saturating_sub(room.available_permits()) as u64,
+    );
+    let Some(storage) = storage else { return };
+    // A journal ends when nobody uses it any more, which looking at it must not delay.
+    let journal = Arc::downgrade(&storage.journal);
+    let of_journal = move |read: fn(&Journal) -> u64| {
+        let journal = Weak::clone(&journal);
+        move || journal.upgrade().map_or(0, |journal| read(&journal))
+    };
+    registry.gauge_of(
+        "otelcol_exporter_storage_bytes",
+        "Current size of the sending queue's files, in bytes.",
+        &labels,
+        of_journal(Journal::bytes),
+    );
+    registry.gauge_of(
+        "otelcol_exporter_storage_uncountable_spans",
+        "Number of sent spans that left storage before their APM stats were sent, because it was full.",
+        &labels,
+        of_journal(Journal::given_up_spans),
+    );
 }
 
 /// The queue behind its inputs.
@@ -314,9 +321,7 @@ struct Queue<E> {
     /// Requests of before the start, which are older than any other.
     restored: VecDeque<Restored>,
     consumers: usize,
-    room: Arc<Semaphore>,
-    capacity: usize,
-    gauges: Gauges,
+    in_flight: Gauge,
 }
 
 impl<E: Exporter> Queue<E> {
@@ -324,8 +329,7 @@ impl<E: Exporter> Queue<E> {
     async fn run(mut self) {
         let mut busy = JoinSet::new();
         loop {
-            let size = self.capacity - self.room.available_permits().min(self.capacity);
-            self.gauges.set(size, busy.len());
+            self.in_flight.set(busy.len() as u64);
             if busy.len() < self.consumers
                 && let Some(restored) = self.restored.pop_front()
             {

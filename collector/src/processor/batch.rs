@@ -85,10 +85,10 @@ impl Consumer for Input {
                 match timeout(MAX_WAIT_FOR_ROOM, requests.reserve_owned()).await {
                     Ok(Ok(permit)) => permit,
                     Ok(Err(_)) => return Err(Refused::Closed),
-                    Err(_) => return Err(Refused::Full),
+                    Err(_) => return Err(self.full(&batch)),
                 }
             }
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(Refused::Full),
+            Err(mpsc::error::TrySendError::Full(_)) => return Err(self.full(&batch)),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(Refused::Closed),
         };
         let notes = if self.needs.notes { self.next.note(&batch).await? } else { Vec::new() };
@@ -117,6 +117,18 @@ impl Consumer for Input {
 
     async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {
         self.requests.send(batch).await.map_err(|_| Refused::Closed)
+    }
+
+    fn count_refused(&self, spans: usize) {
+        self.next.count_refused(spans);
+    }
+}
+
+impl Input {
+    /// Refuses a batch, which is counted where there is no room: here none is left because the next stage has none.
+    fn full(&self, batch: &TraceBatch) -> Refused {
+        self.next.count_refused(batch.span_count());
+        Refused::Full
     }
 }
 

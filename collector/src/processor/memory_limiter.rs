@@ -98,6 +98,10 @@ impl Consumer for MemoryLimiter {
         // What is held already is not given up.
         self.next.deliver(batch).await
     }
+
+    fn count_refused(&self, spans: usize) {
+        self.next.count_refused(spans);
+    }
 }
 
 #[cfg(test)]

@@ -111,6 +111,41 @@ async fn until(mut holds: impl FnMut() -> bool) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_queue_holds_is_shown_also_while_nothing_moves() {
+    let registry = Registry::default();
+    let config = Config { queue_size: 200, num_consumers: 2, ..Config::default() };
+    let setup = Setup {
+        id: "fake",
+        config: &config,
+        retry: &retry::Config::default(),
+        registry: &registry,
+        ledger: &None,
+        health: &Health::default(),
+        storage: None,
+        ending: CancellationToken::new(),
+    };
+    let attempts = Arc::<AtomicUsize>::default();
+    let (input, _, _) =
+        start(Fake(Arc::new(Mutex::new(Does::Hangs)), Arc::clone(&attempts)), setup);
+    let has = |series: &str, value: u64| {
+        let line = format!("{series}{{exporter=\"fake\",data_type=\"traces\"}} {value}\n");
+        registry.render(true).contains(&line)
+    };
+    for _ in 0..180 {
+        take(&input, 1).await.unwrap();
+    }
+    until(|| attempts.load(Ordering::Relaxed) == 2).await;
+    assert!(has("otelcol_exporter_queue_size", 180), "{}", registry.render(true));
+    for _ in 0..20 {
+        input.deliver(spans(1)).await.unwrap();
+    }
+    assert!(has("otelcol_exporter_queue_size", 200), "{}", registry.render(true));
+    input.count_refused(7);
+    let refused = "otelcol_exporter_enqueue_failed_spans_total{exporter=\"fake\"} 7\n";
+    assert!(registry.render(true).contains(refused), "{}", registry.render(true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_queue_is_as_large_as_its_sizer_says() {
     let one = spans(1).byte_count();
     assert!(one > 1);
