@@ -8,7 +8,7 @@ mod connections;
 mod lingering;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use lingering::Lingering;
 use nix::sys::resource::{Resource, getrlimit};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -38,6 +39,8 @@ pub(crate) const MAX_HEAD_BYTES: u32 = 64 << 10;
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection that is to be closed for being idle may take to do so.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How many connections may wait to be accepted, as in Go; the system has a limit of its own (`net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
 /// How long to wait after an accept that failed, for example because no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -84,9 +87,59 @@ pub(crate) async fn bind(endpoint: &str, key: &str) -> Result<Bound, BindError> 
         Some(port) => format!("[::]:{port}"),
         None => endpoint.into(),
     };
-    let listener = TcpListener::bind(&target).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    Ok(Bound { listener, tls: None, address })
+    let mut last =
+        std::io::Error::new(std::io::ErrorKind::AddrNotAvailable, "the name has no address");
+    for asked in tokio::net::lookup_host(&target).await.map_err(failed)? {
+        match listen(asked) {
+            Ok(listener) => {
+                let bound = listener.local_addr().map_err(failed)?;
+                // Whoever reads it knows the address that was asked for.
+                let address = SocketAddr::new(asked.ip(), bound.port());
+                return Ok(Bound { listener, tls: None, address });
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(failed(last))
+}
+
+/// Listens on an address. Every address is every one of IPv6 and of IPv4, as in Go, where the machine has IPv6.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    if address.ip().is_unspecified() {
+        let every = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
+        match listen_on(every) {
+            Err(error) if is_without_ipv6(&error) => {
+                let every = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+                return listen_on(every);
+            }
+            outcome => return outcome,
+        }
+    }
+    listen_on(address)
+}
+
+fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    // So that a collector that is started again need not wait for its old connections to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Whether this machine has no IPv6, or has it switched off.
+fn is_without_ipv6(error: &std::io::Error) -> bool {
+    const WITHOUT: [nix::errno::Errno; 3] = [
+        nix::errno::Errno::EAFNOSUPPORT,
+        nix::errno::Errno::EPROTONOSUPPORT,
+        nix::errno::Errno::EADDRNOTAVAIL,
+    ];
+    let raw = error.raw_os_error().map(nix::errno::Errno::from_raw);
+    raw.is_some_and(|raw| WITHOUT.contains(&raw))
 }
 
 /// Limits of one server.
@@ -284,4 +337,41 @@ where
         let response = answer(&request);
         async move { Ok(response) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+    use tokio::net::TcpStream;
+
+    use super::bind;
+
+    #[tokio::test]
+    async fn every_address_is_every_one_of_ipv4_and_ipv6() {
+        let has_ipv6 = tokio::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok();
+        for endpoint in ["0.0.0.0:0", ":0", "[::]:0"] {
+            let bound = bind(endpoint, "endpoint").await.unwrap();
+            let port = bound.address.port();
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+            if has_ipv6 {
+                TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.unwrap();
+            }
+        }
+        let bound = bind("0.0.0.0:0", "endpoint").await.unwrap();
+        assert_eq!(bound.address.ip(), Ipv4Addr::UNSPECIFIED, "it is told as it was asked for");
+    }
+
+    #[tokio::test]
+    async fn one_address_is_only_that_one() {
+        let bound = bind("127.0.0.1:0", "endpoint").await.unwrap();
+        assert_eq!(bound.address.ip(), Ipv4Addr::LOCALHOST);
+        let port = bound.address.port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        let other = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+        assert!(TcpStream::connect(other).await.is_err());
+        let taken = bind(&bound.address.to_string(), "a.b.endpoint").await.err().unwrap();
+        let text = taken.to_string();
+        assert!(text.contains("`a.b.endpoint`") && text.contains("another process"), "{text}");
+    }
 }
