@@ -1,6 +1,9 @@
 //! How a batch is handed from one stage of a pipeline to the next.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,8 +14,12 @@ use crate::trace_batch::TraceBatch;
 /// Why a sender is not told OK. But for the last of these reasons, the sender is told to come again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
+    /// There was no room for as long as its sender was held.
     #[error("the queue is full; send again later")]
     Full,
+    /// There is no room, and none to hold its sender either.
+    #[error("the queue is full, and so is the room for senders that wait; send again later")]
+    NoRoom,
     #[error("the collector has too much in memory; send again later")]
     Memory,
     #[error("the collector cannot write to its storage; send again later")]
@@ -27,19 +34,33 @@ pub(crate) enum Refused {
     Dropped(String),
 }
 
+/// How long a sender is asked to wait that was held before: with the hold it comes again in time for what exporters bear.
+const AFTER_A_HOLD: Duration = Duration::from_secs(1);
+/// How long a sender is asked to wait that is refused at once. Exporters give up after a number of attempts rather than a
+/// time: told a second, most of them give up after 5 s, told three, after 9.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(3);
+
+impl Refused {
+    /// How long its sender is asked to wait; `None` if sending it again would not help.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Full | Self::Undecided => Some(AFTER_A_HOLD),
+            Self::NoRoom | Self::Memory | Self::Storage | Self::Closed => Some(AT_ONCE),
+            Self::Dropped(_) => None,
+        }
+    }
+}
+
 /// A batch that room was made for: calling it hands the batch over, which cannot fail; dropping it gives the room back. Gives
 /// what is to be waited for before the sender is answered.
 pub(crate) type Commit = Box<dyn FnOnce() -> Vec<Answer> + Send>;
-
-/// How long a sender waits for room where it may wait (`block_on_overflow`); then it is refused, and comes again.
-pub(crate) const MAX_WAIT_FOR_ROOM: Duration = Duration::from_secs(60);
 
 /// What the stages behind a stage ask of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Needs {
     /// To note each request before its sender is answered.
     pub(crate) notes: bool,
-    /// To let senders wait for room, rather than to refuse.
+    /// To hold any number of senders while there is no room, rather than to refuse some.
     pub(crate) blocks: bool,
 }
 
@@ -65,6 +86,9 @@ pub(crate) trait Consumer: Send + Sync {
     /// Hands over a batch that this collector holds already, waiting for room.
     async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused>;
 
+    /// Says that a sender finds no room in a stage before this one.
+    fn press(&self) {}
+
     /// Counts spans that a stage before this one refused because it could not go on: against whoever has no room.
     fn count_refused(&self, _spans: usize) {}
 }
@@ -89,10 +113,7 @@ impl Fanout {
 #[async_trait]
 impl Consumer for Fanout {
     async fn reserve(&self, batch: TraceBatch) -> Result<Commit, Refused> {
-        let mut commits = Vec::with_capacity(self.to.len());
-        for consumer in &self.to {
-            commits.push(consumer.reserve(batch.clone()).await?);
-        }
+        let commits = all(self.to.iter().map(|to| to.reserve(batch.clone())).collect()).await?;
         Ok(Box::new(move || commits.into_iter().flat_map(|commit| commit()).collect()))
     }
 
@@ -116,9 +137,35 @@ impl Consumer for Fanout {
         outcome
     }
 
+    fn press(&self) {
+        self.to.iter().for_each(|consumer| consumer.press());
+    }
+
     fn count_refused(&self, spans: usize) {
         self.to.iter().for_each(|consumer| consumer.count_refused(spans));
     }
+}
+
+/// Waits for all at the same time, so that senders are held no longer for several than for one; ends with the first refusal.
+async fn all<T>(
+    mut waiting: Vec<Pin<Box<dyn Future<Output = Result<T, Refused>> + Send + '_>>>,
+) -> Result<Vec<T>, Refused> {
+    let mut done: Vec<Option<T>> = waiting.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        let mut is_ready = true;
+        for (future, done) in waiting.iter_mut().zip(&mut done) {
+            if done.is_none() {
+                match future.as_mut().poll(context) {
+                    Poll::Ready(Ok(value)) => *done = Some(value),
+                    Poll::Ready(Err(refused)) => return Poll::Ready(Err(refused)),
+                    Poll::Pending => is_ready = false,
+                }
+            }
+        }
+        if is_ready { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await?;
+    Ok(done.into_iter().flatten().collect())
 }
 
 /// A stage that changes batches on their way to the next one.
@@ -153,6 +200,10 @@ impl Consumer for Edit {
 
     async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {
         self.next.deliver((self.edit)(&batch)).await
+    }
+
+    fn press(&self) {
+        self.next.press();
     }
 
     fn count_refused(&self, spans: usize) {

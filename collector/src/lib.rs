@@ -6,7 +6,8 @@
 //!
 //! - `receiver`, `processor`, `exporter`, `connector`, `extension`: the components, each with its settings beside it
 //! - `pipeline`: builds them from a config, joins them and takes them down in order
-//! - `consumer`: how a batch goes from one stage to the next; `hold`: what becomes of a request; `journal`: requests on disk
+//! - `consumer`: how a batch goes from one stage to the next; `held_senders`: who waits for room;
+//!   `hold`: what becomes of a request; `journal`: requests on disk
 //! - `settings`: what every config type stands on; `config`: the whole config, above the components
 //! - `server`: listening; `telemetry`: self-metrics and logs; `tls`: certificates
 
@@ -19,6 +20,7 @@ mod docs;
 mod exporter;
 mod extension;
 mod grpc_codec;
+mod held_senders;
 mod hold;
 #[doc(hidden)]
 pub mod internals;

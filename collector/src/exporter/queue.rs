@@ -21,15 +21,15 @@ use outage::Outage;
 use storage::{Restored, Storage};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use worker::Worker;
 
 pub(crate) use super::queue_watch::State;
 use super::{Exporter, retry};
-use crate::consumer::{Commit, Consumer, MAX_WAIT_FOR_ROOM, Needs, Refused};
+use crate::consumer::{Commit, Consumer, Needs, Refused};
 use crate::extension::health_check::Health;
 use crate::extension::trace_ledger::Handle;
+use crate::held_senders::HeldSenders;
 use crate::hold::Note;
 use crate::journal::{Journal, Recovery};
 use crate::telemetry::{Gauge, Registry};
@@ -43,6 +43,8 @@ pub(crate) struct Input {
     capacity: usize,
     sizer: Sizer,
     blocks: bool,
+    senders: HeldSenders,
+    outage: Arc<Outage>,
     waits: bool,
     has_stats: bool,
     storage: Option<Arc<Storage>>,
@@ -102,10 +104,11 @@ pub(crate) fn start<E: Exporter>(
     let spans = usize::try_from(spans).unwrap_or(usize::MAX);
     counters.accepted.add(spans);
     counters.doubt(Doubt::Restart, spans);
+    let outage = Arc::new(Outage::new(retry.initial_interval, ending));
     let worker = Arc::new(Worker {
         exporter,
         retry: retry.clone(),
-        outage: Outage::new(retry.initial_interval, ending),
+        outage: Arc::clone(&outage),
         counters: counters.clone(),
         id: id.into(),
         ledger: ledger.clone(),
@@ -120,6 +123,11 @@ pub(crate) fn start<E: Exporter>(
     );
     let queue = Queue { worker, waiting, restored, consumers, in_flight };
     let task = tokio::spawn(queue.run());
+    let held_requests = registry.counter(
+        "otelcol_exporter_held_requests",
+        "Number of requests whose senders were held until there was room, or refused after that.",
+        &[("exporter", id)],
+    );
     let input = Input {
         id: name,
         held,
@@ -127,6 +135,8 @@ pub(crate) fn start<E: Exporter>(
         capacity,
         sizer,
         blocks: config.block_on_overflow,
+        senders: HeldSenders::new(!config.block_on_overflow, held_requests),
+        outage,
         waits: config.wait_for_result,
         has_stats,
         storage,
@@ -188,20 +198,21 @@ impl Input {
         Ok(Some(Note::new(Arc::clone(&self.id), spans, self.has_stats, journal, self.waits)))
     }
 
-    /// Room for a batch, at once or after a while.
+    /// Makes room for a batch, holding its sender while there is none.
     async fn room(&self, batch: &TraceBatch) -> Result<OwnedSemaphorePermit, Refused> {
         let size = self.sizer.room(batch, self.capacity);
-        let room = Arc::clone(&self.room);
-        let got = match self.blocks {
-            true => timeout(MAX_WAIT_FOR_ROOM, room.acquire_many_owned(size)).await.ok(),
-            false => room.try_acquire_many_owned(size).ok().map(Ok),
-        };
-        match got {
-            Some(Ok(room)) => Ok(room),
-            Some(Err(_)) => Err(Refused::Closed),
-            None => {
+        if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(size) {
+            return Ok(room);
+        }
+        self.outage.press();
+        let room = Arc::clone(&self.room).acquire_many_owned(size);
+        match self.senders.hold(batch.byte_count(), room).await {
+            Ok(room) => room.map_err(|_| Refused::Closed),
+            Err(refused) => {
                 self.counters.refused.add(batch.span_count());
-                Err(Refused::Full)
+                // The exporter hurries for as long as senders are refused.
+                self.outage.press();
+                Err(refused)
             }
         }
     }
@@ -252,6 +263,10 @@ impl Consumer for Input {
         self.held.send(held).map_err(|_| Refused::Closed)?;
         self.counters.accepted.add(spans);
         Ok(())
+    }
+
+    fn press(&self) {
+        self.outage.press();
     }
 
     fn count_refused(&self, spans: usize) {

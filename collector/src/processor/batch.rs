@@ -8,14 +8,15 @@ use async_trait::async_trait;
 pub(crate) use config::Config;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use crate::consumer::{Commit, Consumer, MAX_WAIT_FOR_ROOM, Needs, Refused};
+use crate::consumer::{Commit, Consumer, Needs, Refused};
+use crate::held_senders::HeldSenders;
 use crate::hold::Note;
 use crate::telemetry::{Counter, Histogram, Registry, histogram};
 use crate::trace_batch::TraceBatch;
 
-/// How many requests may wait in front of the batch that is being filled; more are refused.
+/// How many requests may wait in front of the batch that is being filled; the senders of more are held.
 const WAITING_REQUESTS: usize = 64;
 
 /// The way into the processor. When the last one is gone, what is batched is flushed and the processor ends.
@@ -23,6 +24,7 @@ pub(crate) struct Input {
     requests: mpsc::Sender<TraceBatch>,
     next: Arc<dyn Consumer>,
     needs: Needs,
+    held: HeldSenders,
 }
 
 /// Starts the processor in front of `next`.
@@ -69,11 +71,17 @@ pub(crate) fn start(
             &labels,
         )
         .set(1);
+    let held = registry.counter(
+        "otelcol_processor_held_requests",
+        "Number of requests whose senders were held until there was room, or refused after that.",
+        &labels,
+    );
     let (needs, to) = (next.needs(), Arc::clone(&next));
+    let held = HeldSenders::new(!needs.blocks, held);
     let task = tokio::spawn(
         Batcher { config, next, by_size, by_timeout, lost, spans, bytes }.run(waiting),
     );
-    (Input { requests, next: to, needs }, task)
+    (Input { requests, next: to, needs, held }, task)
 }
 
 #[async_trait]
@@ -81,14 +89,19 @@ impl Consumer for Input {
     async fn reserve(&self, mut batch: TraceBatch) -> Result<Commit, Refused> {
         let permit = match self.requests.clone().try_reserve_owned() {
             Ok(permit) => permit,
-            Err(mpsc::error::TrySendError::Full(requests)) if self.needs.blocks => {
-                match timeout(MAX_WAIT_FOR_ROOM, requests.reserve_owned()).await {
+            Err(mpsc::error::TrySendError::Full(requests)) => {
+                // None is left because the next stage has none.
+                self.next.press();
+                let room = self.held.hold(batch.byte_count(), requests.reserve_owned()).await;
+                match room {
                     Ok(Ok(permit)) => permit,
                     Ok(Err(_)) => return Err(Refused::Closed),
-                    Err(_) => return Err(self.full(&batch)),
+                    Err(refused) => {
+                        self.next.count_refused(batch.span_count());
+                        return Err(refused);
+                    }
                 }
             }
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(self.full(&batch)),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(Refused::Closed),
         };
         let notes = if self.needs.notes { self.next.note(&batch).await? } else { Vec::new() };
@@ -119,16 +132,12 @@ impl Consumer for Input {
         self.requests.send(batch).await.map_err(|_| Refused::Closed)
     }
 
+    fn press(&self) {
+        self.next.press();
+    }
+
     fn count_refused(&self, spans: usize) {
         self.next.count_refused(spans);
-    }
-}
-
-impl Input {
-    /// Refuses a batch, which is counted where there is no room: here none is left because the next stage has none.
-    fn full(&self, batch: &TraceBatch) -> Refused {
-        self.next.count_refused(batch.span_count());
-        Refused::Full
     }
 }
 

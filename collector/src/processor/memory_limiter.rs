@@ -99,6 +99,10 @@ impl Consumer for MemoryLimiter {
         self.next.deliver(batch).await
     }
 
+    fn press(&self) {
+        self.next.press();
+    }
+
     fn count_refused(&self, spans: usize) {
         self.next.count_refused(spans);
     }

@@ -27,8 +27,6 @@ use wrong_port::{Protocol, WrongPort};
 
 /// How long a sender waits for the result where it waits (`wait_for_result`); most give up much earlier.
 const MAX_WAIT_FOR_RESULT: Duration = Duration::from_secs(600);
-/// How long a refused sender is asked to wait.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// A receiver whose ports are bound.
 pub(crate) struct Receiver {
@@ -257,6 +255,7 @@ mod tests {
     async fn what_is_broken_is_counted_apart_from_what_has_no_room() {
         let cases = [
             (Refused::Full, [3, 0]),
+            (Refused::NoRoom, [3, 0]),
             (Refused::Memory, [3, 0]),
             (Refused::Storage, [0, 3]),
             (Refused::Closed, [0, 3]),

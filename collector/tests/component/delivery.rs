@@ -118,7 +118,7 @@ async fn a_refused_key_drops_the_spans_and_counts_them_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_at_once_and_loses_nothing_that_it_took() {
+async fn a_full_queue_holds_senders_then_refuses_and_loses_nothing_that_it_took() {
     let intake = intake().await;
     answer(&intake, 503, u64::MAX).await;
     let settings = [
@@ -129,17 +129,38 @@ async fn a_full_queue_refuses_at_once_and_loses_nothing_that_it_took() {
     let rig = start(intake, &settings, DEADLINE).await;
     rig.send(request([1])).await;
     rig.send(request([2])).await;
-    let refused = rig.post(&[PROTOBUF], request([3])).await;
+    let begun = std::time::Instant::now();
+    let address = rig.address("otlp-grpc");
+    let (refused, status) = tokio::join!(
+        rig.post(&[PROTOBUF], request([3])),
+        grpc::export(&address, request([4]), None),
+    );
+    // Less than the 10 s that senders wait.
+    assert!((8..10).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert_eq!(refused.status, 503);
     assert_eq!(refused.headers["retry-after"], "1");
-    let status = grpc::export(&rig.address("otlp-grpc"), request([4]), None).await.unwrap_err();
-    assert_eq!(status.code(), Code::ResourceExhausted);
-    assert!(status.get_error_details().retry_info().is_some_and(|info| info.retry_delay.is_some()));
+    let status = status.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let delay = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
+    assert_eq!(delay, Some(std::time::Duration::from_secs(1)));
+    let trailer = status.metadata().get_bin("google.rpc.retryinfo-bin").unwrap();
+    assert_eq!(&*trailer.to_bytes().unwrap(), b"\x0a\x02\x08\x01");
     assert_eq!(rig.metric("otelcol_receiver_accepted_spans").await, 2);
     assert_eq!(rig.metric("otelcol_receiver_refused_spans").await, 2);
+    assert_eq!(rig.metric("otelcol_exporter_enqueue_failed_spans").await, 2);
+    assert_eq!(rig.metric("otelcol_exporter_held_requests").await, 2);
 
+    let held = {
+        let (http, address) = (rig.http.clone(), rig.address("otlp-http"));
+        tokio::spawn(async move {
+            let post = http.post(format!("http://{address}/v1/traces"));
+            let post = post.header(PROTOBUF.0, PROTOBUF.1).body(request([5]));
+            post.send().await.unwrap().status().as_u16()
+        })
+    };
+    until("it is held", async || rig.metric("otelcol_exporter_held_requests").await == 3).await;
     let recovered = recover(&rig.intake).await;
-    until("room again", async || rig.post(&[PROTOBUF], request([5])).await.status == 200).await;
+    assert_eq!(held.await.unwrap(), 200);
     until("three sent", async || rig.metric("otelcol_exporter_sent_spans").await == 3).await;
     assert_eq!(span_ids(&recovered.payloads()), [1, 2, 5]);
 }

@@ -272,7 +272,7 @@ async fn storage_without_room_refuses_at_once_and_what_it_took_arrives() {
         match response.status().as_u16() {
             200 => accepted += 1,
             503 => {
-                assert_eq!(response.headers()["retry-after"], "1");
+                assert_eq!(response.headers()["retry-after"], "3", "it is refused at once");
                 refused += 1;
             }
             other => panic!("answered {other}"),

@@ -21,7 +21,8 @@ pub(crate) struct Config {
     /// What `queue_size` counts: `requests` are batches, `items` spans, `bytes` those of their OTLP messages. Default
     /// `requests`.
     pub(crate) sizer: Sizer,
-    /// Whether senders wait for room while the queue is full, up to a minute, instead of being refused at once. Default
+    /// Whether any number of senders is held while the queue is full. Without it, up to 1024 requests of 32 MiB are, and more
+    /// are refused at once. A sender is held for up to 8 s, less than exporters wait, and then told to come again. Default
     /// `false`.
     pub(crate) block_on_overflow: bool,
     /// Whether senders are answered when their spans are sent or dropped, instead of when they are held. Default `false`.

@@ -8,13 +8,16 @@
 //! succeeded, or in which none failed. A request that was woken and failed all the same sleeps its next wait out: one that the
 //! receiver never takes is tried hardly more often than its waits say.
 //!
+//! While senders find no room, time counts more than sparing the receiver: waits are cut to about 2 s, unless the receiver
+//! itself asked for more.
+//!
 //! While the collector ends there is no time for long waits: they are as after a first failure.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +26,11 @@ use crate::exporter::retry;
 /// How many that wait are woken by one that succeeds.
 const WOKEN_BY_EACH: usize = 2;
 
+/// For how long senders are taken to find no room after one did: as long as one is held, and a little more.
+const PRESSED_FOR: Duration = Duration::from_secs(10);
+/// About how long a wait is while senders find no room.
+const WAIT_WHILE_PRESSED: Duration = Duration::from_secs(2);
+
 /// What the workers of a queue know together about their receiver.
 #[derive(Debug)]
 pub(super) struct Outage {
@@ -30,6 +38,7 @@ pub(super) struct Outage {
     least: Duration,
     ending: CancellationToken,
     state: Mutex<State>,
+    pressed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +46,8 @@ struct State {
     /// When the first attempt failed after the last that succeeded.
     begun: Option<Instant>,
     last_failed: Option<Instant>,
+    /// When a sender found no room the last time.
+    pressed: Option<Instant>,
     next: u64,
     /// By the order in which they failed.
     waiting: BTreeMap<u64, Waiting>,
@@ -64,7 +75,7 @@ pub(super) struct Wait {
 impl Outage {
     /// Of a receiver whose requests wait for about `least` after their first failure, until `ending` says that there is no time.
     pub(super) fn new(least: Duration, ending: CancellationToken) -> Self {
-        Self { least, ending, state: Mutex::default() }
+        Self { least, ending, state: Mutex::default(), pressed: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -94,6 +105,23 @@ impl Outage {
         }
     }
 
+    /// A sender finds no room.
+    pub(super) fn press(&self) {
+        self.state().pressed = Some(Instant::now());
+        self.pressed.notify_waiters();
+    }
+
+    /// Returns when a sender finds no room, or did so a short while ago.
+    async fn is_pressed(&self) {
+        loop {
+            let pressed = self.pressed.notified();
+            if self.state().pressed.is_some_and(|at| at.elapsed() < PRESSED_FOR) {
+                return;
+            }
+            pressed.await;
+        }
+    }
+
     /// An attempt failed, and is to be made again when this returns. Gives whether the wait was slept out.
     pub(super) async fn wait(&self, wait: Wait) -> bool {
         let now = Instant::now();
@@ -110,12 +138,18 @@ impl Outage {
             }
             Entry { outage: self, number }
         };
+        let hurried = async {
+            self.is_pressed().await;
+            let hurry = WAIT_WHILE_PRESSED.mul_f64(0.75 + rand::random::<f64>() / 2.0);
+            sleep_until((now + hurry).max(not_before)).await;
+        };
         let is_slept_out = tokio::select! {
             () = sleep_until(now + wait.time) => true,
             Ok(()) = woken => {
                 sleep_until(not_before).await;
                 false
             }
+            () = hurried => true,
             () = self.ending.cancelled() => {
                 let soon = Instant::now() + retry::soon(self.least);
                 sleep_until(soon.max(not_before).min(now + wait.time)).await;

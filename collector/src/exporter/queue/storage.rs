@@ -77,7 +77,7 @@ impl Storage {
             tracing::error!(exporter = self.exporter, %error, times, "traces are refused");
         }
         match error {
-            AppendError::Full => Err(Refused::Full),
+            AppendError::Full => Err(Refused::NoRoom),
             AppendError::Io(_) => {
                 self.is_failing.store(true, Ordering::Relaxed);
                 self.health.set(&part, &format!("exporter `{}`: {error}", self.exporter));

@@ -162,11 +162,29 @@ async fn a_queue_is_as_large_as_its_sizer_says() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sender_that_finds_no_room_is_held_and_the_exporter_hurries() {
+    let config = Config { queue_size: 1, num_consumers: 1, ..Config::default() };
+    let (input, counters, does) = queue(Does::IsAway, &config, &Health::default());
+    assert_eq!(take(&input, 1).await, Ok(()));
+    // By now waits have grown to half a minute.
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let begun = tokio::time::Instant::now();
+    assert_eq!(take(&input, 2).await, Err(Refused::Full));
+    assert_eq!(begun.elapsed(), Duration::from_secs(8));
+    *does.lock().unwrap() = Does::Answers(None);
+    let back = tokio::time::Instant::now();
+    assert_eq!(take(&input, 3).await, Ok(()), "it is held until there is room");
+    assert!(back.elapsed() <= Duration::from_millis(2500), "{:?}", back.elapsed());
+    until(|| counters.left() == 0).await;
+    assert_eq!((counters.sent_spans(), counters.refused.value()), (4, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_larger_than_the_queue_is_taken_alone() {
     let config = Config { sizer: Sizer::Items, queue_size: 5, ..Config::default() };
     let (input, counters, _) = queue(Does::Answers(None), &config, &Health::default());
     assert_eq!(take(&input, 1).await, Ok(()));
-    assert_eq!(take(&input, 9).await, Err(Refused::Full));
+    assert_eq!(take(&input, 9).await, Ok(()), "as soon as nothing else is held");
     input.deliver(spans(9)).await.unwrap();
     until(|| counters.left() == 0).await;
 }

@@ -22,7 +22,7 @@ type Halves<R> = (R, R);
 pub(super) struct Worker<E> {
     pub(super) exporter: E,
     pub(super) retry: retry::Config,
-    pub(super) outage: Outage,
+    pub(super) outage: Arc<Outage>,
     pub(super) counters: Counters,
     pub(super) id: String,
     pub(super) ledger: Handle,

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -13,19 +14,24 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::server::{Grpc, UnaryService};
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::arrival::{Arriving, Broken};
 use super::wrong_port::{WrongPort, is_grpc};
-use super::{Entry, RETRY_DELAY, config};
-use crate::consumer::Refused;
+use super::{Entry, config};
+use crate::consumer::AT_ONCE;
 use crate::grpc_codec::BytesCodec;
+use crate::trace_batch::wire::{put_bytes, put_uint};
 use crate::trace_batch::{DecodeError, TraceBatch};
 
 /// The header of what a status says beside its code and message.
 const DETAILS: &str = "grpc-status-details-bin";
+
+/// The trailer in which Python's exporter looks for the time to wait.
+const RETRY_INFO: &str = "google.rpc.retryinfo-bin";
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
@@ -78,10 +84,11 @@ impl tower::Service<http::Request<Incoming>> for Service {
             let response = match arriving.broken() {
                 Some(Broken::NoRoom) => {
                     failed.add(1);
-                    later(Code::ResourceExhausted, &Broken::NoRoom).into_http()
+                    later(&Broken::NoRoom, AT_ONCE).into_http()
                 }
                 Some(Broken::TooSlow) => {
-                    Status::deadline_exceeded(Broken::TooSlow.to_string()).into_http()
+                    malformed.add(1);
+                    later(&Broken::TooSlow, AT_ONCE).into_http()
                 }
                 None => right_status(response),
             };
@@ -120,11 +127,21 @@ fn is_malformed(headers: &http::HeaderMap) -> bool {
     !is_fine && !headers.contains_key(DETAILS)
 }
 
-/// A status that asks the client to send again. Both codes are retryable by the OTLP specification, `RESOURCE_EXHAUSTED` only
-/// with this detail.
-fn later(code: Code, why: &dyn std::error::Error) -> Status {
-    let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
-    Status::with_error_details(code, why.to_string(), details)
+/// Asks a sender to come again after a while: by the one code that most exporters take for that, with the while where each
+/// of them looks for it (in the details of the status, or in a trailer).
+fn later(why: &dyn std::error::Error, after: Duration) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(after));
+    let mut trailers = MetadataMap::new();
+    trailers.insert_bin(RETRY_INFO, MetadataValue::from_bytes(&retry_info(after)));
+    Status::with_error_details_and_metadata(Code::Unavailable, why.to_string(), details, trailers)
+}
+
+/// A `google.rpc.RetryInfo`.
+fn retry_info(after: Duration) -> Vec<u8> {
+    let (mut duration, mut info) = (Vec::new(), Vec::new());
+    put_uint(&mut duration, 1, after.as_secs());
+    put_bytes(&mut info, 1, &duration);
+    info
 }
 
 struct Export {
@@ -149,7 +166,7 @@ async fn export(
 ) -> Result<Response<Bytes>, Status> {
     if let Err(broken) = arriving.arrived(message.len()) {
         entry.failed.add(1);
-        return Err(later(Code::ResourceExhausted, &broken));
+        return Err(later(&broken, AT_ONCE));
     }
     let batch = TraceBatch::from_protobuf(message).map_err(|error| match error {
         DecodeError::TooMuch => Status::resource_exhausted(error.to_string()),
@@ -158,18 +175,10 @@ async fn export(
     match entry.offer(batch).await {
         // An `ExportTraceServiceResponse` without partial success is empty.
         Ok(()) => Ok(Response::new(Bytes::new())),
-        Err(refused) => {
-            let code = match refused {
-                Refused::Full => Code::ResourceExhausted,
-                Refused::Memory | Refused::Storage | Refused::Closed | Refused::Undecided => {
-                    Code::Unavailable
-                }
-                // Sending it again would not help, and so this code is none of the retryable ones.
-                Refused::Dropped(_) => {
-                    return Err(Status::failed_precondition(refused.to_string()));
-                }
-            };
-            Err(later(code, &refused))
-        }
+        Err(refused) => Err(match refused.retry_after() {
+            Some(after) => later(&refused, after),
+            // Sending it again would not help, and so this code is none of the retryable ones.
+            None => Status::failed_precondition(refused.to_string()),
+        }),
     }
 }

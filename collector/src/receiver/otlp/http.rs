@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -13,8 +14,8 @@ use tonic::Status;
 
 use super::arrival::Broken;
 use super::wrong_port::{WrongPort, is_grpc};
-use super::{Entry, RETRY_DELAY, config};
-use crate::consumer::Refused;
+use super::{Entry, config};
+use crate::consumer::AT_ONCE;
 use crate::trace_batch::wire::{put_bytes, put_uint};
 use crate::trace_batch::{DecodeError, TraceBatch};
 
@@ -59,11 +60,20 @@ enum Encoding {
 struct Rejection {
     status: StatusCode,
     message: String,
+    /// How long the sender is asked to wait.
+    retry_after: Option<Duration>,
 }
 
 impl Rejection {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), retry_after: None }
+    }
+
+    /// Asks the sender to come again after a while.
+    fn later(why: &dyn std::error::Error, after: Duration) -> Self {
+        let retry_after = Some(after);
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self { status, message: why.to_string(), retry_after }
     }
 }
 
@@ -82,19 +92,16 @@ async fn answer(
         Ok(()) => return respond(StatusCode::OK, reply_in, ok_body(reply_in)),
         Err(rejection) => rejection,
     };
-    if rejection.status.is_client_error() && rejection.status != StatusCode::TOO_MANY_REQUESTS {
+    if rejection.status.is_client_error() {
         entry.malformed.add(1);
     }
     let body = status_body(reply_in, rejection.status, &rejection.message);
     let mut response = respond(rejection.status, reply_in, body);
-    match rejection.status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            response.headers_mut().insert(RETRY_AFTER, RETRY_DELAY.as_secs().into());
-        }
-        StatusCode::METHOD_NOT_ALLOWED => {
-            response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("POST"));
-        }
-        _ => {}
+    if let Some(after) = rejection.retry_after {
+        response.headers_mut().insert(RETRY_AFTER, after.as_secs().into());
+    }
+    if rejection.status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("POST"));
     }
     response
 }
@@ -153,13 +160,10 @@ async fn export(
         };
         Rejection::new(status, error.to_string())
     })?;
-    entry.offer(batch).await.map_err(|refused| {
-        let status = match refused {
-            // Sending it again would not help, and so this status is none of the retryable ones.
-            Refused::Dropped(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            _ => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        Rejection::new(status, refused.to_string())
+    entry.offer(batch).await.map_err(|refused| match refused.retry_after() {
+        Some(after) => Rejection::later(&refused, after),
+        // Sending it again would not help, and so this status is none of the retryable ones.
+        None => Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, refused.to_string()),
     })
 }
 
@@ -178,14 +182,12 @@ fn broken_off(
 }
 
 fn no_arrival(entry: &Entry, broken: Broken) -> Rejection {
-    let status = match broken {
-        Broken::TooSlow => StatusCode::REQUEST_TIMEOUT,
-        Broken::NoRoom => {
-            entry.failed.add(1);
-            StatusCode::SERVICE_UNAVAILABLE
-        }
-    };
-    Rejection::new(status, broken.to_string())
+    match broken {
+        Broken::TooSlow => entry.malformed.add(1),
+        Broken::NoRoom => entry.failed.add(1),
+    }
+    // Also a slow one may come again: exporters drop what is answered 408.
+    Rejection::later(&broken, AT_ONCE)
 }
 
 fn too_large(limit: usize) -> Rejection {
