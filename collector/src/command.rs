@@ -74,7 +74,7 @@ fn version_flag() -> Arg {
 pub fn run(args: Args) -> ExitCode {
     ExitCode::from(match args.command {
         Some(Command::Components) => components(),
-        Some(Command::Validate(sources)) => validate(sources),
+        Some(Command::Validate(sources)) => validate(args.sources.and(sources)),
         None => match load(args.sources) {
             Ok(config) => serve(config, args.shutdown_timeout),
             Err(code) => code,
@@ -89,6 +89,16 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 impl From<SourceArgs> for Sources {
     fn from(args: SourceArgs) -> Self {
         Self { configs: args.config, settings: args.set, feature_gates: args.feature_gates }
+    }
+}
+
+impl SourceArgs {
+    /// Lays sources that were given behind the subcommand upon those that were given before it.
+    fn and(mut self, behind: Self) -> Self {
+        self.config.extend(behind.config);
+        self.set.extend(behind.set);
+        self.feature_gates.extend(behind.feature_gates);
+        self
     }
 }
 

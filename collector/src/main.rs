@@ -7,7 +7,7 @@ use collector::command;
 
 /// Receives traces by OTLP and sends them to Datadog.
 #[derive(Parser)]
-#[command(name = "collector", args_conflicts_with_subcommands = true)]
+#[command(name = "collector")]
 struct Cli {
     #[command(flatten)]
     args: command::Args,

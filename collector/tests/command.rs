@@ -111,6 +111,21 @@ fn validate_needs_no_key_and_a_run_does() {
 }
 
 #[test]
+fn a_config_may_be_given_before_or_behind_the_subcommand() {
+    let over = "exporters.debug.verbosity=loud";
+    for args in [
+        &["--config", YAML, "--set", over, "validate"][..],
+        &["validate", "--config", YAML, "--set", over],
+        &["--config", YAML, "validate", "--set", over],
+    ] {
+        let output = output(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains("`exporters.debug.verbosity`"), "{}", stderr(&output));
+    }
+    assert_eq!(output(&["--config", YAML, "validate"]).status.code(), Some(0));
+}
+
+#[test]
 fn components_are_listed_as_json() {
     let list: serde_json::Value = serde_json::from_slice(&output(&["components"]).stdout).unwrap();
     assert!(list["exporters"].as_array().unwrap().contains(&"datadog".into()), "{list}");
