@@ -11,6 +11,9 @@ use crate::exporter::http_client::{
     self, ClientError, broken, chain, is_of_a_gateway, retry_after,
 };
 
+/// The key of the endpoint of traces and of their stats.
+const TRACES_ENDPOINT: &str = "traces.endpoint";
+
 /// What Datadog says about an API key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KeyCheck {
@@ -72,7 +75,7 @@ impl Client {
         if let Some(encoding) = &self.encoding {
             request = request.header(CONTENT_ENCODING, encoding);
         }
-        attempt(request).await
+        attempt(request, TRACES_ENDPOINT).await
     }
 
     /// Sends a payload of stats, once; its body is msgpack in gzip.
@@ -84,7 +87,7 @@ impl Client {
             .header(CONTENT_TYPE, "application/msgpack")
             .header(CONTENT_ENCODING, "gzip")
             .body(body);
-        attempt(request).await
+        attempt(request, TRACES_ENDPOINT).await
     }
 
     /// Sends points of metrics, once.
@@ -106,7 +109,7 @@ impl Client {
             .header(CONTENT_TYPE, "application/json")
             .header(CONTENT_ENCODING, "gzip")
             .body(body.unwrap_or_default());
-        attempt(request).await
+        attempt(request, "metrics.endpoint").await
     }
 
     /// Asks whether the API key is valid.
@@ -128,20 +131,21 @@ impl Client {
     }
 }
 
-async fn attempt(request: reqwest::RequestBuilder) -> Result<(), ExportError> {
+/// Makes an attempt at the endpoint that this key sets.
+async fn attempt(request: reqwest::RequestBuilder, key: &str) -> Result<(), ExportError> {
     match request.send().await {
         Ok(response) => {
             let (status, headers) = (response.status(), response.headers().clone());
             // The reply is read so that the connection can be used again.
             let _ = response.bytes().await;
-            judge(status, &headers)
+            judge(status, &headers, key)
         }
         Err(error) => Err(broken(&error)),
     }
 }
 
-/// What a reply means for the request.
-fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), ExportError> {
+/// What a reply of the endpoint that this key sets means for the request.
+fn judge(status: StatusCode, headers: &HeaderMap, key: &str) -> Result<(), ExportError> {
     let reason = format!("Datadog answered {status}");
     match status.as_u16() {
         200..=299 => Ok(()),
@@ -154,7 +158,7 @@ fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), ExportError> {
             reason: format!("{reason}; check `api.key`, and that `api.site` is the key's site"),
         }),
         _ => Err(ExportError::Permanent {
-            reason: format!("{reason}; check `traces.endpoint` and `api.site`"),
+            reason: format!("{reason}; check `{key}` and `api.site`"),
         }),
     }
 }
@@ -170,7 +174,16 @@ mod tests {
         if let Some(value) = retry_after {
             headers.insert("retry-after", HeaderValue::from_static(value));
         }
-        judge(StatusCode::from_u16(status).unwrap(), &headers)
+        judge(StatusCode::from_u16(status).unwrap(), &headers, "traces.endpoint")
+    }
+
+    #[test]
+    fn the_advice_names_the_endpoint_that_answered() {
+        for key in ["traces.endpoint", "metrics.endpoint"] {
+            let error = judge(StatusCode::NOT_FOUND, &HeaderMap::new(), key).unwrap_err();
+            let advice = format!("Datadog answered 404 Not Found; check `{key}` and `api.site`");
+            assert_eq!(error.to_string(), advice);
+        }
     }
 
     #[test]
