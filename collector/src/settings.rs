@@ -10,6 +10,7 @@ pub(crate) mod duration;
 mod endpoint;
 pub(crate) mod expand;
 pub(crate) mod feature_gates;
+mod headers;
 pub(crate) mod node;
 pub(crate) mod secret;
 pub(crate) mod service;
@@ -18,6 +19,7 @@ pub(crate) use component_id::ComponentId;
 pub(crate) use diagnostics::{Diagnostics, Purpose};
 pub(crate) use endpoint::check_endpoint;
 pub(crate) use feature_gates::FeatureGates;
+pub(crate) use headers::check_headers;
 pub(crate) use service::{LogEncoding, LogLevel, MetricsEndpoint, Service};
 
 use node::Node;

@@ -107,6 +107,29 @@ fn a_check_asks_for_no_secret_and_for_everything_else() {
 }
 
 #[test]
+fn what_would_fail_at_the_start_is_found_before() {
+    let exporter = |settings: &str| {
+        let over = format!(
+            "yaml:exporters::debug/x: \nexporters::otlphttp: {{endpoint: 'http://x', {settings}}}"
+        );
+        load(&[GOOD, &over], &[]).map(drop)
+    };
+    assert_eq!(exporter("headers: {X-Scope: a}"), Ok(()));
+    let error = exporter("headers: {'a b': c}").unwrap_err();
+    assert!(
+        error.contains("`exporters.otlphttp.headers.a b`: is not the name of a header"),
+        "{error}"
+    );
+    let error = exporter("headers: {token: \"abc\\n\"}").unwrap_err();
+    assert!(error.contains("`exporters.otlphttp.headers.token`: has a character"), "{error}");
+    assert!(!error.contains("abc"), "{error}");
+    let twice =
+        "yaml:{extensions: {health_check: }, service: {extensions: [health_check, health_check]}}";
+    let error = load(&[GOOD, twice], &[]).unwrap_err();
+    assert!(error.contains("`service.extensions.1`: `health_check` is there twice"), "{error}");
+}
+
+#[test]
 fn sources_that_cannot_be_read_are_named() {
     let message = |configs: &[&str], settings: &[&str]| load(configs, settings).unwrap_err();
     assert_eq!(

@@ -244,6 +244,9 @@ impl Service {
             if !exists("extensions", id) {
                 let path = ["service", "extensions", &index.to_string()];
                 diagnostics.add(&path, &missing("extensions", id));
+            } else if self.extensions[..index].contains(id) {
+                let path = ["service", "extensions", &index.to_string()];
+                diagnostics.add(&path, &format!("`{id}` is there twice"));
             }
         }
         if self.pipelines.is_empty() {

@@ -9,7 +9,7 @@ use crate::exporter::compression::Compression;
 use crate::exporter::http_client::check_url;
 use crate::exporter::{queue, retry};
 use crate::settings::secret::Secret;
-use crate::settings::{Diagnostics, duration};
+use crate::settings::{Diagnostics, check_headers, duration};
 use crate::tls::{self, ClientTls};
 
 pub(crate) const REFUSED: [(&str, &str); 10] = [
@@ -74,6 +74,7 @@ impl Config {
         if config.timeout.is_zero() {
             diagnostics.add(&["timeout"], "must be more than zero");
         }
+        check_headers(diagnostics, &config.headers);
         config.tls.check(diagnostics);
         config.sending_queue.check(diagnostics);
         config.retry_on_failure.check(diagnostics);
