@@ -10,6 +10,7 @@ mod http;
 mod wrong_port;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub(crate) use config::Config;
@@ -22,6 +23,7 @@ use crate::server::{self, BindError, Bound};
 use crate::telemetry::{Counter, Registry};
 use crate::tls::{ServerTls, TlsError};
 use crate::trace_batch::TraceBatch;
+use crate::trace_batch::wire::put_bytes;
 use arrival::Room;
 use wrong_port::{Protocol, WrongPort};
 
@@ -128,6 +130,21 @@ struct Entry {
     failed: Counter,
     refused_requests: Counter,
     malformed: Counter,
+    empty: Counter,
+    empty_was_reported: Arc<AtomicBool>,
+}
+
+/// What is said, beside OK, of a request without any span.
+const EMPTY: &str = "the request has no spans: see that it has `resourceSpans`, and in them `scopeSpans` and `spans`";
+
+/// An `ExportTraceServiceResponse`: empty, or with a warning in a partial success that rejects nothing.
+fn partial_success(warning: Option<&str>) -> Vec<u8> {
+    let (mut partial, mut response) = (Vec::new(), Vec::new());
+    if let Some(warning) = warning {
+        put_bytes(&mut partial, 2, warning.as_bytes());
+        put_bytes(&mut response, 1, &partial);
+    }
+    response
 }
 
 impl Entry {
@@ -168,15 +185,29 @@ impl Entry {
                 "Number of requests that are not OTLP, too large or cut short.",
                 &labels,
             ),
+            empty: registry.counter(
+                "otelcol_receiver_empty_requests",
+                "Number of requests that have no spans.",
+                &labels,
+            ),
+            empty_was_reported: Arc::default(),
         }
     }
 
-    /// Offers a batch to all pipelines: held by all, or refused.
+    /// Offers a request to all pipelines: held by all, or refused. Gives a warning for its sender, if there is one.
+    async fn offer_request(&self, request: TraceBatch) -> Result<Option<&'static str>, Refused> {
+        if request.span_count() > 0 {
+            return self.offer(request).await.map(|()| None);
+        }
+        self.empty.add(1);
+        if !self.empty_was_reported.swap(true, Ordering::Relaxed) {
+            tracing::warn!("{EMPTY} (further requests like this are only counted)");
+        }
+        Ok(Some(EMPTY))
+    }
+
     async fn offer(&self, batch: TraceBatch) -> Result<(), Refused> {
         let spans = batch.span_count();
-        if spans == 0 {
-            return Ok(());
-        }
         let entered = self.ledger.as_ref().map(|ledger| (ledger, batch.clone()));
         match self.to.reserve(batch).await {
             Ok(commit) => {

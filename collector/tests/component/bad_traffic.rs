@@ -113,6 +113,29 @@ async fn wrong_paths_and_methods_are_told_where_traces_go() {
 }
 
 #[tokio::test]
+async fn a_request_without_spans_is_taken_with_a_warning_and_counted() {
+    let rig = rig().await;
+    let empty = [
+        (JSON, "{}"),
+        (JSON, r#"{"spans":[{"traceId":"01"}]}"#),
+        (JSON, r#"{"resourceSpans":[{"scopeSpans":[]}]}"#),
+        (PROTOBUF, ""),
+    ];
+    for (kind, body) in empty {
+        let reply = rig.post(&[kind], body).await;
+        assert_eq!(reply.status, 200);
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        assert!(text.contains("the request has no spans"), "{body}: {text}");
+        assert_eq!(text.contains("partialSuccess"), kind == JSON, "{text}");
+    }
+    let reply = grpc::export(&rig.address("otlp-grpc"), Bytes::new(), None).await.unwrap();
+    assert!(String::from_utf8_lossy(&reply).contains("the request has no spans"), "{reply:?}");
+    assert_eq!(rig.metric("otelcol_receiver_empty_requests").await, 5);
+    rig.send(request([1])).await;
+    assert_eq!(rig.metric("otelcol_receiver_empty_requests").await, 5);
+}
+
+#[tokio::test]
 async fn http_that_is_sent_to_the_grpc_port_is_refused_and_counted() {
     let rig = rig().await;
     let url = format!("http://{}/v1/traces", rig.address("otlp-grpc"));

@@ -21,7 +21,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::arrival::{Arriving, Broken};
 use super::wrong_port::{WrongPort, is_grpc};
-use super::{Entry, config};
+use super::{Entry, config, partial_success};
 use crate::consumer::AT_ONCE;
 use crate::grpc_codec::BytesCodec;
 use crate::trace_batch::wire::{put_bytes, put_uint};
@@ -172,9 +172,8 @@ async fn export(
         DecodeError::TooMuch => Status::resource_exhausted(error.to_string()),
         _ => Status::invalid_argument(error.to_string()),
     })?;
-    match entry.offer(batch).await {
-        // An `ExportTraceServiceResponse` without partial success is empty.
-        Ok(()) => Ok(Response::new(Bytes::new())),
+    match entry.offer_request(batch).await {
+        Ok(warning) => Ok(Response::new(partial_success(warning).into())),
         Err(refused) => Err(match refused.retry_after() {
             Some(after) => later(&refused, after),
             // Sending it again would not help, and so this code is none of the retryable ones.

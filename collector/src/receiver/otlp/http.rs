@@ -14,7 +14,7 @@ use tonic::Status;
 
 use super::arrival::Broken;
 use super::wrong_port::{WrongPort, is_grpc};
-use super::{Entry, config};
+use super::{Entry, config, partial_success};
 use crate::consumer::AT_ONCE;
 use crate::trace_batch::wire::{put_bytes, put_uint};
 use crate::trace_batch::{DecodeError, TraceBatch};
@@ -89,7 +89,7 @@ async fn answer(
         (Ok(encoding), Ok(())) => export(config, entry, encoding, request).await,
     };
     let rejection = match outcome {
-        Ok(()) => return respond(StatusCode::OK, reply_in, ok_body(reply_in)),
+        Ok(warning) => return respond(StatusCode::OK, reply_in, ok_body(reply_in, warning)),
         Err(rejection) => rejection,
     };
     if rejection.status.is_client_error() {
@@ -141,7 +141,7 @@ async fn export(
     entry: &Entry,
     encoding: Encoding,
     request: Request<Incoming>,
-) -> Result<(), Rejection> {
+) -> Result<Option<&'static str>, Rejection> {
     let (head, body) = request.into_parts();
     let limit = config.max_request_body_size;
     let arriving = entry.room.begin();
@@ -160,7 +160,7 @@ async fn export(
         };
         Rejection::new(status, error.to_string())
     })?;
-    entry.offer(batch).await.map_err(|refused| match refused.retry_after() {
+    entry.offer_request(batch).await.map_err(|refused| match refused.retry_after() {
         Some(after) => Rejection::later(&refused, after),
         // Sending it again would not help, and so this status is none of the retryable ones.
         None => Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, refused.to_string()),
@@ -226,11 +226,14 @@ fn broken(name: &str, error: &std::io::Error) -> Rejection {
     Rejection::new(StatusCode::BAD_REQUEST, format!("the body is not whole {name}: {error}"))
 }
 
-/// An `ExportTraceServiceResponse` without partial success.
-fn ok_body(encoding: Encoding) -> Vec<u8> {
-    match encoding {
-        Encoding::Protobuf => Vec::new(),
-        Encoding::Json => b"{}".to_vec(),
+/// An `ExportTraceServiceResponse`, with a warning if there is one.
+fn ok_body(encoding: Encoding, warning: Option<&str>) -> Vec<u8> {
+    match (encoding, warning) {
+        (Encoding::Protobuf, warning) => partial_success(warning),
+        (Encoding::Json, None) => b"{}".to_vec(),
+        (Encoding::Json, Some(warning)) => {
+            serde_json::json!({ "partialSuccess": { "errorMessage": warning } }).to_string().into()
+        }
     }
 }
 
