@@ -204,7 +204,7 @@ impl Collector {
             }
         }
         let mut stages = Vec::new();
-        let entries = self.entries(&exporters, &registry, &mut stages);
+        let entries = self.entries(&exporters, &registry, &health, &mut stages);
         let Exporters { inputs, tasks, counters, stats, stats_end, .. } = exporters;
         drop(inputs);
 
@@ -237,7 +237,7 @@ impl Collector {
         drop(entries);
         let receiver_count = receivers.len();
         health.set_ready(true);
-        tracing::info!("everything is ready, traces are accepted");
+        tracing::info!("everything is ready");
         #[cfg(test)]
         if let Some(sabotage) = self.sabotage {
             let queue = tasks.first().map(|(_, task)| task);
@@ -336,6 +336,7 @@ impl Collector {
         &self,
         exporters: &Exporters,
         registry: &Registry,
+        health: &Health,
         stages: &mut Vec<JoinHandle<()>>,
     ) -> BTreeMap<ComponentId, Arc<dyn Consumer>> {
         let mut entries: BTreeMap<ComponentId, Vec<Arc<dyn Consumer>>> = BTreeMap::new();
@@ -353,7 +354,8 @@ impl Collector {
                 .iter()
                 .filter_map(|id| self.config.connectors.get(id).and_then(|_| entries.get(id)));
             let to = exporters.chain(connectors.flatten()).cloned().collect();
-            let (next, tasks) = self.stages(&pipeline.processors, Fanout::join(to), registry);
+            let (next, tasks) =
+                self.stages(&pipeline.processors, Fanout::join(to), registry, health);
             built.push(tasks);
             for id in &pipeline.receivers {
                 entries.entry(id.clone()).or_default().push(Arc::clone(&next));
@@ -371,6 +373,7 @@ impl Collector {
         ids: &[ComponentId],
         mut next: Arc<dyn Consumer>,
         registry: &Registry,
+        health: &Health,
     ) -> (Arc<dyn Consumer>, Vec<JoinHandle<()>>) {
         let mut tasks = Vec::new();
         for id in ids.iter().rev() {
@@ -382,8 +385,12 @@ impl Collector {
                     Arc::new(input)
                 }
                 Some(ProcessorConfig::MemoryLimiter(config)) => {
-                    let measure = Box::new(telemetry::process::resident_bytes);
-                    Arc::new(MemoryLimiter::new(config, &name, registry, measure, next))
+                    let measure = Box::new(telemetry::process::own_bytes);
+                    let limiter =
+                        MemoryLimiter::new(config, &name, registry, health, measure, next);
+                    let limiter = Arc::new(limiter);
+                    limiter.watch();
+                    limiter
                 }
                 Some(ProcessorConfig::Attributes(config)) => {
                     Arc::new(Edit::new(move |batch| attributes::process(&config, batch), next))

@@ -25,6 +25,8 @@ struct State {
     problems: Vec<String>,
     /// What does not work at the moment, in words, by the part that says so.
     passing: BTreeMap<String, String>,
+    /// What restarting the collector would not mend, in words, by the part that says so.
+    warnings: BTreeMap<String, String>,
 }
 
 impl Default for Health {
@@ -53,9 +55,18 @@ impl Health {
         state.passing.insert(part.into(), problem.into());
     }
 
+    /// A part refuses work for a while. This is shown, and does not make the status a bad one: a collector that is restarted
+    /// for having too much to do loses what it holds.
+    pub(crate) fn warn(&self, part: &str, warning: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.warnings.insert(part.into(), warning.into());
+    }
+
     /// A part works again.
     pub(crate) fn clear(&self, part: &str) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).passing.remove(part);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.passing.remove(part);
+        state.warnings.remove(part);
     }
 
     /// Answers a request for the collector's health.
@@ -71,6 +82,7 @@ impl Health {
             "status": text,
             "uptime": format!("{}s", self.since.elapsed().as_secs()),
             "problems": problems,
+            "warnings": state.warnings.values().collect::<Vec<_>>(),
         });
         let mut response = Response::new(Full::from(format!("{body}\n")));
         *response.status_mut() = status;

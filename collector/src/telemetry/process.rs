@@ -31,6 +31,15 @@ pub(crate) fn resident_bytes() -> u64 {
     pages.unwrap_or_default() * 4096
 }
 
+/// The memory that this process has of its own, in bytes: its resident memory without files and what is shared; all of its
+/// resident memory where that cannot be found out.
+pub(crate) fn own_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let own = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = own.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.map_or_else(resident_bytes, |kib| kib << 10)
+}
+
 /// The process's metrics as Prometheus text; `total` says whether the names of counters end in `_total`.
 pub(super) fn render(total: bool) -> String {
     let suffix = if total { "_total" } else { "" };
@@ -63,7 +72,7 @@ pub(super) fn render(total: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::render;
+    use super::{own_bytes, render, resident_bytes};
 
     #[test]
     fn the_process_tells_its_time_and_its_memory() {
@@ -78,6 +87,14 @@ mod tests {
         assert!(value(&text, "otelcol_process_cpu_seconds_total") > 0.0, "{text}");
         assert!(value(&text, "otelcol_process_uptime_total") > 0.0, "{text}");
         assert!(value(&render(false), "otelcol_process_uptime") > 0.0);
+    }
+
+    #[test]
+    fn memory_of_its_own_is_part_of_what_is_resident() {
+        let before = own_bytes();
+        assert!(before > 0 && before < resident_bytes(), "{before}");
+        let more = std::hint::black_box(vec![1_u8; 64 << 20]);
+        assert!(own_bytes() > before + (32 << 20), "{} MiB are not seen", more.len() >> 20);
     }
 
     #[test]

@@ -51,7 +51,28 @@ impl Config {
         if config.limit_mib > 0 && config.spike_limit_mib >= config.limit_mib {
             diagnostics.add(&["spike_limit_mib"], "must be smaller than `limit_mib`");
         }
+        if config.limit_percentage > 0 && config.spike_limit_percentage >= config.limit_percentage {
+            diagnostics.add(&["spike_limit_percentage"], "must be smaller than `limit_percentage`");
+        }
         Some(config)
+    }
+
+    /// Says how the soft limit comes about, for messages.
+    pub(crate) fn explain(&self) -> String {
+        let limit = match self.limit_mib {
+            0 => format!(
+                "`limit_percentage` {} of {} MiB",
+                self.limit_percentage,
+                total_bytes() >> 20
+            ),
+            limit => format!("`limit_mib` {limit}"),
+        };
+        let spike = match (self.limit_mib, self.spike_limit_mib, self.spike_limit_percentage) {
+            (1.., spike @ 1.., _) => format!("`spike_limit_mib` {spike}"),
+            (0, _, spike @ 1..) => format!("`spike_limit_percentage` {spike}"),
+            _ => "a fifth of it for spikes".into(),
+        };
+        format!("{limit} less {spike}")
     }
 
     /// Above this many bytes, traces are refused.
