@@ -7,6 +7,7 @@
 mod console;
 mod delivery;
 mod otlp;
+mod xray;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use opentelemetry::propagation::{TextMapCompositePropagator, TextMapPropagator};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry::trace::noop::NoopTracer;
 use opentelemetry::{Context, InstrumentationScope, KeyValue, TraceId};
-use opentelemetry_aws::trace::{XrayIdGenerator, XrayPropagator};
+use opentelemetry_aws::trace::XrayIdGenerator;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
@@ -222,7 +223,7 @@ fn make_propagator(names: &[PropagatorName]) -> TextMapCompositePropagator {
                 match name {
                     PropagatorName::TraceContext => Box::new(TraceContextPropagator::new()),
                     PropagatorName::Baggage => Box::new(BaggagePropagator::new()),
-                    PropagatorName::Xray => Box::new(XrayPropagator::new()),
+                    PropagatorName::Xray => Box::new(xray::Xray::default()),
                 }
             })
             .collect(),
