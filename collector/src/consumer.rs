@@ -29,6 +29,9 @@ pub(crate) enum Refused {
     /// It was taken, and what becomes of it takes longer than any sender waits (`wait_for_result`).
     #[error("the spans are held, and are not sent yet; send again later")]
     Undecided,
+    /// It was taken and could not be sent, which the sender waited to hear; it is not held any more.
+    #[error("spans could not be sent: {0}; send again later")]
+    Unsent(String),
     /// It was taken, and spans of it were dropped, which the sender waited to hear (`wait_for_result`).
     #[error("spans could not be sent: {0}")]
     Dropped(String),
@@ -45,7 +48,9 @@ impl Refused {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Full | Self::Undecided => Some(AFTER_A_HOLD),
-            Self::NoRoom | Self::Memory | Self::Storage | Self::Closed => Some(AT_ONCE),
+            Self::NoRoom | Self::Memory | Self::Storage | Self::Closed | Self::Unsent(_) => {
+                Some(AT_ONCE)
+            }
             Self::Dropped(_) => None,
         }
     }

@@ -13,8 +13,28 @@ use tokio::sync::oneshot;
 
 use crate::journal::{Appended, Found, Journal, Progress};
 
-/// What became of a request: an error says why spans of it were dropped.
-pub(crate) type Outcome = Result<(), String>;
+/// Why spans of a request were dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) reason: String,
+    /// Whether sending the request again may help: its destination did not take it at the time, and was not asked for longer.
+    pub(crate) may_come_again: bool,
+}
+
+impl Failure {
+    /// Sending the request again would not help.
+    pub(crate) fn for_good(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), may_come_again: false }
+    }
+
+    /// Sending the request again may help.
+    pub(crate) fn for_now(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), may_come_again: true }
+    }
+}
+
+/// What became of a request.
+pub(crate) type Outcome = Result<(), Failure>;
 
 /// Where a sender hears what became of its request.
 pub(crate) type Answer = oneshot::Receiver<Outcome>;
@@ -39,7 +59,7 @@ pub(crate) struct Hold {
 
 #[derive(Default)]
 struct Waiting {
-    failure: Option<String>,
+    failure: Option<Failure>,
     sender: Option<oneshot::Sender<Outcome>>,
 }
 
@@ -140,18 +160,21 @@ impl Hold {
         if self.has_stats {
             self.count(spans, 0);
         }
-        self.settle(unsent, Some(reason));
+        self.settle(unsent, Some(&Failure::for_good(reason)));
         unsent
     }
 
     /// So many spans are sent, or dropped for a reason.
-    pub(crate) fn settle(&self, spans: usize, failure: Option<&str>) {
+    pub(crate) fn settle(&self, spans: usize, failure: Option<&Failure>) {
         if spans == 0 {
             return;
         }
         if let Some(failure) = failure {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.failure.get_or_insert_with(|| failure.into());
+            // What is dropped for good is not to be sent again with the rest.
+            if waiting.failure.as_ref().is_none_or(|known| known.may_come_again) {
+                waiting.failure = Some(failure.clone());
+            }
         }
         let spans = spans as u64;
         if self.unsettled.fetch_sub(spans, Ordering::AcqRel) != spans {

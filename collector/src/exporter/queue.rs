@@ -86,7 +86,8 @@ pub(crate) fn start<E: Exporter>(
     let Setup { id, config, retry, registry, ledger, health, storage, ending } = setup;
     let (capacity, consumers) = match config.enabled {
         true => (config.queue_size, config.num_consumers),
-        false => (1, 1),
+        // Senders wait for the result, so that as many are under way as there are.
+        false => (config.queue_size, config.queue_size),
     };
     let sizer = if config.enabled { config.sizer } else { Sizer::Requests };
     let (held, waiting) = mpsc::unbounded_channel();
@@ -137,7 +138,7 @@ pub(crate) fn start<E: Exporter>(
         blocks: config.block_on_overflow,
         senders: HeldSenders::new(!config.block_on_overflow, held_requests),
         outage,
-        waits: config.wait_for_result,
+        waits: config.wait_for_result || !config.enabled,
         has_stats,
         storage,
         counters: counters.clone(),

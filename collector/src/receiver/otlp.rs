@@ -222,7 +222,10 @@ impl Entry {
                 for answer in commit() {
                     let one = match timeout_at(deadline, answer).await {
                         Ok(Ok(Ok(()))) => Ok(()),
-                        Ok(Ok(Err(reason))) => Err(Refused::Dropped(reason)),
+                        Ok(Ok(Err(failure))) if failure.may_come_again => {
+                            Err(Refused::Unsent(failure.reason))
+                        }
+                        Ok(Ok(Err(failure))) => Err(Refused::Dropped(failure.reason)),
                         Ok(Err(_)) => Err(Refused::Closed),
                         Err(_) => Err(Refused::Undecided),
                     };

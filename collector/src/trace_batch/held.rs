@@ -101,7 +101,7 @@ impl TraceBatch {
 #[cfg(test)]
 mod tests {
     use super::TraceBatch;
-    use crate::hold::Note;
+    use crate::hold::{Failure, Note};
 
     fn batch(names: &[&[&str]]) -> TraceBatch {
         let resources: Vec<_> = names
@@ -129,13 +129,14 @@ mod tests {
             let mut batched = other.clone();
             batched.append(request.map_spans(<[u8]>::to_vec));
             let (first, second) = (batched.split_front(4), batched);
+            let refused = Failure::for_good("refused");
             let settle = |batch: &TraceBatch, failure| {
                 batch.holds().for_each(|(hold, spans)| hold.settle(spans, failure));
             };
-            settle(&first, fails.then_some("refused"));
+            settle(&first, fails.then_some(&refused));
             assert!(answer.try_recv().is_err(), "two spans are left");
             settle(&second, None);
-            assert_eq!(answer.await.unwrap(), if fails { Err("refused".into()) } else { Ok(()) });
+            assert_eq!(answer.await.unwrap(), if fails { Err(refused) } else { Ok(()) });
         }
     }
 

@@ -223,6 +223,42 @@ async fn a_sender_that_waits_for_the_result_hears_it() {
 }
 
 #[tokio::test]
+async fn without_retries_a_sender_that_waits_is_told_to_come_again() {
+    for queue in ["{enabled: false}", "{wait_for_result: true}"] {
+        let intake = intake().await;
+        answer(&intake, 503, 2).await;
+        answer(&intake, 202, u64::MAX).await;
+        let queue = format!("exporters.datadog.sending_queue={queue}");
+        let retry = "exporters.datadog.retry_on_failure.enabled=false";
+        let rig = start(intake, &[&queue, retry], DEADLINE).await;
+        let refused = rig.post(&[PROTOBUF], request([1])).await;
+        assert_eq!((refused.status, &refused.headers["retry-after"]), (503, &"3".parse().unwrap()));
+        let status = grpc::export(&rig.address("otlp-grpc"), request([1]), None).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        rig.send(request([1])).await;
+        assert_eq!(span_ids(&rig.attempts().await), [1, 1, 1], "{queue}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_queue_any_number_is_sent_at_the_same_time_and_answered_when_it_is_sent() {
+    let intake = intake().await;
+    let slow =
+        wiremock::ResponseTemplate::new(202).set_delay(std::time::Duration::from_millis(500));
+    let traces = wiremock::Mock::given(wiremock::matchers::path("/api/v0.2/traces"));
+    traces.respond_with(slow).mount(&intake).await;
+    let settings =
+        ["exporters.datadog.sending_queue.enabled=false", "service.pipelines.traces.processors=[]"];
+    let rig = start(intake, &settings, DEADLINE).await;
+    let begun = std::time::Instant::now();
+    let one = |id: [u64; 1]| rig.send(request(id));
+    tokio::join!(one([1]), one([2]), one([3]), one([4]), one([5]));
+    assert!(begun.elapsed().as_millis() >= 500, "they were answered before they were sent");
+    assert!(begun.elapsed().as_millis() < 1500, "they waited for each other");
+    assert_eq!(span_ids(&rig.attempts().await), [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
 async fn processors_change_what_goes_on_and_the_connector_counts_nothing_twice() {
     let intake = intake().await;
     answer(&intake, 202, u64::MAX).await;

@@ -11,7 +11,8 @@ use crate::trace_batch::TraceBatch;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Whether batches wait for each other; without it one batch is under way at a time. Default `true`.
+    /// Whether batches wait in a queue. Without it each is sent at once, up to `queue_size` at a time, and its sender answered
+    /// with what became of it. Default `true`.
     pub(crate) enabled: bool,
     /// How many batches are sent at the same time. Default 10.
     pub(crate) num_consumers: usize,

@@ -13,7 +13,7 @@ use crate::exporter::retry::{self, Backoff};
 use crate::exporter::{ASKED_FOR, ExportError, Exporter, Outgoing};
 use crate::extension::health_check::Health;
 use crate::extension::trace_ledger::Handle;
-use crate::hold::Hold;
+use crate::hold::{Failure, Hold};
 use crate::trace_batch::{Part, TraceBatch};
 
 /// The two halves of a request that was too large.
@@ -134,23 +134,25 @@ impl<E: Exporter> Worker<E> {
     async fn deliver(&self, under_way: UnderWay<E::Request>) {
         let UnderWay { mut requests, holds } = under_way;
         requests.reverse();
-        let mut failure: Option<String> = None;
+        let mut failure: Option<Failure> = None;
         while let Some(request) = requests.pop() {
             match self.send(request).await {
                 Ok(None) => {}
                 Ok(Some((front, back))) => requests.extend([back, front]),
-                Err(reason) => {
-                    failure.get_or_insert(reason);
+                Err(why) => {
+                    if failure.as_ref().is_none_or(|known| known.may_come_again) {
+                        failure = Some(why);
+                    }
                 }
             }
         }
         for (hold, spans) in holds {
-            hold.settle(spans, failure.as_deref());
+            hold.settle(spans, failure.as_ref());
         }
     }
 
     /// Sends a request until its fate is known; gives its halves if it was too large, and why if it was dropped.
-    async fn send(&self, request: E::Request) -> Result<Option<Halves<E::Request>>, String> {
+    async fn send(&self, request: E::Request) -> Result<Option<Halves<E::Request>>, Failure> {
         let spans = request.span_count();
         let begun = Instant::now();
         let (mut backoff, mut may_be_cut) = (Backoff::new(&self.retry), true);
@@ -172,7 +174,7 @@ impl<E: Exporter> Worker<E> {
                     }
                     if rejected > 0 {
                         self.give_up("rejected", &sent.message, rejected);
-                        return Err(sent.message);
+                        return Err(Failure::for_good(sent.message));
                     }
                     if !sent.message.is_empty()
                         && let Some(times) = self.counters.is_news(&sent.message)
@@ -211,7 +213,7 @@ impl<E: Exporter> Worker<E> {
                         None => {
                             self.enter("retries_exhausted", &request);
                             self.give_up("retries_exhausted", &reason, spans);
-                            return Err(reason);
+                            return Err(Failure::for_now(reason));
                         }
                     }
                 }
@@ -221,7 +223,7 @@ impl<E: Exporter> Worker<E> {
                     }
                     let Some(halves) = request.halve() else {
                         self.give_up("too_large", &reason, spans);
-                        return Err(reason);
+                        return Err(Failure::for_good(reason));
                     };
                     return Ok(Some(halves));
                 }
@@ -229,7 +231,7 @@ impl<E: Exporter> Worker<E> {
                     self.health.set(&self.id, &format!("exporter `{}`: {reason}", self.id));
                     self.enter("refused", &request);
                     self.give_up("refused", &reason, spans);
-                    return Err(reason);
+                    return Err(Failure::for_good(reason));
                 }
             }
         }
