@@ -27,6 +27,8 @@ use crate::{
     trace::{SpanId, TraceId, unix_nanos},
 };
 
+pub(crate) mod grpc;
+
 /// The header that carries faults to the sample apps, which read and forward it themselves.
 pub const FAULT_HEADER: &str = "x-tracecheck-fault";
 
@@ -68,6 +70,7 @@ pub enum OtlpEndpoint {
 #[derive(Debug, Clone)]
 pub struct Driver {
     client: reqwest::Client,
+    grpc: Arc<grpc::Caller>,
     entry_url: String,
     run_id: String,
     /// One for each instance of the collector, taken in turn.
@@ -141,7 +144,14 @@ impl Driver {
             .map_err(|error| DriverError::Client(crate::chain_of(&error)))?;
         let path = |otlp| Ok(Path { exporter: exporter(otlp)?, exported: AtomicU64::new(0) });
         let exporters = otlp.iter().map(path).collect::<Result<_, DriverError>>()?;
-        Ok(Self { client, entry_url, run_id, exporters, turns: Arc::default() })
+        Ok(Self {
+            client,
+            grpc: Arc::default(),
+            entry_url,
+            run_id,
+            exporters,
+            turns: Arc::default(),
+        })
     }
 
     /// How many of its own spans each instance of the collector took.
@@ -158,7 +168,8 @@ impl Driver {
         ids: Ids,
         fault: Option<&str>,
     ) -> Case {
-        let url = format!("{}{}", entry_url.unwrap_or(&self.entry_url), request.path);
+        let base = entry_url.unwrap_or(&self.entry_url);
+        let url = format!("{base}{}", request.path);
         let mut builder =
             self.client.request(method(request.method), &url).timeout(request.timeout);
         if let Some(body) = &request.body {
@@ -178,9 +189,13 @@ impl Driver {
             builder = builder.header(FAULT_HEADER, fault);
         }
         let started = SystemTime::now();
-        let (outcome, answer) = match builder.send().await {
-            Ok(response) => answered(request, response).await,
-            Err(error) => failed(crate::chain_of(&error.without_url())),
+        let (outcome, answer) = if request.method == Method::Grpc {
+            self.call(request, base, ids).await
+        } else {
+            match builder.send().await {
+                Ok(response) => answered(request, response).await,
+                Err(error) => failed(crate::chain_of(&error.without_url())),
+            }
         };
         let ended = SystemTime::now();
         let mut case = Case {
@@ -199,6 +214,31 @@ impl Driver {
         case
     }
 
+    /// Calls the gRPC method of a request.
+    async fn call(&self, request: &Request, base: &str, ids: Ids) -> (Outcome, Answer) {
+        let nothing = serde_json::Value::Object(serde_json::Map::new());
+        let message = match request.body.as_ref().map(|body| &body.content) {
+            Some(request::Content::Json(json)) => json,
+            _ => &nothing,
+        };
+        let headers =
+            request.headers.iter().map(|(name, value)| (name.to_lowercase(), value.clone()));
+        let context = ids.headers(request.propagation, request.sampled);
+        let context = context.map(|(name, value)| (name.to_owned(), value));
+        let called = self.grpc.call(grpc::Call {
+            url: base,
+            path: &request.path,
+            message,
+            metadata: headers.chain(context).collect(),
+            timeout: request.timeout,
+            descriptors: request.descriptors.as_ref().map(|set| set.bytes.as_ref()),
+        });
+        match called.await {
+            Ok(called) => called_back(request, called),
+            Err(error) => failed(error.to_string()),
+        }
+    }
+
     /// Exports the client span of a case; whether the collector said OK.
     async fn export(
         &self,
@@ -211,11 +251,23 @@ impl Driver {
         let Some(path) = self.exporters.get(turn % self.exporters.len().max(1)) else {
             return false;
         };
-        let mut attributes = vec![
-            KeyValue::new("http.request.method", case.method.name()),
-            KeyValue::new("url.full", url.to_owned()),
-            KeyValue::new("tracecheck.run.id", self.run_id.clone()),
-        ];
+        let mut attributes = vec![KeyValue::new("tracecheck.run.id", self.run_id.clone())];
+        let mut name = case.method.name().to_owned();
+        let is_grpc = case.method == Method::Grpc;
+        match rpc_of(url).filter(|_| is_grpc) {
+            Some((service, method)) => {
+                name = format!("{service}/{method}");
+                attributes.extend([
+                    KeyValue::new("rpc.system", "grpc"),
+                    KeyValue::new("rpc.service", service),
+                    KeyValue::new("rpc.method", method),
+                ]);
+            }
+            None => attributes.extend([
+                KeyValue::new("http.request.method", case.method.name()),
+                KeyValue::new("url.full", url.to_owned()),
+            ]),
+        }
         if let Ok(url) = reqwest::Url::parse(url) {
             attributes.extend(
                 url.host_str().map(|host| KeyValue::new("server.address", host.to_owned())),
@@ -227,6 +279,10 @@ impl Driver {
         }
         // Client spans are errors from 400 up, by OpenTelemetry's HTTP conventions.
         let status = match &case.outcome {
+            Outcome::Response { status, .. } if is_grpc => {
+                attributes.push(KeyValue::new("rpc.grpc.status_code", i64::from(*status)));
+                if *status == 0 { Status::Unset } else { Status::error("") }
+            }
             Outcome::Response { status, .. } => {
                 attributes.push(KeyValue::new("http.response.status_code", i64::from(*status)));
                 if *status >= 400 {
@@ -252,7 +308,7 @@ impl Driver {
             parent_span_id: opentelemetry::trace::SpanId::INVALID,
             parent_span_is_remote: false,
             span_kind: SpanKind::Client,
-            name: case.method.name().into(),
+            name: name.into(),
             start_time,
             end_time,
             attributes,
@@ -306,6 +362,8 @@ fn method(method: Method) -> reqwest::Method {
         Method::Put => reqwest::Method::PUT,
         Method::Patch => reqwest::Method::PATCH,
         Method::Delete => reqwest::Method::DELETE,
+        // HTTP/2's, which a call of gRPC uses; it is not sent by this client.
+        Method::Grpc => reqwest::Method::POST,
     }
 }
 
@@ -327,6 +385,35 @@ pub(crate) fn not_sent(request: &Request, place: (usize, u32), ids: Ids, reason:
         entry: request.entry.clone(),
         answer: Answer::default(),
     }
+}
+
+/// Service and method of the URL of a call.
+fn rpc_of(url: &str) -> Option<(String, String)> {
+    let url = reqwest::Url::parse(url).ok()?;
+    let (service, method) = grpc::parts(url.path()).ok()?;
+    Some((service.to_owned(), method.to_owned()))
+}
+
+/// What a call of gRPC came to, in the words of a request.
+fn called_back(request: &Request, called: grpc::Called) -> (Outcome, Answer) {
+    let told = |name: &str| called.metadata.get(&name.to_lowercase()).cloned();
+    let trace_id = match &request.trace_id_from {
+        Some(TraceIdFrom::Header(name)) => told(name).and_then(|value| value.parse().ok()),
+        Some(TraceIdFrom::Json(field)) => {
+            let message = called.message.as_ref();
+            message.and_then(|message| message.get(field)?.as_str()?.parse().ok())
+        }
+        None => None,
+    };
+    let headers = request.answer.headers.keys();
+    let headers = headers.filter_map(|name| Some((name.clone(), told(name)?))).collect();
+    let body = match &called.message {
+        Some(message) => message.to_string(),
+        None => called.status_message.clone(),
+    };
+    let answer = Answer { headers, ..looked_at(request, body.as_bytes(), false) };
+    let status = u16::try_from(called.code).unwrap_or(u16::MAX);
+    (Outcome::Response { status, trace_id }, answer)
 }
 
 fn failed(reason: String) -> (Outcome, Answer) {

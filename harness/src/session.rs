@@ -22,7 +22,7 @@ use crate::{
     environment::{Endpoints, Environment, EnvironmentError},
     evidence::EvidenceSource,
     intake::client::{ClientError, IntakeClient},
-    scenario::{Fault, Request, fault, request::SavedValues},
+    scenario::{Fault, Method, Request, fault, request::SavedValues},
     stages::{BalanceExpect, Stages},
     system::System,
     verdict::CaseResult,
@@ -175,9 +175,12 @@ impl Session {
     pub async fn send(&self, request: &Request, place: (usize, u32), faults: &[Fault]) -> Case {
         let ids = Ids::generate();
         self.witness.claim(ids.trace_id);
-        let entry_url = match &request.entry {
-            Some(entry) => match self.endpoints().url(entry, "http") {
+        let first = self.witness.topology().services.first().map(|service| &service.workload);
+        let by_grpc = request.method == Method::Grpc;
+        let entry_url = match request.entry.as_ref().or(first.filter(|_| by_grpc)) {
+            Some(entry) => match self.port_of(entry, by_grpc) {
                 Some(url) => Some(url),
+                None if request.entry.is_none() => None,
                 None => {
                     let reason = format!("nobody here knows where port `http` of `{entry}` is");
                     return driver::not_sent(request, place, ids, reason);
@@ -190,6 +193,12 @@ impl Session {
         let case = sent.await;
         self.witness.note_answer(&case);
         case
+    }
+
+    /// Where requests to a workload are sent.
+    fn port_of(&self, workload: &str, by_grpc: bool) -> Option<String> {
+        let grpc = by_grpc.then(|| self.endpoints().url(workload, "grpc")).flatten();
+        grpc.or_else(|| self.endpoints().url(workload, "http"))
     }
 
     /// The same with the values in it that earlier answers gave, and what its own answer gives kept for later ones.

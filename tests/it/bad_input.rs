@@ -65,6 +65,10 @@ fn scenario_files_are_told_what_is_wrong_where_and_what_to_do() {
             "saved_values_that_nobody_saves",
             "name: one\ndescription: x\nrequests:\n  - { get: '/${saved:id}', save: { id: '', 'a b': x } }\n  - { get: '/${saved:ib}' }\n  - { post: '/${svaed:id}', body: { text: '${other}' } }\n".to_owned(),
         ),
+        (
+            "grpc_that_cannot_be",
+            "name: one\ndescription: x\nrequests:\n  - { grpc: Orders }\n  - { grpc: shop.Orders/Create, status: 200, body: { text: x } }\n  - { grpc: shop.Orders/Create, descriptor_set: none.pb }\n  - { get: /, descriptor_set: scenario.yaml }\n".to_owned(),
+        ),
         ("unknown_entry", GOOD.replace("get: /", "get: /, entry: sample-app-3")),
         ("answer_that_asks_nothing", GOOD.replace("get: /", "get: /, answer: { headers: {} }")),
         ("condition_that_says_nothing", GOOD.replace("get: /", "get: /, answer: { json: { id: {} } }")),

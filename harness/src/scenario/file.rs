@@ -97,7 +97,8 @@ pub(super) struct ChainFile {
     pub(super) collector_instances: Option<Spanned<Whole<1, MAX_INSTANCES>>>,
 }
 
-/// One kind of request: exactly one of `get`, `head`, `post`, `put`, `patch` and `delete` gives its path.
+/// One kind of request: exactly one of `get`, `head`, `post`, `put`, `patch` and `delete` gives its path, or `grpc` its
+/// method.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RequestFile {
@@ -119,7 +120,14 @@ pub(super) struct RequestFile {
     /// The same by DELETE.
     #[schemars(with = "Option<String>")]
     pub(super) delete: Option<Spanned<String>>,
-    /// The workload that it is sent to, at its port `http`; the system's entry when left out.
+    /// A gRPC method that is called, `package.Service/Method`; `body: { json: … }` is its message, and `status` gRPC's number (0, OK, when
+    /// left out).
+    #[schemars(with = "Option<String>")]
+    pub(super) grpc: Option<Spanned<String>>,
+    /// Path of a descriptor set that describes the gRPC method, relative to the scenario; the server's reflection does when left out.
+    #[schemars(with = "Option<PathBuf>")]
+    pub(super) descriptor_set: Option<Spanned<PathBuf>>,
+    /// The workload that it is sent to, at its port `http`, by gRPC at its port `grpc` where it has one; the system's entry when left out.
     #[schemars(with = "Option<String>")]
     pub(super) entry: Option<Spanned<String>>,
     /// What it carries; not with `get` and `head`.

@@ -29,6 +29,9 @@ pub struct Request {
     /// What it carries.
     #[serde(default)]
     pub body: Option<Body>,
+    /// What describes the gRPC method; `None` where the server does.
+    #[serde(default)]
+    pub descriptors: Option<Descriptors>,
     /// How often.
     pub times: u32,
     /// How many at once.
@@ -70,6 +73,8 @@ pub enum Method {
     Patch,
     /// DELETE.
     Delete,
+    /// A call of a gRPC method: the path is `/package.Service/Method`, the body its message as JSON, the status gRPC's number.
+    Grpc,
 }
 
 impl Method {
@@ -82,6 +87,15 @@ impl Method {
             Self::Put => "PUT",
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
+            Self::Grpc => "gRPC",
+        }
+    }
+
+    /// The status of an answer that is no failure, where none is asked for.
+    pub fn success(self) -> u16 {
+        match self {
+            Self::Grpc => 0,
+            _ => 200,
         }
     }
 
@@ -99,6 +113,17 @@ pub struct Body {
     pub content_type: String,
     /// Its bytes.
     pub content: Content,
+}
+
+/// A descriptor set of protobuf.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Descriptors {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// What was in it; a saved run does not keep it.
+    #[serde(skip)]
+    pub bytes: Bytes,
 }
 
 /// The bytes of a body, or what they are made of.
@@ -175,6 +200,7 @@ impl Request {
             path: path.to_owned(),
             entry: None,
             body: None,
+            descriptors: None,
             times: 1,
             concurrency: 1,
             status: None,

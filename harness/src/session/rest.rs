@@ -115,6 +115,7 @@ fn sentinel(
             path: CHAIN_PATH.to_owned(),
             entry: None,
             body: None,
+            descriptors: None,
             ..like.clone()
         },
         SystemChoice::File(_) => like,

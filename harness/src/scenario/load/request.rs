@@ -6,10 +6,11 @@ use serde_saphyr::Spanned;
 
 use super::{Resolver, Workloads};
 use crate::{
+    driver::grpc,
     scenario::{
         DEFAULT_TIMEOUT, Method, Propagation, Request, TraceIdFrom,
         file::{BodyFile, RequestFile, TraceIdFromFile, Whole},
-        request::{AnswerExpect, Body, Content, is_name},
+        request::{AnswerExpect, Body, Content, Descriptors, is_name},
     },
     source,
 };
@@ -58,7 +59,15 @@ impl Resolver<'_> {
         let times = self.within("times", file.times.as_ref());
         let concurrency = self.within("concurrency", file.concurrency.as_ref());
         if let Some(status) = &file.status {
-            self.http_status(status);
+            match method {
+                Method::Grpc if status.value > 16 => self.wrong_with(
+                    status,
+                    format!("{} is not a status of gRPC", status.value),
+                    Some("it is 0 (OK) to 16 (UNAUTHENTICATED)".to_owned()),
+                ),
+                Method::Grpc => {}
+                _ => self.http_status(status),
+            }
             if file.any_status {
                 self.wrong(status, "give either `status` or `any_status`, not both");
             }
@@ -95,6 +104,10 @@ impl Resolver<'_> {
             self.wrong(given, "`content_type` says what `body` is, and there is none");
         }
         let body = file.body.and_then(|body| {
+            if method == Method::Grpc && body.value.json.is_none() {
+                self.wrong(&body, "a gRPC message is written as `json`");
+                return None;
+            }
             if method.is_safe() {
                 let remedy = "use `post`, `put`, `patch` or `delete`, or leave it out";
                 self.wrong_with(
@@ -128,6 +141,22 @@ impl Resolver<'_> {
                 );
             }
         }
+        let descriptors = file.descriptor_set.and_then(|set| {
+            if method != Method::Grpc {
+                self.wrong(
+                    &set,
+                    "`descriptor_set` describes what `grpc` calls, and this is no call of gRPC",
+                );
+            }
+            let Content::File { path, bytes } = self.body_file(&set)? else { return None };
+            Some((Descriptors { path, bytes }, set))
+        });
+        let descriptors = descriptors.map(|(descriptors, set)| {
+            if method == Method::Grpc {
+                self.described_call(&path, &set, &descriptors, body.as_ref());
+            }
+            descriptors
+        });
         let answer = file.answer.map_or_else(AnswerExpect::default, |answer| {
             let has_body = !answer.value.json.is_empty() || answer.value.text.is_some();
             if has_body && method == Method::Head {
@@ -162,7 +191,7 @@ impl Resolver<'_> {
             concurrency: concurrency.min(times),
             status: match file.any_status {
                 true => None,
-                false => Some(file.status.map_or(200, |status| status.value)),
+                false => Some(file.status.map_or(method.success(), |status| status.value)),
             },
             answer,
             save: file.save.into_iter().map(|(name, path)| (name.value, path)).collect(),
@@ -172,6 +201,7 @@ impl Resolver<'_> {
             timeout: file.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0),
             headers: headers.map(|(name, value)| (name.value, value)).collect(),
             body,
+            descriptors,
         }
     }
 
@@ -184,6 +214,7 @@ impl Resolver<'_> {
             (Method::Put, &file.put),
             (Method::Patch, &file.patch),
             (Method::Delete, &file.delete),
+            (Method::Grpc, &file.grpc),
         ]
         .into_iter()
         .filter_map(|(method, path)| Some((method, path.as_ref()?)))
@@ -191,17 +222,48 @@ impl Resolver<'_> {
         let [(method, path)] = given.as_slice() else {
             self.wrong(
                 request,
-                "give exactly one of `get`, `head`, `post`, `put`, `patch` and `delete`, with the path",
+                "give exactly one of `get`, `head`, `post`, `put`, `patch` and `delete`, with the path, or `grpc`, with the method",
             );
             let nowhere = Spanned::new("/".to_owned(), request.referenced, request.defined);
             return (Method::Get, nowhere);
         };
+        if *method == Method::Grpc {
+            if let Err(error) = grpc::parts(&path.value) {
+                self.wrong(*path, error.to_string());
+            }
+            let whole = format!("/{}", path.value.trim_start_matches('/'));
+            return (Method::Grpc, Spanned::new(whole, path.referenced, path.defined));
+        }
         // References stand for what will be put in as part of a path.
         let plain = path.value.replace("${", "").replace('}', "");
         if !path.value.starts_with('/') || plain.parse::<http::uri::PathAndQuery>().is_err() {
             self.wrong(*path, format!("`{}` is not a path: start it with `/`", path.value));
         }
         (*method, Spanned::clone(path))
+    }
+
+    /// Whether a descriptor set has the method, and its message fits; one that uses saved values is not known yet.
+    fn described_call(
+        &mut self,
+        path: &Spanned<String>,
+        set: &Spanned<PathBuf>,
+        descriptors: &Descriptors,
+        body: Option<&Body>,
+    ) {
+        let pool = match grpc::described(&descriptors.bytes) {
+            Ok(pool) => pool,
+            Err(error) => return self.wrong(set, error.to_string()),
+        };
+        let method = match grpc::method(&pool, &path.value) {
+            Ok(method) => method,
+            Err(error) => return self.wrong(path, error.to_string()),
+        };
+        if let Some(Content::Json(json)) = body.map(|body| &body.content)
+            && !json.to_string().contains("${")
+            && let Err(error) = grpc::message(&method, json)
+        {
+            self.wrong(path, error);
+        }
     }
 
     fn body(&mut self, body: Spanned<BodyFile>, content_type: Option<String>) -> Option<Body> {

@@ -48,7 +48,10 @@ impl Resolver<'_> {
             Ok(system) => {
                 services.extend(system.service_names());
                 named = system.workloads.iter().map(Workload::service_name).collect();
-                let open = system.workloads.iter().filter(|workload| workload.has_port("http"));
+                let open = system
+                    .workloads
+                    .iter()
+                    .filter(|workload| workload.has_port("http") || workload.has_port("grpc"));
                 entries.extend(open.map(|workload| workload.name.clone()));
                 // Its key is made for the run; any will do to see whether the rest fits together.
                 if let Err(findings) = system.system(&Secret::new("check")) {
