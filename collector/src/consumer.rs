@@ -1,12 +1,10 @@
 //! How a batch is handed from one stage of a pipeline to the next.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 
 use crate::hold::{Answer, Note};
 use crate::trace_batch::TraceBatch;
@@ -118,7 +116,8 @@ impl Fanout {
 #[async_trait]
 impl Consumer for Fanout {
     async fn reserve(&self, batch: TraceBatch) -> Result<Commit, Refused> {
-        let commits = all(self.to.iter().map(|to| to.reserve(batch.clone())).collect()).await?;
+        // All at the same time, so that senders are held no longer for several than for one.
+        let commits = try_join_all(self.to.iter().map(|to| to.reserve(batch.clone()))).await?;
         Ok(Box::new(move || commits.into_iter().flat_map(|commit| commit()).collect()))
     }
 
@@ -149,28 +148,6 @@ impl Consumer for Fanout {
     fn count_refused(&self, spans: usize) {
         self.to.iter().for_each(|consumer| consumer.count_refused(spans));
     }
-}
-
-/// Waits for all at the same time, so that senders are held no longer for several than for one; ends with the first refusal.
-async fn all<T>(
-    mut waiting: Vec<Pin<Box<dyn Future<Output = Result<T, Refused>> + Send + '_>>>,
-) -> Result<Vec<T>, Refused> {
-    let mut done: Vec<Option<T>> = waiting.iter().map(|_| None).collect();
-    poll_fn(|context| {
-        let mut is_ready = true;
-        for (future, done) in waiting.iter_mut().zip(&mut done) {
-            if done.is_none() {
-                match future.as_mut().poll(context) {
-                    Poll::Ready(Ok(value)) => *done = Some(value),
-                    Poll::Ready(Err(refused)) => return Poll::Ready(Err(refused)),
-                    Poll::Pending => is_ready = false,
-                }
-            }
-        }
-        if is_ready { Poll::Ready(Ok(())) } else { Poll::Pending }
-    })
-    .await?;
-    Ok(done.into_iter().flatten().collect())
 }
 
 /// A stage that changes batches on their way to the next one.

@@ -4,6 +4,8 @@
 //! of a module below it. What a part uses of the module that holds it does not count: the parts of a folder share a room,
 //! and may use what stands in it. A re-export counts as a use of the module that it names.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -1,5 +1,7 @@
 //! A saved run comes to the verdicts that it had: everything that a verdict is made of is in it.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;

@@ -90,7 +90,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let first = scenario_text(args, &system);
     write(&system, &system_text(args))?;
-    if let Err(error) = write(&scenario, &first).and_then(|()| Ok(load::load(&[scenario.clone()])?))
+    if let Err(error) =
+        write(&scenario, &first).and_then(|()| Ok(load::load(std::slice::from_ref(&scenario))?))
     {
         // What cannot be used helps nobody.
         for path in [&system, &scenario] {

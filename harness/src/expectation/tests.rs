@@ -202,7 +202,7 @@ fn who_must_be_there_and_is_not_is_told_with_who_is() {
     assert_eq!(failures(&world, "{ services: [shop, pay, PAY] }"), Vec::<String>::new());
     world.evidence.trace.as_mut().unwrap().spans.retain(|span| span.service == "shop");
     let missing = format!("services: `pay` has no span in trace {TRACE}: it has 2 of `shop`");
-    assert_eq!(failures(&world, "{ services: [shop, pay] }"), [missing.clone()]);
+    assert_eq!(failures(&world, "{ services: [shop, pay] }"), std::slice::from_ref(&missing));
     let own = TraceId(7);
     let mut stray = span(9, 0, "pay", "server", "POST /pay");
     stray.parent_id = None;

@@ -218,7 +218,7 @@ impl Workload {
 #[cfg(any(test, feature = "testing"))]
 /// Small systems for tests.
 pub mod testing {
-    use super::*;
+    use super::{BTreeMap, Limits, Program, Role, System, Workload};
 
     /// A service with port `http` that is started by a command with these arguments.
     pub fn service(name: &str, args: &[&str]) -> Workload {

@@ -24,7 +24,7 @@ fn the_references_trace_payload_decodes_field_for_field() {
     };
     assert_eq!(payload.repaired_strings, 0);
     let canonical = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../collector/testdata/golden/01-chain/canonical.json");
+        .join("../../collector/testdata/golden/01-chain/canonical.json");
     let canonical: Vec<Value> =
         serde_json::from_str(&std::fs::read_to_string(canonical).unwrap()).unwrap();
     assert_eq!(payload.spans.len(), canonical.len());

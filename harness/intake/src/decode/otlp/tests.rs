@@ -249,7 +249,7 @@ fn told(meta: &BTreeMap<String, String>) -> BTreeMap<&str, Json> {
 /// Each recorded request of the reference exporter, taken as OTLP by the intake, gives the spans that the exporter made of it.
 #[test]
 fn the_recorded_requests_give_the_spans_that_the_reference_exporter_made_of_them() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../collector/testdata/golden");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../collector/testdata/golden");
     let mut compared = 0;
     for case in [
         "01-chain",
