@@ -3,6 +3,8 @@
 //! Needs a cluster that `KUBECONFIG` leads to, and an image of tracecheck that its nodes have, named by
 //! `TRACECHECK_TEST_IMAGE`; one test also the address at which its pods reach this machine, `TRACECHECK_TEST_HOST`. Everything is made in namespaces of the runs' own and of the tests' own, and is gone afterwards.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a helper fails the test")]
+
 #[path = "../kubernetes/support.rs"]
 mod support;
 

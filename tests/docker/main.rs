@@ -2,6 +2,8 @@
 //!
 //! Needs a Docker engine; run by name: `cargo test -p harness --test docker`.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a helper fails the test")]
+
 use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader},

@@ -2,6 +2,8 @@
 //!
 //! Needs Docker and kind, and a node image, named by `TRACECHECK_TEST_NODE_IMAGE` where kind cannot pull its own.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a helper fails the test")]
+
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -151,6 +153,10 @@ fn a_run_that_is_interrupted_while_the_cluster_is_made_leaves_none() {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !cluster.is_there() {
         assert!(Instant::now() < deadline, "the cluster did not come");
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "kind sends no event: it is asked again until the deadline"
+        )]
         std::thread::sleep(Duration::from_millis(200));
     }
     kill(Pid::from_raw(i32::try_from(run.id()).unwrap()), Signal::SIGINT).unwrap();

@@ -4,6 +4,8 @@
 //! Needs a cluster (KUBECONFIG) whose nodes have the image of `tracecheck` that TRACECHECK_TEST_IMAGE names, and whose pods reach
 //! this machine at the address that TRACECHECK_TEST_HOST names. Fails without: `cargo test -p harness --test live`.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a helper fails the test")]
+
 use std::{
     collections::BTreeMap,
     path::Path,
