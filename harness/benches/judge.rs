@@ -203,6 +203,7 @@ impl World {
             refused: BTreeMap::new(),
             ended: Vec::new(),
             unsettled: None,
+            elsewhere: Vec::new(),
         };
         let shape = judge::case::shape(&self.scenario, &self.scenario.requests[0]);
         let view = View {

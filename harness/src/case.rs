@@ -188,6 +188,9 @@ pub struct Evidence {
     /// Why what is missing of the trace may still come, or be there unseen; `None` where it did not arrive.
     #[serde(default)]
     pub unsettled: Option<String>,
+    /// Spans that were captured under other traces, by ids that the services, or the harness, ended in this one.
+    #[serde(default)]
+    pub elsewhere: Vec<Span>,
 }
 
 /// Something that a source of evidence can give, and a check may need.

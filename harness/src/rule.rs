@@ -215,6 +215,13 @@ pub const RULES: &[Rule] = &[
         check: Check::Case(presence::lost_span),
     },
     Rule {
+        name: "altered-span",
+        reason: "a span arrives as its service ended it: in its trace, below its parent",
+        page: include_str!("rule/pages/altered-span.md"),
+        needs: &[Capability::Ledger],
+        check: Check::Case(presence::altered_span),
+    },
+    Rule {
         name: "invented-span",
         reason: "every span that arrives was made by a service",
         page: include_str!("rule/pages/invented-span.md"),

@@ -263,6 +263,7 @@ fn record(source: &DatadogSource, scenario: &Scenario, args: &Args, id: TraceId)
         refused: BTreeMap::new(),
         ended: Vec::new(),
         unsettled: source.unsettled(id),
+        elsewhere: Vec::new(),
     };
     let topology = topology(&scenario);
     let mut record = Record::new(scenario, topology, source.capabilities());

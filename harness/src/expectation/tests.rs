@@ -92,6 +92,7 @@ fn world(spans: Vec<Span>) -> World {
         refused: BTreeMap::new(),
         ended: Vec::new(),
         unsettled: None,
+        elsewhere: Vec::new(),
     };
     let services = ["shop", "pay"].map(|name| ServiceIdentity {
         workload: name.to_owned(),

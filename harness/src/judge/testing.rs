@@ -133,6 +133,7 @@ impl World {
             refused: BTreeMap::new(),
             ended: Vec::new(),
             unsettled: None,
+            elsewhere: Vec::new(),
         };
         record.cases.push(CaseRecord { case: case(), evidence });
         Self { record }

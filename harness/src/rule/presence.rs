@@ -1,13 +1,13 @@
 //! Rules about what must be there, and what must not.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Checked;
 use crate::{
-    case::{LedgerReport, Outcome, View},
+    case::{DRIVER_SERVICE, LedgerReport, Outcome, View},
     ledger::LedgerSpan,
     scenario::fault::Expected,
-    trace::{SpanId, Trace},
+    trace::{Span, SpanId, Trace},
 };
 
 pub(super) fn no_trace(view: View<'_>) -> Checked {
@@ -34,6 +34,13 @@ fn no_trace_cause(view: View<'_>) -> String {
     }
     if let Some(own) = own_trace(view) {
         return own;
+    }
+    if let Some(span) = view.evidence.elsewhere.iter().find(|span| is_of_a_service(span)) {
+        return format!(
+            "its spans were captured under trace {}: {}",
+            span.trace_id,
+            moved(view, span)
+        );
     }
     let (mut sampled, mut unsampled, mut asked) = (0, 0, false);
     for (_, spans, _) in known_ledgers(view) {
@@ -92,7 +99,7 @@ pub(super) fn missing_hop(view: View<'_>) -> Checked {
         return Checked::NotApplicable;
     }
     let mut found = Vec::new();
-    let mut caller = crate::case::DRIVER_SERVICE;
+    let mut caller = DRIVER_SERVICE;
     for hop in &view.shape.hops {
         let here = hop.workload.as_str();
         if hop.reached == Expected::Yes && view.spans_of(here, "server").next().is_none() {
@@ -112,6 +119,14 @@ fn missing_hop_cause(view: View<'_>, caller: &str, here: &str) -> String {
         && !entry.spans.is_empty()
     {
         let spans = entry.spans.len();
+        let ids: HashSet<SpanId> = entry.spans.iter().map(|span| span.span_id).collect();
+        if let Some(span) = view.evidence.elsewhere.iter().find(|span| ids.contains(&span.id)) {
+            return format!(
+                "`{here}` did end {spans} span(s) of this trace, and they were captured under trace {}: {}",
+                span.trace_id,
+                moved(view, span)
+            );
+        }
         return match entry.spans.iter().any(|span| span.sampled) {
             true => format!(
                 "`{here}` did end {spans} span(s) of this trace, so they were lost on their way"
@@ -174,8 +189,63 @@ pub(super) fn sampled_out(view: View<'_>) -> Checked {
     Checked::Found(found.collect())
 }
 
+/// What became of a span's trace id on its way, as far as the ids tell.
+fn moved(view: View<'_>, span: &Span) -> &'static str {
+    let (made, arrived) = (view.case.trace_id, span.trace_id);
+    if made.low() == arrived.low() && arrived.high() == 0 {
+        return "the upper 64 bits of its trace id are missing (`otel.trace_id`, or `_dd.p.tid` at the first span of a chunk)";
+    }
+    if made.low() == arrived.low() {
+        return "the upper 64 bits of its trace id are others (`otel.trace_id` or `_dd.p.tid`)";
+    }
+    if made.low() == span.datadog_trace_id {
+        return "its 64-bit trace id is the right one, and its meta `otel.trace_id` names another trace";
+    }
+    "something between the service and the intake gives spans another trace id, or puts traces together"
+}
+
+fn is_of_a_service(span: &Span) -> bool {
+    span.service != DRIVER_SERVICE
+}
+
+pub(super) fn altered_span<'a>(view: View<'a>) -> Checked {
+    let made = known_ledgers(view)
+        .flat_map(|(workload, spans, _)| spans.iter().map(move |span| (workload, span)));
+    let by_id = |spans: &'a [Span]| -> HashMap<SpanId, &'a Span> {
+        spans.iter().map(|span| (span.id, span)).collect()
+    };
+    let (captured, elsewhere) = (by_id(view.spans()), by_id(&view.evidence.elsewhere));
+    let mut found = Vec::new();
+    for (workload, made) in made {
+        let what = format!("`{workload}` ended `{}` ({}, {})", made.name, made.kind, made.span_id);
+        if let Some(span) = elsewhere.get(&made.span_id) {
+            found.push(format!(
+                "{what} in trace {}, and it was captured under trace {}, as a span of `{}`: {}",
+                view.case.trace_id,
+                span.trace_id,
+                span.service,
+                moved(view, span)
+            ));
+        } else if let Some(span) = captured.get(&made.span_id)
+            && span.parent_id != made.parent_span_id
+        {
+            let parent = |id: Option<SpanId>| {
+                id.map_or_else(|| "no parent".to_owned(), |id| format!("parent {id}"))
+            };
+            found.push(format!(
+                "{what} below {}, and it was captured below {}: something between `{workload}` and the intake changes parents",
+                parent(made.parent_span_id),
+                parent(span.parent_id)
+            ));
+        }
+    }
+    Checked::Seen(found)
+}
+
 pub(super) fn lost_span(view: View<'_>) -> Checked {
-    let captured = captured_ids(view);
+    // What was captured under another trace is not lost.
+    let mut captured = captured_ids(view);
+    captured.extend(view.evidence.elsewhere.iter().map(|span| span.id));
     let mut found = Vec::new();
     for (workload, spans, _) in known_ledgers(view) {
         for span in spans.iter().filter(|span| span.sampled && !captured.contains(&span.span_id)) {

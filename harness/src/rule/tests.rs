@@ -106,6 +106,7 @@ impl World {
                 refused: BTreeMap::new(),
                 ended: Vec::new(),
                 unsettled: None,
+                elsewhere: Vec::new(),
             },
             strays: Vec::new(),
             capabilities: vec![
@@ -138,6 +139,17 @@ impl World {
 
     fn span(&mut self, id: u64) -> &mut Span {
         self.spans().iter_mut().find(|span| span.id == SpanId(id)).unwrap()
+    }
+
+    /// Makes a span below another parent, as its service tells too.
+    fn made_below(&mut self, id: u64, parent: Option<SpanId>) {
+        self.span(id).parent_id = parent;
+        for report in self.evidence.ledgers.values_mut() {
+            let LedgerReport::Known(entry) = report else { continue };
+            for made in entry.spans.iter_mut().filter(|made| made.span_id == SpanId(id)) {
+                made.parent_span_id = parent;
+            }
+        }
     }
 
     fn ledger(&mut self, workload: &str) -> &mut LedgerEntry {
@@ -250,7 +262,7 @@ fn the_harness_span_that_was_not_exported_is_a_virtual_parent() {
 #[test]
 fn a_second_root_is_told() {
     let mut world = World::healthy();
-    world.span(0xb1).parent_id = None;
+    world.made_below(0xb1, None);
     assert_eq!(world.failing().0, ["several-roots"]);
 }
 
@@ -281,14 +293,14 @@ fn a_span_that_came_twice_is_a_duplicate() {
 #[test]
 fn a_server_span_below_a_server_span_is_a_wrong_edge() {
     let mut world = World::healthy();
-    world.span(0xb1).parent_id = Some(SpanId(0xa1));
+    world.made_below(0xb1, Some(SpanId(0xa1)));
     assert_eq!(world.failing().0, ["wrong-service-edge"]);
 }
 
 #[test]
 fn a_hop_called_by_the_wrong_service_is_a_wrong_edge() {
     let mut world = World::healthy();
-    world.span(0xb1).parent_id = Some(SpanId(0xd0));
+    world.made_below(0xb1, Some(SpanId(0xd0)));
     assert_eq!(world.failing().0, ["wrong-service-edge"]);
 }
 
@@ -463,7 +475,7 @@ fn what_the_evidence_cannot_give_is_not_evaluated() {
     world.capabilities = vec![Capability::RawPayloads];
     let findings = world.findings();
     assert_eq!(findings.failures, []);
-    assert_eq!(findings.not_evaluated.len(), 4, "{:?}", findings.not_evaluated);
+    assert_eq!(findings.not_evaluated.len(), 5, "{:?}", findings.not_evaluated);
 }
 
 #[test]
@@ -528,4 +540,70 @@ fn an_unsampled_request_owes_no_trace() {
         }
     }
     assert_eq!(world.findings(), Findings::default());
+}
+
+/// Takes the second hop's span out of its trace, and has it captured under another.
+fn moved_to(world: &mut World, trace_id: TraceId, datadog_trace_id: u64) {
+    let mut moved = world.span(0xb1).clone();
+    world.remove(0xb1);
+    (moved.trace_id, moved.datadog_trace_id) = (trace_id, datadog_trace_id);
+    world.evidence.elsewhere.push(moved);
+}
+
+#[test]
+fn a_span_that_was_captured_under_another_trace_is_not_called_lost() {
+    let cases = [
+        (
+            TraceId(u128::from(TRACE.low())),
+            TRACE.low(),
+            "the upper 64 bits of its trace id are missing",
+        ),
+        (
+            TraceId(TRACE.0 ^ (1 << 100)),
+            TRACE.low(),
+            "the upper 64 bits of its trace id are others",
+        ),
+        (TraceId(9), TRACE.low(), "its meta `otel.trace_id` names another trace"),
+        (TraceId(9), 9, "gives spans another trace id, or puts traces together"),
+    ];
+    for (trace_id, datadog_trace_id, cause) in cases {
+        let mut world = World::healthy();
+        moved_to(&mut world, trace_id, datadog_trace_id);
+        let (names, details) = world.failing();
+        assert_eq!(names, ["missing-hop", "altered-span"]);
+        assert!(!details.contains("lost"), "{details}");
+        let told = format!("they were captured under trace {trace_id}");
+        assert!(details.contains(&told) && details.contains(cause), "{cause}: {details}");
+        let told = format!("and it was captured under trace {trace_id}, as a span of `app-2`");
+        assert!(details.contains(&told), "{details}");
+    }
+}
+
+#[test]
+fn a_whole_trace_that_was_captured_under_another_id_is_named_and_not_called_lost() {
+    let mut world = World::healthy();
+    let spans = std::mem::take(world.spans());
+    world.evidence.trace = None;
+    world.evidence.elsewhere = spans;
+    for span in &mut world.evidence.elsewhere {
+        span.trace_id = TraceId(u128::from(TRACE.low()));
+    }
+    let (names, details) = world.failing();
+    assert_eq!(names, ["no-trace", "altered-span"]);
+    assert!(!details.contains("lost"), "{details}");
+    assert!(details.contains("its spans were captured under trace 0000000000000000"), "{details}");
+}
+
+#[test]
+fn a_span_below_another_parent_than_it_was_made_with_is_altered() {
+    let mut world = World::healthy();
+    world.span(0xb1).parent_id = Some(SpanId(0xa1));
+    let (names, details) = world.failing();
+    assert!(names.contains(&"altered-span".to_owned()), "{names:?}");
+    assert!(
+        details.contains(
+            "below parent 00000000000000a2, and it was captured below parent 00000000000000a1"
+        ),
+        "{details}"
+    );
 }

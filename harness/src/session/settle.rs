@@ -84,6 +84,7 @@ impl Session {
                 judged_progress = Some(progress);
                 let quiet = self.source().is_quiet(case.trace_id);
                 if (findings.failures.is_empty() && quiet && ledger_age.is_some()) || late {
+                    self.witness.look_elsewhere(case, &mut now.evidence);
                     let mut result = now.result();
                     result.judged_after_ms = progress
                         .map(|(_, at)| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX));
@@ -146,7 +147,9 @@ impl Session {
             Some(ledgers) => ledgers,
             None => self.read_ledgers(case.trace_id).await,
         };
-        self.witness.evidence(case, ledgers, &self.up.unexpected_exits())
+        let mut evidence = self.witness.evidence(case, ledgers, &self.up.unexpected_exits());
+        self.witness.look_elsewhere(case, &mut evidence);
+        evidence
     }
 
     fn moment<'a>(

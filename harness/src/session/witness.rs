@@ -13,7 +13,7 @@ use crate::{
     intake::client::IntakeClient,
     rule::{self, SILENT_SERVICE},
     strays::{Stray, Strays, StraysNow},
-    trace::TraceId,
+    trace::{Span, SpanId, TraceId},
 };
 
 /// Knows what was captured of a system, and whose it is.
@@ -104,7 +104,38 @@ impl Witness {
             ledgers,
             refused: self.source.refused(),
             ended: ended.collect(),
+            elsewhere: Vec::new(),
         }
+    }
+
+    /// Looks among everything that was captured for the spans that were ended in a case's trace and are not in it.
+    pub(super) fn look_elsewhere(&self, case: &Case, evidence: &mut Evidence) {
+        let Some(intake) = &self.intake else { return };
+        let mut missing: HashSet<SpanId> = HashSet::new();
+        for report in evidence.ledgers.values() {
+            if let LedgerReport::Known(entry) = report {
+                let sampled = entry.spans.iter().filter(|span| span.sampled);
+                missing.extend(sampled.map(|span| span.span_id));
+            }
+        }
+        if case.sampled && case.driver_exported {
+            missing.insert(case.driver_span);
+        }
+        for span in evidence.trace.iter().flat_map(|trace| &trace.spans) {
+            missing.remove(&span.id);
+        }
+        if missing.is_empty() {
+            return;
+        }
+        evidence.elsewhere = intake.with_store(|store| {
+            let spans = store.traces().flat_map(|(_, spans)| spans);
+            let mut found: Vec<Span> = spans
+                .filter(|span| missing.contains(&span.id))
+                .map(|span| Span::clone(span))
+                .collect();
+            found.sort_by_key(|span| (span.start, span.id));
+            found
+        });
     }
 
     /// Captured traces that belong to no request, and that this one may have caused.

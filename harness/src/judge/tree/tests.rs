@@ -58,6 +58,7 @@ fn drawn(spans: Vec<Span>) -> Vec<String> {
         refused: BTreeMap::new(),
         ended: Vec::new(),
         unsettled: None,
+        elsewhere: Vec::new(),
     };
     let (topology, shape) = (Topology::default(), Shape::default());
     captured(View {
