@@ -8,7 +8,8 @@ app.get("/ready", (_request, response) => response.send("ready"));
 async function askStock(request, response) {
   try {
     const answer = await fetch(process.env.STOCK_URL + request.path, { signal: AbortSignal.timeout(1000) });
-    response.status(answer.ok ? 200 : 502).json(await answer.json());
+    await answer.arrayBuffer(); // Read to its end, so that the connection is used again.
+    response.sendStatus(answer.ok ? 200 : 502);
   } catch (error) {
     response.status(error.name === "TimeoutError" ? 504 : 502).json({ error: error.message });
   }
