@@ -85,6 +85,8 @@ struct Path {
     exporter: SpanExporter,
     /// Spans that it said OK to.
     exported: AtomicU64,
+    /// Spans that it did not say OK to in time: it may have taken them all the same.
+    undecided: AtomicU64,
 }
 
 /// The ids of a request that is about to be sent.
@@ -142,7 +144,13 @@ impl Driver {
             .connect_timeout(CONNECT_TIMEOUT)
             .build()
             .map_err(|error| DriverError::Client(crate::chain_of(&error)))?;
-        let path = |otlp| Ok(Path { exporter: exporter(otlp)?, exported: AtomicU64::new(0) });
+        let path = |otlp| {
+            Ok(Path {
+                exporter: exporter(otlp)?,
+                exported: AtomicU64::new(0),
+                undecided: AtomicU64::new(0),
+            })
+        };
         let exporters = otlp.iter().map(path).collect::<Result<_, DriverError>>()?;
         Ok(Self {
             client,
@@ -157,6 +165,11 @@ impl Driver {
     /// How many of its own spans each instance of the collector took.
     pub fn exported(&self) -> Vec<u64> {
         self.exporters.iter().map(|path| path.exported.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Returns how many spans of its own were exported without an OK in time, so that they may or may not have been taken.
+    pub fn undecided(&self) -> u64 {
+        self.exporters.iter().map(|path| path.undecided.load(Ordering::Relaxed)).sum()
     }
 
     /// Sends one request, to `entry_url` where it is not for the system's entry, and exports the harness's own span of it.
@@ -323,7 +336,8 @@ impl Driver {
         let exported = path.exporter.export(vec![span]);
         let exported = tokio::time::timeout(EXPORT_TIMEOUT, exported).await;
         let taken = matches!(exported, Ok(Ok(())));
-        path.exported.fetch_add(u64::from(taken), Ordering::Relaxed);
+        let counter = if taken { &path.exported } else { &path.undecided };
+        counter.fetch_add(1, Ordering::Relaxed);
         taken
     }
 }

@@ -228,6 +228,7 @@ impl Session {
             services,
             collectors,
             harness: self.driver.exported(),
+            harness_undecided: self.driver.undecided(),
             captured: self.intake().map(|intake| intake.counts().spans),
             source: self.source().counted(),
         }

@@ -45,6 +45,7 @@ fn stages(captured: u64) -> Stages {
         services: vec![("sample-app-1".to_owned(), Ok(2)), ("sample-app-2".to_owned(), Ok(1))],
         collectors: vec![("collector".to_owned(), Ok(counted))],
         harness: vec![1],
+        harness_undecided: 0,
         captured: Some(captured),
         source: String::new(),
     }

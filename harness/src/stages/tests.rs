@@ -26,6 +26,7 @@ fn balanced() -> Stages {
             .map(|(name, accepted)| (name.to_owned(), taken(accepted)))
             .to_vec(),
         harness: vec![2, 2, 2],
+        harness_undecided: 0,
         captured: Some(18),
         source: "intake took 18 and refused 0 attempts".to_owned(),
     }
@@ -46,6 +47,23 @@ fn stages_balance_over_the_sums_of_their_instances() {
         "web ended 5; web ended 7; c-1 accepted 8, sent 8; c-2 accepted 6, sent 6; c-3 accepted 4, sent 4; intake took 18 \
          and refused 0 attempts"
     );
+}
+
+#[test]
+fn a_span_of_the_harness_without_an_ok_may_have_been_taken_or_not() {
+    // It was sent, and the answer did not come in time.
+    let undecided = Stages { harness: vec![2, 2, 1], harness_undecided: 1, ..balanced() };
+    assert_eq!(failures(&undecided, 3), Vec::<String>::new());
+    assert!(
+        undecided.text().contains("tracecheck had no OK in time for 1"),
+        "{}",
+        undecided.text()
+    );
+    let refused = Stages { harness_undecided: 1, ..balanced() };
+    assert_eq!(failures(&refused, 3), Vec::<String>::new());
+    // One more than can be explained is wrong.
+    let lost = Stages { harness: vec![2, 1, 1], harness_undecided: 1, ..balanced() };
+    assert!(failures(&lost, 1)[0].contains("ended 16 spans"), "{:?}", failures(&lost, 1));
 }
 
 #[test]
