@@ -189,6 +189,7 @@ fn settings(config: &Config, hostname: &str, gates: FeatureGates) -> Settings {
         },
         top_level_by_span_kind: traces.compute_top_level_by_span_kind,
         first_receiver: gates.first_receiver,
+        old_scope_convention: gates.old_scope_convention,
         // Checked with the config.
         ignore_resources: traces
             .ignore_resources

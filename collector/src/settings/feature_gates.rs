@@ -9,15 +9,18 @@ pub(crate) struct FeatureGates {
     pub(crate) first_version_names: bool,
     /// The first version of the receiver: `-datadog.EnableReceiveResourceSpansV2`.
     pub(crate) first_receiver: bool,
+    /// A scope's name and version by the old convention alone: `-datadog.EnableScopeConvention`.
+    pub(crate) old_scope_convention: bool,
     /// Several configs join their lists of components: `confmap.enableMergeAppendOption`.
     pub(crate) append_lists: bool,
 }
 
-const KNOWN: [&str; 4] = [
+const KNOWN: [&str; 5] = [
     "confmap.enableMergeAppendOption",
     "exporter.datadogexporter.DisableAPMStats",
     "datadog.EnableOperationAndResourceNameV2",
     "datadog.EnableReceiveResourceSpansV2",
+    "datadog.EnableScopeConvention",
 ];
 
 const METRICS: &str = "it is about metrics, and this collector carries traces only";
@@ -57,6 +60,7 @@ impl FeatureGates {
                 "exporter.datadogexporter.DisableAPMStats" => gates.disable_apm_stats = on,
                 "datadog.EnableOperationAndResourceNameV2" => gates.first_version_names = !on,
                 "datadog.EnableReceiveResourceSpansV2" => gates.first_receiver = !on,
+                "datadog.EnableScopeConvention" => gates.old_scope_convention = !on,
                 "confmap.enableMergeAppendOption" => gates.append_lists = on,
                 _ => {
                     let known = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name);
@@ -100,6 +104,8 @@ mod tests {
             "`--feature-gates`: unknown feature gate `exporter.datadogexporter.DisableAPMStat`; did you mean `exporter.datadogexporter.DisableAPMStats`?"
         );
         assert!(parse(&["-datadog.EnableReceiveResourceSpansV2"]).unwrap().first_receiver);
+        assert!(parse(&["-datadog.EnableScopeConvention"]).unwrap().old_scope_convention);
+        assert!(!parse(&["datadog.EnableScopeConvention"]).unwrap().old_scope_convention);
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub(crate) struct Counted<'a> {
     pub(crate) version: Text<'a>,
     /// The commit that the service was built from.
     pub(crate) commit: Text<'a>,
+    /// The service that the root's own one is a part of.
+    pub(crate) base_service: Text<'a>,
     /// How many traces this one stands for.
     pub(crate) weight: f64,
 }
@@ -53,8 +55,8 @@ pub(crate) struct Counted<'a> {
 impl Default for Counted<'_> {
     fn default() -> Self {
         let (hostname, env) = Default::default();
-        let (version, commit) = Default::default();
-        Self { hostname, env, version, commit, weight: 1.0 }
+        let (version, commit, base_service) = Default::default();
+        Self { hostname, env, version, commit, base_service, weight: 1.0 }
     }
 }
 

@@ -14,7 +14,7 @@ mod sender;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub(crate) use groups::grpc_status_code;
+pub(crate) use groups::grpc_status_number;
 use groups::{Group, GroupKey, Groups, is_top_level};
 use hashbrown::{HashMap, HashTable};
 use libdd_trace_protobuf::pb;
@@ -162,6 +162,7 @@ pub(crate) struct ClientKey {
     version: String,
     lang: String,
     commit: String,
+    base_service: String,
 }
 
 impl Concentrator {
@@ -409,6 +410,7 @@ fn client_payload(
         version: client.version.clone(),
         lang: client.lang.clone(),
         git_commit_sha: client.commit.clone(),
+        service: client.base_service.clone(),
         stats: vec![pb::ClientStatsBucket {
             start,
             duration: BUCKET_NANOS,
@@ -432,6 +434,7 @@ impl ClientKey {
             version: text(&counted.version),
             lang: text(language),
             commit: text(&counted.commit),
+            base_service: text(&counted.base_service),
         }
     }
 }

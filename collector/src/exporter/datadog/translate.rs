@@ -1,7 +1,7 @@
 //! OTLP to Datadog: a [`TraceBatch`] becomes [`TracerPayload`]s. Pure; the clock is an argument.
 //!
-//! The mapping is that of the reference exporter (contrib `datadogexporter` v0.155.0), as measured on it; where a rule was
-//! read in its source, the module that has the rule names the place.
+//! The mapping is that of Datadog's trace agent v0.85.4 (`pkg/trace`), set up as contrib's `datadogexporter` sets it up, and
+//! measured on it; where a rule was read in its source, the module that has the rule names the place.
 
 mod agent;
 mod attributes;
@@ -28,8 +28,14 @@ use super::model::{Counted, Span, Text, TraceChunk, TracerPayload};
 use crate::trace_batch::ResourceSpans;
 #[cfg(any(test, fuzzing))]
 use crate::trace_batch::TraceBatch;
-pub(crate) use go_text::parse_uint;
+pub(crate) use go_text::{parse_uint, parse_whole_number};
 pub(crate) use sampling::go_u64;
+
+/// A query without its literals, for tests of what was recorded.
+#[cfg(test)]
+pub(crate) fn obfuscated_query(query: &str) -> String {
+    String::from_utf8_lossy(&agent::obfuscated_query(query.as_bytes())).into_owned()
+}
 
 /// Where an agent runs (agent, `normalizeAPMModeSpanTag`).
 const APM_MODE: &str = "_dd.apm_mode";
@@ -43,8 +49,21 @@ pub(crate) struct Settings {
     pub(crate) top_level_by_span_kind: bool,
     /// The first version of the receiver, which copies attributes by other rules.
     pub(crate) first_receiver: bool,
+    /// A scope's name and version under the keys of the old convention alone.
+    pub(crate) old_scope_convention: bool,
     /// Traces whose root's resource name matches one of these are dropped.
     pub(crate) ignore_resources: Vec<regex::Regex>,
+}
+
+/// The keys of a scope's name and version, in this order: by the old convention, and by the current one.
+const SCOPE: [(&str, &str); 2] =
+    [("otel.library.name", "otel.library.version"), ("otel.scope.name", "otel.scope.version")];
+
+impl Settings {
+    /// Returns the keys of a scope's name and version. The first receiver knows the old convention alone.
+    fn scope_keys(&self) -> &'static [(&'static str, &'static str)] {
+        if self.old_scope_convention || self.first_receiver { &SCOPE[..1] } else { &SCOPE }
+    }
 }
 
 /// How operations and resources get their names.
@@ -96,17 +115,26 @@ fn tracer_payload<'a>(
     now: i64,
     dropped: &mut HashMap<Dropped, usize>,
 ) -> TracerPayload<'a> {
-    let attributes = Attrs::new(resource.attributes());
+    let full = Attrs::new(resource.attributes());
+    let attributes = match settings.first_receiver {
+        true => None,
+        false => host::without_container_tags(&full),
+    };
+    let attributes = attributes.as_ref().unwrap_or(&full);
     let translate =
         if settings.first_receiver { first_receiver::translate } else { span::translate };
     let spans = resource.spans();
     let spans: Vec<_> =
-        spans.map(|(scope, span)| translate(settings, &span, &scope, &attributes)).collect();
+        spans.map(|(scope, span)| translate(settings, &span, &scope, attributes)).collect();
     let mut tracer = match settings.first_receiver {
-        true => first_receiver::payload(settings, &attributes, &spans),
-        false => payload(settings, &attributes),
+        true => first_receiver::payload(settings, &full, &spans),
+        false => payload(settings, &full),
     };
-    add_container_tags(&mut tracer, &attributes);
+    let container_tags = match settings.first_receiver {
+        true => host::first_container_tags(&full),
+        false => host::container_tags(&full),
+    };
+    add_container_tags(&mut tracer, container_tags);
     for trace in traces(spans) {
         add(&mut tracer, settings, trace, now, dropped);
     }
@@ -121,13 +149,18 @@ fn payload<'a>(settings: &'a Settings, attributes: &Attrs<'a>) -> TracerPayload<
         tracer_version: tracer_version(attributes),
         env: env(attributes),
         hostname: host::hostname(attributes, &settings.hostname),
-        has_stats: !normalize::tag_value(attributes.text(&["_dd.stats_computed"])).is_empty(),
+        has_stats: has_stats(attributes),
         ..TracerPayload::default()
     }
 }
 
-fn add_container_tags(tracer: &mut TracerPayload<'_>, attributes: &Attrs<'_>) {
-    let container_tags = host::container_tags(attributes);
+/// Whether the resource's stats were computed before; `false` asks for them (agent, `resolveClientComputedStats`).
+fn has_stats(resource: &Attrs<'_>) -> bool {
+    let computed = normalize::tag_value(resource.text(&["_dd.stats_computed"]));
+    !matches!(&*computed, b"" | b"false")
+}
+
+fn add_container_tags(tracer: &mut TracerPayload<'_>, container_tags: Vec<u8>) {
     if !container_tags.is_empty() {
         tracer.tags.push(("_dd.tags.container", container_tags.into()));
     }
@@ -155,6 +188,7 @@ fn add<'a>(
         env: tracer.env.clone(),
         version: tracer.app_version.clone(),
         commit: told(&chunk, root, b"_dd.git.commit.sha").unwrap_or_default(),
+        base_service: chunk.spans[root].meta.get(b"_dd.base_service").cloned().unwrap_or_default(),
         weight: sampling::weight(&chunk.spans[root]),
     };
     let sent = match sampling::sample(&mut chunk, root) {
@@ -164,7 +198,7 @@ fn add<'a>(
         }
         Fate::Parts(part) => {
             let sent = part.spans.len();
-            tracer.chunks.push(part);
+            tracer.chunks.push(*part);
             sent
         }
         Fate::Dropped => 0,
@@ -234,7 +268,7 @@ fn chunk<'a>(
     if matches!(priority, 1 | 2) {
         spans[0].meta.set(&b"_dd.p.dm"[..], Cow::Borrowed(decision));
     }
-    agent::normalize(&mut spans, now)?;
+    agent::normalize(&mut spans, settings, now)?;
     let root = agent::root_index(&spans);
     let priority = sampling::chunk_priority(priority, &spans, root);
     let origin = spans[root].meta.get(b"_dd.origin").cloned().unwrap_or_default();
@@ -260,7 +294,7 @@ fn chunk<'a>(
 }
 
 fn container_id<'a>(resource: &Attrs<'a>) -> Text<'a> {
-    normalize::tag_value(resource.text(&["container.id", "k8s.pod.uid"]))
+    normalize::tag_value(resource.concept(&["container.id"]))
 }
 
 fn tracer_version<'a>(resource: &Attrs<'a>) -> Text<'a> {
@@ -269,5 +303,7 @@ fn tracer_version<'a>(resource: &Attrs<'a>) -> Text<'a> {
 }
 
 fn env<'a>(resource: &Attrs<'a>) -> Text<'a> {
-    normalize::tag_value(resource.text(&["deployment.environment.name", "deployment.environment"]))
+    normalize::tag_value(
+        resource.concept(&["deployment.environment.name", "deployment.environment"]),
+    )
 }

@@ -10,7 +10,7 @@ use libdd_trace_protobuf::pb;
 
 use super::{Counting, text};
 use crate::exporter::datadog::model::{Span, TraceChunk};
-use crate::exporter::datadog::translate::{go_u64, parse_uint};
+use crate::exporter::datadog::translate::{go_u64, parse_uint, parse_whole_number};
 
 /// The relative accuracy of latencies is 1 %, as in the agent: `(1 + 0.01) / (1 - 0.01)`.
 const GAMMA: f64 = 1.01 / 0.99;
@@ -46,6 +46,8 @@ pub(super) struct GroupKey<'a> {
     pub(super) status_code: u32,
     pub(super) grpc_status_code: String,
     pub(super) span_kind: Cow<'a, [u8]>,
+    /// What set the service's name.
+    pub(super) service_source: Cow<'a, [u8]>,
     pub(super) peer_tags: Vec<String>,
     pub(super) is_trace_root: bool,
     pub(super) is_synthetic: bool,
@@ -60,11 +62,11 @@ impl<'a> GroupKey<'a> {
             resource: Cow::Borrowed(&span.resource),
             span_type: Cow::Borrowed(&span.span_type),
             status_code: status_code(span),
-            grpc_status_code: grpc_status_code(
-                |key| span.meta.get(key).cloned(),
-                |key| span.metrics.get(key).copied(),
-            ),
+            grpc_status_code: grpc_status_code(span),
             span_kind: Cow::Borrowed(span_kind),
+            service_source: Cow::Borrowed(
+                span.meta.get(b"_dd.svc_src").map_or(&b""[..], |source| source),
+            ),
             peer_tags: peer_tags(counting, span_kind, span),
             is_trace_root: span.parent_id == 0,
             is_synthetic: chunk.origin.starts_with(b"synthetics"),
@@ -79,6 +81,7 @@ impl<'a> GroupKey<'a> {
             resource: owned(self.resource),
             span_type: owned(self.span_type),
             span_kind: owned(self.span_kind),
+            service_source: owned(self.service_source),
             status_code: self.status_code,
             grpc_status_code: self.grpc_status_code,
             peer_tags: self.peer_tags,
@@ -175,6 +178,7 @@ impl Group {
             peer_tags: key.peer_tags,
             is_trace_root: root.into(),
             grpc_status_code: key.grpc_status_code,
+            service_source: text(&key.service_source),
             ..pb::ClientGroupedStats::default()
         }
     }
@@ -215,37 +219,53 @@ pub(super) fn is_top_level(span: &Span<'_>) -> bool {
     [&b"_top_level"[..], b"_dd.top_level"].iter().any(|key| span.metrics.get(key) == Some(&1.0))
 }
 
+/// HTTP's status code; 0 if there is none, or if it does not fit. The first receiver leaves the current name as it is.
 fn status_code(span: &Span<'_>) -> u32 {
-    if let Some(code) = span.metrics.get(b"http.status_code") {
-        // It wraps around (measured on the reference exporter v0.155.0); what is beyond 64 bits is taken for 0.
-        let fits = code.abs() < 9_223_372_036_854_775_808.0;
-        return if fits { *code as i64 as u32 } else { 0 };
-    }
-    let code = span.meta.get(b"http.status_code").and_then(|code| parse_uint(code));
+    let of = |key: &&[u8]| {
+        let text = || span.meta.get(key).and_then(|code| parse_whole_number(code));
+        whole_metric(span, key).or_else(text)
+    };
+    let code = [&b"http.status_code"[..], b"http.response.status_code"].iter().find_map(of);
     code.and_then(|code| u32::try_from(code).ok()).unwrap_or_default()
 }
 
-/// The number of gRPC's status code; empty if there is none. `meta` and `metric` look for a span's attributes.
-pub(crate) fn grpc_status_code<'a>(
-    meta: impl Fn(&'static [u8]) -> Option<Cow<'a, [u8]>>,
-    metric: impl Fn(&'static [u8]) -> Option<f64>,
-) -> String {
+/// A metric, if it is a whole number.
+fn whole_metric(span: &Span<'_>, key: &[u8]) -> Option<i64> {
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    let number = span.metrics.get(key).filter(|number| number.fract() == 0.0);
+    number.filter(|number| (-LIMIT..LIMIT).contains(number)).map(|number| *number as i64)
+}
+
+/// The number of a span's gRPC status code; empty if there is none.
+fn grpc_status_code(span: &Span<'_>) -> String {
     const KEYS: [&[u8]; 4] =
         [b"rpc.grpc.status_code", b"grpc.code", b"rpc.grpc.status.code", b"grpc.status.code"];
-    for key in KEYS {
-        let Some(code) = meta(key).filter(|code| !code.is_empty()) else { continue };
-        if let Some(number) = parse_uint(&code).filter(|code| u32::try_from(*code).is_ok()) {
-            return number.to_string();
-        }
-        let code = text(&code);
-        let name = code.strip_prefix("StatusCode.").unwrap_or(&code).to_uppercase();
-        let name = if name == "CANCELED" { "CANCELLED" } else { &name };
-        let position =
-            GRPC_CODES.iter().position(|known| *known == name || known.replace('_', "") == name);
-        return position.map(|code| code.to_string()).unwrap_or_default();
+    let code = |key: &&[u8]| {
+        let text = span.meta.get(key).filter(|code| !code.is_empty()).cloned();
+        text.or_else(|| Some(whole_metric(span, key)?.to_string().into_bytes().into()))
+    };
+    // The current name is that of all systems' codes.
+    let is_grpc = || {
+        let system = |key: &[u8]| span.meta.get(key).filter(|system| !system.is_empty());
+        let system = system(b"rpc.system.name").or_else(|| system(b"rpc.system"));
+        system.is_some_and(|system| **system == *b"grpc")
+    };
+    let current = || is_grpc().then(|| code(&&b"rpc.response.status_code"[..])).flatten();
+    let found = KEYS.iter().find_map(code).or_else(current);
+    found.map(|code| grpc_status_number(&code)).unwrap_or_default()
+}
+
+/// The number of a gRPC status code that is a number or a name; empty if it is neither.
+pub(crate) fn grpc_status_number(code: &[u8]) -> String {
+    if let Some(number) = parse_uint(code).filter(|code| u32::try_from(*code).is_ok()) {
+        return number.to_string();
     }
-    let number = KEYS.iter().find_map(|key| metric(key));
-    number.map(|code| go_u64(code).to_string()).unwrap_or_default()
+    let code = text(code);
+    let name = code.strip_prefix("StatusCode.").unwrap_or(&code).to_uppercase();
+    let name = if name == "CANCELED" { "CANCELLED" } else { &name };
+    let position =
+        GRPC_CODES.iter().position(|known| *known == name || known.replace('_', "") == name);
+    position.map(|code| code.to_string()).unwrap_or_default()
 }
 
 /// A peer tag as it is sent.
@@ -278,24 +298,34 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::{Counting, GroupKey, Groups, TraceChunk};
-    use super::{Span, is_top_level, status_code};
-
-    fn grpc_status_code(span: &Span<'_>) -> String {
-        super::grpc_status_code(
-            |key| span.meta.get(key).cloned(),
-            |key| span.metrics.get(key).copied(),
-        )
-    }
+    use super::{Span, grpc_status_code, is_top_level, status_code};
 
     #[test]
-    fn negative_status_codes_wrap_around() {
+    fn status_codes_that_are_no_counts_are_none() {
         let mut span = Span::default();
         span.metrics.set(&b"rpc.grpc.status_code"[..], -1.0);
         span.metrics.set(&b"http.status_code"[..], -1.0);
-        assert_eq!(grpc_status_code(&span), "18446744073709551615");
-        assert_eq!(status_code(&span), 4_294_967_295);
+        assert_eq!(grpc_status_code(&span), "");
+        assert_eq!(status_code(&span), 0);
+        span.metrics.set(&b"http.status_code"[..], 503.0);
+        assert_eq!(status_code(&span), 503);
         span.metrics.set(&b"http.status_code"[..], 1e300);
         assert_eq!(status_code(&span), 0);
+    }
+
+    #[test]
+    fn status_codes_count_by_their_current_names_too() {
+        let mut span = Span::default();
+        span.metrics.set(&b"http.response.status_code"[..], 404.0);
+        assert_eq!(status_code(&span), 404);
+        span.meta.set(&b"http.status_code"[..], b"500"[..].into());
+        assert_eq!(status_code(&span), 500);
+        span.metrics.set(&b"rpc.response.status_code"[..], 4.0);
+        assert_eq!(grpc_status_code(&span), "", "codes of other systems are none of gRPC's");
+        span.meta.set(&b"rpc.system"[..], b"grpc"[..].into());
+        assert_eq!(grpc_status_code(&span), "4");
+        span.meta.set(&b"rpc.system.name"[..], b"connectrpc"[..].into());
+        assert_eq!(grpc_status_code(&span), "");
     }
 
     #[test]

@@ -158,6 +158,8 @@ pub(super) fn group_key(counting: &Counting, bytes: &[u8]) -> Option<GroupKey<'s
         status_code,
         grpc_status_code: super::text(&grpc),
         span_kind,
+        // A span that has one is no usual one, and none of these.
+        service_source: Cow::Borrowed(b""),
         peer_tags,
         is_trace_root: is_trace_root != 0,
         is_synthetic: false,

@@ -8,14 +8,19 @@ use std::collections::HashMap;
 
 use libdd_trace_obfuscation::{http, redis};
 
-use super::{go_text, normalize, sql};
+use super::{Settings, go_text, normalize, sql};
 use crate::exporter::datadog::model::{Span, Text};
 
 pub(super) const MAX_RESOURCE_BYTES: usize = 5000;
 pub(super) const MAX_TYPE_BYTES: usize = 100;
 const MAX_SERVICE_BYTES: usize = 100;
-const MAX_KEY_BYTES: usize = 200;
-const MAX_VALUE_BYTES: usize = 25_000;
+/// What Datadog keeps of a key.
+pub(super) const MAX_KEY_BYTES: usize = 200;
+/// What Datadog keeps of a value.
+pub(super) const MAX_VALUE_BYTES: usize = 25_000;
+const SQL_QUERY: &[u8] = b"sql.query";
+/// The attributes that may have a span's query.
+const QUERIES: [&[u8]; 3] = [SQL_QUERY, b"db.statement", b"db.query.text"];
 /// Stands for a query that cannot be read.
 const UNREADABLE_QUERY: &[u8] = b"Non-parsable SQL query";
 /// Times before 2000 are taken for a mistake in the unit.
@@ -51,7 +56,11 @@ impl Dropped {
 
 /// Refuses a trace that has a span without ids or of another trace; brings the others' fields into the form the intake
 /// expects.
-pub(super) fn normalize(spans: &mut [Span<'_>], now: i64) -> Result<(), Dropped> {
+pub(super) fn normalize(
+    spans: &mut [Span<'_>],
+    settings: &Settings,
+    now: i64,
+) -> Result<(), Dropped> {
     if has_foreign_span(spans) {
         return Err(Dropped::ForeignSpan);
     }
@@ -68,7 +77,10 @@ pub(super) fn normalize(spans: &mut [Span<'_>], now: i64) -> Result<(), Dropped>
         if span.parent_id == span.trace_id && span.parent_id == span.span_id {
             span.parent_id = 0;
         }
-        (span.start, span.duration) = normal_times(span.start, span.duration, now);
+        (span.start, span.duration) = match settings.first_receiver {
+            true => normal_times(span.start, span.duration, now),
+            false => times_of_today(span.start, span.duration, now),
+        };
         shorten(&mut span.span_type, MAX_TYPE_BYTES);
         if let Some(env) = span.meta.get(b"env") {
             let env = normalize::tag_value(env.clone());
@@ -99,9 +111,15 @@ fn normal_times(start: i64, duration: i64, now: i64) -> (i64, i64) {
     (if start < 0 { now } else { start }, duration)
 }
 
-/// As [`normal_times`], of a span of OTLP.
+/// As [`normal_times`], by the receiver of today, which does so once more before: a duration must fit the start that it gave.
+fn times_of_today(start: i64, duration: i64, now: i64) -> (i64, i64) {
+    let (start, duration) = normal_times(start, duration, now);
+    normal_times(start, duration, now)
+}
+
+/// As [`times_of_today`], of a span of OTLP.
 pub(super) fn times(start: u64, end: u64, now: i64) -> (i64, i64) {
-    normal_times(start as i64, (end as i64).wrapping_sub(start as i64), now)
+    times_of_today(start as i64, (end as i64).wrapping_sub(start as i64), now)
 }
 
 /// The name of a service that is not the span's own.
@@ -163,11 +181,7 @@ pub(super) fn mark_tracer_top_level(spans: &mut [Span<'_>]) {
 /// Takes literals out of queries, where Datadog shows them as resource names.
 pub(super) fn obfuscate(span: &mut Span<'_>) {
     match &*span.span_type {
-        b"sql" | b"cassandra" if !span.resource.is_empty() => {
-            let query = obfuscated_query(&span.resource);
-            span.meta.set(&b"sql.query"[..], query.clone());
-            span.resource = query;
-        }
+        b"sql" | b"cassandra" => obfuscate_queries(span),
         b"web" | b"http" => {
             if let Some(url) = span.meta.get(b"http.url").and_then(|url| obfuscated_url(url)) {
                 span.meta.set(&b"http.url"[..], url.into());
@@ -175,6 +189,27 @@ pub(super) fn obfuscate(span: &mut Span<'_>) {
         }
         b"redis" | b"valkey" => span.resource = quantized(&span.resource),
         _ => {}
+    }
+}
+
+/// Takes literals out of a span's queries: its resource, and the attributes that may have one.
+fn obfuscate_queries(span: &mut Span<'_>) {
+    let raw = std::mem::take(&mut span.resource);
+    if !raw.is_empty() {
+        span.resource = obfuscated_query(&raw);
+    }
+    for key in QUERIES {
+        let query = match span.meta.get(key) {
+            Some(query) if !query.is_empty() && *query == raw => span.resource.clone(),
+            Some(query) if !query.is_empty() => obfuscated_query(query),
+            // Without a text Datadog takes the resource for the query.
+            Some(_) if key == SQL_QUERY => {
+                span.meta.remove(key);
+                continue;
+            }
+            _ => continue,
+        };
+        span.meta.set(key, query);
     }
 }
 
@@ -249,7 +284,7 @@ fn shorten_with_dots(text: &mut Text<'_>, limit: usize) {
 #[cfg(test)]
 mod tests {
     use super::{
-        Span, has_foreign_span, is_status_code, mark_tracer_top_level, obfuscate, truncate,
+        Span, has_foreign_span, is_status_code, mark_tracer_top_level, obfuscate, times, truncate,
     };
 
     #[test]
@@ -291,6 +326,14 @@ mod tests {
         let length = |key: &[u8]| span.meta.get(key).unwrap().len();
         assert_eq!(length(b"_dd.appsec.json"), 26_000);
         assert_eq!((length(b"_dd.json.x"), length(b"x.json")), (25_003, 25_003));
+    }
+
+    #[test]
+    fn a_duration_fits_the_start_that_its_span_is_given() {
+        let now = 1_800_000_000_000_000_000;
+        assert_eq!(times(now as u64 - 5, now as u64, now), (now - 5, 5));
+        assert_eq!(times(1, 6, now), (now - 5, 5), "a start before 2000 is none");
+        assert_eq!(times(1, i64::MAX as u64, now), (now, 0));
     }
 
     #[test]

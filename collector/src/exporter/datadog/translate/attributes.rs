@@ -45,6 +45,9 @@ pub(super) trait Names: Copy {
     fn are_not_in(self, named: u64) -> bool;
 
     fn find_in<'a>(self, attributes: &Attrs<'a>) -> Option<RawValue<'a>>;
+
+    /// Returns the first text of the first name that any of the lists has one for.
+    fn string_in<'a, const N: usize>(self, lists: [&Attrs<'a>; N]) -> &'a [u8];
 }
 
 impl Names for Keys {
@@ -61,6 +64,31 @@ impl Names for Keys {
         let number = self.numbers.iter().find(|number| attributes.named & 1 << **number != 0)?;
         attributes.list.get(attributes.places[*number]).map(|(_, value)| *value)
     }
+
+    #[inline]
+    fn string_in<'a, const N: usize>(self, lists: [&Attrs<'a>; N]) -> &'a [u8] {
+        for number in self.numbers {
+            for list in lists {
+                if list.named & 1 << *number != 0
+                    && let Some((_, value)) = list.list.get(list.places[*number])
+                    && let text = string(*value)
+                    && !text.is_empty()
+                {
+                    return text;
+                }
+            }
+        }
+        b""
+    }
+}
+
+/// Returns the text of a string; values of other types have none.
+#[inline]
+fn string(value: RawValue<'_>) -> &[u8] {
+    value.text().unwrap_or_else(|| match value.get() {
+        AnyValue::String(text) => text,
+        _ => b"",
+    })
 }
 
 impl Names for &'static str {
@@ -75,6 +103,11 @@ impl Names for &'static str {
         let found = attributes.list.iter().find(|(key, _)| *key == self.as_bytes());
         found.map(|(_, value)| *value)
     }
+
+    fn string_in<'a, const N: usize>(self, lists: [&Attrs<'a>; N]) -> &'a [u8] {
+        let mut found = lists.iter().filter_map(|list| self.find_in(list)).map(string);
+        found.find(|text| !text.is_empty()).unwrap_or_default()
+    }
 }
 
 impl<const N: usize> Names for &[&'static str; N] {
@@ -84,6 +117,11 @@ impl<const N: usize> Names for &[&'static str; N] {
 
     fn find_in<'a>(self, attributes: &Attrs<'a>) -> Option<RawValue<'a>> {
         self.iter().find_map(|name| name.find_in(attributes))
+    }
+
+    fn string_in<'a, const M: usize>(self, lists: [&Attrs<'a>; M]) -> &'a [u8] {
+        let mut found = self.iter().map(|name| name.string_in(lists));
+        found.find(|text| !text.is_empty()).unwrap_or_default()
     }
 }
 
@@ -174,6 +212,11 @@ impl<'a> Attrs<'a> {
         })
     }
 
+    /// Returns the first text that any of these names has; values of other types do not count.
+    pub(super) fn concept(&self, names: impl Names) -> Text<'a> {
+        Cow::Borrowed(names.string_in([self]))
+    }
+
     /// The first of these names that exists, as text; empty if none does.
     #[inline]
     pub(super) fn text(&self, names: impl Names) -> Text<'a> {
@@ -213,14 +256,22 @@ pub(super) struct Both<'s, 'a> {
 }
 
 impl<'a> Both<'_, 'a> {
-    /// The span's attribute, or if that is empty the resource's.
+    /// Returns the first text that any of these names has, with each name the span's before the resource's; values of other
+    /// types do not count (agent, `pkg/trace/semantics`).
     #[inline]
     pub(super) fn text(self, names: impl Names) -> Text<'a> {
         if self.have_none(names) {
             return Cow::Borrowed(b"");
         }
-        let text = self.span.text(names);
-        if text.is_empty() { self.resource.text(names) } else { text }
+        Cow::Borrowed(names.string_in([self.span, self.resource]))
+    }
+
+    /// Returns the first integer of this name, the span's before the resource's.
+    pub(super) fn int(self, name: impl Names) -> Option<i64> {
+        [self.span, self.resource].into_iter().find_map(|list| match list.get(name) {
+            Some(AnyValue::Int(int)) => Some(int),
+            _ => None,
+        })
     }
 
     /// The resource's attribute, or if that is empty the span's.
@@ -238,8 +289,7 @@ impl<'a> Both<'_, 'a> {
         if self.have_none(names) {
             return Cow::Borrowed(b"");
         }
-        let text = normalize::tag_value(self.span.text(names));
-        if text.is_empty() { normalize::tag_value(self.resource.text(names)) } else { text }
+        normalize::tag_value(self.text(names))
     }
 
     /// Whether it is certain that neither has any of these.

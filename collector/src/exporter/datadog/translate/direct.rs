@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use super::attributes::Attrs;
 use super::span as plain_span;
-use super::{Dropped, Settings, Trace, add, add_container_tags, payload, tracer_payload};
+use super::{Dropped, Settings, Trace, add, add_container_tags, host, payload, tracer_payload};
 use crate::exporter::datadog::model::{Counted, TracerPayload};
 use crate::exporter::datadog::payload::{
     Builder, Sender, put_chunk_head, put_chunk_tag, write_chunk,
@@ -77,16 +77,18 @@ pub(crate) fn translate(
     let mut builder = Builder::new(body, context.sender, done);
     let mut dropped = HashMap::new();
     for spans in batch.resources() {
-        let attributes = Attrs::new(spans.attributes());
+        let full = Attrs::new(spans.attributes());
+        let kept = host::without_container_tags(&full);
+        let attributes = kept.as_ref().unwrap_or(&full);
         records.clear();
         builder.begin_tracer(spans.byte_count());
-        let resource = is_usual.then(|| Resource::new(&attributes, context)).flatten();
+        let resource = is_usual.then(|| Resource::new(&full, attributes, context)).flatten();
         let (tracer, is_empty) = match &resource {
             Some(resource) => {
-                let mut translated = Translated::new(context, &attributes);
-                let writer = Writer::new(context, &attributes, resource, records);
+                let mut translated = Translated::new(context, &full, attributes);
+                let writer = Writer::new(context, attributes, resource, records);
                 translated.write(
-                    &Traces::of(spans, &attributes),
+                    &Traces::of(spans, attributes),
                     writer,
                     &mut builder,
                     &mut dropped,
@@ -132,9 +134,9 @@ struct Translated<'r, 'a> {
 }
 
 impl<'r, 'a> Translated<'r, 'a> {
-    fn new(context: Context<'a>, attributes: &'r Attrs<'a>) -> Self {
-        let mut tracer = payload(context.settings, attributes);
-        add_container_tags(&mut tracer, attributes);
+    fn new(context: Context<'a>, full: &Attrs<'a>, attributes: &'r Attrs<'a>) -> Self {
+        let mut tracer = payload(context.settings, full);
+        add_container_tags(&mut tracer, host::container_tags(full));
         Self { context, attributes, tracer, client: None }
     }
 

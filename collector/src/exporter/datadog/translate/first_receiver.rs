@@ -89,7 +89,7 @@ pub(super) fn translate<'a>(
     if !out.meta.contains(b"db.name") {
         set_unless_empty(&mut out, "db.name", both.resource_first(&["db.namespace"]));
     }
-    span::set_facts(&mut out, span, scope);
+    span::set_facts(&mut out, span, scope, settings.scope_keys());
     span::set_error_message(&mut out, span);
     name(&mut out, settings, span, scope, both);
     let language = resource.text(&["telemetry.sdk.language"]);

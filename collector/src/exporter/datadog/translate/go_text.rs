@@ -103,6 +103,15 @@ pub(crate) fn parse_uint(text: &[u8]) -> Option<u64> {
     text?.parse().ok()
 }
 
+/// Parses a whole number: of 64 bits, or a float without a fraction (agent, `semantics.LookupInt64`).
+pub(crate) fn parse_whole_number(text: &[u8]) -> Option<i64> {
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    let text = std::str::from_utf8(text).ok().filter(|text| !text.is_empty())?;
+    let float = || text.parse().ok().filter(|float: &f64| float.fract() == 0.0);
+    let float = || float().filter(|float| (-LIMIT..LIMIT).contains(float));
+    text.parse().ok().or_else(|| float().map(|float| float as i64))
+}
+
 /// What is escaped in JSON beyond what must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Html {

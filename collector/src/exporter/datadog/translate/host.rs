@@ -10,11 +10,12 @@ use crate::exporter::datadog::model::Text;
 use crate::trace_batch::AnyValue;
 
 /// OpenTelemetry's resource attributes that become container tags.
-const CONTAINER_TAGS: [(&str, &str); 23] = [
+const CONTAINER_TAGS: [(&str, &str); 25] = [
     ("container.id", "container_id"),
     ("container.name", "container_name"),
     ("container.image.name", "image_name"),
     ("container.image.tag", "image_tag"),
+    (IMAGE_TAGS, "image_tag"),
     ("container.runtime", "runtime"),
     ("cloud.provider", "cloud_provider"),
     ("cloud.region", "region"),
@@ -34,7 +35,11 @@ const CONTAINER_TAGS: [(&str, &str); 23] = [
     ("k8s.cronjob.name", "kube_cronjob"),
     ("k8s.namespace.name", "kube_namespace"),
     ("k8s.pod.name", "pod_name"),
+    ("k8s.node.name", "kube_node"),
 ];
+
+/// A list, or text; its first tag is the container's.
+const IMAGE_TAGS: &str = "container.image.tags";
 
 /// A prefix for container tags of the user's own.
 const CUSTOM_TAG_PREFIX: &[u8] = b"datadog.container.tag.";
@@ -56,10 +61,42 @@ pub(super) fn hostname<'a>(resource: &Attrs<'a>, fallback: &'a str) -> Text<'a> 
 /// The host's name, if the resource tells where its spans come from; empty where there is no host (ECS Fargate).
 pub(super) fn source<'a>(resource: &Attrs<'a>) -> Option<Text<'a>> {
     let is_fargate = resource.string("aws.ecs.launchtype") == Some(b"fargate");
-    if fargate_task(resource).is_some() {
-        return Some(Cow::Borrowed(b""));
+    match serverless(resource) {
+        Some(Serverless::Known) => return Some(Cow::Borrowed(b"")),
+        Some(Serverless::Incomplete) => return None,
+        None if fargate_task(resource).is_some() => return Some(Cow::Borrowed(b"")),
+        None => {}
     }
     named_host(resource, is_fargate).filter(|name| !NOT_A_HOST.contains(&name.as_ref()))
+}
+
+/// Where no host is known by its name.
+enum Serverless {
+    Known,
+    /// What would identify it is missing; even so the host that the resource names is not the spans' own.
+    Incomplete,
+}
+
+/// Returns what the resource says of a platform without hosts (agent, `SourceFromAttrs`).
+fn serverless(resource: &Attrs<'_>) -> Option<Serverless> {
+    let has_all = |keys: &[&'static str]| {
+        keys.iter().all(|key| resource.string(key).is_some_and(|text| !text.is_empty()))
+    };
+    const AZURE: [&str; 3] = ["service.name", "cloud.account.id", "azure.resource_group.name"];
+    match resource.string("cloud.platform")? {
+        b"gcp_cloud_run" | b"gcp_cloud_functions" => {
+            const JOB: [&str; 2] = ["gcp.cloud_run.job.execution", "gcp.cloud_run.job.task_index"];
+            const GOOGLE: [&str; 4] =
+                ["cloud.account.id", "cloud.region", "faas.name", "faas.instance"];
+            let is_known = !resource.has(&JOB) && has_all(&GOOGLE);
+            Some(if is_known { Serverless::Known } else { Serverless::Incomplete })
+        }
+        b"azure.container_apps" | b"azure_container_apps" => Some(Serverless::Known),
+        b"azure.app_service" | b"azure_app_service" | b"azure.functions" | b"azure_functions" => {
+            has_all(&AZURE).then_some(Serverless::Known)
+        }
+        _ => None,
+    }
 }
 
 fn named_host<'a>(resource: &Attrs<'a>, is_fargate: bool) -> Option<Text<'a>> {
@@ -99,32 +136,97 @@ fn google_host<'a>(resource: &Attrs<'a>) -> Option<Text<'a>> {
     Some(Cow::Owned([name, b".", project].concat()))
 }
 
-/// `key:value,key:value`, sorted by key; empty if the resource has none of them.
+/// Where a container tag comes from; a later one counts before those above it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Origin {
+    /// A key in Datadog's own words.
+    Datadog,
+    /// A key with [`CUSTOM_TAG_PREFIX`].
+    Custom,
+    /// OpenTelemetry's key for it.
+    Conventions,
+}
+
+/// Returns the container tag that an attribute of a resource becomes, and its value.
+fn container_tag<'a>(key: &'a [u8], value: &AnyValue<'a>) -> Option<(&'a [u8], &'a [u8], Origin)> {
+    let value = match value {
+        AnyValue::String(text) => text,
+        AnyValue::Array(_) if key == IMAGE_TAGS.as_bytes() => match value.elements().next() {
+            Some(AnyValue::String(text)) => text,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    if value.is_empty() {
+        return None;
+    }
+    if let Some((_, tag)) = CONTAINER_TAGS.iter().find(|(name, _)| name.as_bytes() == key) {
+        return Some((tag.as_bytes(), value, Origin::Conventions));
+    }
+    if let Some(custom) = key.strip_prefix(CUSTOM_TAG_PREFIX) {
+        return Some((custom, value, Origin::Custom));
+    }
+    let is_tag = CONTAINER_TAGS.iter().any(|(_, tag)| tag.as_bytes() == key);
+    is_tag.then_some((key, value, Origin::Datadog))
+}
+
+/// `key:value,key:value`, sorted by key; empty if the resource has none of them (agent, `ConsumeContainerTagsFromResource`).
 pub(super) fn container_tags(resource: &Attrs<'_>) -> Vec<u8> {
-    let mut tags: BTreeMap<&[u8], &[u8]> = BTreeMap::new();
+    let mut tags: BTreeMap<&[u8], (&[u8], Origin)> = BTreeMap::new();
     for (key, value) in resource.iter() {
-        let AnyValue::String(value) = value else { continue };
-        if value.is_empty() {
-            continue;
-        }
-        let mapped = CONTAINER_TAGS.iter().find(|(name, _)| name.as_bytes() == key);
-        if let Some((_, tag)) = mapped {
-            tags.insert(tag.as_bytes(), value);
-        } else if let Some(custom) = key.strip_prefix(CUSTOM_TAG_PREFIX)
-            && !custom.is_empty()
-        {
-            tags.entry(custom).or_insert(value);
+        let Some((tag, value, origin)) = container_tag(key, &value) else { continue };
+        if tags.get(tag).is_none_or(|(_, known)| origin > *known) {
+            tags.insert(tag, (value, origin));
         }
     }
-    let pairs: Vec<_> = tags.iter().map(|(key, value)| [key, &b":"[..], value].concat()).collect();
-    let mut joined = pairs.join(&b","[..]);
+    joined(tags.iter().map(|(tag, (value, _))| (*tag, *value)))
+}
+
+/// Returns the resource's attributes for its spans, without those that are container tags under no name of OpenTelemetry's;
+/// `None` if it has none of these.
+pub(super) fn without_container_tags<'a>(resource: &Attrs<'a>) -> Option<Attrs<'a>> {
+    let is_kept = |key: &'a [u8], value: &AnyValue<'a>| {
+        container_tag(key, value).is_none_or(|(_, _, origin)| origin == Origin::Conventions)
+    };
+    if resource.iter().all(|(key, value)| is_kept(key, &value)) {
+        return None;
+    }
+    let mut kept = Attrs::default();
+    for (key, value) in resource.raw() {
+        if is_kept(key, &value.get()) {
+            kept.push(key, value);
+        }
+    }
+    Some(kept)
+}
+
+/// As [`container_tags`], by the first version of the receiver: without tags in Datadog's words, the last one of a name
+/// counts, and a task on ECS Fargate is added once more.
+pub(super) fn first_container_tags(resource: &Attrs<'_>) -> Vec<u8> {
+    let mut tags: BTreeMap<&[u8], &[u8]> = BTreeMap::new();
+    for (key, value) in resource.iter() {
+        match container_tag(key, &value) {
+            Some((tag, value, Origin::Conventions)) => {
+                tags.insert(tag, value);
+            }
+            Some((tag, value, Origin::Custom)) if !tag.is_empty() => {
+                tags.entry(tag).or_insert(value);
+            }
+            _ => {}
+        }
+    }
+    let mut joined = joined(tags.into_iter());
     if let Some(task) = fargate_task(resource) {
-        // The reference adds the task once more, as the source of the spans.
         joined.extend_from_slice(if joined.is_empty() { b"" } else { b"," });
         joined.extend_from_slice(b"task_arn:");
         joined.extend_from_slice(task);
     }
     joined
+}
+
+fn joined<'a>(tags: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Vec<u8> {
+    let pairs: Vec<_> = tags.map(|(key, value)| [key, b":", value].concat()).collect();
+    pairs.join(&b","[..])
 }
 
 /// The task, of spans that come from one on ECS Fargate.

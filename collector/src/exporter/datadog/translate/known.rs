@@ -1,6 +1,8 @@
 //! The keys of attributes that mean something, each with a number, by which it is found among a span's attributes without
 //! looking at the others, and with what it asks for.
 
+use super::agent::MAX_KEY_BYTES;
+
 /// What is done with an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
@@ -18,6 +20,8 @@ pub(super) enum Class {
     PeerService,
     /// It is an address, which may hold a password.
     Url,
+    /// It is a query, whose literals are taken out.
+    Query,
     /// It is the name of a database, which is also made of another attribute.
     DbName,
     /// It is one of the resource's facts, and unusual on a span.
@@ -28,18 +32,16 @@ pub(super) enum Class {
 
 /// How many places there are for keys: the bits of a filter.
 pub(super) const PLACES: usize = 512;
-/// What Datadog keeps of a key.
-const MAX_KEY_BYTES: usize = 200;
 
 /// The known keys. One's place here is its number.
-pub(super) static KNOWN: [(&str, Class); 56] = [
+pub(super) static KNOWN: [(&str, Class); 57] = [
     ("", Class::Unusual),
     ("analytics.event", Class::Unusual),
     ("client.address", Class::Renamed(b"http.client_ip")),
     ("db.name", Class::DbName),
     ("db.namespace", Class::Same),
-    ("db.query.text", Class::Same),
-    ("db.statement", Class::Same),
+    ("db.query.text", Class::Query),
+    ("db.statement", Class::Query),
     ("db.system", Class::Same),
     ("db.system.name", Class::Same),
     ("deployment.environment", Class::Same),
@@ -65,8 +67,6 @@ pub(super) static KNOWN: [(&str, Class); 56] = [
     ("messaging.destination", Class::Same),
     ("messaging.destination.name", Class::Same),
     ("messaging.operation", Class::Same),
-    ("messaging.operation.name", Class::Same),
-    ("messaging.operation.type", Class::Same),
     ("messaging.system", Class::Same),
     ("network.protocol.name", Class::Same),
     ("network.protocol.version", Class::Renamed(b"http.version")),
@@ -76,8 +76,10 @@ pub(super) static KNOWN: [(&str, Class); 56] = [
     ("rpc.grpc.status.code", Class::GrpcCode),
     ("rpc.grpc.status_code", Class::GrpcCode),
     ("rpc.method", Class::Same),
+    ("rpc.response.status_code", Class::GrpcCode),
     ("rpc.service", Class::Same),
     ("rpc.system", Class::Same),
+    ("rpc.system.name", Class::Same),
     ("sampling.priority", Class::Unusual),
     ("server.address", Class::Renamed(b"http.server_name")),
     ("service.name", Class::Skipped),
@@ -86,6 +88,7 @@ pub(super) static KNOWN: [(&str, Class); 56] = [
     ("span.type", Class::Skipped),
     ("sql.query", Class::Unusual),
     ("url.full", Class::Url),
+    ("url.template", Class::Same),
     ("user_agent.original", Class::Renamed(b"http.useragent")),
     ("version", Class::Unusual),
     ("w3c.tracestate", Class::Unusual),

@@ -14,9 +14,8 @@ const MAX_RESOURCE_BYTES: usize = 5000;
 
 /// Current conventions first, as newer versions of the reference look them up.
 const DB_SYSTEM: Keys = keys!["db.system.name", "db.system"];
-/// The old name first, as with destinations: what an operation's type is now called is what it was.
-const MESSAGING_OPERATION: Keys =
-    keys!["messaging.operation", "messaging.operation.type", "messaging.operation.name"];
+/// The current names (`messaging.operation.type` and `.name`) are understood by no version of the agent.
+const MESSAGING_OPERATION: Keys = keys!["messaging.operation"];
 const HTTP_METHOD: Keys = keys!["http.request.method", "http.method"];
 
 pub(super) fn service<'a>(attributes: Both<'_, 'a>) -> Text<'a> {
@@ -177,9 +176,12 @@ fn resource_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
     let method = text(HTTP_METHOD);
     if !method.is_empty() {
         let method = if *method == *b"_OTHER" { Cow::Borrowed(&b"HTTP"[..]) } else { method };
-        let is_server = span.kind == SpanKind::Server;
-        let route = if is_server { text(keys!["http.route"]) } else { Cow::Borrowed(&b""[..]) };
-        return with_detail(method, &route);
+        let target = match span.kind {
+            SpanKind::Client => text(keys!["url.template"]),
+            SpanKind::Server => text(keys!["http.route"]),
+            _ => Cow::Borrowed(&b""[..]),
+        };
+        return with_detail(method, &target);
     }
     let action = text(MESSAGING_OPERATION);
     if !action.is_empty() {
@@ -197,11 +199,9 @@ fn resource_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
         return with_detail(operation, &text(keys!["graphql.operation.name"]));
     }
     if !text(DB_SYSTEM).is_empty() {
-        for key in [keys!["db.statement"], keys!["db.query.text"]] {
-            let statement = text(key);
-            if !statement.is_empty() {
-                return statement;
-            }
+        let statement = text(keys!["db.statement", "db.query.text"]);
+        if !statement.is_empty() {
+            return statement;
         }
     }
     Cow::Borrowed(span.name)
@@ -226,8 +226,7 @@ fn resource_v1<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
     }
     let method = text(keys!["rpc.method"]);
     if !method.is_empty() {
-        // The reference adds the space even where there is no service.
-        return join([&method, b" ", &text(keys!["rpc.service"])]);
+        return with_detail(method, &text(keys!["rpc.service"]));
     }
     let operation = text(keys!["graphql.operation.type"]);
     if !operation.is_empty() {
@@ -288,7 +287,7 @@ fn database_type(system: &[u8]) -> &'static [u8] {
         b"clickhouse",
     ];
     // What the current conventions (`db.system.name`) call some of them; the reference's table has their old names only.
-    const CURRENT_SQL: [&[u8]; 11] = [
+    const CURRENT_SQL: [&[u8]; 13] = [
         b"microsoft.sql_server",
         b"oracle.db",
         b"ibm.db2",
@@ -300,6 +299,8 @@ fn database_type(system: &[u8]) -> &'static [u8] {
         b"actian.ingres",
         b"firebirdsql",
         b"intersystems.cache",
+        b"h2database",
+        b"softwareag.adabas",
     ];
     match system {
         b"" => b"http",
@@ -348,20 +349,33 @@ mod tests {
     }
 
     #[test]
-    fn old_and_current_messaging_conventions_give_the_same_names() {
-        let (producer, consumer) = (4, 5);
+    fn messaging_spans_have_names_by_the_old_conventions_alone() {
+        let (client, producer, consumer) = (3, 4, 5);
         let old = json!({
             "messaging.system": "kafka", "messaging.operation": "receive", "messaging.destination": "q",
         });
+        assert_eq!(named(consumer, &old), ["kafka.receive", "receive q", "custom"]);
         let current = json!({
             "messaging.system": "kafka", "messaging.operation.type": "receive",
             "messaging.operation.name": "poll", "messaging.destination.name": "q",
         });
-        let names = ["kafka.receive", "receive q", "custom"];
-        assert_eq!(named(consumer, &old), names);
-        assert_eq!(named(consumer, &current), names, "the type is what the operation was");
-        let name_alone = json!({"messaging.system": "kafka", "messaging.operation.name": "ack"});
-        assert_eq!(named(producer, &name_alone), ["kafka.ack", "ack", "custom"]);
+        assert_eq!(named(consumer, &current), ["Consumer", "n", "custom"]);
+        assert_eq!(named(producer, &current), ["Producer", "n", "custom"]);
+        let queue = json!({
+            "rpc.system": "aws-api", "rpc.service": "SQS", "rpc.method": "SendMessage",
+            "messaging.system": "aws_sqs", "messaging.operation.type": "send",
+        });
+        assert_eq!(named(client, &queue), ["aws.sqs.request", "SendMessage SQS", "http"]);
+    }
+
+    #[test]
+    fn http_clients_are_named_by_the_templates_of_their_urls() {
+        let (server, client) = (2, 3);
+        let span = json!({
+            "http.request.method": "GET", "url.template": "/users/{id}", "http.route": "/u",
+        });
+        assert_eq!(named(client, &span)[1], "GET /users/{id}");
+        assert_eq!(named(server, &span)[1], "GET /u");
     }
 
     #[test]

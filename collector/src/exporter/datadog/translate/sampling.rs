@@ -9,7 +9,7 @@ use crate::exporter::datadog::model::{Span, TraceChunk};
 const NO_PRIORITY: i32 = -128;
 
 /// The rate that a tracer sampled the trace with, told by its root.
-const SAMPLE_RATE: &[u8] = b"_sample_rate";
+pub(super) const SAMPLE_RATE: &[u8] = b"_sample_rate";
 const CLIENT_RATE: &[u8] = b"_dd1.sr.rcusr";
 const PRE_SAMPLER_RATE: &[u8] = b"_dd1.sr.rapre";
 const EXTRACTION_RATE: &[u8] = b"_dd1.sr.eausr";
@@ -20,7 +20,7 @@ const MAX_EVENTS_RATE: &[u8] = b"_dd1.sr.eamax";
 pub(super) enum Fate<'a> {
     Kept,
     /// Some of its spans are sent alone.
-    Parts(TraceChunk<'a>),
+    Parts(Box<TraceChunk<'a>>),
     Dropped,
 }
 
@@ -38,6 +38,99 @@ pub(super) fn chunk_priority(priority: i32, spans: &[Span<'_>], root: usize) -> 
     let mut told = std::iter::once(&spans[root]).chain(spans);
     let told = told.find_map(|span| span.metrics.get(b"_sampling_priority_v1"));
     told.map_or(priority, |told| go_i32(*told))
+}
+
+/// Returns the rate at which a head sampler kept the trace, as OpenTelemetry's member of the tracestate has it: a threshold
+/// (`ot=th:8`), or a power of two (`ot=p:1`). A tracestate that breaks the rules of its syntax has none.
+///
+/// Source: agent, `pkg/trace/transform/sampling.go`; contrib, `pkg/sampling`.
+pub(super) fn rate_of_trace_state(state: &[u8]) -> Option<f64> {
+    const MAX_STATE_BYTES: usize = 1024;
+    /// One less than the recommendation allows.
+    const MAX_MEMBERS: usize = 32;
+    if !state.windows(3).any(|window| window == b"ot=") || state.len() > MAX_STATE_BYTES {
+        return None;
+    }
+    let state = std::str::from_utf8(state).ok()?;
+    let blank = [' ', '\t'];
+    let (mut count, mut rate) = (0, None);
+    for member in state.split(',').map(|member| member.trim_matches(blank)) {
+        count += 1;
+        if count >= MAX_MEMBERS {
+            return None;
+        }
+        if member.is_empty() {
+            continue;
+        }
+        let (key, value) = member.split_once('=')?;
+        if !is_member(key, value) {
+            return None;
+        }
+        if key == "ot" {
+            rate = rate_of_member(value)?;
+        }
+    }
+    rate
+}
+
+/// Whether a member of a tracestate has a key and a value that W3C's recommendation allows.
+fn is_member(key: &str, value: &str) -> bool {
+    let is_part = |part: &str, may_begin_with_digit: bool, max: usize| {
+        let first = part.bytes().next();
+        let begins =
+            |byte: u8| byte.is_ascii_lowercase() || may_begin_with_digit && byte.is_ascii_digit();
+        let is_allowed = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-*/".contains(&byte)
+        };
+        first.is_some_and(begins) && part.bytes().all(is_allowed) && part.len() <= max
+    };
+    let is_key = match key.split_once('@') {
+        Some((tenant, system)) => is_part(tenant, true, 241) && is_part(system, false, 14),
+        None => is_part(key, false, 256),
+    };
+    let is_value = |byte: u8| (0x20..=0x7e).contains(&byte) && byte != b'=';
+    is_key && !value.is_empty() && value.len() <= 256 && value.bytes().all(is_value)
+}
+
+/// Returns what OpenTelemetry's member has of a rate; `None` if it is malformed.
+fn rate_of_member(member: &str) -> Option<Option<f64>> {
+    let (mut threshold, mut power) = (None, None);
+    for pair in member.split(';') {
+        let (key, value) = pair.split_once(':')?;
+        let is_key = key.starts_with(|first: char| first.is_ascii_lowercase())
+            && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        let is_value =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if !is_key || !value.bytes().all(is_value) {
+            return None;
+        }
+        match key {
+            "th" => threshold = Some(rate_of_threshold(value)?),
+            "rv" if value.len() != HEX_DIGITS || hex_number(value).is_none() => return None,
+            "p" if power.is_none() => power = Some(value.parse::<u32>().ok()),
+            _ => {}
+        }
+    }
+    let power = power.flatten().filter(|power| *power < NOT_SAMPLED);
+    Some(threshold.or_else(|| power.map(|power| 0.5_f64.powi(power as i32))))
+}
+
+/// The digits of a threshold, which may leave out zeros at its end.
+const HEX_DIGITS: usize = 14;
+/// The power that stands for a trace that was not sampled.
+const NOT_SAMPLED: u32 = 63;
+
+fn rate_of_threshold(threshold: &str) -> Option<f64> {
+    const ALL: u64 = 1 << (4 * HEX_DIGITS);
+    if threshold.is_empty() || threshold.len() > HEX_DIGITS {
+        return None;
+    }
+    let threshold = hex_number(threshold)? << (4 * (HEX_DIGITS - threshold.len()));
+    Some((ALL - threshold) as f64 / ALL as f64)
+}
+
+fn hex_number(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u64::from_str_radix(text, 16).ok())?
 }
 
 /// Tells by the root at which rate a tracer sampled the trace.
@@ -63,7 +156,7 @@ pub(super) fn sample<'a>(chunk: &mut TraceChunk<'a>, root: usize) -> Fate<'a> {
     }
     let part = |spans: Vec<Span<'a>>, priority, is_dropped| {
         let (origin, tags) = (chunk.origin.clone(), chunk.tags.clone());
-        Fate::Parts(TraceChunk {
+        Fate::Parts(Box::new(TraceChunk {
             priority,
             origin,
             spans,
@@ -71,7 +164,7 @@ pub(super) fn sample<'a>(chunk: &mut TraceChunk<'a>, root: usize) -> Fate<'a> {
             is_dropped,
             is_part: true,
             ..TraceChunk::default()
-        })
+        }))
     };
     let single =
         chunk.spans.iter().filter(|span| span.metrics.contains(b"_dd.span_sampling.mechanism"));
@@ -175,7 +268,10 @@ pub(crate) fn go_u64(number: f64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fate, Span, TraceChunk, chunk_priority, go_u64, priority, sample, weight};
+    use super::{
+        Fate, Span, TraceChunk, chunk_priority, go_u64, priority, rate_of_trace_state, sample,
+        weight,
+    };
 
     fn span(error: i32, metrics: &[(&'static str, f64)]) -> Span<'static> {
         let mut span = Span { span_id: 1, trace_id: 7, error, ..Span::default() };
@@ -257,6 +353,20 @@ mod tests {
         let mut dropped = chunk(-1, vec![span(0, &[]), span(0, &[mechanism])]);
         let Fate::Parts(part) = sample(&mut dropped, 0) else { panic!("{dropped:?}") };
         assert_eq!((part.spans.len(), part.priority, part.is_dropped), (1, 2, false));
+    }
+
+    #[test]
+    fn a_tracestate_tells_the_rate_of_a_head_sampler() {
+        let rate = |state: &str| rate_of_trace_state(state.as_bytes());
+        assert_eq!(rate("ot=th:8"), Some(0.5));
+        assert_eq!(rate("dd=s:1, ot=th:c;rv:01234567abcdef"), Some(0.25));
+        assert_eq!(rate("ot=th:0"), Some(1.0));
+        assert_eq!(rate("ot=p:1;r:1"), Some(0.5));
+        for none in
+            ["", "dd=s:1", "ot=p:63", "ot=th:", "ot=th:xyz", "ot=th:8;", "OT=th:8", "ot=th:8,=b"]
+        {
+            assert_eq!(rate(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -5,9 +5,9 @@
 use std::borrow::Cow;
 use std::io::Write as _;
 
-use super::attributes::{Attrs, Both};
+use super::attributes::{Attrs, Both, Keys, keys};
 use super::go_text::{Html, as_text, write_json, write_json_text};
-use super::{Naming, Settings, naming, normalize};
+use super::{Naming, Settings, go_text, naming, normalize, sampling};
 use crate::exporter::datadog::model::{Entries, Span as DatadogSpan, Text};
 use crate::trace_batch::{AnyValue, Event, Link, Scope, Span, SpanKind, StatusCode};
 
@@ -34,11 +34,16 @@ pub(super) fn translate<'a>(
     out.span_type = naming::span_type(span, both);
     out.meta = Entries::with_capacity(size);
     out.meta.set(&b"span.kind"[..], naming::kind_name(span.kind).as_bytes().into());
-    set_status_code(&mut out, both);
+    if let Some(code) = status_code(both).filter(|code| *code >= 0) {
+        out.metrics.set(&b"http.status_code"[..], code as f64);
+    }
+    if let Some(code) = grpc_status_code(both) {
+        out.meta.set(GRPC_STATUS_CODE, code);
+    }
     if settings.top_level_by_span_kind {
         mark_by_kind(&mut out, span);
     }
-    if matches!(both.text(&["_dd.measured"]).as_ref(), b"1") {
+    if both.int("_dd.measured") == Some(1) {
         out.metrics.set(&b"_dd.measured"[..], 1.0);
     }
     for (key, value) in own.iter() {
@@ -53,7 +58,7 @@ pub(super) fn translate<'a>(
         set_unless_empty(&mut out, "version", both.normal(&["service.version"]));
     }
     set_events_and_links(&mut out, span);
-    set_facts(&mut out, span, scope);
+    set_facts(&mut out, span, scope, settings.scope_keys());
     set_error_message(&mut out, span);
     if !out.meta.contains(b"env") {
         let env = both.normal(&["deployment.environment.name", "deployment.environment"]);
@@ -66,7 +71,13 @@ pub(super) fn translate<'a>(
         out.meta.set(key, as_text(&value));
     }
     if !out.meta.contains(b"db.name") {
-        set_unless_empty(&mut out, "db.name", both.resource_first(&["db.namespace"]));
+        set_unless_empty(&mut out, "db.name", both.text(&["db.namespace"]));
+    }
+    // A rate that a tracer tells itself stays.
+    if !out.metrics.contains(sampling::SAMPLE_RATE)
+        && let Some(rate) = sampling::rate_of_trace_state(span.trace_state)
+    {
+        out.metrics.set(sampling::SAMPLE_RATE, rate);
     }
     let priority = out.metrics.get(b"_sampling_priority_v1").copied();
     Translated { span: out, priority }
@@ -96,18 +107,29 @@ pub(super) fn mark_by_kind(out: &mut DatadogSpan<'_>, span: &Span<'_>) {
     }
 }
 
-/// Sets what the span itself and its scope tell beside attributes.
-pub(super) fn set_facts<'a>(out: &mut DatadogSpan<'a>, span: &Span<'a>, scope: &Scope<'a>) {
-    set_unless_empty(out, "w3c.tracestate", Cow::Borrowed(span.trace_state));
-    set_unless_empty(out, "otel.library.name", Cow::Borrowed(scope.name));
-    set_unless_empty(out, "otel.library.version", Cow::Borrowed(scope.version));
-    let status: &[u8] = match span.status.code {
+/// Returns the name of a status in `otel.status_code`.
+pub(super) fn status_name(status: StatusCode) -> &'static [u8] {
+    match status {
         StatusCode::Unset => b"Unset",
         StatusCode::Ok => b"Ok",
         StatusCode::Error => b"Error",
         StatusCode::Unknown => b"",
-    };
-    out.meta.set(&b"otel.status_code"[..], status.into());
+    }
+}
+
+/// Sets what the span itself and its scope have beside attributes; the scope's name and version under each of these keys.
+pub(super) fn set_facts<'a>(
+    out: &mut DatadogSpan<'a>,
+    span: &Span<'a>,
+    scope: &Scope<'a>,
+    scope_keys: &[(&'static str, &'static str)],
+) {
+    set_unless_empty(out, "w3c.tracestate", Cow::Borrowed(span.trace_state));
+    for (name, version) in scope_keys {
+        set_unless_empty(out, name, Cow::Borrowed(scope.name));
+        set_unless_empty(out, version, Cow::Borrowed(scope.version));
+    }
+    out.meta.set(&b"otel.status_code"[..], status_name(span.status.code).into());
     set_unless_empty(out, "otel.status_description", Cow::Borrowed(span.status.message));
 }
 
@@ -120,16 +142,40 @@ fn operation<'a>(
     normalize::name(naming::operation(naming, span, scope, attributes))
 }
 
-/// The status code goes first, so that no attribute that is renamed to it wins.
-fn set_status_code(out: &mut DatadogSpan<'_>, attributes: Both<'_, '_>) {
-    let keys = ["http.status_code", "http.response.status_code"];
-    let found = keys.iter().find_map(|key| attributes.span.get(*key));
-    let found = found.or_else(|| keys.iter().find_map(|key| attributes.resource.get(*key)));
-    if let Some(AnyValue::Int(code)) = found
-        && code as u32 != 0
-    {
-        out.metrics.set(&b"http.status_code"[..], f64::from(code as u32));
-    }
+/// Where Datadog has gRPC's status code.
+pub(super) const GRPC_STATUS_CODE: &[u8] = b"rpc.grpc.status_code";
+
+/// Returns HTTP's status code, a number or the text of one: the old name's before the new one's.
+pub(super) fn status_code(attributes: Both<'_, '_>) -> Option<i64> {
+    let of = |name: Keys| {
+        let text = || go_text::parse_whole_number(&attributes.text(name));
+        attributes.int(name).or_else(text)
+    };
+    of(keys!["http.status_code"]).or_else(|| of(keys!["http.response.status_code"]))
+}
+
+/// Returns gRPC's status code as text: a number or a name, as it was sent.
+pub(super) fn grpc_status_code<'a>(attributes: Both<'_, 'a>) -> Option<Text<'a>> {
+    let of = |name: Keys| {
+        let text = attributes.text(name);
+        if !text.is_empty() {
+            return Some(text);
+        }
+        attributes.int(name).map(|code| Cow::Owned(code.to_string().into_bytes()))
+    };
+    const OWN: [Keys; 4] = [
+        keys!["rpc.grpc.status_code"],
+        keys!["grpc.code"],
+        keys!["rpc.grpc.status.code"],
+        keys!["grpc.status.code"],
+    ];
+    // The current name is that of all systems' codes.
+    let is_grpc = || match &*attributes.text(keys!["rpc.system.name"]) {
+        b"" => *attributes.text(keys!["rpc.system"]) == *b"grpc",
+        system => system == b"grpc",
+    };
+    let current = || is_grpc().then(|| of(keys!["rpc.response.status_code"])).flatten();
+    OWN.into_iter().find_map(of).or_else(current)
 }
 
 /// Sets an attribute under Datadog's name for it, unless that name has a value already.
@@ -347,7 +393,30 @@ pub(super) fn hex(bytes: &[u8; 16]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::{Settings, translate};
     use super::reason_phrase;
+    use crate::trace_batch::TraceBatch;
+
+    #[test]
+    fn a_scope_is_told_by_both_conventions_unless_the_old_one_is_asked_for() {
+        let span =
+            json!({"traceId": "0000000000000000000000000000000a", "spanId": "000000000000000b"});
+        let scope = json!({"scope": {"name": "lib", "version": "1"}, "spans": [span]});
+        let request = json!({"resourceSpans": [{"scopeSpans": [scope]}]});
+        let batch = TraceBatch::from_json(request.to_string().as_bytes()).unwrap();
+        let scope_keys = |settings: &Settings| {
+            let translation = translate(settings, &batch, 1);
+            let meta = translation.tracers[0].chunks[0].spans[0].meta.clone();
+            let keys = ["otel.library.name", "otel.scope.name", "otel.scope.version"];
+            keys.map(|key| meta.get(key.as_bytes()).map(|text| text.to_vec()))
+        };
+        let (name, version) = (Some(b"lib".to_vec()), Some(b"1".to_vec()));
+        assert_eq!(scope_keys(&Settings::default()), [name.clone(), name.clone(), version]);
+        let old = Settings { old_scope_convention: true, ..Settings::default() };
+        assert_eq!(scope_keys(&old), [name, None, None]);
+    }
 
     #[test]
     fn statuses_have_the_names_that_go_has_for_them() {

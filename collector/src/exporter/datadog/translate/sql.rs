@@ -242,7 +242,10 @@ impl<'a> Tokenizer<'a> {
         let next_is_digit = next.is_some_and(|next| next.is_ascii_digit());
         Some(match (first, next) {
             (':', Some(':')) | ('~', Some('*')) => self.operator(),
-            (':', Some(next)) if next == '=' || next.is_whitespace() => self.single(first),
+            // `]` and `$` end or begin the second part of a slice.
+            (':', Some(next)) if matches!(next, '=' | ']' | '$') || next.is_whitespace() => {
+                self.single(first)
+            }
             (':', next) => {
                 next.filter(|next| is_letter(*next) || next.is_ascii_digit())?;
                 self.skip_while(|char| is_letter(char) || char.is_ascii_digit() || char == '.');

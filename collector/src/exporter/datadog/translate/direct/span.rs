@@ -7,12 +7,17 @@ use super::key::Table;
 use super::traces::Record;
 use crate::exporter::datadog::model::Text;
 use crate::exporter::datadog::payload::{META, put_entry, put_metric, put_span, put_text};
-use crate::exporter::datadog::stats::{ClientKey, Facts, Mark, Records, grpc_status_code};
+use crate::exporter::datadog::stats::{
+    ClientKey, Counting, Facts, Mark, Records, grpc_status_number,
+};
+use crate::exporter::datadog::translate::agent::MAX_VALUE_BYTES;
 use crate::exporter::datadog::translate::attributes::{Attrs, Both, Filter, Keys, keys};
 use crate::exporter::datadog::translate::go_text::as_text;
 use crate::exporter::datadog::translate::known::{Class, class, number, place};
-use crate::exporter::datadog::translate::span::{events, hex, links};
-use crate::exporter::datadog::translate::{agent, host, naming, normalize};
+use crate::exporter::datadog::translate::span::{
+    GRPC_STATUS_CODE, events, grpc_status_code, hex, links, status_name,
+};
+use crate::exporter::datadog::translate::{agent, host, naming, normalize, sampling};
 use crate::trace_batch::wire::put_uint;
 use crate::trace_batch::{AnyValue, Parts, Scope, SpanKind, StatusCode};
 
@@ -30,6 +35,8 @@ pub(super) struct Resource<'a> {
     /// Whether spans may have an environment of their own: the payload has one already.
     has_env: bool,
     has_db_name: bool,
+    /// Under which keys its spans have their scope's name and version.
+    scope_keys: &'static [(&'static str, &'static str)],
 }
 
 struct Entry<'a> {
@@ -40,8 +47,12 @@ struct Entry<'a> {
 }
 
 impl<'a> Resource<'a> {
-    /// None for a resource that has anything unusual.
-    pub(super) fn new(attributes: &Attrs<'a>, context: Context<'a>) -> Option<Self> {
+    /// None for a resource that has anything unusual; `full` has its container tags too.
+    pub(super) fn new(
+        full: &Attrs<'a>,
+        attributes: &Attrs<'a>,
+        context: Context<'a>,
+    ) -> Option<Self> {
         let none = Attrs::default();
         let both = Both { span: &none, resource: attributes };
         let mut resource = Self {
@@ -54,10 +65,11 @@ impl<'a> Resource<'a> {
             env: normalize::tag_value(both.normal(ENV)),
             has_env: false,
             has_db_name: false,
+            scope_keys: context.settings.scope_keys(),
         };
-        resource.has_env = !normalize::tag_value(attributes.text(ENV)).is_empty();
+        resource.has_env = !normalize::tag_value(attributes.concept(ENV)).is_empty();
         // Without one a payload's host may be told by one of its spans.
-        if host::hostname(attributes, &context.settings.hostname).is_empty() {
+        if host::hostname(full, &context.settings.hostname).is_empty() {
             return None;
         }
         resource.table.reset(attributes.iter().len());
@@ -75,7 +87,11 @@ impl<'a> Resource<'a> {
                     value = peer_service(value);
                     key
                 }
-                Class::StatusCode | Class::GrpcCode | Class::Url | Class::Unusual => return None,
+                Class::StatusCode
+                | Class::GrpcCode
+                | Class::Url
+                | Class::Query
+                | Class::Unusual => return None,
             };
             let entries = &resource.entries;
             if value.len() > MAX_VALUE_BYTES
@@ -94,8 +110,6 @@ impl<'a> Resource<'a> {
 }
 
 const ENV: Keys = keys!["deployment.environment.name", "deployment.environment"];
-/// What Datadog keeps of a value; longer ones are for the plain translation.
-const MAX_VALUE_BYTES: usize = 25_000;
 /// Of so many keys one that comes again is found by looking at each.
 const FEW_KEYS: usize = 32;
 
@@ -106,6 +120,16 @@ pub(super) struct Role {
     pub(super) is_root: bool,
     pub(super) is_top_level: bool,
     pub(super) parent_id: u64,
+}
+
+/// What the entries of a span's own attributes depend on.
+struct Own<'o> {
+    status_code: u32,
+    grpc_code: Option<&'o [u8]>,
+    hides_password: bool,
+    /// The query that the resource name was made of, and what became of it; none where queries stay as they are.
+    query: Option<(&'o [u8], &'o [u8])>,
+    counts_peers: bool,
 }
 
 /// Writes the spans of a resource.
@@ -153,7 +177,7 @@ impl<'a> Tail<'a> {
             let out = &mut self.encoded;
             out.clear();
             put_unless_empty(out, b"version", &resource.version);
-            put_scope(out, scope);
+            put_scope(out, scope, resource.scope_keys);
             put_entry(out, META, b"otel.status_code", status_name(status));
             put_unless_empty(out, b"env", &resource.env);
             self.resource = out.len();
@@ -244,6 +268,10 @@ impl<'w, 'a> Writer<'w, 'a> {
         let Parts { status, has_events, has_links } = parts;
         let both = Both { span: &self.own, resource: self.attributes };
         let Some(status_code) = self.status_code() else { return false };
+        let Some(grpc_code) = self.grpc_code() else { return false };
+        if sampling::rate_of_trace_state(span.trace_state).is_some() {
+            return false;
+        }
         let own_env = self.own.has(ENV);
         if own_env && !self.resource.has_env || self.classes.len() >= usize::from(u16::MAX) {
             return false;
@@ -259,13 +287,14 @@ impl<'w, 'a> Writer<'w, 'a> {
         let mut query = None;
         match &*span_type {
             b"sql" | b"cassandra" => {
-                resource = agent::obfuscated_query(&resource);
-                query = Some(resource.clone());
+                let obfuscated = agent::obfuscated_query(&resource);
+                query = Some(std::mem::replace(&mut resource, obfuscated));
             }
             b"redis" | b"valkey" => resource = agent::quantized(&resource),
             _ => {}
         }
-        let resource = normalize::shortened(resource, agent::MAX_RESOURCE_BYTES);
+        let obfuscated = resource;
+        let resource = normalize::shortened(Cow::Borrowed(&*obfuscated), agent::MAX_RESOURCE_BYTES);
         let (start, duration) = agent::times(span.start, span.end, self.context.now);
         let is_error = status.code == StatusCode::Error;
         let kind = naming::kind_name(span.kind);
@@ -283,7 +312,7 @@ impl<'w, 'a> Writer<'w, 'a> {
                 span_type: &span_type,
                 kind: kind.as_bytes(),
                 status_code,
-                grpc_status_code: &self.grpc_code(),
+                grpc_status_code: &grpc_code.as_deref().map(grpc_status_number).unwrap_or_default(),
                 is_trace_root: role.parent_id == 0,
             });
         }
@@ -298,12 +327,14 @@ impl<'w, 'a> Writer<'w, 'a> {
             put_uint(out, 8, duration as u64);
             put_uint(out, 9, u64::from(is_error));
             out.extend_from_slice(kind_entry(span.kind));
-            let hides_password = matches!(&*span_type, b"web" | b"http");
-            let Some(has_db_name) =
-                self.own_entries(out, status_code, hides_password, counts_peers)
-            else {
-                return false;
+            let own = Own {
+                status_code,
+                grpc_code: grpc_code.as_deref(),
+                hides_password: matches!(&*span_type, b"web" | b"http"),
+                query: query.as_deref().map(|raw| (raw, &*obfuscated)),
+                counts_peers,
             };
+            let Some(has_db_name) = self.own_entries(out, &own) else { return false };
             out.extend_from_slice(self.trace_entry(span.trace_id));
             let is_plain = !has_links
                 && !has_events
@@ -325,7 +356,7 @@ impl<'w, 'a> Writer<'w, 'a> {
             self.resource_entries(out, counts_peers);
             if !has_db_name && !self.resource.has_db_name {
                 let both = Both { span: &self.own, resource: self.attributes };
-                let name = both.resource_first(keys!["db.namespace"]);
+                let name = both.text(keys!["db.namespace"]);
                 put_unless_empty(out, b"db.name", &name);
                 if counts_peers
                     && let Some(tag) =
@@ -336,9 +367,6 @@ impl<'w, 'a> Writer<'w, 'a> {
             }
             if role.is_first {
                 put_entry(out, META, b"_dd.p.dm", b"-9");
-            }
-            if let Some(query) = &query {
-                put_cut(out, b"sql.query", query);
             }
             if status_code != 0 {
                 put_metric(out, b"http.status_code", f64::from(status_code));
@@ -386,7 +414,7 @@ impl<'w, 'a> Writer<'w, 'a> {
             }
         }
         put_unless_empty(out, b"w3c.tracestate", span.trace_state);
-        put_scope(out, &record.scope);
+        put_scope(out, &record.scope, self.resource.scope_keys);
         put_entry(out, META, b"otel.status_code", status_name(status.code));
         put_unless_empty(out, b"otel.status_description", status.message);
         if status.code == StatusCode::Error {
@@ -414,41 +442,31 @@ impl<'w, 'a> Writer<'w, 'a> {
                 let mut others = others.filter(|(_, class)| **class == Class::StatusCode);
                 let are_numbers =
                     others.all(|((_, value), _)| matches!(value.get(), AnyValue::Int(_)));
-                Some(code as u32).filter(|code| *code != 0 && are_numbers)
+                u32::try_from(code).ok().filter(|code| *code != 0 && are_numbers)
             }
             Some(_) => None,
         }
     }
 
-    fn grpc_code(&self) -> String {
+    /// gRPC's status code, if there is one; `None` if it is not a whole number or text.
+    fn grpc_code(&self) -> Option<Option<Text<'a>>> {
         if !self.has_grpc_code {
-            return String::new();
+            return Some(None);
         }
-        let get = |key: &[u8]| {
-            let found = self.own.raw().find(|(name, _)| *name == key);
-            found.map(|(_, value)| value.get())
-        };
-        let metric = |key: &[u8]| match get(key)? {
-            AnyValue::Int(code) => Some(code as f64),
-            AnyValue::Double(code) => Some(code),
-            _ => None,
-        };
-        let meta = |key: &[u8]| match get(key)? {
-            AnyValue::Int(_) | AnyValue::Double(_) => None,
-            value => Some(as_text(&value)),
-        };
-        grpc_status_code(meta, metric)
+        let mut codes = self.own.raw().zip(&self.classes);
+        let is_usual = codes.all(|((_, value), class)| {
+            *class != Class::GrpcCode
+                || matches!(value.get(), AnyValue::Int(_) | AnyValue::String(_))
+        });
+        let both = Both { span: &self.own, resource: self.attributes };
+        let code = is_usual.then(|| grpc_status_code(both))?;
+        Some(code.filter(|code| code.len() <= MAX_VALUE_BYTES))
     }
 
     /// Writes the span's own attributes, and keeps those that are metrics. Gives whether one names a database; `None` if
     /// they are unusual.
-    fn own_entries(
-        &mut self,
-        out: &mut Vec<u8>,
-        status_code: u32,
-        hides_password: bool,
-        counts_peers: bool,
-    ) -> Option<bool> {
+    fn own_entries(&mut self, out: &mut Vec<u8>, of: &Own<'_>) -> Option<bool> {
+        let Own { status_code, counts_peers, .. } = *of;
         self.metrics.clear();
         self.keys.clear();
         self.replaced.clear();
@@ -457,6 +475,15 @@ impl<'w, 'a> Writer<'w, 'a> {
             self.table.reset(self.classes.len());
         }
         let (mut seen, mut has_db_name) = (Filter::default(), false);
+        if let Some(code) = of.grpc_code {
+            if is_long {
+                self.table.insert(GRPC_STATUS_CODE, |_| b"");
+            }
+            seen.set(place(GRPC_STATUS_CODE));
+            self.keys.push((GRPC_STATUS_CODE, true));
+            let records = counts_peers.then_some(&mut *self.records);
+            put_own(out, records, self.context.counting, GRPC_STATUS_CODE, code);
+        }
         let classes = self.classes.iter().zip(&self.places);
         for ((key, value), (class, own_place)) in self.own.raw().zip(classes) {
             let (target, place) = match class {
@@ -499,12 +526,23 @@ impl<'w, 'a> Writer<'w, 'a> {
             match class {
                 Class::PeerService => text = peer_service(text),
                 Class::DbName => has_db_name = true,
-                Class::Url if hides_password => {
+                Class::Url if of.hides_password => {
                     if let Some(url) = agent::obfuscated_url(&text) {
                         text = Cow::Owned(url);
                     }
                     if text.len() > MAX_VALUE_BYTES {
                         return None;
+                    }
+                }
+                Class::Query if !text.is_empty() => {
+                    if let Some((raw, resource)) = of.query {
+                        text = match *text == *raw {
+                            true => Cow::Borrowed(resource),
+                            false => agent::obfuscated_query(&text),
+                        };
+                        if text.len() > MAX_VALUE_BYTES {
+                            return None;
+                        }
                     }
                 }
                 _ => {}
@@ -518,13 +556,8 @@ impl<'w, 'a> Writer<'w, 'a> {
                 }
                 self.replaced.push(index);
             }
-            put_entry(out, META, target, &text);
-            if counts_peers
-                && let Some(tag) =
-                    self.context.counting.and_then(|counting| counting.peer_tag(target))
-            {
-                self.records.peer(tag, &text);
-            }
+            let records = counts_peers.then_some(&mut *self.records);
+            put_own(out, records, self.context.counting, target, &text);
         }
         Some(has_db_name)
     }
@@ -548,6 +581,22 @@ impl<'w, 'a> Writer<'w, 'a> {
     }
 }
 
+/// Writes an entry, and notes it in the records if it is a peer tag.
+fn put_own(
+    out: &mut Vec<u8>,
+    records: Option<&mut Records>,
+    counting: Option<&Counting>,
+    key: &[u8],
+    text: &[u8],
+) {
+    put_entry(out, META, key, text);
+    if let Some(records) = records
+        && let Some(tag) = counting.and_then(|counting| counting.peer_tag(key))
+    {
+        records.peer(tag, text);
+    }
+}
+
 fn set_metric<'a>(metrics: &mut Vec<(&'a [u8], f64)>, key: &'a [u8], value: f64, status_code: u32) {
     let is_known = key == b"http.status_code" && status_code != 0;
     if !is_known && !metrics.iter().any(|(name, _)| *name == key) {
@@ -558,15 +607,6 @@ fn set_metric<'a>(metrics: &mut Vec<(&'a [u8], f64)>, key: &'a [u8], value: f64,
 /// As [`agent::normalize`] has it.
 fn peer_service(value: Text<'_>) -> Text<'_> {
     if value.is_empty() { value } else { agent::normal_service(value) }
-}
-
-fn status_name(status: StatusCode) -> &'static [u8] {
-    match status {
-        StatusCode::Unset => b"Unset",
-        StatusCode::Ok => b"Ok",
-        StatusCode::Error => b"Error",
-        StatusCode::Unknown => b"",
-    }
 }
 
 /// The entry that tells a span's kind.
@@ -583,9 +623,11 @@ fn kind_entry(kind: SpanKind) -> &'static [u8] {
     }
 }
 
-fn put_scope(out: &mut Vec<u8>, scope: &Scope<'_>) {
-    put_unless_empty(out, b"otel.library.name", scope.name);
-    put_unless_empty(out, b"otel.library.version", scope.version);
+fn put_scope(out: &mut Vec<u8>, scope: &Scope<'_>, keys: &[(&str, &str)]) {
+    for (name, version) in keys {
+        put_unless_empty(out, name.as_bytes(), scope.name);
+        put_unless_empty(out, version.as_bytes(), scope.version);
+    }
 }
 
 fn put_unless_empty(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {

@@ -247,6 +247,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             1 => settings.naming.span_name_as_resource_name = true,
             2 => settings.top_level_by_span_kind = true,
             4 => settings.first_receiver = true,
+            5 => settings.old_scope_convention = true,
             3 => settings.ignore_resources = vec![regex::Regex::new("GET").unwrap()],
             _ => {}
         }
