@@ -5,9 +5,9 @@ use serde::Deserialize;
 
 use crate::{
     compare::Difference,
-    datadog::{self, Value},
+    datadog::{self, Fields, Value},
     generate::YEAR_2000,
-    otlp::{ResourceSpans, Span},
+    otlp::{self, ResourceSpans, ScopeSpans, Span},
 };
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/differential/allowed.yaml");
@@ -22,6 +22,9 @@ pub(crate) struct Rule {
     pub(crate) fields: Vec<String>,
     /// When it is meant.
     condition: Condition,
+    /// The version of the agent's library since which the mapping has the rule that makes it, later than contrib's; none for
+    /// what differs from the newest one too. Ours must be what the agent of today sends.
+    since: Option<String>,
     /// Why.
     reason: String,
 }
@@ -29,7 +32,23 @@ pub(crate) struct Rule {
 /// Where a difference was seen.
 pub(crate) struct Context<'a> {
     pub(crate) resource: &'a ResourceSpans,
+    pub(crate) scope: &'a ScopeSpans,
     pub(crate) span: &'a Span,
+    /// What ours sent of it.
+    pub(crate) ours: Option<&'a Fields>,
+}
+
+impl Context<'_> {
+    /// The values that the span and its resource have for any of these attributes; for a field of the payload, any span of it.
+    fn values(&self, field: &str, keys: &[String]) -> impl Iterator<Item = Option<&otlp::Value>> {
+        let resource = self.resource.resource.iter().flat_map(|resource| &resource.attributes);
+        let others = self.resource.scope_spans.iter().flat_map(|scope| &scope.spans);
+        let others = others.filter(|_| field.starts_with("tracer_payload."));
+        let spans = std::iter::once(self.span).chain(others);
+        let pairs = spans.flat_map(|span| &span.attributes).chain(resource);
+        let pairs = pairs.filter(|pair| keys.contains(&datadog::readable(&pair.key)));
+        pairs.map(|pair| pair.value.as_ref().and_then(|value| value.value.as_ref()))
+    }
 }
 
 /// When a difference is meant.
@@ -50,8 +69,19 @@ enum Condition {
     /// The field is a key that was cut: within a character, and only one side has it; or to what another key of the span
     /// begins with; or its value was cut too.
     KeyIsCut,
-    /// The span has one of these attributes.
-    SpanHas(Vec<String>),
+    /// The span or its resource has one of these attributes.
+    Has(Vec<String>),
+    /// And it is no text, or an empty one.
+    HasNoText(Vec<String>),
+    /// Ours has one of these types.
+    TypeIs(Vec<String>),
+    /// Ours is the name or the version of the span's scope.
+    IsTheScopes,
+    /// The span starts before the year 2000.
+    #[serde(rename = "starts-before-2000")]
+    StartsBefore2000,
+    /// A span of the trace has a rate in its tracestate.
+    TraceStateHasRate,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,13 +106,18 @@ pub(crate) fn load() -> anyhow::Result<Vec<Rule>> {
 }
 
 impl Rule {
+    /// Whether it is about a rule of the mapping that contrib has not yet.
+    pub(crate) fn is_newer(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// Whether this difference of `span` is meant.
     pub(crate) fn allows(&self, difference: &Difference, context: &Context<'_>) -> bool {
         if !self.fields.iter().any(|pattern| matches(pattern, &difference.field)) {
             return false;
         }
         let (ours, theirs) = (&difference.ours, &difference.theirs);
-        let Context { resource, span } = context;
+        let Context { resource, span, .. } = context;
         match &self.condition {
             Condition::ReferenceIsInvalidJson => {
                 let is_wrong = || !is_json(theirs) || lacks_backslashes(ours, theirs);
@@ -97,9 +132,7 @@ impl Rule {
             },
             Condition::StartIsTheTimeOfSending => match (ours, theirs) {
                 (Some(Value::Int(ours)), Some(Value::Int(theirs))) => {
-                    // As a signed number, which it becomes.
-                    span.start.cast_signed() < YEAR_2000.cast_signed()
-                        && (ours - theirs).abs() < 120_000_000_000
+                    starts_before_2000(span) && (ours - theirs).abs() < 120_000_000_000
                 }
                 _ => false,
             },
@@ -120,11 +153,33 @@ impl Rule {
                         }
                     }
             }
-            Condition::SpanHas(keys) => {
-                span.attributes.iter().any(|pair| keys.contains(&datadog::readable(&pair.key)))
+            Condition::Has(keys) => context.values(&difference.field, keys).next().is_some(),
+            Condition::HasNoText(keys) => context
+                .values(&difference.field, keys)
+                .any(|value| !matches!(value, Some(otlp::Value::Text(text)) if !text.is_empty())),
+            Condition::TypeIs(types) => {
+                let of_ours = context.ours.and_then(|ours| ours.get("span.type"));
+                types.iter().any(|name| of_ours == Some(&Value::Text(name.clone().into())))
+            }
+            Condition::IsTheScopes => {
+                let Some(scope) = &context.scope.scope else { return false };
+                let is_version = difference.field.ends_with(".version");
+                let of_scope = if is_version { &scope.version } else { &scope.name };
+                let is_it = |text: &Vec<u8>| text == of_scope || is_cut(ours);
+                matches!(ours, Some(Value::Text(text)) if is_it(text))
+            }
+            Condition::StartsBefore2000 => starts_before_2000(span),
+            Condition::TraceStateHasRate => {
+                let has_rate = |span: &&Span| span.trace_state.starts_with(b"ot=");
+                resource.trace_of(span).any(|span| has_rate(&span))
             }
         }
     }
+}
+
+fn starts_before_2000(span: &Span) -> bool {
+    // As a signed number, which it becomes.
+    span.start.cast_signed() < YEAR_2000.cast_signed()
 }
 
 fn is_json(value: &Option<Value>) -> bool {

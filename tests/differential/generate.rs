@@ -69,12 +69,23 @@ pub(crate) fn case(seed: u64, number: u32, limits: Limits) -> Case {
 /// Takes away what would make the reference's stats, or what it sends, a matter of its chance.
 fn without_chance(request: &mut Request, limits: Limits) {
     for resource in &mut request.resource_spans {
+        if !limits.tame {
+            // By this a resource may ask for stats whatever the gate, and those are compared where all have them.
+            let resource = resource.resource.iter_mut();
+            for attributes in resource.map(|resource| &mut resource.attributes) {
+                attributes.retain(|pair| pair.key != b"_dd.stats_computed");
+            }
+        }
         let before = resource.clone();
         for span in resource.scope_spans.iter_mut().flat_map(|scope| &mut scope.spans) {
             let is_random = before.root_is_random(span);
             let mut leave_out = Vec::new();
             if is_random {
                 leave_out.extend(vocabulary::OF_ROOT);
+                // A rate, as that of the root is.
+                if span.trace_state.starts_with(b"ot=") {
+                    span.trace_state.clear();
+                }
                 // This number stands for none, and then the root's counts.
                 let is_none = |pair: &KeyValue| match pair.value.as_ref().map(|value| &value.value)
                 {
@@ -87,7 +98,7 @@ fn without_chance(request: &mut Request, limits: Limits) {
             if limits.ignoring && is_random {
                 span.parent_span_id.clear();
             }
-            if limits.tame || limits.ignoring {
+            if limits.ignoring {
                 leave_out.extend(vocabulary::NOT_IN_REFERENCE);
             }
             if limits.tame {

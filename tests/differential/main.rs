@@ -1,11 +1,15 @@
-//! The differential test: generated OTLP goes through our collector and through the reference, the OpenTelemetry
-//! Collector with contrib's Datadog exporter, side by side, and what the two send to Datadog is compared.
+//! The differential test: generated OTLP goes through our collector and through two references side by side, and what they
+//! send to Datadog is compared: Datadog's own trace agent v0.85.4, whose mapping is ours, and the OpenTelemetry Collector with
+//! contrib's Datadog exporter v0.155.0, which is a whole collector with an older mapping. Where the two references differ by a
+//! rule that is newer than the latter, ours must do as the agent does.
 //!
-//! It needs the reference, so it is no part of `cargo test`:
+//! It needs the references, so it is no part of `cargo test`:
 //!
 //! ```text
 //! REFERENCE_COLLECTOR=$(tests/differential/build-reference) cargo test -p harness --test differential
 //! ```
+//!
+//! The agent is built by the same script, unless `REFERENCE_AGENT` has its path.
 //!
 //! `DIFFERENTIAL_CASES` (default 500) says how many requests are sent, `DIFFERENTIAL_SEED` which ones;
 //! `DIFFERENTIAL_ONLY` sends one alone, by its number; `DIFFERENTIAL_PROGRAM` tests another build of `tracecheck`.
@@ -32,20 +36,20 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use futures_util::{
     StreamExt,
-    future::{join, join_all},
+    future::{join, join_all, try_join3},
     stream,
 };
 use prost::Message;
 
 use self::{
     allowed::{Context, Rule},
-    compare::Difference,
+    compare::{Difference, TIMES_SENT},
     datadog::{Fields, MARKER},
     generate::{Case, Limits},
     otlp::{KeyValue, Request, Resource, ResourceSpans, ScopeSpans, Span},
     profile::{PROFILES, Profile, STATS_ON},
     report::{Outcome, class, say, shortened, shown},
-    side::{Options, Program, Side},
+    side::{AGENT, CONTRIB, Options, Program, Side},
 };
 
 const HOW_TO_BUILD: &str = "build it with tests/differential/build-reference (needs Go), and set \
@@ -54,18 +58,22 @@ const HOW_TO_BUILD: &str = "build it with tests/differential/build-reference (ne
 /// From so many cases on, a rule that allowed nothing is not needed: some are about what occurs ten times in 2,000 cases, or
 /// not at all.
 const ENOUGH_TO_TELL: u32 = 10_000;
-/// The reference's flush interval is 5 s; stats come after two of their 10 s buckets.
+/// The references' flush interval is 5 s; stats come after two of their 10 s buckets.
 const ARRIVAL: Duration = Duration::from_secs(90);
 
 /// As many cases go through one pair of collectors: the reference's sampler of errors keeps ten traces a second once it has
 /// seen for a while that more come (ours keeps all, ADR 0004), so that after many cases speed would decide what is sent.
 const AT_ONCE: usize = 2_000;
 
+const JSON: &str = "application/json";
+const PROTOBUF: &str = "application/x-protobuf";
+
 /// What a run is told by the environment.
 #[derive(Clone)]
 struct Plan {
     ours: PathBuf,
-    reference: PathBuf,
+    contrib: PathBuf,
+    agent: PathBuf,
     seed: u64,
     numbers: Vec<u32>,
     now: u64,
@@ -111,7 +119,7 @@ async fn run() -> anyhow::Result<bool> {
     }
     for outcome in run {
         match outcome {
-            Ok(outcome) => outcomes.push(outcome),
+            Ok(both) => outcomes.extend(both),
             Err(error) => {
                 fine = false;
                 say(&format!("error: {error:#}"));
@@ -144,25 +152,38 @@ async fn run() -> anyhow::Result<bool> {
 }
 
 fn plan() -> anyhow::Result<Plan> {
-    let Some(reference) = std::env::var_os("REFERENCE_COLLECTOR").map(PathBuf::from) else {
+    let Some(contrib) = std::env::var_os("REFERENCE_COLLECTOR").map(PathBuf::from) else {
         bail!("REFERENCE_COLLECTOR is not set: {HOW_TO_BUILD}");
     };
-    ensure!(
-        reference.is_file(),
-        "REFERENCE_COLLECTOR: {} is no file: {HOW_TO_BUILD}",
-        reference.display()
-    );
+    let agent = match std::env::var_os("REFERENCE_AGENT") {
+        Some(path) => path.into(),
+        None => built_agent()?,
+    };
+    for (name, path) in [("REFERENCE_COLLECTOR", &contrib), ("REFERENCE_AGENT", &agent)] {
+        ensure!(path.is_file(), "{name}: {} is no file: {HOW_TO_BUILD}", path.display());
+    }
     let cases = number("DIFFERENTIAL_CASES")?.unwrap_or(500);
     let only = number("DIFFERENTIAL_ONLY")?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let ours = std::env::var_os("DIFFERENTIAL_PROGRAM");
     Ok(Plan {
         ours: ours.map_or_else(|| env!("CARGO_BIN_EXE_tracecheck").into(), PathBuf::from),
-        reference,
+        contrib,
+        agent,
         seed: number("DIFFERENTIAL_SEED")?.unwrap_or_else(rand::random),
         numbers: only.map_or_else(|| (0..cases).collect(), |only| vec![only]),
         now: u64::try_from(now.as_nanos())?,
     })
+}
+
+/// Builds the agent, unless it was built before, and returns its path.
+fn built_agent() -> anyhow::Result<PathBuf> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/differential/build-reference");
+    let mut command = std::process::Command::new(script);
+    command.arg("--agent").stderr(std::process::Stdio::inherit());
+    let built = command.output().with_context(|| format!("{script} --agent"))?;
+    ensure!(built.status.success(), "{script} --agent: {}", built.status);
+    Ok(String::from_utf8(built.stdout)?.trim().into())
 }
 
 fn number<T: std::str::FromStr>(name: &str) -> anyhow::Result<Option<T>> {
@@ -175,105 +196,122 @@ fn number<T: std::str::FromStr>(name: &str) -> anyhow::Result<Option<T>> {
     }
 }
 
-/// Sends a profile's cases through both collectors, and compares.
+/// Sends a profile's cases through all collectors, and compares ours with each of the references.
 async fn compare_profile(
     plan: &Plan,
     profile: &Profile,
     rules: &[Rule],
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<[Outcome; 2]> {
     let began = Instant::now();
     let numbers = plan.numbers.iter().filter(|number| profile.share.contains(&(*number % 20)));
     let ignoring = profile.options.traces.iter().any(|line| line.starts_with("ignore_resources"));
     let limits = Limits { now: plan.now, tame: profile.stats, ignoring };
     let cases: Vec<Case> =
         numbers.map(|number| generate::case(plan.seed, *number, limits)).collect();
-    let mut outcome = Outcome { profile: profile.name, cases: cases.len(), ..Outcome::default() };
+    let outcome = |reference| {
+        let profile = profile.name;
+        Outcome { profile, reference, cases: cases.len(), ..Outcome::default() }
+    };
+    let (mut with_agent, mut with_contrib) = (outcome(AGENT), outcome(CONTRIB));
     if cases.is_empty() {
-        return Ok(outcome);
+        return Ok([with_agent, with_contrib]);
     }
-    let (ours, theirs) =
-        sent(plan, &cases, profile.options, profile.options, profile.stats, &mut outcome)
-            .await
-            .with_context(|| format!("{}, DIFFERENTIAL_SEED={}", profile.name, plan.seed))?;
-    compare_spans(&cases, &ours, &theirs, rules, &mut outcome);
-    for side in [&ours, &theirs] {
-        for what in &side.unreadable {
-            outcome.add(&format!("({} sent what cannot be read)", side.name), || what.clone());
+    let all = sent(plan, &cases, profile.options, profile.options, profile.stats).await;
+    let Sides { ours, agent, contrib, answers } =
+        all.with_context(|| format!("{}, DIFFERENTIAL_SEED={}", profile.name, plan.seed))?;
+    for (outcome, theirs) in [(&mut with_agent, &agent), (&mut with_contrib, &contrib)] {
+        compare_spans(&cases, &ours, theirs, &agent, rules, outcome);
+        for what in &theirs.unreadable {
+            outcome.add(&format!("({} sent what cannot be read)", theirs.name), || what.clone());
+        }
+    }
+    for what in &ours.unreadable {
+        with_agent.add("(ours sent what cannot be read)", || what.clone());
+    }
+    for (number, answers) in answers {
+        if answers.windows(2).any(|pair| pair[0] != pair[1]) {
+            with_agent.add("(status of the answer)", || format!("case {number}: {answers:?}"));
         }
     }
     if profile.stats {
-        outcome.stats_groups = theirs.stats.len();
-        for difference in compare::stats(&ours.stats, &theirs.stats)? {
+        // Those of contrib are another mapping's, and no span tells which group it made different.
+        with_agent.stats_groups = agent.stats.len();
+        for difference in compare::stats(&ours.stats, &agent.stats)? {
             let class = format!("(stats: {})", difference.what);
-            outcome.add(&class, || shortened(&difference.text, 3000));
+            with_agent.add(&class, || shortened(&difference.text, 3000));
         }
     }
-    outcome.took = began.elapsed();
-    ours.stop().await?;
-    theirs.stop().await?;
-    Ok(outcome)
+    with_agent.took = began.elapsed();
+    with_contrib.took = began.elapsed();
+    for side in [ours, agent, contrib] {
+        side.stop().await?;
+    }
+    Ok([with_agent, with_contrib])
 }
 
-/// Starts both collectors, sends them all cases, and waits until all has arrived.
+/// The collectors, once all has arrived.
+struct Sides {
+    ours: Side,
+    agent: Side,
+    contrib: Side,
+    /// The statuses of the answers to each case, in this order.
+    answers: Vec<(u32, [u16; 3])>,
+}
+
+/// Starts the collectors, sends them all cases, and waits until all has arrived.
 async fn sent(
     plan: &Plan,
     cases: &[Case],
     options_of_ours: Options,
     options: Options,
     stats: bool,
-    outcome: &mut Outcome,
-) -> anyhow::Result<(Side, Side)> {
+) -> anyhow::Result<Sides> {
     let dir = tempfile::tempdir()?;
-    let mut ours =
-        Side::start(&Program::Ours(plan.ours.clone()), options_of_ours, dir.path()).await?;
-    let mut theirs =
-        Side::start(&Program::Reference(plan.reference.clone()), options, dir.path()).await?;
+    let start = async |program, options| Side::start(&program, options, dir.path()).await;
+    let mut ours = start(Program::Ours(plan.ours.clone()), options_of_ours).await?;
+    let mut agent = start(Program::Agent(plan.agent.clone()), options).await?;
+    let mut contrib = start(Program::Contrib(plan.contrib.clone()), options).await?;
     let answers: Vec<anyhow::Result<_>> = stream::iter(cases)
         .map(|case| {
-            // Each fourth request is sent as JSON, where JSON can say it.
+            // Each fourth request is sent as JSON, where JSON can say it, but for the agent, which does not read it.
             let json = if case.number % 4 == 3 { case.request.to_json() } else { None };
+            let protobuf = case.request.encode_to_vec();
             let (content, body) = match json {
-                Some(json) => ("application/json", json.into_bytes()),
-                None => ("application/x-protobuf", case.request.encode_to_vec()),
+                Some(json) => (JSON, json.into_bytes()),
+                None => (PROTOBUF, protobuf.clone()),
             };
-            let sending = futures_util::future::try_join(
+            let sending = try_join3(
                 ours.send(content, body.clone()),
-                theirs.send(content, body),
+                agent.send(PROTOBUF, protobuf),
+                contrib.send(content, body),
             );
-            async move { Ok((case.number, sending.await?)) }
+            async move { Ok((case.number, sending.await?.into())) }
         })
         .buffer_unordered(4)
         .collect()
         .await;
-    for answer in answers {
-        let (number, (ours, theirs)) = answer?;
-        if ours != theirs {
-            outcome.add("(status of the answer)", || {
-                format!("case {number}: ours {ours}, the reference's {theirs}")
-            });
-        }
-    }
-    // The first one may overtake what other workers of the reference still hold; the second is sent after all that
+    let answers = answers.into_iter().collect::<anyhow::Result<_>>()?;
+    // The first one may overtake what other workers of a reference still hold; the second is sent after all that
     // was flushed with the first.
     for round in ["sentinel.1", "sentinel.2"] {
         let body = sentinel(plan, round);
-        for side in [&mut ours, &mut theirs] {
-            let status = side.send("application/x-protobuf", body.clone()).await?;
+        for side in [&mut ours, &mut agent, &mut contrib] {
+            let status = side.send(PROTOBUF, body.clone()).await?;
             ensure!(status == 200, "{}: the sentinel was answered {status}", side.name);
         }
-        for side in [&mut ours, &mut theirs] {
+        for side in [&mut ours, &mut agent, &mut contrib] {
             side.until(round, ARRIVAL, |side| side.spans.contains_key(round)).await?;
         }
     }
     if stats {
         // Its bucket is the newest, so it is sent last.
-        for side in [&mut ours, &mut theirs] {
+        for side in [&mut ours, &mut agent] {
             let arrived =
                 |side: &Side| side.stats.iter().any(|group| group.service == "sentinel.2");
             side.until("the sentinel's stats", ARRIVAL, arrived).await?;
         }
     }
-    Ok((ours, theirs))
+    Ok(Sides { ours, agent, contrib, answers })
 }
 
 fn sentinel(plan: &Plan, marker: &str) -> Vec<u8> {
@@ -300,11 +338,13 @@ fn compare_spans(
     cases: &[Case],
     ours: &Side,
     theirs: &Side,
+    newest: &Side,
     rules: &[Rule],
     outcome: &mut Outcome,
 ) {
     let mut known = BTreeSet::from(["sentinel.1".to_owned(), "sentinel.2".to_owned()]);
     let none: Vec<Fields> = Vec::new();
+    let name = theirs.name;
     for case in cases {
         for (index, (resource, scope, span)) in case.request.spans().enumerate() {
             let marker = format!("{}.{index}", case.number);
@@ -312,9 +352,20 @@ fn compare_spans(
             let theirs_sent = theirs.spans.get(&marker).unwrap_or(&none).as_slice();
             outcome.spans += 1;
             outcome.dropped += usize::from(ours_sent.is_empty() && theirs_sent.is_empty());
-            let context = Context { resource, span };
+            let newest = newest.spans.get(&marker).unwrap_or(&none).as_slice();
+            let context = Context { resource, scope, span, ours: ours_sent.first() };
+            // What the newest mapping has otherwise than ours too is no newer rule.
+            let from_newest = compare::spans(ours_sent, newest);
             for difference in compare::spans(ours_sent, theirs_sent) {
-                if let Some(rule) = rules.iter().find(|rule| rule.allows(&difference, &context)) {
+                let is_newest = name != AGENT
+                    && !from_newest
+                        .iter()
+                        .any(|other| other.field == difference.field || other.field == TIMES_SENT);
+                if let Some(rule) = rules
+                    .iter()
+                    .filter(|rule| is_newest || !rule.is_newer())
+                    .find(|rule| rule.allows(&difference, &context))
+                {
                     *outcome.allowed.entry(rule.name.clone()).or_default() += 1;
                     continue;
                 }
@@ -329,9 +380,9 @@ fn compare_spans(
                     };
                     let mut text = format!("case {} span {index} {field}\n", case.number);
                     let _ = writeln!(text, "    ours      {}", shown(ours.as_ref()));
-                    let _ = writeln!(text, "    reference {}", shown(theirs.as_ref()));
+                    let _ = writeln!(text, "    {name:9} {}", shown(theirs.as_ref()));
                     let _ = write!(text, "    {}", shortened(&evidence.to_string(), 20_000));
-                    if field == compare::TIMES_SENT {
+                    if field == TIMES_SENT {
                         let _ = write!(text, "\n    {}", shortened(&format!("{sent:?}"), 3000));
                     }
                     text
@@ -353,24 +404,28 @@ fn compare_spans(
 async fn must_find(plan: &Plan, rules: &[Rule]) -> anyhow::Result<()> {
     let limits = Limits { now: plan.now, tame: true, ignoring: false };
     let cases: Vec<_> = (0..20).map(|number| generate::case(plan.seed, number, limits)).collect();
-    let renaming = Options { traces: &["span_name_as_resource_name: true"], gates: &[STATS_ON] };
-    let usual = Options { traces: &[], gates: &[STATS_ON] };
-    let mut outcome = Outcome::default();
-    let (ours, theirs) = sent(plan, &cases, renaming, usual, true, &mut outcome)
+    let renaming =
+        Options { traces: &["span_name_as_resource_name: true"], gates: &[STATS_ON], flags: &[] };
+    let usual = Options { traces: &[], gates: &[STATS_ON], flags: &["--stats"] };
+    let Sides { ours, agent, contrib, .. } = sent(plan, &cases, renaming, usual, true)
         .await
         .context("the run in which our side is told to rename spans")?;
-    compare_spans(&cases, &ours, &theirs, rules, &mut outcome);
-    let stats = compare::stats(&ours.stats, &theirs.stats)?.len();
-    ours.stop().await?;
-    theirs.stop().await?;
-    let spans = outcome.found.get("span.name").map_or(0, |finding| finding.count);
+    let stats = compare::stats(&ours.stats, &agent.stats)?.len();
+    let spans = [&agent, &contrib].map(|theirs| {
+        let mut outcome = Outcome::default();
+        compare_spans(&cases, &ours, theirs, &agent, rules, &mut outcome);
+        outcome.found.get("span.name").map_or(0, |finding| finding.count)
+    });
+    for side in [ours, agent, contrib] {
+        side.stop().await?;
+    }
     ensure!(
-        spans > 0 && stats > 0,
-        "our side renamed all spans, and {spans} spans and {stats} groups of stats were found different: the \
-         comparison is blind"
+        spans.iter().all(|spans| *spans > 0) && stats > 0,
+        "our side renamed all spans, and {spans:?} spans and {stats} groups of stats were found different from those of \
+         the agent and of contrib: the comparison is blind"
     );
     say(&format!(
-        "as it must, the comparison finds {spans} names that our side was told to change, and {stats} groups of stats"
+        "as it must, the comparison finds {spans:?} names that our side was told to change, and {stats} groups of stats"
     ));
     Ok(())
 }

@@ -180,11 +180,15 @@ impl ResourceSpans {
         ids.len() > 1
     }
 
+    /// The spans that have this one's trace id, by its lower half.
+    pub(crate) fn trace_of(&self, span: &Span) -> impl Iterator<Item = &Span> {
+        let spans = self.scope_spans.iter().flat_map(|scope| &scope.spans);
+        spans.filter(|other| other.lower_trace_id() == span.lower_trace_id())
+    }
+
     /// Whether the reference has several spans of this one's trace to choose a root from, and takes any.
     pub(crate) fn root_is_random(&self, span: &Span) -> bool {
-        let spans = self.scope_spans.iter().flat_map(|scope| &scope.spans);
-        let id = span.lower_trace_id();
-        let chunk: Vec<_> = spans.filter(|other| other.lower_trace_id() == id).collect();
+        let chunk: Vec<_> = self.trace_of(span).collect();
         let mut parents: BTreeSet<_> = chunk.iter().map(|span| &span.parent_span_id).collect();
         if parents.iter().any(|parent| parent.iter().all(|byte| *byte == 0)) {
             return false;

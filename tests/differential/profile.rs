@@ -1,4 +1,4 @@
-//! The ways in which both collectors are configured.
+//! The ways in which the collectors and the agent are configured.
 
 use crate::side::Options;
 
@@ -7,7 +7,11 @@ pub(crate) const STATS_ON: &str = "-exporter.datadogexporter.DisableAPMStats";
 /// No APM stats, as is the reference's default and not ours.
 pub(crate) const STATS_OFF: &str = "exporter.datadogexporter.DisableAPMStats";
 
-/// A way to configure both collectors.
+const TOP_LEVEL_BY_KIND: &str = "--feature=enable_otlp_compute_top_level_by_span_kind";
+const AGENTS_FIRST_NAMES: &str = "--feature=disable_operation_and_resource_name_logic_v2";
+const AGENTS_FIRST_RECEIVER: &str = "--feature=disable_receive_resource_spans_v2";
+
+/// A way to configure all of them.
 pub(crate) struct Profile {
     pub(crate) name: &'static str,
     pub(crate) options: Options,
@@ -23,13 +27,17 @@ const FIRST_RECEIVER: &str = "-datadog.EnableReceiveResourceSpansV2";
 pub(crate) const PROFILES: [Profile; 8] = [
     Profile {
         name: "defaults",
-        options: Options { traces: &[], gates: &[STATS_OFF] },
+        options: Options { traces: &[], gates: &[STATS_OFF], flags: &[] },
         share: 0..9,
         stats: false,
     },
     Profile {
         name: "stats",
-        options: Options { traces: &["peer_tags: [enduser.id]"], gates: &[STATS_ON] },
+        options: Options {
+            traces: &["peer_tags: [enduser.id]"],
+            gates: &[STATS_ON],
+            flags: &["--stats", "--peer-tag=enduser.id"],
+        },
         share: 9..13,
         stats: true,
     },
@@ -42,13 +50,23 @@ pub(crate) const PROFILES: [Profile; 8] = [
                 "compute_top_level_by_span_kind: true",
             ],
             gates: &[STATS_ON],
+            flags: &[
+                "--stats",
+                "--compute-stats-by-span-kind=false",
+                "--peer-tags-aggregation=false",
+                TOP_LEVEL_BY_KIND,
+            ],
         },
         share: 13..14,
         stats: true,
     },
     Profile {
         name: "span names as resource names",
-        options: Options { traces: &["span_name_as_resource_name: true"], gates: &[STATS_OFF] },
+        options: Options {
+            traces: &["span_name_as_resource_name: true"],
+            gates: &[STATS_OFF],
+            flags: &["--span-name-as-resource-name"],
+        },
         share: 14..15,
         stats: false,
     },
@@ -61,6 +79,14 @@ pub(crate) const PROFILES: [Profile; 8] = [
                 "trace_buffer: 10",
             ],
             gates: &[STATS_OFF],
+            flags: &[
+                "--span-name-remapping=remap me=remapped",
+                "--span-name-remapping=send=Sent Off",
+                "--span-name-remapping=io.lib.server=srv",
+                "--ignore-resource=^/ignored",
+                "--ignore-resource=check$",
+                "--trace-buffer=10",
+            ],
         },
         share: 15..16,
         stats: false,
@@ -70,6 +96,7 @@ pub(crate) const PROFILES: [Profile; 8] = [
         options: Options {
             traces: &["compute_top_level_by_span_kind: true"],
             gates: &[STATS_OFF, FIRST_NAMES],
+            flags: &[TOP_LEVEL_BY_KIND, AGENTS_FIRST_NAMES],
         },
         share: 16..17,
         stats: false,
@@ -79,6 +106,7 @@ pub(crate) const PROFILES: [Profile; 8] = [
         options: Options {
             traces: &["compute_top_level_by_span_kind: true"],
             gates: &[STATS_OFF, FIRST_RECEIVER],
+            flags: &[TOP_LEVEL_BY_KIND, AGENTS_FIRST_RECEIVER],
         },
         share: 17..18,
         stats: false,
@@ -90,6 +118,14 @@ pub(crate) const PROFILES: [Profile; 8] = [
                 "span_name_remappings: {send: \"Sent Off\", opentelemetry.server: srv, my.operation: op}",
             ],
             gates: &[STATS_ON, FIRST_RECEIVER, FIRST_NAMES],
+            flags: &[
+                "--stats",
+                "--span-name-remapping=send=Sent Off",
+                "--span-name-remapping=opentelemetry.server=srv",
+                "--span-name-remapping=my.operation=op",
+                AGENTS_FIRST_RECEIVER,
+                AGENTS_FIRST_NAMES,
+            ],
         },
         share: 18..20,
         stats: true,

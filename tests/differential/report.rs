@@ -10,6 +10,8 @@ const EXAMPLES: usize = 2;
 #[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) profile: &'static str,
+    /// What ours was compared with.
+    pub(crate) reference: &'static str,
     pub(crate) cases: usize,
     pub(crate) spans: usize,
     /// Of the spans, those that both sides left out.
@@ -80,9 +82,10 @@ pub(crate) fn print(outcome: &Outcome) {
     let differences: usize = outcome.found.values().map(|finding| finding.count).sum();
     let allowed: usize = outcome.allowed.values().sum();
     say(&format!(
-        "{}: {} cases, {} spans ({} left out by both), {} stats groups, {allowed} allowed differences, \
+        "{}, beside {}: {} cases, {} spans ({} left out by both), {} stats groups, {allowed} allowed differences, \
          {differences} differences, {:.0?}",
         outcome.profile,
+        outcome.reference,
         outcome.cases,
         outcome.spans,
         outcome.dropped,

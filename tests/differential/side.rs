@@ -25,6 +25,10 @@ use tokio::{
 
 use crate::datadog::{self, Fields};
 
+/// The host of spans whose resource has none.
+const HOST: &str = "cfg-host";
+pub(crate) const CONTRIB: &str = "contrib";
+pub(crate) const AGENT: &str = "the agent";
 const START: Duration = Duration::from_secs(30);
 
 /// How a collector is started.
@@ -32,8 +36,10 @@ const START: Duration = Duration::from_secs(30);
 pub(crate) enum Program {
     /// Ours: it tells its ports itself.
     Ours(PathBuf),
-    /// The reference: its ports are given.
-    Reference(PathBuf),
+    /// The OpenTelemetry Collector with contrib's exporter: its ports are given.
+    Contrib(PathBuf),
+    /// Datadog's trace agent behind OTLP: it has flags in place of a config.
+    Agent(PathBuf),
 }
 
 /// What the collectors are told.
@@ -43,6 +49,8 @@ pub(crate) struct Options {
     pub(crate) traces: &'static [&'static str],
     /// `--feature-gates`.
     pub(crate) gates: &'static [&'static str],
+    /// The flags by which the agent does the same.
+    pub(crate) flags: &'static [&'static str],
 }
 
 /// A running collector and its intake.
@@ -84,30 +92,35 @@ impl Side {
         let intake = IntakeClient::connect(&server.url(), settings).await?;
         let (name, port) = match program {
             Program::Ours(_) => ("ours", 0),
-            Program::Reference(_) => ("the reference", free_port().await?),
+            Program::Contrib(_) => (CONTRIB, free_port().await?),
+            Program::Agent(_) => (AGENT, free_port().await?),
         };
         let slug = name.replace(' ', "-");
         let config = dir.join(format!("{slug}.yaml"));
         std::fs::write(&config, config_text(port, &server.url(), options))?;
         let log = dir.join(format!("{slug}.log"));
-        let mut command = match program {
-            Program::Ours(path) => {
-                let mut command = Command::new(path);
+        let (Program::Ours(path) | Program::Contrib(path) | Program::Agent(path)) = program;
+        let mut command = Command::new(path);
+        if let Program::Agent(_) = program {
+            command.arg(format!("--otlp-http=127.0.0.1:{port}"));
+            command.args(["--hostname", HOST, "--intake", &server.url()]).args(options.flags);
+        } else {
+            if let Program::Ours(_) = program {
                 command.arg("collector");
-                command
             }
-            Program::Reference(path) => Command::new(path),
-        };
-        command.arg("--config").arg(&config);
-        if !options.gates.is_empty() {
-            command.arg(format!("--feature-gates={}", options.gates.join(",")));
+            command.arg("--config").arg(&config);
+            if !options.gates.is_empty() {
+                command.arg(format!("--feature-gates={}", options.gates.join(",")));
+            }
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         command.stderr(std::fs::File::create(&log)?);
         let mut child = command.spawn().with_context(|| format!("{command:?} does not start"))?;
         let otlp = match program {
             Program::Ours(_) => timeout(START, listening(&mut child)).await,
-            Program::Reference(_) => timeout(START, reachable(&mut child, port)).await,
+            Program::Contrib(_) | Program::Agent(_) => {
+                timeout(START, reachable(&mut child, port)).await
+            }
         };
         let otlp = match otlp {
             Ok(Ok(address)) => address,
@@ -219,7 +232,7 @@ processors:
 exporters:
   datadog:
     api: {{key: \"0123456789abcdef0123456789abcdef\", fail_on_invalid_key: false}}
-    hostname: cfg-host
+    hostname: {HOST}
     metrics: {{endpoint: \"{intake}\"}}
     logs: {{endpoint: \"{intake}\"}}
     host_metadata: {{enabled: false}}
