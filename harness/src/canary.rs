@@ -146,15 +146,13 @@ fn failures(result: &ScenarioResult) -> Vec<Failure> {
 
 /// All rounds as one run, for reports that know runs alone: each scenario of each round by its own name.
 pub fn as_one_run(rounds: Vec<Summary>) -> Summary {
-    let mut all = Summary {
-        run_id: "canary".to_owned(),
-        scenarios: Vec::new(),
-        took_ms: 0,
-        warnings: Vec::new(),
-    };
+    let mut all = Summary::new("canary");
     for (index, round) in rounds.into_iter().enumerate() {
         all.took_ms += round.took_ms;
         all.warnings.extend(round.warnings);
+        let of_round = |text: String| format!("round {}: {text}", index + 1);
+        all.undecided.extend(round.undecided.into_iter().map(of_round));
+        all.notes.extend(round.notes.into_iter().map(of_round));
         all.scenarios.extend(round.scenarios.into_iter().map(|result| ScenarioResult {
             name: format!("round {}: {}", index + 1, result.name),
             ..result
@@ -265,12 +263,7 @@ mod tests {
     fn summary(verdict: Verdict) -> Summary {
         let mut result = ScenarioResult::undecided("happy", "", "no keys");
         result.verdict = verdict;
-        Summary {
-            run_id: "r".to_owned(),
-            scenarios: vec![result],
-            took_ms: 1500,
-            warnings: Vec::new(),
-        }
+        Summary { scenarios: vec![result], took_ms: 1500, ..Summary::new("r") }
     }
 
     #[test]
@@ -296,6 +289,11 @@ mod tests {
             assert!(text.lines().any(|told| told == line), "{line}\n{text}");
         }
         assert_eq!(text.matches("# TYPE").count(), 5);
+        let mut undecided = summary(Pass);
+        undecided.undecided.push("a trace began by no known request".to_owned());
+        let all = as_one_run(vec![undecided]);
+        assert_eq!(all.undecided, ["round 1: a trace began by no known request"]);
+        assert_eq!(all.verdict(), Inconclusive);
         let all = as_one_run(vec![summary(Pass), summary(Fail)]);
         let names: Vec<_> = all.scenarios.iter().map(|result| result.name.as_str()).collect();
         assert_eq!((names, all.took_ms), (vec!["round 1: happy", "round 2: happy"], 3000));

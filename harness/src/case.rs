@@ -6,11 +6,14 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::stray::{Origin, Stray};
 use crate::{
     ledger::LedgerEntry,
     scenario::{Method, fault::Shape},
     trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
+
+mod stray;
 
 /// Service name of the harness's own spans.
 pub const DRIVER_SERVICE: &str = "tracecheck";
@@ -238,8 +241,8 @@ pub struct View<'a> {
     pub case: &'a Case,
     /// What is known of its trace.
     pub evidence: &'a Evidence,
-    /// Traces that belong to no request of the run, and began while this one was under way.
-    pub strays: &'a [&'a Trace],
+    /// Captured traces that no request claims, and that belong to this one.
+    pub strays: &'a [&'a Stray],
     /// What the evidence can give.
     pub capabilities: &'a [Capability],
     /// Who is who.
@@ -266,6 +269,17 @@ impl<'a> View<'a> {
     /// The captured spans; empty when there are none.
     pub fn spans(self) -> &'a [Span] {
         self.evidence.trace.as_ref().map_or(&[], |trace| &trace.spans)
+    }
+
+    /// The traces that belong to the request and should be part of its own.
+    pub fn apart(self) -> impl Iterator<Item = &'a Stray> {
+        self.strays.iter().copied().filter(|stray| !stray.origin.is_link())
+    }
+
+    /// The traces in which the request's work goes on, as links say.
+    pub fn linked(self) -> impl Iterator<Item = &'a Trace> {
+        let linked = self.strays.iter().copied().filter(|stray| stray.origin.is_link());
+        linked.map(|stray| &stray.trace)
     }
 
     /// The captured spans of the services, without the harness's own.

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::{
     case::{Capability, Case},
     intake::{client::IntakeClient, decode::Route, store::Store},
-    trace::{Trace, TraceId},
+    trace::{Span, Trace, TraceId},
 };
 
 /// How long a pushed trace must not have changed before it counts as complete.
@@ -58,6 +58,12 @@ pub trait EvidenceSource: Send + Sync {
     fn progress(&self, id: TraceId) -> Option<(usize, Instant)>;
     /// Captured traces that are not among `claimed`.
     fn unclaimed(&self, claimed: &HashSet<TraceId>) -> Vec<Trace>;
+    /// Looks at every captured span.
+    fn visit(&self, look: &mut dyn FnMut(&Span)) {
+        for trace in self.trace_ids().into_iter().filter_map(|id| self.trace(id)) {
+            trace.spans.iter().for_each(&mut *look);
+        }
+    }
     /// Changes its value whenever something was captured.
     fn changes(&self) -> watch::Receiver<u64>;
     /// How many attempts to deliver traces were not taken so far, by reply.
@@ -111,6 +117,14 @@ impl EvidenceSource for IntakeClient {
 
     fn unclaimed(&self, claimed: &HashSet<TraceId>) -> Vec<Trace> {
         self.with_store(|store| unclaimed(store, claimed))
+    }
+
+    fn visit(&self, look: &mut dyn FnMut(&Span)) {
+        self.with_store(|store| {
+            for span in store.traces().flat_map(|(_, spans)| spans) {
+                look(span);
+            }
+        });
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

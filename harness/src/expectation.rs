@@ -240,14 +240,17 @@ fn services(expect: &Expect, view: View<'_>) -> Vec<Failure> {
             return None;
         }
         let own = view.strays.iter().find(|stray| {
-            let first = stray.spans.iter().find(|span| span.parent_id.is_none());
+            let first = stray.trace.spans.iter().find(|span| span.parent_id.is_none());
             first.is_some_and(|span| wanted.is_at(span, view))
         });
         let own = own.map_or_else(String::new, |stray| {
-            format!(
-                "; it started trace {} of its own meanwhile, so it was not sent the context, or did not read it (OTEL_PROPAGATORS)",
-                stray.id
-            )
+            let id = stray.trace.id;
+            match stray.origin.is_link() {
+                true => format!("; it started trace {id} of its own, which is linked to this one"),
+                false => format!(
+                    "; it started trace {id} of its own meanwhile, so it was not sent the context, or did not read it (OTEL_PROPAGATORS)"
+                ),
+            }
         });
         let id = view.case.trace_id;
         let detail = format!("`{service}` has no span in trace {id}: it has {}{own}", present(view));

@@ -4,11 +4,10 @@
 //! together.
 
 use crate::{
-    case::View,
+    case::{Stray, View},
     record::Record,
     stats,
     strays::Strays,
-    trace::Trace,
     verdict::{CaseResult, ScenarioResult},
 };
 
@@ -43,8 +42,7 @@ fn cases(record: &Record) -> Vec<CaseResult> {
     let shapes: Vec<_> =
         scenario.requests.iter().map(|request| case::shape(scenario, request)).collect();
     let cases = record.cases.iter().map(|record| {
-        let strays: Vec<&Trace> =
-            strays.of(&record.case).into_iter().map(|stray| &stray.trace).collect();
+        let strays: Vec<&Stray> = strays.of(&record.case).into_iter().copied().collect();
         let view = View {
             case: &record.case,
             evidence: &record.evidence,

@@ -6,11 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    case::{Capability, Case, Evidence, Topology},
+    case::{Capability, Case, Evidence, Stray, Topology},
     scenario::Scenario,
     stages::Stages,
     stats::StatsRecord,
-    strays::Stray,
     verdict::Verdict,
 };
 
@@ -26,7 +25,7 @@ pub struct Record {
     pub capabilities: Vec<Capability>,
     /// The requests that were sent, in their order, each with what is known of its trace.
     pub cases: Vec<CaseRecord>,
-    /// Captured traces that belong to no request of the run and that one of the cases may have caused.
+    /// Captured traces that no request of the run claims, and that belong to one of the cases.
     pub strays: Vec<Stray>,
     /// What happened beyond the traces.
     pub facts: Facts,

@@ -136,7 +136,7 @@ pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Sum
     let mut order: Vec<String> =
         plan.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
     let mut plan = plan;
-    let mut summary = Summary { run_id, scenarios: Vec::new(), took_ms: 0, warnings: Vec::new() };
+    let mut summary = Summary::new(run_id);
     for (scenario, because) in std::mem::take(&mut plan.skipped) {
         let result = ScenarioResult::skipped(&scenario.name, &scenario.description, because);
         tell.tell(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
@@ -163,6 +163,8 @@ pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Sum
             Ok(outcome) => {
                 summary.scenarios.extend(outcome.results);
                 summary.warnings.extend(outcome.warnings);
+                summary.undecided.extend(outcome.undecided);
+                summary.notes.extend(outcome.notes);
             }
             Err(panicked) => {
                 let text = format!("a group of scenarios was not judged: {panicked}");

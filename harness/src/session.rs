@@ -138,11 +138,12 @@ impl Session {
                 return Err(error);
             }
         };
-        let Parts { endpoints, intake, source, driver, topology, http, ledgers } = parts;
+        let Parts { endpoints, intake, source, driver, topology, places, http, ledgers } = parts;
         let accounts = Accounts::new(http, ledgers, &endpoints);
         let up = Up::new(environment, endpoints);
         let with_ledger = accounts.services();
-        let witness = Witness::new(intake, source, topology, with_ledger, up.is_attached());
+        let witness =
+            Witness::new(intake, source, (topology, places), with_ledger, up.is_attached());
         Ok(Self { up, witness, accounts, driver, later_sent_at: AsyncMutex::default() })
     }
 
@@ -191,7 +192,14 @@ impl Session {
         let fault = fault::header_value(faults);
         let sent = self.driver.send(request, entry_url.as_deref(), place, ids, fault.as_deref());
         let case = sent.await;
-        self.witness.note_answer(&case);
+        self.witness.note_answer(&case, &request.path);
+        case
+    }
+
+    /// Sends one request for the harness's own sake, without faults.
+    async fn send_for_itself(&self, request: &Request, place: (usize, u32)) -> Case {
+        let case = self.send(request, place, &[]).await;
+        self.witness.note_for_itself(&case);
         case
     }
 

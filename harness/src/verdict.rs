@@ -172,15 +172,36 @@ pub struct Summary {
     pub took_ms: u64,
     /// What the user should know beyond the verdicts, for example about clean-up.
     pub warnings: Vec<String>,
+    /// Why it is inconclusive, beyond what its scenarios say.
+    #[serde(default)]
+    pub undecided: Vec<String>,
+    /// What is told where more is asked for.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 impl Summary {
-    /// The worst verdict of the scenarios that were run; inconclusive when there was nothing to judge.
+    /// Creates the outcome of a run of which nothing was judged yet.
+    pub fn new(run_id: impl Into<String>) -> Self {
+        Self {
+            run_id: run_id.into(),
+            scenarios: Vec::new(),
+            took_ms: 0,
+            warnings: Vec::new(),
+            undecided: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// The worst verdict of the scenarios that were run, and inconclusive at best where something of the run could not be decided,
+    /// or when there was nothing to judge.
     pub fn verdict(&self) -> Verdict {
+        let undecided = (!self.undecided.is_empty()).then_some(Verdict::Inconclusive);
         self.scenarios
             .iter()
             .map(|scenario| scenario.verdict)
             .filter(|verdict| *verdict != Verdict::Skipped)
+            .chain(undecided)
             .max()
             .unwrap_or(Verdict::Inconclusive)
     }
@@ -239,12 +260,7 @@ mod tests {
 
     #[test]
     fn a_run_without_scenarios_or_with_skipped_ones_alone_is_inconclusive() {
-        let mut summary = Summary {
-            run_id: String::new(),
-            scenarios: Vec::new(),
-            took_ms: 0,
-            warnings: Vec::new(),
-        };
+        let mut summary = Summary::new("");
         assert_eq!(summary.verdict(), Verdict::Inconclusive);
         summary.scenarios.push(ScenarioResult::skipped("", "", "it needs more"));
         assert_eq!(summary.verdict(), Verdict::Inconclusive);
@@ -253,5 +269,11 @@ mod tests {
             ScenarioResult { verdict: Verdict::Pass, ..ScenarioResult::undecided("", "", "") };
         summary.scenarios.push(passed);
         assert_eq!(summary.verdict(), Verdict::Pass);
+        summary.undecided.push("a trace began by no known request".to_owned());
+        assert_eq!(summary.verdict(), Verdict::Inconclusive);
+        let failed =
+            ScenarioResult { verdict: Verdict::Fail, ..ScenarioResult::undecided("", "", "") };
+        summary.scenarios.push(failed);
+        assert_eq!(summary.verdict(), Verdict::Fail);
     }
 }

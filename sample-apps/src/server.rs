@@ -51,6 +51,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/", any(routes::root))
         .route("/outgoing-http-call", any(routes::outgoing_http_call))
         .route("/outgoing-sampleapp", any(routes::outgoing_sampleapp))
+        .route("/later", any(routes::later))
         .fallback(routes::not_found)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), trace::trace))
         // What is added from here on is outside of the layer: not traced.

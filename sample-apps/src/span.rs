@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use opentelemetry::trace::{
-    SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt as _, Tracer as _,
+    Link, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt as _, Tracer as _,
 };
 use opentelemetry::{Context, KeyValue, TraceId};
 use opentelemetry_semantic_conventions::attribute as semconv;
@@ -53,6 +53,20 @@ impl OpenSpan {
             (Arc::clone(&telemetry.ledger), entry)
         });
         Self { context, kind, complete: false, unsampled }
+    }
+
+    /// Starts a span of a trace of its own, as a consumer does that takes a message later; `link` leads to what sent it.
+    pub(crate) fn start_apart(
+        telemetry: &Telemetry,
+        name: &'static str,
+        link: Option<SpanContext>,
+    ) -> Self {
+        let links = link.map(|to| Link::new(to, Vec::new(), 0)).into_iter().collect();
+        let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Consumer).with_links(links);
+        let parent = Context::new();
+        let span = telemetry.tracer().build_with_context(builder, &parent);
+        let context = parent.with_span(span);
+        Self { context, kind: SpanKind::Consumer, complete: false, unsampled: None }
     }
 
     /// The context in which this span is the current one.

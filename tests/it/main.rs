@@ -18,4 +18,5 @@ mod scenarios;
 #[path = "../datadog/stand_in.rs"]
 mod stand_in;
 mod standing;
+mod strays;
 mod support;

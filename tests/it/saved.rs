@@ -8,10 +8,16 @@ use serde_json::Value;
 
 use crate::support::{Ran, ScenarioFile, tracecheck};
 
+/// What a run or a replay came to.
+fn summary(ran: &Ran) -> Value {
+    let last: Value = serde_json::from_str(ran.stdout.lines().last().unwrap_or_default()).unwrap();
+    last["summary"].clone()
+}
+
 /// The results of a run or a replay by scenario, but for the time that things took.
 fn results(ran: &Ran) -> BTreeMap<String, Value> {
-    let last: Value = serde_json::from_str(ran.stdout.lines().last().unwrap_or_default()).unwrap();
-    let results = last["summary"]["scenarios"].as_array().unwrap().iter().cloned();
+    let summary = summary(ran);
+    let results = summary["scenarios"].as_array().unwrap().iter().cloned();
     let without_times = results.map(|mut result| {
         result.as_object_mut().unwrap().remove("took_ms").unwrap();
         for case in result["cases"].as_array_mut().unwrap() {
@@ -36,6 +42,10 @@ pub(crate) fn run_and_replay(
     let replayed = tracecheck(&[&["replay", dir.as_str()], form.as_slice()].concat());
     let replayed = replayed.expect_code(code);
     assert_eq!(replayed.stderr, "");
+    for of_the_run in ["undecided", "notes"] {
+        let (live, again) = (summary(&ran), summary(&replayed));
+        assert_eq!(live[of_the_run], again[of_the_run], "`{of_the_run}` of the run");
+    }
     let (live, again) = (results(&ran), results(&replayed));
     assert_eq!(live.keys().collect::<Vec<_>>(), again.keys().collect::<Vec<_>>());
     for (name, live) in &live {
@@ -143,8 +153,8 @@ fn a_saved_run_of_another_form_is_refused() {
     let (saved, _) = run_and_replay(&[&file.path()], 0);
     let path = saved.path().join("system-0/system.json");
     let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replacen("\"form\":2", "\"form\":1", 1)).unwrap();
+    std::fs::write(&path, text.replacen("\"form\":3", "\"form\":1", 1)).unwrap();
     tracecheck(&["replay", &saved.path().display().to_string()])
         .expect_code(2)
-        .expect_stderr("its form is 1, this version reads 2");
+        .expect_stderr("its form is 1, this version reads 3");
 }

@@ -85,8 +85,11 @@ impl Environment for AttachedEnvironment {
                     endpoints.workloads.extend([intake]);
                 }
                 Intake::BroughtUp(environment) => {
-                    let alone =
-                        System { workloads: vec![intake.clone()], entry: intake.name.clone() };
+                    let alone = System {
+                        workloads: vec![intake.clone()],
+                        entry: intake.name.clone(),
+                        own_traces: Vec::new(),
+                    };
                     endpoints = environment.up(&alone).await?;
                 }
             }

@@ -73,7 +73,7 @@ fn without_intake(system: &System, intake: &str, url: &str) -> Result<System, En
         Ok(changed)
     });
     let workloads = others.collect::<Result<_, EnvironmentError>>()?;
-    Ok(System { workloads, entry: system.entry.clone() })
+    Ok(System { workloads, entry: system.entry.clone(), own_traces: system.own_traces.clone() })
 }
 
 #[async_trait]
@@ -91,7 +91,8 @@ impl Environment for OutsideIntake {
         }
         let mut alone = intake.clone();
         alone.args = vec![format!("--listen={}", self.outside.listen)];
-        let alone = System { workloads: vec![alone], entry: intake.name.clone() };
+        let alone =
+            System { workloads: vec![alone], entry: intake.name.clone(), own_traces: Vec::new() };
         let mut endpoints = self.intake.up(&alone).await?;
         let listens = endpoints.url(&intake.name, "http");
         let url = self.outside.url.clone().or(listens).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 use harness::{
     event::{self, Event},
     judge::judge,
-    run::saved,
+    run::saved::{self, SavedSystem},
     verdict::Summary,
 };
 
@@ -29,7 +29,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let systems = saved::read(&args.dir)?;
-    let records: Vec<_> = systems.iter().flat_map(saved::SavedSystem::records).collect();
+    let records: Vec<_> = systems.iter().flat_map(SavedSystem::records).collect();
     let names: Vec<String> = records.iter().map(|record| record.scenario.name.clone()).collect();
     let wanted = super::filter(&names, &args.filter);
     let records = records.into_iter().filter(|record| wanted.contains(&record.scenario.name));
@@ -45,8 +45,20 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for result in &results {
         output.observe(&Event::ScenarioFinished { result: Box::new(result.clone()) });
     }
-    let took_ms = u64::try_from(began.elapsed().as_millis())?;
-    let summary = Summary { run_id, scenarios: results, took_ms, warnings: Vec::new() };
+    let mut summary = Summary { scenarios: results, ..Summary::new(run_id) };
+    let is_judged = |system: &&SavedSystem| {
+        system.records().iter().any(|record| wanted.contains(&record.scenario.name))
+    };
+    for system in systems.iter().filter(is_judged) {
+        let found = system.nobodys().judge();
+        for text in found.warnings {
+            output.observe(&Event::Warning { text: text.clone() });
+            summary.warnings.push(text);
+        }
+        summary.undecided.extend(found.undecided);
+        summary.notes.extend(found.notes);
+    }
+    summary.took_ms = u64::try_from(began.elapsed().as_millis())?;
     let verdict = summary.verdict();
     output.observe(&Event::RunFinished { summary: Box::new(summary) });
     output.finish()?;

@@ -98,7 +98,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let deadline = Instant::now() + args.datadog.patience() + SPARE;
     let mut results: HashMap<TraceId, ScenarioResult> = HashMap::new();
-    let mut summary = Summary { run_id, scenarios: Vec::new(), took_ms: 0, warnings: Vec::new() };
+    let mut summary = Summary::new(run_id);
     for id in &args.trace_ids {
         if results.contains_key(id) {
             continue;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    case::{Answer, Case, Evidence, ServiceIdentity, Topology},
+    case::{Answer, Case, Evidence, Origin, ServiceIdentity, Stray, Topology},
     scenario::{Method, fault::Shape},
     trace::{PayloadForm, SpanId, Trace, TraceId},
 };
@@ -65,7 +65,7 @@ fn spans() -> Vec<Span> {
 struct World {
     case: Case,
     evidence: Evidence,
-    strays: Vec<Trace>,
+    strays: Vec<Stray>,
     topology: Topology,
     shape: Shape,
 }
@@ -106,7 +106,7 @@ fn world(spans: Vec<Span>) -> World {
 impl World {
     fn failures(&self, expect: &Expect, request: &Request) -> Vec<String> {
         let Self { case, evidence, topology, shape, .. } = self;
-        let strays: Vec<&Trace> = self.strays.iter().collect();
+        let strays: Vec<&Stray> = self.strays.iter().collect();
         let (strays, capabilities) = (strays.as_slice(), [Capability::Completeness].as_slice());
         let view = View { case, evidence, strays, capabilities, topology, shape };
         let findings = check(expect, request, view);
@@ -207,12 +207,14 @@ fn who_must_be_there_and_is_not_is_told_with_who_is() {
     let own = TraceId(7);
     let mut stray = span(9, 0, "pay", "server", "POST /pay");
     stray.parent_id = None;
-    world.strays.push(Trace::new(own, vec![stray]));
+    let trace = Trace::new(own, vec![stray]);
+    world.strays.push(Stray { trace, origin: Origin::Answer { of: TRACE } });
     let told = failures(&world, "{ services: [pay] }");
-    assert!(
-        told[0].starts_with(&format!("{missing}; it started trace {own} of its own")),
-        "{told:?}"
-    );
+    let started = format!("{missing}; it started trace {own} of its own");
+    assert!(told[0].starts_with(&format!("{started} meanwhile")), "{told:?}");
+    world.strays[0].origin = Origin::Link { of: TRACE };
+    let told = failures(&world, "{ services: [pay] }");
+    assert!(told[0].starts_with(&format!("{started}, which is linked to this one")), "{told:?}");
 }
 
 #[test]

@@ -3,13 +3,15 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use crate::{
-    case::{Answer, Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Topology},
+    case::{
+        Answer, Capability, Case, Evidence, LedgerReport, Origin, Outcome, ServiceIdentity, Stray,
+        Topology,
+    },
     expectation::Expect,
     ledger::{LedgerEntry, LedgerSpan},
     record::{CaseRecord, Record},
     scenario::{Chain, Method, Request, Scenario, SystemChoice},
     stats::{Forms, StatsRecord},
-    strays::Stray,
     trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
 
@@ -173,12 +175,19 @@ impl World {
         }
     }
 
+    /// Adds a trace that a service began as the answer to the request's call.
+    pub(crate) fn stray(&mut self, service: &str) {
+        let (of, caller) = (self.case().trace_id, "sample-app-1".to_owned());
+        let what = "GET".to_owned();
+        self.stray_of(service, Origin::Call { of, call: SpanId(0xa2), caller, what });
+    }
+
     /// Adds a trace that a service began while the request was under way.
-    pub(crate) fn stray(&mut self, service: &str, owner: Option<TraceId>) {
+    pub(crate) fn stray_of(&mut self, service: &str, origin: Origin) {
         let id = TraceId(9 + self.record.strays.len() as u128);
         let mut begun = span(0xc1, 0, service, "server", 30 * MS, 40 * MS);
         begun.trace_id = id;
         let trace = Trace::new(id, vec![begun]);
-        self.record.strays.push(Stray { trace, owner });
+        self.record.strays.push(Stray { trace, origin });
     }
 }

@@ -2,12 +2,12 @@
 
 use super::{judge, testing::World};
 use crate::{
-    case::{Capability, LedgerReport},
+    case::{Capability, LedgerReport, Origin},
     expectation::{Matcher, SpanCount},
     scenario::{Fault, FaultKind},
     stages::{BalanceExpect, Counted, Stages},
     stats::{Captured, Forms, StatsExpect, StatsRecord},
-    trace::TraceId,
+    trace::{SpanId, TraceId},
     verdict::{
         ScenarioResult,
         Verdict::{self, Fail, Inconclusive, Pass},
@@ -72,7 +72,7 @@ fn a_broken_rule_fails_and_draws_both_trees() {
 #[test]
 fn a_rule_that_is_tolerated_does_not_fail() {
     let result = judged(|world| {
-        world.stray("sample-app-2", None);
+        world.stray("sample-app-2");
         world.record.scenario.tolerate.insert("stray-trace".to_owned(), "it is known".to_owned());
     });
     assert_eq!(told(&result), (Pass, Vec::new()));
@@ -170,7 +170,7 @@ fn a_gap_in_the_evidence_is_inconclusive_and_does_not_excuse_a_failure() {
     expect(&judged(gap), Inconclusive, "the evidence has a gap: attempts 3 to 5");
     let failed = judged(|world| {
         gap(world);
-        world.stray("sample-app-2", None);
+        world.stray("sample-app-2");
     });
     expect(&failed, Fail, "the evidence has a gap");
 }
@@ -331,16 +331,38 @@ fn what_may_still_come_is_inconclusive_and_not_a_failure() {
 }
 
 #[test]
-fn a_stray_is_blamed_on_no_request_but_the_one_that_told_of_it() {
-    let nobodys = judged(|world| world.stray("sample-app-2", None));
-    expect(&nobodys, Fail, "stray-trace");
-    let anothers = judged(|world| world.stray("sample-app-2", Some(TraceId(77))));
-    assert_eq!(told(&anothers), (Pass, Vec::new()));
-    let own = judged(|world| {
-        let own = world.case().trace_id;
-        world.stray("sample-app-2", Some(own));
-    });
+fn a_stray_fails_the_request_that_it_belongs_to_and_no_other() {
+    let own = judged(|world| world.stray("sample-app-2"));
     expect(&own, Fail, "stray-trace");
+    let anothers = judged(|world| {
+        let caller = "sample-app-1".to_owned();
+        let (of, what) = (TraceId(77), "GET".to_owned());
+        let origin = Origin::Call { of, call: SpanId(0xa2), caller, what };
+        world.stray_of("sample-app-2", origin);
+    });
+    assert_eq!(told(&anothers), (Pass, Vec::new()));
+    for nobodys in [Origin::StartUp, Origin::Probe, Origin::Foreign, Origin::Unexplained] {
+        let result = judged(|world| world.stray_of("sample-app-2", nobodys.clone()));
+        assert_eq!(told(&result), (Pass, Vec::new()), "{nobodys:?}");
+    }
+}
+
+#[test]
+fn a_linked_trace_fails_nothing_and_is_drawn_apart() {
+    let linked = |world: &mut World| {
+        let of = world.case().trace_id;
+        world.stray_of("sample-app-2", Origin::Link { of });
+    };
+    assert_eq!(told(&judged(linked)), (Pass, Vec::new()));
+    let failed = judged(|world| {
+        linked(world);
+        world.lose("sample-app-2");
+    });
+    let drawn = failed.cases[0].trees.as_ref().unwrap().captured.join("\n");
+    assert!(drawn.contains("linked, as trace 00000000000000000000000000000009:"), "{drawn}");
+    assert!(!drawn.contains("apart, as trace"), "{drawn}");
+    let details = &failed.cases[0].findings.failures[0].detail;
+    assert!(details.contains("sample-app-2"), "{details}");
 }
 
 #[test]
@@ -369,7 +391,7 @@ fn a_verdict_that_the_audit_changed_is_marked_as_revised() {
         judged(|world| {
             world.record.facts.first_verdict = Some(first);
             if broken {
-                world.stray("sample-app-2", None);
+                world.stray("sample-app-2");
             }
         })
     };

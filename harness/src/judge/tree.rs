@@ -6,7 +6,7 @@ use crate::{
     case::{DRIVER_SERVICE, View},
     expectation::{Node, span_status},
     scenario::{Scenario, fault::Expected},
-    trace::{Span, SpanId},
+    trace::{Span, SpanId, Trace},
 };
 
 /// How many traces that hang apart are drawn.
@@ -100,19 +100,28 @@ pub fn captured(view: View<'_>) -> Vec<String> {
     let rest: Vec<&Span> = view.spans().iter().filter(|span| !drawing.is_drawn(span)).collect();
     let mut lines = drawing.lines;
     lines.extend(rest.into_iter().map(|span| format!("{} (in a cycle)", line(span, view))));
-    for stray in view.strays.iter().take(STRAYS_DRAWN) {
-        lines.push(format!("apart, as trace {}:", stray.id));
-        for root in stray.spans.iter().filter(|span| span.parent_id.is_none()) {
-            lines.push(format!("{}{}", indent(1), line(root, view)));
-            lines.extend(
-                stray.children(root.id).map(|child| format!("{}{}", indent(2), line(child, view))),
-            );
-        }
+    for stray in view.apart().take(STRAYS_DRAWN) {
+        lines.push(format!("apart, as trace {}:", stray.trace.id));
+        roots_with_children(&stray.trace, view, &mut lines);
+    }
+    for linked in view.linked().take(STRAYS_DRAWN) {
+        lines.push(format!("linked, as trace {}:", linked.id));
+        roots_with_children(linked, view, &mut lines);
     }
     if lines.is_empty() {
         lines.push("(nothing)".to_owned());
     }
     lines
+}
+
+/// Draws what a trace begins with as far as it was captured, and what hangs right below.
+fn roots_with_children(trace: &Trace, view: View<'_>, lines: &mut Vec<String>) {
+    let is_root = |span: &&Span| span.parent_id.is_none_or(|parent| trace.span(parent).is_none());
+    for root in trace.spans.iter().filter(is_root) {
+        lines.push(format!("{}{}", indent(1), line(root, view)));
+        let children = trace.children(root.id);
+        lines.extend(children.map(|child| format!("{}{}", indent(2), line(child, view))));
+    }
 }
 
 /// A captured tree on its way to lines.

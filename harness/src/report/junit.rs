@@ -39,6 +39,14 @@ pub fn report(summary: &Summary) -> Report {
     for result in &summary.scenarios {
         suite.add_test_case(test_case(result));
     }
+    if !summary.undecided.is_empty() {
+        let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+        status.set_type(Verdict::Inconclusive.name());
+        status.set_message(summary.undecided.join("; "));
+        let mut case = TestCase::new("the run", status);
+        case.set_classname("tracecheck.run");
+        suite.add_test_case(case);
+    }
     let mut report = Report::new("tracecheck");
     report.set_time(Duration::from_millis(summary.took_ms));
     report.add_test_suite(suite);

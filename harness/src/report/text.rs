@@ -99,7 +99,7 @@ impl<W: Write> Reporter for Text<W> {
             Event::Usage { text } => self.write(&format!("\n      {text}")),
             Event::RunFinished { summary } => {
                 self.progress.finish_and_clear();
-                self.write(&closing(summary))
+                self.write(&closing(summary, self.verbose))
             }
         }
     }
@@ -145,7 +145,7 @@ fn scenario(result: &ScenarioResult, verbose: bool) -> String {
     text
 }
 
-fn closing(summary: &Summary) -> String {
+fn closing(summary: &Summary, verbose: bool) -> String {
     let counted = [Verdict::Pass, Verdict::Fail, Verdict::Inconclusive, Verdict::Skipped]
         .into_iter()
         .map(|verdict| (verdict, summary.count(verdict)))
@@ -161,5 +161,13 @@ fn closing(summary: &Summary) -> String {
         counted.push("no scenario was run, so nothing is proved".to_owned());
     }
     let seconds = summary.took_ms as f64 / 1000.0;
-    format!("\n{}  {} in {seconds:.1} s", badge(summary.verdict()), counted.join(", "))
+    let mut text = String::new();
+    for note in summary.notes.iter().filter(|_| verbose) {
+        let _infallible = write!(text, "\n      {note}");
+    }
+    for reason in &summary.undecided {
+        let _infallible = write!(text, "\n      undecided: {reason}");
+    }
+    let verdict = badge(summary.verdict());
+    format!("{text}\n{verdict}  {} in {seconds:.1} s", counted.join(", "))
 }

@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use super::Checked;
 use crate::{
-    case::{DRIVER_SERVICE, LedgerReport, Outcome, View},
+    case::{DRIVER_SERVICE, LedgerReport, Origin, Outcome, Stray, View},
     ledger::LedgerSpan,
     scenario::fault::Expected,
-    trace::{Span, SpanId, Trace},
+    trace::{Span, SpanId},
 };
 
 pub(super) fn no_trace(view: View<'_>) -> Checked {
@@ -43,19 +43,36 @@ fn no_trace_cause(view: View<'_>) -> String {
         );
     }
     let (mut sampled, mut unsampled, mut asked) = (0, 0, false);
-    for (_, spans, _) in known_ledgers(view) {
+    let mut dropping = Vec::new();
+    for (workload, spans, _) in known_ledgers(view) {
         asked = true;
-        sampled += spans.iter().filter(|span| span.sampled).count();
-        unsampled += spans.iter().filter(|span| !span.sampled).count();
+        let kept = spans.iter().filter(|span| span.sampled).count();
+        sampled += kept;
+        unsampled += spans.len() - kept;
+        if kept < spans.len() {
+            dropping.push(format!("`{workload}`"));
+        }
     }
+    let begun = view.apart().find(
+        |stray| matches!(&stray.origin, Origin::Call { caller, .. } if caller == DRIVER_SERVICE),
+    );
     let refused = refused(view);
-    match (sampled, unsampled) {
-        (0, 0) if asked => {
+    let dropping = dropping.join(", ");
+    match (sampled, unsampled, begun) {
+        (0, 0, Some(stray)) => {
+            let entry = view.case.entry(view.topology).unwrap_or("the entry");
+            format!(
+                "`{entry}` began trace {} of its own by this request: the link {DRIVER_SERVICE} -> {entry} is broken; look at its propagators (OTEL_PROPAGATORS)",
+                stray.trace.id
+            )
+        }
+        (0, 0, None) if asked => {
             "no service ended a span of it: none took over the context that the request carried, or their SDK is off".to_owned()
         }
-        (0, 0) => format!("the services do not export, or what they export does not reach the intake{refused}"),
-        (0, _) => format!("the services sampled all {unsampled} spans of it out: their samplers do not follow the parent"),
-        (_, _) => format!("the services ended {sampled} spans of it, so they were lost between the services and the intake{refused}"),
+        (0, 0, None) => format!("the services do not export, or what they export does not reach the intake{refused}"),
+        (0, _, _) if view.case.context_sent => format!("the services sampled all {unsampled} spans of it out ({dropping}): their samplers do not follow the parent"),
+        (0, _, _) => format!("the services sampled all {unsampled} spans of it out ({dropping}), by samplers of their own (OTEL_TRACES_SAMPLER): no parent was sent that they could follow"),
+        (_, _, _) => format!("the services ended {sampled} spans of it, so they were lost between the services and the intake{refused}"),
     }
 }
 
@@ -134,13 +151,20 @@ fn missing_hop_cause(view: View<'_>, caller: &str, here: &str) -> String {
             false => format!("`{here}` did take part, but sampled its {spans} span(s) out"),
         };
     }
-    let stray = view.strays.iter().find(|trace| {
-        trace.spans.iter().any(|span| span.parent_id.is_none() && view.workload_of(span) == here)
-    });
-    match stray {
-        Some(stray) => format!(
+    let begins = |stray: &&Stray| {
+        let first = stray.trace.spans.iter().find(|span| span.parent_id.is_none());
+        first.is_some_and(|span| view.workload_of(span) == here)
+    };
+    if let Some(stray) = view.apart().find(begins) {
+        return format!(
             "`{here}` started trace {} of its own meanwhile: `{caller}` does not send its context, or in a form that `{here}` does not read (OTEL_PROPAGATORS of both)",
-            stray.id
+            stray.trace.id
+        );
+    }
+    match view.strays.iter().copied().find(begins) {
+        Some(linked) => format!(
+            "`{here}` started trace {} of its own, and only links it to this one, instead of going on with the context that `{caller}` sent",
+            linked.trace.id
         ),
         None => format!(
             "`{here}` knows nothing of this trace: `{caller}` does not send its context, or `{here}` does not read it (OTEL_PROPAGATORS of both)"
@@ -296,23 +320,53 @@ pub(super) fn invented_span(view: View<'_>) -> Checked {
 const STRAYS_TOLD: usize = 3;
 
 pub(super) fn stray_trace(view: View<'_>) -> Checked {
-    let strays = view.strays;
-    if strays.is_empty() {
-        return Checked::Found(Vec::new());
+    let mut told: Vec<String> =
+        view.apart().take(STRAYS_TOLD).map(|stray| stray_told(view, stray)).collect();
+    let more = view.apart().count() - told.len();
+    if more > 0 {
+        told.push(format!(
+            "and {more} more traces belong to the request and are not part of its own"
+        ));
     }
-    let tell = |trace: &&Trace| {
-        let begun = trace
-            .spans
-            .first()
-            .map_or_else(String::new, |span| format!(" begun by `{}`", view.workload_of(span)));
-        format!("{}{begun}", trace.id)
+    Checked::Found(told)
+}
+
+/// What a stray is, and what shows that it belongs to the request.
+fn stray_told(view: View<'_>, stray: &Stray) -> String {
+    let (id, first) = (stray.trace.id, stray.trace.spans.first());
+    let begun = first.map_or_else(String::new, |span| {
+        let resource = &span.resource;
+        format!(", which `{}` began with `{resource}`,", view.workload_of(span))
+    });
+    let name = |id: SpanId| match stray.trace.span(id) {
+        Some(span) => view.name(span),
+        None => id.to_string(),
     };
-    let mut told: Vec<String> = strays.iter().take(STRAYS_TOLD).map(tell).collect();
-    if strays.len() > STRAYS_TOLD {
-        told.push(format!("and {} more", strays.len() - STRAYS_TOLD));
+    match &stray.origin {
+        Origin::Call { call, caller, what, .. } => {
+            let here = first.map_or("the service", |span| view.workload_of(span));
+            let remedy = match caller == DRIVER_SERVICE {
+                true => format!("look at the propagators of `{here}` (OTEL_PROPAGATORS)"),
+                false => format!(
+                    "`{caller}` does not send its context, or in a form that `{here}` does not read (OTEL_PROPAGATORS of both)"
+                ),
+            };
+            format!(
+                "trace {id}{begun} belongs to the call `{what}` ({caller}, {call}), which nobody answers in the request's own trace: the link {caller} -> {here} is broken; {remedy}"
+            )
+        }
+        Origin::Parent { span, parent, .. } => format!(
+            "trace {id}{begun} belongs to the request: {} names the parent {parent}, which is a span of trace {}; the trace id was replaced on the way",
+            name(*span),
+            view.case.trace_id
+        ),
+        Origin::Moved { span, .. } => format!(
+            "trace {id}{begun} belongs to the request: {} was ended in trace {}; the trace id was replaced on the way",
+            name(*span),
+            view.case.trace_id
+        ),
+        _ => format!(
+            "trace {id}{begun} belongs to the request: the answer names it, though the request was sent another context"
+        ),
     }
-    Checked::Found(vec![format!(
-        "while the request was under way, the services started traces that belong to no request of this run: {}",
-        told.join(", ")
-    )])
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::{Findings, RULES, check_all};
 use crate::{
     case::{
-        Answer, Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Topology, View,
+        Answer, Capability, Case, Evidence, LedgerReport, Origin, Outcome, ServiceIdentity, Stray,
+        Topology, View,
     },
     ledger::{LedgerEntry, LedgerSpan},
     scenario::{
@@ -21,7 +22,7 @@ const DRIVER: SpanId = SpanId(0xd0);
 struct World {
     case: Case,
     evidence: Evidence,
-    strays: Vec<Trace>,
+    strays: Vec<Stray>,
     capabilities: Vec<Capability>,
     topology: Topology,
     shape: Shape,
@@ -160,7 +161,7 @@ impl World {
     }
 
     fn findings(&self) -> Findings {
-        let strays: Vec<&Trace> = self.strays.iter().collect();
+        let strays: Vec<&Stray> = self.strays.iter().collect();
         let view = View {
             case: &self.case,
             evidence: &self.evidence,
@@ -230,7 +231,9 @@ fn a_second_hop_in_a_trace_of_its_own_is_a_missing_hop() {
     world.ledger("app-2").spans.clear();
     let mut stray = span(0xb1, 0, "app-2", "server", 30 * MS, 40 * MS);
     stray.trace_id = TraceId(9);
-    world.strays = vec![Trace::new(TraceId(9), vec![stray])];
+    let (caller, what) = ("app-1".to_owned(), "GET".to_owned());
+    let origin = Origin::Call { of: TRACE, call: SpanId(0xa2), caller, what };
+    world.strays = vec![Stray { trace: Trace::new(TraceId(9), vec![stray]), origin }];
     let (names, details) = world.failing();
     assert_eq!(names, ["missing-hop", "stray-trace"]);
     assert!(details.contains("the link app-1 -> app-2 is broken"), "{details}");

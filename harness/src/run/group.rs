@@ -27,6 +27,10 @@ use crate::{
 pub(super) struct GroupOutcome {
     pub(super) results: Vec<ScenarioResult>,
     pub(super) warnings: Vec<String>,
+    /// Why the run is inconclusive, beyond what the scenarios say.
+    pub(super) undecided: Vec<String>,
+    /// What is told where more is asked for.
+    pub(super) notes: Vec<String>,
 }
 
 /// A group whose system is up.

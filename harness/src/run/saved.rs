@@ -21,6 +21,7 @@ use crate::{
     },
     record::Record,
     session::Session,
+    strays::Nobodys,
     trace::{Trace, TraceId},
 };
 
@@ -29,7 +30,7 @@ const SYSTEM_FILE: &str = "system.json";
 /// Name of the file with the attempts.
 const ATTEMPTS_FILE: &str = "attempts.jsonl";
 /// Version of the form; a reader refuses another.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 
 /// Why a run could not be saved or read.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +66,11 @@ pub enum SavedError {
 /// What `system.json` holds.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct System<Records> {
+struct System<Records, Strays> {
     form: u32,
     scenarios: Records,
+    /// Captured traces that belong to no request.
+    nobodys: Strays,
 }
 
 /// The part of it that every version has.
@@ -81,10 +84,11 @@ pub(super) async fn save(
     dir: &Path,
     session: &Session,
     records: &[&Record],
+    nobodys: &Nobodys,
 ) -> Result<(), SavedError> {
     std::fs::create_dir_all(dir)
         .map_err(|source| SavedError::Io { path: dir.to_owned(), source })?;
-    write_records(dir, records)?;
+    write_records(dir, records, nobodys)?;
     write(&dir.join(ATTEMPTS_FILE), |out| {
         for attempt in session.intake().map_or_else(Vec::new, IntakeClient::attempts) {
             serde_json::to_writer(&mut *out, attempt.as_ref())?;
@@ -99,9 +103,13 @@ pub(super) async fn save(
 }
 
 /// Writes the records alone, in the place of those that were saved before.
-pub(super) fn write_records(dir: &Path, records: &[&Record]) -> Result<(), SavedError> {
+pub(super) fn write_records(
+    dir: &Path,
+    records: &[&Record],
+    nobodys: &Nobodys,
+) -> Result<(), SavedError> {
     write(&dir.join(SYSTEM_FILE), |out| {
-        serde_json::to_writer(&mut *out, &System { form: FORM, scenarios: records })?;
+        serde_json::to_writer(&mut *out, &System { form: FORM, scenarios: records, nobodys })?;
         writeln!(out)
     })
 }
@@ -123,6 +131,7 @@ fn write(
 pub struct SavedSystem {
     dir: PathBuf,
     records: Vec<Record>,
+    nobodys: Nobodys,
 }
 
 /// Reads a saved run: every `system-…` folder in `dir`, by name.
@@ -155,7 +164,8 @@ impl SavedSystem {
         if form != FORM {
             return Err(refuse(1, format!("its form is {form}, this version reads {FORM}")));
         }
-        let system: System<Vec<Record>> = serde_json::from_str(&text).map_err(unreadable)?;
+        let system: System<Vec<Record>, Nobodys> =
+            serde_json::from_str(&text).map_err(unreadable)?;
         for Record { scenario, cases, .. } in &system.scenarios {
             let requests = scenario.requests.len();
             if let Some(strange) = cases.iter().find(|of| of.case.request >= requests) {
@@ -166,12 +176,17 @@ impl SavedSystem {
                 return Err(refuse(1, reason));
             }
         }
-        Ok(Self { dir, records: system.scenarios })
+        Ok(Self { dir, records: system.scenarios, nobodys: system.nobodys })
     }
 
     /// The records of its scenarios.
     pub fn records(&self) -> &[Record] {
         &self.records
+    }
+
+    /// Captured traces that belong to no request.
+    pub fn nobodys(&self) -> &Nobodys {
+        &self.nobodys
     }
 
     /// What was captured for a trace.
@@ -222,9 +237,11 @@ mod tests {
         let mut world = World::healthy();
         world.lose("app-2");
         let dir = tempfile::tempdir().unwrap();
-        write_records(dir.path(), &[&world.record]).unwrap();
+        let nobodys = Nobodys::default();
+        write_records(dir.path(), &[&world.record], &nobodys).unwrap();
         let read = SavedSystem::read(dir.path().to_owned()).unwrap();
         assert_eq!(read.records(), std::slice::from_ref(&world.record));
+        assert_eq!(read.nobodys(), &nobodys);
         assert_eq!(judge(&read.records()[0]), judge(&world.record));
     }
 
@@ -232,13 +249,14 @@ mod tests {
     fn what_is_no_saved_run_of_this_version_is_refused_with_the_place() {
         assert_eq!(
             refused("{\"form\": 1, \"claims\": []}"),
-            ":1: not a saved run of this version: its form is 1, this version reads 2"
+            ":1: not a saved run of this version: its form is 1, this version reads 3"
         );
-        assert!(refused("{\"form\": 2,\n\"scenarios\": 7}").starts_with(":2: not a saved run"));
+        assert!(refused("{\"form\": 3,\n\"scenarios\": 7}").starts_with(":2: not a saved run"));
         assert!(refused("[").starts_with(":1: not a saved run"));
         let mut record = World::healthy().record;
         record.cases[0].case.request = 5;
-        let text = serde_json::to_string(&System { form: FORM, scenarios: [record] }).unwrap();
+        let system = System { form: FORM, scenarios: [record], nobodys: Nobodys::default() };
+        let text = serde_json::to_string(&system).unwrap();
         assert!(refused(&text).contains("has a case of request 5, and 1 requests"));
     }
 }

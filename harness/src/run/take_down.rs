@@ -5,7 +5,7 @@ use super::{
     group::{Live, tell_logs},
     kept_logs, saved,
 };
-use crate::{event::Event, record::Record, verdict::Verdict};
+use crate::{event::Event, record::Record, strays::Nobodys, verdict::Verdict};
 
 impl Live<'_> {
     /// Stops the system, source by source, judges what came at the very end, saves the run if asked to, and removes the rest.
@@ -20,6 +20,7 @@ impl Live<'_> {
             audit::last_audit(&self.session, &mut self.driven, self.tell).await;
         }
         let ended_well = unclean.is_empty();
+        let nobodys = self.judge_nobodys_strays(ended_well).await;
         self.tell_unclean(unclean).await;
         if !ended_well || self.has_not_passed() {
             self.keep_logs().await;
@@ -28,7 +29,7 @@ impl Live<'_> {
         let dir = self.plan.save.as_ref();
         let mut dir = dir.map(|dir| dir.join(format!("system-{}", self.group.number)));
         if let Some(at) = &dir
-            && let Err(error) = saved::save(at, &self.session, &self.records()).await
+            && let Err(error) = saved::save(at, &self.session, &self.records(), &nobodys).await
         {
             unclean.push(format!("the run could not be saved: {error}"));
             dir = None;
@@ -40,12 +41,42 @@ impl Live<'_> {
             self.tell_unclean(unclean).await;
             // What came after the run was saved is of its records, too.
             if let Some(at) = &dir
-                && let Err(error) = saved::write_records(at, &self.records())
+                && let Err(error) = saved::write_records(at, &self.records(), &nobodys)
             {
                 self.tell_unclean(vec![format!("the run could not be saved: {error}")]).await;
             }
         }
         tell_logs(self.group, self.logs.take(), true, self.tell).await;
+    }
+
+    /// Says what the traces that belong to no request mean for the run. Where something that would show whose they are may be missing,
+    /// nothing is concluded.
+    async fn judge_nobodys_strays(&mut self, ended_well: bool) -> Nobodys {
+        let mut scenarios = self.driven.iter().map(|driven| &driven.record.scenario);
+        let not_judged =
+            if self.plan.halt.is_cancelled() || self.driven.len() < self.group.scenarios.len() {
+                Some("the run ended early")
+            } else if !ended_well {
+                Some("the system did not end in peace")
+            } else if !self.session.source().gaps().is_empty() {
+                Some("the evidence has a gap")
+            } else if !self.session.up().unexpected_exits().is_empty() {
+                Some("a workload ended by itself")
+            } else if scenarios.any(|scenario| scenario.tolerate.contains_key("stray-trace")) {
+                Some("a scenario tolerates `stray-trace`")
+            } else {
+                None
+            };
+        let (witness, system) = (self.session.witness(), self.group.name());
+        let nobodys = witness.nobodys_strays(&system, not_judged.map(str::to_owned));
+        let findings = nobodys.judge();
+        for text in findings.warnings {
+            self.tell.tell(Event::Warning { text: text.clone() }).await;
+            self.outcome.warnings.push(text);
+        }
+        self.outcome.undecided.extend(findings.undecided);
+        self.outcome.notes.extend(findings.notes);
+        nobodys
     }
 
     fn records(&self) -> Vec<&Record> {

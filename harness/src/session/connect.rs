@@ -10,6 +10,7 @@ use crate::{
     evidence::EvidenceSource,
     intake::{self, client::IntakeClient},
     ledger::LedgerClient,
+    strays::Places,
     system::{Role, System, Workload},
 };
 
@@ -23,6 +24,7 @@ pub(super) struct Parts {
     pub(super) source: Arc<dyn EvidenceSource>,
     pub(super) driver: Driver,
     pub(super) topology: Topology,
+    pub(super) places: Places,
     pub(super) http: reqwest::Client,
     /// By service, one for each of its instances.
     pub(super) ledgers: BTreeMap<String, Vec<LedgerClient>>,
@@ -91,7 +93,8 @@ impl Parts {
             services.push(identity);
         }
         let topology = Topology { services };
-        Ok(Self { endpoints, intake, source, driver, topology, http, ledgers })
+        let places = Places::of(system, &endpoints);
+        Ok(Self { endpoints, intake, source, driver, topology, places, http, ledgers })
     }
 }
 

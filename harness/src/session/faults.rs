@@ -24,13 +24,13 @@ impl Session {
         for fault in faults {
             match &fault.kind {
                 FaultKind::Stop => {
-                    self.up.note_stopped(&fault.at, Stopped::Down);
+                    self.note_stopped(&fault.at);
                     let stopped = self.up.environment().await.stop(&fault.at).await;
                     self.note_gone(stopped)?;
                 }
                 FaultKind::Pause => self.up.environment().await.pause(&fault.at).await?,
                 FaultKind::Kill | FaultKind::Restart => {
-                    self.up.note_stopped(&fault.at, Stopped::Down);
+                    self.note_stopped(&fault.at);
                     let mut environment = self.up.environment().await;
                     if fault.kind == FaultKind::Kill {
                         environment.kill(&fault.at).await?;
@@ -43,6 +43,7 @@ impl Session {
                     self.up.note_stopped(&fault.at, Stopped::Again);
                 }
                 FaultKind::ScaleToZero => {
+                    self.witness.note_stopped(&fault.at);
                     self.up.environment().await.scale(&fault.at, 0).await?;
                     self.up.note_stopped(&fault.at, Stopped::Down);
                 }
@@ -55,6 +56,12 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Notes that a workload is stopped on purpose from now on.
+    fn note_stopped(&self, workload: &str) {
+        self.up.note_stopped(workload, Stopped::Down);
+        self.witness.note_stopped(workload);
     }
 
     /// Takes a workload that a fault stops for stopped though it did not end in peace: it is gone, which is what was asked.

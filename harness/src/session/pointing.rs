@@ -32,7 +32,7 @@ impl Session {
                      collector's exporter send to the address that was told, and may its pods reach it?"
                 ));
             }
-            answer = self.send(&once, (0, 0), &[]).await.outcome.describe();
+            answer = self.send_for_itself(&once, (0, 0)).await.outcome.describe();
             let until = deadline.min(Instant::now() + SEND_AGAIN);
             let arrival = async {
                 while !anything() {

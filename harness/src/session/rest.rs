@@ -32,7 +32,7 @@ impl Session {
         let scenario = sentinel(like, seen, within);
         // The harness's own span goes to the collector's instances in turn.
         for _ in 0..self.driver.exported().len().max(1) {
-            let case = self.send(&scenario.requests[0], (0, 0), &[]).await;
+            let case = self.send_for_itself(&scenario.requests[0], (0, 0)).await;
             let result = self.settle(&scenario, &case).await.result;
             if let Some(failure) = result.findings.failures.first() {
                 return Err(format!("{}: {}", failure.rule, failure.detail));

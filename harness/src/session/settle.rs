@@ -8,13 +8,12 @@ use std::{
 
 use super::{Session, Settled};
 use crate::{
-    case::{Capability, Case, Evidence, LedgerReport, Outcome, Topology, View},
+    case::{Capability, Case, Evidence, LedgerReport, Outcome, Stray, Topology, View},
     evidence::QUIET,
     judge,
     rule::{self, Findings},
     scenario::{Request, Scenario, fault},
-    strays::Stray,
-    trace::{Trace, TraceId},
+    trace::TraceId,
     verdict::CaseResult,
 };
 
@@ -133,7 +132,8 @@ impl Session {
         let mut sent_at = self.later_sent_at.lock().await;
         if *sent_at <= case.ended_at {
             let like = Request { times: 1, ..scenario.harmless().clone() };
-            *sent_at = self.send(&like, (scenario.harmless_index(), 0), &[]).await.sent_at;
+            let place = (scenario.harmless_index(), 0);
+            *sent_at = self.send_for_itself(&like, place).await.sent_at;
         }
     }
 
@@ -187,7 +187,7 @@ struct Moment<'a> {
 
 impl Moment<'_> {
     fn look<T>(&self, look: impl FnOnce(&Scenario, View<'_>) -> T) -> T {
-        let strays: Vec<&Trace> = self.strays.iter().map(|stray| &stray.trace).collect();
+        let strays: Vec<&Stray> = self.strays.iter().map(Arc::as_ref).collect();
         let Self { scenario, case, shape, topology, evidence, capabilities, .. } = self;
         look(scenario, View { case, evidence, strays: &strays, capabilities, topology, shape })
     }

@@ -1,19 +1,20 @@
 //! The witness: what was captured, which of it belongs to the run's requests, and what answers told of the rest.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{Arc, Mutex},
+    time::SystemTime,
 };
 
 use super::lock;
 use crate::{
-    case::{Capability, Case, DRIVER_SERVICE, Evidence, LedgerReport, Outcome, Topology},
+    case::{Capability, Case, DRIVER_SERVICE, Evidence, LedgerReport, Stray, Topology},
     environment::UnexpectedExit,
     evidence::EvidenceSource,
     intake::client::IntakeClient,
     rule::{self, SILENT_SERVICE},
-    strays::{Stray, Strays, StraysNow},
-    trace::{Span, SpanId, TraceId},
+    strays::{self, Ground, Nobodys, Places, Requests, Strays, StraysNow},
+    trace::{Span, SpanId, TraceId, unix_nanos},
 };
 
 /// Knows what was captured of a system, and whose it is.
@@ -26,10 +27,8 @@ pub struct Witness {
     capabilities: Vec<Capability>,
     /// Services that have a ledger.
     with_ledger: BTreeSet<String>,
-    /// The traces that belong to requests.
-    claims: Mutex<HashSet<TraceId>>,
-    /// Traces that answers told of though the request belonged to another one, with that other one.
-    notices: Mutex<HashMap<TraceId, TraceId>>,
+    places: Places,
+    requests: Mutex<Requests>,
     strays: Mutex<StraysNow>,
 }
 
@@ -38,7 +37,7 @@ impl Witness {
     pub(super) fn new(
         intake: Option<Arc<IntakeClient>>,
         source: Arc<dyn EvidenceSource>,
-        topology: Topology,
+        (topology, places): (Topology, Places),
         with_ledger: BTreeSet<String>,
         shared: bool,
     ) -> Self {
@@ -49,8 +48,8 @@ impl Witness {
         if !with_ledger.is_empty() {
             capabilities.push(Capability::Ledger);
         }
-        let (claims, notices, strays) = Default::default();
-        Self { intake, source, topology, capabilities, with_ledger, claims, notices, strays }
+        let (requests, strays) = Default::default();
+        Self { intake, source, topology, capabilities, with_ledger, places, requests, strays }
     }
 
     /// The mock intake's own record; `None` where evidence comes from elsewhere.
@@ -75,17 +74,22 @@ impl Witness {
 
     /// Notes that a trace belongs to a request that is about to be sent.
     pub(super) fn claim(&self, id: TraceId) {
-        lock(&self.claims).insert(id);
+        lock(&self.requests).claim(id, unix_nanos(SystemTime::now()));
     }
 
-    /// Notes whose trace a request became, and which other one its answer told of.
-    pub(super) fn note_answer(&self, case: &Case) {
-        self.claim(case.trace_id);
-        if let Outcome::Response { trace_id: Some(told), .. } = case.outcome
-            && told != case.trace_id
-        {
-            lock(&self.notices).insert(told, case.trace_id);
-        }
+    /// Notes whose trace a request for `path` became, and which other one its answer told of.
+    pub(super) fn note_answer(&self, case: &Case, path: &str) {
+        lock(&self.requests).note(case, path, &self.topology);
+    }
+
+    /// Notes that a request was the harness's own, and no scenario's.
+    pub(super) fn note_for_itself(&self, case: &Case) {
+        lock(&self.requests).note_for_itself(case.trace_id);
+    }
+
+    /// Notes that a workload is about to be stopped on purpose.
+    pub(super) fn note_stopped(&self, workload: &str) {
+        lock(&self.requests).note_stopped(workload, unix_nanos(SystemTime::now()));
     }
 
     /// Everything known of a case now, given what its ledgers say and which workloads ended.
@@ -95,6 +99,7 @@ impl Witness {
         ledgers: BTreeMap<String, LedgerReport>,
         exits: &[UnexpectedExit],
     ) -> Evidence {
+        lock(&self.requests).note_ledgers(case, &ledgers);
         let ended = exits
             .iter()
             .map(|exit| format!("`{}` ended by itself ({})", exit.workload, exit.status));
@@ -138,21 +143,40 @@ impl Witness {
         });
     }
 
-    /// Captured traces that belong to no request, and that this one may have caused.
+    /// Captured traces that no request claims, and that belong to this one.
     pub(super) fn strays_of_one(&self, case: &Case) -> Vec<Arc<Stray>> {
         self.strays(|strays| strays.of(case).into_iter().cloned().collect())
     }
 
-    /// Captured traces that belong to no request, and that one of these may have caused.
+    /// Captured traces that no request claims, and that belong to one of these.
     pub fn strays_of<'a>(&self, cases: impl Iterator<Item = &'a Case>) -> Vec<Stray> {
         self.strays(|strays| strays.of_all(cases))
     }
 
     fn strays<T>(&self, look: impl FnOnce(&Strays<Arc<Stray>>) -> T) -> T {
-        let (claims, notices) = (lock(&self.claims), lock(&self.notices));
+        let requests = lock(&self.requests);
+        let (known, ended) = requests.version();
         let version = *self.source.changes().borrow();
         let mut strays = lock(&self.strays);
-        look(strays.refresh(version, &claims, &notices, |claims| self.source.unclaimed(claims)))
+        let found = strays.refresh((version, known, ended), || {
+            let unclaimed = self.source.unclaimed(requests.claims());
+            strays::resolve(unclaimed, self.ground(&requests), &|look| self.source.visit(look))
+        });
+        look(found)
+    }
+
+    fn ground<'a>(&'a self, requests: &'a Requests) -> Ground<'a> {
+        Ground { topology: &self.topology, places: &self.places, requests }
+    }
+
+    /// Captured traces that belong to no request at all; `not_judged` says why nothing is to be concluded of them.
+    pub fn nobodys_strays(&self, system: &str, not_judged: Option<String>) -> Nobodys {
+        let nobodys: Vec<Stray> = self.strays(|strays| strays.nobodys().cloned().collect());
+        let needs = [Capability::Exclusiveness, Capability::Completeness];
+        let lacking = needs.into_iter().find(|need| !self.capabilities.contains(need));
+        let lacking = lacking.map(|need| format!("the evidence does not give {}", need.name()));
+        let requests = lock(&self.requests);
+        Nobodys::new(system, nobodys.iter(), self.ground(&requests), lacking.or(not_judged))
     }
 
     /// The workloads, or services where they are not known, that spans of a trace came from.

@@ -159,7 +159,7 @@ impl Chain {
         };
         let mut workloads = vec![parts::intake(&self.api_key), collector];
         workloads.extend((1..=self.length).map(|hop| self.app(hop, &otlp)));
-        Ok(System { workloads, entry: app_name(1) })
+        Ok(System { workloads, entry: app_name(1), own_traces: Vec::new() })
     }
 
     /// The collector's port for the apps' protocol: that of the receiver `otlp`, else of the first one.

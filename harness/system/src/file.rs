@@ -14,8 +14,8 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::{
-    Health, INSTANCES, Limits, ParseSignalError, Problem, Program, Role, StopSignal, System,
-    Workload,
+    Health, INSTANCES, Limits, OwnTraces, ParseSignalError, Problem, Program, Role, StopSignal,
+    System, Workload,
     collector_overlay::CollectorConfig,
     parts::{self, COLLECTOR, Collector, INTAKE},
     reference,
@@ -38,6 +38,8 @@ pub struct SystemFile {
     pub entry: String,
     /// The collector.
     pub collector: Collector,
+    /// Traces that services begin by themselves.
+    pub own_traces: Vec<OwnTraces>,
     file: String,
     places: Places,
 }
@@ -52,6 +54,15 @@ struct Raw {
     workloads: Vec<Spanned<RawWorkload>>,
     #[serde(default)]
     collector: RawCollector,
+    #[serde(default)]
+    own_traces: Vec<RawOwnTraces>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawOwnTraces {
+    service: Spanned<String>,
+    resource: Spanned<String>,
 }
 
 #[derive(Deserialize)]
@@ -161,13 +172,16 @@ impl SystemFile {
             Reader { file, dir: &dir, variables, places: BTreeMap::new(), findings: Vec::new() };
         reader.at("", "entry", place_of(&raw.entry));
         let collector = reader.collector(raw.collector);
-        let workloads = raw.workloads.into_iter().map(|raw| reader.workload(raw)).collect();
+        let workloads: Vec<Workload> =
+            raw.workloads.into_iter().map(|raw| reader.workload(raw)).collect();
+        let own_traces = raw.own_traces.into_iter();
+        let own_traces = own_traces.map(|raw| reader.own_traces(raw, &workloads)).collect();
         let Reader { places, findings, .. } = reader;
         if !findings.is_empty() {
             return Err(findings);
         }
         let entry = raw.entry.value;
-        Ok(Self { workloads, entry, collector, file: file.to_owned(), places })
+        Ok(Self { workloads, entry, collector, own_traces, file: file.to_owned(), places })
     }
 
     /// The whole system, for a run with this API key.
@@ -183,7 +197,8 @@ impl SystemFile {
             Err(found) => return Err(found),
         }
         workloads.extend(self.workloads.iter().cloned());
-        let system = System { workloads, entry: self.entry.clone() };
+        let own_traces = self.own_traces.clone();
+        let system = System { workloads, entry: self.entry.clone(), own_traces };
         findings.extend(system.problems().into_iter().map(|problem| self.finding(problem)));
         if findings.is_empty() { Ok(system) } else { Err(findings) }
     }
@@ -358,6 +373,27 @@ impl Reader<'_> {
             working_dir: Some(self.working_dir(dir)),
             limits,
         }
+    }
+
+    /// Traces that a service of the file begins by itself.
+    fn own_traces(&mut self, raw: RawOwnTraces, workloads: &[Workload]) -> OwnTraces {
+        let RawOwnTraces { service, resource } = raw;
+        let names = workloads.iter().map(|workload| workload.name.clone());
+        let known: Vec<String> =
+            names.chain(workloads.iter().filter_map(Workload::service_name)).collect();
+        // A service that names itself in its code is known by no file.
+        let all_named = workloads.iter().all(|workload| workload.service_name().is_some());
+        if all_named && !known.contains(&service.value) {
+            let message = format!("`own_traces`: there is no service `{}`", service.value);
+            let remedy = source::nearest_or_known(&service.value, known.iter().map(String::as_str));
+            self.find(message, remedy, place_of(&service));
+        }
+        if resource.value.is_empty() {
+            let message = "`own_traces`: `resource` is empty".to_owned();
+            let remedy = "write the resource of the traces' first span; `*` stands for any text";
+            self.find(message, Some(remedy.to_owned()), place_of(&resource));
+        }
+        OwnTraces { service: service.value, resource: resource.value }
     }
 
     /// Where a workload starts: in the file's directory, else in one that is named from there.

@@ -41,6 +41,40 @@ pub struct System {
     pub workloads: Vec<Workload>,
     /// Name of the workload that the driver sends requests to, at its port `http`.
     pub entry: String,
+    /// Traces that services begin by themselves, as scheduled jobs do.
+    pub own_traces: Vec<OwnTraces>,
+}
+
+/// Traces that a service begins by itself, without a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnTraces {
+    /// The workload, or its service name.
+    pub service: String,
+    /// The resource of their first span; `*` stands for any text.
+    pub resource: String,
+}
+
+impl OwnTraces {
+    /// Whether it speaks of traces that begin with this resource.
+    pub fn is_about(&self, resource: &str) -> bool {
+        let mut parts = self.resource.split('*');
+        let first = parts.next().unwrap_or_default();
+        let Some(mut rest) = resource.strip_prefix(first) else { return false };
+        let mut parts = parts.peekable();
+        if parts.peek().is_none() {
+            return rest.is_empty();
+        }
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                return rest.ends_with(part);
+            }
+            match rest.find(part) {
+                Some(at) => rest = rest.get(at + part.len()..).unwrap_or_default(),
+                None => return false,
+            }
+        }
+        true
+    }
 }
 
 /// One process, container or pod set of the system.
@@ -242,6 +276,37 @@ pub mod testing {
     /// A system of these, entered at the first.
     pub fn system(workloads: impl IntoIterator<Item = Workload>) -> System {
         let workloads: Vec<Workload> = workloads.into_iter().collect();
-        System { entry: workloads[0].name.clone(), workloads }
+        System { entry: workloads[0].name.clone(), workloads, own_traces: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::OwnTraces;
+
+    #[test]
+    fn a_star_in_a_resource_stands_for_any_text() {
+        let about = |pattern: &str, resource: &str| {
+            OwnTraces { service: String::new(), resource: pattern.to_owned() }.is_about(resource)
+        };
+        for (pattern, resource) in [
+            ("clean up", "clean up"),
+            ("*", ""),
+            ("clean *", "clean orders"),
+            ("* orders", "clean orders"),
+            ("clean * of *", "clean orders of today"),
+            ("a*a", "aba"),
+        ] {
+            assert!(about(pattern, resource), "{pattern} {resource}");
+        }
+        for (pattern, resource) in [
+            ("clean", "clean up"),
+            ("clean *", "a clean sheet"),
+            ("clean * of *", "clean orders"),
+            ("a*a", "a"),
+            ("", "clean up"),
+        ] {
+            assert!(!about(pattern, resource), "{pattern} {resource}");
+        }
     }
 }

@@ -1,18 +1,25 @@
 //! The traced routes, in the manner of the AWS OpenTelemetry sample apps.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use opentelemetry::Context;
+use opentelemetry::trace::TraceContextExt as _;
 use reqwest::Url;
 use serde_json::{Map, Value, json};
+use tokio::time;
 
 use super::{App, inject};
 use crate::client::{Answered, CallError, without_credentials};
 use crate::fault::FAULT_HEADER;
+use crate::span::OpenSpan;
+
+/// How long `/later` leaves what it was given.
+const LATER: Duration = Duration::from_millis(100);
 
 /// The context of the request's server span.
 #[derive(Clone, Debug)]
@@ -88,6 +95,23 @@ pub(super) async fn outgoing_sampleapp(
         }
     }
     traced.answer(&app, StatusCode::OK, json!({ "upstreams": upstreams }))
+}
+
+/// Answers at once, and takes what it was given up later, in a trace of its own: one that is linked to this one, or, with `?linked=false`,
+/// one to which nothing of this one was handed on.
+pub(super) async fn later(
+    State(app): State<Arc<App>>,
+    Extension(traced): Extension<Traced>,
+    uri: Uri,
+) -> Response {
+    let is_linked = !uri.query().unwrap_or_default().split('&').any(|one| one == "linked=false");
+    let link = is_linked.then(|| traced.context.span().span_context().clone());
+    let worker = Arc::clone(&app);
+    tokio::spawn(async move {
+        time::sleep(LATER).await;
+        OpenSpan::start_apart(&worker.telemetry, "process later", link).end();
+    });
+    traced.answer(&app, StatusCode::OK, json!({}))
 }
 
 pub(super) async fn not_found(

@@ -200,3 +200,22 @@ fn programs_that_are_not_there_are_told_with_what_they_are_instead() {
         assert!(missing[0].contains(told), "{missing:?}");
     }
 }
+
+#[test]
+fn traces_of_a_services_own_are_read_and_name_a_service_that_is_there() {
+    let own = |service: &str, resource: &str| {
+        loaded(&format!(
+            "{SHOP}    env: {{ OTEL_SERVICE_NAME: the-shop }}\nown_traces: [{{ service: {service}, resource: {resource} }}]\n"
+        ))
+    };
+    let declared = own("shop", "clean *").unwrap().own_traces;
+    assert!(declared[0].service == "shop" && declared[0].is_about("clean up"), "{declared:?}");
+    assert!(own("the-shop", "'*'").is_ok());
+    let wrong = own("shp", "''").unwrap_err();
+    assert_eq!(wrong.len(), 2, "{wrong:?}");
+    assert!(wrong[0].ends_with("there is no service `shp`; did you mean `shop`?"), "{wrong:?}");
+    assert!(wrong[1].contains("`own_traces`: `resource` is empty"), "{wrong:?}");
+    // A service may name itself in its code.
+    let unnamed = format!("{SHOP}own_traces: [{{ service: billing, resource: tick }}]\n");
+    assert!(loaded(&unnamed).is_ok());
+}

@@ -1,0 +1,96 @@
+//! Strays: captured traces that no request claims, and whose they are.
+
+use serde::{Deserialize, Serialize};
+
+use crate::trace::{SpanId, Trace, TraceId};
+
+/// A captured trace that no request claims.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stray {
+    /// What was captured of it.
+    pub trace: Trace,
+    /// Whose it is, and what shows that.
+    pub origin: Origin,
+}
+
+/// Whose a stray trace is, by the first of these that the evidence shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Origin {
+    /// The answer to the request of a trace named it.
+    Answer {
+        /// The request's trace.
+        of: TraceId,
+    },
+    /// A link leads from it to a trace, or from that trace to it, perhaps over others: work that goes on in a trace of its own.
+    Link {
+        /// The request's trace.
+        of: TraceId,
+    },
+    /// It holds a span that was ended in another trace.
+    Moved {
+        /// The request's trace.
+        of: TraceId,
+        /// The span.
+        span: SpanId,
+    },
+    /// A span of it names a parent that is a span of another trace.
+    Parent {
+        /// The request's trace.
+        of: TraceId,
+        /// The span.
+        span: SpanId,
+        /// The parent that it names.
+        parent: SpanId,
+    },
+    /// It began while a call was under way that nobody answers in the caller's trace, and could be that answer.
+    Call {
+        /// The request's trace.
+        of: TraceId,
+        /// The span of the call.
+        call: SpanId,
+        /// The workload that called.
+        caller: String,
+        /// The call, as its resource.
+        what: String,
+    },
+    /// The system file declares it as one that its service begins by itself.
+    Declared,
+    /// It began before the first request was sent, or by a service that was started again.
+    StartUp,
+    /// Somebody asked a service whether it is well, or what it can do.
+    Probe,
+    /// Somebody else called the service: no call of the run could have.
+    Foreign,
+    /// A service began it by no known request.
+    Unexplained,
+}
+
+impl Origin {
+    /// The trace of the request that it belongs to.
+    pub fn owner(&self) -> Option<TraceId> {
+        match self {
+            Self::Answer { of }
+            | Self::Link { of }
+            | Self::Moved { of, .. }
+            | Self::Parent { of, .. }
+            | Self::Call { of, .. } => Some(*of),
+            Self::Declared | Self::StartUp | Self::Probe | Self::Foreign | Self::Unexplained => {
+                None
+            }
+        }
+    }
+
+    /// Whether it is work that may go on in a trace of its own.
+    pub fn is_link(&self) -> bool {
+        matches!(self, Self::Link { .. })
+    }
+}
+
+impl Stray {
+    /// When it began: nanoseconds since the Unix epoch.
+    pub fn start(&self) -> i64 {
+        self.trace.spans.first().map_or(i64::MAX, |span| span.start)
+    }
+}

@@ -1,0 +1,131 @@
+//! What a span says of the call that it made or answered.
+
+use crate::{expectation::span_status, trace::Span};
+
+/// What is known of a call from one of its sides; whatever is unknown fits anything.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct CallFacts {
+    /// HTTP method.
+    pub(super) method: Option<String>,
+    /// Path of the URL, without its query.
+    pub(super) path: Option<String>,
+    /// HTTP status of the answer.
+    pub(super) status: Option<u16>,
+    /// The method of a remote procedure call.
+    pub(super) procedure: Option<String>,
+    /// The queue or topic of a message.
+    pub(super) destination: Option<String>,
+    /// The host that was called.
+    pub(super) host: Option<String>,
+    /// The port that was called.
+    pub(super) port: Option<u16>,
+}
+
+impl CallFacts {
+    pub(super) fn of(span: &Span) -> Self {
+        let url = text(span, &["url.full", "http.url"]).unwrap_or_default();
+        let (authority, path_of_url) = parts(&url);
+        let (host_of_url, port_of_url) = match authority.rsplit_once(':') {
+            Some((host, port)) if port.parse::<u16>().is_ok() => (host, port.parse().ok()),
+            _ => (authority, None),
+        };
+        let path =
+            text(span, &["url.path", "http.target"]).map(|path| without_query(&path).to_owned());
+        let host = text(span, &["server.address", "net.peer.name", "peer.hostname", "out.host"]);
+        let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let is_rpc = text(span, &["rpc.system"]).is_some();
+        Self {
+            method: text(span, &["http.request.method", "http.method"])
+                .map(|one| one.to_uppercase()),
+            path: path.or_else(|| given(path_of_url)),
+            status: span_status(span).or_else(|| number(span, &["http.response.status_code"])),
+            procedure: text(span, &["rpc.method"]).filter(|_| is_rpc),
+            destination: text(span, &["messaging.destination.name", "messaging.destination"]),
+            host: host.or_else(|| given(host_of_url)),
+            port: number(span, &["server.port", "net.peer.port", "out.port"]).or(port_of_url),
+        }
+    }
+
+    /// Whether both may be sides of one call; what both tell must be the same.
+    pub(super) fn may_be(&self, other: &Self) -> bool {
+        same(self.method.as_ref(), other.method.as_ref())
+            && same(self.path.as_ref(), other.path.as_ref())
+            && same(self.status, other.status)
+            && same(self.procedure.as_ref(), other.procedure.as_ref())
+            && same(self.destination.as_ref(), other.destination.as_ref())
+    }
+
+    /// How many of them both tell.
+    pub(super) fn in_common(&self, other: &Self) -> u32 {
+        let both = [
+            self.method.is_some() && other.method.is_some(),
+            self.path.is_some() && other.path.is_some(),
+            self.status.is_some() && other.status.is_some(),
+            self.procedure.is_some() && other.procedure.is_some(),
+            self.destination.is_some() && other.destination.is_some(),
+        ];
+        both.into_iter().map(u32::from).sum()
+    }
+}
+
+fn same<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one == other,
+        _ => true,
+    }
+}
+
+/// Whether a span is a call to a database or a cache, which begins no trace.
+pub(super) fn is_of_a_store(span: &Span) -> bool {
+    text(span, &["db.system", "db.system.name"]).is_some()
+        || ["sql", "db", "cache", "redis", "mongodb", "elasticsearch", "cassandra", "memcached"]
+            .contains(&span.span_type.as_str())
+}
+
+/// The value of the first of these keys that a span has.
+pub(super) fn text(span: &Span, keys: &[&str]) -> Option<String> {
+    keys.iter().find_map(|key| span.meta.get(*key).filter(|value| !value.is_empty()).cloned())
+}
+
+fn number(span: &Span, keys: &[&str]) -> Option<u16> {
+    keys.iter().find_map(|key| match span.metrics.get(*key) {
+        Some(value) if (0.0..=65_535.0).contains(value) => Some(*value as u16),
+        _ => span.meta.get(*key)?.parse().ok(),
+    })
+}
+
+/// Host and port of a URL, and its path; a path alone has no host.
+fn parts(url: &str) -> (&str, &str) {
+    let Some((_, rest)) = url.split_once("://") else {
+        return ("", if url.starts_with('/') { without_query(url) } else { "" });
+    };
+    let at = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(at);
+    let path = without_query(path);
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    (authority, if path.is_empty() { "/" } else { path })
+}
+
+/// A path without what follows `?` or `#`.
+pub(super) fn without_query(path: &str) -> &str {
+    path.split(['?', '#']).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_taken_apart_whatever_it_lacks() {
+        for (url, taken) in [
+            ("http://pay:8080/charge?id=1", ("pay:8080", "/charge")),
+            ("https://user:secret@pay/charge#top", ("pay", "/charge")),
+            ("http://pay?x=/y", ("pay", "/")),
+            ("http://[::1]:80/", ("[::1]:80", "/")),
+            ("/charge?id=1", ("", "/charge")),
+            ("", ("", "")),
+        ] {
+            assert_eq!(parts(url), taken, "{url}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What a session knows, beside what was captured, that bears on whose a trace is.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::facts::without_query;
+use crate::{
+    case::{Case, LedgerReport, Outcome, Topology},
+    environment::Endpoints,
+    system::{OwnTraces, Role, System, reference},
+    trace::{SpanId, TraceId},
+};
+
+/// What is known of a system before any request is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Places {
+    /// The ports of each workload, as the harness reaches them; within one network, others do so too.
+    pub(super) ports: BTreeMap<String, BTreeSet<u16>>,
+    /// The path by which each workload is asked whether it is well.
+    pub(super) health: BTreeMap<String, String>,
+    /// The workloads whose addresses each is given, and that it may call.
+    pub(super) callees: BTreeMap<String, BTreeSet<String>>,
+    /// Workloads that have ledger routes.
+    pub(super) with_ledger: BTreeSet<String>,
+    /// Traces that services begin by themselves.
+    pub(super) own_traces: Vec<OwnTraces>,
+}
+
+impl Places {
+    pub(crate) fn of(system: &System, endpoints: &Endpoints) -> Self {
+        let services = || system.workloads.iter().filter(|of| of.role == Role::Service);
+        let port = |address: &str| {
+            let address = address.split_once("://").map_or(address, |(_, rest)| rest);
+            let address = address.split('/').next().unwrap_or_default();
+            address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok())
+        };
+        let ports = endpoints.workloads.iter().map(|(name, workload)| {
+            let addresses = workload.instances.iter().flat_map(|instance| instance.ports.values());
+            (name.clone(), addresses.filter_map(|address| port(address)).collect())
+        });
+        let health = services().filter_map(|of| Some((of.name.clone(), of.health.clone()?.path)));
+        let callees = services().map(|of| {
+            let references = reference::references(of);
+            let to = references.iter().filter_map(|one| Some(one.edge()?.0.to_owned()));
+            (of.name.clone(), to.collect())
+        });
+        let with_ledger = services().filter(|of| of.ledger.is_some());
+        Self {
+            ports: ports.collect(),
+            health: health.collect(),
+            callees: callees.collect(),
+            with_ledger: with_ledger.map(|of| of.name.clone()).collect(),
+            own_traces: system.own_traces.clone(),
+        }
+    }
+
+    /// The workload that has a port, where only one has.
+    pub(super) fn workload_at(&self, port: u16) -> Option<&str> {
+        let mut having = self.ports.iter().filter(|(_, ports)| ports.contains(&port));
+        match (having.next(), having.next()) {
+            (Some((only, _)), None) => Some(only),
+            _ => None,
+        }
+    }
+}
+
+/// A request that was answered, or failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) trace_id: TraceId,
+    pub(super) driver_span: SpanId,
+    pub(super) context_sent: bool,
+    /// The workload that it was sent to, where that is known.
+    pub(super) to: Option<String>,
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) is_rpc: bool,
+    pub(super) status: Option<u16>,
+    pub(super) sent_at: i64,
+    pub(super) ended_at: i64,
+}
+
+/// What is known of the requests that were sent so far, and of what services did for them.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    /// The traces that belong to requests.
+    pub(super) claims: HashSet<TraceId>,
+    /// Traces that answers told of though the request belonged to another one, with that other one.
+    pub(super) answers: HashMap<TraceId, TraceId>,
+    pub(super) sent: Vec<Sent>,
+    /// Requests that the harness sent for itself, and no scenario.
+    pub(super) for_itself: HashSet<TraceId>,
+    /// Spans that were ended, by the harness and as services' ledgers tell, with the trace that they were ended in.
+    pub(super) ended: HashMap<SpanId, TraceId>,
+    /// When the first request was about to be sent.
+    pub(super) first_sent_at: Option<i64>,
+    /// When a workload was first stopped on purpose, or was about to be.
+    pub(super) stopped: BTreeMap<String, i64>,
+    changes: u64,
+}
+
+impl Requests {
+    /// Notes that a trace belongs to a request that is about to be sent now.
+    pub(crate) fn claim(&mut self, id: TraceId, now: i64) {
+        self.first_sent_at.get_or_insert(now);
+        self.changes += u64::from(self.claims.insert(id));
+    }
+
+    /// Notes a request that came to its end: whose trace it became, and which other one its answer told of.
+    pub(crate) fn note(&mut self, case: &Case, path: &str, topology: &Topology) {
+        self.changes += 1;
+        self.claims.insert(case.trace_id);
+        if let Outcome::Response { trace_id: Some(told), .. } = case.outcome
+            && told != case.trace_id
+        {
+            self.answers.insert(told, case.trace_id);
+        }
+        if case.driver_exported {
+            self.ended.insert(case.driver_span, case.trace_id);
+        }
+        let is_rpc = case.method == crate::scenario::Method::Grpc;
+        self.sent.push(Sent {
+            trace_id: case.trace_id,
+            driver_span: case.driver_span,
+            context_sent: case.context_sent,
+            to: case.entry(topology).map(str::to_owned),
+            method: case.method.name().to_owned(),
+            path: without_query(path).to_owned(),
+            is_rpc,
+            status: match case.outcome {
+                Outcome::Response { status, .. } if !is_rpc => Some(status),
+                _ => None,
+            },
+            sent_at: case.sent_at,
+            ended_at: case.ended_at,
+        });
+    }
+
+    /// Notes that a request was the harness's own, and no scenario's.
+    pub(crate) fn note_for_itself(&mut self, id: TraceId) {
+        self.for_itself.insert(id);
+    }
+
+    /// Notes which spans services say that they ended in a request's trace.
+    pub(crate) fn note_ledgers(&mut self, case: &Case, ledgers: &BTreeMap<String, LedgerReport>) {
+        for report in ledgers.values() {
+            if let LedgerReport::Known(entry) = report {
+                let spans = entry.spans.iter().filter(|span| span.sampled);
+                self.ended.extend(spans.map(|span| (span.span_id, case.trace_id)));
+            }
+        }
+    }
+
+    /// Notes that a workload is about to be stopped on purpose now.
+    pub(crate) fn note_stopped(&mut self, workload: &str, now: i64) {
+        self.stopped.entry(workload.to_owned()).or_insert(now);
+        self.changes += 1;
+    }
+
+    pub(crate) fn claims(&self) -> &HashSet<TraceId> {
+        &self.claims
+    }
+
+    /// Counts up whenever something became known, and how many spans are known to have been ended.
+    pub(crate) fn version(&self) -> (u64, usize) {
+        (self.changes, self.ended.len())
+    }
+}
+
+/// All that bears on whose a trace is, beside what was captured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ground<'a> {
+    pub(crate) topology: &'a Topology,
+    pub(crate) places: &'a Places,
+    pub(crate) requests: &'a Requests,
+}

@@ -1,0 +1,279 @@
+//! Traces that belong to no request, and what they mean for a run.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{facts::CallFacts, ground::Ground, origin::root};
+use crate::{
+    case::{Origin, Stray},
+    trace::{Span, SpanId, TraceId},
+};
+
+/// How many groups are kept of a system.
+const KEPT: usize = 50;
+/// How many groups are named in one sentence.
+const NAMED: usize = 5;
+/// How many services are named of a trace.
+const SERVICES_NAMED: usize = 5;
+
+/// The traces of a system that belong to no request, alike ones together.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nobodys {
+    /// The system, in words.
+    pub system: String,
+    /// Why nothing is concluded of them; `None` where something is.
+    pub not_judged: Option<String>,
+    /// The groups, in the order of their first traces.
+    pub groups: Vec<Group>,
+    /// How many groups there are beyond those.
+    pub more: usize,
+}
+
+/// Traces that began alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// What they are.
+    pub origin: Origin,
+    /// The workload, or service, that began them.
+    pub service: String,
+    /// Resource of their first span.
+    pub resource: String,
+    /// Kind of their first span.
+    pub kind: String,
+    /// HTTP status that their first span tells.
+    pub status: Option<u16>,
+    /// How many there are.
+    pub count: usize,
+    /// The first of them.
+    pub first: TraceId,
+    /// The first span of that.
+    pub first_span: Option<SpanId>,
+    /// All workloads, or services, that are in that.
+    pub services: Vec<String>,
+    /// When that began, as the requests go.
+    pub when: When,
+}
+
+/// When a trace began: the weakest of signs, never a reason by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum When {
+    /// Before any request.
+    Before,
+    /// While a request was under way.
+    During {
+        /// The request.
+        request: String,
+        /// Its trace.
+        trace_id: TraceId,
+        /// How many more were.
+        others: usize,
+    },
+    /// After the last request that had ended by then.
+    After {
+        /// The request.
+        request: String,
+        /// Its trace.
+        trace_id: TraceId,
+        /// How long after: milliseconds.
+        millis: i64,
+    },
+}
+
+/// What traces that belong to no request mean for a run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Findings {
+    /// Why the run is inconclusive.
+    pub undecided: Vec<String>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// What is told where more is asked for.
+    pub notes: Vec<String>,
+}
+
+impl Nobodys {
+    /// Puts alike ones together.
+    pub(crate) fn new<'s>(
+        system: &str,
+        strays: impl Iterator<Item = &'s Stray>,
+        ground: Ground<'_>,
+        not_judged: Option<String>,
+    ) -> Self {
+        let mut all = Self { system: system.to_owned(), not_judged, ..Self::default() };
+        let mut places: HashMap<_, Option<usize>> = HashMap::new();
+        for stray in strays {
+            let Some(root) = root(&stray.trace) else { continue };
+            let named =
+                |span: &Span| ground.topology.workload_of(span).unwrap_or(&span.service).to_owned();
+            let (service, status) = (named(root), CallFacts::of(root).status);
+            let origin = stray.origin.clone();
+            let key = (format!("{origin:?}"), service.clone(), root.resource.clone(), status);
+            match places.get(&key) {
+                Some(Some(place)) => {
+                    if let Some(group) = all.groups.get_mut(*place) {
+                        group.count += 1;
+                    }
+                    continue;
+                }
+                Some(None) => continue,
+                None => {}
+            }
+            if all.groups.len() == KEPT {
+                places.insert(key, None);
+                all.more += 1;
+                continue;
+            }
+            places.insert(key, Some(all.groups.len()));
+            let mut services: Vec<String> = Vec::new();
+            for span in &stray.trace.spans {
+                let name = named(span);
+                if services.len() < SERVICES_NAMED && !services.contains(&name) {
+                    services.push(name);
+                }
+            }
+            all.groups.push(Group {
+                origin,
+                service,
+                resource: root.resource.clone(),
+                kind: root.kind().to_owned(),
+                status,
+                count: 1,
+                first: stray.trace.id,
+                first_span: Some(root.id),
+                services,
+                when: when(root.start, ground),
+            });
+        }
+        all
+    }
+
+    /// Says what they mean. Pure, so that a saved run comes to the same.
+    pub fn judge(&self) -> Findings {
+        let mut findings = Findings::default();
+        let system = &self.system;
+        let of = |origin: Origin| {
+            let groups = self.groups.iter().filter(move |group| group.origin == origin);
+            groups.collect::<Vec<_>>()
+        };
+        let count = |groups: &[&Group]| groups.iter().map(|group| group.count).sum::<usize>();
+        let unexplained = of(Origin::Unexplained);
+        if !unexplained.is_empty() {
+            let text = format!(
+                "{system}: {} by no known request: {}; either work that a request caused lost its context (hand the context on to it, or a link), or it is a job of the service's own (declare it under `own_traces` in the system file); `tracecheck explain stray-trace` says more",
+                began(count(&unexplained)),
+                listed(&unexplained, Group::told)
+            );
+            match &self.not_judged {
+                None => findings.undecided.push(text),
+                Some(because) => findings.notes.push(format!("{text} (not judged: {because})")),
+            }
+        }
+        let foreign = of(Origin::Foreign);
+        if !foreign.is_empty() {
+            let text = format!(
+                "{system}: {} by requests of somebody else, which no call of this run could have been: {}",
+                began(count(&foreign)),
+                listed(&foreign, Group::told)
+            );
+            match &self.not_judged {
+                None => findings.warnings.push(text),
+                Some(because) => findings.notes.push(format!("{text} (not judged: {because})")),
+            }
+        }
+        for (origin, what) in [
+            (
+                Origin::StartUp,
+                "at the start of services, before the first request or after a restart",
+            ),
+            (Origin::Probe, "by questions whether a service is well"),
+            (Origin::Declared, "as `own_traces` of the system file says"),
+        ] {
+            let groups = of(origin);
+            if !groups.is_empty() {
+                let text = listed(&groups, |group| {
+                    format!("`{}` of `{}` ({})", group.resource, group.service, group.count)
+                });
+                findings.notes.push(format!("{system}: {} {what}: {text}", began(count(&groups))));
+            }
+        }
+        findings
+    }
+}
+
+impl Group {
+    fn told(&self) -> String {
+        let Self { service, resource, kind, status, count, first, services, .. } = self;
+        let kind = if kind.is_empty() { "span" } else { kind };
+        let status = status.map_or_else(String::new, |status| format!(", answered {status}"));
+        let others: Vec<String> = services
+            .iter()
+            .filter(|name| *name != service)
+            .map(|name| format!("`{name}`"))
+            .collect();
+        let others = match others.is_empty() {
+            true => String::new(),
+            false => format!(", with {}", others.join(", ")),
+        };
+        let when = match &self.when {
+            When::Before => "before any request".to_owned(),
+            When::During { request, trace_id, others } => {
+                let others = match others {
+                    0 => String::new(),
+                    others => format!(" and {others} more"),
+                };
+                format!("while {request} (trace {trace_id}){others} was under way")
+            }
+            When::After { request, trace_id, millis } => {
+                format!("{millis} ms after the answer to {request} (trace {trace_id})")
+            }
+        };
+        let (times, the_first) = match count {
+            1 => (String::new(), "trace"),
+            count => (format!(" {count} times"), "the first is trace"),
+        };
+        format!(
+            "`{service}` began `{resource}` ({kind}{status}){times}{others}; {the_first} {first}, {when}"
+        )
+    }
+}
+
+fn began(count: usize) -> String {
+    match count {
+        1 => "1 trace began".to_owned(),
+        count => format!("{count} traces began"),
+    }
+}
+
+fn listed(groups: &[&Group], tell: impl Fn(&Group) -> String) -> String {
+    let mut told: Vec<String> = groups.iter().take(NAMED).map(|group| tell(group)).collect();
+    if groups.len() > NAMED {
+        told.push(format!("and {} more kinds", groups.len() - NAMED));
+    }
+    told.join("; ")
+}
+
+/// When something began, as the requests go.
+fn when(start: i64, ground: Ground<'_>) -> When {
+    let for_itself = &ground.requests.for_itself;
+    let sent = || ground.requests.sent.iter().filter(|of| !for_itself.contains(&of.trace_id));
+    let request = |of: &super::ground::Sent| format!("{} {}", of.method, of.path);
+    let under_way = || sent().filter(|of| (of.sent_at..=of.ended_at).contains(&start));
+    if let Some(first) = under_way().max_by_key(|of| of.sent_at) {
+        return When::During {
+            request: request(first),
+            trace_id: first.trace_id,
+            others: under_way().count() - 1,
+        };
+    }
+    match sent().filter(|of| of.ended_at < start).max_by_key(|of| of.ended_at) {
+        None => When::Before,
+        Some(last) => When::After {
+            request: request(last),
+            trace_id: last.trace_id,
+            millis: (start - last.ended_at) / 1_000_000,
+        },
+    }
+}
