@@ -12,6 +12,7 @@ use crate::{
 };
 
 pub mod case;
+mod consistency;
 mod facts;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -31,6 +32,7 @@ pub fn judge(record: &Record) -> ScenarioResult {
     result.failures.extend(found.failures);
     result.not_evaluated.extend(found.not_evaluated);
     facts::apply(record, &mut result);
+    consistency::apply(record, &mut result);
     result.conclude();
     result.revised = record.facts.first_verdict.is_some_and(|first| first != result.verdict);
     result

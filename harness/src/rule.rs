@@ -249,7 +249,17 @@ pub const RULES: &[Rule] = &[
         needs: &[Capability::Exclusiveness, Capability::Completeness],
         check: Check::Run,
     },
+    Rule {
+        name: INCONSISTENT_TRACE,
+        reason: "equal requests that are answered alike leave traces of the same services",
+        page: include_str!("rule/pages/inconsistent-trace.md"),
+        needs: &[Capability::Exclusiveness, Capability::Completeness],
+        check: Check::Run,
+    },
 ];
+
+/// Name of the rule that equal requests leave traces of the same services.
+pub(crate) const INCONSISTENT_TRACE: &str = "inconsistent-trace";
 
 /// Name of the rule that every service of the system is heard of.
 pub(crate) const SILENT_SERVICE: &str = "silent-service";

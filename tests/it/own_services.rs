@@ -187,3 +187,26 @@ fn init_writes_a_system_and_a_scenario_that_pass_as_they_are() {
     let scenario = dir.path().join("shop-first.yaml").display().to_string();
     tracecheck(&["run", &scenario]).expect_code(0).expect_stdout("1 passed");
 }
+
+#[test]
+fn a_service_that_some_of_many_equal_requests_lack_is_named() {
+    // Three of four trace ids are kept; that all of sixty are, or half of them, does not happen.
+    let sampler = "OTEL_TRACES_SAMPLER: traceidratio\n      OTEL_TRACES_SAMPLER_ARG: \"0.75\"";
+    let text = SCENARIO.replace(
+        "get: /outgoing-sampleapp",
+        "get: /outgoing-sampleapp, times: 60, concurrency: 10",
+    );
+    let run = |more: &str| {
+        let file = ScenarioFile::new(&format!("{text}{more}"));
+        file.with("own.system.yaml", &system(sampler)).run(&[])
+    };
+    run("")
+        .expect_code(1)
+        .expect_stdout("inconsistent-trace: ")
+        .expect_stdout(
+            "of 60 equal requests (GET /outgoing-sampleapp, answered 200) have spans of `pay`",
+        )
+        .expect_stdout("tracecheck explain inconsistent-trace");
+    run("tolerate: [{ rule: inconsistent-trace, because: pay keeps what it likes }]\n")
+        .expect_code(0);
+}
