@@ -88,7 +88,7 @@ fn span(trace: usize, index: usize) -> pb::Span {
         start: 1_750_000_000_000_000_000 + index.min(4) as i64 * MILLISECOND,
         duration: (20 - 2 * index.min(4) as i64) * MILLISECOND,
         meta: texts.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-        metrics: [("_sampling_priority_v1".to_owned(), 1.0)].into(),
+        metrics: [("_sampling_priority_v1".to_owned(), 1.0), ("_top_level".to_owned(), 1.0)].into(),
         r#type: "web".to_owned(),
         ..pb::Span::default()
     }
@@ -158,6 +158,7 @@ impl World {
             workload: workload.to_owned(),
             service: Some(workload.to_owned()),
             instances: vec![format!("{workload}-instance")],
+            meant: Some(workload.to_owned()),
         });
         Self { scenario, topology: Topology { services: services.into() } }
     }

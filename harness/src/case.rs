@@ -123,6 +123,9 @@ pub struct ServiceIdentity {
     pub service: Option<String>,
     /// `service.instance.id` of each of its instances, where they are known.
     pub instances: Vec<String>,
+    /// The service name that Datadog is to get from it, where that is written down: by the built-in chain, or in a system file.
+    #[serde(default)]
+    pub meant: Option<String>,
 }
 
 impl Topology {

@@ -10,12 +10,15 @@ use crate::{
     stats,
 };
 
+mod datadog;
 mod errors;
+mod identity;
 mod links;
 mod naming;
 mod presence;
 #[cfg(test)]
 mod tests;
+mod time;
 
 /// A check that always holds.
 #[derive(Debug)]
@@ -166,6 +169,13 @@ pub const RULES: &[Rule] = &[
         check: Check::Case(links::child_outside_parent),
     },
     Rule {
+        name: "outside-request",
+        reason: "a span is of the time at which its request was under way",
+        page: include_str!("rule/pages/outside-request.md"),
+        needs: &[],
+        check: Check::Case(time::outside_request),
+    },
+    Rule {
         name: "error-not-marked",
         reason: "the spans that a fault makes fail are marked as errors",
         page: include_str!("rule/pages/error-not-marked.md"),
@@ -194,11 +204,39 @@ pub const RULES: &[Rule] = &[
         check: Check::Case(naming::missing_service_name),
     },
     Rule {
+        name: "wrong-service",
+        reason: "the service that Datadog shows is the one that the workload was given",
+        page: include_str!("rule/pages/wrong-service.md"),
+        needs: &[],
+        check: Check::Case(identity::wrong_service),
+    },
+    Rule {
+        name: "resource-mixed",
+        reason: "the spans of one process say one environment, host, version and language",
+        page: include_str!("rule/pages/resource-mixed.md"),
+        needs: &[],
+        check: Check::Case(identity::resource_mixed),
+    },
+    Rule {
         name: "unnamed-resource",
         reason: "every span has a resource name, and a server's tells its route",
         page: include_str!("rule/pages/unnamed-resource.md"),
         needs: &[],
         check: Check::Case(naming::unnamed_resource),
+    },
+    Rule {
+        name: "priority-lost",
+        reason: "what is sent of a sampled request is marked to be kept",
+        page: include_str!("rule/pages/priority-lost.md"),
+        needs: &[Capability::RawPayloads],
+        check: Check::Case(datadog::priority_lost),
+    },
+    Rule {
+        name: "top-level-lost",
+        reason: "the spans with which a trace enters a service are marked as such",
+        page: include_str!("rule/pages/top-level-lost.md"),
+        needs: &[Capability::RawPayloads],
+        check: Check::Case(datadog::top_level_lost),
     },
     Rule {
         name: "sampled-out",

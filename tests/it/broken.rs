@@ -67,6 +67,16 @@ fn a_sampler_that_drops_half_is_named() {
 }
 
 #[test]
+fn a_workload_that_reports_as_another_service_is_named() {
+    run("", &["--app-env", "sample-app-2:OTEL_SERVICE_NAME=oops"])
+        .expect_code(1)
+        .expect_stdout("wrong-service: 1 span of `sample-app-2`")
+        .expect_stdout("reach Datadog as service `oops`, and are meant to be of `sample-app-2`");
+    let on_purpose = "system: { chain: { env: { sample-app-2: { OTEL_SERVICE_NAME: oops } } } }\n";
+    run(on_purpose, &[]).expect_code(0);
+}
+
+#[test]
 fn a_scenario_whose_tree_is_not_there_fails_with_both_trees() {
     let yaml = "name: tree\ndescription: The tree is another.\nrequests:\n  - { get: /outgoing-sampleapp }\nexpect:\n  within: 2s\n  tree: { server: sample-app-2 }\n";
     ScenarioFile::new(yaml)

@@ -53,6 +53,15 @@ fn a_service_that_is_never_heard_of_is_inconclusive() {
 }
 
 #[test]
+fn a_service_that_reports_under_another_name_than_its_file_gives_it_fails() {
+    scenario("OTEL_BSP_SCHEDULE_DELAY: \"50\"", "")
+        .run(&["--app-env", "pay:OTEL_SERVICE_NAME=oops"])
+        .expect_code(1)
+        .expect_stdout("wrong-service: 1 span of `pay`")
+        .expect_stdout("reach Datadog as service `oops`, and are meant to be of `pay`");
+}
+
+#[test]
 fn a_silent_service_may_be_tolerated_with_a_reason() {
     let tolerate = "tolerate: [{ rule: silent-service, because: it is not traced }]\n";
     scenario("OTEL_TRACES_EXPORTER: none", tolerate).run(&[]).expect_code(0);

@@ -193,6 +193,9 @@ pub struct Span {
     pub container_id: String,
     /// `TraceChunk.priority`.
     pub priority: i32,
+    /// `TraceChunk.droppedTrace`: a sampler dropped the trace, and what is sent of it is to be no trace in Datadog.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dropped: bool,
     /// In which form it was sent.
     #[serde(default)]
     pub form: PayloadForm,

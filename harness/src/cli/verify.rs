@@ -301,7 +301,11 @@ fn checked(result: &ScenarioResult) -> String {
 fn topology(scenario: &Scenario) -> Topology {
     let SystemChoice::Chain(chain) = &scenario.system else { return Topology::default() };
     let names = chain.app_names().into_iter();
-    let services =
-        names.map(|workload| ServiceIdentity { workload, service: None, instances: Vec::new() });
+    let services = names.map(|workload| ServiceIdentity {
+        workload,
+        service: None,
+        instances: Vec::new(),
+        meant: None,
+    });
     Topology { services: services.collect() }
 }

@@ -148,6 +148,7 @@ impl TraceSpan {
             meta: self.meta,
             metrics: self.metrics,
             priority: 1,
+            dropped: false,
             form: PayloadForm::Api,
             attempt: 0,
         }
@@ -308,6 +309,7 @@ impl FoundAttributes {
             meta,
             metrics,
             priority: 1,
+            dropped: false,
             form: PayloadForm::Api,
             attempt: 0,
         })

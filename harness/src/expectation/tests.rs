@@ -31,6 +31,7 @@ fn span(id: u64, parent: u64, service: &str, kind: &str, resource: &str) -> Span
         env: String::new(),
         container_id: String::new(),
         priority: 1,
+        dropped: false,
         form: PayloadForm::Datadog,
         attempt: 1,
     }
@@ -98,6 +99,7 @@ fn world(spans: Vec<Span>) -> World {
         workload: name.to_owned(),
         service: Some(name.to_owned()),
         instances: Vec::new(),
+        meant: None,
     });
     let topology = Topology { services: services.into() };
     World { case, evidence, strays: Vec::new(), topology, shape: Shape::default() }

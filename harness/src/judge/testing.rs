@@ -47,11 +47,15 @@ pub(crate) fn span(
         start,
         duration,
         meta: meta.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-        metrics: BTreeMap::new(),
+        metrics: (parent == 0 || kind == "server")
+            .then(|| ("_top_level".to_owned(), 1.0))
+            .into_iter()
+            .collect(),
         hostname: "host".to_owned(),
         env: "none".to_owned(),
         container_id: String::new(),
         priority: 1,
+        dropped: false,
         form: PayloadForm::Datadog,
         attempt: 1,
     }
@@ -99,6 +103,7 @@ impl World {
             workload: workload.to_owned(),
             service: Some(workload.to_owned()),
             instances: vec![format!("{workload}-instance")],
+            meant: Some(workload.to_owned()),
         };
         let topology = Topology { services: ["sample-app-1", "sample-app-2"].map(identity).into() };
         let capabilities = vec![

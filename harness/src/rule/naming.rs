@@ -8,12 +8,17 @@ use crate::{case::View, expectation::span_status, trace::Span};
 /// What the reference exporter writes when a resource has no `service.name` (measured on v0.155.0).
 const NO_SERVICE: &str = "otlpresourcenoservicename";
 
+/// Whether this is what stands for a service's name where there is none.
+pub(super) fn is_nameless(service: &str) -> bool {
+    matches!(service, "" | NO_SERVICE) || service.starts_with("unknown_service")
+}
+
 pub(super) fn missing_service_name(view: View<'_>) -> Checked {
     // All spans of one SDK lack it together.
     let mut unnamed: BTreeMap<&str, Vec<&Span>> = BTreeMap::new();
     for span in view.spans() {
         let service = span.service.as_str();
-        if matches!(service, "" | NO_SERVICE) || service.starts_with("unknown_service") {
+        if is_nameless(service) {
             unnamed.entry(service).or_default().push(span);
         }
     }

@@ -48,11 +48,15 @@ fn span(id: u64, parent: u64, workload: &str, kind: &str, start: i64, duration: 
         start,
         duration,
         meta: meta.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
-        metrics: BTreeMap::new(),
+        metrics: (parent == 0 || kind == "server")
+            .then(|| ("_top_level".to_owned(), 1.0))
+            .into_iter()
+            .collect(),
         hostname: "host".to_owned(),
         env: "none".to_owned(),
         container_id: String::new(),
         priority: 1,
+        dropped: false,
         form: PayloadForm::Datadog,
         attempt: 1,
     }
@@ -123,6 +127,7 @@ impl World {
                         workload: workload.clone(),
                         service: Some(workload.clone()),
                         instances: vec![format!("{workload}-instance")],
+                        meant: Some(workload.clone()),
                     })
                     .collect(),
             },
@@ -527,7 +532,7 @@ fn what_only_datadogs_payloads_carry_is_not_judged_on_otlp() {
     assert_eq!(findings.failures, []);
     let skipped: Vec<_> =
         findings.not_evaluated.iter().map(|skipped| skipped.rule.as_str()).collect();
-    assert_eq!(skipped, ["trace-id-halves-disagree"]);
+    assert_eq!(skipped, ["trace-id-halves-disagree", "priority-lost", "top-level-lost"]);
     assert!(findings.not_evaluated[0].because.starts_with("the spans came as OTLP"));
 }
 
@@ -609,4 +614,236 @@ fn a_span_below_another_parent_than_it_was_made_with_is_altered() {
         ),
         "{details}"
     );
+}
+
+/// A healthy world on the time axis, `sent` after the epoch.
+fn dated(sent: i64) -> World {
+    let mut world = World::healthy();
+    world.case.sent_at = sent;
+    world.case.ended_at = sent + 100 * MS;
+    for span in world.spans() {
+        span.start += sent;
+    }
+    world
+}
+
+const MINUTE: i64 = 60_000 * MS;
+const NOW: i64 = 1_790_000_000_000 * MS;
+
+#[test]
+fn a_span_of_another_day_is_told_whichever_host_it_says_it_is_of() {
+    for (shift, cause) in [
+        (-24 * 60 * MINUTE, "a day is wrong"),
+        (60 * MINUTE, "a local time was taken for UTC"),
+        (-5 * 24 * 60 * MINUTE, "its clock is wrong"),
+        (-NOW, "its times are not set"),
+        (NOW / 1000 - NOW, "its times are microseconds where nanoseconds are meant"),
+    ] {
+        let mut world = dated(NOW);
+        world.span(0xb1).start += shift;
+        world.span(0xb1).hostname = "other".to_owned();
+        let (names, details) = world.failing();
+        assert_eq!(names, ["outside-request"], "{shift}");
+        assert!(details.contains("1 span of `app-2`") && details.contains(cause), "{details}");
+    }
+}
+
+#[test]
+fn clocks_minutes_apart_and_work_after_the_answer_are_no_other_time() {
+    for shift in [-10 * MINUTE, 10 * MINUTE] {
+        let mut world = dated(NOW);
+        world.span(0xb1).start += shift;
+        world.span(0xb1).hostname = "other".to_owned();
+        assert_eq!(world.findings(), Findings::default());
+    }
+}
+
+fn rename(world: &mut World, from: &str, to: &str) {
+    for span in world.spans().iter_mut().filter(|span| span.service == from) {
+        span.service = to.to_owned();
+    }
+}
+
+#[test]
+fn a_workload_that_reports_as_another_service_is_told_with_who_named_it_so() {
+    let mut world = World::healthy();
+    rename(&mut world, "app-2", "oops");
+    let (names, details) = world.failing();
+    assert_eq!(names, ["wrong-service"]);
+    assert!(details.contains("`app-2` itself does not call its service so"), "{details}");
+    world.topology.services[1].service = Some("oops".to_owned());
+    let (names, details) = world.failing();
+    assert_eq!(names, ["wrong-service"]);
+    assert!(details.contains("reach Datadog as service `oops`, and are meant to be of `app-2`"));
+    assert!(details.contains("`app-2` itself calls its service so"), "{details}");
+}
+
+#[test]
+fn a_service_that_is_meant_to_be_called_so_is_no_wrong_one() {
+    let mut world = World::healthy();
+    rename(&mut world, "app-2", "getting_started");
+    for meant in [None, Some("Getting Started".to_owned())] {
+        world.topology.services[1].meant = meant;
+        assert_eq!(world.findings(), Findings::default());
+    }
+}
+
+/// A system of somebody's own: no shape, no ledger, and only the names in its file.
+fn own_services() -> World {
+    let mut world = World::healthy();
+    world.shape = Shape::default();
+    world.evidence.ledgers.clear();
+    for identity in &mut world.topology.services {
+        identity.instances.clear();
+    }
+    for span in world.spans() {
+        span.meta.remove("service.instance.id");
+    }
+    world
+}
+
+#[test]
+fn a_stranger_in_the_place_of_the_only_silent_workload_is_told() {
+    let mut world = own_services();
+    assert_eq!(world.findings().failures, []);
+    rename(&mut world, "app-2", "oops");
+    let (names, details) = world.failing();
+    assert_eq!(names, ["wrong-service"]);
+    assert!(
+        details.contains("nothing was heard of `app-2`, which is meant to be service `app-2`"),
+        "{details}"
+    );
+}
+
+#[test]
+fn a_stranger_that_may_be_somebody_else_is_not_told() {
+    let stranger = || {
+        let mut world = own_services();
+        rename(&mut world, "app-2", "oops");
+        world
+    };
+    // Another workload, of which no name is written down, may be it.
+    let mut unnamed = stranger();
+    let third = ServiceIdentity {
+        workload: "gateway".to_owned(),
+        service: None,
+        instances: Vec::new(),
+        meant: None,
+    };
+    unnamed.topology.services.push(third);
+    // A database that a client gives a service of its own.
+    let mut pseudo = stranger();
+    pseudo.span(0xb1).meta.insert("span.kind".to_owned(), "client".to_owned());
+    // Everybody is heard of.
+    let mut more = own_services();
+    more.spans().push(span(0xc1, 0xa2, "oops", "server", 30 * MS, 40 * MS));
+    // Somebody else's traffic.
+    let mut shared = stranger();
+    shared.capabilities.retain(|one| *one != Capability::Exclusiveness);
+    for world in [unnamed, pseudo, more, shared] {
+        assert_eq!(world.findings().failures, []);
+    }
+}
+
+#[test]
+fn spans_of_one_process_that_disagree_in_their_resource_are_told() {
+    for key in ["service.version", "host.name", "telemetry.sdk.language"] {
+        let mut world = World::healthy();
+        for (id, value) in [(0xa1, "one"), (0xa2, "two")] {
+            let span = world.span(id);
+            span.meta.insert(key.to_owned(), value.to_owned());
+            if key == "host.name" {
+                value.clone_into(&mut span.hostname);
+            }
+        }
+        let (names, details) = world.failing();
+        assert_eq!(names, ["resource-mixed"], "{key}");
+        assert!(details.contains("`one` on") && details.contains("`two` on"), "{details}");
+    }
+}
+
+#[test]
+fn a_payload_whose_env_or_host_is_not_the_resources_is_told() {
+    let mut world = World::healthy();
+    let span = world.span(0xb1);
+    span.meta.insert("deployment.environment.name".to_owned(), "prod".to_owned());
+    span.env = "staging".to_owned();
+    let (names, details) = world.failing();
+    assert_eq!(names, ["resource-mixed"]);
+    assert!(details.contains("1 span of `app-2`"), "{details}");
+    assert!(details.contains("came with the env `staging`, but their resource says `prod`"));
+}
+
+#[test]
+fn resources_that_differ_between_processes_or_in_words_are_no_mix() {
+    let mut world = World::healthy();
+    for (id, version, env) in [(0xa1, "1", "prod"), (0xa2, "1", "prod"), (0xb1, "2", "Staging EU")]
+    {
+        let span = world.span(id);
+        span.meta.insert("service.version".to_owned(), version.to_owned());
+        span.meta.insert("deployment.environment".to_owned(), env.to_owned());
+        span.env = env.to_lowercase().replace(' ', "_");
+    }
+    // Two instances of one service, of two versions.
+    rename(&mut world, "app-2", "app-1");
+    // The host that a node gives goes before its name.
+    world.span(0xb1).meta.insert("host.name".to_owned(), "pod-1".to_owned());
+    world.span(0xb1).meta.insert("k8s.node.name".to_owned(), "node-1".to_owned());
+    world.span(0xb1).hostname = "node-1".to_owned();
+    world.topology.services[1].meant = None;
+    assert_eq!(world.findings(), Findings::default());
+}
+
+#[test]
+fn a_chunk_that_is_not_to_be_kept_is_told_where_the_request_was_sampled() {
+    for priority in [0, -1, -128] {
+        let mut world = World::healthy();
+        world.span(0xb1).priority = priority;
+        let (names, details) = world.failing();
+        assert_eq!(names, ["priority-lost"], "{priority}");
+        assert!(details.contains("1 span of `app-2`"), "{details}");
+    }
+    let mut dropped = World::healthy();
+    dropped.span(0xa1).dropped = true;
+    assert_eq!(dropped.failing().0, ["priority-lost"]);
+}
+
+#[test]
+fn a_priority_that_somebody_asked_for_is_not_lost() {
+    let zero = || {
+        let mut world = World::healthy();
+        world.span(0xb1).priority = 0;
+        world
+    };
+    for key in ["_dd.errors_sr", "sampling.priority", "_dd.span_sampling.mechanism"] {
+        let mut world = zero();
+        let value = if key == "sampling.priority" { 0.0 } else { 1.0 };
+        world.span(0xb1).metrics.insert(key.to_owned(), value);
+        assert_eq!(world.findings(), Findings::default(), "{key}");
+    }
+    // Of Datadog's own tracers.
+    let mut tracer = zero();
+    tracer.span(0xb1).meta.remove("otel.trace_id");
+    assert_eq!(tracer.findings(), Findings::default());
+    let mut kept_by_user = World::healthy();
+    kept_by_user.span(0xb1).priority = 2;
+    assert_eq!(kept_by_user.findings(), Findings::default());
+}
+
+#[test]
+fn the_span_with_which_a_trace_enters_a_service_must_be_top_level() {
+    let mut world = World::healthy();
+    world.span(0xb1).metrics.clear();
+    let (names, details) = world.failing();
+    assert_eq!(names, ["top-level-lost"]);
+    assert!(details.contains("the trace enters `app-2`"), "{details}");
+    // Those within a service are not, nor what other clients than an exporter send, nor one whose parent is not there.
+    let mut within = World::healthy();
+    within.span(0xb1).metrics.clear();
+    within.span(0xb1).meta.remove("otel.trace_id");
+    assert_eq!(within.findings(), Findings::default());
+    let mut orphan = World::healthy();
+    orphan.span(0xb1).metrics.clear();
+    orphan.remove(0xa2);
+    assert!(!orphan.failing().0.contains(&"top-level-lost".to_owned()));
 }

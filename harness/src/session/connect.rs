@@ -77,6 +77,7 @@ impl Parts {
                 workload: workload.name.clone(),
                 service: workload.service_name(),
                 instances: Vec::new(),
+                meant: workload.meant_service(),
             };
             let urls = workload.ledger.as_ref().map(|port| endpoints.urls(&workload.name, port));
             for url in urls.unwrap_or_default() {

@@ -103,6 +103,11 @@ fn sentinel(
         "stray-trace",
         "unnamed-resource",
         "missing-service-name",
+        "wrong-service",
+        "resource-mixed",
+        "outside-request",
+        "priority-lost",
+        "top-level-lost",
     ];
     let of_each = seen.iter().map(|service| SpanCount {
         span: Matcher { at: Some(service.clone()), ..Matcher::default() },

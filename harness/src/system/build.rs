@@ -235,6 +235,9 @@ fn set_variables(system: &mut System, variables: &[Variable]) -> Result<(), Buil
             });
         }
         for workload in services.iter_mut().filter(|workload| variable.is_for(&workload.name)) {
+            if workload.meant_service.is_none() {
+                workload.meant_service = workload.service_name();
+            }
             workload.secrets.remove(&variable.name);
             workload.env.insert(variable.name.clone(), variable.value.clone());
         }

@@ -204,6 +204,7 @@ impl Chain {
             program: Program::Builtin("sample-app".to_owned()),
             args: Vec::new(),
             env,
+            meant_service: None,
             secrets: BTreeMap::new(),
             ports: vec!["http".to_owned()],
             health: Some(Health { port: "http".to_owned(), path: "/health".to_owned() }),

@@ -363,6 +363,7 @@ impl Reader<'_> {
             program,
             args: all_args.into_iter().map(|arg| arg.value).collect(),
             env: all_env,
+            meant_service: None,
             secrets,
             ports: ports.into_iter().map(|port| port.value).collect(),
             health: health

@@ -90,6 +90,8 @@ pub struct Workload {
     pub args: Vec<String>,
     /// Environment variables; values may hold references. Values of secrets are in `secrets` instead.
     pub env: BTreeMap<String, String>,
+    /// The service name that whoever wrote the system gave it, where a caller's variable took its place.
+    pub meant_service: Option<String>,
     /// Environment variables that must not be printed or written to a log. Values hold no references.
     pub secrets: BTreeMap<String, Secret>,
     /// Port names, for example `http` or `otlp-grpc`.
@@ -243,6 +245,13 @@ impl Workload {
         })
     }
 
+    /// The service name that Datadog is to get from it, where it is written down: that of whoever wrote the system, not what a
+    /// caller's variable makes of it. `None` too where it is made of references.
+    pub fn meant_service(&self) -> Option<String> {
+        let meant = self.meant_service.clone().or_else(|| self.service_name());
+        meant.filter(|name| !name.is_empty() && !name.contains(['$', '%']))
+    }
+
     /// Whether it has a port of that name.
     pub fn has_port(&self, port: &str) -> bool {
         self.ports.iter().any(|known| known == port)
@@ -262,6 +271,7 @@ pub mod testing {
             program: Program::Command("service".to_owned()),
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             env: BTreeMap::new(),
+            meant_service: None,
             secrets: BTreeMap::new(),
             ports: vec!["http".to_owned()],
             health: None,

@@ -235,6 +235,7 @@ impl Facts<'_> {
             env: self.env.clone(),
             container_id: self.container_id.clone(),
             priority: own.integer("sampling.priority").map_or(1, |priority| priority as i32),
+            dropped: false,
             form: PayloadForm::Otlp,
             attempt,
         }

@@ -113,6 +113,7 @@ pub(super) fn decode(body: &[u8], attempt: u64) -> Result<TracesPayload, DecodeE
                 env: facts.env.clone(),
                 container_id: facts.container_id.clone(),
                 priority: chunk.priority,
+                dropped: chunk.dropped_trace,
                 form: PayloadForm::Datadog,
                 attempt,
             }));

@@ -31,6 +31,7 @@ fn span(id: u64, parent: u64) -> Span {
         env: String::new(),
         container_id: String::new(),
         priority: 1,
+        dropped: false,
         form: PayloadForm::Datadog,
         attempt: 1,
     }

@@ -1,0 +1,212 @@
+//! Rules about who a span says it is of.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Checked, datadog::spans_count, naming::is_nameless};
+use crate::{
+    case::{Capability, DRIVER_SERVICE, ServiceIdentity, View},
+    trace::{PayloadForm, Span, Trace},
+};
+
+/// Whether two service names may be one: Datadog puts them into lower case, replaces what it does not take, and cuts them.
+fn is_same_name(one: &str, other: &str) -> bool {
+    let plain = |name: &str| -> Vec<char> {
+        let letters = name.chars().filter(|letter| letter.is_alphanumeric());
+        letters.flat_map(char::to_lowercase).collect()
+    };
+    let (one, other) = (plain(one), plain(other));
+    let cut = one.len().min(other.len());
+    one == other || (cut >= 60 && one[..cut] == other[..cut])
+}
+
+fn is_meant(identity: &ServiceIdentity, service: &str) -> bool {
+    identity.meant.as_ref().is_some_and(|meant| is_same_name(meant, service))
+}
+
+/// The workload that a span is certainly of: the one that runs the instance which it names, else the only one of that service.
+fn certainly_of<'a>(view: View<'a>, span: &Span) -> Option<&'a ServiceIdentity> {
+    let services = &view.topology.services;
+    let runs = |one: &&ServiceIdentity| {
+        span.instance().is_some_and(|instance| one.instances.iter().any(|known| known == instance))
+    };
+    services.iter().find(runs).or_else(|| {
+        let named = view.topology.workload_of(span)?;
+        services.iter().find(|one| one.workload == named)
+    })
+}
+
+pub(super) fn wrong_service(view: View<'_>) -> Checked {
+    let mut found = of_known_workloads(view);
+    if found.is_empty() {
+        found.extend(of_a_stranger(view));
+    }
+    Checked::Found(found)
+}
+
+/// Spans of which it is certain whose they are.
+fn of_known_workloads(view: View<'_>) -> Vec<String> {
+    let mut wrong: BTreeMap<(&str, &str), (&ServiceIdentity, Vec<&Span>)> = BTreeMap::new();
+    let mut right: BTreeSet<&str> = BTreeSet::new();
+    for span in view.spans() {
+        let Some(identity) = certainly_of(view, span) else { continue };
+        if identity.meant.is_none() || is_nameless(&span.service) {
+            continue;
+        }
+        if is_meant(identity, &span.service) {
+            right.insert(&identity.workload);
+        } else {
+            let of = wrong.entry((&identity.workload, &span.service));
+            of.or_insert_with(|| (identity, Vec::new())).1.push(span);
+        }
+    }
+    // Elsewhere than in the chain an app may give the calls to a database a service of their own.
+    let is_chain = !view.shape.hops.is_empty();
+    wrong.retain(|(workload, _), (_, spans)| {
+        let is_call = |span: &&Span| matches!(span.kind(), "client" | "producer");
+        is_chain || !right.contains(workload) || !spans.iter().all(is_call)
+    });
+    let told = wrong.into_iter().map(|((workload, service), (identity, spans))| {
+        let first = spans.first().map_or_else(String::new, |span| view.name(span));
+        let meant = identity.meant.as_deref().unwrap_or_default();
+        let by_itself = identity.service.as_ref().is_some_and(|own| is_same_name(own, service));
+        let cause = match by_itself {
+            true => format!(
+                "`{workload}` itself calls its service so: look at its OTEL_SERVICE_NAME, at `service.name` in OTEL_RESOURCE_ATTRIBUTES, and at the resource that its code sets"
+            ),
+            false => format!(
+                "`{workload}` itself does not call its service so: something between it and Datadog changes `service.name`"
+            ),
+        };
+        format!(
+            "{} of `{workload}` ({first}) reach Datadog as service `{service}`, and are meant to be of `{meant}`: {cause}",
+            spans_count(spans.len())
+        )
+    });
+    told.collect()
+}
+
+/// A service that nobody was given the name of, where just one workload is not heard of: it took that one's place.
+fn of_a_stranger(view: View<'_>) -> Option<String> {
+    let services = &view.topology.services;
+    if !view.capabilities.contains(&Capability::Exclusiveness) {
+        return None;
+    }
+    let Trace { spans, .. } = view.evidence.trace.as_ref()?;
+    let is_known = |span: &Span| {
+        let name = &span.service;
+        span.service == DRIVER_SERVICE
+            || view.topology.workload_of(span).is_some()
+            || services.iter().any(|one| {
+                is_meant(one, name)
+                    || one.service.as_ref().is_some_and(|service| is_same_name(service, name))
+            })
+    };
+    let is_heard_of = |one: &ServiceIdentity| {
+        spans.iter().any(|span| {
+            is_meant(one, &span.service)
+                || view.topology.workload_of(span) == Some(one.workload.as_str())
+        })
+    };
+    let strangers: Vec<&Span> = spans.iter().filter(|span| !is_known(span)).collect();
+    let names: BTreeSet<&str> = strangers.iter().map(|span| span.service.as_str()).collect();
+    let silent: Vec<&ServiceIdentity> = services.iter().filter(|one| !is_heard_of(one)).collect();
+    let ([silent], 1) = (silent.as_slice(), names.len()) else { return None };
+    let meant = silent.meant.as_deref()?;
+    // It was called by somebody who is known, so that it is no pseudo-service of a client's.
+    let entered = strangers.iter().find_map(|span| {
+        let parent = spans.iter().find(|other| Some(other.id) == span.parent_id)?;
+        let is_call = matches!(parent.kind(), "client" | "producer") && is_known(parent);
+        (matches!(span.kind(), "server" | "consumer") && is_call).then_some((*span, parent))
+    });
+    let (span, parent) = entered?;
+    if is_nameless(&span.service) {
+        return None;
+    }
+    let workload = &silent.workload;
+    Some(format!(
+        "{} of service `{}` answers {}, and nothing was heard of `{workload}`, which is meant to be service `{meant}`: its SDK does not take OTEL_SERVICE_NAME (a resource set in code wins), or something between `{workload}` and Datadog changes `service.name`",
+        view.name(span),
+        span.service,
+        view.name(parent)
+    ))
+}
+
+/// What one resource has one value of.
+const OF_A_RESOURCE: [&str; 5] = [
+    "service.version",
+    "telemetry.sdk.language",
+    "host.name",
+    "deployment.environment",
+    "deployment.environment.name",
+];
+/// Attributes beside which `host.name` may not be the host that Datadog gets.
+const OTHER_HOSTS: [&str; 9] = [
+    "host",
+    "host.id",
+    "datadog.host.name",
+    "k8s.node.name",
+    "cloud.provider",
+    "cloud.platform",
+    "cloud.account.id",
+    "faas.name",
+    "aws.ecs.launchtype",
+];
+
+pub(super) fn resource_mixed(view: View<'_>) -> Checked {
+    let mut found = mixed_in_one_instance(view);
+    found.extend(changed_on_the_way(view));
+    Checked::Found(found)
+}
+
+fn mixed_in_one_instance(view: View<'_>) -> Vec<String> {
+    type Values<'a> = BTreeMap<&'a str, &'a Span>;
+    let mut seen: BTreeMap<(&str, &str, &str), Values<'_>> = BTreeMap::new();
+    for span in view.spans() {
+        let Some(instance) = span.instance() else { continue };
+        for key in OF_A_RESOURCE {
+            let Some(value) = span.meta.get(key).filter(|value| !value.is_empty()) else {
+                continue;
+            };
+            let values = seen.entry((&span.service, instance, key)).or_default();
+            values.entry(value).or_insert(span);
+        }
+    }
+    let mixed = seen.into_iter().filter(|(_, values)| values.len() > 1);
+    let told = mixed.map(|((service, instance, what), values)| {
+        let told = values.into_iter();
+        let told: Vec<String> =
+            told.map(|(value, span)| format!("`{value}` on {}", view.name(span))).collect();
+        format!(
+            "the spans of one instance of `{service}` ({instance}) disagree in `{what}`: {}; a process has one resource, so something between `{service}` and Datadog changes it for some of its spans, or two processes were given one `service.instance.id`",
+            told.join(", ")
+        )
+    });
+    told.collect()
+}
+
+/// Where the resource says one thing, and the payload that was made of it another.
+fn changed_on_the_way(view: View<'_>) -> Vec<String> {
+    let mut changed: BTreeMap<(&str, &str, &str, &str), Vec<&Span>> = BTreeMap::new();
+    let made_by_an_exporter =
+        |span: &&Span| span.form == PayloadForm::Datadog && span.meta.contains_key("otel.trace_id");
+    for span in view.service_spans().filter(made_by_an_exporter) {
+        let meta = |key: &str| span.meta.get(key).filter(|value| !value.is_empty());
+        let env = meta("deployment.environment.name").or_else(|| meta("deployment.environment"));
+        let host = meta("host.name").filter(|_| OTHER_HOSTS.iter().all(|key| meta(key).is_none()));
+        let pairs = [("env", env, &span.env), ("host", host, &span.hostname)];
+        for (what, said, got) in pairs {
+            if let Some(said) = said.filter(|said| !is_same_name(said, got)) {
+                let of = (view.workload_of(span), what, said.as_str(), got.as_str());
+                changed.entry(of).or_default().push(span);
+            }
+        }
+    }
+    let told = changed.into_iter().map(|((workload, what, said, got), spans)| {
+        let first = spans.first().map_or_else(String::new, |span| view.name(span));
+        format!(
+            "{} of `{workload}` ({first}) came with the {what} `{got}`, but their resource says `{said}`: an exporter takes the {what} from there, so something between the collector and Datadog changes it",
+            spans_count(spans.len())
+        )
+    });
+    told.collect()
+}
