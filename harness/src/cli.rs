@@ -22,6 +22,7 @@ mod init;
 mod inside;
 mod manifests;
 mod output;
+mod prove;
 mod reap;
 mod replay;
 mod run;
@@ -85,6 +86,8 @@ enum Command {
     Verify(Box<verify::Args>),
     /// Says what a rule checks, and what usually causes its failure.
     Explain(explain::Args),
+    /// Breaks systems that run, one way after the other, and tells which breakages the rules catch.
+    Prove(prove::Args),
     /// Makes the container image that the environments run.
     Image(image::Args),
     /// Prints what would be applied to a Kubernetes cluster for a system, as YAML.
@@ -119,6 +122,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Replay(args) => ended(replay::run(&args)),
         Command::Verify(args) => ended(verify::run(*args)),
         Command::Explain(args) => ended(explain::run(&args)),
+        Command::Prove(args) => ended(prove::run(args)),
         Command::Manifests(args) => ended(manifests::run(&args)),
         Command::Up(args) => ended(up::run(*args)),
         Command::Status(args) => ended(status::run(&args)),

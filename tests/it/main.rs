@@ -13,6 +13,7 @@ mod golden;
 mod kind;
 mod modules;
 mod own_services;
+mod prove;
 mod saved;
 mod scenarios;
 #[path = "../datadog/stand_in.rs"]

@@ -1,0 +1,142 @@
+//! Delivery: what does not arrive, or too often.
+
+use http::StatusCode;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+
+use super::{AT, Breakage, CALLER, How, wire};
+use crate::tap::{Change, Delivery};
+
+/// Whether a request brings spans of a service.
+fn brings(request: &ExportTraceServiceRequest, of: &str) -> bool {
+    request.resource_spans.iter().any(|spans| wire::service(spans) == of)
+}
+
+pub(super) const ALL: &[Breakage] = &[
+    Breakage {
+        name: "collector-stopped",
+        how: How::Fault("faults: [{ at: collector, stop: true }]\n"),
+        twin: None,
+        rule: "no-trace",
+        hop: "between the services and the intake",
+        seen: "There is nothing at all.",
+        cause: "The collector is down, or its address is wrong.",
+        remedy: "Look at the collector, and at OTEL_EXPORTER_OTLP_ENDPOINT of the services.",
+    },
+    Breakage {
+        name: "api-key-refused",
+        how: How::Fault("faults: [{ at: intake, status: 403 }]\n"),
+        twin: Some(How::Fault("faults: [{ at: intake, status: 503, next: 1 }]\n")),
+        rule: "no-trace",
+        hop: "answered 403 (the API key is refused)",
+        seen: "There is nothing at all, and the collector logs 403.",
+        cause: "The API key is wrong, was revoked, or is of another site.",
+        remedy: "Set the key of the site that the collector sends to.",
+    },
+    Breakage {
+        name: "payload-too-large",
+        how: How::Fault("faults: [{ at: intake, status: 413 }]\n"),
+        twin: None,
+        rule: "no-trace",
+        hop: "answered 413",
+        seen: "Traces of busy times are missing.",
+        cause: "Payloads are larger than the intake takes.",
+        remedy: "Make batches smaller, and cut large attributes.",
+    },
+    Breakage {
+        name: "otlp-of-one-service-swallowed",
+        how: How::Tap(Change::OtlpDelivery(|request, _| match brings(request, AT) {
+            true => Delivery::Swallow,
+            false => Delivery::Once,
+        })),
+        twin: None,
+        rule: "lost-span",
+        hop: AT,
+        seen: "The service is missing, while its exporter reports success.",
+        cause: "A sidecar or agent between takes the spans and drops them, for want of memory or of a pipeline.",
+        remedy: "Look at the agent's own metrics of what it refused and dropped.",
+    },
+    Breakage {
+        name: "otlp-of-one-service-refused",
+        how: How::Tap(Change::OtlpDelivery(|request, _| match brings(request, AT) {
+            true => Delivery::Refuse(StatusCode::BAD_REQUEST),
+            false => Delivery::Once,
+        })),
+        twin: None,
+        rule: "lost-span",
+        hop: AT,
+        seen: "The service is missing.",
+        cause: "The collector does not read what the service sends: another protocol at that port, or a body that is too large.",
+        remedy: "Look at the service's log; compare OTEL_EXPORTER_OTLP_PROTOCOL with the port.",
+    },
+    Breakage {
+        name: "otlp-sent-again-after-it-was-taken",
+        how: How::Tap(Change::OtlpDelivery(|request, _| match brings(request, CALLER) {
+            true => Delivery::Twice,
+            false => Delivery::Once,
+        })),
+        twin: None,
+        rule: "duplicate-span",
+        hop: CALLER,
+        seen: "Spans are there twice, and hits and durations count twice.",
+        cause: "An answer is lost on its way back, and the exporter tries again.",
+        remedy: "Raise the exporter's timeout above the collector's slowest answer.",
+    },
+    Breakage {
+        name: "payload-swallowed-after-202",
+        how: How::Tap(Change::DatadogDelivery(|_, _| Delivery::Swallow)),
+        twin: None,
+        rule: "no-trace",
+        hop: "between the services and the intake",
+        seen: "Nothing of the services is there, while the collector counts everything as sent.",
+        cause: "A proxy between collector and Datadog answers for it.",
+        remedy: "Let the collector send to Datadog's own address, or look at the proxy's log.",
+    },
+    Breakage {
+        name: "chunks-of-one-service-cut-out",
+        how: How::Tap(Change::Datadog(|payload, _| {
+            for tracer in &mut payload.tracer_payloads {
+                tracer.chunks.retain(|chunk| chunk.spans.iter().all(|span| span.service != AT));
+            }
+        })),
+        twin: None,
+        rule: "lost-span",
+        hop: AT,
+        seen: "The service is missing, while the collector counts its spans as sent.",
+        cause: "A proxy or an ingestion filter on the way removes spans of some services.",
+        remedy: "Look at what stands between the collector and Datadog.",
+    },
+    Breakage {
+        name: "half-of-a-payload-lost",
+        how: How::Tap(Change::Datadog(|payload, _| {
+            for chunk in wire::chunks(payload, CALLER) {
+                chunk.spans.truncate(chunk.spans.len() / 2);
+            }
+        })),
+        twin: None,
+        rule: "lost-span",
+        hop: CALLER,
+        seen: "Traces have holes.",
+        cause: "A limit on spans per trace or bytes per request cuts a payload instead of splitting it.",
+        remedy: "Lower the batch size below that limit.",
+    },
+    Breakage {
+        name: "chunk-twice-in-one-payload",
+        how: How::Tap(Change::Datadog(|payload, _| {
+            for tracer in &mut payload.tracer_payloads {
+                let again: Vec<_> = tracer
+                    .chunks
+                    .iter()
+                    .filter(|chunk| chunk.spans.iter().any(|span| span.service == AT))
+                    .cloned()
+                    .collect();
+                tracer.chunks.extend(again);
+            }
+        })),
+        twin: Some(How::Tap(Change::DatadogDelivery(|_, _| Delivery::Twice))),
+        rule: "duplicate-span",
+        hop: AT,
+        seen: "Spans are there twice in one trace.",
+        cause: "Two pipelines of a collector have the same receiver and exporter.",
+        remedy: "Send each span through one pipeline.",
+    },
+];

@@ -1,0 +1,171 @@
+//! The context on its way from one service to the next.
+
+use http::{HeaderMap, HeaderValue};
+
+use super::{Breakage, How};
+use crate::tap::Change;
+
+/// The four parts of a `traceparent`, where there is one.
+fn parts(headers: &HeaderMap) -> Option<[String; 4]> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let parts: Vec<String> = text.split('-').map(str::to_owned).collect();
+    parts.try_into().ok()
+}
+
+fn write(headers: &mut HeaderMap, parts: &[String; 4]) {
+    if let Ok(value) = HeaderValue::try_from(parts.join("-")) {
+        headers.insert("traceparent", value);
+    }
+}
+
+/// Changes one part of the `traceparent`.
+fn change(headers: &mut HeaderMap, part: usize, with: impl Fn(&str) -> String) {
+    if let Some(mut all) = parts(headers) {
+        all[part] = with(&all[part]);
+        write(headers, &all);
+    }
+}
+
+/// Turns a hex digit into another one, never all to zero.
+fn other_digits(hex: &str) -> String {
+    hex.chars().map(|digit| if digit == 'a' { 'b' } else { 'a' }).collect()
+}
+
+const LINK: &str = "sample-app-2 -> sample-app-3";
+
+pub(super) const ALL: &[Breakage] = &[
+    Breakage {
+        name: "traceparent-dropped",
+        how: How::Tap(Change::Headers(|headers, _| {
+            headers.remove("traceparent");
+        })),
+        twin: None,
+        rule: "missing-hop",
+        hop: LINK,
+        seen: "The trace ends at the caller, and the callee's spans are traces of their own.",
+        cause: "A gateway, a proxy or a client library between the two passes on only headers that it knows.",
+        remedy: "Let it pass `traceparent` and `tracestate` on.",
+    },
+    Breakage {
+        name: "traceparent-dropped-now-and-then",
+        how: How::Tap(Change::Headers(|headers, nth| {
+            if nth == 1 {
+                headers.remove("traceparent");
+            }
+        })),
+        twin: None,
+        rule: "missing-hop",
+        hop: LINK,
+        seen: "Most traces are whole, and some end at the caller.",
+        cause: "One of several proxies or instances is configured otherwise, or one code path makes its request without the instrumented client.",
+        remedy: "Compare the instances, and find the path by the resource name of the caller's span.",
+    },
+    Breakage {
+        name: "traceparent-replaced",
+        how: How::Tap(Change::Headers(|headers, _| change(headers, 1, other_digits))),
+        twin: None,
+        rule: "missing-hop",
+        hop: LINK,
+        seen: "The callee's spans are in a trace that has no root.",
+        cause: "A proxy or service mesh starts a trace of its own in place of the one it was sent.",
+        remedy: "Have the proxy continue the trace (its propagator must be W3C), or switch its tracing off.",
+    },
+    Breakage {
+        name: "traceparent-truncated",
+        how: How::Tap(Change::Headers(|headers, _| change(headers, 2, |id| id[..8].to_owned()))),
+        twin: None,
+        rule: "orphan-span",
+        hop: "sample-app-3",
+        seen: "The callee's spans hang below a span that is not there; an SDK that is strict begins a trace of its own.",
+        cause: "A span id that is written without leading zeros, or a header that is cut by a limit on its length.",
+        remedy: "Write the id as 16 hex digits; raise the limit.",
+    },
+    Breakage {
+        name: "traceparent-of-an-unknown-version",
+        how: How::Tap(Change::Headers(|headers, _| change(headers, 0, |_| "ff".to_owned()))),
+        twin: None,
+        rule: "missing-hop",
+        hop: LINK,
+        seen: "The trace ends at the caller; the callee's spans are traces of their own.",
+        cause: "The header is built by hand; version `ff` is forbidden.",
+        remedy: "Let the propagator of the SDK write the header.",
+    },
+    Breakage {
+        name: "traceparent-with-a-zero-trace-id",
+        how: How::Tap(Change::Headers(|headers, _| change(headers, 1, |id| "0".repeat(id.len())))),
+        twin: None,
+        rule: "missing-hop",
+        hop: LINK,
+        seen: "The trace ends at the caller; the callee's spans are traces of their own.",
+        cause: "The context of a call is read where no span is active, and its empty ids are sent.",
+        remedy: "Inject the context of the call's own span.",
+    },
+    Breakage {
+        name: "traceparent-with-another-parent",
+        how: How::Tap(Change::Headers(|headers, _| change(headers, 2, other_digits))),
+        twin: None,
+        rule: "orphan-span",
+        hop: "sample-app-3",
+        seen: "The callee's spans hang below a span that is not there, beside the caller.",
+        cause: "A proxy makes a span of its own between the two, and does not send it to Datadog.",
+        remedy: "Export the proxy's spans too, or let it pass the header on unchanged.",
+    },
+    Breakage {
+        name: "traceparent-not-sampled",
+        how: How::Tap(Change::Headers(|headers, _| change(headers, 3, |_| "00".to_owned()))),
+        twin: None,
+        rule: "sampled-out",
+        hop: "sample-app-3",
+        seen: "The trace ends at the caller, and the callee has no spans at all.",
+        cause: "Something between the two decides anew about sampling, and clears the flag.",
+        remedy: "Decide about sampling once, at the head.",
+    },
+    Breakage {
+        name: "another-format-than-the-caller-sends",
+        how: How::Env(&[("sample-app-3", "OTEL_PROPAGATORS", "xray")]),
+        twin: Some(How::Env(&[
+            ("sample-app-2", "OTEL_PROPAGATORS", "xray,tracecontext"),
+            ("sample-app-3", "OTEL_PROPAGATORS", "xray"),
+        ])),
+        rule: "missing-hop",
+        hop: LINK,
+        seen: "The trace ends at the caller; the callee's spans are traces of their own.",
+        cause: "Two teams chose different propagators (`OTEL_PROPAGATORS`): W3C here, X-Ray or B3 there.",
+        remedy: "Have both read and write at least one common format.",
+    },
+    Breakage {
+        name: "propagation-off-in-a-hop",
+        how: How::Env(&[("sample-app-2", "OTEL_PROPAGATORS", "none")]),
+        twin: None,
+        rule: "missing-hop",
+        hop: "sample-app-1 -> sample-app-2",
+        seen: "The trace ends at the hop before, and each hop behind is a trace of its own.",
+        cause: "No propagator is set up in code, or `OTEL_PROPAGATORS=none`.",
+        remedy: "Set up the W3C propagator in that service.",
+    },
+    Breakage {
+        name: "propagation-off-at-the-entry",
+        how: How::Env(&[("sample-app-1", "OTEL_PROPAGATORS", "none")]),
+        twin: None,
+        rule: "no-trace",
+        hop: "tracecheck -> sample-app-1",
+        seen: "Requests of traced clients are traces of the client alone.",
+        cause: "No propagator is set up in the entry, or a gateway before it removes the header.",
+        remedy: "Set up the W3C propagator in that service, and let the gateway pass the header on.",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_part_of_the_header_is_changed_and_no_header_is_made() {
+        let mut headers = HeaderMap::new();
+        change(&mut headers, 3, |_| "00".to_owned());
+        assert!(headers.is_empty());
+        headers.insert("traceparent", HeaderValue::from_static("00-0af7-b7ad-01"));
+        change(&mut headers, 2, other_digits);
+        assert_eq!(headers["traceparent"], "00-0af7-aaba-01");
+    }
+}
