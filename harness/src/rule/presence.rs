@@ -135,6 +135,15 @@ fn missing_hop_cause(view: View<'_>, caller: &str, here: &str) -> String {
     if let Some(LedgerReport::Known(entry)) = view.evidence.ledgers.get(here)
         && !entry.spans.is_empty()
     {
+        let captured = |span: &&LedgerSpan| {
+            span.kind == "server" && view.spans().iter().any(|one| one.id == span.span_id)
+        };
+        if let Some(span) = entry.spans.iter().find(captured) {
+            return format!(
+                "`{here}` did end `{}` ({}, {}), which was captured, and not as a server span of `{here}`",
+                span.name, span.kind, span.span_id
+            );
+        }
         let spans = entry.spans.len();
         let ids: HashSet<SpanId> = entry.spans.iter().map(|span| span.span_id).collect();
         if let Some(span) = view.evidence.elsewhere.iter().find(|span| ids.contains(&span.id)) {
@@ -260,6 +269,14 @@ pub(super) fn altered_span<'a>(view: View<'a>) -> Checked {
                 "{what} below {}, and it was captured below {}: something between `{workload}` and the intake changes parents",
                 parent(made.parent_span_id),
                 parent(span.parent_id)
+            ));
+        } else if let Some(span) = captured.get(&made.span_id)
+            && !span.kind().is_empty()
+            && span.kind() != made.kind
+        {
+            found.push(format!(
+                "{what}, and it was captured with the kind `{}`: something between `{workload}` and the intake changes span kinds",
+                span.kind()
             ));
         }
     }

@@ -847,3 +847,14 @@ fn the_span_with_which_a_trace_enters_a_service_must_be_top_level() {
     orphan.remove(0xa2);
     assert!(!orphan.failing().0.contains(&"top-level-lost".to_owned()));
 }
+
+#[test]
+fn a_span_of_another_kind_than_it_was_made_with_is_altered_and_not_called_lost() {
+    let mut world = World::healthy();
+    world.span(0xb1).meta.insert("span.kind".to_owned(), "internal".to_owned());
+    let (names, details) = world.failing();
+    assert_eq!(names, ["missing-hop", "altered-span"]);
+    assert!(!details.contains("lost"), "{details}");
+    assert!(details.contains("and it was captured with the kind `internal`"), "{details}");
+    assert!(details.contains("which was captured, and not as a server span of `app-2`"));
+}
