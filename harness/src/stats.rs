@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     case::Capability,
     expectation::Expect,
-    intake::{decode, store::Store},
+    intake::{
+        decode::{self, StatsGroup},
+        store::Store,
+    },
     rule::{self, Failure, Findings, NotEvaluated},
     trace::{PayloadForm, Span, TraceId},
 };
@@ -198,23 +201,159 @@ pub struct Captured {
     top_level: Groups,
     /// What those of `by_kind` count as that belong to no request of the scenario, such as sentinels.
     others: Groups,
+    /// What the stats say beyond hits and errors.
+    #[serde(default)]
+    more: Vec<(Group, More)>,
+    /// What the spans of `by_kind` say of that.
+    #[serde(default)]
+    more_by_kind: Vec<(Group, More)>,
+    /// What those of `top_level` say of it.
+    #[serde(default)]
+    more_top_level: Vec<(Group, More)>,
+}
+
+/// What a group says beyond hits and errors, and what spans say of that.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct More {
+    /// Top-level spans.
+    top_level: u64,
+    /// All durations together, in nanoseconds.
+    duration: u64,
+    /// How many have which HTTP status; 0 for none.
+    statuses: BTreeMap<u32, u64>,
+    /// Environments; empty for none.
+    envs: BTreeSet<String>,
+    /// When the first span ended, or its bucket began, and when the last one ended, or its bucket was over: nanoseconds.
+    times: Option<(u64, u64)>,
+}
+
+impl More {
+    fn add(&mut self, hits: u64, status: u32, env: &str, (from, until): (u64, u64)) {
+        *self.statuses.entry(status).or_default() += hits;
+        self.envs.insert(env.to_owned());
+        let (first, last) = self.times.unwrap_or((from, until));
+        self.times = Some((first.min(from), last.max(until)));
+    }
+
+    fn add_span(&mut self, span: &Span) {
+        self.top_level += u64::from(span.metrics.get("_top_level") == Some(&1.0));
+        self.duration = self.duration.saturating_add(u64::try_from(span.duration).unwrap_or(0));
+        let number = span.metrics.get("http.status_code").map(|status| *status as u32);
+        let text = || span.meta.get("http.status_code").and_then(|text| text.parse().ok());
+        let ended = u64::try_from(span.end()).unwrap_or(0);
+        self.add(1, number.or_else(text).unwrap_or(0), &span.env, (ended, ended));
+    }
+
+    fn add_group(&mut self, group: &StatsGroup) {
+        self.top_level += group.top_level_hits;
+        self.duration = self.duration.saturating_add(group.duration);
+        let times = (group.start, group.start.saturating_add(group.bucket));
+        self.add(group.hits, group.http_status_code, &group.env, times);
+    }
+
+    /// What these stats say otherwise than their spans.
+    fn otherwise(&self, spans: &Self) -> Vec<String> {
+        let mut told = Vec::new();
+        if self.top_level != spans.top_level {
+            told.push(format!(
+                "{} top-level hits, the captured spans {}",
+                self.top_level, spans.top_level
+            ));
+        }
+        // Sums of floating numbers, each rounded.
+        let apart = self.duration.abs_diff(spans.duration);
+        let hits: u64 = spans.statuses.values().sum();
+        if apart > hits.saturating_add(spans.duration / 1_000_000) {
+            told.push(format!(
+                "a duration of {} in all, the captured spans {}",
+                millis(self.duration),
+                millis(spans.duration)
+            ));
+        }
+        if self.statuses != spans.statuses {
+            told.push(format!(
+                "the HTTP statuses {}, the captured spans {}",
+                statuses(&self.statuses),
+                statuses(&spans.statuses)
+            ));
+        }
+        // What has none is counted under a default.
+        let all_named = |envs: &BTreeSet<String>| !envs.contains("") && !envs.contains("none");
+        if self.envs != spans.envs && all_named(&self.envs) && all_named(&spans.envs) {
+            told.push(format!(
+                "the env {}, the captured spans {}",
+                list(&self.envs),
+                list(&spans.envs)
+            ));
+        }
+        if let (Some((began, over)), Some((first, last))) = (self.times, spans.times) {
+            let late = over.saturating_add(BUCKET_SLACK) < first;
+            if late || last.saturating_add(BUCKET_SLACK) < began {
+                told.push(format!(
+                    "buckets that are {} from the captured spans' ends",
+                    humantime::format_duration(Duration::from_secs(
+                        began.abs_diff(first) / 1_000_000_000
+                    ))
+                ));
+            }
+        }
+        told
+    }
+}
+
+/// How far a bucket may lie from the ends of its spans: nanoseconds. Spans that come late are counted in a later one.
+const BUCKET_SLACK: u64 = 15 * 60 * 1_000_000_000;
+
+fn millis(nanos: u64) -> String {
+    format!("{:.3} ms", nanos as f64 / 1e6)
+}
+
+fn statuses(statuses: &BTreeMap<u32, u64>) -> String {
+    let told = statuses.iter().map(|(status, hits)| match status {
+        0 => format!("none on {hits}"),
+        status => format!("{status} on {hits}"),
+    });
+    told.collect::<Vec<_>>().join(", ")
+}
+
+fn list(of: &BTreeSet<String>) -> String {
+    of.iter().map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// What is collected of [`More`], by what it is about.
+type Mores = BTreeMap<Key, More>;
+
+fn written(mores: Mores) -> Vec<(Group, More)> {
+    let group = |Key { service, name, resource, kind }| Group {
+        service,
+        name,
+        resource,
+        kind,
+        hits: 0,
+        errors: 0,
+    };
+    mores.into_iter().map(|(key, more)| (group(key), more)).collect()
 }
 
 impl Captured {
     /// Counts what a store has of the attempts up to number `seq`; `traces` are those of the scenario's own requests.
     pub fn until(store: &Store, seq: u64, traces: &HashSet<TraceId>) -> Self {
         let mut captured = Self { forms: Forms::of(store), ..Self::default() };
+        let (mut more, mut more_by_kind, mut more_top_level) = <(Mores, Mores, Mores)>::default();
         for entry in store.entries().filter(|entry| entry.attempt.seq <= seq) {
             for span in entry.spans() {
                 let errors = u64::from(span.error);
                 if counts(span, true) {
                     captured.by_kind.add(Key::of(span), 1, errors);
+                    more_by_kind.entry(Key::of(span)).or_default().add_span(span);
                     if !traces.contains(&span.trace_id) {
                         captured.others.add(Key::of(span), 1, errors);
                     }
                 }
                 if counts(span, false) {
                     captured.top_level.add(Key::of(span), 1, errors);
+                    more_top_level.entry(Key::of(span)).or_default().add_span(span);
                 }
             }
             for group in entry.stats.iter().flat_map(|payload| &payload.groups) {
@@ -224,9 +363,13 @@ impl Captured {
                     resource: group.resource.clone(),
                     kind: group.span_kind.clone(),
                 };
+                more.entry(key.clone()).or_default().add_group(group);
                 captured.stats.add(key, group.hits, group.errors);
             }
         }
+        captured.more = written(more);
+        captured.more_by_kind = written(more_by_kind);
+        captured.more_top_level = written(more_top_level);
         captured
     }
 }
@@ -458,9 +601,13 @@ pub(crate) fn disagree(captured: &Captured) -> Result<Vec<String>, String> {
     if let Some(because) = captured.forms.came_as_otlp() {
         return Err(because);
     }
-    let Captured { stats, by_kind, top_level, .. } = captured;
-    if stats == by_kind || (!stats.0.is_empty() && stats == top_level) {
-        return Ok(Vec::new());
+    let Captured { stats, by_kind, top_level, more, more_by_kind, more_top_level, .. } = captured;
+    // What both count alike can be compared further.
+    if stats == by_kind {
+        return Ok(disagree_further(more, more_by_kind));
+    }
+    if !stats.0.is_empty() && stats == top_level {
+        return Ok(disagree_further(more, more_top_level));
     }
     let keys: BTreeSet<&Key> = stats.0.keys().chain(by_kind.0.keys()).collect();
     let found = keys.into_iter().filter_map(|key| {
@@ -469,6 +616,20 @@ pub(crate) fn disagree(captured: &Captured) -> Result<Vec<String>, String> {
             .then(|| format!("{key}: the stats say {stats}, the captured spans {spans}"))
     });
     Ok(found.collect())
+}
+
+/// What groups say beyond hits and errors that spans say otherwise. A run that was saved without it says nothing.
+fn disagree_further(stats: &[(Group, More)], spans: &[(Group, More)]) -> Vec<String> {
+    let pairs = stats.iter().filter_map(|(group, more)| {
+        let (_, of_spans) = spans.iter().find(|(other, _)| other == group)?;
+        Some((group, more.otherwise(of_spans)))
+    });
+    let told = pairs.flat_map(|(group, otherwise)| {
+        let Group { service, kind, resource, name, .. } = group;
+        let about = format!("{service} {kind} {resource} ({name})");
+        otherwise.into_iter().map(move |one| format!("{about}: the stats say {one}"))
+    });
+    told.collect()
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ fn span(id: u64, trace_id: TraceId, kind: &str, error: bool) -> Span {
     let json = serde_json::json!({
         "trace_id": trace_id.to_string(), "datadog_trace_id": trace_id.low(), "id": SpanId(id).to_string(),
         "parent_id": null, "service": "shop", "name": "http.server.request", "resource": "GET /cart", "type": "web",
-        "error": error, "start": 0, "duration": 1, "meta": { "span.kind": kind }, "metrics": {}, "hostname": "",
+        "error": error, "start": 0, "duration": 1, "meta": { "span.kind": kind }, "metrics": { "http.status_code": 200 }, "hostname": "",
         "env": "", "container_id": "", "priority": 1, "attempt": 1,
     });
     serde_json::from_value(json).unwrap()
@@ -31,7 +31,7 @@ fn group(kind: &str, hits: u64, errors: u64) -> StatsGroup {
         "hostname": "", "env": "", "version": "", "container_id": "", "lang": "", "tags": [], "start": 0, "bucket": 0,
         "service": "shop", "name": "http.server.request", "resource": "GET /cart", "type": "web", "span_kind": kind,
         "http_status_code": 200, "grpc_status_code": "", "peer_tags": [], "is_trace_root": null, "synthetics": false,
-        "hits": hits, "errors": errors, "top_level_hits": hits, "duration": 1, "ok_summary": "", "error_summary": "",
+        "hits": hits, "errors": errors, "top_level_hits": 0, "duration": hits, "ok_summary": "", "error_summary": "",
     });
     serde_json::from_value(json).unwrap()
 }
@@ -170,7 +170,7 @@ fn stats_may_count_top_level_and_measured_spans_alone() {
     let mut top = span(1, TRACE, "internal", false);
     top.metrics.insert("_top_level".to_owned(), 1.0);
     world.spans(vec![top, span(2, TRACE, "server", false)]);
-    world.stats(vec![group("internal", 1, 0)]);
+    world.stats(vec![StatsGroup { top_level_hits: 1, ..group("internal", 1, 0) }]);
     assert_eq!(world.judge(0, None, &ALL), Findings::default());
     world.stats(vec![group("server", 1, 0)]);
     assert_eq!(world.judge(1, None, &ALL), Findings::default());
@@ -273,4 +273,56 @@ fn what_was_captured_is_written_and_read_unchanged() {
     let captured = StatsRecord::Captured(healthy().captured(u64::MAX));
     let text = serde_json::to_string(&captured).unwrap();
     assert_eq!(serde_json::from_str::<StatsRecord>(&text).unwrap(), captured);
+}
+
+#[test]
+fn stats_whose_hits_are_right_and_whose_rest_is_not_disagree_with_the_spans() {
+    let second = 1_000_000_000;
+    let judged = |change: &dyn Fn(&mut StatsGroup)| {
+        let mut world = World::new();
+        let mut one = span(1, TRACE, "server", false);
+        (one.start, one.duration) = (1_790_000_000 * second, second / 10);
+        one.env = "prod".to_owned();
+        one.metrics.insert("_top_level".to_owned(), 1.0);
+        let sound = StatsGroup {
+            env: "prod".to_owned(),
+            start: 1_790_000_000 * second as u64,
+            bucket: 10 * second as u64,
+            duration: second as u64 / 10,
+            top_level_hits: 1,
+            ..group("server", 1, 0)
+        };
+        let mut group = sound;
+        change(&mut group);
+        world.spans(vec![one]);
+        world.stats(vec![group]);
+        world.judge(1, None, &ALL)
+    };
+    let changes: [(&dyn Fn(&mut StatsGroup), &str); 5] = [
+        (
+            &|group| group.duration *= 1000,
+            "a duration of 100000.000 ms in all, the captured spans 100.000 ms",
+        ),
+        (&|group| group.top_level_hits = 0, "0 top-level hits, the captured spans 1"),
+        (
+            &|group| group.http_status_code = 500,
+            "the HTTP statuses 500 on 1, the captured spans 200 on 1",
+        ),
+        (&|group| group.env = "staging".to_owned(), "the env `staging`, the captured spans `prod`"),
+        (&|group| group.start -= 3600 * second as u64, "buckets that are 1h from"),
+    ];
+    for (change, told) in changes {
+        let findings = judged(change);
+        assert_eq!(failed(&findings), [DISAGREE], "{told}");
+        assert!(findings.failures[0].detail.contains(told), "{findings:?}");
+    }
+    // A default for what names no environment, a bucket for what came late, a sum that was rounded.
+    let sound: [&dyn Fn(&mut StatsGroup); 3] = [
+        &|group| group.env = "none".to_owned(),
+        &|group| group.start += 60 * second as u64,
+        &|group| group.duration += 1,
+    ];
+    for change in sound {
+        assert_eq!(judged(change), Findings::default());
+    }
 }
