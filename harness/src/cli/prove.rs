@@ -83,6 +83,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut proofs = Vec::new();
     while let Some(proof) = running.join_next().await {
         let proof = proof.context("a breakage was not run to its end")??;
+        // What was interrupted proves nothing.
+        if cancel.is_cancelled() {
+            continue;
+        }
         super::print(&format!("{}\n", line(&proof)))?;
         proofs.push(proof);
     }

@@ -278,7 +278,8 @@ fn what_was_captured_is_written_and_read_unchanged() {
 #[test]
 fn stats_whose_hits_are_right_and_whose_rest_is_not_disagree_with_the_spans() {
     let second = 1_000_000_000;
-    let judged = |change: &dyn Fn(&mut StatsGroup)| {
+    type Change<'a> = &'a dyn Fn(&mut StatsGroup);
+    let judged = |change: Change<'_>| {
         let mut world = World::new();
         let mut one = span(1, TRACE, "server", false);
         (one.start, one.duration) = (1_790_000_000 * second, second / 10);
@@ -298,7 +299,7 @@ fn stats_whose_hits_are_right_and_whose_rest_is_not_disagree_with_the_spans() {
         world.stats(vec![group]);
         world.judge(1, None, &ALL)
     };
-    let changes: [(&dyn Fn(&mut StatsGroup), &str); 5] = [
+    let changes: [(Change<'_>, &str); 5] = [
         (
             &|group| group.duration *= 1000,
             "a duration of 100000.000 ms in all, the captured spans 100.000 ms",
@@ -317,7 +318,7 @@ fn stats_whose_hits_are_right_and_whose_rest_is_not_disagree_with_the_spans() {
         assert!(findings.failures[0].detail.contains(told), "{findings:?}");
     }
     // A default for what names no environment, a bucket for what came late, a sum that was rounded.
-    let sound: [&dyn Fn(&mut StatsGroup); 3] = [
+    let sound: [Change<'_>; 3] = [
         &|group| group.env = "none".to_owned(),
         &|group| group.start += 60 * second as u64,
         &|group| group.duration += 1,

@@ -41,6 +41,7 @@ impl World {
             workload: name.to_owned(),
             service: Some(name.to_owned()),
             instances: Vec::new(),
+            meant: None,
         });
         let topology = Topology { services: services.into() };
         let mut world = Self {

@@ -1,7 +1,5 @@
 //! A tap between a client and a server that tells what it got.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::sync::Mutex;
 
 use libdd_trace_protobuf::pb;
