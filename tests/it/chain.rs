@@ -99,9 +99,10 @@ fn redacted(trace: &Trace) -> Value {
                 "tracecheck.run.id" => Some("[run]"),
                 "host.name" => Some("[host]"),
                 "http.url" => Some("http://[address]/outgoing-sampleapp"),
-                "http.useragent" | "telemetry.sdk.version" | "otel.library.version" => {
-                    Some("[version]")
-                }
+                "http.useragent"
+                | "telemetry.sdk.version"
+                | "otel.library.version"
+                | "otel.scope.version" => Some("[version]"),
                 _ => None,
             };
             if let Some(redacted) = redacted {
