@@ -65,6 +65,9 @@ pub struct Facts {
     pub stages_at_failure: Option<Stages>,
     /// What came between the harness and the system.
     pub disturbances: Vec<String>,
+    /// Whether services and collectors were stopped in peace before it was judged, so that nothing can come any more.
+    #[serde(default)]
+    pub sources_ended: bool,
     /// The verdict before the audit at the end; `None` before there is one, and where there is no audit.
     pub first_verdict: Option<Verdict>,
 }

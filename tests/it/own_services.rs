@@ -212,6 +212,7 @@ fn a_service_that_some_of_many_equal_requests_lack_is_named() {
     run("")
         .expect_code(1)
         .expect_stdout("inconsistent-trace: ")
+        .expect_stdout("revised by the audit at the end, from pass")
         .expect_stdout(
             "of 60 equal requests (GET /outgoing-sampleapp, answered 200) have spans of `pay`",
         )

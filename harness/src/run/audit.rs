@@ -71,10 +71,17 @@ pub(super) async fn audit(
 }
 
 /// Judges what passed so far by what the services and collectors sent when they were stopped. They cannot be asked any more.
-pub(super) async fn last_audit(session: &Session, driven: &mut [Driven], tell: &Teller) {
+/// `ended_well` says whether all of them ended in peace.
+pub(super) async fn last_audit(
+    session: &Session,
+    driven: &mut [Driven],
+    ended_well: bool,
+    tell: &Teller,
+) {
     for driven in driven.iter_mut().filter(|driven| driven.result.verdict == Verdict::Pass) {
         refresh_record(session, &mut driven.record, Services::Gone).await;
         driven.record.facts.gaps = session.source().gaps();
+        driven.record.facts.sources_ended = ended_well && !session.up().is_attached();
         driven.judge_again(tell).await;
     }
 }

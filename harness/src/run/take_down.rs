@@ -15,11 +15,11 @@ impl Live<'_> {
             self.keep_logs().await;
         }
         let unclean = self.session.stop_sources().await;
+        let ended_well = unclean.is_empty();
         self.tell.tell_notes(&self.session).await;
         if !self.plan.halt.is_cancelled() {
-            audit::last_audit(&self.session, &mut self.driven, self.tell).await;
+            audit::last_audit(&self.session, &mut self.driven, ended_well, self.tell).await;
         }
-        let ended_well = unclean.is_empty();
         let nobodys = self.judge_nobodys_strays(ended_well).await;
         self.tell_unclean(unclean).await;
         if !ended_well || self.has_not_passed() {
