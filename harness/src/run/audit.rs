@@ -55,7 +55,6 @@ pub(super) async fn audit(
         Some(sentinel) => sentinel.await.unwrap_or_else(|panicked| Err(panicked.to_string())),
         None => quiesce(session, &like.scenario, &seen).await,
     };
-    let silent = session.witness().silent_services();
     for driven in driven.iter_mut().filter(|driven| driven.result.verdict == Verdict::Pass) {
         let record = &mut driven.record;
         refresh_record(session, record, Services::Up).await;
@@ -64,7 +63,6 @@ pub(super) async fn audit(
                 "the system did not come to rest, so late or lost spans could go unseen: {missing}"
             ));
         }
-        record.facts.silent.clone_from(&silent);
         gather(session, &mut record.facts).await;
         driven.judge_again(tell).await;
     }
@@ -78,8 +76,11 @@ pub(super) async fn last_audit(
     ended_well: bool,
     tell: &Teller,
 ) {
+    // Only now: until it was stopped, a service may have kept back all that it had.
+    let silent = session.witness().silent_services();
     for driven in driven.iter_mut().filter(|driven| driven.result.verdict == Verdict::Pass) {
         refresh_record(session, &mut driven.record, Services::Gone).await;
+        driven.record.facts.silent.clone_from(&silent);
         driven.record.facts.gaps = session.source().gaps();
         driven.record.facts.sources_ended = ended_well && !session.up().is_attached();
         driven.judge_again(tell).await;
