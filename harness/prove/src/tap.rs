@@ -245,16 +245,7 @@ impl Shared {
     fn otlp(&self, passing: &mut Passing) -> Result<Delivery, PassError> {
         let nth = self.otlp.fetch_add(1, Ordering::Relaxed);
         match self.change {
-            Some(Change::Otlp(change)) => {
-                let mut request: ExportTraceServiceRequest = passing.read()?;
-                let before = request.clone();
-                change(&mut request, nth);
-                if before != request {
-                    self.note();
-                    passing.write(request.encode_to_vec());
-                }
-                Ok(Delivery::Once)
-            }
+            Some(Change::Otlp(change)) => self.alter(passing, change, nth),
             Some(Change::OtlpDelivery(decide)) => Ok(decide(&passing.read()?, nth)),
             _ => Ok(Delivery::Once),
         }
@@ -263,19 +254,27 @@ impl Shared {
     fn payload(&self, passing: &mut Passing) -> Result<Delivery, PassError> {
         let nth = self.payloads.fetch_add(1, Ordering::Relaxed);
         match self.change {
-            Some(Change::Datadog(change)) => {
-                let mut payload: AgentPayload = passing.read()?;
-                let before = payload.clone();
-                change(&mut payload, nth);
-                if before != payload {
-                    self.note();
-                    passing.write(payload.encode_to_vec());
-                }
-                Ok(Delivery::Once)
-            }
+            Some(Change::Datadog(change)) => self.alter(passing, change, nth),
             Some(Change::DatadogDelivery(decide)) => Ok(decide(&passing.read()?, nth)),
             _ => Ok(Delivery::Once),
         }
+    }
+
+    /// Changes a message of protobuf; where that changes nothing, the bytes stay as they came.
+    fn alter<T: Message + Default + Clone + PartialEq>(
+        &self,
+        passing: &mut Passing,
+        change: fn(&mut T, u64),
+        nth: u64,
+    ) -> Result<Delivery, PassError> {
+        let mut message: T = passing.read()?;
+        let before = message.clone();
+        change(&mut message, nth);
+        if before != message {
+            self.note();
+            passing.write(message.encode_to_vec());
+        }
+        Ok(Delivery::Once)
     }
 
     fn stats(&self, passing: &mut Passing) -> Result<Delivery, PassError> {

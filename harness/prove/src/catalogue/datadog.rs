@@ -63,16 +63,7 @@ pub(super) const ALL: &[Breakage] = &[
         name: "env-changed",
         how: How::TapWithEnv(
             Change::Datadog(|payload, _| {
-                for tracer in &mut payload.tracer_payloads {
-                    if tracer
-                        .chunks
-                        .iter()
-                        .flat_map(|chunk| &chunk.spans)
-                        .any(|span| span.service == AT)
-                    {
-                        tracer.env = "staging".to_owned();
-                    }
-                }
+                wire::tracers(payload, AT).for_each(|tracer| tracer.env = "staging".to_owned());
             }),
             PROD,
         ),
@@ -87,16 +78,7 @@ pub(super) const ALL: &[Breakage] = &[
         name: "host-changed",
         how: How::TapWithEnv(
             Change::Datadog(|payload, _| {
-                for tracer in &mut payload.tracer_payloads {
-                    if tracer
-                        .chunks
-                        .iter()
-                        .flat_map(|chunk| &chunk.spans)
-                        .any(|span| span.service == AT)
-                    {
-                        tracer.hostname = "relay".to_owned();
-                    }
-                }
+                wire::tracers(payload, AT).for_each(|tracer| tracer.hostname = "relay".to_owned());
             }),
             PROD,
         ),

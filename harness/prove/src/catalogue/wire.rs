@@ -1,6 +1,6 @@
 //! What changes have in common: finding spans in what passes.
 
-use libdd_trace_protobuf::pb::{AgentPayload, Span as DatadogSpan, TraceChunk};
+use libdd_trace_protobuf::pb::{AgentPayload, Span as DatadogSpan, TraceChunk, TracerPayload};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
     common::v1::{AnyValue, KeyValue, any_value::Value},
@@ -71,6 +71,17 @@ pub(super) fn retain(
             scope.spans.retain(&keep);
         }
     }
+}
+
+/// The tracers of a payload that hold spans of a service.
+pub(super) fn tracers<'a>(
+    payload: &'a mut AgentPayload,
+    of: &'a str,
+) -> impl Iterator<Item = &'a mut TracerPayload> {
+    let holds = move |tracer: &&mut TracerPayload| {
+        tracer.chunks.iter().flat_map(|chunk| &chunk.spans).any(|span| span.service == of)
+    };
+    payload.tracer_payloads.iter_mut().filter(holds)
 }
 
 /// The chunks of a payload that hold spans of a service.
