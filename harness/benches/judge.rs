@@ -205,6 +205,7 @@ impl World {
             ended: Vec::new(),
             unsettled: None,
             elsewhere: Vec::new(),
+            heard: Default::default(),
         };
         let shape = judge::case::shape(&self.scenario, &self.scenario.requests[0]);
         let view = View {

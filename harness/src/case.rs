@@ -2,7 +2,7 @@
 //!
 //! Plain data, so that a saved run can be judged again without running anything.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -197,6 +197,9 @@ pub struct Evidence {
     /// Spans that were captured under other traces, by ids that the services, or the harness, ended in this one.
     #[serde(default)]
     pub elsewhere: Vec<Span>,
+    /// The workloads, or services, that spans of other traces came from, where no service's came of this one.
+    #[serde(default)]
+    pub heard: BTreeSet<String>,
 }
 
 /// Something that a source of evidence can give, and a check may need.

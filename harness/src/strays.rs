@@ -49,7 +49,7 @@ impl<S: Borrow<Stray>> Strays<S> {
         all.sort_by_key(|stray| (stray.borrow().start(), stray.borrow().trace.id));
         let mut of: HashMap<TraceId, Vec<usize>> = HashMap::new();
         for (index, stray) in all.iter().enumerate() {
-            if let Some(owner) = stray.borrow().origin.owner() {
+            for owner in stray.borrow().origin.owners() {
                 of.entry(owner).or_default().push(index);
             }
         }

@@ -27,6 +27,9 @@ pub enum Origin {
     Link {
         /// The request's trace.
         of: TraceId,
+        /// Those of further requests that it goes on from in the same way, as a batch does.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        also: Vec<TraceId>,
     },
     /// It holds a span that was ended in another trace.
     Moved {
@@ -68,11 +71,20 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The trace of the request that it belongs to.
+    /// The traces of all requests that it belongs to.
+    pub fn owners(&self) -> impl Iterator<Item = TraceId> {
+        let also = match self {
+            Self::Link { also, .. } => also.as_slice(),
+            _ => &[],
+        };
+        self.owner().into_iter().chain(also.iter().copied())
+    }
+
+    /// The trace of the request that it belongs to, or of the first of them.
     pub fn owner(&self) -> Option<TraceId> {
         match self {
             Self::Answer { of }
-            | Self::Link { of }
+            | Self::Link { of, .. }
             | Self::Moved { of, .. }
             | Self::Parent { of, .. }
             | Self::Call { of, .. } => Some(*of),

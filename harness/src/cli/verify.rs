@@ -264,6 +264,7 @@ fn record(source: &DatadogSource, scenario: &Scenario, args: &Args, id: TraceId)
         ended: Vec::new(),
         unsettled: source.unsettled(id),
         elsewhere: Vec::new(),
+        heard: Default::default(),
     };
     let topology = topology(&scenario);
     let mut record = Record::new(scenario, topology, source.capabilities());

@@ -94,6 +94,7 @@ fn world(spans: Vec<Span>) -> World {
         ended: Vec::new(),
         unsettled: None,
         elsewhere: Vec::new(),
+        heard: Default::default(),
     };
     let services = ["shop", "pay"].map(|name| ServiceIdentity {
         workload: name.to_owned(),
@@ -214,7 +215,7 @@ fn who_must_be_there_and_is_not_is_told_with_who_is() {
     let told = failures(&world, "{ services: [pay] }");
     let started = format!("{missing}; it started trace {own} of its own");
     assert!(told[0].starts_with(&format!("{started} meanwhile")), "{told:?}");
-    world.strays[0].origin = Origin::Link { of: TRACE };
+    world.strays[0].origin = Origin::Link { of: TRACE, also: Vec::new() };
     let told = failures(&world, "{ services: [pay] }");
     assert!(told[0].starts_with(&format!("{started}, which is linked to this one")), "{told:?}");
 }

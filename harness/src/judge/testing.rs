@@ -141,6 +141,7 @@ impl World {
             ended: Vec::new(),
             unsettled: None,
             elsewhere: Vec::new(),
+            heard: Default::default(),
         };
         record.cases.push(CaseRecord { case: case(), evidence });
         Self { record }

@@ -351,7 +351,7 @@ fn a_stray_fails_the_request_that_it_belongs_to_and_no_other() {
 fn a_linked_trace_fails_nothing_and_is_drawn_apart() {
     let linked = |world: &mut World| {
         let of = world.case().trace_id;
-        world.stray_of("sample-app-2", Origin::Link { of });
+        world.stray_of("sample-app-2", Origin::Link { of, also: Vec::new() });
     };
     assert_eq!(told(&judged(linked)), (Pass, Vec::new()));
     let failed = judged(|world| {

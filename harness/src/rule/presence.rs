@@ -7,7 +7,7 @@ use crate::{
     case::{DRIVER_SERVICE, LedgerReport, Origin, Outcome, Stray, View},
     ledger::LedgerSpan,
     scenario::fault::Expected,
-    trace::{Span, SpanId},
+    trace::{Span, SpanId, Trace},
 };
 
 pub(super) fn no_trace(view: View<'_>) -> Checked {
@@ -69,10 +69,40 @@ fn no_trace_cause(view: View<'_>) -> String {
         (0, 0, None) if asked => {
             "no service ended a span of it: none took over the context that the request carried, or their SDK is off".to_owned()
         }
-        (0, 0, None) => format!("the services do not export, or what they export does not reach the intake{refused}"),
+        (0, 0, None) => unheard(view, &refused),
         (0, _, _) if view.case.context_sent => format!("the services sampled all {unsampled} spans of it out ({dropping}): their samplers do not follow the parent"),
         (0, _, _) => format!("the services sampled all {unsampled} spans of it out ({dropping}), by samplers of their own (OTEL_TRACES_SAMPLER): no parent was sent that they could follow"),
         (_, _, _) => format!("the services ended {sampled} spans of it, so they were lost between the services and the intake{refused}"),
+    }
+}
+
+/// Why no span came, where no ledger tells: by who was heard of in other traces.
+fn unheard(view: View<'_>, refused: &str) -> String {
+    let heard = &view.evidence.heard;
+    let Some(entry) = view.case.entry(view.topology).filter(|_| !heard.is_empty()) else {
+        return format!(
+            "the services do not export, or what they export does not reach the intake{refused}"
+        );
+    };
+    if !heard.contains(entry) {
+        let others: Vec<String> = heard.iter().map(|name| format!("`{name}`")).collect();
+        return format!(
+            "other traces have spans of {}, and none has one of `{entry}`: it does not export, or what it exports does not reach the intake{refused}",
+            others.join(", ")
+        );
+    }
+    let begins = |trace: &&Trace| {
+        let first = trace.spans.iter().find(|span| span.parent_id.is_none());
+        first.is_some_and(|span| view.workload_of(span) == entry)
+    };
+    match view.linked().find(begins) {
+        Some(linked) => format!(
+            "`{entry}` began trace {} of its own, and only links it to this one, instead of going on with it",
+            linked.id
+        ),
+        None => format!(
+            "spans of `{entry}` came in other traces, so it does export: it sampled this trace out (OTEL_TRACES_SAMPLER), began one of its own that nothing connects with the request (OTEL_PROPAGATORS), or its spans were lost on their way{refused}"
+        ),
     }
 }
 

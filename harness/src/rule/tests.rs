@@ -112,6 +112,7 @@ impl World {
                 ended: Vec::new(),
                 unsettled: None,
                 elsewhere: Vec::new(),
+                heard: Default::default(),
             },
             strays: Vec::new(),
             capabilities: vec![
@@ -214,6 +215,46 @@ fn no_span_at_all_is_no_trace() {
     let (names, details) = world.failing();
     assert_eq!(names, ["no-trace", "lost-span"]);
     assert!(details.contains("the services ended 3 spans of it"), "{details}");
+}
+
+#[test]
+fn who_was_heard_of_in_other_traces_is_not_said_to_export_nothing() {
+    let told = |change: &dyn Fn(&mut World)| {
+        let mut world = World::healthy();
+        world.spans().retain(|span| span.service == "tracecheck");
+        world.evidence.ledgers.clear();
+        change(&mut world);
+        let (names, details) = world.failing();
+        assert_eq!(names, ["no-trace"]);
+        details
+    };
+    let none = told(&|_| {});
+    assert!(none.contains(": the services do not export, or what they export"), "{none}");
+    let heard = |world: &mut World, name: &str| {
+        world.evidence.heard.insert(name.to_owned());
+    };
+    let other = told(&|world| heard(world, "app-2"));
+    assert!(
+        other.contains(
+            ": other traces have spans of `app-2`, and none has one of `app-1`: it does not export"
+        ),
+        "{other}"
+    );
+    let entry = told(&|world| heard(world, "app-1"));
+    assert!(entry.contains("so it does export: it sampled this trace out"), "{entry}");
+    let linked = told(&|world| {
+        heard(world, "app-1");
+        let mut first = span(0xc1, 0, "app-1", "server", 30 * MS, 40 * MS);
+        (first.trace_id, first.parent_id) = (TraceId(9), None);
+        let origin = Origin::Link { of: world.case.trace_id, also: Vec::new() };
+        world.strays.push(Stray { trace: Trace::new(TraceId(9), vec![first]), origin });
+    });
+    assert!(
+        linked.contains(
+            "`app-1` began trace 00000000000000000000000000000009 of its own, and only links it"
+        ),
+        "{linked}"
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The faults of a scenario that act on workloads and on the intake; those of requests travel with them.
 
+use std::time::{Duration, Instant};
+
 use super::{Session, SessionError, up::Stopped};
 use crate::{
     environment::EnvironmentError,
@@ -13,6 +15,11 @@ use crate::{
         fault::{IntakeFault, IntakeReply},
     },
 };
+
+/// How long nothing must come before the start-up of a service that was started again is over.
+const CALM: Duration = Duration::from_millis(200);
+/// The longest wait for that.
+const CALM_AT_MOST: Duration = Duration::from_secs(2);
 
 impl Session {
     /// Does what the faults ask of workloads and of the intake; the faults of requests travel with them.
@@ -28,7 +35,10 @@ impl Session {
                     let stopped = self.up.environment().await.stop(&fault.at).await;
                     self.note_gone(stopped)?;
                 }
-                FaultKind::Pause => self.up.environment().await.pause(&fault.at).await?,
+                FaultKind::Pause => {
+                    self.witness.note_out(&fault.at, true);
+                    self.up.environment().await.pause(&fault.at).await?;
+                }
                 FaultKind::Kill | FaultKind::Restart => {
                     self.note_stopped(&fault.at);
                     let mut environment = self.up.environment().await;
@@ -41,9 +51,15 @@ impl Session {
                         environment.start(&fault.at).await?;
                     }
                     self.up.note_stopped(&fault.at, Stopped::Again);
+                    // In the middle of the requests it is never calm.
+                    let over_in = match fault.after {
+                        None => self.calm().await,
+                        Some(_) => CALM,
+                    };
+                    self.witness.note_back(&fault.at, over_in);
                 }
                 FaultKind::ScaleToZero => {
-                    self.witness.note_stopped(&fault.at);
+                    self.witness.note_out(&fault.at, false);
                     self.up.environment().await.scale(&fault.at, 0).await?;
                     self.up.note_stopped(&fault.at, Stopped::Down);
                 }
@@ -61,7 +77,18 @@ impl Session {
     /// Notes that a workload is stopped on purpose from now on.
     fn note_stopped(&self, workload: &str) {
         self.up.note_stopped(workload, Stopped::Down);
-        self.witness.note_stopped(workload);
+        self.witness.note_out(workload, false);
+    }
+
+    /// Waits until nothing has come for a moment: what services do when they start up is over then, which is in no time.
+    async fn calm(&self) -> Duration {
+        let deadline = Instant::now() + CALM_AT_MOST;
+        let mut changes = self.source().changes();
+        changes.borrow_and_update();
+        while Instant::now() < deadline
+            && matches!(tokio::time::timeout(CALM, changes.changed()).await, Ok(Ok(())))
+        {}
+        Duration::ZERO
     }
 
     /// Takes a workload that a fault stops for stopped though it did not end in peace: it is gone, which is what was asked.
@@ -82,6 +109,7 @@ impl Session {
     pub async fn thaw(&self, faults: &[Fault]) -> Result<(), SessionError> {
         for fault in faults.iter().filter(|fault| fault.kind == FaultKind::Pause) {
             self.up.environment().await.resume(&fault.at).await?;
+            self.witness.note_back(&fault.at, Duration::ZERO);
         }
         Ok(())
     }
@@ -97,6 +125,7 @@ impl Session {
                 FaultKind::Stop => {
                     self.up.environment().await.start(&fault.at).await?;
                     self.up.note_stopped(&fault.at, Stopped::Again);
+                    self.witness.note_back(&fault.at, CALM);
                 }
                 FaultKind::ScaleToZero => {
                     let before = self.up.endpoints().workloads.get(&fault.at);
@@ -104,6 +133,7 @@ impl Session {
                     let before = u32::try_from(before).unwrap_or(u32::MAX);
                     self.up.environment().await.scale(&fault.at, before).await?;
                     self.up.note_stopped(&fault.at, Stopped::Again);
+                    self.witness.note_back(&fault.at, CALM);
                 }
                 FaultKind::Intake(_) => {
                     if let Some(intake) = self.intake() {

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     sync::{Arc, Mutex},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use super::lock;
@@ -87,9 +87,14 @@ impl Witness {
         lock(&self.requests).note_for_itself(case.trace_id);
     }
 
-    /// Notes that a workload is about to be stopped on purpose.
-    pub(super) fn note_stopped(&self, workload: &str) {
-        lock(&self.requests).note_stopped(workload, unix_nanos(SystemTime::now()));
+    /// Notes that a fault is about to stop a workload, or to freeze it.
+    pub(super) fn note_out(&self, workload: &str, is_frozen: bool) {
+        lock(&self.requests).note_out(workload, unix_nanos(SystemTime::now()), is_frozen);
+    }
+
+    /// Notes that a workload is back at its work, or will be after a time.
+    pub(super) fn note_back(&self, workload: &str, after: Duration) {
+        lock(&self.requests).note_back(workload, unix_nanos(SystemTime::now() + after));
     }
 
     /// Everything known of a case now, given what its ledgers say and which workloads ended.
@@ -110,11 +115,24 @@ impl Witness {
             refused: self.source.refused(),
             ended: ended.collect(),
             elsewhere: Vec::new(),
+            heard: BTreeSet::new(),
         }
     }
 
-    /// Looks among everything that was captured for the spans that were ended in a case's trace and are not in it.
+    /// Looks among everything that was captured for the spans that were ended in a case's trace and are not in it, and for who was
+    /// heard of where nobody is in it.
     pub(super) fn look_elsewhere(&self, case: &Case, evidence: &mut Evidence) {
+        let spans = evidence.trace.iter().flat_map(|trace| &trace.spans);
+        if spans.filter(|span| span.service != DRIVER_SERVICE).count() == 0 {
+            self.source.visit(&mut |span| {
+                if span.service != DRIVER_SERVICE {
+                    let name = self.topology.workload_of(span).unwrap_or(&span.service);
+                    if !evidence.heard.contains(name) {
+                        evidence.heard.insert(name.to_owned());
+                    }
+                }
+            });
+        }
         let Some(intake) = &self.intake else { return };
         let mut missing: HashSet<SpanId> = HashSet::new();
         for report in evidence.ledgers.values() {
@@ -188,7 +206,8 @@ impl Witness {
             .collect()
     }
 
-    /// The services that have no ledger, and that no captured span can be told to be of, though every span can be told.
+    /// The services that have no ledger, and that no captured span can be told to be of, though every span can be told and a request
+    /// could have reached them.
     pub fn silent_services(&self) -> Vec<String> {
         let needs = rule::named(SILENT_SERVICE).map_or(&[][..], |rule| rule.needs);
         if !needs.iter().all(|need| self.capabilities.contains(need)) {
@@ -197,8 +216,12 @@ impl Witness {
         let seen: BTreeSet<String> =
             self.source.trace_ids().into_iter().flat_map(|id| self.seen_in(id)).collect();
         let services = self.topology.services.iter().map(|service| &service.workload);
-        let silent = services
-            .filter(|workload| !self.with_ledger.contains(*workload) && !seen.contains(*workload));
+        let requests = lock(&self.requests);
+        let silent = services.filter(|workload| {
+            !self.with_ledger.contains(*workload)
+                && !seen.contains(*workload)
+                && requests.could_reach(workload, &self.places)
+        });
         let silent: Vec<String> = silent.cloned().collect();
         // A service's name in its spans may differ from its workload's: as many strangers as silent ones are no silence.
         let known =

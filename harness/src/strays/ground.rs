@@ -53,6 +53,18 @@ impl Places {
         }
     }
 
+    /// Whether the addresses that workloads are given lead from one to another, by none but those that `passes` names.
+    fn leads_to(&self, from: &str, to: &str, passes: &dyn Fn(&str) -> bool) -> bool {
+        let mut seen: BTreeSet<&str> = BTreeSet::new();
+        let mut next = vec![from];
+        while let Some(name) = next.pop() {
+            if passes(name) && seen.insert(name) {
+                next.extend(self.callees.get(name).into_iter().flatten().map(String::as_str));
+            }
+        }
+        seen.contains(to)
+    }
+
     /// The workload that has a port, where only one has.
     pub(super) fn workload_at(&self, port: u16) -> Option<&str> {
         let mut having = self.ports.iter().filter(|(_, ports)| ports.contains(&port));
@@ -75,8 +87,26 @@ pub(super) struct Sent {
     pub(super) path: String,
     pub(super) is_rpc: bool,
     pub(super) status: Option<u16>,
+    /// Whether the answer tells of no failure of a service.
+    pub(super) went_well: bool,
     pub(super) sent_at: i64,
     pub(super) ended_at: i64,
+}
+
+/// A time in which a fault kept a workload from its work: nanoseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Out {
+    from: i64,
+    /// When it was up again, and its start-up over; `None` while it is not.
+    until: Option<i64>,
+    /// Whether it was frozen, so that it does not start up afterwards.
+    is_frozen: bool,
+}
+
+impl Out {
+    fn is_at(&self, at: i64) -> bool {
+        self.from <= at && self.until.is_none_or(|until| at < until)
+    }
 }
 
 /// What is known of the requests that were sent so far, and of what services did for them.
@@ -93,8 +123,8 @@ pub(crate) struct Requests {
     pub(super) ended: HashMap<SpanId, TraceId>,
     /// When the first request was about to be sent.
     pub(super) first_sent_at: Option<i64>,
-    /// When a workload was first stopped on purpose, or was about to be.
-    pub(super) stopped: BTreeMap<String, i64>,
+    /// When faults kept workloads from their work.
+    out: BTreeMap<String, Vec<Out>>,
     changes: u64,
 }
 
@@ -130,6 +160,11 @@ impl Requests {
                 Outcome::Response { status, .. } if !is_rpc => Some(status),
                 _ => None,
             },
+            went_well: match case.outcome {
+                Outcome::Response { status, .. } if is_rpc => status == 0,
+                Outcome::Response { status, .. } => status < 500,
+                Outcome::Failed { .. } => false,
+            },
             sent_at: case.sent_at,
             ended_at: case.ended_at,
         });
@@ -150,10 +185,46 @@ impl Requests {
         }
     }
 
-    /// Notes that a workload is about to be stopped on purpose now.
-    pub(crate) fn note_stopped(&mut self, workload: &str, now: i64) {
-        self.stopped.entry(workload.to_owned()).or_insert(now);
+    /// Notes that a fault is about to stop a workload now, or to freeze it.
+    pub(crate) fn note_out(&mut self, workload: &str, now: i64, is_frozen: bool) {
+        let out = Out { from: now, until: None, is_frozen };
+        self.out.entry(workload.to_owned()).or_default().push(out);
         self.changes += 1;
+    }
+
+    /// Notes when a workload was back at its work: it goes on, or it is up again and its start-up is over.
+    pub(crate) fn note_back(&mut self, workload: &str, at: i64) {
+        for out in self.out.get_mut(workload).into_iter().flatten() {
+            out.until.get_or_insert(at);
+        }
+        self.changes += 1;
+    }
+
+    /// Whether a workload that was stopped on purpose was down at a moment, or starting up again.
+    pub(super) fn is_starting(&self, workload: &str, at: i64) -> bool {
+        let mut out = self.out.get(workload).into_iter().flatten();
+        out.any(|out| !out.is_frozen && out.is_at(at))
+    }
+
+    /// Whether any request could have led to a workload. One could not while faults kept the workload itself from its work, or all
+    /// by whom the system's addresses lead to it from the entry. A request of the harness's own that was answered with a failure shows
+    /// nothing: it came while others were finding their way back.
+    pub(crate) fn could_reach(&self, workload: &str, places: &Places) -> bool {
+        self.sent.iter().any(|sent| {
+            if self.for_itself.contains(&sent.trace_id) && !sent.went_well {
+                return false;
+            }
+            let is_out = |name: &str| {
+                let mut out = self.out.get(name).into_iter().flatten();
+                out.any(|out| out.is_at(sent.sent_at) && out.is_at(sent.ended_at))
+            };
+            let Some(entry) = sent.to.as_deref().filter(|_| !is_out(workload)) else {
+                return !is_out(workload);
+            };
+            // Where no address leads to it at all, nothing is known of who calls it.
+            places.leads_to(entry, workload, &|name| !is_out(name))
+                || !places.leads_to(entry, workload, &|_| true)
+        })
     }
 
     pub(crate) fn claims(&self) -> &HashSet<TraceId> {

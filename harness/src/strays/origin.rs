@@ -40,7 +40,7 @@ pub(crate) fn resolve(strays: Vec<Trace>, ground: Ground<'_>, visit: Visit<'_>) 
     }
     let mut search = Search::new(&strays, ground);
     search.by_answer();
-    search.by_link();
+    search.by_link(&Seen::default());
     let mut seen = Seen::default();
     if search.is_open() {
         seen = search.look(visit);
@@ -74,8 +74,8 @@ struct Call {
 struct Seen {
     /// Spans that strays name as parents, with the traces that they are of.
     parents: HashMap<SpanId, TraceId>,
-    /// Traces that claimed ones link to, with one that does.
-    linked: HashMap<TraceId, TraceId>,
+    /// Traces that claimed ones link to, with those that do.
+    linked: HashMap<TraceId, BTreeSet<TraceId>>,
     calls: Vec<Call>,
     /// Strays that began while a service of a request's trace was under way that is given the address of the stray's and is never seen to
     /// call anybody, though the stray's own service is not in that trace.
@@ -151,33 +151,75 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Follows links among strays from those whose owner is known, both ways.
-    fn by_link(&mut self) {
-        let known = |search: &Self, index: usize| {
-            search.owner(index).or_else(|| {
-                let to = search.links.get(index)?;
-                to.iter().find_map(|id| search.ground.requests.claims.contains(id).then_some(*id))
+    /// Follows links from requests' traces, and from strays whose owner is known: first to those that link to them, which belong to
+    /// all that they link to; then the other way, to those that are nobody's yet.
+    fn by_link(&mut self, seen: &Seen) {
+        let by_other_evidence = |search: &Self, index: usize| {
+            search.owner(index).filter(|_| {
+                search
+                    .found
+                    .get(index)
+                    .is_some_and(|found| !found.as_ref().is_some_and(Origin::is_link))
             })
         };
-        let mut next: VecDeque<usize> = VecDeque::new();
-        for index in 0..self.strays.len() {
-            if let Some(of) = known(self, index) {
-                self.set(index, Origin::Link { of });
-                next.push_back(index);
+        let claims = &self.ground.requests.claims;
+        let mut owners: Vec<BTreeSet<TraceId>> = Vec::new();
+        for (index, trace) in self.strays.iter().enumerate() {
+            let of = match by_other_evidence(self, index) {
+                Some(of) => BTreeSet::from([of]),
+                None => {
+                    let to = self.links.get(index).into_iter().flatten();
+                    let from = seen.linked.get(&trace.id).into_iter().flatten();
+                    to.filter(|id| claims.contains(id)).chain(from).copied().collect()
+                }
+            };
+            owners.push(of);
+        }
+        let mut is_open: Vec<bool> =
+            (0..owners.len()).map(|index| by_other_evidence(self, index).is_none()).collect();
+        self.spread(&mut owners, &is_open, |search, index| {
+            let from = search.strays.get(index).and_then(|trace| search.linked_from.get(&trace.id));
+            from.into_iter().flatten().copied().collect()
+        });
+        for (is_open, owners) in is_open.iter_mut().zip(&owners) {
+            *is_open &= owners.is_empty();
+        }
+        self.spread(&mut owners, &is_open, |search, index| {
+            let to = search.links.get(index).into_iter().flatten();
+            let to = to.filter_map(|id| search.index.get(id).copied());
+            let from = search.strays.get(index).and_then(|trace| search.linked_from.get(&trace.id));
+            to.chain(from.into_iter().flatten().copied()).collect()
+        });
+        for (index, owners) in owners.into_iter().enumerate() {
+            let mut owners = owners.into_iter();
+            if by_other_evidence(self, index).is_none()
+                && let Some(of) = owners.next()
+                && let Some(found) = self.found.get_mut(index)
+            {
+                *found = Some(Origin::Link { of, also: owners.collect() });
             }
         }
-        while let Some(index) = next.pop_front() {
-            let (Some(of), Some(trace)) = (self.owner(index), self.strays.get(index)) else {
-                continue;
-            };
-            let to = self.links.get(index).into_iter().flatten();
-            let to = to.filter_map(|id| self.index.get(id).copied());
-            let from = self.linked_from.get(&trace.id).into_iter().flatten().copied();
-            let beside: Vec<usize> = to.chain(from).collect();
-            for index in beside {
-                if self.found.get(index).is_some_and(Option::is_none) {
-                    self.set(index, Origin::Link { of });
-                    next.push_back(index);
+    }
+
+    /// Hands the owners of each stray on to those that are open and `next` to it, until nothing changes.
+    fn spread(
+        &self,
+        owners: &mut [BTreeSet<TraceId>],
+        is_open: &[bool],
+        next: impl Fn(&Self, usize) -> Vec<usize>,
+    ) {
+        let mut queue: VecDeque<usize> = (0..owners.len()).collect();
+        while let Some(index) = queue.pop_front() {
+            let Some(of) = owners.get(index).filter(|of| !of.is_empty()).cloned() else { continue };
+            for index in next(self, index) {
+                if is_open.get(index).copied().unwrap_or_default()
+                    && let Some(owners) = owners.get_mut(index)
+                {
+                    let before = owners.len();
+                    owners.extend(of.iter().copied());
+                    if owners.len() > before {
+                        queue.push_back(index);
+                    }
                 }
             }
         }
@@ -186,12 +228,7 @@ impl<'a> Search<'a> {
     /// Follows links and parents until nothing more is found.
     fn follow(&mut self, seen: &Seen) {
         loop {
-            for (id, of) in &seen.linked {
-                if let Some(index) = self.index.get(id) {
-                    self.set(*index, Origin::Link { of: *of });
-                }
-            }
-            self.by_link();
+            self.by_link(seen);
             let before = self.found.iter().flatten().count();
             let strays = self.strays;
             for (index, trace) in strays.iter().enumerate() {
@@ -254,7 +291,7 @@ impl<'a> Search<'a> {
             }
             if !is_stray(span) {
                 for to in links(span).filter(|to| self.index.contains_key(to)) {
-                    seen.linked.insert(to, span.trace_id);
+                    seen.linked.entry(to).or_default().insert(span.trace_id);
                 }
             }
             let is_call = matches!(span.kind(), "client" | "producer");
@@ -441,7 +478,7 @@ impl<'a> Search<'a> {
             Origin::Declared
         } else if self.is_probe(root) {
             Origin::Probe
-        } else if self.ground.requests.stopped.get(at).is_some_and(|from| root.start >= *from) {
+        } else if self.ground.requests.is_starting(at, root.start) {
             Origin::StartUp
         } else if root.parent_id.is_some() || root.service == DRIVER_SERVICE {
             // It goes on with what somebody began who is not of this run.

@@ -146,6 +146,11 @@ fn http(span: &mut Span, method: &str, path: &str, status: u16) {
     span.resource = format!("{method} {path}");
 }
 
+fn links(to: &[TraceId]) -> String {
+    let links = to.iter().map(|to| serde_json::json!({ "trace_id": to.to_string() }));
+    serde_json::Value::from_iter(links).to_string()
+}
+
 fn link(span: &mut Span, to: TraceId) {
     let links = format!("[{{\"trace_id\":\"{to}\",\"span_id\":\"0000000000000001\"}}]");
     span.meta.insert("_dd.span_links".to_owned(), links);
@@ -177,13 +182,13 @@ fn a_trace_that_an_answer_named_is_that_requests() {
 fn a_link_in_either_direction_and_over_others_makes_a_linked_trace() {
     alone_and_among_others(|world| {
         link(world.stray("mail", "consumer", 900 * MS), id(0));
-        assert_eq!(world.origin(), Origin::Link { of: id(0) });
+        assert_eq!(world.origin(), Origin::Link { of: id(0), also: Vec::new() });
         assert_eq!(world.judge(), Findings::default());
     });
     alone_and_among_others(|world| {
         world.stray("mail", "consumer", 900 * MS);
         link(world.span(of(0, 3)), TraceId(STRAY));
-        assert_eq!(world.origin(), Origin::Link { of: id(0) });
+        assert_eq!(world.origin(), Origin::Link { of: id(0), also: Vec::new() });
     });
     let mut chain = World::new(REQUESTS);
     for number in 0..20 {
@@ -193,7 +198,7 @@ fn a_link_in_either_direction_and_over_others_makes_a_linked_trace() {
         link(span, to);
     }
     assert_eq!(chain.found().all.len(), 20);
-    assert_eq!(chain.origin_of(STRAY + 20), Origin::Link { of: id(3) });
+    assert_eq!(chain.origin_of(STRAY + 20), Origin::Link { of: id(3), also: Vec::new() });
 }
 
 #[test]
@@ -392,10 +397,101 @@ fn spans_of_the_start_are_counted_and_nothing_else() {
     let mut late = World::new(REQUESTS);
     late.stray("shop", "client", 300 * MS);
     assert_eq!(late.origin(), Origin::Unexplained);
-    late.requests.note_stopped("pay", 200 * MS);
+    late.requests.note_out("pay", 200 * MS, false);
     assert_eq!(late.origin(), Origin::Unexplained);
-    late.requests.note_stopped("shop", 200 * MS);
+    late.requests.note_out("shop", 200 * MS, false);
     assert_eq!(late.origin(), Origin::StartUp);
+    late.requests.note_back("shop", 301 * MS);
+    assert_eq!(late.origin(), Origin::StartUp);
+}
+
+#[test]
+fn a_start_up_after_a_restart_ends() {
+    let mut world = World::new(REQUESTS);
+    world.stray("shop", "internal", 300 * MS);
+    world.requests.note_out("shop", 200 * MS, false);
+    world.requests.note_back("shop", 299 * MS);
+    assert_eq!(world.origin(), Origin::Unexplained);
+    world.requests.note_out("shop", 299 * MS, true);
+    assert_eq!(world.origin(), Origin::Unexplained, "what was frozen does not start up");
+    world.requests.note_out("shop", 299 * MS, false);
+    assert_eq!(world.origin(), Origin::StartUp);
+}
+
+#[test]
+fn a_trace_that_links_to_several_requests_belongs_to_each() {
+    let mut world = World::new(REQUESTS);
+    let stray = world.stray("mail", "consumer", 300 * MS);
+    stray.meta.insert("_dd.span_links".to_owned(), links(&[id(3), id(1), TraceId(STRAY + 1)]));
+    // Links to the batch, and to nothing else.
+    let mut after = span(0x78, 0, "mail", "consumer", 310 * MS, MS);
+    after.trace_id = TraceId(STRAY + 2);
+    link(&mut after, TraceId(STRAY));
+    world.spans.push(after);
+    // One message more, whose trace the batch links to.
+    let mut producer = span(0x79, 0, "shop", "producer", 290 * MS, MS);
+    producer.trace_id = TraceId(STRAY + 1);
+    link(&mut producer, id(5));
+    world.spans.push(producer);
+    let all = Origin::Link { of: id(1), also: vec![id(3), id(5)] };
+    assert_eq!(world.origin_of(STRAY), all);
+    assert_eq!(world.origin_of(STRAY + 2), all);
+    let its_own = Origin::Link { of: id(5), also: Vec::new() };
+    assert_eq!(world.origin_of(STRAY + 1), its_own, "what others link to is not theirs");
+    let found = world.found();
+    for (request, count) in [(0, 0), (1, 2), (3, 2), (5, 3)] {
+        let case = Case { trace_id: id(request), ..case() };
+        assert_eq!(found.of(&case).len(), count, "{request}");
+    }
+    let cases = [1, 3, 5].map(|request| Case { trace_id: id(request), ..case() });
+    assert_eq!(found.of_all(cases.iter()).len(), 3, "each is kept once");
+}
+
+#[test]
+fn who_could_not_be_reached_is_known_by_what_was_out() {
+    let reached = |change: &dyn Fn(&mut World)| {
+        let mut world = World::new(1);
+        let to = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        world.places.callees.insert("shop".to_owned(), to(&["mail"]));
+        world.places.callees.insert("mail".to_owned(), to(&["pay"]));
+        change(&mut world);
+        world.requests.could_reach("pay", &world.places)
+    };
+    assert!(reached(&|_| {}));
+    for out in ["pay", "mail"] {
+        assert!(!reached(&|world| world.requests.note_out(out, -MS, false)), "{out}");
+        assert!(!reached(&|world| world.requests.note_out(out, -MS, true)), "{out}");
+    }
+    let meanwhile = |world: &mut World| world.requests.note_out("mail", 50 * MS, false);
+    assert!(reached(&meanwhile), "it was stopped while the request was under way");
+    let before = |world: &mut World| {
+        world.requests.note_out("mail", -2 * MS, false);
+        world.requests.note_back("mail", -MS);
+    };
+    assert!(reached(&before));
+    let on_another_way = |world: &mut World| {
+        world.requests.note_out("mail", -MS, false);
+        world.places.callees.get_mut("shop").unwrap().insert("pay".to_owned());
+    };
+    assert!(reached(&on_another_way));
+    let by_nobody_known = |world: &mut World| {
+        world.requests.note_out("mail", -MS, false);
+        world.places.callees.clear();
+    };
+    assert!(reached(&by_nobody_known));
+    // The harness's own request afterwards shows something only where it was answered well.
+    for (status, shows) in [(200, true), (502, false)] {
+        let later = |world: &mut World| {
+            world.requests.note_out("pay", -MS, false);
+            world.requests.note_back("pay", 200 * MS);
+            let outcome = Outcome::Response { status, trace_id: None };
+            let (sent_at, ended_at) = (300 * MS, 310 * MS);
+            let case = Case { trace_id: id(9), sent_at, ended_at, outcome, ..case() };
+            world.requests.note(&case, "/orders", &world.topology);
+            world.requests.note_for_itself(id(9));
+        };
+        assert_eq!(reached(&later), shows, "{status}");
+    }
 }
 
 #[test]

@@ -60,6 +60,7 @@ fn drawn(spans: Vec<Span>) -> Vec<String> {
         ended: Vec::new(),
         unsettled: None,
         elsewhere: Vec::new(),
+        heard: Default::default(),
     };
     let (topology, shape) = (Topology::default(), Shape::default());
     captured(View {
