@@ -370,6 +370,15 @@ async fn a_system_that_is_there_is_judged_by_a_mock_intake_alone_too() {
             "not evaluated: stray-trace, because the evidence does not give exclusive evidence",
         )
         .expect_stderr(&format!("traces: {{ endpoint: {intake} }}"));
+    // Whose collector it is that sends there is seen by requests of the run's own.
+    let waits = [args.as_slice(), &["--attach-wait", "60s"]].concat();
+    tracecheck("http://127.0.0.1:1", &waits).await.expect_code(0).expect_stdout("1 passed");
+    // What came before proves nothing: the collector of this entry does not send there.
+    let elsewhere = ["run", &happy, "--attach", "--entry", &intake, "--intake", &intake];
+    tracecheck("http://127.0.0.1:1", &[elsewhere.as_slice(), &["--attach-wait", "200ms"]].concat())
+        .await
+        .expect_code(1)
+        .expect_stdout("holds no span of a request that was sent for it within 200ms");
     tracecheck("http://127.0.0.1:1", &["run", &happy, "--attach"])
         .await
         .expect_code(2)

@@ -1,48 +1,103 @@
-//! Waiting until a collector that is somebody else's sends to the mock intake, which it may have to be pointed at first.
+//! Waits until a collector that is somebody else's sends to the mock intake, which it may have to be pointed at first.
+//!
+//! The sign is a span of a request that was sent for it, twice, the second sent when the first had come: stats, or spans from
+//! before, may come from a collector that is just being replaced and ends by sending them, while its successor does not listen yet.
+//! So may the first request's; what is sent after that goes the way that the scenarios' requests will go.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
 use super::Session;
-use crate::{intake::store::Store, scenario::Request};
+use crate::{
+    case::{Case, DRIVER_SERVICE},
+    intake::{client::IntakeClient, store::Store},
+    scenario::Request,
+};
 
 /// How soon another request is sent: later than what collectors keep spans back for.
 const SEND_AGAIN: Duration = Duration::from_secs(10);
 
 impl Session {
-    /// Sends requests like this one until anything has arrived at the intake, where that is to be waited for.
+    /// Sends requests like this one until spans of two, one after the other, have arrived at the intake, where that is to be waited
+    /// for.
     ///
     /// # Errors
     ///
-    /// When nothing has come in time; in words, with what helps.
+    /// Says what has not come in time, and what helps.
     pub async fn await_pointing(&self, like: &Request) -> Result<(), String> {
         let (Some(limit), Some(intake)) = (self.up.pointing(), self.intake()) else {
             return Ok(());
         };
         let deadline = Instant::now() + limit;
-        let mut changed = intake.changed();
-        let once = Request { times: 1, concurrency: 1, ..like.clone() };
-        let anything = || intake.with_store(Store::newest) > 0;
-        let mut answer = String::from("no request was sent");
-        while !anything() {
-            if Instant::now() >= deadline {
+        let like = Request { times: 1, concurrency: 1, ..like.clone() };
+        for earlier in [false, true] {
+            if let Err(answer) = self.one_arrives(&like, intake, deadline).await {
+                let came = match (earlier, intake.with_store(Store::newest) > 0) {
+                    (true, _) => {
+                        "a span of one request has arrived at the mock intake, but none of those sent after it"
+                    }
+                    (false, true) => {
+                        "what has arrived at the mock intake holds no span of a request that was sent for it"
+                    }
+                    (false, false) => "nothing has arrived at the mock intake",
+                };
                 return Err(format!(
-                    "nothing has arrived at the mock intake within {limit:?} (the last request for it: {answer}): does the \
-                     collector's exporter send to the address that was told, and may its pods reach it?"
+                    "{came} within {limit:?} (the last request: {answer}): does the collector that the services send to export \
+                     to the address that was given, is it ready, and may its pods reach the intake? `--attach-wait` waits longer"
                 ));
             }
-            answer = self.send_for_itself(&once, (0, 0)).await.outcome.describe();
-            let until = deadline.min(Instant::now() + SEND_AGAIN);
-            let arrival = async {
-                while !anything() {
-                    if changed.changed().await.is_err() {
-                        return;
-                    }
-                }
-            };
-            let _arrived_or_later = timeout_at(until, arrival).await;
         }
         Ok(())
     }
+
+    /// Sends requests until a span of one has arrived.
+    ///
+    /// # Errors
+    ///
+    /// Returns how the last one was answered, where none has arrived by the deadline.
+    async fn one_arrives(
+        &self,
+        like: &Request,
+        intake: &IntakeClient,
+        deadline: Instant,
+    ) -> Result<(), String> {
+        let mut changed = intake.changed();
+        let mut sent: Vec<Case> = Vec::new();
+        loop {
+            sent.push(self.send_for_itself(like, (0, 0)).await);
+            let until = deadline.min(Instant::now() + SEND_AGAIN);
+            let arrival = async {
+                loop {
+                    changed.mark_unchanged();
+                    if intake.with_store(|store| has_arrived(store, &sent)) {
+                        return;
+                    }
+                    if changed.changed().await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                }
+            };
+            match timeout_at(until, arrival).await {
+                Ok(()) => return Ok(()),
+                Err(_) if until == deadline => {
+                    return Err(sent
+                        .last()
+                        .map_or_else(String::new, |case| case.outcome.describe()));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Returns whether a service's span of one of these requests was captured: in its trace, or, of services that begin a trace of
+/// their own, begun after the first of them was sent.
+fn has_arrived(store: &Store, sent: &[Case]) -> bool {
+    let since = sent.iter().map(|case| case.sent_at).min();
+    store.traces().any(|(id, spans)| {
+        let asked_for = sent.iter().any(|case| case.trace_id == id);
+        let mut of_services = spans.iter().filter(|span| span.service != DRIVER_SERVICE);
+        of_services.any(|span| asked_for || since.is_some_and(|since| span.start >= since))
+    })
 }
