@@ -63,6 +63,8 @@ pub(super) struct PodState {
     pub(super) ready: bool,
     /// Its container runs.
     pub(super) running: bool,
+    /// Since when.
+    pub(super) since: Option<Time>,
     /// It is to go.
     pub(super) deleting: bool,
     /// How often its container was started again.
@@ -143,6 +145,7 @@ impl PodState {
             created: pod.metadata.creation_timestamp.clone(),
             ready: is("Ready", "True").is_some(),
             running: now.is_some_and(|state| state.running.is_some()),
+            since: now.and_then(|state| state.running.as_ref()?.started_at.clone()),
             deleting: pod.metadata.deletion_timestamp.is_some(),
             restarts: container.map_or(0, |one| one.restart_count),
             waiting: waiting.map(|waiting| {

@@ -10,14 +10,14 @@ use k8s_openapi::{
     api::{
         admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
         apps::v1::Deployment,
-        core::v1::Service,
+        core::v1::{Event, Pod, Service},
         discovery::v1::EndpointSlice,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     api::{ApiResource, DynamicObject, ListParams, PostParams},
     core::GroupVersionKind,
 };
@@ -27,10 +27,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub use self::objects::Finding;
 use self::objects::{
-    Hook, ServiceRef, cert_managers, choose, conversion, finding, mutating_hooks, not_ready,
-    operator_of, unavailable, validating_hooks,
+    Hook, ServiceRef, Unavailable, cert_managers, choose, conversion, finding, is_young,
+    mutating_hooks, not_ready, operator_of, selector, unavailable, unfilled, validating_hooks,
 };
-use super::{super::cluster, GROUP, KIND, Operator, Version};
+use super::{
+    super::{cluster, evidence, pods::PodState},
+    GROUP, KIND, Operator, Version,
+};
 use crate::EnvironmentError;
 
 mod objects;
@@ -113,8 +116,9 @@ impl Look {
         loop {
             let seen = self.all(wanted).await;
             match &seen {
+                // What cannot come by itself is not waited for, whatever else may.
                 Err(findings)
-                    if findings.iter().any(Finding::may_pass) && Instant::now() < deadline =>
+                    if findings.iter().all(Finding::may_pass) && Instant::now() < deadline =>
                 {
                     tracing::debug!(
                         findings = findings.len(),
@@ -167,16 +171,13 @@ impl Look {
         }
         let certificates: Vec<String> =
             distinct(hooks.iter().filter_map(|one| one.certificate.clone()));
+        let mut fills = true;
         if !certificates.is_empty() {
-            findings.extend(self.cert_manager(&certificates).await);
+            let manager = self.cert_manager(&certificates).await;
+            fills = manager.iter().all(Finding::may_pass);
+            findings.extend(manager);
         }
-        findings.extend(hooks.iter().filter(|one| !one.has_authority).map(|hook| {
-            finding(
-                format!("{} has no `caBundle`, so the API server trusts nobody there", hook.name),
-                "cert-manager's CA injector fills it in: look at \
-                 `kubectl -n cert-manager rollout status deployment cert-manager-cainjector`",
-            )
-        }));
+        findings.extend(unfilled(&hooks, fills));
         for service in distinct(hooks.iter().filter_map(|one| one.service.clone())) {
             findings.extend(self.served(&service).await);
         }
@@ -243,13 +244,12 @@ impl Look {
             ListParams::default().labels("app.kubernetes.io/name=opentelemetry-operator");
         let deployments = deployments.list(&operators).await.map(|list| list.items);
         let deployments = deployments.unwrap_or_default();
-        let now = Timestamp::now();
         let not_ready = |why: &str| {
             format!(
                 "the operator is not ready: Service `{namespace}/{name}` behind its webhooks has no ready endpoint, {why}"
             )
         };
-        Some(match deployments.iter().find_map(|one| unavailable(one, now)) {
+        Some(match self.unavailable(deployments.iter()).await.into_iter().next() {
             Some(unready) => {
                 finding(not_ready(&unready.why), unready.remedy).passing(unready.starts)
             }
@@ -287,9 +287,8 @@ impl Look {
                             `app.kubernetes.io/name: cert-manager`";
                 findings.push(finding(what, INSTALL_CERT_MANAGER));
             }
-            let now = Timestamp::now();
-            let unready = its.into_iter().filter_map(|one| unavailable(one, now));
-            findings.extend(unready.map(|unready| {
+            let unready = self.unavailable(its.into_iter()).await;
+            findings.extend(unready.into_iter().map(|unready| {
                 finding(format!("cert-manager is not ready: {}", unready.why), unready.remedy)
                     .passing(unready.starts)
             }));
@@ -297,10 +296,61 @@ impl Look {
         if findings.is_empty() {
             findings.extend(self.issuer().await);
         }
+        let starts = !findings.is_empty() && findings.iter().all(Finding::may_pass);
         for certificate in certificates {
-            findings.extend(self.certificate(certificate).await);
+            findings.extend(self.certificate(certificate, starts).await);
         }
         findings
+    }
+
+    /// Returns those of the Deployments that serve nobody, each with what its pods say of it.
+    async fn unavailable(
+        &self,
+        deployments: impl Iterator<Item = &Deployment>,
+    ) -> Vec<Unavailable> {
+        let mut found = Vec::new();
+        let now = Timestamp::now();
+        for deployment in deployments {
+            if unavailable(deployment, &[], now).is_none() {
+                continue;
+            }
+            let namespace = deployment.namespace().unwrap_or_default();
+            let of_it = ListParams::default().labels(&selector(deployment));
+            let pods = Api::<Pod>::namespaced(self.client.clone(), &namespace).list(&of_it).await;
+            let mut pods: Vec<PodState> =
+                pods.map(|list| list.items.iter().map(PodState::of).collect()).unwrap_or_default();
+            for pod in &mut pods {
+                // The kubelet says in events only what a container that is being made waits for.
+                if !pod.running
+                    && pod.waiting.as_ref().is_none_or(|(why, _)| why == "ContainerCreating")
+                {
+                    pod.waiting =
+                        self.mount_failure(&namespace, &pod.name).await.or(pod.waiting.take());
+                }
+            }
+            found.extend(unavailable(deployment, &pods, now));
+        }
+        found
+    }
+
+    /// Returns what the newest event says of a volume that a pod cannot have, as word and message.
+    async fn mount_failure(&self, namespace: &str, pod: &str) -> Option<(String, String)> {
+        let events = evidence::events(&self.client, namespace).await.ok()?;
+        let of_pod = |event: &&Event| event.involved_object.name.as_deref() == Some(pod);
+        let event = events.iter().rev().find(of_pod)?;
+        let word = event.reason.clone().filter(|reason| reason == "FailedMount")?;
+        Some((word, event.message.clone().unwrap_or_default()))
+    }
+
+    /// Returns whether something of cert-manager or the operator has only just started: what does not fit then may be mended at
+    /// once. cert-manager writes an authority anew 2 s after its start.
+    async fn something_is_young(&self) -> bool {
+        let parts =
+            "app.kubernetes.io/name in (cert-manager,cainjector,webhook,opentelemetry-operator)";
+        let pods = Api::<Pod>::all(self.client.clone());
+        let pods = pods.list(&ListParams::default().labels(parts)).await;
+        let now = Timestamp::now();
+        pods.is_ok_and(|list| list.items.iter().any(|pod| is_young(&PodState::of(pod), now)))
     }
 
     /// Whether cert-manager's own webhook answers: only then is it ready.
@@ -309,7 +359,7 @@ impl Look {
         let issuer = DynamicObject::new("tracecheck-preflight", &api)
             .data(json!({ "spec": { "selfSigned": {} } }));
         let error = self.try_to_create(&api, &issuer).await?;
-        let passes = nobody_listens(&error);
+        let passes = self.may_pass(&error).await;
         let told = finding(
             format!("cert-manager is not ready: an Issuer cannot be created: {error}"),
             "look at `kubectl -n cert-manager get pods`, and try again when all are ready",
@@ -317,8 +367,9 @@ impl Look {
         Some(told.passing(passes))
     }
 
-    /// Whether a certificate was made, by `NAMESPACE/NAME`.
-    async fn certificate(&self, path: &str) -> Option<Finding> {
+    /// Returns what is wrong with a certificate, named `NAMESPACE/NAME`. `starts` says that cert-manager, which makes it, is just
+    /// starting.
+    async fn certificate(&self, path: &str, starts: bool) -> Option<Finding> {
         let (namespace, name) = path.split_once('/')?;
         let api = of_cert_manager("Certificate");
         let certificates =
@@ -326,12 +377,16 @@ impl Look {
         match seen(certificates.get_opt(name)).await {
             Seen::There(certificate) => {
                 let why = not_ready(&certificate.data["status"])?;
-                Some(finding(
-                    format!(
-                        "the certificate `{path}` of the operator's webhooks is not ready: {why}"
-                    ),
-                    format!("look at `kubectl -n {namespace} describe certificate {name}`"),
-                ))
+                let is_new = objects::is_recent(
+                    certificate.metadata.creation_timestamp.as_ref(),
+                    Timestamp::now(),
+                );
+                let what = format!(
+                    "the certificate `{path}` of the operator's webhooks is not ready: {why}"
+                );
+                let remedy =
+                    format!("look at `kubectl -n {namespace} describe certificate {name}`");
+                Some(finding(what, remedy).passing(starts || is_new))
             }
             Seen::Missing => Some(finding(
                 format!("the certificate `{path}` of the operator's webhooks is missing"),
@@ -346,9 +401,14 @@ impl Look {
         let collector = DynamicObject::new("tracecheck-preflight", &version.api())
             .data(json!({ "spec": { "mode": "deployment", "config": probe(version) } }));
         let error = self.try_to_create(&version.api(), &collector).await?;
-        let (remedy, passes) = (remedy(&error), nobody_listens(&error));
+        let (remedy, passes) = (remedy(&error), self.may_pass(&error).await);
         let told = format!("a dry run of an {KIND} ({}) is refused: {error}", version.name());
         Some(finding(told, remedy).passing(passes))
+    }
+
+    /// Returns whether what a webhook answered may be well a moment later.
+    async fn may_pass(&self, error: &str) -> bool {
+        nobody_listens(error) || is_untrusted(error) && self.something_is_young().await
     }
 
     /// Why an object cannot be created. That one has no right to is told when it is really made.
@@ -368,10 +428,15 @@ fn nobody_listens(error: &str) -> bool {
     ["connection refused", "no endpoints available"].iter().any(|words| error.contains(words))
 }
 
+/// Returns whether the API server does not trust a webhook's certificate.
+fn is_untrusted(error: &str) -> bool {
+    ["x509", "tls: "].iter().any(|words| error.contains(words))
+}
+
 /// What helps when the API server cannot make use of the operator's webhooks; also for what is told of a real request.
 pub(in super::super) fn remedy(error: &str) -> String {
     let has = |words: &[&str]| words.iter().any(|word| error.contains(word));
-    if has(&["x509", "tls: "]) {
+    if is_untrusted(error) {
         "the authority (`caBundle`) of the definition or of the webhooks does not fit the operator's certificate: have \
          cert-manager write it again with `kubectl -n cert-manager rollout restart deployment cert-manager-cainjector`"
             .to_owned()

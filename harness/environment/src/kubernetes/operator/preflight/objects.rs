@@ -13,13 +13,14 @@ use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::{
         CustomResourceDefinition, WebhookConversion,
     },
+    apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
 use kube::ResourceExt;
 use serde_json::Value;
 
 use super::{
-    super::{GROUP, KIND, Operator, Version},
+    super::{super::pods::PodState, GROUP, KIND, Operator, Version},
     DEFINITION, INJECT_CA, PLURAL,
 };
 
@@ -215,8 +216,12 @@ pub(super) struct Unavailable {
     pub(super) starts: bool,
 }
 
-/// Why a Deployment serves nobody, and what helps.
-pub(super) fn unavailable(deployment: &Deployment, now: Timestamp) -> Option<Unavailable> {
+/// Returns why a Deployment serves nobody, as its pods say where they may be read, and what helps.
+pub(super) fn unavailable(
+    deployment: &Deployment,
+    pods: &[PodState],
+    now: Timestamp,
+) -> Option<Unavailable> {
     let namespace = deployment.namespace().unwrap_or_default();
     let name = deployment.name_any();
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
@@ -229,25 +234,88 @@ pub(super) fn unavailable(deployment: &Deployment, now: Timestamp) -> Option<Una
         );
         return Some(Unavailable { why, remedy, starts: false });
     }
-    (available == 0).then(|| Unavailable {
-        why: format!("Deployment `{namespace}/{name}` has none of {wanted} pods available"),
+    if available > 0 {
+        return None;
+    }
+    let mut why = format!("Deployment `{namespace}/{name}` has none of {wanted} pods available");
+    let mut pods: Vec<&PodState> = pods.iter().filter(|pod| !pod.deleting).collect();
+    pods.sort_by(|a, b| (&b.created, &b.name).cmp(&(&a.created, &a.name)));
+    if let Some((word, message)) = pods.iter().find_map(|pod| pod.waiting.as_ref()) {
+        why.push_str(&format!(" ({word}"));
+        if !message.is_empty() {
+            why.push_str(&format!(": {message}"));
+        }
+        why.push(')');
+    }
+    Some(Unavailable {
+        why,
         remedy: format!(
             "wait for `kubectl -n {namespace} rollout status deployment {name}`, and see `kubectl -n {namespace} describe \
              pods`"
         ),
-        starts: starts(deployment, now),
+        starts: match pods.is_empty() {
+            true => has_just_changed(deployment, now),
+            false => pods.iter().any(|pod| is_young(pod, now)),
+        },
     })
 }
 
-/// Whether a Deployment without available pods has had them, or been there, within the last [`STARTING`].
-fn starts(deployment: &Deployment, now: Timestamp) -> bool {
+/// Returns whether a pod has been there, or its container has run, for less than [`STARTING`], and does not wait for something
+/// that only a change brings.
+pub(super) fn is_young(pod: &PodState, now: Timestamp) -> bool {
+    const GIVEN_UP: [&str; 7] = [
+        "CrashLoopBackOff",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "ErrImageNeverPull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "RunContainerError",
+    ];
+    let is_given_up = pod.waiting.as_ref().is_some_and(|(word, _)| GIVEN_UP.contains(&&**word));
+    let is_new = is_recent(pod.created.as_ref(), now) || is_recent(pod.since.as_ref(), now);
+    is_new && !is_given_up && !pod.deleting && pod.failed.is_none()
+}
+
+/// Returns whether something was less than [`STARTING`] ago. The cluster's clock may be a little before ours.
+pub(super) fn is_recent(at: Option<&Time>, now: Timestamp) -> bool {
+    at.is_some_and(|at| now.duration_since(at.0).as_secs() < STARTING.as_secs() as i64)
+}
+
+/// Returns whether a Deployment without available pods has had them, or been there, within the last [`STARTING`].
+fn has_just_changed(deployment: &Deployment, now: Timestamp) -> bool {
     let conditions = deployment.status.as_ref().and_then(|status| status.conditions.as_ref());
     let mut conditions = conditions.into_iter().flatten();
     let available = conditions.find(|one| one.type_ == "Available");
     let since = available.and_then(|one| one.last_transition_time.as_ref());
-    let since = since.or(deployment.metadata.creation_timestamp.as_ref());
-    // The cluster's clock may be a little before ours.
-    since.is_some_and(|since| now.duration_since(since.0).as_secs() < STARTING.as_secs() as i64)
+    is_recent(since.or(deployment.metadata.creation_timestamp.as_ref()), now)
+}
+
+/// Returns the selector of a Deployment's pods, as the API takes it; one without labels has none.
+pub(super) fn selector(deployment: &Deployment) -> String {
+    let labels = deployment.spec.as_ref().and_then(|spec| spec.selector.match_labels.as_ref());
+    let each = labels.into_iter().flatten().map(|(name, value)| format!("{name}={value}"));
+    each.collect::<Vec<_>>().join(",")
+}
+
+/// Returns one finding for all webhooks without an authority. `fills` says that cert-manager, which fills them in where they name
+/// a certificate, is well or about to be.
+pub(super) fn unfilled(hooks: &[Hook], fills: bool) -> Option<Finding> {
+    let without: Vec<&Hook> = hooks.iter().filter(|hook| !hook.has_authority).collect();
+    let (have, there) = match without.len() {
+        0 => return None,
+        1 => ("has", "there"),
+        _ => ("have", "at any of them"),
+    };
+    let names: Vec<&str> = without.iter().map(|hook| &*hook.name).collect();
+    let names = names.join(", ");
+    let passes = fills && without.iter().all(|hook| hook.certificate.is_some());
+    let told = finding(
+        format!("{names} {have} no `caBundle`, so the API server trusts nobody {there}"),
+        "cert-manager's CA injector fills it in: look at \
+         `kubectl -n cert-manager rollout status deployment cert-manager-cainjector`",
+    );
+    Some(told.passing(passes))
 }
 
 /// Why a resource with conditions is not ready.

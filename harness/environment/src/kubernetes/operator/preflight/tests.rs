@@ -82,7 +82,7 @@ fn a_deployment_that_serves_nobody_is_told_with_the_command_that_helps() {
                 { "type": "Available", "status": "False", "lastTransitionTime": unavailable_since },
             ] },
         }));
-        unavailable(&deployment.unwrap(), now)
+        unavailable(&deployment.unwrap(), &[], now)
     };
     let long_ago = "2026-01-01T00:00:30Z";
     assert_eq!(deployment(1, Some(1), long_ago), None);
@@ -97,7 +97,63 @@ fn a_deployment_that_serves_nobody_is_told_with_the_command_that_helps() {
         "metadata": { "name": "d", "creationTimestamp": "2026-01-01T00:09:58Z" },
         "spec": { "selector": {}, "template": {} },
     });
-    assert!(unavailable(&from_value(new).unwrap(), now).unwrap().starts, "no condition yet");
+    assert!(unavailable(&from_value(new).unwrap(), &[], now).unwrap().starts, "no condition yet");
+}
+
+#[test]
+fn what_its_pods_say_of_a_deployment_goes_before_how_long_it_has_been_there() {
+    let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
+    let old: Deployment = from_value(json!({
+        "metadata": { "name": "d", "namespace": "ns", "creationTimestamp": "2025-12-01T00:00:00Z" },
+        "spec": { "selector": { "matchLabels": { "app": "d", "tier": "x" } }, "template": {} },
+    }))
+    .unwrap();
+    assert_eq!(selector(&old), "app=d,tier=x");
+    let pod = |created: &str, waiting: &str, message: &str| {
+        let pod = json!({
+            "metadata": { "name": created, "creationTimestamp": created },
+            "spec": { "containers": [{ "name": "manager" }] },
+            "status": { "containerStatuses": [{
+                "name": "manager", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": { "waiting": { "reason": waiting, "message": message } },
+            }] },
+        });
+        PodState::of(&from_value(pod).unwrap())
+    };
+    let of = |pods: &[PodState]| unavailable(&old, pods, now).unwrap();
+    let (long_ago, just_now) = ("2026-01-01T00:00:00Z", "2026-01-01T00:09:59Z");
+    let mut young = pod(just_now, "ContainerCreating", "");
+    assert!(of(std::slice::from_ref(&young)).starts, "never available, but it has just begun");
+    young.deleting = true;
+    assert!(!of(&[young, pod(long_ago, "ContainerCreating", "")]).starts);
+    let mount = of(&[pod(long_ago, "FailedMount", "secret \"s\" not found")]);
+    assert!(
+        mount.why.contains("(FailedMount: secret \"s\" not found)") && !mount.starts,
+        "{mount:?}"
+    );
+    assert!(!of(&[pod(just_now, "ImagePullBackOff", "")]).starts, "that does not pass by itself");
+    let mut again = pod(long_ago, "", "");
+    again.waiting = None;
+    (again.running, again.since) = (true, from_value(just_now.into()).unwrap());
+    assert!(of(&[again]).starts, "its container was just started");
+}
+
+#[test]
+fn webhooks_without_an_authority_are_one_finding() {
+    let hook = |name: &str, certificate: Option<&str>, has_authority| Hook {
+        name: name.to_owned(),
+        service: None,
+        has_authority,
+        certificate: certificate.map(str::to_owned),
+    };
+    let [a, b] = ["a", "b"].map(|name| hook(name, Some("ns/c"), false));
+    let told = unfilled(&[a, hook("c", None, true), b], true).unwrap();
+    assert!(told.to_string().starts_with("a, b have no `caBundle`") && told.may_pass(), "{told}");
+    let alone = |certificate, fills| unfilled(&[hook("a", certificate, false)], fills).unwrap();
+    assert!(alone(None, true).to_string().starts_with("a has no"));
+    assert!(!alone(None, true).may_pass(), "nothing fills it in");
+    assert!(!alone(Some("ns/c"), false).may_pass(), "cert-manager is not well");
+    assert!(unfilled(&[hook("a", None, true)], true).is_none());
 }
 
 #[test]
@@ -114,8 +170,9 @@ fn each_way_a_webhook_fails_has_its_remedy() {
     ] {
         let remedy = remedy(error);
         assert!(remedy.contains(remedy_has), "{error}: {remedy}");
-        // Only where nobody listens yet it may be well a moment later.
+        // Where nobody listens yet it may be well a moment later; an authority only where its writer has just started.
         assert_eq!(nobody_listens(error), remedy_has == "get pods", "{error}");
+        assert_eq!(is_untrusted(error), remedy_has == "cainjector", "{error}");
     }
 }
 
