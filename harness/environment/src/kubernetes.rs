@@ -66,6 +66,8 @@ pub struct Settings {
     pub operator: Option<Operator>,
     /// An image whose entrypoint is the collector.
     pub collector_image: Option<String>,
+    /// Who runs that image, by number, where it has a name for it.
+    pub collector_user: Option<i64>,
     /// The role on AWS that the collector's account stands for.
     pub role_arn: Option<String>,
 }
@@ -82,6 +84,7 @@ impl Settings {
             start_limit: START_LIMIT,
             operator: None,
             collector_image: None,
+            collector_user: None,
             role_arn: None,
         }
     }
@@ -247,6 +250,7 @@ impl KubernetesEnvironment {
             image: self.settings.image.clone(),
             replicas,
             role_arn: self.settings.role_arn.clone(),
+            collector_user: self.settings.collector_user,
             operator: self.settings.operator.clone(),
         }
     }

@@ -79,6 +79,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         image: image.clone(),
         replicas: kubernetes::replicas(&system),
         role_arn: args.collector.role_arn().map(str::to_owned),
+        collector_user: args.collector.user(),
         operator,
     };
     let mut objects = manifests::objects(&containers, &settings);

@@ -1,9 +1,14 @@
 //! What keeps a workload from being ready, as its pods and its Deployment tell it: what is final, and what may still come.
 
+use harness_system::Role;
+
 use super::pods::PodState;
 
-/// How often a container may end while its system comes up: what it needs may not be there yet.
+/// How often a service's container may end while its system comes up: what it needs may not be there yet.
 const MAX_RESTARTS: i32 = 2;
+/// The same of a collector and the intake, which need nothing that is not there: a second end is one too many, and the third start
+/// would come 10 s later.
+const MAX_RESTARTS_ALONE: i32 = 1;
 
 /// Why a workload does not become ready, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,21 +23,29 @@ impl Problem {
     }
 }
 
-/// What waiting does not mend; `None` where there may be hope.
-pub(super) fn final_problem(pods: &[PodState], refused: Option<&str>) -> Option<Problem> {
+/// Returns what waiting does not mend of the pods of a workload in this role; `None` where there may be hope.
+pub(super) fn final_problem(
+    role: Role,
+    pods: &[PodState],
+    refused: Option<&str>,
+) -> Option<Problem> {
     if let Some(problem) = refused.and_then(refusal) {
         return Some(problem);
     }
-    pods.iter().filter(|pod| !pod.deleting).find_map(of_pod)
+    pods.iter().filter(|pod| !pod.deleting).find_map(|pod| of_pod(role, pod))
 }
 
-fn of_pod(pod: &PodState) -> Option<Problem> {
+fn of_pod(role: Role, pod: &PodState) -> Option<Problem> {
+    let max_restarts = match role {
+        Role::Service => MAX_RESTARTS,
+        Role::Collector | Role::Intake => MAX_RESTARTS_ALONE,
+    };
     if let Some(why) = &pod.failed {
         let what = format!("pod `{}` was ended by the cluster ({why})", pod.name);
         return Some(Problem::new(what, "see what its node says of it"));
     }
     let ended = pod.ended.as_ref().or(pod.ended_before.as_ref());
-    if let Some(exit) = ended.filter(|_| pod.restarts >= MAX_RESTARTS && !pod.ready) {
+    if let Some(exit) = ended.filter(|_| pod.restarts >= max_restarts && !pod.ready) {
         let what = format!(
             "its container ends again and again ({}; started {} times)",
             exit.text(),
@@ -59,7 +72,16 @@ fn of_pod(pod: &PodState) -> Option<Problem> {
         {
             Some(Problem::new(
                 format!("its container cannot be made: {message}"),
-                "pods run under Kubernetes' restricted policy: give the image a numeric user that is not root",
+                match role {
+                    Role::Collector => {
+                        "pods run under Kubernetes' restricted policy, which wants a user by number: name the one that the image \
+                         is made for with `--collector-user`, where it has a name there"
+                    }
+                    Role::Service | Role::Intake => {
+                        "pods run under Kubernetes' restricted policy, which wants a user by number: give the image one that is \
+                         not root (`USER 10001` in its Dockerfile)"
+                    }
+                },
             ))
         }
         // The kubelet had not heard of the object yet, and asks again.
@@ -144,8 +166,8 @@ mod tests {
     fn a_kubelet_that_is_slow_to_hear_of_a_secret_is_waited_for() {
         let why = "CreateContainerConfigError";
         let slow = "failed to sync secret cache: timed out waiting for the condition";
-        assert!(of_pod(&waiting(why, slow)).is_none());
-        assert!(of_pod(&waiting(why, "secret \"x\" not found")).is_some());
+        assert!(of_pod(Role::Service, &waiting(why, slow)).is_none());
+        assert!(of_pod(Role::Service, &waiting(why, "secret \"x\" not found")).is_some());
     }
 
     #[test]
@@ -202,9 +224,29 @@ mod tests {
                 "admission policy",
             ),
         ] {
-            let problem = final_problem(&pods, refused).unwrap();
+            let problem = final_problem(Role::Service, &pods, refused).unwrap();
             assert!(problem.what.contains(told) && problem.remedy.contains(remedy), "{problem:?}");
         }
+    }
+
+    #[test]
+    fn a_collector_that_ends_twice_is_given_up_and_a_service_waited_for() {
+        let exit = Exit { code: 1, reason: "Error".to_owned(), message: String::new() };
+        let once = PodState { restarts: 1, ended: Some(exit), ..PodState::default() };
+        let problem = final_problem(Role::Collector, std::slice::from_ref(&once), None).unwrap();
+        assert!(problem.what.contains("(exit code 1; started 2 times)"), "{problem:?}");
+        assert_eq!(final_problem(Role::Service, &[once], None), None);
+    }
+
+    #[test]
+    fn a_user_without_a_number_has_the_remedy_of_its_role() {
+        let named = waiting(
+            "CreateContainerConfigError",
+            "container has runAsNonRoot and image has non-numeric user (aoc), cannot verify user is non-root",
+        );
+        let remedy = |role| final_problem(role, std::slice::from_ref(&named), None).unwrap().remedy;
+        assert!(remedy(Role::Collector).contains("--collector-user"));
+        assert!(remedy(Role::Service).contains("USER 10001"));
     }
 
     #[test]
@@ -231,7 +273,7 @@ mod tests {
             (vec![], Some(account), "serviceaccount"),
             (vec![], None, "0 of 1 pods"),
         ] {
-            assert_eq!(final_problem(&pods, refused), None);
+            assert_eq!(final_problem(Role::Service, &pods, refused), None);
             let waits_for = waits_for(&pods, refused, 1);
             assert!(waits_for.contains(told), "{waits_for}");
         }

@@ -47,6 +47,8 @@ pub struct Settings {
     pub replicas: BTreeMap<String, u32>,
     /// The role on AWS that the collector's account stands for.
     pub role_arn: Option<String>,
+    /// Who runs the collector's image, by number, where it is somebody else's that has a name for it.
+    pub collector_user: Option<i64>,
     /// The operator that makes the collector, where one does.
     pub operator: Option<Operator>,
 }

@@ -30,6 +30,8 @@ use super::{manifests::CONTAINER, names::WORKLOAD, operator};
 
 /// How soon a watch is tried again, and the most that this grows to.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+/// The kubelet's word for the end of a container of which it knows nothing.
+const STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
 /// How many pods that are gone are remembered.
 const MAX_GONE: usize = 256;
 
@@ -132,8 +134,15 @@ impl PodState {
         let statuses = status.and_then(|status| status.container_statuses.as_ref());
         let container = statuses.into_iter().flatten().find(|one| one.name == name);
         let now = container.and_then(|one| one.state.as_ref());
+        // What the kubelet writes of a container that it never made, when it is asked to end its pod.
+        let was_made = container.is_some_and(|one| {
+            one.restart_count > 0 || one.container_id.as_ref().is_some_and(|id| !id.is_empty())
+        });
         let ended = |state: Option<&ContainerState>| {
-            state.and_then(|state| state.terminated.as_ref()).map(Exit::of)
+            let ended = state.and_then(|state| state.terminated.as_ref());
+            ended
+                .filter(|one| was_made || one.reason.as_deref() != Some(STATUS_UNKNOWN))
+                .map(Exit::of)
         };
         let waiting = now.and_then(|state| state.waiting.as_ref());
         let labels = pod.metadata.labels.as_ref();
@@ -391,6 +400,21 @@ mod tests {
         let evicted = json!({ "phase": "Failed", "reason": "Evicted", "message": "low on memory" });
         let state = PodState::of(&pod("a", evicted));
         assert_eq!(state.failed.as_deref(), Some("Evicted: low on memory"));
+    }
+
+    #[test]
+    fn a_container_that_was_never_made_has_not_ended() {
+        let unknown = |id: serde_json::Value| {
+            json!({ "phase": "Failed", "containerStatuses": [{
+                "name": "workload", "image": "", "imageID": "", "ready": false, "restartCount": 0, "containerID": id,
+                "state": { "terminated": {
+                    "exitCode": 137, "reason": STATUS_UNKNOWN, "message": "The container could not be located",
+                } },
+            }] })
+        };
+        assert_eq!(PodState::of(&pod("a", unknown(serde_json::Value::Null))).ended, None);
+        let lost = PodState::of(&pod("a", unknown("containerd://1".into()))).ended.unwrap();
+        assert!(lost.text().contains(STATUS_UNKNOWN), "{lost:?}");
     }
 
     #[test]

@@ -59,6 +59,16 @@ pub(in crate::cli) struct CollectorArgs {
     /// An image whose entrypoint is another collector, in place of the built-in one; `--config` is added.
     #[arg(long, value_name = "REFERENCE", help_heading = "Kubernetes")]
     collector_image: Option<String>,
+    /// Who runs that image, by number, where its Dockerfile has a name for it (as ADOT's, whose number is known): Kubernetes'
+    /// restricted policy, under which pods run, takes no names.
+    #[arg(
+        long,
+        value_name = "UID",
+        requires = "collector_image",
+        value_parser = clap::value_parser!(i64).range(1..=4_294_967_294),
+        help_heading = "Kubernetes"
+    )]
+    collector_user: Option<i64>,
     /// The role on AWS for the collector's service account (IRSA), `arn:aws:iam::ACCOUNT:role/NAME`.
     #[arg(long, value_name = "ARN", value_parser = role_arn, help_heading = "Kubernetes")]
     irsa_role_arn: Option<String>,
@@ -153,6 +163,11 @@ impl CollectorArgs {
         self.collector_image.as_deref()
     }
 
+    /// Who runs that image, by number.
+    pub(in crate::cli) fn user(&self) -> Option<i64> {
+        self.collector_user
+    }
+
     /// The role on AWS for the collector's account.
     pub(in crate::cli) fn role_arn(&self) -> Option<&str> {
         self.irsa_role_arn.as_deref()
@@ -232,6 +247,7 @@ impl Args {
         Settings {
             start_limit: self.start_limit.unwrap_or(settings.start_limit),
             collector_image: self.collector.collector_image.clone(),
+            collector_user: self.collector.collector_user,
             role_arn: self.collector.irsa_role_arn.clone(),
             ..settings
         }

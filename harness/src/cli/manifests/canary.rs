@@ -40,7 +40,7 @@ pub(super) struct Args {
         value_name = "SCENARIO",
         requires = "schedule",
         requires = "entry",
-        conflicts_with_all = ["scenario", "collector_config", "collector_install", "collector_api_version", "collector_image", "irsa_role_arn"],
+        conflicts_with_all = ["scenario", "collector_config", "collector_install", "collector_api_version", "collector_image", "collector_user", "irsa_role_arn"],
         help_heading = "Canary"
     )]
     canary: Option<PathBuf>,

@@ -30,7 +30,9 @@ impl Deployed {
                 let Some(placed) = self.workloads.get(name) else { continue };
                 let pods = self.pods.of(name);
                 let refused = self.pods.refused(&placed.container.host);
-                if let Some(problem) = diagnose::final_problem(&pods, refused.as_deref()) {
+                if let Some(problem) =
+                    diagnose::final_problem(placed.container.role, &pods, refused.as_deref())
+                {
                     return Some(Err((name.clone(), problem)));
                 }
                 all_ready &= is_ready(&pods, placed.wanted);
@@ -70,8 +72,11 @@ impl Deployed {
             self.workloads.iter().filter(|(_, one)| hosts().any(|host| host == one.container.host));
         for (name, placed) in callees {
             let refused = self.pods.refused(&placed.container.host);
-            if let Some(problem) = diagnose::final_problem(&self.pods.of(name), refused.as_deref())
-            {
+            if let Some(problem) = diagnose::final_problem(
+                placed.container.role,
+                &self.pods.of(name),
+                refused.as_deref(),
+            ) {
                 return Some(self.does_not_start(name, problem).await);
             }
         }

@@ -20,6 +20,7 @@ fn settings() -> Settings {
         image: "localhost/tracecheck:1".to_owned(),
         replicas: [("collector".to_owned(), 3)].into(),
         role_arn: None,
+        collector_user: None,
         operator: None,
     }
 }
@@ -116,6 +117,25 @@ fn somebody_elses_image_says_itself_who_runs_it() {
     assert_eq!(pod.security_context.as_ref().unwrap().run_as_user, None);
     assert_eq!(pod.security_context.as_ref().unwrap().run_as_non_root, Some(true));
     assert_eq!(pod.containers[0].image.as_deref(), Some("otelcol:1"));
+}
+
+#[test]
+fn a_collectors_user_without_a_number_is_given_one() {
+    let user = |image: &str, collector_user| {
+        let images = BTreeMap::from([("collector".to_owned(), image.to_owned())]);
+        let planned = plan(&chain(), "cluster", &images).unwrap();
+        let objects = objects(&planned, &Settings { collector_user, ..settings() });
+        let service = pod(&objects, "sample-app-1").security_context.as_ref().unwrap().run_as_user;
+        assert_eq!(service, Some(65_532), "only the collector's");
+        pod(&objects, "my-collector-collector").security_context.as_ref().unwrap().run_as_user
+    };
+    assert_eq!(
+        user("registry.example:5000/aws-observability/aws-otel-collector:v0.49.0", None),
+        Some(4317)
+    );
+    assert_eq!(user("aws-otel-collector@sha256:0", Some(7)), Some(7), "what is said goes first");
+    assert_eq!(user("mine/aws-otel-collector-fork:1", None), None);
+    assert_eq!(user("mine:1", Some(10_001)), Some(10_001));
 }
 
 #[test]

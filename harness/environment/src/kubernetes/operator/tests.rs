@@ -37,6 +37,7 @@ fn objects(text: &str, operator: &Operator) -> Objects {
         image: "localhost/tracecheck:1".to_owned(),
         replicas: BTreeMap::new(),
         role_arn: Some("arn:aws:iam::111122223333:role/aws-otel-collector".to_owned()),
+        collector_user: None,
         operator: Some(operator.clone()),
     };
     manifests::objects(&containers, &settings)
