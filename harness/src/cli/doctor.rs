@@ -25,7 +25,7 @@ use super::{
     datadog,
     environment::{
         eks::ConfigArgs,
-        kubernetes::{AccessArgs, CLUSTER},
+        kubernetes::{AccessArgs, CLUSTER, Install},
     },
     exit_code,
 };
@@ -45,6 +45,10 @@ pub(super) struct Args {
     format: Format,
     #[command(flatten)]
     access: AccessArgs,
+    /// How a run's collector is to get into the cluster: for the `operator`, `cluster` is usable only where all is there that it
+    /// needs.
+    #[arg(long, value_enum, value_name = "WAY", default_value_t = Install::Manifests, help_heading = "Kubernetes")]
+    collector_install: Install,
     #[command(flatten)]
     eks: ConfigArgs,
 }
@@ -208,7 +212,14 @@ async fn look(place: Place, args: &Args) -> Vec<Finding> {
             })];
             if let Some(client) = found {
                 findings.push(within!("permissions", Missing, may(&client)));
-                findings.push(within!("OpenTelemetry operator", Optional, operator(&client)));
+                findings.push(match args.collector_install {
+                    Install::Operator => {
+                        within!("OpenTelemetry operator", Missing, operator(&client, true))
+                    }
+                    Install::Manifests => {
+                        within!("OpenTelemetry operator", Optional, operator(&client, false))
+                    }
+                });
             }
             findings
         }
@@ -304,12 +315,17 @@ async fn may(client: &Client) -> Seen {
     }
 }
 
-async fn operator(client: &Client) -> Seen {
+/// Returns whether the operator can make a collector, as a run finds out before it makes anything.
+async fn operator(client: &Client, needed: bool) -> Seen {
     match preflight::look(client, None).await {
         Ok(operator) => Ok(format!("serves {}", operator.version.name())),
         Err(findings) => {
             let list = findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-            Err((list, "needed only for `--collector-install operator`".to_owned()))
+            let remedy = match needed {
+                true => "a run with `--collector-install operator` ends here with the same",
+                false => "needed only for `--collector-install operator`",
+            };
+            Err((list, remedy.to_owned()))
         }
     }
 }
