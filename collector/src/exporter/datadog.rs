@@ -40,8 +40,9 @@ pub(crate) struct Datadog {
     settings: Settings,
     sender: Arc<Sender>,
     compression: Compression,
-    /// None if the user does without.
-    stats: Option<Arc<Concentrator>>,
+    stats: Arc<Concentrator>,
+    /// Whether all resources have their spans counted, and not only those that ask for it.
+    counts_all: bool,
     usage: Arc<Usage>,
     teller: Teller,
     retry: crate::exporter::retry::Config,
@@ -84,8 +85,8 @@ impl Datadog {
                 agent_version: agent_version.into(),
             }),
             compression: config.compression,
-            stats: (!gates.disable_apm_stats)
-                .then(|| Arc::new(Concentrator::new(counting(config), now() as u64))),
+            stats: Arc::new(Concentrator::new(counting(config), now() as u64)),
+            counts_all: !gates.disable_apm_stats,
             usage: Arc::default(),
             teller: Teller {
                 hostname: hostname.into(),
@@ -107,15 +108,13 @@ impl Datadog {
         let (counted_until, mut last) = (batch.counted_until(), 0);
         let mut counted = |counted: direct::CountedResource<'_, '_>| {
             self.usage.note(counted.tracer);
-            if let Some(stats) = &self.stats {
-                let bucket = stats.add(counted.tracer, &self.sender, counted_until);
-                last = last.max(bucket).max(stats.add_records(counted.records, counted_until));
-            }
+            let bucket = self.stats.add(counted.tracer, &self.sender, counted_until);
+            last = last.max(bucket).max(self.stats.add_records(counted.records, counted_until));
         };
         let context = self.context(now());
         let dropped = direct::translate(context, batch, scratch, done, &mut counted);
-        if let Some(stats) = &self.stats {
-            stats.note(batch.holds().filter(|(hold, _)| hold.wants_stats()), last);
+        if self.counts_all {
+            self.stats.note(batch.holds().filter(|(hold, _)| hold.wants_stats()), last);
         }
         dropped.into_iter().map(|(reason, spans)| (reason.name(), spans)).collect()
     }
@@ -124,7 +123,7 @@ impl Datadog {
         direct::Context {
             settings: &self.settings,
             sender: &self.sender,
-            counting: self.stats.as_deref().map(Concentrator::counting),
+            counting: self.counts_all.then(|| self.stats.counting()),
             now,
         }
     }
@@ -135,17 +134,17 @@ impl Datadog {
         registry: &Registry,
         id: &str,
         end: CancellationToken,
-    ) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let stats = Arc::clone(self.stats.as_ref()?);
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let stats = Arc::clone(&self.stats);
         let (client, sender) = (self.client.clone(), Arc::clone(&self.sender));
         let (retry, registry, id) = (self.retry.clone(), registry.clone(), id.to_owned());
-        Some(stats::run(stats, client, sender, retry, registry, id, end))
+        stats::run(stats, client, sender, retry, registry, id, end)
     }
 
     /// Takes out all stats counted so far, as they are sent.
     pub(crate) fn take_stats(&self) -> Result<Vec<Bytes>, String> {
-        let stats = self.stats.as_ref().map(|stats| stats.flush(&self.sender, now() as u64, true));
-        stats.unwrap_or_default().0.iter().map(stats::encode).collect()
+        let (payloads, _) = self.stats.flush(&self.sender, now() as u64, true);
+        payloads.iter().map(stats::encode).collect()
     }
 
     /// Tells Datadog that this exporter runs, until `end`.
@@ -190,6 +189,7 @@ fn settings(config: &Config, hostname: &str, gates: FeatureGates) -> Settings {
         top_level_by_span_kind: traces.compute_top_level_by_span_kind,
         first_receiver: gates.first_receiver,
         old_scope_convention: gates.old_scope_convention,
+        counts_on_request: gates.disable_apm_stats,
         // Checked with the config.
         ignore_resources: traces
             .ignore_resources
@@ -255,7 +255,7 @@ impl Exporter for Datadog {
     }
 
     fn has_stats(&self) -> bool {
-        self.stats.is_some()
+        self.counts_all
     }
 
     fn recount(&self, batch: &TraceBatch) {

@@ -106,7 +106,7 @@ impl Exporters {
                     (exporter.key_checker(), config.api.fail_on_invalid_key, name.clone());
                 key_checks.spawn(async move { (id, must, check.await) });
                 let stats = exporter.stats_sender(registry, &name, self.stats_end.clone());
-                self.stats.extend(stats.map(tokio::spawn));
+                self.stats.push(tokio::spawn(stats));
                 self.stats.push(tokio::spawn(exporter.usage_sender(self.stats_end.clone())));
                 queue::start(exporter, setup(&config.sending_queue, &config.retry_on_failure))
             }

@@ -18,21 +18,17 @@ pub(crate) struct Made {
 impl Datadog {
     /// What the plain way makes of a batch at that time, in nanoseconds since the epoch, and what the direct way does.
     pub(crate) fn both_ways(&self, batch: &TraceBatch, now: i64) -> [Made; 2] {
-        let context = self.context(now);
-        let concentrator =
-            || context.counting.map(|counting| Concentrator::new(counting.clone(), 0));
+        let concentrator = || Concentrator::new(self.stats.counting().clone(), 0);
 
         let (translation, stats) =
             (translate::translate(&self.settings, batch, now), concentrator());
         for tracer in &translation.tracers {
-            stats.iter().for_each(|stats| {
-                stats.add(tracer, &self.sender, 0);
-            });
+            stats.add(tracer, &self.sender, 0);
         }
         let plain = Made {
             payloads: payload::build(&translation.tracers, &self.sender),
             dropped: named(translation.dropped),
-            groups: self.groups(stats),
+            groups: self.groups(&stats),
         };
 
         let (mut payloads, stats) = (Vec::new(), concentrator());
@@ -42,19 +38,17 @@ impl Datadog {
             &mut Scratch::default(),
             &mut |body, spans| payloads.push((body.to_vec(), spans)),
             &mut |counted| {
-                stats.iter().for_each(|stats| {
-                    stats.add(counted.tracer, &self.sender, 0);
-                    stats.add_records(counted.records, 0);
-                });
+                stats.add(counted.tracer, &self.sender, 0);
+                stats.add_records(counted.records, 0);
             },
         );
-        let direct = Made { payloads, dropped: named(dropped), groups: self.groups(stats) };
+        let direct = Made { payloads, dropped: named(dropped), groups: self.groups(&stats) };
         [plain, direct]
     }
 
-    fn groups(&self, stats: Option<Concentrator>) -> Vec<String> {
-        let payloads = stats.into_iter().flat_map(|stats| stats.flush(&self.sender, 0, true).0);
-        let clients = payloads.flat_map(|payload| payload.stats);
+    fn groups(&self, stats: &Concentrator) -> Vec<String> {
+        let (payloads, _) = stats.flush(&self.sender, 0, true);
+        let clients = payloads.into_iter().flat_map(|payload| payload.stats);
         let mut groups = Vec::new();
         for client in clients {
             for bucket in &client.stats {

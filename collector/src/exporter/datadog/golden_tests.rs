@@ -27,6 +27,10 @@ fn golden(case: &str) -> PathBuf {
 }
 
 fn exporter(case: &str) -> Datadog {
+    exporter_with(case, FeatureGates::default())
+}
+
+fn exporter_with(case: &str, gates: FeatureGates) -> Datadog {
     let config = golden(case).join("config.yaml");
     let sources = Sources { configs: vec![config.display().to_string()], ..Sources::default() };
     let config = Config::load(&sources, &|_| None).unwrap();
@@ -34,7 +38,7 @@ fn exporter(case: &str) -> Datadog {
         panic!("the first exporter is not datadog")
     };
     crate::install_crypto_provider();
-    Datadog::new(&config, "unused", FeatureGates::default()).unwrap()
+    Datadog::new(&config, "unused", gates).unwrap()
 }
 
 /// The case's requests, each a batch of its own.
@@ -492,9 +496,39 @@ fn stats_of_today_are_counted_as_the_newest_agent_counts_them() {
     check_stats("60-stats");
 }
 
+#[test]
+fn a_resource_may_ask_for_stats_where_they_are_off() {
+    let gates = FeatureGates { disable_apm_stats: true, ..FeatureGates::default() };
+    let groups = |computed: Value, gates: FeatureGates| {
+        let exporter = exporter_with("60-stats", gates);
+        let attributes = match computed {
+            Value::Null => json!([]),
+            computed => json!([{"key": "_dd.stats_computed", "value": computed}]),
+        };
+        let span = json!({
+            "traceId": "0000000000000000000000000000000a", "spanId": "000000000000000b", "kind": 2,
+        });
+        let request = json!({"resourceSpans": [
+            {"resource": {"attributes": attributes}, "scopeSpans": [{"spans": [span]}]},
+        ]});
+        let batch = TraceBatch::from_json(request.to_string().as_bytes()).unwrap();
+        exporter.translate(&batch, &mut Scratch::default(), &mut |_, _| {});
+        exporter.take_stats().unwrap().len()
+    };
+    for asks in [json!({"stringValue": "false"}), json!({"boolValue": false}), json!({})] {
+        assert_eq!(groups(asks.clone(), gates), 1, "{asks}");
+    }
+    for does_not in [Value::Null, json!({"stringValue": "true"}), json!({"intValue": "7"})] {
+        assert_eq!(groups(does_not.clone(), gates), 0, "{does_not}");
+    }
+    assert_eq!(groups(Value::Null, FeatureGates::default()), 1);
+    let first = FeatureGates { first_receiver: true, ..gates };
+    assert_eq!(groups(json!({"stringValue": "false"}), first), 0, "not in its first version");
+}
+
 fn check_stats(case: &str) {
     let exporter = exporter(case);
-    let concentrator = exporter.stats.as_ref().unwrap();
+    let concentrator = &exporter.stats;
     let request = std::fs::read(golden(case).join("otlp.00.bin")).unwrap();
     let batch = TraceBatch::from_protobuf(request.into()).unwrap();
     direct::translate(

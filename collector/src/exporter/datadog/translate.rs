@@ -51,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) first_receiver: bool,
     /// A scope's name and version under the keys of the old convention alone.
     pub(crate) old_scope_convention: bool,
+    /// Whether spans count in stats only where their resource asks for it.
+    pub(crate) counts_on_request: bool,
     /// Traces whose root's resource name matches one of these are dropped.
     pub(crate) ignore_resources: Vec<regex::Regex>,
 }
@@ -149,13 +151,17 @@ fn payload<'a>(settings: &'a Settings, attributes: &Attrs<'a>) -> TracerPayload<
         tracer_version: tracer_version(attributes),
         env: env(attributes),
         hostname: host::hostname(attributes, &settings.hostname),
-        has_stats: has_stats(attributes),
+        has_stats: has_stats(settings, attributes),
         ..TracerPayload::default()
     }
 }
 
-/// Whether the resource's stats were computed before; `false` asks for them (agent, `resolveClientComputedStats`).
-fn has_stats(resource: &Attrs<'_>) -> bool {
+/// Returns whether the resource's stats are not to be computed. `_dd.stats_computed` decides before the gate, by which they
+/// count as computed elsewhere: `false` or an empty one asks for them (agent, `resolveClientComputedStats`).
+fn has_stats(settings: &Settings, resource: &Attrs<'_>) -> bool {
+    if !resource.has(&["_dd.stats_computed"]) {
+        return settings.counts_on_request;
+    }
     let computed = normalize::tag_value(resource.text(&["_dd.stats_computed"]));
     !matches!(&*computed, b"" | b"false")
 }

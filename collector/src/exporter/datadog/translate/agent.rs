@@ -223,10 +223,15 @@ pub(super) fn obfuscated_url(url: &[u8]) -> Option<Vec<u8>> {
     is_url(url).then(|| http::obfuscate_url_string(&escaped(url), false, false).into_bytes())
 }
 
-/// A command of Redis without its arguments.
+/// Returns a command of Redis without its arguments. Each byte that is not UTF-8 becomes U+FFFD, as where Go goes through the
+/// letters of a text.
 pub(super) fn quantized<'a>(command: &[u8]) -> Text<'a> {
-    let command = String::from_utf8_lossy(command);
-    Cow::Owned(redis::quantize_redis_string(&command).into_bytes())
+    let mut text = String::with_capacity(command.len());
+    for chunk in command.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    Cow::Owned(redis::quantize_redis_string(&text).into_bytes())
 }
 
 /// The text with what is not UTF-8 escaped as in a URL.
@@ -286,6 +291,12 @@ mod tests {
     use super::{
         Span, has_foreign_span, is_status_code, mark_tracer_top_level, obfuscate, times, truncate,
     };
+
+    #[test]
+    fn each_byte_of_a_redis_command_that_is_not_utf_8_is_replaced_by_itself() {
+        assert_eq!(*super::quantized(b"\xe2\x82"), *"\u{fffd}\u{fffd}".as_bytes());
+        assert_eq!(*super::quantized(b"SET \xff 1"), *b"SET");
+    }
 
     #[test]
     fn spans_that_name_another_trace_than_the_first_are_foreign() {

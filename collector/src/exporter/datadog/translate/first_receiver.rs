@@ -52,7 +52,7 @@ pub(super) fn payload<'a>(
         ),
         env: normalize::tag_value(env.unwrap_or(Cow::Borrowed(b"none"))),
         hostname: host::source(resource).or_else(host).unwrap_or_else(fallback),
-        has_stats: !resource.text(&["_dd.stats_computed"]).is_empty(),
+        has_stats: settings.counts_on_request || !resource.text(&["_dd.stats_computed"]).is_empty(),
         ..TracerPayload::default()
     }
 }
