@@ -39,11 +39,13 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The values that the span and its resource have for any of these attributes; for a field of the payload, any span of it.
+    /// The values that the span and its resource have for any of these attributes; for a field of the payload, and for where
+    /// a service is entered, which depends on the parent's, any span of it.
     fn values(&self, field: &str, keys: &[String]) -> impl Iterator<Item = Option<&otlp::Value>> {
         let resource = self.resource.resource.iter().flat_map(|resource| &resource.attributes);
         let others = self.resource.scope_spans.iter().flat_map(|scope| &scope.spans);
-        let others = others.filter(|_| field.starts_with("tracer_payload."));
+        let is_of_others = field.starts_with("tracer_payload.") || field.ends_with("._top_level");
+        let others = others.filter(move |_| is_of_others);
         let spans = std::iter::once(self.span).chain(others);
         let pairs = spans.flat_map(|span| &span.attributes).chain(resource);
         let pairs = pairs.filter(|pair| keys.contains(&datadog::readable(&pair.key)));
@@ -170,7 +172,7 @@ impl Rule {
             }
             Condition::StartsBefore2000 => starts_before_2000(span),
             Condition::TraceStateHasRate => {
-                let has_rate = |span: &&Span| span.trace_state.starts_with(b"ot=");
+                let has_rate = |span: &&Span| otlp::may_have_rate(&span.trace_state);
                 resource.trace_of(span).any(|span| has_rate(&span))
             }
         }

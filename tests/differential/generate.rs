@@ -16,7 +16,7 @@ use proptest::{
 use crate::{
     datadog::MARKER,
     otlp::{
-        AnyValue, Array, Event, KeyValue, Link, Map, Request, Resource, ResourceSpans, Scope,
+        self, AnyValue, Array, Event, KeyValue, Link, Map, Request, Resource, ResourceSpans, Scope,
         ScopeSpans, Span, Status, Value,
     },
 };
@@ -24,11 +24,17 @@ use crate::{
 /// Nanoseconds between the Unix epoch and the year 2000; a span that starts before is given another start.
 pub(crate) const YEAR_2000: u64 = 946_684_800_000_000_000;
 
+/// A resource's attribute that says whether its stats are there already.
+pub(crate) const STATS_COMPUTED: &str = "_dd.stats_computed";
+
 /// Whether this is the name of an attribute that means something; all others are made up.
 pub(crate) fn is_known(key: &str) -> bool {
     let keys = vocabulary::CONVENTIONS.iter().copied();
-    let all = [vocabulary::DATADOG, vocabulary::RESOURCE, vocabulary::SERVICE];
-    keys.chain(all).flatten().any(|(known, _)| *known == key)
+    let all = [vocabulary::DATADOG, vocabulary::SCOPE, vocabulary::SERVICE];
+    keys.chain(all)
+        .chain(vocabulary::RESOURCES.iter().copied())
+        .flatten()
+        .any(|(known, _)| *known == key)
 }
 
 /// What the cases of a run may hold.
@@ -40,6 +46,8 @@ pub(crate) struct Limits {
     pub(crate) tame: bool,
     /// Whether some traces are ignored by the resource name of their root: that is not to be a matter of chance.
     pub(crate) ignoring: bool,
+    /// Whether each second resource asks for stats.
+    pub(crate) asking: bool,
 }
 
 /// One request.
@@ -59,6 +67,14 @@ pub(crate) fn case(seed: u64, number: u32, limits: Limits) -> Case {
     let tree = request(limits).new_tree(&mut runner).expect("no strategy here rejects a value");
     let mut request = tree.current();
     without_chance(&mut request, limits);
+    if limits.asking {
+        let resources = request.resource_spans.iter_mut().skip(number as usize / 20 % 2).step_by(2);
+        for resource in resources {
+            let attributes = &mut resource.resource.get_or_insert_default().attributes;
+            attributes.retain(|pair| pair.key != STATS_COMPUTED.as_bytes());
+            attributes.push(KeyValue::text(STATS_COMPUTED, "false"));
+        }
+    }
     for (index, span) in request.spans_mut().enumerate() {
         let marker = format!("{number}.{index}");
         span.attributes.push(KeyValue::text(MARKER, &marker));
@@ -73,17 +89,31 @@ fn without_chance(request: &mut Request, limits: Limits) {
             // By this a resource may ask for stats whatever the gate, and those are compared where all have them.
             let resource = resource.resource.iter_mut();
             for attributes in resource.map(|resource| &mut resource.attributes) {
-                attributes.retain(|pair| pair.key != b"_dd.stats_computed");
+                attributes.retain(|pair| pair.key != STATS_COMPUTED.as_bytes());
             }
         }
         let before = resource.clone();
+        if limits.ignoring {
+            let own = resource.resource.iter_mut();
+            for attributes in own.map(|own| &mut own.attributes) {
+                attributes.retain(|pair| !vocabulary::NOT_IN_REFERENCE.contains(&&*pair.key));
+            }
+        }
+        let is_random = |span: &Span| before.root_is_random(span);
+        let any_random = before.scope_spans.iter().flat_map(|scope| &scope.spans).any(is_random);
+        if limits.tame && (any_random || before.has_several_traces()) {
+            let scopes = resource.scope_spans.iter_mut().filter_map(|spans| spans.scope.as_mut());
+            for scope in scopes {
+                scope.attributes.retain(|pair| !vocabulary::OF_FIRST_CHUNK.contains(&&*pair.key));
+            }
+        }
         for span in resource.scope_spans.iter_mut().flat_map(|scope| &mut scope.spans) {
             let is_random = before.root_is_random(span);
             let mut leave_out = Vec::new();
             if is_random {
                 leave_out.extend(vocabulary::OF_ROOT);
                 // A rate, as that of the root is.
-                if span.trace_state.starts_with(b"ot=") {
+                if otlp::may_have_rate(&span.trace_state) {
                     span.trace_state.clear();
                 }
                 // This number stands for none, and then the root's counts.
@@ -127,11 +157,16 @@ fn request(limits: Limits) -> impl Strategy<Value = Request> {
 
 fn resource_spans(limits: Limits) -> impl Strategy<Value = ResourceSpans> {
     let attributes = (
-        vec(known(vocabulary::RESOURCE), 0..9),
+        select(vocabulary::RESOURCES).prop_flat_map(|keys| vec(known(keys), 0..9)),
+        option::weighted(
+            0.3,
+            select(vocabulary::RESOURCES).prop_flat_map(|keys| vec(known(keys), 0..4)),
+        ),
         option::weighted(0.85, known(vocabulary::SERVICE)),
         vec(odd_attribute(limits), 0..2),
     );
-    let resource = attributes.prop_map(|(mut attributes, service, odd)| {
+    let resource = attributes.prop_map(|(mut attributes, more, service, odd)| {
+        attributes.extend(more.unwrap_or_default());
         attributes.extend(service);
         attributes.extend(odd);
         Resource { attributes: without_duplicates(attributes), dropped_attributes_count: 0 }
@@ -148,13 +183,18 @@ fn scope_spans(
     traces: Vec<Vec<u8>>,
     ids: Vec<Vec<u8>>,
 ) -> impl Strategy<Value = ScopeSpans> {
-    let scope = (text(limits), text(limits), vec(odd_attribute(limits), 0..3), any::<bool>());
-    let scope = scope.prop_map(|(name, version, attributes, some)| Scope {
-        name,
-        version,
-        attributes: if some { without_duplicates(attributes) } else { Vec::new() },
-        dropped_attributes_count: 0,
-    });
+    let attributes = prop_oneof![
+        4 => Just(Vec::new()),
+        4 => vec(odd_attribute(limits), 0..3),
+        1 => vec(known(vocabulary::SCOPE), 1..4),
+    ];
+    let scope =
+        (text(limits), text(limits), attributes).prop_map(|(name, version, attributes)| Scope {
+            name,
+            version,
+            attributes: without_duplicates(attributes),
+            dropped_attributes_count: 0,
+        });
     (option::weighted(0.8, scope), vec(span(limits, traces, ids), 0..5), schema_url())
         .prop_map(|(scope, spans, schema_url)| ScopeSpans { scope, spans, schema_url })
 }
@@ -241,9 +281,12 @@ fn few() -> impl Strategy<Value = u32> {
 }
 
 fn trace_state(limits: Limits) -> impl Strategy<Value = Vec<u8>> {
+    let fractional = if limits.tame { &[""] } else { vocabulary::FRACTIONAL_RATES };
     prop_oneof![
         8 => Just(Vec::new()),
-        3 => select(vocabulary::TRACE_STATES).prop_map(|text| text.as_bytes().to_vec()),
+        2 => select(vocabulary::TRACE_STATES).prop_map(|text| text.as_bytes().to_vec()),
+        2 => select(vocabulary::SAMPLING).prop_map(|text| text.as_bytes().to_vec()),
+        1 => select(fractional).prop_map(|text| text.as_bytes().to_vec()),
         1 => text(limits),
     ]
 }
@@ -368,10 +411,7 @@ fn known(
 ) -> impl Strategy<Value = KeyValue> {
     select(keys).prop_flat_map(|(key, values)| {
         let usual = select(values).prop_map(|text| match text.strip_prefix('#') {
-            Some(number) => match number.parse() {
-                Ok(number) => Value::Int(number),
-                Err(_) => Value::Double(number.parse().expect("a number behind `#`")),
-            },
+            Some(other) => other_value(other),
             None => Value::Text(text.as_bytes().to_vec()),
         });
         let value = prop_oneof![
@@ -383,6 +423,20 @@ fn known(
         ];
         value.prop_map(move |value| KeyValue::new(key, value))
     })
+}
+
+/// The value that stands behind `#` in the vocabulary.
+fn other_value(text: &str) -> Value {
+    if let Some(list) = text.strip_prefix('[').and_then(|list| list.strip_suffix(']')) {
+        let texts = list.split(',').filter(|_| !list.is_empty());
+        let values =
+            texts.map(|text| AnyValue { value: Some(Value::Text(text.as_bytes().to_vec())) });
+        return Value::Array(Array { values: values.collect() });
+    }
+    let int = text.parse().map(Value::Int).ok();
+    let bool = text.parse().map(Value::Bool).ok();
+    let double = || text.parse().map(Value::Double).ok();
+    int.or(bool).or_else(double).expect("a number, a boolean or a list behind `#`")
 }
 
 /// Any key with any value.

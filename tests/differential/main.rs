@@ -45,9 +45,9 @@ use self::{
     allowed::{Context, Rule},
     compare::{Difference, TIMES_SENT},
     datadog::{Fields, MARKER},
-    generate::{Case, Limits},
+    generate::{Case, Limits, STATS_COMPUTED},
     otlp::{KeyValue, Request, Resource, ResourceSpans, ScopeSpans, Span},
-    profile::{PROFILES, Profile, STATS_ON},
+    profile::{PROFILES, Profile, STATS_OFF, STATS_ON},
     report::{Outcome, class, say, shortened, shown},
     side::{AGENT, CONTRIB, Options, Program, Side},
 };
@@ -205,7 +205,8 @@ async fn compare_profile(
     let began = Instant::now();
     let numbers = plan.numbers.iter().filter(|number| profile.share.contains(&(*number % 20)));
     let ignoring = profile.options.traces.iter().any(|line| line.starts_with("ignore_resources"));
-    let limits = Limits { now: plan.now, tame: profile.stats, ignoring };
+    let asking = profile.asks_for_stats();
+    let limits = Limits { now: plan.now, tame: profile.stats, ignoring, asking };
     let cases: Vec<Case> =
         numbers.map(|number| generate::case(plan.seed, *number, limits)).collect();
     let outcome = |reference| {
@@ -294,7 +295,8 @@ async fn sent(
     // The first one may overtake what other workers of a reference still hold; the second is sent after all that
     // was flushed with the first.
     for round in ["sentinel.1", "sentinel.2"] {
-        let body = sentinel(plan, round);
+        let asks = stats && options.gates.contains(&STATS_OFF);
+        let body = sentinel(plan, round, asks);
         for side in [&mut ours, &mut agent, &mut contrib] {
             let status = side.send(PROTOBUF, body.clone()).await?;
             ensure!(status == 200, "{}: the sentinel was answered {status}", side.name);
@@ -314,7 +316,8 @@ async fn sent(
     Ok(Sides { ours, agent, contrib, answers })
 }
 
-fn sentinel(plan: &Plan, marker: &str) -> Vec<u8> {
+/// A request of one span that is recognized; `asks` for stats where the collectors compute none by themselves.
+fn sentinel(plan: &Plan, marker: &str, asks: bool) -> Vec<u8> {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).map(|now| now.as_nanos() as u64);
     let now = elapsed.unwrap_or(plan.now);
     let span = Span {
@@ -325,10 +328,11 @@ fn sentinel(plan: &Plan, marker: &str) -> Vec<u8> {
         attributes: vec![KeyValue::text(MARKER, marker)],
         ..Span::default()
     };
-    let resource = Resource {
-        attributes: vec![KeyValue::text("service.name", marker)],
-        ..Resource::default()
-    };
+    let mut attributes = vec![KeyValue::text("service.name", marker)];
+    if asks {
+        attributes.push(KeyValue::text(STATS_COMPUTED, "false"));
+    }
+    let resource = Resource { attributes, ..Resource::default() };
     let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
     let resource = ResourceSpans { resource: Some(resource), scope_spans, ..Default::default() };
     Request { resource_spans: vec![resource] }.encode_to_vec()
@@ -402,7 +406,7 @@ fn compare_spans(
 
 /// Proves that this test can fail: our side is told to name spans otherwise.
 async fn must_find(plan: &Plan, rules: &[Rule]) -> anyhow::Result<()> {
-    let limits = Limits { now: plan.now, tame: true, ignoring: false };
+    let limits = Limits { now: plan.now, tame: true, ignoring: false, asking: false };
     let cases: Vec<_> = (0..20).map(|number| generate::case(plan.seed, number, limits)).collect();
     let renaming =
         Options { traces: &["span_name_as_resource_name: true"], gates: &[STATS_ON], flags: &[] };

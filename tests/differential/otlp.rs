@@ -10,6 +10,11 @@ use serde_json::{Value as Json, json};
 
 use crate::datadog::readable;
 
+/// Whether a sampler's rate may be in a tracestate: it has a member of OpenTelemetry's.
+pub(crate) fn may_have_rate(trace_state: &[u8]) -> bool {
+    trace_state.windows(3).any(|window| window == b"ot=")
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Request {
     #[prost(message, repeated, tag = "1")]

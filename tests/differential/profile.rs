@@ -23,13 +23,26 @@ pub(crate) struct Profile {
 const FIRST_NAMES: &str = "-datadog.EnableOperationAndResourceNameV2";
 const FIRST_RECEIVER: &str = "-datadog.EnableReceiveResourceSpansV2";
 
+impl Profile {
+    /// Whether only those resources have stats that ask for them.
+    pub(crate) fn asks_for_stats(&self) -> bool {
+        self.stats && self.options.gates.contains(&STATS_OFF)
+    }
+}
+
 /// All of them.
-pub(crate) const PROFILES: [Profile; 8] = [
+pub(crate) const PROFILES: [Profile; 9] = [
     Profile {
         name: "defaults",
         options: Options { traces: &[], gates: &[STATS_OFF], flags: &[] },
-        share: 0..9,
+        share: 0..8,
         stats: false,
+    },
+    Profile {
+        name: "stats of resources that ask for them",
+        options: Options { traces: &[], gates: &[STATS_OFF], flags: &[] },
+        share: 8..9,
+        stats: true,
     },
     Profile {
         name: "stats",

@@ -1,9 +1,36 @@
-//! Words that mean something to the translation. A value behind `#` is a number.
+//! Words that mean something to the translation. A value behind `#` is a number, a boolean, or a list of texts (`#[a,b]`).
+
+mod current;
 
 type Keys = &'static [(&'static str, &'static [&'static str])];
 
-pub(super) const CONVENTIONS: &[Keys] =
-    &[HTTP, HTTP, DATABASE, DATABASE, MESSAGING, RPC, FAAS, GRAPHQL, NETWORK, PEER, CURRENT];
+pub(super) const CONVENTIONS: &[Keys] = &[
+    HTTP,
+    HTTP,
+    DATABASE,
+    DATABASE,
+    MESSAGING,
+    RPC,
+    FAAS,
+    GRAPHQL,
+    NETWORK,
+    PEER,
+    current::HTTP,
+    current::HTTP,
+    current::DATABASE,
+    current::DATABASE,
+    current::MESSAGING,
+    current::RPC,
+    current::AWS,
+    current::FAAS,
+    current::GRAPHQL,
+    current::GEN_AI,
+];
+
+/// Of resources: those that were there first, and today's.
+pub(super) const RESOURCES: &[Keys] = &[RESOURCE, RESOURCE, current::RESOURCE];
+
+pub(super) use current::{FRACTIONAL_RATES, SCOPE, TRACE_STATES as SAMPLING};
 
 const METHODS: &[&str] = &["GET", "POST", "DELETE", "_OTHER", "get", "PURGE"];
 
@@ -192,29 +219,8 @@ const GRAPHQL: Keys = &[
     ("graphql.document", &["query { a }"]),
 ];
 
-/// Conventions that are newer than the reference that can be built.
-const CURRENT: Keys = &[
-    ("db.system.name", &["postgresql", "microsoft.sql_server", "aws.dynamodb", "redis", "mongodb"]),
-    ("db.query.text", STATEMENTS),
-    ("db.namespace", &["orders"]),
-    ("db.query.summary", &["SELECT orders"]),
-    ("messaging.system", &["kafka", "aws_sqs"]),
-    ("messaging.operation.name", &["send", "ack"]),
-    ("messaging.operation.type", &["send", "receive", "process"]),
-    ("messaging.destination.name", &["orders"]),
-    ("rpc.system.name", &["grpc"]),
-    ("rpc.method", &["shop.Cart/Add"]),
-    ("rpc.response.status_code", &["DEADLINE_EXCEEDED", "#4"]),
-];
-
-/// Of these, the ones that ours understands and the reference does not; stats cannot tell which span had them.
-pub(super) const NOT_IN_REFERENCE: &[&[u8]] = &[
-    b"db.system.name",
-    b"messaging.operation.name",
-    b"messaging.operation.type",
-    b"rpc.system.name",
-    b"rpc.response.status_code",
-];
+/// Conventions that contrib 0.155 does not understand, and by which a trace is ignored or not.
+pub(super) const NOT_IN_REFERENCE: &[&[u8]] = &[b"db.system.name", b"url.template"];
 
 const NETWORK: Keys = &[
     ("network.protocol.name", &["amqp", "http", "Web Socket"]),
@@ -251,6 +257,22 @@ const PEER: Keys = &[
     ("network.destination.ip", &["10.1.1.1"]),
     ("_dd.base_service", &["base"]),
     ("out.port", &["#5432"]),
+    ("active_record.db.vendor", &["mysql"]),
+    ("sequel.db.vendor", &["mysql"]),
+    ("db.type", &["sql"]),
+    ("mongodb.db", &["m"]),
+    ("cassandra.keyspace", &["k"]),
+    ("db.hostname", &["h"]),
+    ("db.cassandra.contact.points", &["c1,c2"]),
+    ("db.couchbase.seed.nodes", &["s1,s2"]),
+    ("dns.hostname", &["h"]),
+    ("http.server_name", &["h"]),
+    ("messaging.rabbitmq.exchange", &["x"]),
+    ("amqp.destination", &["d"]),
+    ("amqp.queue", &["q"]),
+    ("amqp.exchange", &["x"]),
+    ("msmq.queue.path", &["p"]),
+    ("aws.queue.name", &["q"]),
 ];
 
 pub(super) const DATADOG: Keys = &[
