@@ -202,6 +202,21 @@ pub struct Evidence {
     pub heard: BTreeSet<String>,
 }
 
+impl Evidence {
+    /// The same of another trace, of which nothing is known.
+    pub(crate) fn without_trace(&self) -> Self {
+        Self {
+            trace: None,
+            ledgers: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            ended: Vec::new(),
+            unsettled: self.unsettled.clone(),
+            elsewhere: Vec::new(),
+            heard: BTreeSet::new(),
+        }
+    }
+}
+
 /// Something that a source of evidence can give, and a check may need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -17,11 +17,19 @@ use crate::{
 };
 
 pub mod condition;
+mod failing;
+mod linked;
 mod matcher;
 #[cfg(test)]
 mod tests;
+mod timing;
+mod totals;
 
-pub use self::matcher::{EventMatcher, LinkMatcher, LinkedTrace, Matcher, span_status};
+pub use self::{
+    matcher::{EventMatcher, LinkMatcher, LinkedTrace, Matcher, span_status},
+    timing::{Order, Overlap},
+    totals::totals,
+};
 
 /// What must hold for every case of a scenario.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +46,21 @@ pub struct Expect {
     pub absent: bool,
     /// How many spans of a kind there must be in the trace.
     pub spans: Vec<SpanCount>,
+    /// How many spans of a kind there must be in the traces of all requests of the scenario together.
+    #[serde(default)]
+    pub totals: Vec<SpanCount>,
+    /// Workload or service at which the request's failure begins.
+    #[serde(default)]
+    pub fails_at: Option<String>,
+    /// Traces of their own in which the request's work goes on, as links say; others may be there.
+    #[serde(default)]
+    pub linked: Vec<Node>,
+    /// Which spans come after which.
+    #[serde(default)]
+    pub order: Vec<Order>,
+    /// Which spans run at the same time.
+    #[serde(default)]
+    pub overlap: Vec<Overlap>,
     /// How many attempts the intake must at least have refused while the scenario ran: proof that an outage took place.
     pub refused_attempts: u64,
     /// Whether Datadog will make trace metrics of spans that are sent to its OTLP intake; `None` where it is not asked for.
@@ -59,6 +82,11 @@ impl Default for Expect {
             services: Vec::new(),
             absent: false,
             spans: Vec::new(),
+            totals: Vec::new(),
+            fails_at: None,
+            linked: Vec::new(),
+            order: Vec::new(),
+            overlap: Vec::new(),
             refused_attempts: 0,
             trace_metrics: None,
             balance: None,
@@ -94,6 +122,18 @@ pub struct SpanCount {
     pub at_most: Option<usize>,
 }
 
+impl SpanCount {
+    /// `2 to 3 of `pay server``: how many of which.
+    fn wanted(&self) -> String {
+        let of = self.span.describe();
+        match self.at_most {
+            Some(most) if most == self.at_least => format!("{most} of `{of}`"),
+            Some(most) => format!("{} to {most} of `{of}`", self.at_least),
+            None => format!("at least {} of `{of}`", self.at_least),
+        }
+    }
+}
+
 /// Checks one case against its scenario's expectations.
 pub fn check(expect: &Expect, request: &Request, view: View<'_>) -> Findings {
     let mut failures = Vec::new();
@@ -115,6 +155,14 @@ pub fn check(expect: &Expect, request: &Request, view: View<'_>) -> Findings {
         of_spans.extend(tree(node, view).into_iter().map(|detail| Failure::new("tree", detail)));
     }
     of_spans.extend(expect.spans.iter().filter_map(|count| span_count(count, view)));
+    let more = |rule: &'static str| move |detail: String| Failure::new(rule, detail);
+    let failing = expect.fails_at.as_deref().and_then(|at| failing::wrong(at, view));
+    of_spans.extend(failing.map(more("fails_at")));
+    of_spans.extend(linked::wrong(&expect.linked, view).into_iter().map(more("linked")));
+    let order = expect.order.iter().filter_map(|order| order.wrong(view));
+    of_spans.extend(order.map(more("order")));
+    let overlap = expect.overlap.iter().filter_map(|overlap| overlap.wrong(view));
+    of_spans.extend(overlap.map(more("overlap")));
     // What is missing may still come, and take the place of what does not fit.
     let lacking = [Capability::Settled, Capability::Completeness];
     let lacking = match view.spans().is_empty() {
@@ -147,13 +195,21 @@ fn unseen(expect: &Expect, view: View<'_>) -> Vec<NotEvaluated> {
             }
         }
     };
-    let mut nodes: Vec<&Node> = expect.tree.iter().collect();
-    while let Some(node) = nodes.pop() {
-        look("tree", &node.span);
-        nodes.extend(&node.children);
+    let trees = expect.tree.iter().map(|node| ("tree", node));
+    let mut nodes: Vec<(&str, &Node)> =
+        trees.chain(expect.linked.iter().map(|node| ("linked", node))).collect();
+    while let Some((what, node)) = nodes.pop() {
+        look(what, &node.span);
+        nodes.extend(node.children.iter().map(|node| (what, node)));
     }
-    for count in &expect.spans {
-        look("spans", &count.span);
+    for (what, counts) in [("spans", &expect.spans), ("totals", &expect.totals)] {
+        counts.iter().for_each(|count| look(what, &count.span));
+    }
+    for Order { first, then, .. } in &expect.order {
+        [first, then].into_iter().for_each(|span| look("order", span));
+    }
+    for Overlap { one, other } in &expect.overlap {
+        [one, other].into_iter().for_each(|span| look("overlap", span));
     }
     unseen
 }
@@ -277,14 +333,9 @@ fn span_count(count: &SpanCount, view: View<'_>) -> Option<Failure> {
     let matching: Vec<&Span> =
         view.service_spans().filter(|span| count.span.mismatches(span, view).is_empty()).collect();
     let found = matching.len();
-    let wanted = match count.at_most {
-        Some(most) if most == count.at_least => most.to_string(),
-        Some(most) => format!("{} to {most}", count.at_least),
-        None => format!("at least {}", count.at_least),
-    };
-    let told = format!("{wanted} of `{}` expected, {found} captured", count.span.describe());
+    let told = format!("{} expected, {found} captured", count.wanted());
     let detail = if found < count.at_least {
-        format!("{told}; {}", nearest(&count.span, &matching, view))
+        format!("{told}; {}", nearest(&count.span, &matching, &[view]))
     } else if count.at_most.is_some_and(|most| found > most) {
         let names = matching.iter().take(SPANS_TOLD).map(|span| view.name(span));
         let more = if found > SPANS_TOLD { ", …" } else { "" };
@@ -312,20 +363,26 @@ fn vacuous<'a>(count: &'a SpanCount, view: View<'_>) -> Option<&'a str> {
 const SPANS_TOLD: usize = 5;
 
 /// The span that comes nearest to what is asked for, of those that are not taken, and what is wrong with it.
-fn nearest(wanted: &Matcher, taken: &[&Span], view: View<'_>) -> String {
+fn nearest(wanted: &Matcher, taken: &[&Span], views: &[View<'_>]) -> String {
     let is_taken = |span: &Span| taken.iter().any(|one| std::ptr::eq(*one, span));
-    let rest = view.service_spans().filter(|span| !is_taken(span));
-    let nearest =
-        rest.map(|span| (span, wanted.mismatches(span, view))).min_by_key(|(span, wrong)| {
-            (!wanted.is_about(span, view), !wanted.is_at(span, view), wrong.len())
-        });
-    match nearest {
-        Some((span, wrong)) if wanted.is_at(span, view) => {
-            format!("the nearest is {}: {}", view.name(span), wrong.join(", "))
-        }
-        _ if taken.is_empty() => format!("the trace has {}", present(view)),
+    let rest = views.iter().flat_map(|view| view.service_spans().map(|span| (span, *view)));
+    let nearest = nearest_among(wanted, rest.filter(|(span, _)| !is_taken(span)));
+    nearest.unwrap_or_else(|| match views.first() {
+        Some(view) if taken.is_empty() => format!("the trace has {}", present(*view)),
         _ => "there is none beside them".to_owned(),
-    }
+    })
+}
+
+/// The span of the right service that comes nearest, and what is wrong with it.
+fn nearest_among<'a>(
+    wanted: &Matcher,
+    spans: impl Iterator<Item = (&'a Span, View<'a>)>,
+) -> Option<String> {
+    let at_it = spans.filter(|(span, view)| wanted.is_at(span, *view));
+    let judged = at_it.map(|(span, view)| (span, view, wanted.mismatches(span, view)));
+    let (span, view, wrong) =
+        judged.min_by_key(|(span, view, wrong)| (!wanted.is_about(span, *view), wrong.len()))?;
+    Some(format!("the nearest is {}: {}", view.name(span), wrong.join(", ")))
 }
 
 /// Where a span is that is missing at its place, or what comes nearest to it there.

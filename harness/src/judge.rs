@@ -5,10 +5,11 @@
 
 use crate::{
     case::{Stray, View},
+    expectation,
     record::Record,
     stats,
     strays::Strays,
-    verdict::{CaseResult, ScenarioResult},
+    verdict::ScenarioResult,
 };
 
 pub mod case;
@@ -26,11 +27,18 @@ pub(crate) use self::case::CHAIN_PATH;
 pub fn judge(record: &Record) -> ScenarioResult {
     let Record { scenario, capabilities, .. } = record;
     let mut result = ScenarioResult::new(&scenario.name, &scenario.description);
-    result.cases = cases(record);
     let tolerated = |rule: &str| scenario.tolerate.contains_key(rule);
-    let found = stats::judge(&record.stats, &scenario.expect, capabilities, tolerated);
-    result.failures.extend(found.failures);
-    result.not_evaluated.extend(found.not_evaluated);
+    let totals = look(record, |views| {
+        let of_case =
+            |view: &View<'_>| case::result(scenario, *view, case::findings(scenario, *view));
+        result.cases = views.iter().map(of_case).collect();
+        expectation::totals(&scenario.expect, views)
+    });
+    let stats = stats::judge(&record.stats, &scenario.expect, capabilities, tolerated);
+    for found in [totals, stats] {
+        result.failures.extend(found.failures);
+        result.not_evaluated.extend(found.not_evaluated);
+    }
     facts::apply(record, &mut result);
     consistency::apply(record, &mut result);
     result.conclude();
@@ -38,22 +46,27 @@ pub fn judge(record: &Record) -> ScenarioResult {
     result
 }
 
-fn cases(record: &Record) -> Vec<CaseResult> {
+/// Whether the traces of all requests have together as many spans as the scenario asks for.
+pub(crate) fn totals_hold(record: &Record) -> bool {
+    let found = look(record, |views| expectation::totals(&record.scenario.expect, views));
+    found.failures.is_empty() && found.not_evaluated.is_empty()
+}
+
+/// Looks at all cases of a record.
+fn look<T>(record: &Record, look: impl FnOnce(&[View<'_>]) -> T) -> T {
     let Record { scenario, topology, capabilities, .. } = record;
     let strays = Strays::new(record.strays.iter().collect());
     let shapes: Vec<_> =
         scenario.requests.iter().map(|request| case::shape(scenario, request)).collect();
-    let cases = record.cases.iter().map(|record| {
-        let strays: Vec<&Stray> = strays.of(&record.case).into_iter().copied().collect();
-        let view = View {
-            case: &record.case,
-            evidence: &record.evidence,
-            strays: &strays,
-            capabilities,
-            topology,
-            shape: &shapes[record.case.request],
-        };
-        case::result(scenario, view, case::findings(scenario, view))
+    let of_cases: Vec<Vec<&Stray>> =
+        record.cases.iter().map(|of| strays.of(&of.case).into_iter().copied().collect()).collect();
+    let views = record.cases.iter().zip(&of_cases).map(|(of, strays)| View {
+        case: &of.case,
+        evidence: &of.evidence,
+        strays,
+        capabilities,
+        topology,
+        shape: &shapes[of.case.request],
     });
-    cases.collect()
+    look(&views.collect::<Vec<_>>())
 }

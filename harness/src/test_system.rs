@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     case::Outcome,
     environment::{EnvironmentError, process::ProcessEnvironment},
-    expectation::Expect,
+    expectation::{Expect, Node, Order, Overlap, SpanCount},
     report::plain,
     run::new_run_id,
     scenario::{Chain, Fault, FaultKind, Request, Scenario, SystemChoice},
@@ -135,7 +135,49 @@ impl TestRequest<'_> {
         self
     }
 
-    /// Sends it, waits until its trace is complete or the time is over, and judges it by all rules.
+    /// The tree that its trace must be below the harness's own span.
+    #[must_use]
+    pub fn tree(mut self, tree: Node) -> Self {
+        self.scenario.expect.tree = Some(tree);
+        self
+    }
+
+    /// How many spans of a kind its trace must have.
+    #[must_use]
+    pub fn spans(mut self, count: SpanCount) -> Self {
+        self.scenario.expect.spans.push(count);
+        self
+    }
+
+    /// The workload or service at which its failure must begin.
+    #[must_use]
+    pub fn fails_at(mut self, at: &str) -> Self {
+        self.scenario.expect.fails_at = Some(at.to_owned());
+        self
+    }
+
+    /// A trace of its own in which its work must go on, as links say.
+    #[must_use]
+    pub fn linked(mut self, tree: Node) -> Self {
+        self.scenario.expect.linked.push(tree);
+        self
+    }
+
+    /// Spans that must begin when others have ended.
+    #[must_use]
+    pub fn order(mut self, order: Order) -> Self {
+        self.scenario.expect.order.push(order);
+        self
+    }
+
+    /// Spans that must run at the same time.
+    #[must_use]
+    pub fn overlap(mut self, overlap: Overlap) -> Self {
+        self.scenario.expect.overlap.push(overlap);
+        self
+    }
+
+    /// Sends it, waits until its trace is complete or the time is over, and judges it by all rules, and by what is expected of it.
     pub async fn send(self) -> Answer {
         let case =
             self.session.send(&self.scenario.requests[0], (0, 0), &self.scenario.faults).await;

@@ -78,6 +78,14 @@ fn scenario_files_are_told_what_is_wrong_where_and_what_to_do() {
             "services_that_cannot_be",
             format!("{GOOD}expect: {{ absent: true, services: [sample-ap-1, sample-app-2, sample-app-2] }}\n").replace("get: /", "get: /, sampled: false"),
         ),
+        (
+            "timing_and_totals_that_cannot_be",
+            format!("{GOOD}expect:\n  fails_at: sample-ap-2\n  linked: [{{ more: true }}]\n  order: [{{ first: {{ at: sample-app-1 }}, then: {{ at: sample-app-1 }}, at_least: 2s, at_most: 1s }}]\n  overlap: [{{ one: {{ at: nobody }}, other: {{}} }}]\n  totals: [{{ at: sample-app-1 }}]\n"),
+        ),
+        (
+            "absence_and_what_must_be_there",
+            format!("{GOOD}expect:\n  absent: true\n  fails_at: sample-app-2\n  linked: [{{ server: sample-app-1 }}]\n  order: [{{ first: {{ kind: client }}, then: {{ kind: server }} }}]\n  overlap: [{{ one: {{ kind: client }}, other: {{ kind: client }} }}]\n  totals: [{{ count: 1 }}]\n").replace("get: /", "get: /, sampled: false"),
+        ),
         ("missing_collector_config", format!("{GOOD}system: {{ chain: {{ collector_config: none.yaml }} }}\n")),
     ];
     for (name, yaml) in cases {

@@ -1,8 +1,13 @@
 //! The library as a user's `#[tokio::test]` calls it, and what the chain's payloads hold, field by field.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
-use harness::{scenario::FaultKind, test_system::TestSystem, trace::Trace};
+use harness::{
+    expectation::{Matcher, Order, Overlap, SpanCount},
+    scenario::FaultKind,
+    test_system::TestSystem,
+    trace::Trace,
+};
 use serde_json::{Value, json};
 
 use crate::support::TRACECHECK;
@@ -28,6 +33,44 @@ async fn a_failed_second_hop_is_marked_on_every_span_of_one_whole_trace() -> Tes
     let trace = answer.whole_trace()?;
     assert_eq!(trace.spans.iter().filter(|span| span.error).count(), 4);
     insta::assert_json_snapshot!("second_hop_503", redacted(trace));
+    chain.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn where_a_failure_begins_and_what_comes_after_what_is_asked_for_in_rust_too() -> TestResult {
+    let chain = TestSystem::chain(TRACECHECK).await?;
+    let of = |at: &str, kind: &str| Matcher {
+        at: Some(at.to_owned()),
+        kind: Some(kind.to_owned()),
+        ..Matcher::default()
+    };
+    let failing = || {
+        let request = chain.get("/outgoing-sampleapp").within(Duration::from_secs(5));
+        let request = request.fault("sample-app-2", FaultKind::Status(503));
+        request.spans(SpanCount {
+            span: of("sample-app-2", "server"),
+            at_least: 1,
+            at_most: Some(1),
+        })
+    };
+    let within = Overlap { one: of("sample-app-1", "client"), other: of("sample-app-2", "server") };
+    failing().fails_at("sample-app-2").overlap(within).send().await.whole_trace()?;
+    let after = Order {
+        first: of("sample-app-1", "client"),
+        then: of("sample-app-2", "server"),
+        ..Order::default()
+    };
+    let wrong = failing().within(Duration::from_millis(500)).fails_at("sample-app-1").order(after);
+    let told = wrong.send().await.whole_trace().map(drop).unwrap_err().to_string();
+    assert!(
+        told.contains("fails_at: the failure should begin at `sample-app-1`, but begins at "),
+        "{told}"
+    );
+    assert!(
+        told.contains("order: `sample-app-2 server` should begin after `sample-app-1 client`"),
+        "{told}"
+    );
     chain.stop().await?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::{root, tracecheck};
 
 /// The sections of the reference with a table of keys, and the part of the schema that each explains.
-const SECTIONS: [(&str, &str); 20] = [
+const SECTIONS: [(&str, &str); 23] = [
     ("Scenario", ""),
     ("System", "SystemFile"),
     ("Chain", "ChainFile"),
@@ -25,6 +25,9 @@ const SECTIONS: [(&str, &str); 20] = [
     ("Events", "EventFile"),
     ("Links", "LinkFile"),
     ("Counts", "SpanCountFile"),
+    ("Selection", "SelectFile"),
+    ("Order", "OrderFile"),
+    ("Overlap", "OverlapFile"),
     ("Balance", "BalanceFile"),
     ("Stats", "StatsCountFile"),
     ("Requirements", "RequireFile"),

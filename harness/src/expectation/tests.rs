@@ -274,3 +274,174 @@ fn a_node_that_is_missing_is_told_with_where_it_is() {
         ]
     );
 }
+
+/// `shop` calls `pay` from 10 to 50 ms, and then `mail` from 60 to 90 ms; both calls and the request itself fail where they are marked.
+fn timed(marked: &[u64]) -> World {
+    let of = |id: u64, parent: u64, service: &str, kind: &str, from: i64, to: i64| Span {
+        start: from * 1_000_000,
+        duration: (to - from) * 1_000_000,
+        error: marked.contains(&id),
+        ..span(id, parent, service, kind, &format!("{kind} {id}"))
+    };
+    world(vec![
+        of(1, DRIVER, "shop", "server", 0, 100),
+        of(2, 1, "shop", "client", 10, 50),
+        of(3, 2, "pay", "server", 15, 45),
+        of(4, 1, "shop", "client", 60, 90),
+        of(5, 4, "mail", "server", 65, 85),
+        of(6, 5, "mail", "internal", 70, 80),
+    ])
+}
+
+#[test]
+fn a_failure_begins_at_the_deepest_span_that_is_marked_without_a_gap() {
+    let told =
+        |marked: &[u64], at: &str| failures(&timed(marked), &format!("{{ fails_at: {at} }}"));
+    for (marked, at) in [
+        (&[1][..], "shop"),
+        (&[1, 2], "shop"),
+        (&[1, 2, 3], "PAY"),
+        (&[1, 4, 5, 6], "mail"),
+        // What failed first is the cause of what failed later.
+        (&[1, 2, 3, 4, 5, 6], "pay"),
+        // Nothing leads from the top to the span of `mail`.
+        (&[1, 2, 5], "shop"),
+    ] {
+        assert_eq!(told(marked, at), Vec::<String>::new(), "{marked:?} {at}");
+    }
+    assert_eq!(
+        told(&[1, 2], "pay"),
+        [
+            "fails_at: the failure should begin at `pay`, but begins at `client 2` (client, shop, 0000000000000002), the last span that is marked as an error on the way down: `server 1` (server, shop, 0000000000000001) > `client 2` (client, shop, 0000000000000002); of `pay`, the nearest is `server 3` (server, pay, 0000000000000003): should be marked as an error"
+        ]
+    );
+    assert_eq!(
+        told(&[1], "nobody"),
+        [
+            "fails_at: the failure should begin at `nobody`, but begins at `server 1` (server, shop, 0000000000000001), the last span that is marked as an error on the way down: `server 1` (server, shop, 0000000000000001); of `nobody`, there is none beside them"
+        ]
+    );
+    assert_eq!(
+        told(&[], "pay"),
+        ["fails_at: the failure should begin at `pay`, but no span is marked as an error"]
+    );
+    assert_eq!(
+        told(&[3], "pay"),
+        [
+            "fails_at: the failure should begin at `pay`, but of what the trace begins with, nothing is marked as an error: only `server 3` (server, pay, 0000000000000003)"
+        ]
+    );
+}
+
+#[test]
+fn spans_come_in_their_order_with_their_gap() {
+    let told = |order: &str| failures(&timed(&[]), &format!("{{ order: [{{ {order} }}] }}"));
+    let then = "first: { at: pay }, then: { at: mail }";
+    for holds in [then, &format!("{then}, at_least: 20ms, at_most: 20ms")] {
+        assert_eq!(told(holds), Vec::<String>::new(), "{holds}");
+    }
+    for (order, wrong) in [
+        (
+            "first: { at: mail }, then: { at: pay }",
+            "`pay` should begin after `mail`, but `server 3` (server, pay, 0000000000000003) begins 70ms before the end of `server 5` (server, mail, 0000000000000005)",
+        ),
+        (
+            &format!("{then}, at_least: 21ms"),
+            "`mail` should begin after `pay` by at least 21ms, but `server 5` (server, mail, 0000000000000005) begins 20ms after the end of `server 3` (server, pay, 0000000000000003)",
+        ),
+        (
+            &format!("{then}, at_most: 19ms"),
+            "`mail` should begin after `pay` by at most 19ms, but `server 5` (server, mail, 0000000000000005) begins 20ms after the end of `server 3` (server, pay, 0000000000000003)",
+        ),
+        (
+            "first: { at: pay, kind: client }, then: { at: mail }",
+            "`mail` should begin after `pay client`, but there is no `pay client`; the nearest is `server 3` (server, pay, 0000000000000003): is not of `pay client`",
+        ),
+        (
+            "first: { at: pay }, then: { at: bank }",
+            "`bank` should begin after `pay`, but there is no `bank`; the trace has 2 of `mail`, 1 span of `pay`, 3 of `shop`",
+        ),
+    ] {
+        assert_eq!(told(order), [format!("order: {wrong}")], "{order}");
+    }
+}
+
+#[test]
+fn spans_run_at_the_same_time_or_not() {
+    let told = |overlap: &str| failures(&timed(&[]), &format!("{{ overlap: [{{ {overlap} }}] }}"));
+    assert_eq!(
+        told("one: { at: shop, kind: server }, other: { kind: client }"),
+        Vec::<String>::new()
+    );
+    let both = "one: { at: shop, kind: client }, other: { at: shop, kind: client }";
+    assert_eq!(
+        told(both),
+        [
+            "overlap: all of `shop client` should run at the same time, but `client 4` (client, shop, 0000000000000004) begins 10ms after the end of `client 2` (client, shop, 0000000000000002)"
+        ]
+    );
+    assert_eq!(
+        told("one: { at: pay }, other: { at: pay }"),
+        [
+            "overlap: all of `pay` should run at the same time, but there is only `server 3` (server, pay, 0000000000000003)"
+        ]
+    );
+    assert_eq!(
+        told("one: { at: pay }, other: { at: bank }"),
+        [
+            "overlap: `pay` and `bank` should run at the same time, but there is no `bank`; the trace has 2 of `mail`, 1 span of `pay`, 3 of `shop`"
+        ]
+    );
+}
+
+#[test]
+fn a_linked_trace_is_a_tree_of_its_own() {
+    let mut world = timed(&[]);
+    let told = |world: &World, linked: &str| failures(world, &format!("{{ linked: [{linked}] }}"));
+    let letter = "{ consumer: mail, children: [{ internal: mail, is: { error: false } }] }";
+    assert_eq!(
+        told(&world, letter),
+        [
+            "linked: no linked trace begins with `mail consumer`; no other trace is linked with this one, which has 2 of `mail`, 1 span of `pay`, 3 of `shop`"
+        ]
+    );
+    let mut add = |id: u128, origin: Origin| {
+        let own = TraceId(id);
+        let spans = [(10, 0, "consumer"), (11, 10, "internal")].map(|(id, parent, kind)| Span {
+            trace_id: own,
+            parent_id: (parent != 0).then_some(SpanId(parent)),
+            start: 200_000_000,
+            ..span(id, parent, "mail", kind, kind)
+        });
+        world.strays.push(Stray { trace: Trace::new(own, spans.into()), origin });
+    };
+    add(8, Origin::Answer { of: TRACE });
+    add(7, Origin::Link { of: TRACE, also: Vec::new() });
+    assert_eq!(told(&world, letter), Vec::<String>::new());
+    // Each answers for one, and what is in order may be in a linked one.
+    let second = told(&world, &format!("{letter}, {{ consumer: mail, more: true }}"));
+    assert!(
+        second.len() == 1
+            && second[0]
+                .starts_with("linked: no linked trace begins with `mail consumer`; no other"),
+        "{second:?}"
+    );
+    let order = "{ order: [{ first: { at: shop }, then: { at: mail, kind: consumer }, at_least: 100ms, at_most: 100ms }] }";
+    assert_eq!(failures(&world, order), Vec::<String>::new());
+    for (linked, wrong) in [
+        (
+            "{ consumer: mail }",
+            "in linked trace 00000000000000000000000000000007, `internal` (internal, mail, 000000000000000b) was not expected below `consumer` (consumer, mail, 000000000000000a)",
+        ),
+        (
+            "{ consumer: mail, more: true, is: { error: true } }",
+            "in linked trace 00000000000000000000000000000007, `consumer` (consumer, mail, 000000000000000a): should be marked as an error",
+        ),
+        (
+            "{ server: pay }",
+            "no linked trace begins with `pay server`; trace 00000000000000000000000000000007 begins with `consumer` (consumer, mail, 000000000000000a)",
+        ),
+    ] {
+        assert_eq!(told(&world, linked), [format!("linked: {wrong}")], "{linked}");
+    }
+}

@@ -61,7 +61,17 @@ pub fn findings(scenario: &Scenario, view: View<'_>) -> Findings {
     findings.not_evaluated.extend(expected.not_evaluated);
     // Where nothing came, every single thing that did not come says no more.
     if findings.failures.iter().any(|failure| failure.rule == "no-trace") {
-        let implied = ["lost-span", "altered-span", "tree", "services", "spans"];
+        let implied = [
+            "lost-span",
+            "altered-span",
+            "tree",
+            "services",
+            "spans",
+            "fails_at",
+            "linked",
+            "order",
+            "overlap",
+        ];
         findings.failures.retain(|failure| !implied.contains(&failure.rule.as_str()));
     }
     findings

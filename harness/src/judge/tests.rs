@@ -398,3 +398,41 @@ fn a_verdict_that_the_audit_changed_is_marked_as_revised() {
     assert!(audited(Pass, true).revised);
     assert!(!audited(Pass, false).revised);
 }
+
+#[test]
+fn totals_are_counted_over_all_requests() {
+    let told = |at_least: usize, at_most: Option<usize>, span: Matcher| {
+        let mut world = World::healthy();
+        let mut another = world.record.cases[0].clone();
+        (another.case.ordinal, another.case.trace_id) = (1, TraceId(77));
+        let trace = another.evidence.trace.as_mut().unwrap();
+        trace.spans.retain(|span| span.service != "sample-app-2");
+        world.record.cases.push(another);
+        world.expect().totals = vec![SpanCount { span, at_least, at_most }];
+        let failures = judge(&world.record).failures.into_iter();
+        failures.filter(|failure| failure.rule == "totals").map(|failure| failure.detail).collect()
+    };
+    let at = |at: &str| Matcher {
+        at: Some(at.to_owned()),
+        kind: Some("server".to_owned()),
+        ..Matcher::default()
+    };
+    let none: Vec<String> = Vec::new();
+    assert_eq!(told(2, Some(2), at("sample-app-1")), none);
+    assert_eq!(told(1, Some(1), at("sample-app-2")), none);
+    let few: Vec<String> = told(2, None, at("sample-app-2"));
+    assert_eq!(
+        few,
+        [
+            "at least 2 of `sample-app-2 server` expected in all 2 traces, 1 captured; there is none beside them"
+        ]
+    );
+    let many: Vec<String> = told(0, Some(1), at("sample-app-1"));
+    assert!(many[0].starts_with("0 to 1 of `sample-app-1 server` expected in all 2 traces, 2 captured; most are in trace "), "{many:?}");
+    let failed = |name: &str| Matcher { error: Some(true), ..at(name) };
+    assert_eq!(told(0, Some(0), failed("sample-app-2")), none);
+    let vacuous: Vec<String> = told(0, Some(0), failed("sample-app-9"));
+    assert!(vacuous[0].contains("no trace has a span of `sample-app-9` at all"), "{vacuous:?}");
+    let nearest: Vec<String> = told(1, None, failed("sample-app-2"));
+    assert!(nearest[0].ends_with(": should be marked as an error"), "{nearest:?}");
+}

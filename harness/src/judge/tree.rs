@@ -24,6 +24,10 @@ pub fn expected(scenario: &Scenario, view: View<'_>) -> Vec<String> {
         Some(node) => node_lines(node, 1, &mut lines),
         None => shape_lines(view, &mut lines),
     }
+    for node in &scenario.expect.linked {
+        lines.push("linked, as a trace of its own:".to_owned());
+        node_lines(node, 1, &mut lines);
+    }
     lines
 }
 

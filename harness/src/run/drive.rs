@@ -161,6 +161,9 @@ async fn look_at_the_whole(session: &Session, record: &mut Record) {
         let within = if has_failed_cases(record) { Duration::ZERO } else { expect.within };
         record.facts.stages = Some(session.balanced_stages(balance, within).await);
     }
+    if !expect.totals.is_empty() && !has_failed_cases(record) {
+        await_totals(session, record).await;
+    }
     let Some(intake) = session.intake() else { return };
     let Some(expect) = &expect.stats else {
         record.stats = StatsRecord::NotAsked(intake.with_store(Forms::of));
@@ -170,6 +173,17 @@ async fn look_at_the_whole(session: &Session, record: &mut Record) {
         true => StatsRecord::NotReached(intake.with_store(Forms::of)),
         false => captured_stats(session, intake, expect, record).await,
     };
+}
+
+/// Waits until the traces of all requests have together what is asked for, for as long as a trace may take.
+async fn await_totals(session: &Session, record: &mut Record) {
+    let deadline = tokio::time::Instant::now() + record.scenario.expect.within;
+    let mut changes = session.source().changes();
+    while !judge::totals_hold(record)
+        && matches!(tokio::time::timeout_at(deadline, changes.changed()).await, Ok(Ok(())))
+    {
+        refresh::refresh_cases(session, &mut record.cases, Services::Up).await;
+    }
 }
 
 fn has_failed_cases(record: &Record) -> bool {

@@ -297,6 +297,26 @@ pub(super) struct ExpectFile {
     #[serde(default)]
     #[schemars(with = "Vec<SpanCountFile>")]
     pub(super) spans: Vec<Spanned<SpanCountFile>>,
+    /// How many spans of a kind the traces of all requests of the scenario have together.
+    #[serde(default)]
+    #[schemars(with = "Vec<SpanCountFile>")]
+    pub(super) totals: Vec<Spanned<SpanCountFile>>,
+    /// Workload or service at which the failure begins: the deepest span that is marked as an error, with no gap from the top of the
+    /// trace down to it.
+    #[schemars(with = "Option<String>")]
+    pub(super) fails_at: Option<Spanned<String>>,
+    /// Traces of their own that are linked with the request's, each a whole tree; others may be there.
+    #[serde(default)]
+    #[schemars(with = "Vec<NodeFile>")]
+    pub(super) linked: Vec<Spanned<NodeFile>>,
+    /// Which spans begin when others have ended.
+    #[serde(default)]
+    #[schemars(with = "Vec<OrderFile>")]
+    pub(super) order: Vec<Spanned<OrderFile>>,
+    /// Which spans run at the same time.
+    #[serde(default)]
+    #[schemars(with = "Vec<OverlapFile>")]
+    pub(super) overlap: Vec<Spanned<OverlapFile>>,
     /// How many attempts the intake must at least have refused meanwhile: proof that an outage took place; 0 when left out.
     #[serde(default)]
     pub(super) refused_attempts: u64,
@@ -454,6 +474,48 @@ pub(super) struct SpanCountFile {
     pub(super) at_least: Option<usize>,
     /// At most so many.
     pub(super) at_most: Option<usize>,
+}
+
+/// Spans, of the request's own trace or of one that is linked with it. At least one key is given.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SelectFile {
+    /// Workload or service; any when left out.
+    #[schemars(with = "Option<String>")]
+    pub(super) at: Option<Spanned<String>>,
+    /// Span kind; any when left out.
+    pub(super) kind: Option<KindFile>,
+    /// What else the spans must be.
+    #[serde(default)]
+    pub(super) is: SpanFile,
+}
+
+/// Spans that begin when others have ended.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OrderFile {
+    /// Those that end first, all of them.
+    #[schemars(with = "SelectFile")]
+    pub(super) first: Spanned<SelectFile>,
+    /// Those that begin then, all of them.
+    #[schemars(with = "SelectFile")]
+    pub(super) then: Spanned<SelectFile>,
+    /// Shortest time from the last end to the first beginning.
+    pub(super) at_least: Option<DurationText>,
+    /// Longest time between them.
+    pub(super) at_most: Option<DurationText>,
+}
+
+/// Spans that run at the same time, each of `one` for a while together with each of `other`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OverlapFile {
+    /// Some of them.
+    #[schemars(with = "SelectFile")]
+    pub(super) one: Spanned<SelectFile>,
+    /// The others; the same as `one` where all of a kind run together.
+    #[schemars(with = "SelectFile")]
+    pub(super) other: Spanned<SelectFile>,
 }
 
 /// OpenTelemetry's span kinds.

@@ -62,10 +62,12 @@ impl Session {
         let mut look_again = LOOK_AGAIN;
         let mut findings = Findings::default();
         loop {
-            changes.borrow_and_update();
+            let version = *changes.borrow_and_update();
             let progress = self.source().progress(case.trace_id);
+            // What is waited for may come in other traces.
+            let seen = (progress, version * u64::from(!scenario.expect.linked.is_empty()));
             let stale = ledger_age.is_none_or(|age| age.elapsed() >= look_again);
-            if judged_progress != Some(progress) || stale {
+            if judged_progress != Some(seen) || stale {
                 let late =
                     Instant::now() >= deadline || self.up.intake_ended() || self.source().is_over();
                 let mut now = self.moment((scenario, case, shape), ledgers.clone());
@@ -80,7 +82,7 @@ impl Session {
                     now.evidence.ledgers = ledgers.clone();
                     findings = if late { now.findings() } else { now.findings_if_all_were_seen() };
                 }
-                judged_progress = Some(progress);
+                judged_progress = Some(seen);
                 let quiet = self.source().is_quiet(case.trace_id);
                 if (findings.failures.is_empty() && quiet && ledger_age.is_some()) || late {
                     self.witness.look_elsewhere(case, &mut now.evidence);
@@ -225,5 +227,6 @@ fn asked_for(scenario: &Scenario, shape: &fault::Shape) -> BTreeSet<String> {
     }
     let counted = scenario.expect.spans.iter().filter(|count| count.at_least > 0);
     services.extend(counted.filter_map(|count| count.span.at.clone()));
+    services.extend(scenario.expect.fails_at.clone());
     services
 }

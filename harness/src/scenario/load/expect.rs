@@ -6,10 +6,12 @@ use serde_saphyr::Spanned;
 
 use super::{Resolver, Workloads};
 use crate::{
-    expectation::{DEFAULT_WITHIN, EventMatcher, Expect, LinkMatcher, Matcher, Node, SpanCount},
+    expectation::{
+        DEFAULT_WITHIN, EventMatcher, Expect, LinkMatcher, Matcher, Node, Order, Overlap, SpanCount,
+    },
     scenario::file::{
-        DurationText, EventFile, ExpectFile, KindFile, LinkFile, NodeFile, SpanCountFile, SpanFile,
-        StatsCountFile,
+        DurationText, EventFile, ExpectFile, KindFile, LinkFile, NodeFile, OrderFile, OverlapFile,
+        SelectFile, SpanCountFile, SpanFile, StatsCountFile,
     },
     source,
     stages::BalanceExpect,
@@ -32,12 +34,27 @@ impl Resolver<'_> {
                 self.wrong(service, format!("`{}` is named twice", service.value));
             }
         }
+        if file.absent {
+            self.absent_beside(&file);
+        }
+        if let Some(at) = &file.fails_at {
+            self.workload(at, workloads);
+        }
         Expect {
             within: file.within.map_or(DEFAULT_WITHIN, |within| within.0),
             tree: file.tree.map(|node| self.node(node, workloads, false)),
             services: file.services.into_iter().map(|service| service.value).collect(),
             absent: file.absent,
             spans: file.spans.into_iter().map(|count| self.span_count(count, workloads)).collect(),
+            totals: file
+                .totals
+                .into_iter()
+                .map(|count| self.span_count(count, workloads))
+                .collect(),
+            fails_at: file.fails_at.map(|at| at.value),
+            linked: file.linked.into_iter().map(|node| self.node(node, workloads, false)).collect(),
+            order: file.order.into_iter().map(|order| self.order(order, workloads)).collect(),
+            overlap: file.overlap.into_iter().map(|one| self.overlap(one, workloads)).collect(),
             refused_attempts: file.refused_attempts,
             trace_metrics: file.trace_metrics,
             balance: file.balance.map(|balance| BalanceExpect {
@@ -45,6 +62,66 @@ impl Resolver<'_> {
             }),
             stats: self.stats(file.stats, file.stats_within),
         }
+    }
+
+    /// What says something of spans that are not to be there.
+    fn absent_beside(&mut self, file: &ExpectFile) {
+        let lacks = "a trace cannot be absent and";
+        if let Some(at) = &file.fails_at {
+            self.wrong(at, format!("{lacks} fail at a service"));
+        }
+        for node in &file.linked {
+            self.wrong(node, format!("{lacks} have one that is linked with it"));
+        }
+        for order in &file.order {
+            self.wrong(order, format!("{lacks} have spans in an order"));
+        }
+        for overlap in &file.overlap {
+            self.wrong(overlap, format!("{lacks} have spans at the same time"));
+        }
+        for total in &file.totals {
+            self.wrong(total, format!("{lacks} have spans to count"));
+        }
+    }
+
+    fn select(&mut self, file: &Spanned<SelectFile>, workloads: &Workloads) -> Matcher {
+        let SelectFile { at, kind, is } = &file.value;
+        if let Some(at) = at {
+            self.workload(at, workloads);
+        }
+        let span = Matcher {
+            at: at.as_ref().map(|at| at.value.clone()),
+            kind: kind.map(|kind| kind.name().to_owned()),
+            ..matcher(is)
+        };
+        if span == Matcher::default() {
+            self.wrong(file, "every span fits this: give `at`, `kind` or `is`");
+        }
+        span
+    }
+
+    fn order(&mut self, file: Spanned<OrderFile>, workloads: &Workloads) -> Order {
+        let (first, then) =
+            (self.select(&file.value.first, workloads), self.select(&file.value.then, workloads));
+        if first == then && first != Matcher::default() {
+            self.wrong(
+                &file.value.then,
+                "`first` and `then` are the same spans, and none begins after its own end: say in what they differ",
+            );
+        }
+        let at_least = file.value.at_least.map(|least| least.0);
+        let at_most = file.value.at_most.map(|most| most.0);
+        if let (Some(least), Some(most)) = (at_least, at_most)
+            && most < least
+        {
+            self.wrong(&file, format!("`at_most` ({most:?}) is less than `at_least` ({least:?})"));
+        }
+        Order { first, then, at_least, at_most }
+    }
+
+    fn overlap(&mut self, file: Spanned<OverlapFile>, workloads: &Workloads) -> Overlap {
+        let OverlapFile { one, other } = &file.value;
+        Overlap { one: self.select(one, workloads), other: self.select(other, workloads) }
     }
 
     fn stats(

@@ -1,0 +1,64 @@
+//! Counts over all requests of a scenario.
+
+use super::{Expect, SpanCount, nearest};
+use crate::{
+    case::{Capability, View},
+    rule::{Failure, Findings, NotEvaluated},
+};
+
+/// Name of the expectation.
+const TOTALS: &str = "totals";
+
+/// Checks how many spans the traces of all cases have together.
+pub fn totals(expect: &Expect, views: &[View<'_>]) -> Findings {
+    let mut findings = Findings::default();
+    for count in &expect.totals {
+        let Some(wrong) = wrong(count, views) else { continue };
+        let unsettled = views.iter().find_map(|view| {
+            let unseen = view.spans().is_empty().then(|| view.lacks(Capability::Completeness));
+            view.lacks(Capability::Settled).or(unseen.flatten())
+        });
+        match unsettled {
+            None => findings.failures.push(Failure::new(TOTALS, wrong)),
+            Some(because) => findings.not_evaluated.push(NotEvaluated {
+                rule: TOTALS.to_owned(),
+                because: format!("{because}. Seen so far: {wrong}"),
+                required: true,
+            }),
+        }
+    }
+    findings
+}
+
+fn wrong(count: &SpanCount, views: &[View<'_>]) -> Option<String> {
+    let mut matching = Vec::new();
+    let mut is_there = count.span.at.is_none();
+    for view in views {
+        for span in view.service_spans() {
+            is_there |= count.span.is_at(span, *view);
+            if count.span.mismatches(span, *view).is_empty() {
+                matching.push(span);
+            }
+        }
+    }
+    let found = matching.len();
+    let told =
+        format!("{} expected in all {} traces, {found} captured", count.wanted(), views.len());
+    if found < count.at_least {
+        return Some(format!("{told}; {}", nearest(&count.span, &matching, views)));
+    }
+    if count.at_most.is_some_and(|most| found > most) {
+        let most = views.iter().max_by_key(|view| {
+            let fits = |span: &&crate::trace::Span| count.span.mismatches(span, **view).is_empty();
+            view.service_spans().filter(fits).count()
+        });
+        let most = most
+            .map_or_else(String::new, |view| format!("; most are in trace {}", view.case.trace_id));
+        return Some(format!("{told}{most}"));
+    }
+    let decides_by_none = count.at_least == 0 && count.span.has_details();
+    let at = count.span.at.as_deref().filter(|_| decides_by_none && !is_there)?;
+    Some(format!(
+        "{told}, but no trace has a span of `{at}` at all, so that says nothing: ask for one in `totals` too, or leave the details out"
+    ))
+}
