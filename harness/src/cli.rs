@@ -24,6 +24,7 @@ mod manifests;
 mod output;
 mod prove;
 mod reap;
+mod record;
 mod replay;
 mod run;
 mod show;
@@ -84,6 +85,8 @@ enum Command {
     Replay(replay::Args),
     /// Judges traces that are in Datadog, asked for by their ids.
     Verify(Box<verify::Args>),
+    /// Drives a scenario once, and writes it with expectations that match what was seen, for review.
+    Record(Box<record::Args>),
     /// Says what a rule checks, and what usually causes its failure.
     Explain(explain::Args),
     /// Breaks systems that run, one way after the other, and tells which breakages the rules catch.
@@ -120,6 +123,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Schema => ended(print(&harness::scenario::schema::json())),
         Command::Show(args) => ended(show::run(&args)),
         Command::Replay(args) => ended(replay::run(&args)),
+        Command::Record(args) => ended(record::run(*args)),
         Command::Verify(args) => ended(verify::run(*args)),
         Command::Explain(args) => ended(explain::run(&args)),
         Command::Prove(args) => ended(prove::run(args)),

@@ -14,6 +14,7 @@ mod kind;
 mod modules;
 mod own_services;
 mod prove;
+mod record;
 mod saved;
 mod scenarios;
 #[path = "../datadog/stand_in.rs"]

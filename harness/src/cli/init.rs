@@ -114,7 +114,7 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 /// A text as YAML takes it, whatever is in it.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     let begins_plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '.');
     let word = ["true", "false", "null", "yes", "no", "on", "off"];

@@ -60,7 +60,7 @@ pub(super) struct Args {
     pub(super) keep: bool,
     /// Keeps the run in this folder, for `tracecheck replay` and `tracecheck show --run`.
     #[arg(long, value_name = "DIR")]
-    save: Option<PathBuf>,
+    pub(super) save: Option<PathBuf>,
     #[command(flatten)]
     pub(super) output: output::Args,
     /// The collector's config for every system, passed on unchanged.
@@ -187,7 +187,7 @@ impl Args {
 }
 
 /// The scenarios that are asked for, with what the command line changes about their systems.
-fn select(args: &Args) -> anyhow::Result<Vec<Scenario>> {
+pub(super) fn select(args: &Args) -> anyhow::Result<Vec<Scenario>> {
     let mut scenarios = load::load(&args.paths)?;
     let names: Vec<String> = scenarios.iter().map(|scenario| scenario.name.clone()).collect();
     let wanted = super::filter(&names, &args.filter);
