@@ -1,10 +1,12 @@
 //! Traces as OTLP, as Datadog's OTLP intake takes them: an `ExportTraceServiceRequest` becomes Datadog spans.
 //!
-//! The mapping is the one that was measured on the reference exporter v0.155.0, as Datadog's own side does it here; where the
-//! intake's documentation says otherwise (the span's name is the resource name unless told not to), it is followed. What only a
-//! Datadog client puts into its payloads (`_top_level`, `_dd.p.dm`, …) is not made up, nor are statements obfuscated.
+//! The mapping is that of Datadog's trace agent v0.85.4, as Datadog's own side does it here; where the intake's documentation
+//! says otherwise (the span's name is the resource name unless told not to), it is followed. What only a Datadog client puts
+//! into its payloads (`_top_level`, `_dd.p.dm`, …) is not made up, nor are statements obfuscated: shown is what was sent.
 
 mod naming;
+mod place;
+mod tags;
 mod value;
 
 use std::collections::{BTreeMap, HashSet};
@@ -16,9 +18,8 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value as Json, json};
 
-use self::value::{Attributes, json_object, text};
+use self::value::Attributes;
 use super::{DecodeError, lossy};
 use crate::attempt::Attempt;
 use harness_core::trace::{PayloadForm, Span, SpanId, TraceId};
@@ -140,9 +141,11 @@ fn resource(
     let resource = Attributes(from.resource.as_ref().map_or(&[], |resource| &resource.attributes));
     let facts = Facts {
         resource,
-        hostname: hostname(resource),
-        env: resource.text(&["deployment.environment.name", "deployment.environment"]),
-        container_id: resource.text(&["container.id", "k8s.pod.uid"]),
+        hostname: place::hostname(resource),
+        env: naming::tag_value(
+            &resource.text(&["deployment.environment.name", "deployment.environment"]),
+        ),
+        container_id: resource.text(&["container.id"]),
     };
     for scope_spans in &from.scope_spans {
         for span in &scope_spans.spans {
@@ -171,28 +174,6 @@ fn id(bytes: &[u8], what: &'static str, length: usize) -> Result<u128, DecodeErr
     Ok(bytes.iter().fold(0, |number, byte| number << 8 | u128::from(*byte)))
 }
 
-/// The host that Datadog would show; the order of the reference exporter, without its rules for hosts in the cloud that need
-/// more than one attribute.
-fn hostname(resource: Attributes<'_>) -> String {
-    let own = resource.text(&["host", "datadog.host.name"]);
-    if !own.is_empty() {
-        return own;
-    }
-    match resource.text(&["cloud.provider"]).as_str() {
-        "aws" | "azure" => resource.text(&["host.id"]),
-        "gcp" => resource.text(&["host.name"]),
-        _ => {
-            let node = resource.text(&["k8s.node.name"]);
-            let cluster = resource.text(&["k8s.cluster.name"]);
-            match (node.is_empty(), cluster.is_empty()) {
-                (true, _) => resource.text(&["host.id", "host.name"]),
-                (false, true) => node,
-                (false, false) => format!("{node}-{cluster}"),
-            }
-        }
-    }
-}
-
 /// What the spans of one resource share.
 struct Facts<'a> {
     resource: Attributes<'a>,
@@ -212,8 +193,7 @@ impl Facts<'_> {
     ) -> Span {
         let (trace_id, own) = (TraceId(trace_id), Attributes(&span.attributes));
         let names = naming::Names { span, own, resource: self.resource };
-        let (mut meta, metrics) = self.tags(own, scope);
-        self.add_meta(span, trace_id, &mut meta);
+        let (meta, metrics) = tags::of(names, scope, trace_id);
         let start = i64::try_from(span.start_time_unix_nano).unwrap_or(i64::MAX);
         let end = i64::try_from(span.end_time_unix_nano).unwrap_or(i64::MAX);
         let name = names.operation();
@@ -229,175 +209,21 @@ impl Facts<'_> {
             error: status(span) == StatusCode::Error,
             start,
             duration: end.saturating_sub(start).max(0),
-            meta,
-            metrics,
             hostname: self.hostname.clone(),
             env: self.env.clone(),
             container_id: self.container_id.clone(),
-            priority: own.integer("sampling.priority").map_or(1, |priority| priority as i32),
+            priority: metrics.get("_sampling_priority_v1").map_or(1, |priority| *priority as i32),
+            meta,
+            metrics,
             dropped: false,
             form: PayloadForm::Otlp,
             attempt,
         }
     }
-
-    /// The attributes: the span's before the resource's, whose values are always text; the scope's last.
-    fn tags(
-        &self,
-        own: Attributes<'_>,
-        scope: Option<&InstrumentationScope>,
-    ) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
-        let (mut meta, mut metrics) = (BTreeMap::new(), BTreeMap::new());
-        for (key, value) in self.resource.iter() {
-            if let Some(key) = tag_name(key) {
-                meta.insert(key, text(value));
-            }
-        }
-        for (key, value) in own.iter() {
-            let Some(key) = tag_name(key) else { continue };
-            let number = match value {
-                Value::IntValue(number) => Some(*number as f64),
-                Value::DoubleValue(number) => Some(*number),
-                _ => None,
-            };
-            match number {
-                Some(number) => {
-                    meta.remove(&key);
-                    metrics.insert(key, number);
-                }
-                None => {
-                    meta.insert(key, text(value));
-                }
-            }
-        }
-        let Some(scope) = scope else { return (meta, metrics) };
-        for (key, value) in Attributes(&scope.attributes).iter() {
-            if let Some(key) = tag_name(key) {
-                meta.insert(key, text(value));
-            }
-        }
-        for (key, value) in
-            [("otel.library.name", &scope.name), ("otel.library.version", &scope.version)]
-        {
-            if !value.is_empty() {
-                meta.insert(key.to_owned(), value.clone());
-            }
-        }
-        (meta, metrics)
-    }
-
-    /// What a span says of itself beyond its attributes.
-    fn add_meta(&self, span: &OtlpSpan, trace_id: TraceId, meta: &mut BTreeMap<String, String>) {
-        let mut add = |key: &str, value: String| {
-            if !value.is_empty() {
-                meta.insert(key.to_owned(), value);
-            }
-        };
-        add("otel.trace_id", trace_id.to_string());
-        add("span.kind", naming::kind_name(span.kind()).to_owned());
-        add("env", self.env.clone());
-        add("version", self.resource.text(&["service.version"]));
-        let namespace = Attributes(&span.attributes).text(&["db.namespace"]);
-        add("db.name", namespace);
-        add("w3c.tracestate", span.trace_state.clone());
-        let status_code = match status(span) {
-            StatusCode::Unset => "Unset",
-            StatusCode::Ok => "Ok",
-            StatusCode::Error => "Error",
-        };
-        add("otel.status_code", status_code.to_owned());
-        let message = span.status.as_ref().map_or("", |status| &status.message).to_owned();
-        if status(span) == StatusCode::Error {
-            let error = if message.is_empty() { http_error(span) } else { message.clone() };
-            add("error.msg", error);
-        }
-        add("otel.status_description", message);
-        if span.events.iter().any(|event| event.name == "exception") {
-            add("_dd.span_events.has_exception", "true".to_owned());
-        }
-        add("events", events(span));
-        add("_dd.span_links", links(span));
-    }
 }
 
 fn status(span: &OtlpSpan) -> StatusCode {
     span.status.as_ref().map_or(StatusCode::Unset, |status| status.code())
-}
-
-/// An HTTP status that is told as text, with its words: what an error without a message is shown by.
-fn http_error(span: &OtlpSpan) -> String {
-    let code = Attributes(&span.attributes).text(&["http.status_code"]);
-    let known = code.parse().ok().and_then(|code| http::StatusCode::from_u16(code).ok());
-    match known.and_then(|status| status.canonical_reason()) {
-        Some(words) => format!("{code} {words}"),
-        None => code,
-    }
-}
-
-/// The events as JSON; empty where there are none.
-fn events(span: &OtlpSpan) -> String {
-    list(span.events.iter().map(|event| {
-        without_empty(json!({
-            "time_unix_nano": event.time_unix_nano,
-            "name": event.name,
-            "attributes": json_object(&event.attributes),
-            "dropped_attributes_count": event.dropped_attributes_count,
-        }))
-    }))
-}
-
-/// The links as JSON; empty where there are none.
-fn links(span: &OtlpSpan) -> String {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    list(span.links.iter().map(|link| {
-        let attributes = Attributes(&link.attributes).iter();
-        let attributes = attributes.map(|(key, value)| (key.to_owned(), text(value).into()));
-        without_empty(json!({
-            "trace_id": hex(&link.trace_id),
-            "span_id": hex(&link.span_id),
-            "tracestate": link.trace_state,
-            "attributes": attributes.collect::<serde_json::Map<_, _>>(),
-            "dropped_attributes_count": link.dropped_attributes_count,
-        }))
-    }))
-}
-
-/// An object without the members that say nothing.
-fn without_empty(mut object: Json) -> Json {
-    if let Json::Object(members) = &mut object {
-        members
-            .retain(|_, value| !(*value == json!(0) || *value == json!("") || *value == json!({})));
-    }
-    object
-}
-
-fn list(values: impl Iterator<Item = Json>) -> String {
-    let values: Vec<Json> = values.collect();
-    if values.is_empty() { String::new() } else { Json::Array(values).to_string() }
-}
-
-/// The tag that an attribute becomes; `None` for those that name the span.
-fn tag_name(key: &str) -> Option<String> {
-    if let Some(header) = key.strip_prefix("http.request.header.")
-        && header != "referrer"
-    {
-        return Some(format!("http.request.headers.{header}"));
-    }
-    let name = match key {
-        "service.name" | "operation.name" | "resource.name" | "span.type" => return None,
-        "client.address" => "http.client_ip",
-        "http.response.body.size" => "http.response.content_length",
-        "http.response.status_code" => "http.status_code",
-        "http.request.body.size" => "http.request.content_length",
-        "http.request.header.referrer" => "http.referrer",
-        "http.request.method" => "http.method",
-        "network.protocol.version" => "http.version",
-        "server.address" => "http.server_name",
-        "url.full" => "http.url",
-        "user_agent.original" => "http.useragent",
-        other => other,
-    };
-    Some(name.to_owned())
 }
 
 /// Whether the kind is one of those whose spans answer or make a call.

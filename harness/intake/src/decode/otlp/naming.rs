@@ -1,7 +1,7 @@
 //! Service, operation name, resource name and type of a span, by OpenTelemetry's semantic conventions, old and current.
 //!
-//! Rules: measured on the reference exporter v0.155.0, with its gates `OperationAndResourceNameV2` and
-//! `ReceiveResourceSpansV2` on.
+//! Rules: measured on Datadog's trace agent v0.85.4. Those of the current conventions that it does not understand
+//! (`messaging.operation.type` and `.name`, `rpc.system.name`) name nothing here either.
 
 use libdd_trace_normalization::normalize_utils::{
     normalize_name, normalize_service, normalize_tag_cloned,
@@ -36,15 +36,38 @@ pub(super) fn kind_name(kind: SpanKind) -> &'static str {
 }
 
 impl Names<'_> {
-    /// The span's attribute, else the resource's.
-    fn text(self, keys: &[&str]) -> String {
-        let own = self.own.text(keys);
-        if own.is_empty() { self.resource.text(keys) } else { own }
+    /// Returns the first of the keys that is a string and not empty: with each key the span's, then the resource's.
+    pub(super) fn text(self, keys: &[&str]) -> String {
+        let lists =
+            keys.iter().flat_map(|key| [self.own.text(&[*key]), self.resource.text(&[*key])]);
+        lists.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
+    }
+
+    /// Returns the first of the keys that is a number, or the text of a whole one: with each key numbers before text.
+    pub(super) fn whole_number(self, keys: &[&str]) -> Option<i64> {
+        keys.iter().find_map(|key| {
+            let number = self.own.integer(key).or_else(|| self.resource.integer(key));
+            number.or_else(|| self.text(&[*key]).parse().ok())
+        })
+    }
+
+    /// Returns gRPC's status code, a number or a name. The current key is that of all systems' codes.
+    pub(super) fn grpc_status(self) -> Option<String> {
+        let code = |key: &&str| {
+            let number = || self.own.integer(key).or_else(|| self.resource.integer(key));
+            let text = Some(self.text(&[*key])).filter(|text| !text.is_empty());
+            text.or_else(|| number().map(|number| number.to_string()))
+        };
+        const OWN: [&str; 4] =
+            ["rpc.grpc.status_code", "grpc.code", "rpc.grpc.status.code", "grpc.status.code"];
+        let is_grpc = self.text(&["rpc.system.name", "rpc.system"]) == "grpc";
+        let current = Some("rpc.response.status_code").filter(|_| is_grpc);
+        OWN.iter().find_map(code).or_else(|| current.iter().find_map(code))
     }
 
     /// The same in the form of a tag's value: lower case, without what Datadog does not take.
-    fn normal(self, keys: &[&str]) -> String {
-        normalize_tag_cloned(&self.text(keys))
+    pub(super) fn normal(self, keys: &[&str]) -> String {
+        tag_value(&self.text(keys))
     }
 
     fn has(self, keys: &[&str]) -> bool {
@@ -58,12 +81,8 @@ impl Names<'_> {
         }
     }
 
-    fn messaging_operation(self) -> String {
-        self.normal(&["messaging.operation", "messaging.operation.type"])
-    }
-
     fn db_system(self) -> String {
-        self.normal(&["db.system", "db.system.name"])
+        self.normal(&["db.system.name", "db.system"])
     }
 
     pub(super) fn service(self) -> String {
@@ -90,8 +109,9 @@ impl Names<'_> {
         if is_call(kind) && self.has(&["http.request.method", "http.method"]) {
             return format!("http.{}.request", kind_name(kind));
         }
-        let (system, operation) = (self.normal(&["messaging.system"]), self.messaging_operation());
-        let rpc = self.normal(&["rpc.system", "rpc.system.name"]);
+        let (system, operation) =
+            (self.normal(&["messaging.system"]), self.normal(&["messaging.operation"]));
+        let rpc = self.normal(&["rpc.system"]);
         let (provider, function) =
             (self.normal(&["faas.invoked_provider"]), self.normal(&["faas.invoked_name"]));
         let trigger = self.normal(&["faas.trigger"]);
@@ -136,8 +156,7 @@ impl Names<'_> {
             (true, true) => self.span.name.clone(),
             (true, false) => self.plain_resource(),
         };
-        let end = (0..=MAX_RESOURCE.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
-        name.truncate(end.unwrap_or(0));
+        name.truncate(name.floor_char_boundary(MAX_RESOURCE));
         name
     }
 
@@ -146,12 +165,15 @@ impl Names<'_> {
             true => first,
             false => format!("{first} {second}"),
         };
-        let is_server = self.span.kind() == SpanKind::Server;
         if self.has(&["http.request.method", "http.method"]) {
-            let route = if is_server { self.text(&["http.route"]) } else { String::new() };
-            return joined(self.method(), route);
+            let target = match self.span.kind() {
+                SpanKind::Server => self.text(&["http.route"]),
+                SpanKind::Client => self.text(&["url.template"]),
+                _ => String::new(),
+            };
+            return joined(self.method(), target);
         }
-        let operation = self.messaging_operation();
+        let operation = self.text(&["messaging.operation"]);
         if !operation.is_empty() {
             let destination = self.text(&["messaging.destination", "messaging.destination.name"]);
             return joined(operation, destination);
@@ -189,8 +211,29 @@ impl Names<'_> {
     }
 }
 
-/// OpenTelemetry's names of databases that speak SQL.
-const SQL: [&str; 34] = [
+/// Returns a text as the value of a tag. A whole tag may not begin with a digit; the value of one may.
+pub(super) fn tag_value(text: &str) -> String {
+    const KEY: &str = "key:";
+    let tag = normalize_tag_cloned(&format!("{KEY}{text}"));
+    tag.strip_prefix(KEY).unwrap_or_default().trim_start_matches('_').to_owned()
+}
+
+/// OpenTelemetry's names of databases that speak SQL, the old ones and today's.
+const SQL: [&str; 48] = [
+    "actian.ingres",
+    "aws.redshift",
+    "clickhouse",
+    "firebirdsql",
+    "h2database",
+    "ibm.db2",
+    "ibm.informix",
+    "ibm.netezza",
+    "intersystems.cache",
+    "microsoft.sql_server",
+    "oracle.db",
+    "sap.hana",
+    "sap.maxdb",
+    "softwareag.adabas",
     "adabas",
     "cache",
     "cloudscape",

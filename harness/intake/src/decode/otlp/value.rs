@@ -54,13 +54,13 @@ pub(super) fn text(value: &Value) -> String {
 }
 
 /// Attributes as a JSON object; one without a value is null.
-pub(super) fn json_object(attributes: &[KeyValue]) -> serde_json::Value {
+fn json_object(attributes: &[KeyValue]) -> serde_json::Value {
     let pairs = attributes.iter();
     pairs.map(|pair| (pair.key.clone(), value_of(pair).map_or(().into(), json_of))).collect()
 }
 
 /// A value as JSON. A number that JSON has no word for becomes null.
-fn json_of(value: &Value) -> serde_json::Value {
+pub(super) fn json_of(value: &Value) -> serde_json::Value {
     match value {
         Value::BoolValue(is) => (*is).into(),
         Value::IntValue(number) => (*number).into(),
