@@ -173,6 +173,7 @@ impl World {
                 name: span.resource.clone(),
                 kind: span.kind().to_owned(),
                 sampled: true,
+                parent_sampled: None,
             });
             let spans = spans.collect();
             LedgerReport::Known(LedgerEntry { trace_id: trace.id, spans, evicted: false })
@@ -204,6 +205,7 @@ impl World {
             refused: BTreeMap::new(),
             ended: Vec::new(),
             unsettled: None,
+            collector: None,
             elsewhere: Vec::new(),
             heard: Default::default(),
         };

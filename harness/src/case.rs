@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::stray::{Origin, Stray};
 use crate::{
-    ledger::LedgerEntry,
+    ledger::{CollectorEntry, LedgerEntry},
     scenario::{Method, fault::Shape},
     trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
@@ -194,6 +194,9 @@ pub struct Evidence {
     /// Why what is missing of the trace may still come, or be there unseen; `None` where it did not arrive.
     #[serde(default)]
     pub unsettled: Option<String>,
+    /// What the collector says of the trace; `None` where it has no ledger, was not asked, or was stopped meanwhile and forgot.
+    #[serde(default)]
+    pub collector: Option<CollectorEntry>,
     /// Spans that were captured under other traces, by ids that the services, or the harness, ended in this one.
     #[serde(default)]
     pub elsewhere: Vec<Span>,
@@ -212,6 +215,7 @@ impl Evidence {
             ended: Vec::new(),
             unsettled: self.unsettled.clone(),
             elsewhere: Vec::new(),
+            collector: None,
             heard: BTreeSet::new(),
         }
     }
@@ -234,6 +238,8 @@ pub enum Capability {
     Settled,
     /// The services tell which spans they ended.
     Ledger,
+    /// The collector tells what became of a trace's spans.
+    CollectorLedger,
 }
 
 impl Capability {
@@ -251,6 +257,7 @@ impl Capability {
             Self::Completeness => "complete evidence",
             Self::Settled => "a trace that had its time to arrive",
             Self::Ledger => "the services' ledgers",
+            Self::CollectorLedger => "the collector's ledger of traces",
         }
     }
 }

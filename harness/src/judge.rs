@@ -14,6 +14,7 @@ use crate::{
 
 pub mod case;
 mod consistency;
+mod diagnosis;
 mod facts;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,4 +1,6 @@
-//! What the services say they made: the first line of the ledger that ends with what was captured.
+//! What the services say they made, and the collector what became of it: the first lines of the ledger that ends with what was captured.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +42,9 @@ pub struct LedgerSpan {
     pub kind: String,
     /// Whether it was handed to the exporter.
     pub sampled: bool,
+    /// Whether the context that the service was sent said *sampled*, where one was sent, the span was not, and the service tells.
+    #[serde(default)]
+    pub parent_sampled: Option<bool>,
 }
 
 /// A service's totals, as its route `/ledger` tells them.
@@ -59,6 +64,59 @@ pub struct LedgerTotals {
     pub spans_evicted: u64,
     /// Spans begun and not ended.
     pub open_spans: u64,
+}
+
+/// What the instances of a collector say of one trace, in spans: as the route `/debug/traces/{trace_id}` of ours tells it, all together.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CollectorEntry {
+    /// Spans that its receivers took.
+    pub accepted: u64,
+    /// Spans that they refused; the sender may have sent them again.
+    pub refused: u64,
+    /// What its exporters did with them, by the exporter.
+    pub exporters: BTreeMap<String, Exported>,
+    /// Whether the trace may have been pushed out of its bounded memory.
+    pub evicted: bool,
+}
+
+/// What an exporter did with a trace, in spans.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Exported {
+    /// Sent, and answered that they were taken.
+    pub exported: u64,
+    /// Dropped, by the reason.
+    pub dropped: BTreeMap<String, u64>,
+}
+
+impl CollectorEntry {
+    /// What several instances say of one trace, together.
+    pub(crate) fn of_instances(entries: Vec<Self>) -> Self {
+        let mut all = Self::default();
+        for entry in entries {
+            all.accepted += entry.accepted;
+            all.refused += entry.refused;
+            all.evicted |= entry.evicted;
+            for (id, one) in entry.exporters {
+                let sum = all.exporters.entry(id).or_default();
+                sum.exported += one.exported;
+                for (reason, count) in one.dropped {
+                    *sum.dropped.entry(reason).or_default() += count;
+                }
+            }
+        }
+        all
+    }
+
+    /// What the exporters to Datadog did; `None` where several send there, as each of them sends every span.
+    pub(crate) fn to_datadog(&self) -> Option<Exported> {
+        let is_datadog = |id: &str| id == "datadog" || id.starts_with("datadog/");
+        let mut of_datadog = self.exporters.iter().filter(|(id, _)| is_datadog(id));
+        match (of_datadog.next(), of_datadog.next()) {
+            (Some((_, only)), None) => Some(only.clone()),
+            (None, _) if self.exporters.is_empty() => Some(Exported::default()),
+            _ => None,
+        }
+    }
 }
 
 /// Why a ledger could not be read.
@@ -103,6 +161,15 @@ impl LedgerClient {
     /// When the service does not answer, or not as a ledger.
     pub async fn entry(&self, trace_id: TraceId) -> Result<LedgerEntry, LedgerError> {
         self.read(format!("{}/ledger/{trace_id}", self.base_url)).await
+    }
+
+    /// What a collector did with one trace, where it is one's ledger.
+    ///
+    /// # Errors
+    ///
+    /// When the collector does not answer, or not as a ledger.
+    pub async fn collector_entry(&self, trace_id: TraceId) -> Result<CollectorEntry, LedgerError> {
+        self.read(format!("{}/debug/traces/{trace_id}", self.base_url)).await
     }
 
     async fn read<T: serde::de::DeserializeOwned>(&self, url: String) -> Result<T, LedgerError> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     case::{Capability, Case, Evidence, Stray, Topology},
+    rule::Failure,
     scenario::Scenario,
     stages::Stages,
     stats::StatsRecord,
@@ -65,6 +66,9 @@ pub struct Facts {
     pub stages_at_failure: Option<Stages>,
     /// What came between the harness and the system.
     pub disturbances: Vec<String>,
+    /// What is known to be lost of a request of the harness's own, when nothing can come any more.
+    #[serde(default)]
+    pub proven: Vec<Failure>,
     /// Whether services and collectors were stopped in peace before it was judged, so that nothing can come any more.
     #[serde(default)]
     pub sources_ended: bool,

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use self::failure::{Failure, Hop, Stage};
 use crate::{
     case::{Capability, View},
     stats,
@@ -12,10 +13,12 @@ use crate::{
 
 mod datadog;
 mod errors;
+mod failure;
 mod identity;
 mod links;
 mod naming;
 mod presence;
+mod stage;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -52,23 +55,6 @@ enum Check {
     Run,
 }
 
-/// Something that should hold and does not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Failure {
-    /// Name of the rule, or of the kind of expectation.
-    pub rule: String,
-    /// What was found, where, and what usually causes it.
-    pub detail: String,
-}
-
-impl Failure {
-    /// A failure of `rule`.
-    pub fn new(rule: &str, detail: impl Into<String>) -> Self {
-        Self { rule: rule.to_owned(), detail: detail.into() }
-    }
-}
-
 /// Why a check could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,10 +69,10 @@ pub struct NotEvaluated {
 
 /// What one check found; no details means that nothing is wrong.
 enum Checked {
-    /// One entry a violation.
-    Found(Vec<String>),
+    /// One entry a violation, of which the rule is yet to be named.
+    Found(Vec<Failure>),
     /// Violations that show themselves: they hang on nothing that could still come.
-    Seen(Vec<String>),
+    Seen(Vec<Failure>),
     /// It has nothing to say about this case.
     NotApplicable,
     /// It could not look.
@@ -253,6 +239,13 @@ pub const RULES: &[Rule] = &[
         check: Check::Case(presence::lost_span),
     },
     Rule {
+        name: "undelivered-span",
+        reason: "every span that the collector took and sent arrives",
+        page: include_str!("rule/pages/undelivered-span.md"),
+        needs: &[Capability::CollectorLedger, Capability::Completeness],
+        check: Check::Case(stage::undelivered_span),
+    },
+    Rule {
         name: "altered-span",
         reason: "a span arrives as its service ended it: in its trace, below its parent",
         page: include_str!("rule/pages/altered-span.md"),
@@ -302,9 +295,10 @@ pub(crate) const INCONSISTENT_TRACE: &str = "inconsistent-trace";
 /// Name of the rule that every service of the system is heard of.
 pub(crate) const SILENT_SERVICE: &str = "silent-service";
 
-/// Whether what a rule says can change by asking the services' ledgers again.
+/// Whether what a rule says can change by asking the ledgers of services and collector again.
 pub(crate) fn needs_ledger(name: &str) -> bool {
-    named(name).is_some_and(|rule| rule.needs.contains(&Capability::Ledger))
+    let ledgers = [Capability::Ledger, Capability::CollectorLedger];
+    named(name).is_some_and(|rule| rule.needs.iter().any(|need| ledgers.contains(need)))
 }
 
 /// The rule of this name.
@@ -333,10 +327,8 @@ pub fn check_all(view: View<'_>, tolerated: impl Fn(&str) -> bool) -> Findings {
             None => check(view),
         };
         match checked {
-            Checked::Found(details) | Checked::Seen(details) => {
-                findings
-                    .failures
-                    .extend(details.into_iter().map(|detail| Failure::new(rule.name, detail)));
+            Checked::Found(failures) | Checked::Seen(failures) => {
+                findings.failures.extend(failures.into_iter().map(|one| one.of_rule(rule.name)));
             }
             Checked::NotApplicable => {}
             Checked::NotEvaluated { because, required } => {
@@ -354,10 +346,13 @@ pub fn check_all(view: View<'_>, tolerated: impl Fn(&str) -> bool) -> Findings {
 /// What a check found missing, where it cannot be told whether it did not arrive.
 fn not_yet(checked: Checked, because: &str) -> Checked {
     match checked {
-        Checked::Found(details) if !details.is_empty() => Checked::NotEvaluated {
-            because: format!("{because}. Seen so far: {}", details.join("; ")),
-            required: true,
-        },
+        Checked::Found(failures) if !failures.is_empty() => {
+            let seen: Vec<String> = failures.into_iter().map(|failure| failure.detail).collect();
+            Checked::NotEvaluated {
+                because: format!("{because}. Seen so far: {}", seen.join("; ")),
+                required: true,
+            }
+        }
         checked => checked,
     }
 }

@@ -14,8 +14,9 @@ use futures_util::future;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::accounts::Told;
 use self::{accounts::Accounts, connect::Parts};
-pub use self::{up::Up, witness::Witness};
+pub use self::{rest::Unrest, up::Up, witness::Witness};
 use crate::{
     case::{Case, Evidence},
     driver::{self, Driver, DriverError, Ids},
@@ -141,9 +142,8 @@ impl Session {
         let Parts { endpoints, intake, source, driver, topology, places, http, ledgers } = parts;
         let accounts = Accounts::new(http, ledgers, &endpoints);
         let up = Up::new(environment, endpoints);
-        let with_ledger = accounts.services();
-        let witness =
-            Witness::new(intake, source, (topology, places), with_ledger, up.is_attached());
+        let ledgers = (accounts.services(), accounts.has_collector_ledger());
+        let witness = Witness::new(intake, source, (topology, places), ledgers, up.is_attached());
         Ok(Self { up, witness, accounts, driver, later_sent_at: AsyncMutex::default() })
     }
 

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use opentelemetry::trace::SpanKind;
+use opentelemetry::trace::{SpanContext, SpanKind};
 use opentelemetry::{Context, SpanId, TraceId};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
@@ -41,17 +41,29 @@ pub struct LedgerSpan {
     name: Cow<'static, str>,
     kind: &'static str,
     sampled: bool,
+    /// Whether the context that was sent said *sampled*, where one was sent and this span was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_sampled: Option<bool>,
 }
 
 impl LedgerSpan {
     /// Makes the entry of a span that was not sampled.
     pub(crate) fn unsampled(
         span_id: SpanId,
-        parent_span_id: SpanId,
+        parent: &SpanContext,
         name: Cow<'static, str>,
         kind: &SpanKind,
     ) -> Self {
-        Self { span_id, parent_span_id, name, kind: kind_word(kind), sampled: false }
+        // The SDK makes a new root of a parent that is not valid.
+        let parent = if parent.is_valid() { parent } else { &SpanContext::NONE };
+        Self {
+            span_id,
+            parent_span_id: parent.span_id(),
+            name,
+            kind: kind_word(kind),
+            sampled: false,
+            parent_sampled: parent.is_remote().then(|| parent.is_sampled()),
+        }
     }
 }
 
@@ -63,6 +75,7 @@ impl From<&SpanData> for LedgerSpan {
             name: span.name.clone(),
             kind: kind_word(&span.span_kind),
             sampled: span.span_context.is_sampled(),
+            parent_sampled: None,
         }
     }
 }
@@ -281,7 +294,7 @@ mod tests {
         ledger.open();
         let span = LedgerSpan::unsampled(
             SpanId::from(span),
-            SpanId::INVALID,
+            &SpanContext::NONE,
             "GET".into(),
             &SpanKind::Server,
         );

@@ -42,14 +42,8 @@ impl OpenSpan {
             && span.span_context().is_valid())
         .then(|| {
             telemetry.ledger.open();
-            // The SDK makes a new root of a parent that is not valid.
-            let parent_id = if parent_context.is_valid() {
-                parent_context.span_id()
-            } else {
-                SpanContext::NONE.span_id()
-            };
-            let entry =
-                LedgerSpan::unsampled(span.span_context().span_id(), parent_id, name, &kind);
+            let id = span.span_context().span_id();
+            let entry = LedgerSpan::unsampled(id, &parent_context, name, &kind);
             (Arc::clone(&telemetry.ledger), entry)
         });
         Self { context, kind, complete: false, unsampled }

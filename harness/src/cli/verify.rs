@@ -263,6 +263,7 @@ fn record(source: &DatadogSource, scenario: &Scenario, args: &Args, id: TraceId)
         refused: BTreeMap::new(),
         ended: Vec::new(),
         unsettled: source.unsettled(id),
+        collector: None,
         elsewhere: Vec::new(),
         heard: Default::default(),
     };

@@ -93,6 +93,7 @@ fn world(spans: Vec<Span>) -> World {
         refused: BTreeMap::new(),
         ended: Vec::new(),
         unsettled: None,
+        collector: None,
         elsewhere: Vec::new(),
         heard: Default::default(),
     };

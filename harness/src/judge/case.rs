@@ -3,12 +3,13 @@
 use crate::{
     case::{DRIVER_SERVICE, LedgerReport, View},
     expectation,
+    ledger::Exported,
     rule::{self, Findings},
     scenario::{Request, Scenario, SystemChoice, fault::Shape},
     verdict::{CaseResult, Trees},
 };
 
-use super::tree;
+use super::{diagnosis, tree};
 
 /// The route that goes along the chain of sample apps.
 pub(crate) const CHAIN_PATH: &str = "/outgoing-sampleapp";
@@ -63,6 +64,7 @@ pub fn findings(scenario: &Scenario, view: View<'_>) -> Findings {
     if findings.failures.iter().any(|failure| failure.rule == "no-trace") {
         let implied = [
             "lost-span",
+            "undelivered-span",
             "altered-span",
             "tree",
             "services",
@@ -74,6 +76,7 @@ pub fn findings(scenario: &Scenario, view: View<'_>) -> Findings {
         ];
         findings.failures.retain(|failure| !implied.contains(&failure.rule.as_str()));
     }
+    findings.failures = diagnosis::fold(findings.failures);
     findings
 }
 
@@ -111,8 +114,19 @@ fn ledger(view: View<'_>) -> String {
         LedgerReport::Unknown(_) => format!("{workload} unknown"),
     });
     let mut stages: Vec<String> = of_services.collect();
+    if stages.is_empty() {
+        stages.push("the services have no ledger".to_owned());
+    }
     if view.case.sampled {
         stages.push(format!("{DRIVER_SERVICE} exported {}", u8::from(view.case.driver_exported)));
+    }
+    if let Some(collector) = &view.evidence.collector {
+        stages.push(format!("the collector took {}", collector.accepted));
+        for (exporter, Exported { exported, dropped }) in &collector.exporters {
+            let dropped =
+                dropped.iter().map(|(reason, count)| format!(" and dropped {count} ({reason})"));
+            stages.push(format!("{exporter} sent {exported}{}", dropped.collect::<String>()));
+        }
     }
     format!("{}; captured {}", stages.join(", "), view.spans().len())
 }

@@ -20,6 +20,7 @@ pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
     result.ledger = record.facts.stages_at_failure.as_ref().map(|stages| stages.text());
     balance(record, result);
     refused(record, result);
+    result.failures.extend(record.facts.proven.iter().cloned());
     if record.facts.intake_ended {
         // The mock is ours: that it is gone says nothing about the system.
         for case in &mut result.cases {

@@ -130,6 +130,7 @@ impl World {
                 name: span.resource.clone(),
                 kind: span.kind().to_owned(),
                 sampled: true,
+                parent_sampled: None,
             });
             let entry = LedgerEntry { trace_id: TRACE, spans: spans.collect(), evicted: false };
             (service.workload.clone(), LedgerReport::Known(entry))
@@ -140,6 +141,7 @@ impl World {
             refused: BTreeMap::new(),
             ended: Vec::new(),
             unsettled: None,
+            collector: None,
             elsewhere: Vec::new(),
             heard: Default::default(),
         };

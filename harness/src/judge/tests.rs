@@ -4,6 +4,7 @@ use super::{judge, testing::World};
 use crate::{
     case::{Capability, LedgerReport, Origin},
     expectation::{Matcher, SpanCount},
+    rule::Failure,
     scenario::{Fault, FaultKind},
     stages::{BalanceExpect, Counted, Stages},
     stats::{Captured, Forms, StatsExpect, StatsRecord},
@@ -62,7 +63,11 @@ fn a_whole_trace_passes() {
 #[test]
 fn a_broken_rule_fails_and_draws_both_trees() {
     let result = judged(|world| world.lose("sample-app-2"));
-    expect(&result, Fail, "missing-hop: `sample-app-2` has no server span");
+    expect(&result, Fail, "lost-span: `sample-app-2` ended `GET /work`");
+    // What follows from the loss is told below it.
+    let lost = &result.cases[0].findings.failures[0];
+    let symptoms: Vec<&str> = lost.symptoms.iter().map(|symptom| &*symptom.rule).collect();
+    assert_eq!(symptoms, ["missing-hop"]);
     let trees = result.cases[0].trees.as_ref().unwrap();
     assert_eq!((trees.expected.len(), trees.captured.len()), (4, 3));
     let ledger = result.cases[0].ledger.as_deref().unwrap();
@@ -231,7 +236,7 @@ fn a_request_without_an_answer_on_a_broken_way_says_nothing_of_the_system() {
         let trace = world.record.cases[1].evidence.trace.as_mut().unwrap();
         trace.spans.retain(|span| span.service != "sample-app-2");
     });
-    expect(&failed, Fail, "missing-hop");
+    expect(&failed, Fail, "lost-span");
     // And a way that broke while everything was answered changes nothing.
     let harmless = judged(|world| world.record.facts.disturbances.push("it broke".to_owned()));
     assert_eq!(told(&harmless), (Pass, Vec::new()));
@@ -435,4 +440,14 @@ fn totals_are_counted_over_all_requests() {
     assert!(vacuous[0].contains("no trace has a span of `sample-app-9` at all"), "{vacuous:?}");
     let nearest: Vec<String> = told(1, None, failed("sample-app-2"));
     assert!(nearest[0].ends_with(": should be marked as an error"), "{nearest:?}");
+}
+
+#[test]
+fn what_is_proved_to_be_lost_of_the_harnesss_own_request_fails_the_scenario() {
+    let result = judged(|world| {
+        let lost =
+            Failure::new("lost-span", "in a request like the scenario's that followed it: lost");
+        world.record.facts.proven.push(lost);
+    });
+    expect(&result, Fail, "in a request like the scenario's that followed it: lost");
 }

@@ -7,6 +7,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use super::{Reporter, plain};
 use crate::{
     event::Event,
+    rule::Failure,
     verdict::{ScenarioResult, Summary, Verdict},
 };
 
@@ -84,5 +85,67 @@ fn test_case(result: &ScenarioResult) -> TestCase {
     let mut case = TestCase::new(result.name.clone(), status);
     case.set_classname("tracecheck.scenarios");
     case.set_time(Duration::from_millis(result.took_ms));
+    for (failure, number) in failures(result).zip(1..) {
+        for (field, value) in fields(failure) {
+            case.add_property((format!("failure.{number}.{field}"), value));
+        }
+    }
     case
+}
+
+/// All that failed, without what other failures explain.
+fn failures(result: &ScenarioResult) -> impl Iterator<Item = &Failure> {
+    let of_cases = result.cases.iter().flat_map(|case| &case.findings.failures);
+    result.failures.iter().chain(of_cases)
+}
+
+/// What a failure says as fields, by the names that they have in JSON.
+fn fields(failure: &Failure) -> Vec<(&'static str, String)> {
+    let Failure { rule, service, hop, span, stage, cause, .. } = failure;
+    let hop = hop.as_ref().map(|hop| format!("{} -> {}", hop.caller, hop.callee));
+    let fields = [
+        ("rule", Some(rule.clone())),
+        ("service", service.clone()),
+        ("hop", hop),
+        ("span", span.map(|span| span.to_string())),
+        ("stage", stage.map(|stage| stage.name().to_owned())),
+        ("cause", cause.clone()),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{rule::Stage, trace::SpanId};
+
+    #[test]
+    fn what_failed_is_there_as_properties_field_by_field() {
+        let mut result = ScenarioResult::undecided("lost", "", "");
+        result.verdict = Verdict::Fail;
+        let lost = Failure::new("lost-span", "it was not captured").because("it was dropped");
+        let lost = lost.about("pay").on_hop("shop", "pay").of_span(SpanId(0xb1));
+        let orphan = Failure::new("orphan-span", "nobody above");
+        let lost = Failure { symptoms: vec![orphan], ..lost.at_stage(Some(Stage::Collector)) };
+        result.failures = vec![lost, Failure::new("status", "503")];
+        let mut summary = Summary::new("run");
+        summary.scenarios = vec![result];
+        let xml = report(&summary).to_string().unwrap();
+        for (name, value) in [
+            ("failure.1.rule", "lost-span"),
+            ("failure.1.service", "pay"),
+            ("failure.1.hop", "shop -&gt; pay"),
+            ("failure.1.span", "00000000000000b1"),
+            ("failure.1.stage", "collector"),
+            ("failure.1.cause", "it was dropped"),
+            ("failure.2.rule", "status"),
+        ] {
+            let property = format!("<property name=\"{name}\" value=\"{value}\"/>");
+            assert!(xml.contains(&property), "{property} is not in {xml}");
+        }
+        assert!(
+            !xml.contains("failure.3") && xml.contains("so orphan-span: nobody above"),
+            "{xml}"
+        );
+    }
 }

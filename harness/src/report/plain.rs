@@ -47,7 +47,9 @@ pub fn details(result: &ScenarioResult, most: usize) -> String {
         lines.push(format!("      undecided: {reason}"));
     }
     for failure in &result.failures {
-        lines.push(format!("      {}: {}", failure.rule, failure.detail));
+        lines.extend(
+            folded(failure, &failure.detail).into_iter().map(|line| format!("      {line}")),
+        );
     }
     let failing: Vec<&CaseResult> =
         result.cases.iter().filter(|case| !case.findings.failures.is_empty()).collect();
@@ -86,7 +88,7 @@ fn case_after(case: &CaseResult, told: &[&Failure]) -> String {
     let mut lines = vec![format!("trace {}  {}", case.trace_id, case.request)];
     for failure in &case.findings.failures {
         let detail = if told.contains(&failure) { "as above" } else { &failure.detail };
-        lines.push(format!("  {}: {detail}", failure.rule));
+        lines.extend(folded(failure, detail).into_iter().map(|line| format!("  {line}")));
     }
     if let Some(ledger) = &case.ledger {
         lines.push(format!("  spans: {ledger}"));
@@ -96,6 +98,15 @@ fn case_after(case: &CaseResult, told: &[&Failure]) -> String {
         lines.extend(side_by_side(trees).into_iter().map(|line| format!("  {line}")));
     }
     lines.join("\n")
+}
+
+/// A failure, and below it what it explains.
+fn folded(failure: &Failure, detail: &str) -> Vec<String> {
+    let symptoms = failure.symptoms.iter().flat_map(Failure::unfolded).map(|(depth, symptom)| {
+        let indent = "  ".repeat(depth + 1);
+        format!("{indent}so {}: {}", symptom.rule, symptom.detail)
+    });
+    [format!("{}: {detail}", failure.rule)].into_iter().chain(symptoms).collect()
 }
 
 /// The expected and the captured tree in two columns.

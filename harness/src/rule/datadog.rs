@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::Checked;
+use super::{Checked, Failure};
 use crate::{
     case::View,
     trace::{Span, SpanId},
@@ -46,10 +46,15 @@ pub(super) fn priority_lost(view: View<'_>) -> Checked {
     }
     let found = chunks.into_iter().map(|((workload, fault), spans)| {
         let first = spans.first().map_or_else(String::new, |span| view.name(span));
-        format!(
-            "{} of `{workload}` ({first}) came in a chunk {fault}, though the request was sampled: Datadog drops it, or shows the trace without it; an exporter writes 1 here unless the attribute `sampling.priority` asks for something else, so look at what changes or samples payloads between `{workload}` and Datadog",
+        Failure::found(format!(
+            "{} of `{workload}` ({first}) came in a chunk {fault}, though the request was sampled",
             spans_count(spans.len())
-        )
+        ))
+        .because(format!(
+            "Datadog drops it, or shows the trace without it; an exporter writes 1 here unless the attribute `sampling.priority` asks for something else, so look at what changes or samples payloads between `{workload}` and Datadog"
+        ))
+        .about(workload)
+        .of_spans(&spans)
     });
     Checked::Found(found.collect())
 }
@@ -73,10 +78,15 @@ pub(super) fn top_level_lost(view: View<'_>) -> Checked {
     }
     let found = lost.into_iter().map(|(workload, spans)| {
         let first = spans.first().map_or_else(String::new, |span| view.name(span));
-        format!(
-            "{} with which the trace enters `{workload}` ({first}) lost the metric `_top_level`, which an exporter gives to each such span: Datadog makes no trace metrics of it, and `{workload}` is missing from the service list; something between `{workload}` and Datadog removes it or rebuilds the payloads",
+        Failure::found(format!(
+            "{} with which the trace enters `{workload}` ({first}) lost the metric `_top_level`, which an exporter gives to each such span",
             spans_count(spans.len())
-        )
+        ))
+        .because(format!(
+            "Datadog makes no trace metrics of it, and `{workload}` is missing from the service list; something between `{workload}` and Datadog removes it or rebuilds the payloads"
+        ))
+        .about(workload)
+        .of_spans(&spans)
     });
     Checked::Found(found.collect())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Checked, datadog::spans_count, naming::is_nameless};
+use super::{Checked, Failure, Stage, datadog::spans_count, naming::is_nameless};
 use crate::{
     case::{Capability, DRIVER_SERVICE, ServiceIdentity, View},
     trace::{PayloadForm, Span, Trace},
@@ -44,7 +44,7 @@ pub(super) fn wrong_service(view: View<'_>) -> Checked {
 }
 
 /// Spans of which it is certain whose they are.
-fn of_known_workloads(view: View<'_>) -> Vec<String> {
+fn of_known_workloads(view: View<'_>) -> Vec<Failure> {
     let mut wrong: BTreeMap<(&str, &str), (&ServiceIdentity, Vec<&Span>)> = BTreeMap::new();
     let mut right: BTreeSet<&str> = BTreeSet::new();
     for span in view.spans() {
@@ -77,16 +77,19 @@ fn of_known_workloads(view: View<'_>) -> Vec<String> {
                 "`{workload}` itself does not call its service so: something between it and Datadog changes `service.name`"
             ),
         };
-        format!(
-            "{} of `{workload}` ({first}) reach Datadog as service `{service}`, and are meant to be of `{meant}`: {cause}",
+        Failure::found(format!(
+            "{} of `{workload}` ({first}) reach Datadog as service `{service}`, and are meant to be of `{meant}`",
             spans_count(spans.len())
-        )
+        ))
+        .because(cause)
+        .about(workload)
+        .of_spans(&spans)
     });
     told.collect()
 }
 
 /// A service that nobody was given the name of, where just one workload is not heard of: it took that one's place.
-fn of_a_stranger(view: View<'_>) -> Option<String> {
+fn of_a_stranger(view: View<'_>) -> Option<Failure> {
     let services = &view.topology.services;
     if !view.capabilities.contains(&Capability::Exclusiveness) {
         return None;
@@ -123,12 +126,16 @@ fn of_a_stranger(view: View<'_>) -> Option<String> {
         return None;
     }
     let workload = &silent.workload;
-    Some(format!(
-        "{} of service `{}` answers {}, and nothing was heard of `{workload}`, which is meant to be service `{meant}`: its SDK does not take OTEL_SERVICE_NAME (a resource set in code wins), or something between `{workload}` and Datadog changes `service.name`",
+    let found = Failure::found(format!(
+        "{} of service `{}` answers {}, and nothing was heard of `{workload}`, which is meant to be service `{meant}`",
         view.name(span),
         span.service,
         view.name(parent)
-    ))
+    ));
+    let cause = format!(
+        "its SDK does not take OTEL_SERVICE_NAME (a resource set in code wins), or something between `{workload}` and Datadog changes `service.name`"
+    );
+    Some(found.because(cause).about(workload).of_span(span.id))
 }
 
 /// What one resource has one value of.
@@ -158,7 +165,7 @@ pub(super) fn resource_mixed(view: View<'_>) -> Checked {
     Checked::Found(found)
 }
 
-fn mixed_in_one_instance(view: View<'_>) -> Vec<String> {
+fn mixed_in_one_instance(view: View<'_>) -> Vec<Failure> {
     type Values<'a> = BTreeMap<&'a str, &'a Span>;
     let mut seen: BTreeMap<(&str, &str, &str), Values<'_>> = BTreeMap::new();
     for span in view.spans() {
@@ -173,19 +180,24 @@ fn mixed_in_one_instance(view: View<'_>) -> Vec<String> {
     }
     let mixed = seen.into_iter().filter(|(_, values)| values.len() > 1);
     let told = mixed.map(|((service, instance, what), values)| {
+        let first = values.values().next().map(|span| (view.workload_of(span), span.id));
         let told = values.into_iter();
         let told: Vec<String> =
             told.map(|(value, span)| format!("`{value}` on {}", view.name(span))).collect();
-        format!(
+        let found = Failure::found(format!(
             "the spans of one instance of `{service}` ({instance}) disagree in `{what}`: {}; a process has one resource, so something between `{service}` and Datadog changes it for some of its spans, or two processes were given one `service.instance.id`",
             told.join(", ")
-        )
+        ));
+        match first {
+            Some((workload, span)) => found.about(workload).of_span(span),
+            None => found,
+        }
     });
     told.collect()
 }
 
 /// Where the resource says one thing, and the payload that was made of it another.
-fn changed_on_the_way(view: View<'_>) -> Vec<String> {
+fn changed_on_the_way(view: View<'_>) -> Vec<Failure> {
     let mut changed: BTreeMap<(&str, &str, &str, &str), Vec<&Span>> = BTreeMap::new();
     let made_by_an_exporter =
         |span: &&Span| span.form == PayloadForm::Datadog && span.meta.contains_key("otel.trace_id");
@@ -203,10 +215,16 @@ fn changed_on_the_way(view: View<'_>) -> Vec<String> {
     }
     let told = changed.into_iter().map(|((workload, what, said, got), spans)| {
         let first = spans.first().map_or_else(String::new, |span| view.name(span));
-        format!(
-            "{} of `{workload}` ({first}) came with the {what} `{got}`, but their resource says `{said}`: an exporter takes the {what} from there, so something between the collector and Datadog changes it",
+        Failure::found(format!(
+            "{} of `{workload}` ({first}) came with the {what} `{got}`, but their resource says `{said}`",
             spans_count(spans.len())
-        )
+        ))
+        .because(format!(
+            "an exporter takes the {what} from there, so something between the collector and Datadog changes it"
+        ))
+        .about(workload)
+        .of_spans(&spans)
+        .at_stage(Some(Stage::BehindCollector))
     });
     told.collect()
 }

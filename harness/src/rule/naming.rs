@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Checked;
+use super::{Checked, Failure};
 use crate::{case::View, expectation::span_status, trace::Span};
 
 /// What the reference exporter writes when a resource has no `service.name` (measured on v0.155.0).
@@ -36,7 +36,8 @@ pub(super) fn missing_service_name(view: View<'_>) -> Checked {
             [first, rest @ ..] => format!("{} and {} more have", view.name(first), rest.len()),
             [] => String::new(),
         };
-        format!("{which} {what}; {}", remedy(view))
+        // Which service they are of is what is missing.
+        Failure::found(format!("{which} {what}; {}", remedy(view))).of_spans(&spans)
     });
     Checked::Found(found.collect())
 }
@@ -63,9 +64,11 @@ fn remedy(view: View<'_>) -> String {
 
 pub(super) fn unnamed_resource(view: View<'_>) -> Checked {
     let empty = view.spans().iter().filter(|span| span.resource.is_empty());
-    let mut found: Vec<String> = empty
+    let mut found: Vec<Failure> = empty
         .map(|span| {
-            format!("span {} of `{}` has an empty resource name", span.id, view.workload_of(span))
+            let here = view.workload_of(span);
+            let detail = format!("span {} of `{here}` has an empty resource name", span.id);
+            Failure::found(detail).about(here).of_span(span.id)
         })
         .collect();
     let by_method: Vec<&Span> =
@@ -77,10 +80,12 @@ pub(super) fn unnamed_resource(view: View<'_>) -> Checked {
         view.shape.hops.iter().any(|hop| hop.workload == here)
     };
     found.extend(by_method.iter().filter(|span| has_routes(span)).map(|span| {
-        format!(
-            "{} is named by its method alone: the instrumentation does not set `http.route`, so all routes become one resource",
-            view.name(span)
-        )
+        Failure::found(format!("{} is named by its method alone", view.name(span)))
+            .because(
+                "the instrumentation does not set `http.route`, so all routes become one resource",
+            )
+            .about(view.workload_of(span))
+            .of_span(span.id)
     }));
     let unknown: Vec<String> =
         by_method.iter().filter(|span| !has_routes(span)).map(|span| view.name(span)).collect();

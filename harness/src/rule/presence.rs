@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Checked;
+use super::{Checked, Failure, Stage, stage::lost};
 use crate::{
     case::{DRIVER_SERVICE, LedgerReport, Origin, Outcome, Stray, View},
     ledger::LedgerSpan,
@@ -19,28 +19,31 @@ pub(super) fn no_trace(view: View<'_>) -> Checked {
     {
         return Checked::NotApplicable;
     }
-    let found = vec![format!(
-        "no span of any service was captured for trace {}: {}",
-        view.case.trace_id,
-        no_trace_cause(view)
-    )];
+    let (stage, cause) = no_trace_cause(view);
+    let id = view.case.trace_id;
+    let mut found = Failure::found(format!("no span of any service was captured for trace {id}"))
+        .because(cause)
+        .at_stage(stage);
+    let entry = view.case.entry(view.topology);
+    if let (None, Some(entry)) = (stage, entry) {
+        found = found.on_hop(DRIVER_SERVICE, entry);
+    }
+    let found = vec![found];
     // The answer itself says that the trace is another one.
     if own_trace(view).is_some() { Checked::Seen(found) } else { Checked::Found(found) }
 }
 
-fn no_trace_cause(view: View<'_>) -> String {
+fn no_trace_cause(view: View<'_>) -> (Option<Stage>, String) {
     if let Outcome::Failed { reason } = &view.case.outcome {
-        return format!("the request itself failed ({reason})");
+        return (None, format!("the request itself failed ({reason})"));
     }
     if let Some(own) = own_trace(view) {
-        return own;
+        return (None, own);
     }
     if let Some(span) = view.evidence.elsewhere.iter().find(|span| is_of_a_service(span)) {
-        return format!(
-            "its spans were captured under trace {}: {}",
-            span.trace_id,
-            moved(view, span)
-        );
+        let cause =
+            format!("its spans were captured under trace {}: {}", span.trace_id, moved(view, span));
+        return (None, cause);
     }
     let (mut sampled, mut unsampled, mut asked) = (0, 0, false);
     let mut dropping = Vec::new();
@@ -49,16 +52,16 @@ fn no_trace_cause(view: View<'_>) -> String {
         let kept = spans.iter().filter(|span| span.sampled).count();
         sampled += kept;
         unsampled += spans.len() - kept;
-        if kept < spans.len() {
+        if kept < spans.len() && !follows(view, workload, spans) {
             dropping.push(format!("`{workload}`"));
         }
     }
     let begun = view.apart().find(
         |stray| matches!(&stray.origin, Origin::Call { caller, .. } if caller == DRIVER_SERVICE),
     );
-    let refused = refused(view);
     let dropping = dropping.join(", ");
-    match (sampled, unsampled, begun) {
+    let mut stage = None;
+    let cause = match (sampled, unsampled, begun) {
         (0, 0, Some(stray)) => {
             let entry = view.case.entry(view.topology).unwrap_or("the entry");
             format!(
@@ -69,11 +72,34 @@ fn no_trace_cause(view: View<'_>) -> String {
         (0, 0, None) if asked => {
             "no service ended a span of it: none took over the context that the request carried, or their SDK is off".to_owned()
         }
-        (0, 0, None) => unheard(view, &refused),
-        (0, _, _) if view.case.context_sent => format!("the services sampled all {unsampled} spans of it out ({dropping}): their samplers do not follow the parent"),
-        (0, _, _) => format!("the services sampled all {unsampled} spans of it out ({dropping}), by samplers of their own (OTEL_TRACES_SAMPLER): no parent was sent that they could follow"),
-        (_, _, _) => format!("the services ended {sampled} spans of it, so they were lost between the services and the intake{refused}"),
-    }
+        (0, 0, None) => match lost(view, "the services") {
+            (None, _) => unheard(view, &refused(view)),
+            // Who was heard of in other traces says more.
+            (Some(Stage::BeforeCollector), _) if !view.evidence.heard.is_empty() => {
+                unheard(view, &refused(view))
+            }
+            (Some(Stage::BeforeCollector), _) => "the collector took no span of theirs: the services do not export, or send elsewhere, or what they send is lost in front of the collector; look at their logs and at OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(),
+            (there, told) => {
+                stage = there;
+                told
+            }
+        },
+        (0, _, _) => {
+            stage = Some(Stage::Service);
+            let why = match view.case.context_sent {
+                true => "their samplers do not follow the parent",
+                false => "by samplers of their own (OTEL_TRACES_SAMPLER): no parent was sent that they could follow",
+            };
+            let comma = if view.case.context_sent { ": " } else { ", " };
+            format!("the services sampled all {unsampled} spans of it out ({dropping}){comma}{why}")
+        }
+        (_, _, _) => {
+            let (there, told) = lost(view, "the services");
+            stage = there;
+            format!("the services ended {sampled} spans of it, so they were {told}")
+        }
+    };
+    (stage, cause)
 }
 
 /// Why no span came, where no ledger tells: by who was heard of in other traces.
@@ -107,7 +133,7 @@ fn unheard(view: View<'_>, refused: &str) -> String {
 }
 
 /// What the intake refused meanwhile, as the end of a sentence.
-fn refused(view: View<'_>) -> String {
+pub(super) fn refused(view: View<'_>) -> String {
     let told = view.evidence.refused.iter().map(|(reply, count)| {
         let remedy = match reply.as_str() {
             "403" => " (the API key is refused)",
@@ -150,11 +176,12 @@ pub(super) fn missing_hop(view: View<'_>) -> Checked {
     for hop in &view.shape.hops {
         let here = hop.workload.as_str();
         if hop.reached == Expected::Yes && view.spans_of(here, "server").next().is_none() {
-            found.push(format!(
-                "`{here}` has no server span in trace {}: the link {caller} -> {here} is broken; {}",
-                view.case.trace_id,
-                missing_hop_cause(view, caller, here)
+            let id = view.case.trace_id;
+            let cause = missing_hop_cause(view, caller, here);
+            let missing = Failure::found(format!(
+                "`{here}` has no server span in trace {id}: the link {caller} -> {here} is broken; {cause}"
             ));
+            found.push(Failure { cause: Some(cause), ..missing.about(here).on_hop(caller, here) });
         }
         caller = here;
     }
@@ -184,9 +211,10 @@ fn missing_hop_cause(view: View<'_>, caller: &str, here: &str) -> String {
             );
         }
         return match entry.spans.iter().any(|span| span.sampled) {
-            true => format!(
-                "`{here}` did end {spans} span(s) of this trace, so they were lost on their way"
-            ),
+            true => {
+                let (_, told) = lost(view, &format!("`{here}`"));
+                format!("`{here}` did end {spans} span(s) of this trace, so they were {told}")
+            }
             false => format!("`{here}` did take part, but sampled its {spans} span(s) out"),
         };
     }
@@ -212,7 +240,9 @@ fn missing_hop_cause(view: View<'_>, caller: &str, here: &str) -> String {
 }
 
 /// The services whose ledger answered: workload, spans, whether some were evicted.
-fn known_ledgers<'a>(view: View<'a>) -> impl Iterator<Item = (&'a str, &'a [LedgerSpan], bool)> {
+pub(super) fn known_ledgers<'a>(
+    view: View<'a>,
+) -> impl Iterator<Item = (&'a str, &'a [LedgerSpan], bool)> {
     view.evidence.ledgers.iter().filter_map(|(workload, report)| match report {
         LedgerReport::Known(entry) => {
             Some((workload.as_str(), entry.spans.as_slice(), entry.evicted))
@@ -232,7 +262,7 @@ fn unreadable_ledger(view: View<'_>) -> Option<Checked> {
     })
 }
 
-fn captured_ids(view: View<'_>) -> HashSet<SpanId> {
+pub(super) fn captured_ids(view: View<'_>) -> HashSet<SpanId> {
     view.spans().iter().map(|span| span.id).collect()
 }
 
@@ -241,15 +271,70 @@ pub(super) fn sampled_out(view: View<'_>) -> Checked {
         return Checked::NotApplicable;
     }
     let found = known_ledgers(view).filter_map(|(workload, spans, _)| {
-        let dropped = spans.iter().filter(|span| !span.sampled).count();
-        (dropped > 0).then(|| {
-            format!(
-                "`{workload}` sampled out {dropped} span(s) of trace {}, though its caller had decided to keep it: its sampler (OTEL_TRACES_SAMPLER) does not follow the parent",
-                view.case.trace_id
-            )
-        })
+        let dropped: Vec<&LedgerSpan> = spans.iter().filter(|span| !span.sampled).collect();
+        let first = *dropped.first()?;
+        if follows(view, workload, spans) {
+            return None;
+        }
+        let caller = dropped.iter().find_map(|span| caller_of(view, workload, span));
+        let caller = caller.map_or("its caller".to_owned(), |(caller, _)| format!("`{caller}`"));
+        let (id, count) = (view.case.trace_id, dropped.len());
+        let out = Failure::found(format!(
+            "`{workload}` sampled out {count} span(s) of trace {id}, though {caller} had decided to keep it"
+        ));
+        Some(why_sampled_out(view, workload, &dropped, out).of_span(first.span_id))
     });
     Checked::Found(found.collect())
+}
+
+/// Whether a workload dropped spans where its caller dropped its own: then it does right.
+fn follows(view: View<'_>, workload: &str, spans: &[LedgerSpan]) -> bool {
+    let dropped = spans.iter().filter(|span| !span.sampled);
+    let mut calls = dropped.filter_map(|span| caller_of(view, workload, span)).peekable();
+    calls.peek().is_some() && calls.all(|(_, sampled)| !sampled)
+}
+
+/// Who called a workload where it made this span, and whether that call was sampled.
+fn caller_of<'a>(view: View<'a>, workload: &str, span: &LedgerSpan) -> Option<(&'a str, bool)> {
+    let parent = span.parent_span_id?;
+    if view.is_virtual_parent(parent) {
+        return Some((DRIVER_SERVICE, view.case.sampled));
+    }
+    let mut others = known_ledgers(view).filter(|(other, _, _)| *other != workload);
+    others.find_map(|(other, spans, _)| {
+        let call = spans.iter().find(|call| call.span_id == parent)?;
+        Some((other, call.sampled))
+    })
+}
+
+/// Blames the link where the context that came over it said otherwise than its caller, else the sampler.
+fn why_sampled_out(
+    view: View<'_>,
+    workload: &str,
+    dropped: &[&LedgerSpan],
+    out: Failure,
+) -> Failure {
+    let called = dropped.iter().find_map(|span| {
+        let (caller, sampled) = caller_of(view, workload, span)?;
+        sampled.then_some((caller, span.parent_sampled))
+    });
+    match called {
+        Some((caller, Some(false))) => out
+            .because(format!(
+                "`{workload}` was sent a context that says *not sampled*, and follows it; something on the link {caller} -> {workload} clears the flag in `traceparent`, or the propagator of `{caller}` does not write it"
+            ))
+            .on_hop(caller, workload),
+        Some((caller, None)) => out
+            .because(format!(
+                "its sampler (OTEL_TRACES_SAMPLER) does not follow the parent, or the link {caller} -> {workload} clears the flag in `traceparent`"
+            ))
+            .on_hop(caller, workload)
+            .about(workload),
+        Some((_, Some(true))) | None => out
+            .because("its sampler (OTEL_TRACES_SAMPLER) does not follow the parent")
+            .about(workload)
+            .at_stage(Some(Stage::Service)),
+    }
 }
 
 /// What became of a span's trace id on its way, as far as the ids tell.
@@ -271,6 +356,19 @@ fn is_of_a_service(span: &Span) -> bool {
     span.service != DRIVER_SERVICE
 }
 
+/// The span as which another one of a service was captured, under another id: of the same kind, below the same parent, and by its id no
+/// span of that service, or a second one of that id.
+fn renamed<'a>(view: View<'a>, workload: &str, made: &LedgerSpan) -> Option<&'a Span> {
+    let (_, ledger, _) = known_ledgers(view).find(|(name, _, _)| *name == workload)?;
+    let is_of = |span: &&Span| view.topology.workload_of(span) == Some(workload);
+    view.spans().iter().filter(is_of).find(|span| {
+        let is_alike = span.kind() == made.kind && span.parent_id == made.parent_span_id;
+        let is_strange = ledger.iter().all(|one| one.span_id != span.id);
+        let of_that_id = view.spans().iter().filter(|one| one.id == span.id).count();
+        span.id != made.span_id && is_alike && (is_strange || of_that_id > 1)
+    })
+}
+
 pub(super) fn altered_span<'a>(view: View<'a>) -> Checked {
     let made = known_ledgers(view)
         .flat_map(|(workload, spans, _)| spans.iter().map(move |span| (workload, span)));
@@ -280,34 +378,46 @@ pub(super) fn altered_span<'a>(view: View<'a>) -> Checked {
     let (captured, elsewhere) = (by_id(view.spans()), by_id(&view.evidence.elsewhere));
     let mut found = Vec::new();
     for (workload, made) in made {
+        let altered = |detail: String, cause: String| {
+            Failure::found(detail).because(cause).about(workload).of_span(made.span_id)
+        };
         let what = format!("`{workload}` ended `{}` ({}, {})", made.name, made.kind, made.span_id);
-        if let Some(span) = elsewhere.get(&made.span_id) {
-            found.push(format!(
-                "{what} in trace {}, and it was captured under trace {}, as a span of `{}`: {}",
-                view.case.trace_id,
-                span.trace_id,
-                span.service,
-                moved(view, span)
-            ));
+        if !captured.contains_key(&made.span_id)
+            && !elsewhere.contains_key(&made.span_id)
+            && made.sampled
+            && let Some(span) = renamed(view, workload, made)
+        {
+            let detail = format!("{what}, and it was captured under the span id {}", span.id);
+            let cause = format!(
+                "something between `{workload}` and the intake changes span ids, or gives one to two spans"
+            );
+            found.push(altered(detail, cause));
+        } else if let Some(span) = elsewhere.get(&made.span_id) {
+            let detail = format!(
+                "{what} in trace {}, and it was captured under trace {}, as a span of `{}`",
+                view.case.trace_id, span.trace_id, span.service
+            );
+            found.push(altered(detail, moved(view, span).to_owned()));
         } else if let Some(span) = captured.get(&made.span_id)
             && span.parent_id != made.parent_span_id
         {
             let parent = |id: Option<SpanId>| {
                 id.map_or_else(|| "no parent".to_owned(), |id| format!("parent {id}"))
             };
-            found.push(format!(
-                "{what} below {}, and it was captured below {}: something between `{workload}` and the intake changes parents",
+            let detail = format!(
+                "{what} below {}, and it was captured below {}",
                 parent(made.parent_span_id),
                 parent(span.parent_id)
-            ));
+            );
+            let cause = format!("something between `{workload}` and the intake changes parents");
+            found.push(altered(detail, cause));
         } else if let Some(span) = captured.get(&made.span_id)
             && !span.kind().is_empty()
             && span.kind() != made.kind
         {
-            found.push(format!(
-                "{what}, and it was captured with the kind `{}`: something between `{workload}` and the intake changes span kinds",
-                span.kind()
-            ));
+            let detail = format!("{what}, and it was captured with the kind `{}`", span.kind());
+            let cause = format!("something between `{workload}` and the intake changes span kinds");
+            found.push(altered(detail, cause));
         }
     }
     Checked::Seen(found)
@@ -319,23 +429,34 @@ pub(super) fn lost_span(view: View<'_>) -> Checked {
     captured.extend(view.evidence.elsewhere.iter().map(|span| span.id));
     let mut found = Vec::new();
     for (workload, spans, _) in known_ledgers(view) {
-        for span in spans.iter().filter(|span| span.sampled && !captured.contains(&span.span_id)) {
-            found.push(format!(
-                "`{workload}` ended `{}` ({}, {}), but it was not captured: lost between `{workload}` and the intake{}",
-                span.name,
-                span.kind,
-                span.span_id,
-                refused(view)
+        let missing = |span: &&LedgerSpan| span.sampled && !captured.contains(&span.span_id);
+        for span in spans.iter().filter(missing) {
+            if renamed(view, workload, span).is_some() {
+                continue;
+            }
+            let (stage, cause) = lost(view, &format!("`{workload}`"));
+            let gone = Failure::found(format!(
+                "`{workload}` ended `{}` ({}, {}), but it was not captured",
+                span.name, span.kind, span.span_id
             ));
+            let gone = gone.because(cause).about(workload);
+            found.push(gone.of_span(span.span_id).at_stage(stage));
         }
     }
     if view.case.driver_exported && view.case.sampled && !captured.contains(&view.case.driver_span)
     {
-        found.push(format!(
-            "the harness exported its own span {} to the collector, which said OK, but it was not captured: lost between the collector and the intake{}",
-            view.case.driver_span,
-            refused(view)
+        let (stage, cause) = match lost(view, "the collector") {
+            (None | Some(Stage::BeforeCollector), _) => {
+                (None, format!("lost between the collector and the intake{}", refused(view)))
+            }
+            known => known,
+        };
+        let own = view.case.driver_span;
+        let gone = Failure::found(format!(
+            "the harness exported its own span {own} to the collector, which said OK, but it was not captured"
         ));
+        let gone = gone.because(cause).about(DRIVER_SERVICE);
+        found.push(gone.of_span(own).at_stage(stage));
     }
     match unreadable_ledger(view) {
         Some(unreadable) if found.is_empty() => unreadable,
@@ -351,10 +472,11 @@ pub(super) fn invented_span(view: View<'_>) -> Checked {
             view.topology.workload_of(span) == Some(workload) && !known.contains(&span.id)
         });
         found.extend(strangers.map(|span| {
-            format!(
+            let detail = format!(
                 "{} was captured, but `{workload}` says that it never ended such a span",
                 view.name(span)
-            )
+            );
+            Failure::found(detail).about(workload).of_span(span.id)
         }));
     }
     match unreadable_ledger(view) {
@@ -367,19 +489,19 @@ pub(super) fn invented_span(view: View<'_>) -> Checked {
 const STRAYS_TOLD: usize = 3;
 
 pub(super) fn stray_trace(view: View<'_>) -> Checked {
-    let mut told: Vec<String> =
+    let mut told: Vec<Failure> =
         view.apart().take(STRAYS_TOLD).map(|stray| stray_told(view, stray)).collect();
     let more = view.apart().count() - told.len();
     if more > 0 {
-        told.push(format!(
+        told.push(Failure::found(format!(
             "and {more} more traces belong to the request and are not part of its own"
-        ));
+        )));
     }
     Checked::Found(told)
 }
 
 /// What a stray is, and what shows that it belongs to the request.
-fn stray_told(view: View<'_>, stray: &Stray) -> String {
+fn stray_told(view: View<'_>, stray: &Stray) -> Failure {
     let (id, first) = (stray.trace.id, stray.trace.spans.first());
     let begun = first.map_or_else(String::new, |span| {
         let resource = &span.resource;
@@ -389,9 +511,9 @@ fn stray_told(view: View<'_>, stray: &Stray) -> String {
         Some(span) => view.name(span),
         None => id.to_string(),
     };
-    match &stray.origin {
+    let here = first.map_or("the service", |span| view.workload_of(span));
+    let found = Failure::found(match &stray.origin {
         Origin::Call { call, caller, what, .. } => {
-            let here = first.map_or("the service", |span| view.workload_of(span));
             let remedy = match caller == DRIVER_SERVICE {
                 true => format!("look at the propagators of `{here}` (OTEL_PROPAGATORS)"),
                 false => format!(
@@ -415,5 +537,12 @@ fn stray_told(view: View<'_>, stray: &Stray) -> String {
         _ => format!(
             "trace {id}{begun} belongs to the request: the answer names it, though the request was sent another context"
         ),
+    });
+    match &stray.origin {
+        Origin::Call { caller, .. } => found.about(here).on_hop(caller, here),
+        Origin::Parent { span, .. } | Origin::Moved { span, .. } => {
+            found.about(here).of_span(*span)
+        }
+        _ => found.about(here),
     }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, RULES, check_all};
+use super::{Findings, Hop, RULES, check_all};
 use crate::{
     case::{
         Answer, Capability, Case, Evidence, LedgerReport, Origin, Outcome, ServiceIdentity, Stray,
         Topology, View,
     },
-    ledger::{LedgerEntry, LedgerSpan},
+    ledger::{CollectorEntry, Exported, LedgerEntry, LedgerSpan},
     scenario::{
         Method,
         fault::{Fault, FaultKind, Shape},
@@ -85,6 +85,7 @@ impl World {
                 name: span.resource.clone(),
                 kind: span.kind().to_owned(),
                 sampled: true,
+                parent_sampled: None,
             });
             let entry = LedgerEntry { trace_id: TRACE, spans: spans.collect(), evicted: false };
             (workload.clone(), LedgerReport::Known(entry))
@@ -111,6 +112,7 @@ impl World {
                 refused: BTreeMap::new(),
                 ended: Vec::new(),
                 unsettled: None,
+                collector: None,
                 elsewhere: Vec::new(),
                 heard: Default::default(),
             },
@@ -120,6 +122,7 @@ impl World {
                 Capability::Exclusiveness,
                 Capability::Completeness,
                 Capability::Ledger,
+                Capability::CollectorLedger,
             ],
             topology: Topology {
                 services: chain
@@ -295,7 +298,7 @@ fn a_missing_client_span_leaves_an_orphan_and_is_lost() {
     world.remove(0xa2);
     let (names, details) = world.failing();
     assert_eq!(names, ["orphan-span", "lost-span"]);
-    assert!(details.contains("the client span of `app-1` was lost"), "{details}");
+    assert!(details.contains("not captured: `app-1` ended it, and it did not arrive"), "{details}");
 }
 
 #[test]
@@ -428,6 +431,7 @@ fn a_delay_and_a_failed_try_must_show() {
         name: "GET".to_owned(),
         kind: "client".to_owned(),
         sampled: true,
+        parent_sampled: None,
     });
     assert_eq!(world.findings(), Findings::default());
 }
@@ -501,7 +505,7 @@ fn a_span_that_no_ledger_knows_is_invented() {
     world.ledger("app-2").spans.clear();
     assert_eq!(world.failing().0, ["invented-span"]);
     world.ledger("app-2").evicted = true;
-    assert_eq!(world.findings(), Findings::default());
+    assert_eq!(world.findings().failures, []);
 }
 
 #[test]
@@ -515,7 +519,7 @@ fn a_ledger_that_cannot_be_read_is_not_evaluated() {
     assert_eq!(findings.failures, []);
     let named: Vec<_> =
         findings.not_evaluated.iter().map(|skipped| skipped.rule.as_str()).collect();
-    assert_eq!(named, ["lost-span", "invented-span"]);
+    assert_eq!(named, ["lost-span", "undelivered-span", "invented-span"]);
 }
 
 #[test]
@@ -524,7 +528,7 @@ fn what_the_evidence_cannot_give_is_not_evaluated() {
     world.capabilities = vec![Capability::RawPayloads];
     let findings = world.findings();
     assert_eq!(findings.failures, []);
-    assert_eq!(findings.not_evaluated.len(), 5, "{:?}", findings.not_evaluated);
+    assert_eq!(findings.not_evaluated.len(), 6, "{:?}", findings.not_evaluated);
 }
 
 #[test]
@@ -898,4 +902,151 @@ fn a_span_of_another_kind_than_it_was_made_with_is_altered_and_not_called_lost()
     assert!(!details.contains("lost"), "{details}");
     assert!(details.contains("and it was captured with the kind `internal`"), "{details}");
     assert!(details.contains("which was captured, and not as a server span of `app-2`"));
+}
+
+/// What the collector says: spans that it took, sent to Datadog, and dropped with a reason.
+fn collector(accepted: u64, exported: u64, dropped: &[(&str, u64)]) -> CollectorEntry {
+    let dropped = dropped.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect();
+    let exporters = BTreeMap::from([("datadog".to_owned(), Exported { exported, dropped })]);
+    CollectorEntry { accepted, exporters, ..CollectorEntry::default() }
+}
+
+#[test]
+fn a_lost_span_is_told_with_the_stage_that_alone_accounts_for_it() {
+    let told = |entry: CollectorEntry| {
+        let mut world = World::healthy();
+        world.remove(0xb1);
+        world.evidence.collector = Some(entry);
+        let failures = world.findings().failures;
+        let lost = failures.into_iter().find(|failure| failure.rule == "lost-span");
+        lost.map(|failure| failure.detail).unwrap_or_default()
+    };
+    let before = told(collector(3, 3, &[]));
+    assert!(
+        before.contains("lost between `app-2` and the collector, which took 3 of the 4 spans"),
+        "{before}"
+    );
+    let dropped = told(collector(4, 3, &[("too_large", 1)]));
+    assert!(
+        dropped.contains(
+            "lost in the collector, which took 4 spans of the trace and dropped 1 as `too_large`"
+        ),
+        "{dropped}"
+    );
+    let inside = told(collector(4, 3, &[]));
+    assert!(inside.contains("took 4 spans of the trace and sent 3: a processor"), "{inside}");
+    let behind = told(collector(4, 4, &[]));
+    assert!(
+        behind.contains("lost between the collector and the intake: the collector sent 4 spans")
+            && behind.contains("and 3 were captured"),
+        "{behind}"
+    );
+    // Numbers that do not fit, more taken than made, and a ledger that has forgotten: no stage is named.
+    for unclear in [
+        collector(2, 2, &[]),
+        collector(6, 6, &[]),
+        CollectorEntry { evicted: true, ..collector(0, 0, &[]) },
+    ] {
+        let told = told(unclear);
+        assert!(told.contains("lost between `app-2` and the intake"), "{told}");
+    }
+}
+
+#[test]
+fn of_services_without_a_ledger_what_the_collector_took_and_did_not_deliver_is_told() {
+    let told = |entry: CollectorEntry, spans: usize| {
+        let mut world = World::healthy();
+        world.shape = Shape::default();
+        world.evidence.ledgers.clear();
+        world.capabilities.retain(|one| *one != Capability::Ledger);
+        world.spans().truncate(spans);
+        world.evidence.collector = Some(entry);
+        world.failing()
+    };
+    assert_eq!(told(collector(4, 4, &[]), 4).0, [""; 0]);
+    // What still waits, what a processor removed, and what came twice are no loss.
+    assert_eq!(told(collector(5, 4, &[]), 4).0, [""; 0]);
+    assert_eq!(told(collector(4, 3, &[]), 4).0, [""; 0]);
+    let (names, details) = told(collector(4, 4, &[]), 3);
+    assert_eq!(names, ["undelivered-span"]);
+    assert!(details.contains("sent 4 spans") && details.contains("3 were captured"), "{details}");
+    let (names, details) = told(collector(4, 3, &[("retries_exhausted", 1)]), 3);
+    assert_eq!(names, ["undelivered-span"]);
+    assert!(details.contains("dropped 1 as `retries_exhausted`"), "{details}");
+    // Nothing but the harness's own span came, or nothing of what came was delivered.
+    let (names, details) = told(collector(1, 1, &[]), 1);
+    assert_eq!(names, ["no-trace"]);
+    assert!(details.contains("the collector took no span of theirs"), "{details}");
+    let (names, details) = told(collector(4, 4, &[]), 1);
+    assert_eq!(names, ["no-trace"]);
+    assert!(details.contains("lost between the collector and the intake"), "{details}");
+}
+
+#[test]
+fn a_flag_that_was_cleared_on_the_way_blames_the_link_and_not_the_sampler_behind_it() {
+    let found = |parent_sampled: Option<bool>| {
+        let mut world = World::healthy();
+        world.remove(0xb1);
+        let own = &mut world.ledger("app-2").spans[0];
+        (own.sampled, own.parent_sampled) = (false, parent_sampled);
+        let failures = world.findings().failures;
+        failures.into_iter().find(|failure| failure.rule == "sampled-out").unwrap()
+    };
+    let cleared = found(Some(false));
+    let link = Some(Hop { caller: "app-1".to_owned(), callee: "app-2".to_owned() });
+    assert_eq!((cleared.service, cleared.hop), (None, link));
+    let cause = cleared.cause.unwrap();
+    assert!(cause.contains("`app-2` was sent a context that says *not sampled*"), "{cause}");
+    let own = found(Some(true));
+    assert_eq!((own.service.as_deref(), own.hop), (Some("app-2"), None));
+    assert!(own.cause.unwrap().contains("does not follow the parent"));
+    // Whoever does not say what it was sent leaves both possible.
+    let either = found(None).cause.unwrap();
+    assert!(either.contains("or the link app-1 -> app-2 clears the flag"), "{either}");
+}
+
+#[test]
+fn who_follows_a_caller_that_sampled_out_is_not_blamed() {
+    let mut world = World::healthy();
+    for id in [0xa1, 0xa2, 0xb1] {
+        world.remove(id);
+    }
+    for app in ["app-1", "app-2"] {
+        world.ledger(app).spans.iter_mut().for_each(|span| span.sampled = false);
+    }
+    let failures = world.findings().failures;
+    let out: Vec<_> = failures.iter().filter(|failure| failure.rule == "sampled-out").collect();
+    assert_eq!(out.len(), 1, "{out:?}");
+    assert_eq!(out[0].hop.as_ref().map(|hop| &*hop.callee), Some("app-1"));
+}
+
+#[test]
+fn a_span_that_was_captured_under_another_id_is_not_called_lost() {
+    let mut world = World::healthy();
+    world.span(0xa2).id = SpanId(0xa1);
+    let (names, details) = world.failing();
+    assert!(!names.iter().any(|name| name == "lost-span"), "{names:?}: {details}");
+    assert!(details.contains("captured under the span id 00000000000000a1"), "{details}");
+}
+
+#[test]
+fn a_parent_that_nobody_made_is_told_with_the_call_that_nobody_answers() {
+    let mut world = World::healthy();
+    world.made_below(0xb1, Some(SpanId(0xee)));
+    for ledgers in [true, false] {
+        if !ledgers {
+            world.evidence.ledgers.clear();
+            world.shape = Shape::default();
+        }
+        let failures = world.findings().failures;
+        let orphan = failures.iter().find(|failure| failure.rule == "orphan-span").unwrap();
+        let hop = orphan.hop.as_ref().unwrap();
+        assert_eq!((&*hop.caller, &*hop.callee), ("app-1", "app-2"));
+        assert!(
+            orphan.detail.contains("nobody answers `GET` (client, app-1, 00000000000000a2)")
+                && !orphan.detail.contains("lost"),
+            "{}",
+            orphan.detail
+        );
+    }
 }

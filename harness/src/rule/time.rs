@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Checked, datadog::spans_count};
+use super::{Checked, Failure, datadog::spans_count};
 use crate::{case::View, trace::Span};
 
 const SECOND: i64 = 1_000_000_000;
@@ -24,12 +24,14 @@ pub(super) fn outside_request(view: View<'_>) -> Checked {
     let found = outside.into_iter().map(|(workload, spans)| {
         let first = spans.first().map_or_else(String::new, |span| view.name(span));
         let start = spans.first().map_or(0, |span| span.start);
-        format!(
-            "{} of `{workload}` ({first}) {}: {}",
+        Failure::found(format!(
+            "{} of `{workload}` ({first}) {}",
             spans_count(spans.len()),
-            distance(start, from, until),
-            cause(start, from)
-        )
+            distance(start, from, until)
+        ))
+        .because(cause(start, from))
+        .about(workload)
+        .of_spans(&spans)
     });
     Checked::Found(found.collect())
 }

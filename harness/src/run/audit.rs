@@ -10,8 +10,11 @@ use super::{
     refresh::{Services, gather, refresh_record},
 };
 use crate::{
+    case::Outcome,
+    record::{CaseRecord, Record},
+    rule::Failure,
     scenario::{Scenario, SystemChoice},
-    session::Session,
+    session::{Session, Unrest},
     verdict::Verdict,
 };
 
@@ -19,7 +22,12 @@ use crate::{
 const QUIESCE_WITHIN: Duration = Duration::from_secs(15);
 
 /// A sentinel that is under way; it is given up where nobody waits for it any more.
-pub(super) type Sentinel = AbortOnDropHandle<Result<(), String>>;
+pub(super) type Sentinel = AbortOnDropHandle<Result<(), Unrest>>;
+
+/// How what could not be decided for want of rest begins.
+const NO_REST: &str = "the system did not come to rest, so late or lost spans could go unseen: ";
+/// Rules by which a sentinel proves a loss, as soon as nothing can come any more.
+const LOSSES: [&str; 3] = ["no-trace", "lost-span", "undelivered-span"];
 
 /// Sends a sentinel by a request like a scenario's, and waits until it has arrived whole.
 ///
@@ -30,52 +38,89 @@ pub(super) async fn quiesce(
     session: &Session,
     like: &Scenario,
     seen: &BTreeSet<String>,
-) -> Result<(), String> {
+) -> Result<(), Unrest> {
     session.quiesce((&like.system, like.harmless()), seen, QUIESCE_WITHIN).await
 }
 
 /// Brings the system to rest, by a sentinel that is under way already or else by one of its own, and judges every scenario that
-/// passed by what has come until then.
+/// passed by what has come until then. Gives the sentinel where it did not arrive whole.
 pub(super) async fn audit(
     session: &Session,
     driven: &mut [Driven],
     sentinel: Option<Sentinel>,
     tell: &Teller,
-) {
+) -> Option<Unrest> {
     // A request that needs no fault to be answered tells most.
     let passed = driven.iter().filter(|driven| driven.result.verdict == Verdict::Pass);
     let passed = passed.map(|driven| &driven.record);
-    let Some(like) = passed.min_by_key(|record| record.scenario.faults.len()) else { return };
+    let like = passed.min_by_key(|record| record.scenario.faults.len())?;
     let sent = like.cases.iter().find(|of| of.case.request == like.scenario.harmless_index());
     let seen = match (&like.scenario.system, sent) {
         (SystemChoice::File(_), Some(of)) => session.witness().seen_in(of.case.trace_id),
         _ => BTreeSet::new(),
     };
     let quiesced = match sentinel {
-        Some(sentinel) => sentinel.await.unwrap_or_else(|panicked| Err(panicked.to_string())),
-        None => quiesce(session, &like.scenario, &seen).await,
+        Some(sentinel) => sentinel.await,
+        None => Ok(quiesce(session, &like.scenario, &seen).await),
+    };
+    let (missing, unrest) = match quiesced {
+        Ok(Ok(())) => (None, None),
+        Ok(Err(unrest)) => (Some(unrest.to_string()), Some(unrest)),
+        Err(panicked) => (Some(panicked.to_string()), None),
     };
     for driven in driven.iter_mut().filter(|driven| driven.result.verdict == Verdict::Pass) {
         let record = &mut driven.record;
         refresh_record(session, record, Services::Up).await;
-        if let Err(missing) = &quiesced {
-            record.facts.undone.push(format!(
-                "the system did not come to rest, so late or lost spans could go unseen: {missing}"
-            ));
+        if let Some(missing) = &missing {
+            record.facts.undone.push(format!("{NO_REST}{missing}"));
         }
         gather(session, &mut record.facts).await;
         driven.judge_again(tell).await;
     }
+    unrest
+}
+
+/// Judges what could not be decided for want of rest by what has come of the sentinel since: when its senders have ended in peace, what
+/// the ledgers tell of and nobody captured is lost, and not late.
+async fn judge_unrest(session: &Session, driven: &mut [Driven], unrest: &Unrest, tell: &Teller) {
+    let (_, CaseRecord { case, .. }) = unrest.sentinel.as_ref();
+    let is_answered = matches!(case.outcome, Outcome::Response { status, .. } if status < 500);
+    let up = session.up();
+    let is_certain = session.source().gaps().is_empty() && up.unexpected_exits().is_empty();
+    if !is_answered || !is_certain || up.is_attached() {
+        return;
+    }
+    let mut lost = session.judge_sentinel(&unrest.sentinel).await.failures;
+    lost.retain(|failure| LOSSES.contains(&failure.rule.as_str()));
+    for driven in driven {
+        let Record { facts, scenario, .. } = &mut driven.record;
+        let undecided = facts.undone.iter().position(|undone| undone.starts_with(NO_REST));
+        let own = lost.iter().filter(|failure| !scenario.tolerate.contains_key(&failure.rule));
+        let own = own.map(|failure| {
+            let detail =
+                format!("in a request like the scenario's that followed it: {}", failure.detail);
+            Failure::new(&failure.rule, detail)
+        });
+        let own: Vec<Failure> = own.collect();
+        if let (Some(undecided), false) = (undecided, own.is_empty()) {
+            facts.undone.remove(undecided);
+            facts.proven = own;
+            driven.judge_again(tell).await;
+        }
+    }
 }
 
 /// Judges what passed so far by what the services and collectors sent when they were stopped. They cannot be asked any more.
-/// `ended_well` says whether all of them ended in peace.
+/// `ended_well` says whether all of them ended in peace, and `unrest` which sentinel had not arrived whole before.
 pub(super) async fn last_audit(
     session: &Session,
     driven: &mut [Driven],
-    ended_well: bool,
+    (ended_well, unrest): (bool, Option<&Unrest>),
     tell: &Teller,
 ) {
+    if let (true, Some(unrest)) = (ended_well, unrest) {
+        judge_unrest(session, driven, unrest, tell).await;
+    }
     // Only now: until it was stopped, a service may have kept back all that it had.
     let silent = session.witness().silent_services();
     for driven in driven.iter_mut().filter(|driven| driven.result.verdict == Verdict::Pass) {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     event::Event,
     scenario::{Scenario, SystemChoice},
-    session::{Session, SessionError},
+    session::{Session, SessionError, Unrest},
     stats,
     verdict::{ScenarioResult, Verdict},
 };
@@ -42,6 +42,8 @@ pub(super) struct Live<'a> {
     /// The scenarios that were driven so far.
     pub(super) driven: Vec<Driven>,
     pub(super) outcome: GroupOutcome,
+    /// The sentinel at the end, where it did not arrive whole.
+    pub(super) unrest: Option<Unrest>,
     /// The logs that were kept last.
     pub(super) logs: Option<kept_logs::Kept>,
 }
@@ -59,7 +61,8 @@ pub(super) async fn run(
         Err(because) => return give_up(group, tell, &because).await,
     };
     let (driven, outcome) = (Vec::new(), GroupOutcome::default());
-    let mut live = Live { group: &group, plan, tell, session, driven, outcome, logs: None };
+    let (unrest, logs) = (None, None);
+    let mut live = Live { group: &group, plan, tell, session, driven, outcome, unrest, logs };
     tokio::select! {
         () = live.await_pointing() => {}
         () = plan.halt.cancelled() => {}
@@ -175,7 +178,7 @@ impl Live<'_> {
         }
         // A system that has been seen to be broken proves nothing by a sentinel.
         if self.driven.iter().any(|driven| driven.result.verdict == Verdict::Pass) {
-            audit::audit(&self.session, &mut self.driven, sentinel, self.tell).await;
+            self.unrest = audit::audit(&self.session, &mut self.driven, sentinel, self.tell).await;
         }
     }
 

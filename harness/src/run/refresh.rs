@@ -5,7 +5,7 @@ use futures_util::future;
 use crate::{
     environment::UnexpectedExit,
     record::{CaseRecord, Facts, Record},
-    session::Session,
+    session::{Session, Told},
 };
 
 /// Of how many cases the services' ledgers are asked at the same time.
@@ -38,7 +38,7 @@ pub(super) enum Services {
 pub(super) async fn refresh_cases(session: &Session, cases: &mut [CaseRecord], services: Services) {
     for some in cases.chunks_mut(READS_AT_ONCE) {
         let reads = some.iter_mut().map(|of| async {
-            let known = (services == Services::Gone).then(|| of.evidence.ledgers.clone());
+            let known = (services == Services::Gone).then(|| Told::of(&of.evidence));
             of.evidence = session.evidence_now(&of.case, known).await;
         });
         future::join_all(reads).await;

@@ -18,7 +18,8 @@ impl Live<'_> {
         let ended_well = unclean.is_empty();
         self.tell.tell_notes(&self.session).await;
         if !self.plan.halt.is_cancelled() {
-            audit::last_audit(&self.session, &mut self.driven, ended_well, self.tell).await;
+            let ended = (ended_well, self.unrest.as_ref());
+            audit::last_audit(&self.session, &mut self.driven, ended, self.tell).await;
         }
         let nobodys = self.judge_nobodys_strays(ended_well).await;
         self.tell_unclean(unclean).await;

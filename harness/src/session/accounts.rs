@@ -7,11 +7,11 @@ use tokio::sync::Semaphore;
 
 use super::up::Stopped;
 use crate::{
-    case::LedgerReport,
+    case::{Evidence, LedgerReport},
     environment::Endpoints,
-    ledger::{LedgerClient, LedgerEntry},
+    ledger::{CollectorEntry, LedgerClient, LedgerEntry},
     stages::{self, Counted},
-    system::Role,
+    system::{Role, collector_overlay::LEDGER_PORT},
     trace::TraceId,
 };
 
@@ -27,6 +27,24 @@ pub(super) struct Accounts {
     turns: Semaphore,
     /// By instance, the base URL of its metrics.
     collectors: Vec<(String, Option<String>)>,
+    /// The collectors' ledgers, with the workload of each; none where one of them has none.
+    collector_ledgers: Vec<(String, LedgerClient)>,
+}
+
+/// What services and collectors say of one trace.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Told {
+    /// By service.
+    pub(crate) services: BTreeMap<String, LedgerReport>,
+    /// All collectors together.
+    pub(crate) collector: Option<CollectorEntry>,
+}
+
+impl Told {
+    /// What they said last.
+    pub(crate) fn of(evidence: &Evidence) -> Self {
+        Self { services: evidence.ledgers.clone(), collector: evidence.collector.clone() }
+    }
 }
 
 impl Accounts {
@@ -35,9 +53,14 @@ impl Accounts {
         ledgers: BTreeMap<String, Vec<LedgerClient>>,
         endpoints: &Endpoints,
     ) -> Self {
-        let collectors = endpoints.workloads.iter();
-        let collectors = collectors.filter(|(_, of)| of.role == Role::Collector);
-        let collectors = collectors.flat_map(|(workload, of)| {
+        let of_role = || endpoints.workloads.iter().filter(|(_, of)| of.role == Role::Collector);
+        let of_ledgers = of_role().flat_map(|(workload, of)| {
+            let urls = of.instances.iter().map(|instance| instance.url(LEDGER_PORT));
+            urls.map(|url| Some((workload.clone(), LedgerClient::new(http.clone(), url?))))
+        });
+        let collector_ledgers: Option<Vec<_>> = of_ledgers.collect();
+        let collector_ledgers = collector_ledgers.unwrap_or_default();
+        let collectors = of_role().flat_map(|(workload, of)| {
             let is_one = of.instances.len() == 1;
             of.instances.iter().map(move |instance| {
                 let name = if is_one { workload } else { &instance.name };
@@ -45,7 +68,8 @@ impl Accounts {
             })
         });
         let collectors = collectors.collect();
-        Self { http, ledgers, turns: Semaphore::new(LEDGERS_AT_ONCE), collectors }
+        let turns = Semaphore::new(LEDGERS_AT_ONCE);
+        Self { http, ledgers, turns, collectors, collector_ledgers }
     }
 
     /// Services that have a ledger.
@@ -53,12 +77,49 @@ impl Accounts {
         self.ledgers.keys().cloned().collect()
     }
 
-    /// What each service that has a ledger says of one trace; `stopped` tells which were stopped on purpose by now. One is not asked
-    /// while it is down, and afterwards knows only part.
+    /// Whether every collector tells what became of a trace's spans.
+    pub(super) fn has_collector_ledger(&self) -> bool {
+        !self.collector_ledgers.is_empty()
+    }
+
+    /// What services and collectors say of one trace; `stopped` tells which were stopped on purpose by now.
     pub(super) async fn of_trace(
         &self,
         trace_id: TraceId,
         stopped: impl Fn() -> BTreeMap<String, Stopped>,
+    ) -> Told {
+        let services = self.services_of_trace(trace_id, &stopped);
+        let collector = self.collector_of_trace(trace_id, &stopped);
+        let (services, collector) = future::join(services, collector).await;
+        Told { services, collector }
+    }
+
+    /// What all collectors say of one trace, unless one does not, or was stopped and has forgotten.
+    async fn collector_of_trace(
+        &self,
+        trace_id: TraceId,
+        stopped: &impl Fn() -> BTreeMap<String, Stopped>,
+    ) -> Option<CollectorEntry> {
+        let knows = |stopped: &BTreeMap<String, Stopped>| {
+            self.collector_ledgers.iter().all(|(workload, _)| !stopped.contains_key(workload))
+        };
+        if !self.has_collector_ledger() || !knows(&stopped()) {
+            return None;
+        }
+        let entries = self.collector_ledgers.iter().map(|(_, ledger)| async move {
+            let _turn = self.turns.acquire().await;
+            ledger.collector_entry(trace_id).await
+        });
+        let entries = future::try_join_all(entries).await.ok()?;
+        knows(&stopped()).then(|| CollectorEntry::of_instances(entries))
+    }
+
+    /// What each service that has a ledger says of one trace; `stopped` tells which were stopped on purpose by now. One is not asked
+    /// while it is down, and afterwards knows only part.
+    async fn services_of_trace(
+        &self,
+        trace_id: TraceId,
+        stopped: &impl Fn() -> BTreeMap<String, Stopped>,
     ) -> BTreeMap<String, LedgerReport> {
         let before = stopped();
         let up = self

@@ -2,15 +2,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     path::PathBuf,
     time::Duration,
 };
 
-use super::{DRAIN_TIMEOUT, Session, SessionError};
+use super::{DRAIN_TIMEOUT, Session, SessionError, Settled, Told, up::Stopped};
 use crate::{
     expectation::{Expect, Matcher, SpanCount},
     intake::store::Store,
-    judge::CHAIN_PATH,
+    judge::{self, CHAIN_PATH},
+    record::{CaseRecord, Record},
+    rule::Findings,
     scenario::{Method, Request, Scenario, SystemChoice, request::AnswerExpect},
     system::Role,
 };
@@ -28,17 +31,31 @@ impl Session {
         like: (&SystemChoice, &Request),
         seen: &BTreeSet<String>,
         within: Duration,
-    ) -> Result<(), String> {
+    ) -> Result<(), Unrest> {
         let scenario = sentinel(like, seen, within);
         // The harness's own span goes to the collector's instances in turn.
         for _ in 0..self.driver.exported().len().max(1) {
             let case = self.send_for_itself(&scenario.requests[0], (0, 0)).await;
-            let result = self.settle(&scenario, &case).await.result;
+            let Settled { result, evidence } = self.settle(&scenario, &case).await;
             if let Some(failure) = result.findings.failures.first() {
-                return Err(format!("{}: {}", failure.rule, failure.detail));
+                let missing = format!("{}: {}", failure.rule, failure.detail);
+                let sentinel = Box::new((scenario, CaseRecord { case, evidence }));
+                return Err(Unrest { missing, sentinel });
             }
         }
         Ok(())
+    }
+
+    /// What is wrong with a sentinel by all that has come since, when its senders have ended.
+    pub(crate) async fn judge_sentinel(&self, sentinel: &(Scenario, CaseRecord)) -> Findings {
+        let (scenario, CaseRecord { case, evidence }) = sentinel;
+        let evidence = self.evidence_now(case, Some(Told::of(evidence))).await;
+        let (topology, capabilities) = (self.witness.topology(), self.witness.capabilities());
+        let mut record = Record::new(scenario.clone(), topology.clone(), capabilities.to_vec());
+        record.strays = self.witness.strays_of([case].into_iter());
+        record.cases = vec![CaseRecord { case: case.clone(), evidence }];
+        let judged = judge::judge(&record).cases.into_iter().next();
+        judged.map(|case| case.findings).unwrap_or_default()
     }
 
     /// Stops the collectors, so that they send what they keep back, and gives the number of the last attempt that the intake had
@@ -49,6 +66,8 @@ impl Session {
     /// When one does not end well, or the intake cannot be read.
     pub async fn stop_collectors(&self) -> Result<u64, SessionError> {
         for collector in self.up.named(Role::Collector) {
+            // What it knew of the traces so far is gone with it.
+            self.up.note_stopped(&collector, Stopped::Again);
             self.up.environment().await.stop(&collector).await?;
         }
         let Some(intake) = self.intake() else { return Ok(0) };
@@ -88,6 +107,21 @@ impl Session {
             unclean.push(error);
         }
         unclean
+    }
+}
+
+/// A sentinel that did not arrive whole.
+#[derive(Debug, Clone)]
+pub struct Unrest {
+    /// What was missing.
+    pub missing: String,
+    /// The sentinel, with what was known of it then.
+    pub(crate) sentinel: Box<(Scenario, CaseRecord)>,
+}
+
+impl fmt::Display for Unrest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.missing)
     }
 }
 

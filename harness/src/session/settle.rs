@@ -1,14 +1,14 @@
 //! Judging a case as evidence comes in, and once more when all is there.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{Session, Settled};
+use super::{Session, Settled, accounts::Told};
 use crate::{
-    case::{Capability, Case, Evidence, LedgerReport, Outcome, Stray, Topology, View},
+    case::{Capability, Case, Evidence, Outcome, Stray, Topology, View},
     evidence::QUIET,
     judge,
     rule::{self, Findings},
@@ -56,7 +56,7 @@ impl Session {
         let mut later_request = patience.map(|patience| began + patience / 3);
         let mut changes = self.source().changes();
         let mut exits = self.up.exits();
-        let mut ledgers = BTreeMap::new();
+        let mut ledgers = Told::default();
         let mut ledger_age: Option<Instant> = None;
         let mut judged_progress = None;
         let mut look_again = LOOK_AGAIN;
@@ -79,7 +79,8 @@ impl Session {
                 if stale && (rest_holds || late) {
                     ledgers = self.read_ledgers(case.trace_id).await;
                     ledger_age = Some(Instant::now());
-                    now.evidence.ledgers = ledgers.clone();
+                    now.evidence.ledgers.clone_from(&ledgers.services);
+                    now.evidence.collector.clone_from(&ledgers.collector);
                     findings = if late { now.findings() } else { now.findings_if_all_were_seen() };
                 }
                 judged_progress = Some(seen);
@@ -139,12 +140,9 @@ impl Session {
         }
     }
 
-    /// Everything known of a case now; what its ledgers say is asked again, or given where the services are gone.
-    pub async fn evidence_now(
-        &self,
-        case: &Case,
-        ledgers: Option<BTreeMap<String, LedgerReport>>,
-    ) -> Evidence {
+    /// Everything known of a case now; what the ledgers say of its trace is asked again, or given where services and collectors are
+    /// gone.
+    pub(crate) async fn evidence_now(&self, case: &Case, ledgers: Option<Told>) -> Evidence {
         let ledgers = match ledgers {
             Some(ledgers) => ledgers,
             None => self.read_ledgers(case.trace_id).await,
@@ -157,7 +155,7 @@ impl Session {
     fn moment<'a>(
         &'a self,
         (scenario, case, shape): (&'a Scenario, &'a Case, &'a fault::Shape),
-        ledgers: BTreeMap<String, LedgerReport>,
+        ledgers: Told,
     ) -> Moment<'a> {
         Moment {
             scenario,
@@ -170,8 +168,8 @@ impl Session {
         }
     }
 
-    /// What each service that has a ledger says of one trace.
-    async fn read_ledgers(&self, trace_id: TraceId) -> BTreeMap<String, LedgerReport> {
+    /// What services and collectors that have ledgers say of one trace.
+    async fn read_ledgers(&self, trace_id: TraceId) -> Told {
         self.accounts.of_trace(trace_id, || self.up.stopped()).await
     }
 }

@@ -1,12 +1,12 @@
 //! The witness: what was captured, which of it belongs to the run's requests, and what answers told of the rest.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeSet, HashSet},
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
-use super::lock;
+use super::{accounts::Told, lock};
 use crate::{
     case::{Capability, Case, DRIVER_SERVICE, Evidence, LedgerReport, Stray, Topology},
     environment::UnexpectedExit,
@@ -33,12 +33,12 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Creates a witness that has seen no request yet. Of a system that is `shared`, others may be the cause of what is captured.
+    /// Creates a witness that has seen no request yet, of services that have ledgers and perhaps a collector that has one. Of a system that is `shared`, others may be the cause of what is captured.
     pub(super) fn new(
         intake: Option<Arc<IntakeClient>>,
         source: Arc<dyn EvidenceSource>,
         (topology, places): (Topology, Places),
-        with_ledger: BTreeSet<String>,
+        (with_ledger, collector_ledger): (BTreeSet<String>, bool),
         shared: bool,
     ) -> Self {
         let mut capabilities = source.capabilities();
@@ -47,6 +47,9 @@ impl Witness {
         }
         if !with_ledger.is_empty() {
             capabilities.push(Capability::Ledger);
+        }
+        if collector_ledger {
+            capabilities.push(Capability::CollectorLedger);
         }
         let (requests, strays) = Default::default();
         Self { intake, source, topology, capabilities, with_ledger, places, requests, strays }
@@ -97,11 +100,11 @@ impl Witness {
         lock(&self.requests).note_back(workload, unix_nanos(SystemTime::now() + after));
     }
 
-    /// Everything known of a case now, given what its ledgers say and which workloads ended.
+    /// Everything known of a case now, given what the ledgers say of its trace and which workloads ended.
     pub(super) fn evidence(
         &self,
         case: &Case,
-        ledgers: BTreeMap<String, LedgerReport>,
+        Told { services: ledgers, collector }: Told,
         exits: &[UnexpectedExit],
     ) -> Evidence {
         lock(&self.requests).note_ledgers(case, &ledgers);
@@ -114,6 +117,7 @@ impl Witness {
             ledgers,
             refused: self.source.refused(),
             ended: ended.collect(),
+            collector,
             elsewhere: Vec::new(),
             heard: BTreeSet::new(),
         }

@@ -220,6 +220,7 @@ fn a_span_that_a_ledger_has_in_a_requests_trace_shows_whose_it_is() {
             name: String::new(),
             kind: "server".to_owned(),
             sampled: true,
+            parent_sampled: None,
         };
         let entry = LedgerEntry { trace_id: id(0), spans: vec![made], evicted: false };
         let ledgers = BTreeMap::from([("pay".to_owned(), LedgerReport::Known(entry))]);

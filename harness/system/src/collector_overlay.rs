@@ -2,7 +2,7 @@
 //! and `otlphttp` exporters at the mock intake, while the user's file stays as it is.
 //!
 //! The Collector merges maps and replaces lists and scalars, so the overlay holds maps and scalars alone, but for the
-//! one list that is to be replaced. It is JSON, which is YAML. What cannot be pointed at the mock is refused: no test
+//! lists that are to be replaced. It is JSON, which is YAML. What cannot be pointed at the mock is refused: no test
 //! talks to Datadog, or anybody else, by accident.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +20,11 @@ pub const API_KEY_VARIABLE: &str = "TRACECHECK_API_KEY";
 
 /// The header in which Datadog's OTLP intake takes the API key.
 const API_KEY_HEADER: &str = "dd-api-key";
+
+/// Name of the port at which our collector tells what became of a trace's spans.
+pub const LEDGER_PORT: &str = "ledger";
+/// The extension that tells it.
+const TRACE_LEDGER: &str = "trace_ledger";
 
 /// What the collector's own metrics are served at.
 const METRICS_PORT: &str = "${port:metrics}";
@@ -75,6 +80,9 @@ pub fn overlay(
         maker.exporters(&mut overlay, intake);
     }
     let health = maker.extensions(&mut overlay);
+    if reader == Reader::Builtin {
+        maker.trace_ledger(&mut overlay);
+    }
     maker.telemetry(&mut overlay, reader);
     let variables = variables::check(config, &root, env);
     maker.findings.extend(variables.findings);
@@ -258,6 +266,25 @@ impl Maker<'_> {
             }
         }
         health
+    }
+
+    /// Our collector tells what became of each trace's spans.
+    fn trace_ledger(&mut self, overlay: &mut Map<String, Value>) {
+        let used = self.root["service"]["extensions"].as_array().cloned().unwrap_or_default();
+        let is_ledger = |id: &&Value| id.as_str().is_some_and(|id| kind(id) == TRACE_LEDGER);
+        let of_user = used.iter().find(is_ledger).and_then(Value::as_str);
+        let id = of_user.unwrap_or(TRACE_LEDGER);
+        put(
+            overlay,
+            &["extensions", id],
+            json!({ "endpoint": format!("${{listen:{LEDGER_PORT}}}") }),
+        );
+        if of_user.is_none() {
+            // A list takes the place of the user's.
+            let all = used.iter().map(escaped).chain([TRACE_LEDGER.into()]);
+            put(overlay, &["service", "extensions"], all.collect());
+        }
+        self.ports.push(LEDGER_PORT.to_owned());
     }
 
     /// The collector's own metrics are served at a port of the run, or not at all; its own traces and logs stay here.

@@ -59,6 +59,7 @@ fn drawn(spans: Vec<Span>) -> Vec<String> {
         refused: BTreeMap::new(),
         ended: Vec::new(),
         unsettled: None,
+        collector: None,
         elsewhere: Vec::new(),
         heard: Default::default(),
     };

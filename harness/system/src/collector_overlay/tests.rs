@@ -54,12 +54,16 @@ fn the_articles_config_is_bound_to_the_run_and_pointed_at_the_mock() {
                 "metrics": { "endpoint": "${endpoint:intake.http}" },
                 "logs": { "endpoint": "${endpoint:intake.http}" },
             } },
-            "service": { "telemetry": { "metrics": { "readers": [
-                { "pull": { "exporter": { "prometheus": { "host": "${host:metrics}", "port": 0 } } } },
-            ] } } },
+            "extensions": { "trace_ledger": { "endpoint": "${listen:ledger}" } },
+            "service": {
+                "extensions": ["trace_ledger"],
+                "telemetry": { "metrics": { "readers": [
+                    { "pull": { "exporter": { "prometheus": { "host": "${host:metrics}", "port": 0 } } } },
+                ] } },
+            },
         })
     );
-    assert_eq!(overlay.ports, ["otlp-grpc", "otlp-http", "metrics"]);
+    assert_eq!(overlay.ports, ["otlp-grpc", "otlp-http", "ledger", "metrics"]);
     assert_eq!(overlay.api_key_variables, BTreeSet::from(["datadog_api_key".to_owned()]));
     assert_eq!(overlay.health, None);
 }
@@ -100,7 +104,7 @@ service:
 fn metrics_that_the_user_switched_off_stay_off() {
     let text = ARTICLE.replace("service:\n", "service:\n  telemetry: {metrics: {level: none}}\n");
     let overlay = made(&text, Reader::Builtin).unwrap();
-    assert_eq!(overlay.ports, ["otlp-grpc", "otlp-http"]);
+    assert_eq!(overlay.ports, ["otlp-grpc", "otlp-http", "ledger"]);
     assert_eq!(contents(&overlay)["service"]["telemetry"]["metrics"], json!({ "level": "none" }));
 }
 
@@ -218,4 +222,22 @@ fn a_config_without_otlp_or_that_is_no_yaml_is_told() {
     );
     let findings = made("receivers: [", Reader::Builtin).unwrap_err();
     assert!(findings[0].starts_with("c.yaml:"), "{findings:?}");
+}
+
+#[test]
+fn the_trace_ledger_of_our_collector_stands_beside_the_users_extensions() {
+    let with = |extensions: &str| {
+        let text =
+            ARTICLE.replace("service:\n", &format!("service:\n  extensions: {extensions}\n"));
+        let overlay = made(&text, Reader::Builtin).unwrap();
+        let contents = contents(&overlay);
+        (contents["extensions"].clone(), contents["service"]["extensions"].clone())
+    };
+    let ledger = json!({ "endpoint": "${listen:ledger}" });
+    let (settings, used) = with("[health_check]");
+    assert_eq!(settings["trace_ledger"], ledger);
+    assert_eq!(used, json!(["health_check", "trace_ledger"]));
+    // Where the user has one, it stays the only one.
+    let (settings, used) = with("[trace_ledger/own]");
+    assert_eq!((settings, used), (json!({ "trace_ledger/own": ledger }), Value::Null));
 }

@@ -109,7 +109,7 @@ workloads:
             "shop.yaml:4:21: workload `shopp`, `args[0]`: `${endpoint:colector.otlp-grpc}`: there is no workload \
              `colector`; did you mean `collector`?",
             "shop.yaml:6:13: workload `shopp`, `env.NEXT`: `${endpoint:collector.otlp}`: workload `collector` has no \
-             port `otlp`; known are `otlp-grpc`, `otlp-http`, `metrics`",
+             port `otlp`; known are `otlp-grpc`, `otlp-http`, `ledger`, `metrics`",
             "shop.yaml:1:8: `entry`: there is no workload `shop`; did you mean `shopp`?",
         ]
     );

@@ -1,0 +1,170 @@
+//! One diagnosis in place of many findings: what is explained by another finding of the same trace is folded below it.
+//!
+//! Pure, and by what findings are about alone: their rules, services, links and spans. Only a finding of an earlier tier explains
+//! others, so that no two explain each other.
+
+use crate::rule::Failure;
+
+/// Rules whose findings explain others, those that say most first.
+const TIERS: [&[&str]; 6] = [
+    &["no-trace"],
+    &["sampled-out", "duplicate-span"],
+    &["missing-service-name", "wrong-service", "altered-span"],
+    &["lost-span", "undelivered-span"],
+    &["missing-hop", "trace-id-halves-disagree"],
+    &["orphan-span", "several-roots", "parent-cycle", "wrong-service-edge"],
+];
+/// Rules whose findings are explained by others, and explain none.
+const SYMPTOMS: [&str; 6] = [
+    "stray-trace",
+    "invented-span",
+    "child-outside-parent",
+    "top-level-lost",
+    "unnamed-resource",
+    "error-not-marked",
+];
+
+/// Folds each finding that another one explains below that one.
+pub(super) fn fold(failures: Vec<Failure>) -> Vec<Failure> {
+    let explainer: Vec<Option<usize>> = (0..failures.len())
+        .map(|symptom| {
+            let of = &failures[symptom];
+            let explains =
+                |one: &usize| *one != symptom && explains(&failures[*one], of, *one < symptom);
+            (0..failures.len()).filter(explains).min_by_key(|one| tier(&failures[*one]))
+        })
+        .collect();
+    let mut diagnoses: Vec<Option<Failure>> = failures.into_iter().map(Some).collect();
+    for symptom in 0..diagnoses.len() {
+        let Some(mut above) = explainer[symptom] else { continue };
+        // What explains may be explained itself: one diagnosis, and all of its symptoms below it.
+        while let Some(further) = explainer[above] {
+            above = further;
+        }
+        if let (Some(folded), Some(diagnosis)) =
+            (diagnoses[symptom].take(), diagnoses.get_mut(above).and_then(Option::as_mut))
+        {
+            diagnosis.symptoms.push(folded);
+        }
+    }
+    diagnoses.into_iter().flatten().collect()
+}
+
+fn tier(failure: &Failure) -> Option<usize> {
+    TIERS.iter().position(|rules| rules.contains(&failure.rule.as_str()))
+}
+
+/// Whether one finding explains another one; `earlier` says whether it was found before it.
+fn explains(one: &Failure, other: &Failure, earlier: bool) -> bool {
+    let Some(above) = tier(one) else { return false };
+    let (rule, of) = (one.rule.as_str(), other.rule.as_str());
+    match tier(other) {
+        // Of the same kind, service and stage, the first stands for all.
+        Some(below) if below == above => {
+            let same = rule == of && one.service == other.service && one.stage == other.stage;
+            return earlier
+                && same
+                && matches!(rule, "lost-span" | "altered-span")
+                && one.cause == other.cause;
+        }
+        Some(below) if below < above => return false,
+        None if !SYMPTOMS.contains(&of) => return false,
+        _ => {}
+    }
+    if rule == "no-trace" {
+        return true;
+    }
+    let at = one.service.as_deref().or(one.hop.as_ref().map(|hop| hop.callee.as_str()));
+    let Some(at) = at else { return one.span.is_some() && one.span == other.span };
+    let is_callee = other.hop.as_ref().is_some_and(|hop| hop.callee == at);
+    let is_caller = other.hop.as_ref().is_some_and(|hop| hop.caller == at);
+    let is_about = other.service.as_deref() == Some(at);
+    let is_same_span = one.span.is_some() && one.span == other.span;
+    match (rule, of) {
+        // A link: what the callee shows on its side of it.
+        ("missing-hop", "stray-trace" | "several-roots") => {
+            is_callee || is_about || (one.hop.is_some() && one.hop == other.hop)
+        }
+        ("missing-hop", _) => is_same_span,
+        ("sampled-out", "missing-hop" | "lost-span" | "stray-trace") => is_callee || is_about,
+        // What was below a span that is not there hangs on nothing.
+        ("sampled-out" | "lost-span" | "duplicate-span", "orphan-span") => is_caller || is_about,
+        ("lost-span", "missing-hop") => is_callee || is_about,
+        ("lost-span", _) => is_same_span,
+        ("altered-span" | "wrong-service" | "missing-service-name" | "duplicate-span", _) => {
+            is_about || is_callee || is_same_span || (of == "orphan-span" && is_caller)
+        }
+        (
+            "trace-id-halves-disagree",
+            "stray-trace" | "top-level-lost" | "orphan-span" | "several-roots",
+        ) => is_about || is_callee,
+        ("several-roots" | "orphan-span" | "parent-cycle" | "wrong-service-edge", _) => {
+            is_same_span
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::SpanId;
+
+    fn found(rule: &str, service: &str, span: u64) -> Failure {
+        Failure::new(rule, "").about(service).of_span(SpanId(span))
+    }
+
+    /// The rules of the diagnoses, each with those of its symptoms.
+    fn folded(failures: Vec<Failure>) -> Vec<(String, Vec<String>)> {
+        let diagnoses = fold(failures).into_iter();
+        let rules = |symptoms: Vec<Failure>| symptoms.into_iter().map(|one| one.rule).collect();
+        diagnoses.map(|one| (one.rule, rules(one.symptoms))).collect()
+    }
+
+    #[test]
+    fn a_chain_of_explanations_ends_below_one_diagnosis() {
+        let failures = vec![
+            found("orphan-span", "pay", 3).on_hop("shop", "pay"),
+            Failure::new("missing-hop", "").about("shop").on_hop("web", "shop"),
+            found("lost-span", "shop", 1),
+            found("lost-span", "shop", 2),
+        ];
+        let symptoms = ["orphan-span", "missing-hop", "lost-span"].map(str::to_owned).to_vec();
+        assert_eq!(folded(failures), [("lost-span".to_owned(), symptoms)]);
+    }
+
+    #[test]
+    fn what_is_of_another_service_stands_beside() {
+        let failures = vec![
+            found("lost-span", "shop", 1),
+            found("orphan-span", "mail", 3).on_hop("pay", "mail"),
+            Failure::new("tree", "the user asked for it"),
+            Failure::new("status", "503"),
+        ];
+        let rules: Vec<String> = fold(failures).into_iter().map(|one| one.rule).collect();
+        assert_eq!(rules, ["lost-span", "orphan-span", "tree", "status"]);
+    }
+
+    #[test]
+    fn losses_at_two_stages_are_two_diagnoses() {
+        use crate::rule::Stage;
+        let at = |span, stage| found("lost-span", "shop", span).at_stage(Some(stage));
+        let failures =
+            vec![at(1, Stage::Collector), at(2, Stage::BehindCollector), at(3, Stage::Collector)];
+        let told = folded(failures);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert_eq!(told[0].1, ["lost-span"]);
+    }
+
+    #[test]
+    fn a_broken_link_explains_the_trace_that_its_callee_began() {
+        let failures = vec![
+            Failure::new("missing-hop", "").about("pay").on_hop("shop", "pay"),
+            Failure::new("stray-trace", "").about("pay").on_hop("shop", "pay"),
+            Failure::new("stray-trace", "").about("mail").on_hop("pay", "mail"),
+        ];
+        let told = folded(failures);
+        assert_eq!(told[0].1, ["stray-trace"]);
+        assert_eq!(told.len(), 2, "{told:?}");
+    }
+}

@@ -1,0 +1,156 @@
+//! What does not hold: in words for people, and as fields for programs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::trace::{Span, SpanId};
+
+/// Something that should hold and does not.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    /// Name of the rule, or of the kind of expectation.
+    pub rule: String,
+    /// What was found, where, and what usually causes it.
+    pub detail: String,
+    /// The workload, or the service where that is not known, that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// The link between two of them that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hop: Option<Hop>,
+    /// The span that it is about; of several, the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<SpanId>,
+    /// Where it happened, as far as that is proved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
+    /// What it comes of, or usually comes of: a part of `detail`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// What else failed and is explained by this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub symptoms: Vec<Failure>,
+}
+
+/// A link between two workloads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hop {
+    /// Who called.
+    pub caller: String,
+    /// Who was called.
+    pub callee: String,
+}
+
+/// A stage that spans pass on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// In the service that made them.
+    Service,
+    /// Between the services and the collector.
+    BeforeCollector,
+    /// In the collector.
+    Collector,
+    /// Between the collector and the intake.
+    BehindCollector,
+}
+
+impl Stage {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::BeforeCollector => "before-collector",
+            Self::Collector => "collector",
+            Self::BehindCollector => "behind-collector",
+        }
+    }
+}
+
+impl Failure {
+    /// A failure of `rule`.
+    pub fn new(rule: &str, detail: impl Into<String>) -> Self {
+        Self { rule: rule.to_owned(), detail: detail.into(), ..Self::default() }
+    }
+
+    /// A violation of the rule that is being checked.
+    pub(crate) fn found(detail: impl Into<String>) -> Self {
+        Self::new("", detail)
+    }
+
+    /// Names the rule.
+    pub(crate) fn of_rule(self, rule: &str) -> Self {
+        Self { rule: rule.to_owned(), ..self }
+    }
+
+    /// Says which workload or service it is about.
+    pub(crate) fn about(self, service: &str) -> Self {
+        Self { service: Some(service.to_owned()), ..self }
+    }
+
+    /// Says which link it is about.
+    pub(crate) fn on_hop(self, caller: &str, callee: &str) -> Self {
+        let hop = Hop { caller: caller.to_owned(), callee: callee.to_owned() };
+        Self { hop: Some(hop), ..self }
+    }
+
+    /// Says which span it is about.
+    pub(crate) fn of_span(self, span: SpanId) -> Self {
+        Self { span: Some(span), ..self }
+    }
+
+    /// Says which spans it is about: the first of these.
+    pub(crate) fn of_spans(self, spans: &[&Span]) -> Self {
+        Self { span: spans.first().map(|span| span.id), ..self }
+    }
+
+    /// Says where it happened, where that is known.
+    pub(crate) fn at_stage(self, stage: Option<Stage>) -> Self {
+        Self { stage, ..self }
+    }
+
+    /// Says what it comes of, as a part of the detail and by itself.
+    pub(crate) fn because(self, cause: impl Into<String>) -> Self {
+        let cause = cause.into();
+        Self { detail: format!("{}: {cause}", self.detail), cause: Some(cause), ..self }
+    }
+
+    /// The failure and its symptoms, each with how deep it is folded.
+    pub fn unfolded(&self) -> Vec<(usize, &Self)> {
+        let symptoms = self.symptoms.iter().flat_map(Self::unfolded);
+        [(0, self)].into_iter().chain(symptoms.map(|(depth, one)| (depth + 1, one))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_are_not_known_are_left_out_and_what_was_written_without_them_is_read() {
+        let plain = Failure::new("status", "503");
+        let text = serde_json::to_string(&plain).unwrap();
+        assert_eq!(text, r#"{"rule":"status","detail":"503"}"#);
+        assert_eq!(serde_json::from_str::<Failure>(&text).unwrap(), plain);
+        let lost = Failure::new("lost-span", "gone").because("dropped").about("pay");
+        let lost = lost.on_hop("shop", "pay").of_span(SpanId(0xb1));
+        let lost = lost.at_stage(Some(Stage::BehindCollector));
+        let written = serde_json::to_value(&lost).unwrap();
+        let expected = serde_json::json!({
+            "rule": "lost-span",
+            "detail": "gone: dropped",
+            "service": "pay",
+            "hop": { "caller": "shop", "callee": "pay" },
+            "span": "00000000000000b1",
+            "stage": "behind-collector",
+            "cause": "dropped",
+        });
+        assert_eq!(written, expected);
+        for stage in
+            [Stage::Service, Stage::BeforeCollector, Stage::Collector, Stage::BehindCollector]
+        {
+            assert_eq!(serde_json::to_value(stage).unwrap(), stage.name());
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Where spans were lost: the stages are asked in the order in which spans pass them.
+//!
+//! What the services ended, what the collector took, dropped and sent, and what was captured are numbers of spans of one trace. A
+//! stage is named only where it alone accounts for all that is missing.
+
+use super::{
+    Checked, Failure, Stage,
+    presence::{captured_ids, known_ledgers, refused},
+};
+use crate::{
+    case::View,
+    ledger::{CollectorEntry, Exported},
+    trace::SpanId,
+};
+
+/// What the collector did with a case's trace, in spans.
+struct Passed {
+    accepted: u64,
+    sent: u64,
+    dropped: u64,
+    /// Why, with how many; in words.
+    reasons: String,
+}
+
+fn passed(view: View<'_>) -> Option<Passed> {
+    let entry: &CollectorEntry = view.evidence.collector.as_ref()?;
+    if entry.evicted {
+        return None;
+    }
+    let Exported { exported, dropped } = entry.to_datadog()?;
+    let reasons = dropped.iter().map(|(reason, count)| format!("{count} as `{reason}`"));
+    Some(Passed {
+        accepted: entry.accepted,
+        sent: exported,
+        dropped: dropped.values().sum(),
+        reasons: reasons.collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// The harness's own spans among those of the trace.
+fn own(view: View<'_>) -> u64 {
+    u64::from(view.case.driver_exported && view.case.sampled)
+}
+
+/// The spans of the trace that were ended and handed to an exporter; `None` where not every service tells.
+fn made(view: View<'_>) -> Option<Vec<SpanId>> {
+    let mut made = Vec::new();
+    let mut services = 0;
+    for (_, spans, evicted) in known_ledgers(view) {
+        if evicted {
+            return None;
+        }
+        services += 1;
+        made.extend(spans.iter().filter(|span| span.sampled).map(|span| span.span_id));
+    }
+    made.extend((own(view) > 0).then_some(view.case.driver_span));
+    (services > 0 && services == view.topology.services.len()).then_some(made)
+}
+
+/// Where spans of the trace were lost that `from` made, as far as the stages tell, and in words.
+pub(super) fn lost(view: View<'_>, from: &str) -> (Option<Stage>, String) {
+    let stage = passed(view).and_then(|passed| Some((located(view, &passed)?, passed)));
+    let Some((stage, Passed { accepted, sent, reasons, .. })) = stage else {
+        return (None, format!("lost between {from} and the intake{}", refused(view)));
+    };
+    let captured = view.spans().len();
+    let told = match stage {
+        Stage::Service | Stage::BeforeCollector => {
+            let of = made(view).map_or_else(String::new, |made| format!(" of the {}", made.len()));
+            format!(
+                "lost between {from} and the collector, which took {accepted}{of} spans of the trace; look at the service's log, and at what stands between the two"
+            )
+        }
+        Stage::Collector if reasons.is_empty() => format!(
+            "lost in the collector, which took {accepted} spans of the trace and sent {sent}: a processor removed the others, or they still wait there{}",
+            refused(view)
+        ),
+        Stage::Collector => format!(
+            "lost in the collector, which took {accepted} spans of the trace and dropped {reasons}{}",
+            refused(view)
+        ),
+        Stage::BehindCollector => format!(
+            "lost between the collector and the intake: the collector sent {sent} spans of the trace, was answered that they were taken, and {captured} were captured"
+        ),
+    };
+    (Some(stage), told)
+}
+
+/// The one stage that accounts for all that is missing.
+fn located(view: View<'_>, passed: &Passed) -> Option<Stage> {
+    let &Passed { accepted, sent, dropped, .. } = passed;
+    let captured = view.spans().len() as u64;
+    let Some(made) = made(view) else {
+        // Where no ledger tells, it is known of the services' spans that none came, or that some were lost behind their sender.
+        return match accepted <= own(view) {
+            true => (dropped == 0 && sent >= accepted && captured >= sent)
+                .then_some(Stage::BeforeCollector),
+            false => behind_the_sender(accepted, sent, dropped, captured),
+        };
+    };
+    // What was put into another trace on its way is counted at some stages only.
+    if !view.evidence.elsewhere.is_empty() || accepted > made.len() as u64 {
+        return None;
+    }
+    let there = captured_ids(view);
+    let missing = made.iter().filter(|id| !there.contains(id)).count() as u64;
+    if made.len() as u64 - accepted == missing {
+        return (missing > 0).then_some(Stage::BeforeCollector);
+    }
+    (accepted == made.len() as u64)
+        .then(|| behind_the_sender(accepted, sent, dropped, captured))
+        .flatten()
+}
+
+fn behind_the_sender(accepted: u64, sent: u64, dropped: u64, captured: u64) -> Option<Stage> {
+    if sent > accepted || captured > sent {
+        return None;
+    }
+    match (sent < accepted, captured < sent) {
+        (true, false) => Some(Stage::Collector),
+        (false, true) if dropped == 0 => Some(Stage::BehindCollector),
+        _ => None,
+    }
+}
+
+/// The rule `undelivered-span`, for services that have no ledger.
+pub(super) fn undelivered_span(view: View<'_>) -> Checked {
+    // With ledgers it is known which spans were lost: `lost-span` says so. Without any captured span, `no-trace` does.
+    if made(view).is_some() || view.service_spans().next().is_none() {
+        return Checked::NotApplicable;
+    }
+    let Some(entry) = &view.evidence.collector else {
+        return Checked::NotEvaluated {
+            because: "the collector does not say what became of the trace".to_owned(),
+            required: false,
+        };
+    };
+    let Some(Exported { exported, dropped }) = entry.to_datadog() else {
+        return Checked::NotApplicable;
+    };
+    let (captured, id) = (view.spans().len(), view.case.trace_id);
+    let mut found = Vec::new();
+    if !dropped.is_empty() {
+        let (_, told) = lost(view, "the services");
+        let count: u64 = dropped.values().sum();
+        let undelivered =
+            Failure::found(format!("{count} spans of trace {id} did not reach Datadog"));
+        found.push(undelivered.because(told).at_stage(Some(Stage::Collector)));
+    } else if exported > captured as u64 {
+        let undelivered = Failure::found(format!(
+            "the collector sent {exported} spans of trace {id}, was answered that they were taken, and {captured} were captured in it"
+        ));
+        let cause = "something between the collector and Datadog loses spans, or puts them into another trace";
+        found.push(undelivered.because(cause).at_stage(Some(Stage::BehindCollector)));
+    }
+    Checked::Found(found)
+}
