@@ -19,6 +19,11 @@ mod wire;
 pub(crate) const AT: &str = "sample-app-3";
 /// The app that calls it.
 pub(crate) const CALLER: &str = "sample-app-2";
+/// The app that is called from outside.
+pub(crate) const ENTRY: &str = "sample-app-1";
+
+/// All of them.
+pub const SERVICES: [&str; 3] = [ENTRY, CALLER, AT];
 
 /// A way in which a pipeline goes wrong.
 #[derive(Clone, Copy)]
@@ -142,7 +147,8 @@ pub fn page() -> String {
          `tracecheck prove` brings a chain of three apps up for each of these, breaks it while real requests pass, and judges by the rules \
          alone. A breakage is caught where its scenario fails, the rule named here is among the failures, and that failure names the hop. \
          Then its clean twin, which is the same system without the breakage, or something like it that is sound, must pass. The exit code is \
-         1 where one is missed or a twin does not pass. What else fails beside the rule is not counted. Nothing is changed in memory or in a saved run: what is *on the wire* is changed by a tap, \
+         1 where one is missed, misleads or a twin does not pass. A finding beside the right one misleads where it is about a service at which the \
+         breakage does not strike, or says lost where nothing was; what another finding explains is told below that one, and not counted. Nothing is changed in memory or in a saved run: what is *on the wire* is changed by a tap, \
          a proxy between services, between SDK and collector, or between collector and intake; the rest by a service's own \
          settings or a fault.\n\n",
     );

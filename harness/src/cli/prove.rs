@@ -55,6 +55,8 @@ struct Proof {
     breakage: &'static Breakage,
     /// How it was not caught, or `None`.
     missed: Option<String>,
+    /// What was found beside it and misleads.
+    misleading: Vec<String>,
     /// How its clean twin did not pass, or `None`.
     alarm: Option<String>,
 }
@@ -98,14 +100,15 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let caught = proofs.iter().filter(|proof| proof.missed.is_none()).count();
     let alarms = proofs.iter().filter(|proof| proof.alarm.is_some()).count();
+    let misleading = proofs.iter().filter(|proof| !proof.misleading.is_empty()).count();
     super::print(&format!(
-        "\n{caught} of {} breakages caught ({} %), {alarms} false alarms on {} clean twins, in {:.1} s\n",
+        "\n{caught} of {} breakages caught ({} %), {misleading} with a misleading finding, {alarms} false alarms on {} clean twins, in {:.1} s\n",
         proofs.len(),
         caught * 100 / proofs.len().max(1),
         proofs.len(),
         began.elapsed().as_secs_f64()
     ))?;
-    Ok(super::exit_code::of(match caught == proofs.len() && alarms == 0 {
+    Ok(super::exit_code::of(match caught == proofs.len() && misleading + alarms == 0 {
         true => Verdict::Pass,
         false => Verdict::Fail,
     }))
@@ -117,6 +120,9 @@ fn line(proof: &Proof) -> String {
         None => format!("caught  {name:<46} {rule} ({hop})"),
         Some(seen) => format!("MISSED  {name:<46} {rule} ({hop}): {seen}"),
     };
+    for found in &proof.misleading {
+        text.push_str(&format!("\nMISLED  {name:<46} {found}"));
+    }
     if let Some(alarm) = &proof.alarm {
         text.push_str(&format!("\nALARM   {name:<46} its clean twin: {alarm}"));
     }
@@ -134,10 +140,31 @@ async fn prove(breakage: &'static Breakage, cancel: &CancellationToken) -> anyho
         )),
         _ => miss(breakage, &result),
     };
+    let misleading = failures(&result).filter(|one| misleads(breakage, one));
+    let misleading: BTreeSet<String> =
+        misleading.map(|one| format!("{}: {}", one.rule, one.detail)).collect();
     let twin = breakage.twin.map_or_else(|| how.sound().into(), Attempt::from);
     let (result, _) = attempt(twin, "10s", cancel).await?;
     let alarm = (result.verdict != Verdict::Pass).then(|| told(&result));
-    Ok(Proof { breakage, missed, alarm })
+    Ok(Proof { breakage, missed, misleading: misleading.into_iter().collect(), alarm })
+}
+
+/// Whether a finding that stands beside the right one leads away from it: it is about others than those at whom the breakage strikes,
+/// or says lost where nothing is lost.
+fn misleads(breakage: &Breakage, failure: &Failure) -> bool {
+    let loses = ["no-trace", "lost-span", "undelivered-span"].contains(&breakage.rule);
+    let says_lost =
+        ["was lost", "were lost", ": lost "].iter().any(|lost| failure.detail.contains(lost));
+    if says_lost && !loses {
+        return true;
+    }
+    let is_suspect = |name: &str| breakage.hop.contains(name);
+    let hop = failure.hop.iter().flat_map(|hop| [hop.caller.as_str(), hop.callee.as_str()]);
+    let mut named = failure.service.as_deref().into_iter().chain(hop).peekable();
+    // Where a breakage strikes at no service, none is innocent.
+    catalogue::SERVICES.iter().any(|name| is_suspect(name))
+        && named.peek().is_some()
+        && !named.any(is_suspect)
 }
 
 fn failures(result: &ScenarioResult) -> impl Iterator<Item = &Failure> {
@@ -146,10 +173,17 @@ fn failures(result: &ScenarioResult) -> impl Iterator<Item = &Failure> {
 
 /// How a breakage was not caught; `None` where it was.
 fn miss(breakage: &Breakage, result: &ScenarioResult) -> Option<String> {
-    let is_it =
-        |failure: &Failure| failure.rule == breakage.rule && failure.detail.contains(breakage.hop);
+    let is_it = |failure: &Failure| failure.rule == breakage.rule && names(failure, breakage.hop);
     let caught = result.verdict == Verdict::Fail && failures(result).any(is_it);
     (!caught).then(|| told(result))
+}
+
+/// Whether a failure names a hop: a link, a service, or what it says of a stage.
+fn names(failure: &Failure, hop: &str) -> bool {
+    let link = failure.hop.as_ref().map(|hop| format!("{} -> {}", hop.caller, hop.callee));
+    link.as_deref() == Some(hop)
+        || failure.service.as_deref() == Some(hop)
+        || failure.detail.contains(hop)
 }
 
 /// A result in one line.
@@ -231,7 +265,7 @@ async fn attempt_once(
 
 fn scenario(faults: &str, within: &str) -> anyhow::Result<Scenario> {
     let text = format!(
-        "name: prove\ndescription: Requests along a chain with a tap in it.\nsystem: {{ chain: {{ apps: 3, protocol: http/protobuf }} }}\nrequests:\n  - {{ get: /outgoing-sampleapp, times: 2, any_status: true }}\nexpect: {{ within: {within} }}\n{faults}"
+        "name: prove\ndescription: Requests along a chain with a tap in it.\nsystem: {{ chain: {{ apps: 3, protocol: http/protobuf }} }}\nrequests:\n  - {{ get: /outgoing-sampleapp?of=scenario, times: 2, any_status: true }}\nexpect: {{ within: {within} }}\n{faults}"
     );
     match load::parse(Path::new("prove.yaml"), &text) {
         Ok((scenario, _)) => Ok(scenario),

@@ -161,7 +161,7 @@ pub(super) const ALL: &[Breakage] = &[
             wire::datadog_spans(payload, AT).for_each(|span| span.parent_id = 0);
         })),
         twin: None,
-        rule: "several-roots",
+        rule: "altered-span",
         hop: AT,
         seen: "The trace has two roots.",
         cause: "A relay rebuilds payloads, and leaves the parent out.",

@@ -1,9 +1,11 @@
 //! Delivery: what does not arrive, or too often.
 
 use http::StatusCode;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::ExportTraceServiceRequest, trace::v1::span::SpanKind,
+};
 
-use super::{AT, Breakage, CALLER, How, wire};
+use super::{AT, Breakage, CALLER, ENTRY, How, wire};
 use crate::tap::{Change, Delivery};
 
 /// Whether a request brings spans of a service.
@@ -37,7 +39,7 @@ pub(super) const ALL: &[Breakage] = &[
         how: How::Fault("faults: [{ at: intake, status: 413 }]\n"),
         twin: None,
         rule: "no-trace",
-        hop: "answered 413",
+        hop: "lost in the collector",
         seen: "Traces of busy times are missing.",
         cause: "Payloads are larger than the intake takes.",
         remedy: "Make batches smaller, and cut large attributes.",
@@ -50,7 +52,7 @@ pub(super) const ALL: &[Breakage] = &[
         })),
         twin: None,
         rule: "lost-span",
-        hop: AT,
+        hop: "lost between `sample-app-3` and the collector",
         seen: "The service is missing, while its exporter reports success.",
         cause: "A sidecar or agent between takes the spans and drops them, for want of memory or of a pipeline.",
         remedy: "Look at the agent's own metrics of what it refused and dropped.",
@@ -63,7 +65,7 @@ pub(super) const ALL: &[Breakage] = &[
         })),
         twin: None,
         rule: "lost-span",
-        hop: AT,
+        hop: "lost between `sample-app-3` and the collector",
         seen: "The service is missing.",
         cause: "The collector does not read what the service sends: another protocol at that port, or a body that is too large.",
         remedy: "Look at the service's log; compare OTEL_EXPORTER_OTLP_PROTOCOL with the port.",
@@ -86,7 +88,7 @@ pub(super) const ALL: &[Breakage] = &[
         how: How::Tap(Change::DatadogDelivery(|_, _| Delivery::Swallow)),
         twin: None,
         rule: "no-trace",
-        hop: "between the services and the intake",
+        hop: "lost between the collector and the intake",
         seen: "Nothing of the services is there, while the collector counts everything as sent.",
         cause: "A proxy between collector and Datadog answers for it.",
         remedy: "Let the collector send to Datadog's own address, or look at the proxy's log.",
@@ -100,7 +102,7 @@ pub(super) const ALL: &[Breakage] = &[
         })),
         twin: None,
         rule: "lost-span",
-        hop: AT,
+        hop: "lost between the collector and the intake",
         seen: "The service is missing, while the collector counts its spans as sent.",
         cause: "A proxy or an ingestion filter on the way removes spans of some services.",
         remedy: "Look at what stands between the collector and Datadog.",
@@ -118,6 +120,22 @@ pub(super) const ALL: &[Breakage] = &[
         seen: "Traces have holes.",
         cause: "A limit on spans per trace or bytes per request cuts a payload instead of splitting it.",
         remedy: "Lower the batch size below that limit.",
+    },
+    Breakage {
+        name: "what-comes-later-is-lost",
+        // The scenario's own requests have a query, and what the harness sends after them has none.
+        how: How::Tap(Change::Otlp(|request, _| {
+            wire::retain(request, ENTRY, |span| {
+                span.kind != SpanKind::Server as i32
+                    || wire::text(&span.attributes, "url.query").is_some()
+            });
+        })),
+        twin: None,
+        rule: "lost-span",
+        hop: "in a request like the scenario's that followed it: `sample-app-1` ended",
+        seen: "Traces are whole for a while, and have holes from then on.",
+        cause: "A queue or a quota fills up, and what comes then is dropped.",
+        remedy: "Look at the metrics of what was dropped, and make the queue larger than a burst.",
     },
     Breakage {
         name: "chunk-twice-in-one-payload",

@@ -55,7 +55,7 @@ pub(super) const ALL: &[Breakage] = &[
             }
         })),
         twin: None,
-        rule: "orphan-span",
+        rule: "altered-span",
         hop: AT,
         seen: "The callee's spans stand beside the caller, below nothing.",
         cause: "Ids are rewritten on the way, for one side only.",
@@ -69,7 +69,7 @@ pub(super) const ALL: &[Breakage] = &[
             }
         })),
         twin: None,
-        rule: "several-roots",
+        rule: "altered-span",
         hop: AT,
         seen: "The trace has two roots, and Datadog shows one of them as the trace's.",
         cause: "The service starts a span without the context that it extracted, and sets the trace id only.",
@@ -83,7 +83,7 @@ pub(super) const ALL: &[Breakage] = &[
             }
         })),
         twin: None,
-        rule: "parent-cycle",
+        rule: "altered-span",
         hop: AT,
         seen: "The span is not in the flame graph at all.",
         cause: "The ids of a context are used for the span that is made below it.",
