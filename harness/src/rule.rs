@@ -16,6 +16,7 @@ mod errors;
 mod failure;
 mod identity;
 mod links;
+mod literals;
 mod naming;
 mod presence;
 mod stage;
@@ -287,7 +288,17 @@ pub const RULES: &[Rule] = &[
         needs: &[Capability::Exclusiveness, Capability::Completeness],
         check: Check::Run,
     },
+    Rule {
+        name: LITERAL_IN_QUERY,
+        reason: "queries leave without the literals of their users (a warning)",
+        page: include_str!("rule/pages/literal-in-query.md"),
+        needs: &[],
+        check: Check::Run,
+    },
 ];
+
+pub(crate) use literals::LITERAL_IN_QUERY;
+pub use literals::warning as literals_warning;
 
 /// Name of the rule that equal requests leave traces of the same services.
 pub(crate) const INCONSISTENT_TRACE: &str = "inconsistent-trace";

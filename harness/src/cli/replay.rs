@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 use harness::{
     event::{self, Event},
     judge::judge,
+    rule,
     run::saved::{self, SavedSystem},
     verdict::Summary,
 };
@@ -51,7 +52,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     for system in systems.iter().filter(is_judged) {
         let found = system.nobodys().judge();
-        for text in found.warnings {
+        let judged = system.records().iter();
+        let judged = judged.filter(|record| wanted.contains(&record.scenario.name));
+        let leak = rule::literals_warning(&system.nobodys().system, judged);
+        for text in found.warnings.into_iter().chain(leak) {
             output.observe(&Event::Warning { text: text.clone() });
             summary.warnings.push(text);
         }

@@ -5,7 +5,7 @@ use super::{
     group::{Live, tell_logs},
     kept_logs, saved,
 };
-use crate::{event::Event, record::Record, strays::Nobodys, verdict::Verdict};
+use crate::{event::Event, record::Record, rule, strays::Nobodys, verdict::Verdict};
 
 impl Live<'_> {
     /// Stops the system, source by source, judges what came at the very end, saves the run if asked to, and removes the rest.
@@ -22,6 +22,10 @@ impl Live<'_> {
             audit::last_audit(&self.session, &mut self.driven, ended, self.tell).await;
         }
         let nobodys = self.judge_nobodys_strays(ended_well).await;
+        if let Some(text) = rule::literals_warning(&self.group.name(), self.records()) {
+            self.tell.tell(Event::Warning { text: text.clone() }).await;
+            self.outcome.warnings.push(text);
+        }
         self.tell_unclean(unclean).await;
         if !ended_well || self.has_not_passed() {
             self.keep_logs().await;
