@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::EnvironmentError;
 use harness_core::secret::Secret;
 use harness_system::{
-    Health, Program, Role, System, Workload,
+    Health, Limits, Program, Role, StopSignal, System, Workload,
     reference::{Reference, Template},
 };
 
@@ -48,9 +48,31 @@ pub struct Container {
     pub ports: BTreeMap<String, u16>,
     /// How one knows that it is ready, beyond its having bound its ports.
     pub health: Option<Health>,
+    /// How long it may take to be ready and to be gone, and how it is asked to end.
+    pub limits: Limits,
 }
 
 impl Container {
+    /// How many whole seconds it has to end, of which `usual` many are given to those that ask for none.
+    pub fn stop_seconds(&self, usual: u64) -> u64 {
+        self.limits
+            .stop
+            .map_or(usual, |stop| stop.as_millis().div_ceil(1000).try_into().unwrap_or(usual))
+    }
+
+    /// The status with which a program ends that the signal ended by which it is asked to.
+    pub fn status_of_stop(&self) -> i64 {
+        128 + match self.limits.stop_signal {
+            StopSignal::Hup => 1,
+            StopSignal::Int => 2,
+            StopSignal::Quit => 3,
+            StopSignal::Kill => 9,
+            StopSignal::Usr1 => 10,
+            StopSignal::Usr2 => 12,
+            StopSignal::Term => 15,
+        }
+    }
+
     /// Whether it is another program than `tracecheck`'s own, which says that it listens and ends as it is asked to.
     pub fn is_foreign(&self) -> bool {
         self.entrypoint.first().is_none_or(|program| program != TRACECHECK)
@@ -188,6 +210,7 @@ impl Planner<'_> {
             files,
             ports: self.ports.get(workload.name.as_str()).cloned().unwrap_or_default(),
             health: workload.health.clone(),
+            limits: workload.limits,
         })
     }
 

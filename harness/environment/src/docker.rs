@@ -240,7 +240,7 @@ impl DockerEnvironment {
             log: Arc::clone(&instance.log),
             engine: Arc::clone(&self.engine),
             client: self.client.clone(),
-            limit: self.settings.start_limit,
+            limit: instance.container.limits.start.unwrap_or(self.settings.start_limit),
             give_up: self.give_up.clone(),
         })
     }

@@ -41,7 +41,7 @@ mod pods;
 pub mod service;
 
 /// How long a system has to get ready, unless told otherwise: images may have to be pulled, nodes to be added.
-const START_LIMIT: Duration = Duration::from_secs(120);
+pub const START_LIMIT: Duration = Duration::from_secs(120);
 /// How long one call of the API may take.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// After how long anybody may remove a namespace, whoever made it.

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use harness::{
     environment::{
+        kubernetes::START_LIMIT,
         outside_intake::{Outside, OutsideIntake},
         process::{self, ProcessEnvironment},
     },
@@ -158,12 +159,15 @@ impl Args {
 
     /// Refuses a system file whose workloads cannot be started here as it says.
     pub(super) fn check_system(&self, path: &Path) -> anyhow::Result<()> {
-        if !matches!(self.env, Place::Process) {
-            return Ok(());
-        }
         let file = system::file::load(path).map_err(BuildError::Invalid)?;
-        let mut findings = file.missing_programs(std::env::var_os("PATH").as_deref());
-        if let Some(limit) = self.start_limit {
+        let is_kubernetes = self.is_kubernetes();
+        let mut findings = match self.is_elsewhere() {
+            false => file.missing_programs(std::env::var_os("PATH").as_deref()),
+            true => file.not_for_images(is_kubernetes),
+        };
+        // In a cluster all of them together have the run's limit.
+        let usual = is_kubernetes.then_some(START_LIMIT);
+        if let Some(limit) = self.start_limit.or(usual) {
             findings.extend(file.beyond_start_limit(limit));
         }
         if findings.is_empty() { Ok(()) } else { Err(BuildError::Invalid(findings).into()) }

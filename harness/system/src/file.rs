@@ -233,6 +233,41 @@ impl SystemFile {
         beyond.collect()
     }
 
+    /// What is said of workloads and can mean nothing where they run from images; with `is_cluster`, where Kubernetes stops them and
+    /// `start_limit` is that of all of them together.
+    pub fn not_for_images(&self, is_cluster: bool) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for workload in &self.workloads {
+            let mut tell = |part: &str, message: String, remedy: &str| {
+                findings.push(self.finding(Problem {
+                    workload: Some(workload.name.clone()),
+                    part: part.to_owned(),
+                    message,
+                    suggestion: Some(remedy.to_owned()),
+                }));
+            };
+            if self.places.contains_key(&(workload.name.clone(), "dir".to_owned())) {
+                let message = "it is a directory of this machine, and an image has its own";
+                tell(
+                    "dir",
+                    message.to_owned(),
+                    "set WORKDIR in the image, and take `dir` out for it",
+                );
+            }
+            let signal = workload.limits.stop_signal;
+            if is_cluster && signal != StopSignal::default() {
+                let message =
+                    format!("Kubernetes does not send {} for a workload's sake", signal.name());
+                tell(
+                    "stop_signal",
+                    message,
+                    "set STOPSIGNAL in the image, and take `stop_signal` out for it",
+                );
+            }
+        }
+        findings
+    }
+
     fn finding(&self, problem: Problem) -> Finding {
         let Problem { workload, part, message, suggestion } = problem;
         let workload = workload.unwrap_or_default();
@@ -352,6 +387,8 @@ impl Reader<'_> {
         for (part, given) in [("start_limit", &start_limit), ("stop_limit", &stop_limit)] {
             self.at(&workload, part, given.as_ref().and_then(place_of));
         }
+        self.at(&workload, "stop_signal", stop_signal.as_ref().and_then(place_of));
+        self.at(&workload, "dir", dir.as_ref().and_then(place_of));
         let limits = Limits {
             start: self.limit("start_limit", start_limit),
             stop: self.limit("stop_limit", stop_limit),

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use harness_core::secret::Secret;
 use harness_system::{
@@ -63,4 +65,23 @@ fn a_reference_to_what_is_not_there_is_an_error() {
     let system = system([service("web", &["${endpoint:shop.http}"])]);
     let error = planned(&system, &[("web", "x")]).unwrap_err().to_string();
     assert!(error.contains("`web`") && error.contains("${endpoint:shop.http}"), "{error}");
+}
+
+#[test]
+fn how_long_a_workload_has_and_what_ends_it_goes_with_its_container() {
+    let mut shop = service("shop", &["http"]);
+    let (start, stop) = (Some(Duration::from_secs(90)), Some(Duration::from_millis(2100)));
+    shop.limits = Limits { start, stop, stop_signal: StopSignal::Int };
+    let images = [("shop", "example.org/shop:1")];
+    let containers = planned(&system(vec![shop.clone()]), &images).unwrap();
+    let of = |name: &str| containers.iter().find(|one| one.workload == name).unwrap();
+    let planned = of("shop");
+    assert_eq!(planned.limits, shop.limits);
+    assert_eq!((planned.stop_seconds(30), planned.status_of_stop()), (3, 130));
+    assert!(
+        containers
+            .iter()
+            .filter(|one| one.workload != "shop")
+            .all(|one| one.stop_seconds(30) == 30 && one.status_of_stop() == 143)
+    );
 }

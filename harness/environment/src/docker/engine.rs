@@ -180,17 +180,18 @@ impl Engine {
         step(what, found(self.docker.inspect_container(name, None))).await
     }
 
-    /// Sends SIGTERM, and SIGKILL after `grace`; at once without one. Returns when it has ended.
+    /// Sends `signal`, and SIGKILL after `grace`; that at once without one. Returns when it has ended.
     pub(super) async fn stop(
         &self,
         name: &str,
+        signal: &str,
         grace: Option<Duration>,
     ) -> Result<(), EnvironmentError> {
         let what = || format!("stop the container `{name}`");
         let ended = match grace {
             Some(grace) => {
                 let seconds = i32::try_from(grace.as_secs().max(1)).unwrap_or(i32::MAX);
-                let options = StopContainerOptionsBuilder::new().t(seconds).build();
+                let options = StopContainerOptionsBuilder::new().signal(signal).t(seconds).build();
                 let stop = found(self.docker.stop_container(name, Some(options)));
                 within(STEP_LIMIT + grace, what, stop).await
             }

@@ -16,7 +16,7 @@ use tokio_util::io::StreamReader;
 
 use super::{TAIL_LINES, engine::Engine};
 use crate::{EnvironmentError, UncleanStop, container::Container, log::Log};
-use harness_system::Role;
+use harness_system::{Role, StopSignal};
 
 /// How long the end of a container that has been stopped may take to be told.
 const END_LIMIT: Duration = Duration::from_secs(10);
@@ -76,6 +76,8 @@ impl Instance {
             return Ok(None);
         };
         let name = self.container.host.clone();
+        let grace = planned(&self.container, grace);
+        let signal = self.container.limits.stop_signal.name();
         let ended_before = running.exit.borrow().is_some();
         let told = *exit_told;
         if !ended_before {
@@ -84,26 +86,29 @@ impl Instance {
                 engine.resume(&name).await?;
                 *paused = false;
             }
-            engine.stop(&name, grace).await?;
+            engine.stop(&name, signal, grace).await?;
         }
         let _missed = timeout(END_LIMIT, running.exit.wait_for(Option::is_some)).await.is_err();
         let exit = running.exit.borrow().clone().unwrap_or(Exit { code: None });
         running.end_of_log().await;
         let text = running.describe(engine, &name, &exit).await;
+        let is_killed = !ended_before && exit.code == Some(137);
         let how = match (ended_before, grace) {
             // The one who asked for unexpected exits has it already.
             (true, _) if told => None,
             (true, _) => Some(format!("had ended before it was stopped ({text})")),
-            (false, Some(grace)) if exit.code == Some(137) => {
-                Some(format!("killed, since it still ran {grace:?} after SIGTERM ({text})"))
+            (false, Some(grace)) if is_killed => {
+                Some(format!("killed, since it still ran {grace:?} after {signal} ({text})"))
             }
+            // That is how it was to end.
+            (false, None) if is_killed => None,
             (false, _) => is_unclean(&self.container, &exit).then_some(text),
         };
         let unclean = how.map(|how| UncleanStop {
             workload: self.container.workload.clone(),
             how,
             log_tail: self.log.tail(TAIL_LINES),
-            foreseen: false,
+            foreseen: is_killed && self.container.limits.stop.is_some(),
         });
         // Removed here, so that the next start finds its name free.
         if let State::Running { running, .. } = std::mem::replace(&mut self.state, State::Stopped) {
@@ -113,11 +118,17 @@ impl Instance {
     }
 }
 
+/// How long a container has to end: what its system file says, in whole seconds, else what is usual; `None` where it is not asked.
+fn planned(container: &Container, usual: Option<Duration>) -> Option<Duration> {
+    let seconds = container.stop_seconds(usual?.as_secs());
+    (container.limits.stop_signal != StopSignal::Kill).then(|| Duration::from_secs(seconds))
+}
+
 /// A built-in and every collector must end with 0, since they say in this way that nothing was lost. Another service may as well
-/// say 143, as a shell or a JVM does for SIGTERM.
+/// say 143, as a shell or a JVM does for SIGTERM, or what goes with another signal that it is stopped by.
 fn is_unclean(container: &Container, exit: &Exit) -> bool {
     let may = container.is_foreign() && container.role == Role::Service;
-    !(exit.code == Some(0) || may && exit.code == Some(143))
+    !(exit.code == Some(0) || may && exit.code == Some(container.status_of_stop()))
 }
 
 impl Running {
@@ -180,4 +191,47 @@ pub(super) fn follow(
     tokio::spawn(async move {
         log.follow(StreamReader::new(Box::pin(output)), observe).await;
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::Image;
+    use harness_system::Limits;
+
+    #[test]
+    fn a_container_is_stopped_as_its_system_file_says() {
+        let container = |limits: Limits| Container {
+            workload: "shop".to_owned(),
+            role: Role::Service,
+            host: "shop".to_owned(),
+            image: Image::Named("shop".to_owned()),
+            entrypoint: Vec::new(),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            files: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            health: None,
+            limits,
+        };
+        let usual = Some(Duration::from_secs(25));
+        let plain = container(Limits::default());
+        assert_eq!((planned(&plain, usual), planned(&plain, None)), (usual, None));
+        let own = Limits {
+            stop: Some(Duration::from_millis(300)),
+            stop_signal: StopSignal::Quit,
+            ..Limits::default()
+        };
+        let own = container(own);
+        assert_eq!(planned(&own, usual), Some(Duration::from_secs(1)));
+        let by = |code| Exit { code: Some(code) };
+        assert!(
+            !is_unclean(&own, &by(131))
+                && is_unclean(&own, &by(143))
+                && is_unclean(&plain, &by(131))
+        );
+        let killed = container(Limits { stop_signal: StopSignal::Kill, ..Limits::default() });
+        assert_eq!(planned(&killed, usual), None, "whoever is not asked needs no time");
+    }
 }

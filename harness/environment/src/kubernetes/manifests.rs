@@ -14,7 +14,7 @@ use k8s_openapi::{
 use kube::api::DynamicObject;
 
 pub(super) use self::workload::{
-    Maker, container_security, escape, key, mount, pod_security, scratch,
+    Maker, container_security, escape, key, mount, pod_security, scratch, stop_grace,
 };
 use super::{
     names::{ACCOUNT, COLLECTOR, COLLECTOR_ACCOUNT, EXPIRES, MANAGED_BY, MANAGER, ROLE_ARN, RUN},

@@ -177,6 +177,26 @@ fn limits_that_cannot_be_are_told_with_the_remedy() {
 }
 
 #[test]
+fn what_means_nothing_in_an_image_is_told_with_the_remedy() {
+    let text = format!("{SHOP}    dir: .\n    stop_signal: SIGINT\n    stop_limit: 2s\n");
+    let told = |text: &str, is_cluster: bool| {
+        let file = SystemFile::parse("shop.yaml", text, Path::new("."), &variables).unwrap();
+        let told = file.not_for_images(is_cluster);
+        told.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let dir = "shop.yaml:6:10: workload `shop`, `dir`: it is a directory of this machine, and an image has its own; set WORKDIR in the image, and take `dir` out for it";
+    assert_eq!(told(&text, false), [dir]);
+    assert_eq!(
+        told(&text, true),
+        [
+            dir,
+            "shop.yaml:7:18: workload `shop`, `stop_signal`: Kubernetes does not send SIGINT for a workload's sake; set STOPSIGNAL in the image, and take `stop_signal` out for it"
+        ]
+    );
+    assert_eq!(told(SHOP, true), [""; 0]);
+}
+
+#[test]
 fn programs_that_are_not_there_are_told_with_what_they_are_instead() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("plain"), "").unwrap();

@@ -9,8 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        exec,
-        manifests::STOP_GRACE_SECONDS,
+        exec, manifests,
         pods::{Exit, PodState, Pods},
     },
     Deployed, EXEC_LIMIT, LOG_LIMIT, TAIL_LINES,
@@ -18,8 +17,10 @@ use super::{
 use crate::{EnvironmentError, UncleanStop, UnexpectedExit, container::Container};
 use harness_system::Role;
 
-/// How long a pod may take to end: its own time, and what the cluster needs besides.
-const STOP_LIMIT: Duration = Duration::from_secs(STOP_GRACE_SECONDS.unsigned_abs() + 15);
+/// What the cluster needs for the end of a pod beside the pod's own time.
+const STOP_BESIDES: Duration = Duration::from_secs(15);
+/// The status of a container that was killed.
+const KILLED: i32 = 137;
 /// How long the end of a killed container may take to be seen.
 const KILL_LIMIT: Duration = Duration::from_secs(15);
 
@@ -95,9 +96,11 @@ impl Deployed {
                 pods.iter().filter_map(|pod| end_of(all, pod)).collect();
             (now.len() >= leaving).then_some(now)
         };
-        let deadline = Instant::now() + STOP_LIMIT;
+        let grace = Duration::from_secs(manifests::stop_grace(&placed.container).unsigned_abs());
+        let limit = grace + STOP_BESIDES;
+        let deadline = Instant::now() + limit;
         let Some(ended) = self.pods.wait(deadline, ended).await else {
-            let how = format!("its pods still run {STOP_LIMIT:?} after they were asked to end");
+            let how = format!("its pods still run {limit:?} after they were asked to end");
             return Ok(vec![self.unclean(workload, how)]);
         };
         self.logs.read_to_end(workload, LOG_LIMIT).await;
@@ -112,7 +115,17 @@ impl Deployed {
                 None => None,
             }
         };
-        Ok(ended.into_iter().filter_map(told).map(|how| self.unclean(workload, how)).collect())
+        // Who says how long it has knows how it ends.
+        let is_foreseen = placed.container.limits.stop.is_some();
+        let is_killed = |pod: &PodState| {
+            let by_limit = |exit: &Exit| exit.code == KILLED && exit.reason != "OOMKilled";
+            pod.ended.as_ref().is_some_and(by_limit)
+        };
+        let told = ended.into_iter().filter_map(|end| {
+            let foreseen = is_foreseen && is_killed(&end.0);
+            Some(UncleanStop { foreseen, ..self.unclean(workload, told(end)?) })
+        });
+        Ok(told.collect())
     }
 
     pub(super) fn unclean(&self, workload: &str, how: String) -> UncleanStop {
@@ -246,5 +259,5 @@ fn end_of(all: &Pods, pod: &PodState) -> Option<(PodState, bool)> {
 /// may as well be ended by the signal itself, which is told as 143, as a shell or a JVM tells it.
 fn is_unclean(container: &Container, exit: &Exit) -> bool {
     let may = container.is_foreign() && container.role == Role::Service;
-    !(exit.code == 0 || may && exit.code == 143)
+    !(exit.code == 0 || may && i64::from(exit.code) == container.status_of_stop())
 }

@@ -157,3 +157,16 @@ fn names_that_are_no_keys_still_have_one() {
     assert_eq!(key("my config", 2), "item-2");
     assert_eq!(key("..data", 1), "item-1");
 }
+
+#[test]
+fn a_pod_has_as_long_to_end_as_its_system_file_says() {
+    let mut system = chain();
+    let grace = |system: &System, name: &str| {
+        pod(&of(system, &BTreeMap::new()), name).termination_grace_period_seconds
+    };
+    assert_eq!(grace(&system, "sample-app-1"), Some(STOP_GRACE_SECONDS));
+    let app = system.workloads.iter_mut().find(|one| one.name == "sample-app-1").unwrap();
+    app.limits.stop = Some(std::time::Duration::from_millis(1500));
+    assert_eq!(grace(&system, "sample-app-1"), Some(2));
+    assert_eq!(grace(&system, "sample-app-2"), Some(STOP_GRACE_SECONDS));
+}

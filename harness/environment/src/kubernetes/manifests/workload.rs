@@ -150,7 +150,7 @@ impl Maker<'_> {
             enable_service_links: Some(false),
             // A process that is not the first one of its namespace can be frozen and killed.
             share_process_namespace: Some(true),
-            termination_grace_period_seconds: Some(STOP_GRACE_SECONDS),
+            termination_grace_period_seconds: Some(stop_grace(self.container)),
             security_context: Some(self.pod_security()),
             containers: vec![self.pod_container()],
             volumes: Some(self.volumes()),
@@ -296,6 +296,12 @@ impl Maker<'_> {
     fn is_ours(&self) -> bool {
         self.container.image == Image::Tracecheck
     }
+}
+
+/// How long a workload's pods have to end: seconds.
+pub(in super::super) fn stop_grace(container: &Container) -> i64 {
+    let seconds = container.stop_seconds(STOP_GRACE_SECONDS.unsigned_abs());
+    i64::try_from(seconds).unwrap_or(STOP_GRACE_SECONDS)
 }
 
 /// Returns who runs a collector's image whose Dockerfile has a name for it.
