@@ -54,10 +54,14 @@ pub(super) async fn audit(
     let passed = driven.iter().filter(|driven| driven.result.verdict == Verdict::Pass);
     let passed = passed.map(|driven| &driven.record);
     let like = passed.min_by_key(|record| record.scenario.faults.len())?;
-    let sent = like.cases.iter().find(|of| of.case.request == like.scenario.harmless_index());
-    let seen = match (&like.scenario.system, sent) {
-        (SystemChoice::File(_), Some(of)) => session.witness().seen_in(of.case.trace_id),
-        _ => BTreeSet::new(),
+    let sent = like.cases.iter().filter(|of| of.case.request == like.scenario.harmless_index());
+    let seen = match &like.scenario.system {
+        // What some of them lack, the sentinel may lack too: a sampler of its own may have dropped it.
+        SystemChoice::File(_) => {
+            let each = sent.map(|of| session.witness().seen_in(of.case.trace_id));
+            each.reduce(|all, one| &all & &one).unwrap_or_default()
+        }
+        SystemChoice::Chain(_) => BTreeSet::new(),
     };
     let quiesced = match sentinel {
         Some(sentinel) => sentinel.await,
