@@ -12,6 +12,7 @@ mod delivery;
 mod propagation;
 mod sampling;
 mod spans;
+mod stats;
 mod time;
 mod wire;
 
@@ -57,6 +58,10 @@ pub enum How {
     Env(&'static [(&'static str, &'static str, &'static str)]),
     /// By a change on the wire, with variables that the services are given in the broken run and in its twin.
     TapWithEnv(Change, &'static [(&'static str, &'static str, &'static str)]),
+    /// By a tap on the stats' way, in a scenario that asks for stats.
+    TapStats(Change),
+    /// The same with variables that the services are given in the broken run and in its twin.
+    TapStatsWithEnv(Change, &'static [(&'static str, &'static str, &'static str)]),
     /// By a fault of a scenario, as it is written there.
     Fault(&'static str),
 }
@@ -65,9 +70,11 @@ impl How {
     /// The change that a tap makes.
     pub fn change(self) -> Option<Change> {
         match self {
-            Self::Tap(change) | Self::TapUnderFault(change) | Self::TapWithEnv(change, _) => {
-                Some(change)
-            }
+            Self::Tap(change)
+            | Self::TapUnderFault(change)
+            | Self::TapWithEnv(change, _)
+            | Self::TapStats(change)
+            | Self::TapStatsWithEnv(change, _) => Some(change),
             Self::Env(_) | Self::Fault(_) => None,
         }
     }
@@ -75,7 +82,7 @@ impl How {
     /// The variables that services are given: app, name, value.
     pub fn env(self) -> &'static [(&'static str, &'static str, &'static str)] {
         match self {
-            Self::Env(env) | Self::TapWithEnv(_, env) => env,
+            Self::Env(env) | Self::TapWithEnv(_, env) | Self::TapStatsWithEnv(_, env) => env,
             _ => &[],
         }
     }
@@ -89,12 +96,20 @@ impl How {
         }
     }
 
+    /// Whether the scenario asks for APM stats.
+    pub fn asks_for_stats(self) -> bool {
+        matches!(self, Self::TapStats(_) | Self::TapStatsWithEnv(..))
+    }
+
     /// The same system without what is broken in it.
     pub fn sound(self) -> Sound {
+        let stats = self.asks_for_stats();
         match self {
-            Self::TapUnderFault(_) => Sound { env: &[], faults: self.faults() },
-            Self::TapWithEnv(_, env) => Sound { env, faults: "" },
-            _ => Sound { env: &[], faults: "" },
+            Self::TapUnderFault(_) => Sound { env: &[], faults: self.faults(), stats },
+            Self::TapWithEnv(_, env) | Self::TapStatsWithEnv(_, env) => {
+                Sound { env, faults: "", stats }
+            }
+            _ => Sound { env: &[], faults: "", stats },
         }
     }
 
@@ -103,14 +118,16 @@ impl How {
         match self {
             Self::Env(_) => "a service's settings",
             Self::Fault(_) => "a part of the system",
-            Self::Tap(change) | Self::TapUnderFault(change) | Self::TapWithEnv(change, _) => {
-                match change {
-                    Change::Headers(_) | Change::Answer(_) => "HTTP between services",
-                    Change::Otlp(_) | Change::OtlpDelivery(_) => "OTLP, SDK to collector",
-                    Change::Datadog(_) | Change::DatadogDelivery(_) => "collector to Datadog",
-                    Change::Stats(_) => "stats, collector to Datadog",
-                }
-            }
+            Self::Tap(change)
+            | Self::TapUnderFault(change)
+            | Self::TapWithEnv(change, _)
+            | Self::TapStats(change)
+            | Self::TapStatsWithEnv(change, _) => match change {
+                Change::Headers(_) | Change::Answer(_) => "HTTP between services",
+                Change::Otlp(_) | Change::OtlpDelivery(_) => "OTLP, SDK to collector",
+                Change::Datadog(_) | Change::DatadogDelivery(_) => "collector to Datadog",
+                Change::Stats(_) => "stats, collector to Datadog",
+            },
         }
     }
 }
@@ -122,6 +139,8 @@ pub struct Sound {
     pub env: &'static [(&'static str, &'static str, &'static str)],
     /// The faults of the scenario, as they are written there.
     pub faults: &'static str,
+    /// Whether the scenario asks for APM stats.
+    pub stats: bool,
 }
 
 /// All breakages by their families, in the order in which they are told.
@@ -132,6 +151,7 @@ pub const FAMILIES: &[(&str, &[Breakage])] = &[
     ("Delivery", delivery::ALL),
     ("Sampling", sampling::ALL),
     ("Datadog's own fields", datadog::ALL),
+    ("APM stats", stats::ALL),
 ];
 
 /// All breakages.

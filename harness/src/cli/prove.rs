@@ -200,17 +200,19 @@ struct Attempt {
     change: Option<harness_prove::tap::Change>,
     env: &'static [(&'static str, &'static str, &'static str)],
     faults: &'static str,
+    stats: bool,
 }
 
 impl From<How> for Attempt {
     fn from(how: How) -> Self {
-        Self { change: how.change(), env: how.env(), faults: how.faults() }
+        let stats = how.asks_for_stats();
+        Self { change: how.change(), env: how.env(), faults: how.faults(), stats }
     }
 }
 
 impl From<Sound> for Attempt {
-    fn from(Sound { env, faults }: Sound) -> Self {
-        Self { change: None, env, faults }
+    fn from(Sound { env, faults, stats }: Sound) -> Self {
+        Self { change: None, env, faults, stats }
     }
 }
 
@@ -231,12 +233,12 @@ async fn attempt(
 }
 
 async fn attempt_once(
-    Attempt { change, env, faults }: Attempt,
+    Attempt { change, env, faults, stats }: Attempt,
     within: &str,
     cancel: &CancellationToken,
 ) -> anyhow::Result<(ScenarioResult, u64)> {
     let tap = Tap::start(change).await?;
-    let scenario = scenario(faults, within)?;
+    let scenario = scenario(faults, stats, within)?;
     let system = system(&scenario.system, &tap, env)?;
     let program = std::env::current_exe().context("this program does not know its own path")?;
     let plan = Plan {
@@ -263,9 +265,13 @@ async fn attempt_once(
     Ok((result, tap.changed()))
 }
 
-fn scenario(faults: &str, within: &str) -> anyhow::Result<Scenario> {
+fn scenario(faults: &str, stats: bool, within: &str) -> anyhow::Result<Scenario> {
+    let stats = match stats {
+        true => ", stats: [{ service: sample-app-1, kind: server, hits: 2 }]",
+        false => "",
+    };
     let text = format!(
-        "name: prove\ndescription: Requests along a chain with a tap in it.\nsystem: {{ chain: {{ apps: 3, protocol: http/protobuf }} }}\nrequests:\n  - {{ get: /outgoing-sampleapp?of=scenario, times: 2, any_status: true }}\nexpect: {{ within: {within} }}\n{faults}"
+        "name: prove\ndescription: Requests along a chain with a tap in it.\nsystem: {{ chain: {{ apps: 3, protocol: http/protobuf }} }}\nrequests:\n  - {{ get: /outgoing-sampleapp?of=scenario, times: 2, any_status: true }}\nexpect: {{ within: {within}{stats} }}\n{faults}"
     );
     match load::parse(Path::new("prove.yaml"), &text) {
         Ok((scenario, _)) => Ok(scenario),
@@ -313,7 +319,7 @@ mod tests {
     #[tokio::test]
     async fn a_tap_stands_on_every_edge_and_nothing_goes_around_it() {
         let tap = Tap::start(None).await.unwrap();
-        let scenario = scenario("", "1s").unwrap();
+        let scenario = scenario("", false, "1s").unwrap();
         let system = system(&scenario.system, &tap, &[]).unwrap();
         let env = |app: &str| system.workload(app).unwrap().env.clone();
         for app in ["sample-app-1", "sample-app-2", "sample-app-3"] {
