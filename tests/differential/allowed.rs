@@ -64,6 +64,8 @@ enum Condition {
     StartIsTheTimeOfSending,
     /// The reference's number is smaller than ours, and positive.
     ReferenceIsBetweenZeroAndOurs,
+    /// Ours sent a trace whose priority does not keep it, and which has an error.
+    KeptByAnErrorAlone,
     /// No span of the trace is without a parent, and there are several parents that are not there.
     RootIsARandomOne,
     /// The resource has spans of several traces.
@@ -138,6 +140,15 @@ impl Rule {
                 }
                 _ => false,
             },
+            Condition::KeptByAnErrorAlone => {
+                let has = |field| context.ours.and_then(|ours| ours.get(field));
+                let is_kept = matches!(has("chunk.priority"), Some(Value::Int(1 | 2)));
+                let is_whole = !is_kept && has("chunk.droppedTrace").is_none();
+                let mut trace = resource.trace_of(span);
+                let is_error =
+                    |span: &Span| span.status.as_ref().is_some_and(|status| status.code == 2);
+                context.ours.is_some() && is_whole && trace.any(is_error)
+            }
             Condition::RootIsARandomOne => resource.root_is_random(span),
             Condition::ResourceHasSeveralTraces => resource.has_several_traces(),
             Condition::KeyIsCut => {

@@ -359,7 +359,12 @@ fn compare_spans(
             let newest = newest.spans.get(&marker).unwrap_or(&none).as_slice();
             let context = Context { resource, scope, span, ours: ours_sent.first() };
             // What the newest mapping has otherwise than ours too is no newer rule.
-            let from_newest = compare::spans(ours_sent, newest);
+            let mut from_newest = compare::spans(ours_sent, newest);
+            // What chance left out there says nothing of a rule.
+            from_newest.retain(|other| {
+                other.field != TIMES_SENT
+                    || !rules.iter().any(|rule| !rule.is_newer() && rule.allows(other, &context))
+            });
             for difference in compare::spans(ours_sent, theirs_sent) {
                 let is_newest = name != AGENT
                     && !from_newest

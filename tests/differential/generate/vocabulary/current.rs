@@ -419,7 +419,6 @@ pub(in super::super) const TRACE_STATES: &[&str] = &[
     "ot=th:8",
     "ot=th:c;rv:01234567abcdef",
     "ot=th:0",
-    "ot=th:fffffffffffff8",
     "ot=th:123456789abcdef",
     "ot=th:8;th:c",
     "ot=th:",
@@ -443,10 +442,11 @@ pub(in super::super) const TRACE_STATES: &[&str] = &[
     "OT=th:8",
 ];
 
-/// Rates by which one trace stands for a fraction more than others: stats round such numbers by chance.
+/// Rates by which one trace stands for a fraction more than others, or for more than numbers are exact for: what stats make of
+/// these is chance, or up to the order of spans.
 pub(in super::super) const FRACTIONAL_RATES: &[&str] = &[
     "ot=rv:01234567abcdef;th:4",
     "ot=th:08",
     "dd=s:2;t.dm:-4,ot=th:a;rv:ffffffffffffff",
-    "ot=th:fffffffffffff7",
+    "ot=th:fffffffffffff8",
 ];
