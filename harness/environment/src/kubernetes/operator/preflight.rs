@@ -408,7 +408,8 @@ impl Look {
 
     /// Returns whether what a webhook answered may be well a moment later.
     async fn may_pass(&self, error: &str) -> bool {
-        nobody_listens(error) || is_untrusted(error) && self.something_is_young().await
+        nobody_listens(error)
+            || (is_untrusted(error) || is_late(error)) && self.something_is_young().await
     }
 
     /// Why an object cannot be created. That one has no right to is told when it is really made.
@@ -426,6 +427,12 @@ impl Look {
 /// Whether the API server found nobody behind a webhook: as it is for a moment though its pod is ready.
 fn nobody_listens(error: &str) -> bool {
     ["connection refused", "no endpoints available"].iter().any(|words| error.contains(words))
+}
+
+/// Returns whether a webhook took the API server's connection, or nothing, and did not answer in time: so does one whose pod has
+/// just taken the place of another.
+fn is_late(error: &str) -> bool {
+    ["context deadline exceeded", "i/o timeout"].iter().any(|words| error.contains(words))
 }
 
 /// Returns whether the API server does not trust a webhook's certificate.

@@ -162,6 +162,10 @@ fn each_way_a_webhook_fails_has_its_remedy() {
         ("failed calling webhook \"x\": dial tcp: connect: connection refused", "get pods"),
         ("conversion webhook for y failed: no endpoints available for service", "get pods"),
         (
+            "failed calling webhook \"x\": failed to call webhook: Post: context deadline exceeded",
+            "-l app",
+        ),
+        (
             "failed calling webhook: tls: failed to verify certificate: x509: unknown authority",
             "cainjector",
         ),
@@ -173,6 +177,7 @@ fn each_way_a_webhook_fails_has_its_remedy() {
         // Where nobody listens yet it may be well a moment later; an authority only where its writer has just started.
         assert_eq!(nobody_listens(error), remedy_has == "get pods", "{error}");
         assert_eq!(is_untrusted(error), remedy_has == "cainjector", "{error}");
+        assert_eq!(is_late(error), remedy_has == "-l app", "{error}");
     }
 }
 
