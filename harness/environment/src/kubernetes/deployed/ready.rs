@@ -28,7 +28,7 @@ impl Deployed {
             let mut all_ready = true;
             for name in &names {
                 let Some(placed) = self.workloads.get(name) else { continue };
-                let pods = self.pods.of(name);
+                let pods = self.unforeseen(name);
                 let refused = self.pods.refused(&placed.container.host);
                 if let Some(problem) =
                     diagnose::final_problem(placed.container.role, &pods, refused.as_deref())
@@ -49,6 +49,17 @@ impl Deployed {
             Some(Err((workload, problem))) => Err(self.does_not_start(&workload, problem).await),
             None => Err(self.not_ready(&names).await),
         }
+    }
+
+    /// Returns the workload's pods with those restarts only that are not known yet: a container that is killed on purpose does not
+    /// end again and again.
+    fn unforeseen(&self, workload: &str) -> Vec<PodState> {
+        let mut pods = self.pods.of(workload);
+        for pod in &mut pods {
+            let known = self.exits.get(&pod.uid).copied().unwrap_or_default();
+            pod.restarts = (pod.restarts - known).max(0);
+        }
+        pods
     }
 
     pub(super) async fn does_not_start(
@@ -74,7 +85,7 @@ impl Deployed {
             let refused = self.pods.refused(&placed.container.host);
             if let Some(problem) = diagnose::final_problem(
                 placed.container.role,
-                &self.pods.of(name),
+                &self.unforeseen(name),
                 refused.as_deref(),
             ) {
                 return Some(self.does_not_start(name, problem).await);
