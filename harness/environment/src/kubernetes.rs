@@ -39,6 +39,7 @@ pub mod names;
 pub mod operator;
 mod pods;
 pub mod service;
+mod typed;
 
 /// How long a system has to get ready, unless told otherwise: images may have to be pulled, nodes to be added.
 pub const START_LIMIT: Duration = Duration::from_secs(120);

@@ -1,7 +1,5 @@
 //! Applies objects to the cluster, and tells what refuses them.
 
-use std::fmt::Debug;
-
 use futures_util::future::try_join_all;
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -14,10 +12,10 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DynamicObject, Patch, PatchParams, PostParams},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use tokio::time::timeout;
 
-use super::{CALL_LIMIT, cluster, manifests::Objects, names::MANAGER, operator};
+use super::{CALL_LIMIT, cluster, manifests::Objects, names::MANAGER, operator, typed::Typed};
 use crate::EnvironmentError;
 
 /// Applies objects in one namespace.
@@ -34,7 +32,7 @@ impl Applier<'_> {
     /// What the API server refused; also when the namespace is there already.
     pub(super) async fn apply(&self, objects: &Objects) -> Result<(), EnvironmentError> {
         // Made, not applied: one that is there already is somebody else's.
-        let namespaces = Api::<Namespace>::all(self.client.clone());
+        let namespaces = Typed::<Namespace>::all(self.client);
         let params =
             PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         let what = format!("create the namespace `{}`", self.namespace);
@@ -66,19 +64,13 @@ impl Applier<'_> {
 
     async fn all<K>(&self, kind: &str, objects: &[K]) -> Result<(), EnvironmentError>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + Serialize
-            + DeserializeOwned,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Serialize,
     {
-        let api = Api::<K>::namespaced(self.client.clone(), self.namespace);
-        let params = PatchParams::apply(MANAGER).force();
+        let api = Typed::<K>::namespaced(self.client, self.namespace);
         let apply = async |object: &K| {
             let name = object.name_any();
             let what = format!("apply the {kind} `{name}`");
-            let patch = Patch::Apply(object);
-            self.call(&what, api.patch(&name, &params, &patch)).await.map(drop)
+            self.call(&what, api.apply(&name, MANAGER, object)).await
         };
         try_join_all(objects.iter().map(apply)).await.map(drop)
     }

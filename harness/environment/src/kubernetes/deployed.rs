@@ -9,7 +9,6 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions},
-    runtime::{conditions, wait::await_condition},
 };
 use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -25,6 +24,7 @@ use super::{
     names::{self, RUN},
     operator,
     pods::Pods,
+    typed::Typed,
 };
 use crate::{
     Endpoints, EnvironmentError, InstanceEndpoints, WorkloadEndpoints, container::Container,
@@ -256,11 +256,10 @@ impl Deployed {
             let patched = api.patch(operator::RESOURCE, &params, &patch);
             return self.applier().call(&what, patched).await.map(drop);
         }
-        let api = Api::<Deployment>::namespaced(self.client.clone(), &self.namespace);
-        let patch = Patch::Merge(json!({ "spec": { "replicas": count } }));
-        let params = PatchParams::default();
+        let deployments = Typed::<Deployment>::namespaced(&self.client, &self.namespace);
+        let patch = json!({ "spec": { "replicas": count } });
         let what = format!("scale the deployment `{host}` to {count}");
-        self.applier().call(&what, api.patch_scale(host, &params, &patch)).await.map(drop)
+        self.applier().call(&what, deployments.patch_scale(host, &patch)).await
     }
 
     fn backend(&self, what: String, reason: String) -> EnvironmentError {
@@ -310,7 +309,7 @@ impl Deployed {
 
     /// Removes the namespace with all that is in it, and waits until it is gone.
     pub(super) async fn remove(&mut self) -> Result<(), EnvironmentError> {
-        let namespaces = Api::<Namespace>::all(self.client.clone());
+        let namespaces = Typed::<Namespace>::all(&self.client);
         let what = format!("delete the namespace `{}`", self.namespace);
         // Kubernetes looks after a namespace's pods only each so many seconds, so it is emptied first.
         let gone =
@@ -329,9 +328,9 @@ impl Deployed {
             ..DeleteParams::default()
         };
         self.applier().call(&what, namespaces.delete(&self.namespace, &params)).await?;
-        let deleted = await_condition(namespaces, &self.namespace, conditions::is_deleted(&uid));
+        let deleted = namespaces.await_deleted(&self.namespace, &uid);
         match timeout_at(Instant::now() + DELETE_LIMIT, deleted).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.backend(what, harness_core::chain_of(&error))),
             Err(_) => Err(self.backend(
                 what,

@@ -5,8 +5,13 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Event, Pod, Service},
     discovery::v1::EndpointSlice,
 };
-use kube::{Api, Client, ResourceExt, api::ListParams};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ApiResource, DynamicObject, ListParams},
+};
 use serde_json::{Value, json};
+
+use super::typed::Typed;
 
 /// Most events that an error shows.
 const MAX_SHOWN: usize = 8;
@@ -28,8 +33,8 @@ pub(super) async fn last_events(client: &Client, namespace: &str, prefix: &str) 
 
 /// All events, the oldest first.
 pub(super) async fn events(client: &Client, namespace: &str) -> kube::Result<Vec<Event>> {
-    let api = Api::<Event>::namespaced(client.clone(), namespace);
-    let mut events = api.list(&ListParams::default()).await?.items;
+    let mut events =
+        Typed::<Event>::namespaced(client, namespace).list(&ListParams::default()).await?;
     events.sort_by_key(at);
     Ok(events)
 }
@@ -60,12 +65,12 @@ pub(super) fn line(event: &Event) -> String {
 /// The states of all resources of the namespace but secrets, as JSON; what cannot be read says why.
 pub(super) async fn resources(client: &Client, namespace: &str) -> Value {
     let (pods, deployments, replica_sets, services, slices, configs) = tokio::join!(
-        list::<Pod>(client, namespace),
-        list::<Deployment>(client, namespace),
-        list::<ReplicaSet>(client, namespace),
-        list::<Service>(client, namespace),
-        list::<EndpointSlice>(client, namespace),
-        list::<ConfigMap>(client, namespace),
+        list(client, namespace, ApiResource::erase::<Pod>(&())),
+        list(client, namespace, ApiResource::erase::<Deployment>(&())),
+        list(client, namespace, ApiResource::erase::<ReplicaSet>(&())),
+        list(client, namespace, ApiResource::erase::<Service>(&())),
+        list(client, namespace, ApiResource::erase::<EndpointSlice>(&())),
+        list(client, namespace, ApiResource::erase::<ConfigMap>(&())),
     );
     json!({
         "pods": pods,
@@ -77,15 +82,9 @@ pub(super) async fn resources(client: &Client, namespace: &str) -> Value {
     })
 }
 
-async fn list<K>(client: &Client, namespace: &str) -> Value
-where
-    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::Serialize
-        + serde::de::DeserializeOwned,
-{
-    match Api::<K>::namespaced(client.clone(), namespace).list(&ListParams::default()).await {
+async fn list(client: &Client, namespace: &str, kind: ApiResource) -> Value {
+    let objects = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &kind);
+    match objects.list(&ListParams::default()).await {
         Ok(list) => {
             let plain = list.items.into_iter().map(|mut object| {
                 object.managed_fields_mut().clear();

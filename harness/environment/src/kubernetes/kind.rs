@@ -14,7 +14,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{Namespace, Node};
-use kube::{Api, Client, api::ListParams};
+use kube::{Client, api::ListParams};
 use tokio::{
     process::Command,
     time::{Instant, sleep, timeout},
@@ -23,6 +23,7 @@ use tokio::{
 use super::{
     cluster::{self, Access},
     io_error,
+    typed::Typed,
 };
 use crate::EnvironmentError;
 
@@ -129,7 +130,7 @@ impl Cluster {
 
     /// Whether every node has an image of that name. Nodes tell of new ones a little later, and not of all.
     pub async fn has_image(&self, reference: &str) -> bool {
-        let nodes = Api::<Node>::all(self.client.clone());
+        let nodes = Typed::<Node>::all(&self.client);
         let Ok(nodes) = nodes.list(&ListParams::default()).await else { return false };
         nodes.iter().all(|node| {
             let images = node.status.iter().flat_map(|status| status.images.iter().flatten());
@@ -306,7 +307,7 @@ fn unavailable(reason: &str, remedy: &str) -> EnvironmentError {
 
 /// What no other cluster has: the uid of its first namespace.
 async fn identity(client: &Client) -> Result<String, EnvironmentError> {
-    let namespaces = Api::<Namespace>::all(client.clone());
+    let namespaces = Typed::<Namespace>::all(client);
     let namespace = timeout(ASK_LIMIT, namespaces.get("kube-system")).await;
     match namespace {
         Ok(Ok(namespace)) => Ok(namespace.metadata.uid.unwrap_or_default()),

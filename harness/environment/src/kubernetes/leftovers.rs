@@ -5,15 +5,15 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Api, Client,
+    Client,
     api::{DeleteParams, ListParams, Preconditions},
-    runtime::{conditions, wait::await_condition},
 };
 use tokio::time::timeout;
 
 use super::{
     CALL_LIMIT, cluster,
     names::{EXPIRES, MANAGED_BY, MANAGER, RUN},
+    typed::Typed,
 };
 use crate::EnvironmentError;
 
@@ -76,7 +76,7 @@ pub async fn find(
         reason,
     };
     let selector = format!("{MANAGED_BY}={MANAGER},{RUN}");
-    let namespaces = Api::<Namespace>::all(client.clone());
+    let namespaces = Typed::<Namespace>::all(client);
     let params = ListParams::default().labels(&selector);
     match timeout(CALL_LIMIT, namespaces.list(&params)).await {
         Ok(Ok(list)) => Ok(list.iter().filter_map(Leftover::of).collect()),
@@ -97,7 +97,7 @@ pub async fn remove(
     leftovers: &[Leftover],
 ) -> Result<(), EnvironmentError> {
     let removals = leftovers.iter().map(|leftover| async move {
-        let namespaces = Api::<Namespace>::all(client.clone());
+        let namespaces = Typed::<Namespace>::all(client);
         let failed = |reason: String| EnvironmentError::Backend {
             environment,
             what: format!("delete the namespace `{}`", leftover.namespace),
@@ -111,14 +111,14 @@ pub async fn remove(
             ..DeleteParams::default()
         };
         match namespaces.delete(&leftover.namespace, &params).await {
-            Ok(_) => {}
+            Ok(()) => {}
             // Gone already, or another one by now.
             Err(error) if matches!(cluster::code(&error), Some(404 | 409)) => return Ok(()),
             Err(error) => return Err(failed(cluster::told(&error))),
         }
-        let gone = conditions::is_deleted(&leftover.uid);
-        match timeout(DELETE_LIMIT, await_condition(namespaces, &leftover.namespace, gone)).await {
-            Ok(Ok(_)) => Ok(()),
+        let gone = namespaces.await_deleted(&leftover.namespace, &leftover.uid);
+        match timeout(DELETE_LIMIT, gone).await {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(failed(harness_core::chain_of(&error))),
             Err(_) => Err(failed(format!("it is not gone after {DELETE_LIMIT:?}"))),
         }

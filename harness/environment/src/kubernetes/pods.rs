@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Debug,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,17 +15,13 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::{
-    Api, Client, Resource,
-    runtime::{
-        WatchStreamExt,
-        utils::Backoff,
-        watcher::{self, Event, watcher},
-    },
+    Client, Resource,
+    runtime::{utils::Backoff, watcher::Event},
 };
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
-use super::{manifests::CONTAINER, names::WORKLOAD, operator};
+use super::{manifests::CONTAINER, names::WORKLOAD, operator, typed::Typed};
 
 /// How soon a watch is tried again, and the most that this grows to.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
@@ -182,8 +177,8 @@ impl Pods {
     pub(super) fn watch(client: &Client, namespace: &str) -> Self {
         let changed = watch::Sender::new(0);
         let state = Arc::<Mutex<State>>::default();
-        let pods = Api::<Pod>::namespaced(client.clone(), namespace);
-        let deployments = Api::<Deployment>::namespaced(client.clone(), namespace);
+        let pods = Typed::<Pod>::namespaced(client, namespace);
+        let deployments = Typed::<Deployment>::namespaced(client, namespace);
         let tasks = vec![
             tokio::spawn(follow(pods, Arc::clone(&state), changed.clone(), State::take_pod)),
             tokio::spawn(follow(
@@ -346,18 +341,17 @@ impl Backoff for Doubling {
 
 /// Follows all objects of a kind, for ever.
 async fn follow<K>(
-    api: Api<K>,
+    objects: Typed<K>,
     state: Arc<Mutex<State>>,
     changed: watch::Sender<u64>,
     take: fn(&mut State, Result<Event<K>, String>, &mut Vec<String>),
 ) where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Resource + DeserializeOwned + 'static,
 {
-    let events = watcher(api, watcher::Config::default()).backoff(Doubling(BACKOFF.0));
+    let events = objects.watch(Doubling(BACKOFF.0));
     let mut events = std::pin::pin!(events);
     let mut listed = Vec::new();
     while let Some(event) = events.next().await {
-        let event = event.map_err(|error| harness_core::chain_of(&error));
         take(&mut state.lock().unwrap_or_else(PoisonError::into_inner), event, &mut listed);
         changed.send_modify(|changes| *changes += 1);
     }

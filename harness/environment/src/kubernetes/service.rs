@@ -17,7 +17,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::super::{EnvironmentError, attached};
+use super::{
+    super::{EnvironmentError, attached},
+    typed::Typed,
+};
 use harness_core::source;
 
 /// Longest wait for one answer of the API server, or for one connection to a pod.
@@ -95,7 +98,8 @@ impl Drop for ForwardedService {
 
 #[derive(Clone)]
 struct Target {
-    pods: Api<Pod>,
+    client: Client,
+    namespace: String,
     selector: String,
     port: IntOrString,
 }
@@ -108,10 +112,10 @@ impl Target {
             reason,
             remedy,
         };
-        let services: Api<Service> = Api::namespaced(client.clone(), namespace);
+        let services = Typed::<Service>::namespaced(&client, namespace);
         let listed = timeout(LIMIT, services.list(&ListParams::default())).await;
         let listed = match listed {
-            Ok(Ok(listed)) => listed.items,
+            Ok(Ok(listed)) => listed,
             Ok(Err(error)) => {
                 let reason = format!(
                     "the Services of namespace `{namespace}`: {}",
@@ -169,7 +173,7 @@ impl Target {
         let port = only.target_port.clone().unwrap_or(IntOrString::Int(only.port));
         let selector = selector.iter().map(|(key, value)| format!("{key}={value}"));
         let selector = selector.collect::<Vec<_>>().join(",");
-        Ok(Self { pods: Api::namespaced(client, namespace), selector, port })
+        Ok(Self { client, namespace: namespace.clone(), selector, port })
     }
 
     async fn serve(&self, mut connection: TcpStream) {
@@ -181,12 +185,14 @@ impl Target {
 
     async fn forward(&self, connection: &mut TcpStream) -> Result<(), String> {
         let wanted = ListParams::default().labels(&self.selector);
-        let listed = timeout(LIMIT, self.pods.list(&wanted)).await;
+        let pods = Typed::<Pod>::namespaced(&self.client, &self.namespace);
+        let listed = timeout(LIMIT, pods.list(&wanted)).await;
         let listed = listed.map_err(|_| format!("no answer within {LIMIT:?}"))?;
         let listed = listed.map_err(|error| super::cluster::told(&error))?;
-        let pod = listed.items.into_iter().find(is_ready).ok_or("no pod of it is ready")?;
+        let pod = listed.into_iter().find(is_ready).ok_or("no pod of it is ready")?;
         let port = number(&self.port, &pod).ok_or("the pod has no such port")?;
-        let opened = timeout(LIMIT, self.pods.portforward(&pod.name_any(), &[port])).await;
+        let pods = Api::<Pod>::namespaced(self.client.clone(), &self.namespace);
+        let opened = timeout(LIMIT, pods.portforward(&pod.name_any(), &[port])).await;
         let opened = opened.map_err(|_| format!("no connection within {LIMIT:?}"))?;
         let mut forwarder = opened.map_err(|error| super::cluster::told(&error))?;
         let mut stream = forwarder.take_stream(port).ok_or("no stream to the pod")?;

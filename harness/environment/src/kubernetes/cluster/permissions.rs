@@ -4,9 +4,9 @@ use futures_util::future::try_join_all;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{Client, api::PostParams};
 
-use super::told;
+use super::{super::typed::Typed, told};
 
 /// Verb, group, resource, subresource.
 const NEEDED: [(&str, &str, &str, &str); 14] = [
@@ -31,30 +31,27 @@ const NEEDED: [(&str, &str, &str, &str); 14] = [
 /// # Errors
 /// When the API server does not tell, in its words.
 pub async fn missing(client: &Client) -> Result<Vec<String>, String> {
-    let reviews = Api::<SelfSubjectAccessReview>::all(client.clone());
-    let asked = NEEDED.map(|(verb, group, resource, subresource)| {
-        let reviews = reviews.clone();
-        async move {
-            let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-            let review = SelfSubjectAccessReview {
-                spec: SelfSubjectAccessReviewSpec {
-                    resource_attributes: Some(ResourceAttributes {
-                        verb: some(verb),
-                        group: some(group),
-                        resource: some(resource),
-                        subresource: some(subresource),
-                        ..ResourceAttributes::default()
-                    }),
-                    ..SelfSubjectAccessReviewSpec::default()
-                },
-                ..SelfSubjectAccessReview::default()
-            };
-            let answer = reviews.create(&PostParams::default(), &review).await;
-            let answer = answer.map_err(|error| told(&error))?;
-            let allowed = answer.status.is_some_and(|status| status.allowed);
-            let slash = if subresource.is_empty() { "" } else { "/" };
-            Ok::<_, String>((!allowed).then(|| format!("{verb} {resource}{slash}{subresource}")))
-        }
+    let reviews = &Typed::<SelfSubjectAccessReview>::all(client);
+    let asked = NEEDED.map(|(verb, group, resource, subresource)| async move {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let review = SelfSubjectAccessReview {
+            spec: SelfSubjectAccessReviewSpec {
+                resource_attributes: Some(ResourceAttributes {
+                    verb: some(verb),
+                    group: some(group),
+                    resource: some(resource),
+                    subresource: some(subresource),
+                    ..ResourceAttributes::default()
+                }),
+                ..SelfSubjectAccessReviewSpec::default()
+            },
+            ..SelfSubjectAccessReview::default()
+        };
+        let answer = reviews.create(&PostParams::default(), &review).await;
+        let answer = answer.map_err(|error| told(&error))?;
+        let allowed = answer.status.is_some_and(|status| status.allowed);
+        let slash = if subresource.is_empty() { "" } else { "/" };
+        Ok::<_, String>((!allowed).then(|| format!("{verb} {resource}{slash}{subresource}")))
     });
     Ok(try_join_all(asked).await?.into_iter().flatten().collect())
 }

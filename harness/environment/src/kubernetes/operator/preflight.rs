@@ -4,7 +4,7 @@
 //! What may not be read is passed over: the dry run at the end goes the way that the real request will go, through
 //! conversion and webhooks, and shows in the API server's words what is wrong there.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use k8s_openapi::{
     api::{
@@ -31,7 +31,7 @@ use self::objects::{
     mutating_hooks, not_ready, operator_of, selector, unavailable, unfilled, validating_hooks,
 };
 use super::{
-    super::{cluster, evidence, pods::PodState},
+    super::{cluster, evidence, pods::PodState, typed::Typed},
     GROUP, KIND, Operator, Version,
 };
 use crate::EnvironmentError;
@@ -132,7 +132,7 @@ impl Look {
     }
 
     async fn all(&self, wanted: Option<Version>) -> Result<Operator, Vec<Finding>> {
-        let definitions = Api::<CustomResourceDefinition>::all(self.client.clone());
+        let definitions = Typed::<CustomResourceDefinition>::all(&self.client);
         let (definition, mutating, validating) = tokio::join!(
             seen(definitions.get_opt(DEFINITION)),
             list::<MutatingWebhookConfiguration>(&self.client),
@@ -215,7 +215,7 @@ impl Look {
     /// Whether somebody answers behind a webhook's Service.
     async fn served(&self, service: &ServiceRef) -> Option<Finding> {
         let ServiceRef { namespace, name } = service;
-        let services = Api::<Service>::namespaced(self.client.clone(), namespace);
+        let services = Typed::<Service>::namespaced(&self.client, namespace);
         match seen(services.get_opt(name)).await {
             Seen::There(_) => {}
             Seen::Missing => {
@@ -228,21 +228,21 @@ impl Look {
             }
             Seen::Unknown => return None,
         }
-        let slices = Api::<EndpointSlice>::namespaced(self.client.clone(), namespace);
+        let slices = Typed::<EndpointSlice>::namespaced(&self.client, namespace);
         let of_service =
             ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
         let slices = slices.list(&of_service).await.ok()?;
-        let ready =
-            slices.items.iter().flat_map(|slice| slice.endpoints.iter()).any(|endpoint| {
-                endpoint.conditions.as_ref().and_then(|one| one.ready).unwrap_or(true)
-            });
+        let ready = slices
+            .iter()
+            .flat_map(|slice| slice.endpoints.iter())
+            .any(|endpoint| endpoint.conditions.as_ref().and_then(|one| one.ready).unwrap_or(true));
         if ready {
             return None;
         }
-        let deployments = Api::<Deployment>::namespaced(self.client.clone(), namespace);
+        let deployments = Typed::<Deployment>::namespaced(&self.client, namespace);
         let operators =
             ListParams::default().labels("app.kubernetes.io/name=opentelemetry-operator");
-        let deployments = deployments.list(&operators).await.map(|list| list.items);
+        let deployments = deployments.list(&operators).await;
         let deployments = deployments.unwrap_or_default();
         let not_ready = |why: &str| {
             format!(
@@ -267,7 +267,7 @@ impl Look {
 
     /// What is wrong with cert-manager, which is to make and renew these certificates.
     async fn cert_manager(&self, certificates: &[String]) -> Vec<Finding> {
-        let definitions = Api::<CustomResourceDefinition>::all(self.client.clone());
+        let definitions = Typed::<CustomResourceDefinition>::all(&self.client);
         for name in ["certificates.cert-manager.io", "issuers.cert-manager.io"] {
             if matches!(seen(definitions.get_opt(name)).await, Seen::Missing) {
                 let what = format!(
@@ -279,9 +279,9 @@ impl Look {
         }
         let mut findings = Vec::new();
         let parts = "app.kubernetes.io/name in (cert-manager,cainjector,webhook)";
-        let deployments = Api::<Deployment>::all(self.client.clone());
+        let deployments = Typed::<Deployment>::all(&self.client);
         if let Ok(list) = deployments.list(&ListParams::default().labels(parts)).await {
-            let its = cert_managers(&list.items);
+            let its = cert_managers(&list);
             if its.is_empty() {
                 let what = "cert-manager's definitions are there, but it does not run: no Deployment has the label \
                             `app.kubernetes.io/name: cert-manager`";
@@ -316,9 +316,9 @@ impl Look {
             }
             let namespace = deployment.namespace().unwrap_or_default();
             let of_it = ListParams::default().labels(&selector(deployment));
-            let pods = Api::<Pod>::namespaced(self.client.clone(), &namespace).list(&of_it).await;
+            let pods = Typed::<Pod>::namespaced(&self.client, &namespace).list(&of_it).await;
             let mut pods: Vec<PodState> =
-                pods.map(|list| list.items.iter().map(PodState::of).collect()).unwrap_or_default();
+                pods.map(|list| list.iter().map(PodState::of).collect()).unwrap_or_default();
             for pod in &mut pods {
                 // The kubelet says in events only what a container that is being made waits for.
                 if !pod.running
@@ -347,10 +347,10 @@ impl Look {
     async fn something_is_young(&self) -> bool {
         let parts =
             "app.kubernetes.io/name in (cert-manager,cainjector,webhook,opentelemetry-operator)";
-        let pods = Api::<Pod>::all(self.client.clone());
+        let pods = Typed::<Pod>::all(&self.client);
         let pods = pods.list(&ListParams::default().labels(parts)).await;
         let now = Timestamp::now();
-        pods.is_ok_and(|list| list.items.iter().any(|pod| is_young(&PodState::of(pod), now)))
+        pods.is_ok_and(|list| list.iter().any(|pod| is_young(&PodState::of(pod), now)))
     }
 
     /// Whether cert-manager's own webhook answers: only then is it ready.
@@ -489,9 +489,9 @@ async fn seen<T>(answer: impl Future<Output = kube::Result<Option<T>>>) -> Seen<
 /// All objects of a kind; `None` where they may not be listed.
 async fn list<K>(client: &Client) -> Option<Vec<K>>
 where
-    K: kube::Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned,
+    K: kube::Resource<DynamicType = ()> + DeserializeOwned,
 {
-    Api::<K>::all(client.clone()).list(&ListParams::default()).await.ok().map(|list| list.items)
+    Typed::<K>::all(client).list(&ListParams::default()).await.ok()
 }
 
 fn of_cert_manager(kind: &str) -> ApiResource {
