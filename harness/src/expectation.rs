@@ -28,7 +28,7 @@ mod totals;
 pub use self::{
     matcher::{EventMatcher, LinkMatcher, LinkedTrace, Matcher, span_status},
     timing::{Order, Overlap},
-    totals::totals,
+    totals::{totals, totals_are_exceeded},
 };
 
 /// What must hold for every case of a scenario.

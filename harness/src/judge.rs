@@ -48,9 +48,15 @@ pub fn judge(record: &Record) -> ScenarioResult {
 }
 
 /// Whether the traces of all requests have together as many spans as the scenario asks for.
-pub(crate) fn totals_hold(record: &Record) -> bool {
+fn totals_hold(record: &Record) -> bool {
     let found = look(record, |views| expectation::totals(&record.scenario.expect, views));
     found.failures.is_empty() && found.not_evaluated.is_empty()
+}
+
+/// Returns whether waiting for more of the requests' traces can change nothing about their totals: they hold, or are exceeded.
+pub(crate) fn totals_are_final(record: &Record) -> bool {
+    totals_hold(record)
+        || look(record, |views| expectation::totals_are_exceeded(&record.scenario.expect, views))
 }
 
 /// Looks at all cases of a record.

@@ -30,6 +30,17 @@ pub fn totals(expect: &Expect, views: &[View<'_>]) -> Findings {
     findings
 }
 
+/// Returns whether there are more spans already than one of the counts allows: what is still to come cannot mend that.
+pub fn totals_are_exceeded(expect: &Expect, views: &[View<'_>]) -> bool {
+    let fits = |count: &SpanCount, view: &View<'_>| {
+        let spans = view.service_spans();
+        spans.filter(|span| count.span.mismatches(span, *view).is_empty()).count()
+    };
+    let captured = |count: &SpanCount| views.iter().map(|view| fits(count, view)).sum::<usize>();
+    let mut limits = expect.totals.iter().filter_map(|count| Some((count, count.at_most?)));
+    limits.any(|(count, most)| captured(count) > most)
+}
+
 fn wrong(count: &SpanCount, views: &[View<'_>]) -> Option<String> {
     let mut matching = Vec::new();
     let mut is_there = count.span.at.is_none();

@@ -1,6 +1,6 @@
 //! Each way in which a verdict comes about.
 
-use super::{judge, testing::World};
+use super::{judge, testing::World, totals_are_final};
 use crate::{
     case::{Capability, LedgerReport, Origin},
     expectation::{Matcher, SpanCount},
@@ -406,7 +406,7 @@ fn a_verdict_that_the_audit_changed_is_marked_as_revised() {
 
 #[test]
 fn totals_are_counted_over_all_requests() {
-    let told = |at_least: usize, at_most: Option<usize>, span: Matcher| {
+    let record = |at_least: usize, at_most: Option<usize>, span: Matcher| {
         let mut world = World::healthy();
         let mut another = world.record.cases[0].clone();
         (another.case.ordinal, another.case.trace_id) = (1, TraceId(77));
@@ -414,7 +414,10 @@ fn totals_are_counted_over_all_requests() {
         trace.spans.retain(|span| span.service != "sample-app-2");
         world.record.cases.push(another);
         world.expect().totals = vec![SpanCount { span, at_least, at_most }];
-        let failures = judge(&world.record).failures.into_iter();
+        world.record
+    };
+    let told = |at_least: usize, at_most: Option<usize>, span: Matcher| {
+        let failures = judge(&record(at_least, at_most, span)).failures.into_iter();
         failures.filter(|failure| failure.rule == "totals").map(|failure| failure.detail).collect()
     };
     let at = |at: &str| Matcher {
@@ -440,6 +443,12 @@ fn totals_are_counted_over_all_requests() {
     assert!(vacuous[0].contains("no trace has a span of `sample-app-9` at all"), "{vacuous:?}");
     let nearest: Vec<String> = told(1, None, failed("sample-app-2"));
     assert!(nearest[0].ends_with(": should be marked as an error"), "{nearest:?}");
+    // More spans may still come where there are too few; where there are too many, nothing helps.
+    for (at_least, at_most, is_final) in [(2, Some(2), true), (3, None, false), (0, Some(1), true)]
+    {
+        let record = record(at_least, at_most, at("sample-app-1"));
+        assert_eq!(totals_are_final(&record), is_final, "{at_least} to {at_most:?}");
+    }
 }
 
 #[test]

@@ -179,7 +179,7 @@ async fn look_at_the_whole(session: &Session, record: &mut Record) {
 async fn await_totals(session: &Session, record: &mut Record) {
     let deadline = tokio::time::Instant::now() + record.scenario.expect.within;
     let mut changes = session.source().changes();
-    while !judge::totals_hold(record)
+    while !judge::totals_are_final(record)
         && matches!(tokio::time::timeout_at(deadline, changes.changed()).await, Ok(Ok(())))
     {
         refresh::refresh_cases(session, &mut record.cases, Services::Up).await;
