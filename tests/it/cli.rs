@@ -85,6 +85,25 @@ fn a_canary_that_could_never_come_to_a_verdict_is_not_printed() {
 }
 
 #[test]
+fn manifests_of_what_means_nothing_in_a_cluster_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    write(
+        "shop.system.yaml",
+        "entry: shop\nworkloads:\n  - name: shop\n    command: [shop]\n    stop_signal: SIGINT\n    env: { LISTEN_ADDR: '${listen:http}' }\n    ports: [http]\n",
+    );
+    let scenario = "name: shop\ndescription: Our own.\nsystem: { file: shop.system.yaml }\nrequests: [{ get: / }]\n";
+    let scenario = write("shop.yaml", scenario);
+    tracecheck(&["manifests", &scenario, "--image", "r/t:1", "--image", "shop=r/shop:1"])
+        .expect_code(2)
+        .expect_stderr("set STOPSIGNAL in the image");
+}
+
+#[test]
 fn manifests_of_a_collector_that_the_operator_makes_are_its_resource_and_its_account() {
     let role = "arn:aws:iam::123456789012:role/aws-otel-collector";
     let args = ["manifests", "--image", "r/t:1", "--collector-install", "operator"];

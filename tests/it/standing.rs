@@ -57,6 +57,23 @@ fn a_system_file_is_brought_up_without_a_scenario() {
 }
 
 #[test]
+fn a_system_file_is_checked_for_its_environment_before_anything_starts() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("shop.system.yaml");
+    let path = file.display().to_string();
+    let up = |program: &str, environment: &str| {
+        let text = format!(
+            "entry: shop\nworkloads:\n  - name: shop\n    command: [{program}]\n    dir: .\n    env: {{ LISTEN_ADDR: '${{listen:http}}' }}\n    ports: [http]\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        tracecheck(home.path(), &["up", &path, "--env", environment])
+    };
+    up("./no-such", "process").expect_code(2).expect_stderr("no-such` does not exist; build it");
+    up("sh", "docker").expect_code(2).expect_stderr("set WORKDIR in the image");
+    tracecheck(home.path(), &["status"]).expect_code(0).expect_stdout("no system is up");
+}
+
+#[test]
 fn a_system_stays_until_it_is_taken_down_and_scenarios_run_through_it() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();

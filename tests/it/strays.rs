@@ -76,6 +76,17 @@ fn a_lost_context_is_named_at_the_run_alone_and_beside_others() {
 }
 
 #[test]
+fn a_context_that_is_lost_after_a_restart_is_not_taken_for_the_start() {
+    // The first request takes longer than a start is given after the last that was heard of it.
+    let scenario = "name: apart\ndescription: It starts anew and loses contexts.\nrequests:\n  - { get: /outgoing-sampleapp }\n  - { get: '/later?linked=false', times: 4 }\nfaults:\n  - { at: sample-app-1, restart: true }\n  - { at: sample-app-2, delay: 700ms }\n";
+    ScenarioFile::new(scenario)
+        .run(&[])
+        .expect_code(3)
+        .expect_stdout("1 passed")
+        .expect_stdout("`sample-app-1` began `process later` (consumer) 4 times");
+}
+
+#[test]
 fn what_is_undecided_of_a_run_is_in_its_saved_form_and_its_junit_report() {
     let lost = ScenarioFile::new(&chain("apart", "/later?linked=false"));
     let (saved, results) = run_and_replay(&[&lost.path()], 3);

@@ -96,6 +96,12 @@ enum Place {
     Eks,
 }
 
+/// Refuses a system file that says of its workloads what means nothing in a cluster, whichever it will be.
+pub(super) fn check_system_of_cluster(path: &Path) -> anyhow::Result<()> {
+    let findings = system::file::load(path).map_err(BuildError::Invalid)?.not_for_images(true);
+    if findings.is_empty() { Ok(()) } else { Err(BuildError::Invalid(findings).into()) }
+}
+
 /// An environment that was chosen.
 pub(super) struct Chosen {
     /// Its name, for people.

@@ -60,6 +60,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let (SystemChoice::Chain(chain), Some(config)) = (&mut choice, &args.collector_config) {
         chain.collector_config = Some(config.clone());
     }
+    if let SystemChoice::File(path) = &choice {
+        environment::check_system_of_cluster(path).context("the system")?;
+    }
     let overrides =
         Overrides { collector_config: args.collector_config.clone(), ..Overrides::default() };
     let system = build::system(&choice, &overrides).context("the system")?.system;

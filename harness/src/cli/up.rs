@@ -14,6 +14,7 @@ use anyhow::{Context, bail};
 use harness::{
     environment::EnvironmentError,
     run,
+    scenario::SystemChoice,
     standing::{self, Health, KeepError, Place, What},
     system::build::{self, Overrides},
 };
@@ -147,6 +148,9 @@ async fn keep(args: Args, place: &Place) -> anyhow::Result<ExitCode> {
     let overrides =
         Overrides { collector_config: args.collector_config.clone(), ..Overrides::default() };
     let choice = system_of(args.scenario.as_deref(), args.collector_config.as_deref())?;
+    if let SystemChoice::File(path) = &choice {
+        args.environment.check_system(path).context("the system")?;
+    }
     let built = build::system(&choice, &overrides).context("the system")?;
     if let Some(config) = built.collector_config {
         collector_check::check(&built.system, &config).await?;
