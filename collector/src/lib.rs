@@ -9,6 +9,7 @@
 //! - `consumer`: how a batch goes from one stage to the next; `held_senders`: who waits for room;
 //!   `hold`: what becomes of a request; `journal`: requests on disk
 //! - `settings`: what every config type stands on; `config`: the whole config, above the components
+//! - [`mapping`]: what is said of how spans become Datadog's
 //! - `server`: listening; `telemetry`: self-metrics and logs; `tls`: certificates
 
 pub mod command;
@@ -25,6 +26,7 @@ mod hold;
 #[doc(hidden)]
 pub mod internals;
 mod journal;
+pub mod mapping;
 mod pipeline;
 mod processor;
 mod receiver;

@@ -10,7 +10,7 @@ pub(crate) mod config;
 mod model;
 mod payload;
 mod stats;
-mod translate;
+pub(crate) mod translate;
 mod usage;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -5,23 +5,30 @@
 
 mod agent;
 mod attributes;
+pub(crate) mod concepts;
 pub(crate) mod direct;
+pub(crate) mod explain;
+mod family;
 mod first_receiver;
 mod go_text;
 mod host;
 mod known;
+mod limits;
 mod naming;
 mod normalize;
+pub(crate) mod page;
+mod rules;
 mod sampling;
 mod span;
 mod sql;
+mod table;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 pub(crate) use agent::Dropped;
 use attributes::Attrs;
-use sampling::Fate;
+use sampling::{DECISION, Decision, Fate, RECEIVER_RATE};
 use span::Translated;
 
 use super::model::{Counted, Span, Text, TraceChunk, TracerPayload};
@@ -268,19 +275,17 @@ fn chunk<'a>(
     now: i64,
 ) -> Result<(TraceChunk<'a>, usize), Dropped> {
     let Trace { mut spans, priority } = trace;
-    // What made the decision: a user's rule, or the OTLP receiver's own rate.
-    let decision: &[u8] = if priority.is_some() { b"-4" } else { b"-9" };
-    let priority = priority.map_or(1, sampling::priority);
-    if matches!(priority, 1 | 2) {
-        spans[0].meta.set(&b"_dd.p.dm"[..], Cow::Borrowed(decision));
+    let Decision { priority, maker } = sampling::decision(priority);
+    if let Some(maker) = maker {
+        spans[0].meta.set(DECISION.as_bytes(), Cow::Borrowed(maker));
     }
     agent::normalize(&mut spans, settings, now)?;
     let root = agent::root_index(&spans);
     let priority = sampling::chunk_priority(priority, &spans, root);
     let origin = spans[root].meta.get(b"_dd.origin").cloned().unwrap_or_default();
-    let mut tags = vec![("_dd.otlp_sr", Cow::Borrowed(&b"1.00"[..]))];
-    let decision = spans.iter().find_map(|span| span.meta.get(b"_dd.p.dm").cloned());
-    tags.extend(decision.map(|decision| ("_dd.p.dm", decision)));
+    let mut tags = vec![(RECEIVER_RATE.0, Cow::Borrowed(RECEIVER_RATE.1))];
+    let maker = spans.iter().find_map(|span| span.meta.get(DECISION.as_bytes()).cloned());
+    tags.extend(maker.map(|maker| (DECISION, maker)));
     let resource = String::from_utf8_lossy(&spans[root].resource);
     if settings.ignore_resources.iter().any(|pattern| pattern.is_match(&resource)) {
         return Err(Dropped::Ignored);
@@ -309,7 +314,5 @@ fn tracer_version<'a>(resource: &Attrs<'a>) -> Text<'a> {
 }
 
 fn env<'a>(resource: &Attrs<'a>) -> Text<'a> {
-    normalize::tag_value(
-        resource.concept(&["deployment.environment.name", "deployment.environment"]),
-    )
+    normalize::tag_value(resource.concept(concepts::ENV))
 }

@@ -10,6 +10,7 @@ use libdd_trace_protobuf::pb;
 
 use super::{Counting, text};
 use crate::exporter::datadog::model::{Span, TraceChunk};
+use crate::exporter::datadog::translate::concepts::{self, Keys};
 use crate::exporter::datadog::translate::{go_u64, parse_uint, parse_whole_number};
 
 /// The relative accuracy of latencies is 1 %, as in the agent: `(1 + 0.01) / (1 - 0.01)`.
@@ -219,13 +220,14 @@ pub(super) fn is_top_level(span: &Span<'_>) -> bool {
     [&b"_top_level"[..], b"_dd.top_level"].iter().any(|key| span.metrics.get(key) == Some(&1.0))
 }
 
-/// HTTP's status code; 0 if there is none, or if it does not fit. The first receiver leaves the current name as it is.
+/// Returns HTTP's status code; 0 if there is none, or if it does not fit. The first receiver leaves the current name as it is.
 fn status_code(span: &Span<'_>) -> u32 {
-    let of = |key: &&[u8]| {
-        let text = || span.meta.get(key).and_then(|code| parse_whole_number(code));
-        whole_metric(span, key).or_else(text)
-    };
-    let code = [&b"http.status_code"[..], b"http.response.status_code"].iter().find_map(of);
+    let code = concepts::status_code(|names| {
+        names.names().map(str::as_bytes).find_map(|key| {
+            let text = || span.meta.get(key).and_then(|code| parse_whole_number(code));
+            whole_metric(span, key).or_else(text)
+        })
+    });
     code.and_then(|code| u32::try_from(code).ok()).unwrap_or_default()
 }
 
@@ -236,22 +238,18 @@ fn whole_metric(span: &Span<'_>, key: &[u8]) -> Option<i64> {
     number.filter(|number| (-LIMIT..LIMIT).contains(number)).map(|number| *number as i64)
 }
 
-/// The number of a span's gRPC status code; empty if there is none.
+/// Returns the number of a span's gRPC status code; empty if there is none.
 fn grpc_status_code(span: &Span<'_>) -> String {
-    const KEYS: [&[u8]; 4] =
-        [b"rpc.grpc.status_code", b"grpc.code", b"rpc.grpc.status.code", b"grpc.status.code"];
-    let code = |key: &&[u8]| {
-        let text = span.meta.get(key).filter(|code| !code.is_empty()).cloned();
-        text.or_else(|| Some(whole_metric(span, key)?.to_string().into_bytes().into()))
+    let text = |names: Keys| {
+        let mut texts = names.names().filter_map(|key| span.meta.get(key.as_bytes()));
+        texts.find(|text| !text.is_empty()).cloned()
     };
-    // The current name is that of all systems' codes.
-    let is_grpc = || {
-        let system = |key: &[u8]| span.meta.get(key).filter(|system| !system.is_empty());
-        let system = system(b"rpc.system.name").or_else(|| system(b"rpc.system"));
-        system.is_some_and(|system| **system == *b"grpc")
+    let number = |names: Keys| {
+        let mut numbers = names.names().filter_map(|key| whole_metric(span, key.as_bytes()));
+        numbers.next().map(|code| code.to_string().into_bytes().into())
     };
-    let current = || is_grpc().then(|| code(&&b"rpc.response.status_code"[..])).flatten();
-    let found = KEYS.iter().find_map(code).or_else(current);
+    let code = |names| text(names).or_else(|| number(names));
+    let found = concepts::grpc_code(code, |names| text(names).unwrap_or_default());
     found.map(|code| grpc_status_number(&code)).unwrap_or_default()
 }
 

@@ -4,20 +4,20 @@
 //! Rules: agent, `pkg/trace/agent`.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::cell::LazyCell;
+use std::collections::{HashMap, HashSet};
 
 use libdd_trace_obfuscation::{http, redis};
 
-use super::{Settings, go_text, normalize, sql};
+use super::limits::{
+    MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_RESOURCE_BYTES, MAX_TYPE_BYTES, MAX_VALUE_BYTES,
+};
+use super::table::{STATUS_CODE, URL};
+use super::{Settings, family, go_text, normalize, sql};
 use crate::exporter::datadog::model::{Span, Text};
 
-pub(super) const MAX_RESOURCE_BYTES: usize = 5000;
-pub(super) const MAX_TYPE_BYTES: usize = 100;
-const MAX_SERVICE_BYTES: usize = 100;
-/// What Datadog keeps of a key.
-pub(super) const MAX_KEY_BYTES: usize = 200;
-/// What Datadog keeps of a value.
-pub(super) const MAX_VALUE_BYTES: usize = 25_000;
+/// Marks, among a span's metrics, that a service is entered at it.
+pub(super) const TOP_LEVEL: &[u8] = b"_top_level";
 const SQL_QUERY: &[u8] = b"sql.query";
 /// The attributes that may have a span's query.
 const QUERIES: [&[u8]; 3] = [SQL_QUERY, b"db.statement", b"db.query.text"];
@@ -74,9 +74,7 @@ pub(super) fn normalize(
         if span.resource.is_empty() {
             span.resource = span.name.clone();
         }
-        if span.parent_id == span.trace_id && span.parent_id == span.span_id {
-            span.parent_id = 0;
-        }
+        span.parent_id = family::parent_id(span.trace_id, span.span_id, span.parent_id);
         (span.start, span.duration) = match settings.first_receiver {
             true => normal_times(span.start, span.duration, now),
             false => times_of_today(span.start, span.duration, now),
@@ -87,13 +85,13 @@ pub(super) fn normalize(
             span.meta.set(&b"env"[..], env);
         }
         for key in [&b"peer.service"[..], b"_dd.base_service"] {
-            if let Some(service) = span.meta.get(key).filter(|service| !service.is_empty()) {
-                let service = normal_service(service.clone());
+            if let Some(service) = span.meta.get(key) {
+                let service = service_tag(service.clone());
                 span.meta.set(key, service);
             }
         }
-        if span.meta.get(b"http.status_code").is_some_and(|code| !is_status_code(code)) {
-            span.meta.remove(b"http.status_code");
+        if span.meta.get(STATUS_CODE).is_some_and(|code| !is_status_code(code)) {
+            span.meta.remove(STATUS_CODE);
         }
     }
     Ok(())
@@ -122,9 +120,12 @@ pub(super) fn times(start: u64, end: u64, now: i64) -> (i64, i64) {
     times_of_today(start as i64, (end as i64).wrapping_sub(start as i64), now)
 }
 
-/// The name of a service that is not the span's own.
-pub(super) fn normal_service(service: Text<'_>) -> Text<'_> {
-    normalize::tag_value(normalize::shortened(service, MAX_SERVICE_BYTES))
+/// Returns the name of a service that is not the span's own, in a tag; an empty one stays.
+pub(super) fn service_tag(service: Text<'_>) -> Text<'_> {
+    if service.is_empty() {
+        return service;
+    }
+    normalize::tag_value(normalize::shortened(service, MAX_NAME_BYTES))
 }
 
 /// Whether a span names another trace than the first one does, by the upper half of its id; a span that does not tell
@@ -139,32 +140,22 @@ fn is_status_code(text: &[u8]) -> bool {
     go_text::parse_uint(text).is_some_and(|code| (100..600).contains(&code))
 }
 
-/// The span that stands for its trace: the last one without a parent; else the first whose parent is elsewhere (where several
-/// parents are, the reference takes any); else the last.
+/// Returns the index of the span that stands for its trace.
 pub(super) fn root_index(spans: &[Span<'_>]) -> usize {
-    if let Some(index) = spans.iter().rposition(|span| span.parent_id == 0) {
-        return index;
-    }
-    let ids: std::collections::HashSet<u64> = spans.iter().map(|span| span.span_id).collect();
-    spans
-        .iter()
-        .position(|span| !ids.contains(&span.parent_id))
-        .unwrap_or(spans.len().saturating_sub(1))
+    let ids: LazyCell<HashSet<u64>, _> =
+        LazyCell::new(|| spans.iter().map(|span| span.span_id).collect());
+    family::root_index(spans.iter().map(|span| span.parent_id), |id| ids.contains(&id))
 }
 
-/// Marks the spans at which a service is entered: without a parent here, or with one of another service.
+/// Marks the spans at which a service is entered.
 pub(super) fn mark_top_level(spans: &mut [Span<'_>]) {
     let by_id: HashMap<u64, usize> =
         spans.iter().enumerate().map(|(index, span)| (span.span_id, index)).collect();
     for index in 0..spans.len() {
         let span = &spans[index];
-        let is_top_level = span.parent_id == 0
-            || match by_id.get(&span.parent_id) {
-                Some(parent) => spans[*parent].service != span.service,
-                None => true,
-            };
-        if is_top_level {
-            spans[index].metrics.set(&b"_top_level"[..], 1.0);
+        let service_of = |id| by_id.get(&id).map(|index| &spans[*index].service);
+        if family::is_top_level(&span.service, span.parent_id, service_of) {
+            spans[index].metrics.set(TOP_LEVEL, 1.0);
         }
     }
 }
@@ -173,22 +164,47 @@ pub(super) fn mark_top_level(spans: &mut [Span<'_>]) {
 pub(super) fn mark_tracer_top_level(spans: &mut [Span<'_>]) {
     for span in spans {
         if span.metrics.get(b"_dd.top_level") == Some(&1.0) {
-            span.metrics.set(&b"_top_level"[..], 1.0);
+            span.metrics.set(TOP_LEVEL, 1.0);
         }
     }
 }
 
-/// Takes literals out of queries, where Datadog shows them as resource names.
+/// What is taken out of a span's texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Obfuscated {
+    /// The literals of queries.
+    Queries,
+    /// The arguments of commands, in the resource name.
+    Commands,
+    /// A URL's user.
+    Url,
+    Nothing,
+}
+
+impl Obfuscated {
+    /// Returns what is taken out of spans of this type.
+    #[inline]
+    pub(super) fn of(span_type: &[u8]) -> Self {
+        match span_type {
+            b"sql" | b"cassandra" => Self::Queries,
+            b"redis" | b"valkey" => Self::Commands,
+            b"web" | b"http" => Self::Url,
+            _ => Self::Nothing,
+        }
+    }
+}
+
+/// Takes out of a span's texts what Datadog is not to show.
 pub(super) fn obfuscate(span: &mut Span<'_>) {
-    match &*span.span_type {
-        b"sql" | b"cassandra" => obfuscate_queries(span),
-        b"web" | b"http" => {
-            if let Some(url) = span.meta.get(b"http.url").and_then(|url| obfuscated_url(url)) {
-                span.meta.set(&b"http.url"[..], url.into());
+    match Obfuscated::of(&span.span_type) {
+        Obfuscated::Queries => obfuscate_queries(span),
+        Obfuscated::Url => {
+            if let Some(url) = span.meta.get(URL).and_then(|url| obfuscated_url(url)) {
+                span.meta.set(URL, url.into());
             }
         }
-        b"redis" | b"valkey" => span.resource = quantized(&span.resource),
-        _ => {}
+        Obfuscated::Commands => span.resource = quantized(&span.resource),
+        Obfuscated::Nothing => {}
     }
 }
 
@@ -260,11 +276,11 @@ fn is_url(text: &[u8]) -> bool {
 pub(super) fn truncate(span: &mut Span<'_>) {
     shorten(&mut span.resource, MAX_RESOURCE_BYTES);
     for (key, value) in span.meta.iter_mut().filter(|(key, _)| !is_structured(key)) {
-        shorten_with_dots(key, MAX_KEY_BYTES);
-        shorten_with_dots(value, MAX_VALUE_BYTES);
+        cut(key, MAX_KEY_BYTES);
+        cut(value, MAX_VALUE_BYTES);
     }
     for (key, _) in span.metrics.iter_mut() {
-        shorten_with_dots(key, MAX_KEY_BYTES);
+        cut(key, MAX_KEY_BYTES);
     }
 }
 
@@ -280,9 +296,9 @@ fn shorten(text: &mut Text<'_>, limit: usize) {
     }
 }
 
-fn shorten_with_dots(text: &mut Text<'_>, limit: usize) {
+fn cut(text: &mut Text<'_>, limit: usize) {
     if text.len() > limit {
-        *text = Cow::Owned([normalize::truncated(text, limit), b"..."].concat());
+        *text = normalize::cut(std::mem::take(text), limit);
     }
 }
 

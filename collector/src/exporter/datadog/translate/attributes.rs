@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 
 use super::go_text::as_text;
-use super::known::{KNOWN, PLACES, number, place};
+use super::known::{COUNT, PLACES, number, place};
 use super::normalize;
+use super::table::TABLE;
 use crate::exporter::datadog::model::Text;
 use crate::trace_batch::{AnyValue, Attributes, RawValue};
 
 /// Known keys that are looked up one after the other.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     numbers: &'static [usize],
     /// Their bits.
     bits: u64,
@@ -24,6 +25,11 @@ impl Keys {
             index += 1;
         }
         Self { numbers, bits }
+    }
+
+    /// Returns their names, the one that counts first first.
+    pub(crate) fn names(self) -> impl Iterator<Item = &'static str> + Clone {
+        self.numbers.iter().map(|number| TABLE[*number].key)
     }
 }
 
@@ -132,7 +138,7 @@ pub(super) struct Attrs<'a> {
     /// The known keys that are there, by their bits.
     named: u64,
     /// Where in the list each of these comes first.
-    places: [usize; KNOWN.len()],
+    places: [usize; COUNT],
     /// Most look-ups are for what is not there, and end here.
     filter: Filter,
 }
@@ -140,7 +146,7 @@ pub(super) struct Attrs<'a> {
 impl Default for Attrs<'_> {
     fn default() -> Self {
         let (list, filter) = (Vec::new(), Filter::default());
-        Self { list, named: 0, places: [0; KNOWN.len()], filter }
+        Self { list, named: 0, places: [0; COUNT], filter }
     }
 }
 

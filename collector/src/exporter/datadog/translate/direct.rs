@@ -13,6 +13,7 @@ mod traces;
 use std::collections::HashMap;
 
 use super::attributes::Attrs;
+use super::sampling::{self, DECISION, RECEIVER_RATE};
 use super::span as plain_span;
 use super::{Dropped, Settings, Trace, add, add_container_tags, host, payload, tracer_payload};
 use crate::exporter::datadog::model::{Counted, TracerPayload};
@@ -163,6 +164,7 @@ impl<'r, 'a> Translated<'r, 'a> {
         builder: &mut Builder<'_>,
     ) -> bool {
         let family = Family::new(traces, trace);
+        let decision = sampling::decision(None);
         let mark = writer.mark();
         let version = match self.tracer.app_version.is_empty() {
             true => writer.version(),
@@ -179,20 +181,23 @@ impl<'r, 'a> Translated<'r, 'a> {
             ));
         }
         let is_written = builder.chunk(trace.count(), &self.tracer, |out| {
-            put_chunk_head(out, 1, b"");
+            put_chunk_head(out, decision.priority, b"");
             for (index, record) in traces.spans(trace).enumerate() {
                 let role = Role {
                     is_first: index == 0,
                     is_root: index == family.root,
                     is_top_level: family.is_top_level(record, writer.service()),
                     parent_id: traces::parent_id(&record.span),
+                    decision,
                 };
                 if !writer.span(out, record, role) {
                     return false;
                 }
             }
-            put_chunk_tag(out, b"_dd.otlp_sr", b"1.00");
-            put_chunk_tag(out, b"_dd.p.dm", b"-9");
+            put_chunk_tag(out, RECEIVER_RATE.0.as_bytes(), RECEIVER_RATE.1);
+            if let Some(maker) = decision.maker {
+                put_chunk_tag(out, DECISION.as_bytes(), maker);
+            }
             true
         });
         if !is_written {

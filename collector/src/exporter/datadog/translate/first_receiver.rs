@@ -7,13 +7,13 @@
 use std::borrow::Cow;
 
 use super::attributes::{Attrs, Both};
+use super::concepts::{DB_NAMESPACE, ENV, VERSION};
 use super::go_text::as_text;
 use super::span::{self, Translated, parse_bool, set_unless_empty};
-use super::{Settings, host, naming, normalize};
+use super::{Settings, host, naming, normalize, sampling};
 use crate::exporter::datadog::model::{Span as DatadogSpan, Text, TracerPayload};
 use crate::trace_batch::{AnyValue, Scope, Span, SpanKind};
 
-const ENV: [&str; 2] = ["deployment.environment.name", "deployment.environment"];
 const CONTAINER: [&str; 2] = ["container.id", "k8s.pod.uid"];
 
 /// What the payload says around the spans; what the resource does not tell, the first span that does.
@@ -31,16 +31,16 @@ pub(super) fn payload<'a>(
         own.or_else(|| first("_dd.hostname"))
     };
     let fallback = || Cow::Borrowed(settings.hostname.as_bytes());
-    let env = some_text(first_filled(&ENV, |key| resource.text(&[key])));
+    let env = some_text(first_filled(ENV.names(), |key| resource.text(&[key])));
     let env = env.or_else(|| {
         let metas = spans.iter().filter_map(|span| span.span.meta.get(b"env"));
         metas.into_iter().find(|env| !env.is_empty()).cloned()
     });
-    let container = some_text(first_filled(&CONTAINER, |key| resource.text(&[key])));
+    let container = some_text(first_filled(CONTAINER, |key| resource.text(&[key])));
     let container = container.or_else(|| {
         let of_span = |span: &Translated<'a>| {
             let meta = |key: &str| span.span.meta.get(key.as_bytes()).cloned();
-            some_text(first_filled(&CONTAINER, |key| meta(key).unwrap_or_default()))
+            some_text(first_filled(CONTAINER, |key| meta(key).unwrap_or_default()))
         };
         spans.iter().find_map(of_span)
     });
@@ -75,19 +75,19 @@ pub(super) fn translate<'a>(
     out.meta.set(&b"otel.trace_id"[..], span::hex(&span.trace_id.to_be_bytes()).to_vec().into());
     out.meta.set(&b"span.kind"[..], naming::kind_name(span.kind).as_bytes().into());
     if !out.meta.contains(b"version") {
-        set_unless_empty(&mut out, "version", resource.text(&["service.version"]));
+        set_unless_empty(&mut out, "version", resource.text(VERSION));
     }
     span::set_events_and_links(&mut out, span);
     set_attributes(&mut out, &own);
     if !out.meta.contains(b"env") {
         let meta = |key: &str| out.meta.get(key.as_bytes()).cloned().unwrap_or_default();
-        let env = first_filled(&ENV, meta);
+        let env = first_filled(ENV.names(), meta);
         if !env.is_empty() {
             out.meta.set(&b"env"[..], normalize::tag(env));
         }
     }
     if !out.meta.contains(b"db.name") {
-        set_unless_empty(&mut out, "db.name", both.resource_first(&["db.namespace"]));
+        set_unless_empty(&mut out, "db.name", both.resource_first(DB_NAMESPACE));
     }
     span::set_facts(&mut out, span, scope, settings.scope_keys());
     span::set_error_message(&mut out, span);
@@ -95,7 +95,7 @@ pub(super) fn translate<'a>(
     let language = resource.text(&["telemetry.sdk.language"]);
     out.service = normalize::service_or_language(std::mem::take(&mut out.service), &language);
     out.name = normalize::name(std::mem::take(&mut out.name));
-    let priority = out.metrics.get(b"_sampling_priority_v1").copied();
+    let priority = out.metrics.get(sampling::PRIORITY).copied();
     Translated { span: out, priority }
 }
 
@@ -141,8 +141,7 @@ fn set_meta<'a>(out: &mut DatadogSpan<'a>, key: &'a [u8], value: Text<'a>) {
 }
 
 fn set_metric<'a>(out: &mut DatadogSpan<'a>, key: &'a [u8], value: f64) {
-    let key = if key == b"sampling.priority" { b"_sampling_priority_v1" } else { key };
-    out.metrics.set(key, value);
+    out.metrics.set(sampling::metric_key(key), value);
 }
 
 /// Gives the span the names that its attributes did not.
@@ -155,7 +154,7 @@ fn name<'a>(
 ) {
     let naming = &settings.naming;
     if naming.is_second_version() {
-        out.name = naming::operation_v2(span, attributes);
+        out.name = naming::operation_v2(span, attributes).0;
     } else if out.name.is_empty() {
         let name = if naming.span_name_as_resource_name {
             Cow::Borrowed(span.name)
@@ -192,25 +191,25 @@ fn name<'a>(
 }
 
 fn resource_from_meta<'a>(span: &DatadogSpan<'a>) -> Text<'a> {
-    const RULES: [(&[&str], &[&str]); 4] = [
-        (&["http.request.method", "http.method"], &["http.route", "grpc.path"]),
-        (&["messaging.operation"], &["messaging.destination", "messaging.destination.name"]),
-        (&["rpc.method"], &["rpc.service"]),
-        (&["graphql.operation.type"], &["graphql.operation.name"]),
-    ];
+    /// Names the target of a call where there is no route.
+    const GRPC_PATH: &str = "grpc.path";
     let meta = |key: &str| span.meta.get(key.as_bytes()).cloned().unwrap_or_default();
-    for (what, detail) in RULES {
-        let what = first_filled(what, meta);
+    for (index, (what, detail)) in naming::FIRST_RESOURCES.into_iter().enumerate() {
+        let what = first_filled(what.names(), meta);
         if !what.is_empty() {
-            return naming::with_detail(what, &first_filled(detail, meta));
+            let path = (index == 0).then_some(GRPC_PATH);
+            return naming::with_detail(what, &first_filled(detail.names().chain(path), meta));
         }
     }
     Cow::Borrowed(b"")
 }
 
-/// What the first of these keys has that has any text.
-fn first_filled<'a>(keys: &[&'static str], text: impl Fn(&'static str) -> Text<'a>) -> Text<'a> {
-    keys.iter().map(|key| text(key)).find(|text| !text.is_empty()).unwrap_or_default()
+/// Returns the value of the first of these keys that has any text.
+fn first_filled<'a>(
+    keys: impl IntoIterator<Item = &'static str>,
+    text: impl Fn(&'static str) -> Text<'a>,
+) -> Text<'a> {
+    keys.into_iter().map(text).find(|text| !text.is_empty()).unwrap_or_default()
 }
 
 fn some_text(text: Text<'_>) -> Option<Text<'_>> {

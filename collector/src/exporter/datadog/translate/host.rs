@@ -6,40 +6,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::attributes::Attrs;
+use super::table::{CONTAINER_TAGS, IMAGE_TAGS};
 use crate::exporter::datadog::model::Text;
 use crate::trace_batch::AnyValue;
-
-/// OpenTelemetry's resource attributes that become container tags.
-const CONTAINER_TAGS: [(&str, &str); 25] = [
-    ("container.id", "container_id"),
-    ("container.name", "container_name"),
-    ("container.image.name", "image_name"),
-    ("container.image.tag", "image_tag"),
-    (IMAGE_TAGS, "image_tag"),
-    ("container.runtime", "runtime"),
-    ("cloud.provider", "cloud_provider"),
-    ("cloud.region", "region"),
-    ("cloud.availability_zone", "zone"),
-    ("aws.ecs.task.family", "task_family"),
-    ("aws.ecs.task.arn", "task_arn"),
-    ("aws.ecs.cluster.arn", "ecs_cluster_name"),
-    ("aws.ecs.task.revision", "task_version"),
-    ("aws.ecs.container.arn", "ecs_container_name"),
-    ("k8s.container.name", "kube_container_name"),
-    ("k8s.cluster.name", "kube_cluster_name"),
-    ("k8s.deployment.name", "kube_deployment"),
-    ("k8s.replicaset.name", "kube_replica_set"),
-    ("k8s.statefulset.name", "kube_stateful_set"),
-    ("k8s.daemonset.name", "kube_daemon_set"),
-    ("k8s.job.name", "kube_job"),
-    ("k8s.cronjob.name", "kube_cronjob"),
-    ("k8s.namespace.name", "kube_namespace"),
-    ("k8s.pod.name", "pod_name"),
-    ("k8s.node.name", "kube_node"),
-];
-
-/// A list, or text; its first tag is the container's.
-const IMAGE_TAGS: &str = "container.image.tags";
 
 /// A prefix for container tags of the user's own.
 const CUSTOM_TAG_PREFIX: &[u8] = b"datadog.container.tag.";
@@ -160,13 +129,13 @@ fn container_tag<'a>(key: &'a [u8], value: &AnyValue<'a>) -> Option<(&'a [u8], &
     if value.is_empty() {
         return None;
     }
-    if let Some((_, tag)) = CONTAINER_TAGS.iter().find(|(name, _)| name.as_bytes() == key) {
+    if let Some((_, tag, ..)) = CONTAINER_TAGS.iter().find(|(name, ..)| name.as_bytes() == key) {
         return Some((tag.as_bytes(), value, Origin::Conventions));
     }
     if let Some(custom) = key.strip_prefix(CUSTOM_TAG_PREFIX) {
         return Some((custom, value, Origin::Custom));
     }
-    let is_tag = CONTAINER_TAGS.iter().any(|(_, tag)| tag.as_bytes() == key);
+    let is_tag = CONTAINER_TAGS.iter().any(|(_, tag, ..)| tag.as_bytes() == key);
     is_tag.then_some((key, value, Origin::Datadog))
 }
 

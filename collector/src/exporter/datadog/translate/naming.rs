@@ -5,21 +5,24 @@
 
 use std::borrow::Cow;
 
-use super::attributes::{Both, Keys, keys};
+use super::attributes::{Both, Keys};
+use super::concepts::{
+    DB_QUERY, DB_SYSTEM, FAAS_NAME, FAAS_PROVIDER, FAAS_TRIGGER, GRAPHQL_NAME, GRAPHQL_TYPE,
+    HTTP_METHOD, HTTP_ROUTE, MESSAGING_DESTINATION, MESSAGING_OPERATION, MESSAGING_SYSTEM,
+    OPERATION, PROTOCOL, RESOURCE, RPC_METHOD, RPC_SERVICE, RPC_SYSTEM, SERVICE, TYPE,
+    URL_TEMPLATE,
+};
+use super::limits::MAX_RESOURCE_BYTES;
+use super::rules::{self, Rule};
 use super::{Naming, normalize};
 use crate::exporter::datadog::model::Text;
 use crate::trace_batch::{Scope, Span, SpanKind};
 
-const MAX_RESOURCE_BYTES: usize = 5000;
-
-/// Current conventions first, as newer versions of the reference look them up.
-const DB_SYSTEM: Keys = keys!["db.system.name", "db.system"];
-/// The current names (`messaging.operation.type` and `.name`) are understood by no version of the agent.
-const MESSAGING_OPERATION: Keys = keys!["messaging.operation"];
-const HTTP_METHOD: Keys = keys!["http.request.method", "http.method"];
+/// A name, with the rule that gave it.
+pub(super) type Named<'a> = (Text<'a>, &'static Rule);
 
 pub(super) fn service<'a>(attributes: Both<'_, 'a>) -> Text<'a> {
-    let name = attributes.text(keys!["service.name"]);
+    let name = attributes.text(SERVICE);
     normalize::service(if name.is_empty() {
         Cow::Borrowed(b"otlpresourcenoservicename")
     } else {
@@ -46,66 +49,68 @@ pub(super) fn operation<'a>(
     attributes: Both<'_, 'a>,
 ) -> Text<'a> {
     if naming.is_second_version() {
-        operation_v2(span, attributes)
+        operation_v2(span, attributes).0
     } else {
         operation_v1(naming, span, scope, attributes)
     }
 }
 
-/// The operation name by the second version of the naming.
-pub(super) fn operation_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
+/// Returns the operation name by the second version of the naming.
+pub(super) fn operation_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Named<'a> {
+    use rules::operation as rule;
     let normal = |keys: Keys| attributes.normal(keys);
-    let explicit = normal(keys!["operation.name"]);
+    let explicit = normal(OPERATION);
     if !explicit.is_empty() {
-        return explicit;
+        return (explicit, &rule::EXPLICIT);
     }
     let is_client = span.kind == SpanKind::Client;
     let is_server = span.kind == SpanKind::Server;
     if (is_client || is_server) && !attributes.text(HTTP_METHOD).is_empty() {
         let name: &[u8] = if is_server { b"http.server.request" } else { b"http.client.request" };
-        return Cow::Borrowed(name);
+        return (Cow::Borrowed(name), &rule::HTTP);
     }
     let database = normal(DB_SYSTEM);
     if is_client && !database.is_empty() {
-        return join([&database, b".query"]);
+        return (join([&database, b".query"]), &rule::DATABASE);
     }
-    let (system, action) = (normal(keys!["messaging.system"]), normal(MESSAGING_OPERATION));
+    let (system, action) = (normal(MESSAGING_SYSTEM), normal(MESSAGING_OPERATION));
     let has_peer =
         !matches!(span.kind, SpanKind::Unspecified | SpanKind::Internal | SpanKind::Unknown);
     if !system.is_empty() && !action.is_empty() && has_peer {
-        return join([&system, b".", &action]);
+        return (join([&system, b".", &action]), &rule::MESSAGING);
     }
-    let rpc = normal(keys!["rpc.system"]);
+    let rpc = normal(RPC_SYSTEM);
     if !rpc.is_empty() && is_client {
         if *rpc != *b"aws-api" {
-            return join([&rpc, b".client.request"]);
+            return (join([&rpc, b".client.request"]), &rule::RPC_CLIENT);
         }
-        let service = normal(keys!["rpc.service"]);
-        return if service.is_empty() {
-            Cow::Borrowed(b"aws.client.request")
-        } else {
-            join([b"aws.", &service, b".request"])
+        let service = normal(RPC_SERVICE);
+        let name = match service.is_empty() {
+            true => Cow::Borrowed(&b"aws.client.request"[..]),
+            false => join([b"aws.", &service, b".request"]),
         };
+        return (name, &rule::AWS_CLIENT);
     }
     if !rpc.is_empty() && is_server {
-        return join([&rpc, b".server.request"]);
+        return (join([&rpc, b".server.request"]), &rule::RPC_SERVER);
     }
-    let (provider, function) =
-        (normal(keys!["faas.invoked_provider"]), normal(keys!["faas.invoked_name"]));
+    let (provider, function) = (normal(FAAS_PROVIDER), normal(FAAS_NAME));
     if !provider.is_empty() && !function.is_empty() && is_client {
-        return join([&provider, b".", &function, b".invoke"]);
+        return (join([&provider, b".", &function, b".invoke"]), &rule::FAAS_CLIENT);
     }
-    let trigger = normal(keys!["faas.trigger"]);
+    let trigger = normal(FAAS_TRIGGER);
     if !trigger.is_empty() && is_server {
-        return join([&trigger, b".invoke"]);
+        return (join([&trigger, b".invoke"]), &rule::FAAS_SERVER);
     }
-    if !normal(keys!["graphql.operation.type"]).is_empty() {
-        return Cow::Borrowed(b"graphql.server.request");
+    if !normal(GRAPHQL_TYPE).is_empty() {
+        return (Cow::Borrowed(b"graphql.server.request"), &rule::GRAPHQL);
     }
-    let protocol = normal(keys!["network.protocol.name"]);
-    Cow::Borrowed(match span.kind {
-        SpanKind::Server if !protocol.is_empty() => return join([&protocol, b".server.request"]),
-        SpanKind::Client if !protocol.is_empty() => return join([&protocol, b".client.request"]),
+    let protocol = normal(PROTOCOL);
+    if !protocol.is_empty() && (is_server || is_client) {
+        let request: &[u8] = if is_server { b".server.request" } else { b".client.request" };
+        return (join([&protocol, request]), &rule::PROTOCOL_NAME);
+    }
+    let name: &[u8] = match span.kind {
         SpanKind::Server => b"server.request",
         SpanKind::Client => b"client.request",
         SpanKind::Producer => b"Producer",
@@ -113,7 +118,8 @@ pub(super) fn operation_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Tex
         SpanKind::Internal | SpanKind::Unspecified => b"Internal",
         // The name that Go gives to a kind it does not know.
         SpanKind::Unknown => b"",
-    })
+    };
+    (Cow::Borrowed(name), &rule::KIND)
 }
 
 fn operation_v1<'a>(
@@ -122,7 +128,7 @@ fn operation_v1<'a>(
     scope: &Scope<'a>,
     attributes: Both<'_, 'a>,
 ) -> Text<'a> {
-    let mut name = attributes.resource_first(keys!["operation.name"]);
+    let mut name = attributes.resource_first(OPERATION);
     if name.is_empty() {
         name = if naming.span_name_as_resource_name {
             Cow::Borrowed(span.name)
@@ -151,12 +157,11 @@ pub(super) fn remapped<'a>(naming: &Naming, name: Text<'a>) -> Text<'a> {
     }
 }
 
-/// The resource name, by the naming in force.
+/// Returns the resource name, by the naming in force.
 pub(super) fn resource<'a>(naming: &Naming, span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
-    let name = if naming.is_second_version() {
-        resource_v2(span, attributes)
-    } else {
-        resource_v1(span, attributes)
+    let name = match naming.is_second_version() {
+        true => resource_v2(span, attributes).0,
+        false => resource_v1(span, attributes),
     };
     match name {
         Cow::Borrowed(text) => Cow::Borrowed(&text[..text.len().min(MAX_RESOURCE_BYTES)]),
@@ -167,87 +172,86 @@ pub(super) fn resource<'a>(naming: &Naming, span: &Span<'a>, attributes: Both<'_
     }
 }
 
-fn resource_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
+/// Returns the resource name by the second version of the naming; the agent cuts it.
+pub(super) fn resource_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Named<'a> {
+    use rules::resource as rule;
     let text = |keys: Keys| attributes.text(keys);
-    let explicit = text(keys!["resource.name"]);
+    let explicit = text(RESOURCE);
     if !explicit.is_empty() {
-        return explicit;
+        return (explicit, &rule::EXPLICIT);
     }
     let method = text(HTTP_METHOD);
     if !method.is_empty() {
         let method = if *method == *b"_OTHER" { Cow::Borrowed(&b"HTTP"[..]) } else { method };
         let target = match span.kind {
-            SpanKind::Client => text(keys!["url.template"]),
-            SpanKind::Server => text(keys!["http.route"]),
+            SpanKind::Client => text(URL_TEMPLATE),
+            SpanKind::Server => text(HTTP_ROUTE),
             _ => Cow::Borrowed(&b""[..]),
         };
-        return with_detail(method, &target);
+        return (with_detail(method, &target), &rule::HTTP);
     }
     let action = text(MESSAGING_OPERATION);
     if !action.is_empty() {
-        return with_detail(
-            action,
-            &text(keys!["messaging.destination", "messaging.destination.name"]),
-        );
+        return (with_detail(action, &text(MESSAGING_DESTINATION)), &rule::MESSAGING);
     }
-    let method = text(keys!["rpc.method"]);
+    let method = text(RPC_METHOD);
     if !method.is_empty() {
-        return with_detail(method, &text(keys!["rpc.service"]));
+        return (with_detail(method, &text(RPC_SERVICE)), &rule::RPC);
     }
-    let operation = text(keys!["graphql.operation.type"]);
+    let operation = text(GRAPHQL_TYPE);
     if !operation.is_empty() {
-        return with_detail(operation, &text(keys!["graphql.operation.name"]));
+        return (with_detail(operation, &text(GRAPHQL_NAME)), &rule::GRAPHQL);
     }
     if !text(DB_SYSTEM).is_empty() {
-        let statement = text(keys!["db.statement", "db.query.text"]);
-        if !statement.is_empty() {
-            return statement;
+        let query = text(DB_QUERY);
+        if !query.is_empty() {
+            return (query, &rule::DATABASE);
+        }
+    }
+    (Cow::Borrowed(span.name), &rule::SPAN_NAME)
+}
+
+fn resource_v1<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
+    let text = |keys: Keys| attributes.resource_first(keys);
+    let explicit = text(RESOURCE);
+    if !explicit.is_empty() {
+        return explicit;
+    }
+    for (what, detail) in FIRST_RESOURCES {
+        let what = text(what);
+        if !what.is_empty() {
+            return with_detail(what, &text(detail));
         }
     }
     Cow::Borrowed(span.name)
 }
 
-fn resource_v1<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
-    let text = |keys: Keys| attributes.resource_first(keys);
-    let explicit = text(keys!["resource.name"]);
+/// What a resource name is made of by the first version of the naming: one attribute, and another one behind it.
+pub(super) const FIRST_RESOURCES: [(Keys, Keys); 4] = [
+    (HTTP_METHOD, HTTP_ROUTE),
+    (MESSAGING_OPERATION, MESSAGING_DESTINATION),
+    (RPC_METHOD, RPC_SERVICE),
+    (GRAPHQL_TYPE, GRAPHQL_NAME),
+];
+
+/// Returns Datadog's span type.
+pub(super) fn span_type<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Named<'a> {
+    use rules::span_type as rule;
+    let explicit = attributes.text(TYPE);
     if !explicit.is_empty() {
-        return explicit;
+        return (explicit, &rule::EXPLICIT);
     }
-    let method = text(HTTP_METHOD);
-    if !method.is_empty() {
-        return with_detail(method, &text(keys!["http.route"]));
+    match span.kind {
+        SpanKind::Server => (Cow::Borrowed(b"web"), &rule::SERVER_KIND),
+        SpanKind::Client => match &*attributes.normal(DB_SYSTEM) {
+            b"" => (Cow::Borrowed(b"http"), &rule::CLIENT_KIND),
+            system => (Cow::Borrowed(database_type(system)), &rule::DATABASE),
+        },
+        _ => (Cow::Borrowed(b"custom"), &rule::OTHER),
     }
-    let action = text(MESSAGING_OPERATION);
-    if !action.is_empty() {
-        return with_detail(
-            action,
-            &text(keys!["messaging.destination", "messaging.destination.name"]),
-        );
-    }
-    let method = text(keys!["rpc.method"]);
-    if !method.is_empty() {
-        return with_detail(method, &text(keys!["rpc.service"]));
-    }
-    let operation = text(keys!["graphql.operation.type"]);
-    if !operation.is_empty() {
-        return with_detail(operation, &text(keys!["graphql.operation.name"]));
-    }
-    Cow::Borrowed(span.name)
 }
 
-/// Datadog's span type.
-pub(super) fn span_type<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
-    let explicit = attributes.text(keys!["span.type"]);
-    if !explicit.is_empty() {
-        return explicit;
-    }
-    Cow::Borrowed(match span.kind {
-        SpanKind::Server => b"web",
-        SpanKind::Client => database_type(&attributes.normal(DB_SYSTEM)),
-        _ => b"custom",
-    })
-}
-
+/// Returns the type of a client's span by the system that it calls.
 fn database_type(system: &[u8]) -> &'static [u8] {
     const SQL: [&[u8]; 35] = [
         b"other_sql",
@@ -303,7 +307,6 @@ fn database_type(system: &[u8]) -> &'static [u8] {
         b"softwareag.adabas",
     ];
     match system {
-        b"" => b"http",
         b"cassandra" => b"cassandra",
         b"redis" => b"redis",
         b"memcached" => b"memcached",

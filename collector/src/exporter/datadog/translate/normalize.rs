@@ -7,10 +7,8 @@ use std::borrow::Cow;
 
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 
+use super::limits::{MAX_NAME_BYTES, MAX_TAG_CHARS};
 use crate::exporter::datadog::model::Text;
-
-const MAX_TAG_CHARS: usize = 200;
-const MAX_NAME_BYTES: usize = 100;
 
 /// A character that a name keeps as it is, in [`CLASSES`]; underscores are another matter.
 const OF_NAMES: u8 = 1;
@@ -169,6 +167,15 @@ pub(super) fn truncated(text: &[u8], limit: usize) -> &[u8] {
         end -= 1;
     }
     &text[..end]
+}
+
+/// Returns the text, cut between characters with three points behind where it is longer than `limit`.
+#[inline]
+pub(super) fn cut(text: Text<'_>, limit: usize) -> Text<'_> {
+    if text.len() <= limit {
+        return text;
+    }
+    Cow::Owned([truncated(&text, limit), b"..."].concat())
 }
 
 /// Whether the normalization of tags would leave the text as it is.

@@ -8,6 +8,15 @@ use crate::exporter::datadog::model::{Span, TraceChunk};
 /// Of traces with this priority the chunk does not tell its own (the agent's `PriorityNone`).
 const NO_PRIORITY: i32 = -128;
 
+/// The metric that has a span's priority.
+pub(super) const PRIORITY: &[u8] = b"_sampling_priority_v1";
+/// The rate at which the priority sampler kept the trace; its root has it.
+pub(super) const PRIORITY_RATE: &[u8] = b"_sampling_priority_rate_v1";
+/// Tells in meta, and as a chunk's tag, what decided that the trace is kept.
+pub(super) const DECISION: &str = "_dd.p.dm";
+/// A chunk's tag: the rate of the OTLP receiver's sampler, which keeps all.
+pub(super) const RECEIVER_RATE: (&str, &[u8]) = ("_dd.otlp_sr", b"1.00");
+
 /// The rate that a tracer sampled the trace with, told by its root.
 pub(super) const SAMPLE_RATE: &[u8] = b"_sample_rate";
 const CLIENT_RATE: &[u8] = b"_dd1.sr.rcusr";
@@ -24,6 +33,30 @@ pub(super) enum Fate<'a> {
     Dropped,
 }
 
+/// How a trace is kept or dropped, before its root is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Decision {
+    pub(super) priority: i32,
+    /// What made it, where it keeps the trace: a user's rule, or the OTLP receiver's own rate.
+    pub(super) maker: Option<&'static [u8]>,
+}
+
+/// Returns the decision for a trace of which an attribute asks for this priority; if none does, the OTLP receiver keeps it.
+pub(super) fn decision(asked: Option<f64>) -> Decision {
+    let maker: &[u8] = if asked.is_some() { b"-4" } else { b"-9" };
+    let priority = asked.map_or(1, priority);
+    Decision { priority, maker: is_kept_by_priority(priority).then_some(maker) }
+}
+
+fn is_kept_by_priority(priority: i32) -> bool {
+    matches!(priority, 1 | 2)
+}
+
+/// Returns the key of a metric that an attribute becomes.
+pub(super) fn metric_key(key: &[u8]) -> &[u8] {
+    if key == b"sampling.priority" { PRIORITY } else { key }
+}
+
 /// A priority as the reference reads it: the low eight bits of a 32-bit integer, 0 for what is beyond that (measured on the
 /// reference exporter v0.155.0, amd64).
 pub(super) fn priority(priority: f64) -> i32 {
@@ -36,7 +69,7 @@ pub(super) fn chunk_priority(priority: i32, spans: &[Span<'_>], root: usize) -> 
         return priority;
     }
     let mut told = std::iter::once(&spans[root]).chain(spans);
-    let told = told.find_map(|span| span.metrics.get(b"_sampling_priority_v1"));
+    let told = told.find_map(|span| span.metrics.get(PRIORITY));
     told.map_or(priority, |told| go_i32(*told))
 }
 
@@ -183,13 +216,12 @@ fn is_kept(chunk: &mut TraceChunk<'_>, root: usize, priority: i8) -> bool {
     let has_priority = chunk.priority != NO_PRIORITY;
     let has_error = chunk.spans.iter().any(|span| span.error != 0);
     let root = &mut chunk.spans[root];
-    if has_priority && matches!(priority, 1 | 2) {
-        const TOLD: [&[u8]; 3] = [b"_dd.agent_psr", b"_dd.rule_psr", b"_sampling_priority_rate_v1"];
-        if priority == 1
-            && root.parent_id == 0
+    if has_priority && is_kept_by_priority(priority.into()) {
+        const TOLD: [&[u8]; 3] = [b"_dd.agent_psr", b"_dd.rule_psr", PRIORITY_RATE];
+        if tells_rate(priority.into(), root.parent_id)
             && !TOLD.iter().any(|key| root.metrics.contains(key))
         {
-            root.metrics.set(&b"_sampling_priority_rate_v1"[..], 1.0);
+            root.metrics.set(PRIORITY_RATE, 1.0);
         }
         return true;
     }
@@ -203,6 +235,12 @@ fn is_kept(chunk: &mut TraceChunk<'_>, root: usize, priority: i8) -> bool {
         return true;
     }
     false
+}
+
+/// Returns whether a trace's root has the rate of the priority sampler, unless it has one already.
+#[inline]
+pub(super) fn tells_rate(priority: i32, parent_id: u64) -> bool {
+    priority == 1 && parent_id == 0
 }
 
 /// Marks the spans that a user wants to be analyzed, and tells which they are.

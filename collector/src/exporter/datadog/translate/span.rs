@@ -5,9 +5,11 @@
 use std::borrow::Cow;
 use std::io::Write as _;
 
-use super::attributes::{Attrs, Both, Keys, keys};
+use super::agent::TOP_LEVEL;
+use super::attributes::{Attrs, Both, Keys};
 use super::go_text::{Html, as_text, write_json, write_json_text};
-use super::{Naming, Settings, go_text, naming, normalize, sampling};
+use super::table::{Class, GRPC_STATUS_CODE, HEADERS, STATUS_CODE};
+use super::{Naming, Settings, concepts, go_text, known, naming, normalize, sampling};
 use crate::exporter::datadog::model::{Entries, Span as DatadogSpan, Text};
 use crate::trace_batch::{AnyValue, Event, Link, Scope, Span, SpanKind, StatusCode};
 
@@ -31,11 +33,11 @@ pub(super) fn translate<'a>(
     out.service = naming::service(both);
     out.name = operation(&settings.naming, span, scope, both);
     out.resource = naming::resource(&settings.naming, span, both);
-    out.span_type = naming::span_type(span, both);
+    out.span_type = naming::span_type(span, both).0;
     out.meta = Entries::with_capacity(size);
     out.meta.set(&b"span.kind"[..], naming::kind_name(span.kind).as_bytes().into());
     if let Some(code) = status_code(both).filter(|code| *code >= 0) {
-        out.metrics.set(&b"http.status_code"[..], code as f64);
+        out.metrics.set(STATUS_CODE, code as f64);
     }
     if let Some(code) = grpc_status_code(both) {
         out.meta.set(GRPC_STATUS_CODE, code);
@@ -55,14 +57,13 @@ pub(super) fn translate<'a>(
     }
     out.meta.set(&b"otel.trace_id"[..], hex(&span.trace_id.to_be_bytes()).to_vec().into());
     if !out.meta.contains(b"version") {
-        set_unless_empty(&mut out, "version", both.normal(&["service.version"]));
+        set_unless_empty(&mut out, "version", both.normal(concepts::VERSION));
     }
     set_events_and_links(&mut out, span);
     set_facts(&mut out, span, scope, settings.scope_keys());
     set_error_message(&mut out, span);
     if !out.meta.contains(b"env") {
-        let env = both.normal(&["deployment.environment.name", "deployment.environment"]);
-        set_unless_empty(&mut out, "env", env);
+        set_unless_empty(&mut out, "env", both.normal(concepts::ENV));
     }
     for (key, value) in resource.iter() {
         set_meta(&mut out, key, as_text(&value));
@@ -71,7 +72,7 @@ pub(super) fn translate<'a>(
         out.meta.set(key, as_text(&value));
     }
     if !out.meta.contains(b"db.name") {
-        set_unless_empty(&mut out, "db.name", both.text(&["db.namespace"]));
+        set_unless_empty(&mut out, "db.name", both.text(concepts::DB_NAMESPACE));
     }
     // A rate that a tracer tells itself stays.
     if !out.metrics.contains(sampling::SAMPLE_RATE)
@@ -79,7 +80,7 @@ pub(super) fn translate<'a>(
     {
         out.metrics.set(sampling::SAMPLE_RATE, rate);
     }
-    let priority = out.metrics.get(b"_sampling_priority_v1").copied();
+    let priority = out.metrics.get(sampling::PRIORITY).copied();
     Translated { span: out, priority }
 }
 
@@ -100,7 +101,7 @@ pub(super) fn begun<'a>(span: &Span<'a>) -> DatadogSpan<'a> {
 pub(super) fn mark_by_kind(out: &mut DatadogSpan<'_>, span: &Span<'_>) {
     let entry = matches!(span.kind, SpanKind::Server | SpanKind::Consumer);
     if span.parent_span_id == 0 || entry {
-        out.metrics.set(&b"_top_level"[..], 1.0);
+        out.metrics.set(TOP_LEVEL, 1.0);
     }
     if matches!(span.kind, SpanKind::Client | SpanKind::Producer) {
         out.metrics.set(&b"_dd.measured"[..], 1.0);
@@ -142,40 +143,24 @@ fn operation<'a>(
     normalize::name(naming::operation(naming, span, scope, attributes))
 }
 
-/// Where Datadog has gRPC's status code.
-pub(super) const GRPC_STATUS_CODE: &[u8] = b"rpc.grpc.status_code";
-
-/// Returns HTTP's status code, a number or the text of one: the old name's before the new one's.
+/// Returns HTTP's status code, a number or the text of one.
 pub(super) fn status_code(attributes: Both<'_, '_>) -> Option<i64> {
-    let of = |name: Keys| {
+    concepts::status_code(|name| {
         let text = || go_text::parse_whole_number(&attributes.text(name));
         attributes.int(name).or_else(text)
-    };
-    of(keys!["http.status_code"]).or_else(|| of(keys!["http.response.status_code"]))
+    })
 }
 
 /// Returns gRPC's status code as text: a number or a name, as it was sent.
 pub(super) fn grpc_status_code<'a>(attributes: Both<'_, 'a>) -> Option<Text<'a>> {
-    let of = |name: Keys| {
+    let code = |name: Keys| {
         let text = attributes.text(name);
         if !text.is_empty() {
             return Some(text);
         }
         attributes.int(name).map(|code| Cow::Owned(code.to_string().into_bytes()))
     };
-    const OWN: [Keys; 4] = [
-        keys!["rpc.grpc.status_code"],
-        keys!["grpc.code"],
-        keys!["rpc.grpc.status.code"],
-        keys!["grpc.status.code"],
-    ];
-    // The current name is that of all systems' codes.
-    let is_grpc = || match &*attributes.text(keys!["rpc.system.name"]) {
-        b"" => *attributes.text(keys!["rpc.system"]) == *b"grpc",
-        system => system == b"grpc",
-    };
-    let current = || is_grpc().then(|| of(keys!["rpc.response.status_code"])).flatten();
-    OWN.into_iter().find_map(of).or_else(current)
+    concepts::grpc_code(code, |system| attributes.text(system))
 }
 
 /// Sets an attribute under Datadog's name for it, unless that name has a value already.
@@ -197,9 +182,9 @@ fn set_meta<'a>(out: &mut DatadogSpan<'a>, key: &'a [u8], value: Text<'a>) {
 
 fn set_metric<'a>(out: &mut DatadogSpan<'a>, key: &'a [u8], value: f64) {
     let Some(key) = datadog_key(key) else { return };
-    let key = match &*key {
-        b"sampling.priority" => Cow::Borrowed(&b"_sampling_priority_v1"[..]),
-        _ => key,
+    let key = match key {
+        Cow::Borrowed(key) => Cow::Borrowed(sampling::metric_key(key)),
+        header => header,
     };
     if !out.metrics.contains(&key) {
         out.metrics.set(key, value);
@@ -212,26 +197,13 @@ pub(super) fn set_unless_empty<'a>(out: &mut DatadogSpan<'a>, key: &'static str,
     }
 }
 
-/// Datadog's key for an attribute; none for those that become fields of the span.
+/// Returns Datadog's key for an attribute; `None` for those that become fields of the span.
 fn datadog_key(key: &[u8]) -> Option<Text<'_>> {
-    const HEADER: &[u8] = b"http.request.header.";
-    Some(Cow::Borrowed(match key {
-        b"client.address" => b"http.client_ip",
-        b"http.response.body.size" => b"http.response.content_length",
-        b"http.response.status_code" => b"http.status_code",
-        b"http.request.body.size" => b"http.request.content_length",
-        b"http.request.header.referrer" => b"http.referrer",
-        b"http.request.method" => b"http.method",
-        b"network.protocol.version" => b"http.version",
-        b"server.address" => b"http.server_name",
-        b"url.full" => b"http.url",
-        b"user_agent.original" => b"http.useragent",
-        b"" | b"service.name" | b"operation.name" | b"resource.name" | b"span.type" => return None,
-        _ => match key.strip_prefix(HEADER) {
-            Some(name) => return Some(Cow::Owned([b"http.request.headers.", name].concat())),
-            None => key,
-        },
-    }))
+    let class = known::class_of(key);
+    if class == Class::Header {
+        return Some(Cow::Owned([HEADERS.1, &key[HEADERS.0.len()..]].concat()));
+    }
+    class.key(key).map(Cow::Borrowed)
 }
 
 /// As Go's `strconv.ParseBool`.

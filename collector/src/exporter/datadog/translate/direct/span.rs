@@ -10,13 +10,18 @@ use crate::exporter::datadog::payload::{META, put_entry, put_metric, put_span, p
 use crate::exporter::datadog::stats::{
     ClientKey, Counting, Facts, Mark, Records, grpc_status_number,
 };
-use crate::exporter::datadog::translate::agent::MAX_VALUE_BYTES;
-use crate::exporter::datadog::translate::attributes::{Attrs, Both, Filter, Keys, keys};
+use crate::exporter::datadog::translate::agent::{Obfuscated, TOP_LEVEL};
+use crate::exporter::datadog::translate::attributes::{Attrs, Both, Filter};
+use crate::exporter::datadog::translate::concepts::{DB_NAMESPACE, ENV, VERSION};
 use crate::exporter::datadog::translate::go_text::as_text;
-use crate::exporter::datadog::translate::known::{Class, class, number, place};
-use crate::exporter::datadog::translate::span::{
-    GRPC_STATUS_CODE, events, grpc_status_code, hex, links, status_name,
+use crate::exporter::datadog::translate::known::{class, number, place};
+use crate::exporter::datadog::translate::limits::{
+    MAX_RESOURCE_BYTES, MAX_TYPE_BYTES, MAX_VALUE_BYTES,
 };
+use crate::exporter::datadog::translate::span::{
+    events, grpc_status_code, hex, links, status_code, status_name,
+};
+use crate::exporter::datadog::translate::table::{Class, GRPC_STATUS_CODE, STATUS_CODE};
 use crate::exporter::datadog::translate::{agent, host, naming, normalize, sampling};
 use crate::trace_batch::wire::put_uint;
 use crate::trace_batch::{AnyValue, Parts, Scope, SpanKind, StatusCode};
@@ -61,7 +66,7 @@ impl<'a> Resource<'a> {
             table: Table::default(),
             filter: Filter::default(),
             service: naming::service(both),
-            version: both.normal(keys!["service.version"]),
+            version: both.normal(VERSION),
             env: normalize::tag_value(both.normal(ENV)),
             has_env: false,
             has_db_name: false,
@@ -75,24 +80,19 @@ impl<'a> Resource<'a> {
         resource.table.reset(attributes.iter().len());
         for (key, value) in attributes.iter() {
             let mut value = as_text(&value);
-            let key = match class(key, number(key, place(key))) {
-                Class::Skipped => continue,
-                Class::Same | Class::OfResource => key,
-                Class::Renamed(name) => name,
-                Class::DbName => {
-                    resource.has_db_name = true;
-                    key
-                }
-                Class::PeerService => {
-                    value = peer_service(value);
-                    key
-                }
+            let class = class(key, number(key, place(key)));
+            match class {
+                Class::DbName => resource.has_db_name = true,
+                Class::PeerService => value = agent::service_tag(value),
                 Class::StatusCode
                 | Class::GrpcCode
                 | Class::Url
                 | Class::Query
+                | Class::Header
                 | Class::Unusual => return None,
-            };
+                Class::Skipped | Class::Same | Class::Renamed(_) | Class::OfResource => {}
+            }
+            let Some(key) = class.key(key) else { continue };
             let entries = &resource.entries;
             if value.len() > MAX_VALUE_BYTES
                 || resource.table.len() == usize::from(u16::MAX)
@@ -109,8 +109,7 @@ impl<'a> Resource<'a> {
     }
 }
 
-const ENV: Keys = keys!["deployment.environment.name", "deployment.environment"];
-/// Of so many keys one that comes again is found by looking at each.
+/// Up to this many keys, one that comes again is found by linear search.
 const FEW_KEYS: usize = 32;
 
 /// A span's place in its trace.
@@ -120,6 +119,7 @@ pub(super) struct Role {
     pub(super) is_root: bool,
     pub(super) is_top_level: bool,
     pub(super) parent_id: u64,
+    pub(super) decision: sampling::Decision,
 }
 
 /// What the entries of a span's own attributes depend on.
@@ -247,7 +247,7 @@ impl<'w, 'a> Writer<'w, 'a> {
             let place = place(key);
             let class = class(key, own.push_at(place, key, value));
             match class {
-                Class::Unusual | Class::OfResource => return false,
+                Class::Unusual | Class::Header | Class::OfResource => return false,
                 Class::StatusCode => self.has_status_code = true,
                 Class::GrpcCode => self.has_grpc_code = true,
                 _ => {}
@@ -283,18 +283,19 @@ impl<'w, 'a> Writer<'w, 'a> {
         if resource.is_empty() {
             resource = name.clone();
         }
-        let span_type = normalize::shortened(naming::span_type(span, both), agent::MAX_TYPE_BYTES);
+        let span_type = normalize::shortened(naming::span_type(span, both).0, MAX_TYPE_BYTES);
+        let obfuscated = Obfuscated::of(&span_type);
         let mut query = None;
-        match &*span_type {
-            b"sql" | b"cassandra" => {
-                let obfuscated = agent::obfuscated_query(&resource);
-                query = Some(std::mem::replace(&mut resource, obfuscated));
+        match obfuscated {
+            Obfuscated::Queries => {
+                let without_literals = agent::obfuscated_query(&resource);
+                query = Some(std::mem::replace(&mut resource, without_literals));
             }
-            b"redis" | b"valkey" => resource = agent::quantized(&resource),
-            _ => {}
+            Obfuscated::Commands => resource = agent::quantized(&resource),
+            Obfuscated::Url | Obfuscated::Nothing => {}
         }
-        let obfuscated = resource;
-        let resource = normalize::shortened(Cow::Borrowed(&*obfuscated), agent::MAX_RESOURCE_BYTES);
+        let whole_resource = resource;
+        let resource = normalize::shortened(Cow::Borrowed(&*whole_resource), MAX_RESOURCE_BYTES);
         let (start, duration) = agent::times(span.start, span.end, self.context.now);
         let is_error = status.code == StatusCode::Error;
         let kind = naming::kind_name(span.kind);
@@ -330,8 +331,8 @@ impl<'w, 'a> Writer<'w, 'a> {
             let own = Own {
                 status_code,
                 grpc_code: grpc_code.as_deref(),
-                hides_password: matches!(&*span_type, b"web" | b"http"),
-                query: query.as_deref().map(|raw| (raw, &*obfuscated)),
+                hides_password: obfuscated == Obfuscated::Url,
+                query: query.as_deref().map(|raw| (raw, &*whole_resource)),
                 counts_peers,
             };
             let Some(has_db_name) = self.own_entries(out, &own) else { return false };
@@ -356,7 +357,7 @@ impl<'w, 'a> Writer<'w, 'a> {
             self.resource_entries(out, counts_peers);
             if !has_db_name && !self.resource.has_db_name {
                 let both = Both { span: &self.own, resource: self.attributes };
-                let name = both.text(keys!["db.namespace"]);
+                let name = both.text(DB_NAMESPACE);
                 put_unless_empty(out, b"db.name", &name);
                 if counts_peers
                     && let Some(tag) =
@@ -365,20 +366,20 @@ impl<'w, 'a> Writer<'w, 'a> {
                     self.records.peer(tag, &name);
                 }
             }
-            if role.is_first {
-                put_entry(out, META, b"_dd.p.dm", b"-9");
+            if let Some(maker) = role.decision.maker.filter(|_| role.is_first) {
+                put_entry(out, META, sampling::DECISION.as_bytes(), maker);
             }
             if status_code != 0 {
-                put_metric(out, b"http.status_code", f64::from(status_code));
+                put_metric(out, STATUS_CODE, f64::from(status_code));
             }
             for (key, value) in &self.metrics {
                 put_metric(out, key, *value);
             }
             if role.is_top_level {
-                put_metric(out, b"_top_level", 1.0);
+                put_metric(out, TOP_LEVEL, 1.0);
             }
-            if role.is_root && role.parent_id == 0 {
-                put_metric(out, b"_sampling_priority_rate_v1", 1.0);
+            if role.is_root && sampling::tells_rate(role.decision.priority, role.parent_id) {
+                put_metric(out, sampling::PRIORITY_RATE, 1.0);
             }
             put_text(out, 12, &span_type);
             true
@@ -434,18 +435,12 @@ impl<'w, 'a> Writer<'w, 'a> {
         if !self.has_status_code {
             return Some(0);
         }
-        let keys = keys!["http.status_code", "http.response.status_code"];
-        match self.own.get(keys) {
-            None => Some(0),
-            Some(AnyValue::Int(code)) => {
-                let others = self.own.raw().zip(&self.classes);
-                let mut others = others.filter(|(_, class)| **class == Class::StatusCode);
-                let are_numbers =
-                    others.all(|((_, value), _)| matches!(value.get(), AnyValue::Int(_)));
-                u32::try_from(code).ok().filter(|code| *code != 0 && are_numbers)
-            }
-            Some(_) => None,
-        }
+        let codes = self.own.raw().zip(&self.classes);
+        let mut codes = codes.filter(|(_, class)| **class == Class::StatusCode);
+        let are_numbers = codes.all(|((_, value), _)| matches!(value.get(), AnyValue::Int(_)));
+        let both = Both { span: &self.own, resource: self.attributes };
+        let code = status_code(both).filter(|_| are_numbers)?;
+        u32::try_from(code).ok().filter(|code| *code != 0)
     }
 
     /// gRPC's status code, if there is one; `None` if it is not a whole number or text.
@@ -486,11 +481,13 @@ impl<'w, 'a> Writer<'w, 'a> {
         }
         let classes = self.classes.iter().zip(&self.places);
         for ((key, value), (class, own_place)) in self.own.raw().zip(classes) {
-            let (target, place) = match class {
-                Class::Skipped | Class::StatusCode => continue,
-                Class::Renamed(name) => (*name, place(name)),
-                Class::Url => (&b"http.url"[..], place(b"http.url")),
-                _ => (key, *own_place),
+            if *class == Class::StatusCode {
+                continue;
+            }
+            let (target, place) = match class.key(key) {
+                None => continue,
+                Some(target) if std::ptr::eq(target, key) => (key, *own_place),
+                Some(target) => (target, place(target)),
             };
             let mut text = match value.text() {
                 Some(text) => Cow::Borrowed(text),
@@ -524,7 +521,7 @@ impl<'w, 'a> Writer<'w, 'a> {
             }
             self.keys.push((target, !text.is_empty()));
             match class {
-                Class::PeerService => text = peer_service(text),
+                Class::PeerService => text = agent::service_tag(text),
                 Class::DbName => has_db_name = true,
                 Class::Url if of.hides_password => {
                     if let Some(url) = agent::obfuscated_url(&text) {
@@ -598,15 +595,10 @@ fn put_own(
 }
 
 fn set_metric<'a>(metrics: &mut Vec<(&'a [u8], f64)>, key: &'a [u8], value: f64, status_code: u32) {
-    let is_known = key == b"http.status_code" && status_code != 0;
+    let is_known = key == STATUS_CODE && status_code != 0;
     if !is_known && !metrics.iter().any(|(name, _)| *name == key) {
         metrics.push((key, value));
     }
-}
-
-/// As [`agent::normalize`] has it.
-fn peer_service(value: Text<'_>) -> Text<'_> {
-    if value.is_empty() { value } else { agent::normal_service(value) }
 }
 
 /// The entry that tells a span's kind.
@@ -638,10 +630,5 @@ fn put_unless_empty(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
 
 /// Writes an entry, cut to what Datadog keeps.
 fn put_cut(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
-    if value.len() > MAX_VALUE_BYTES {
-        let cut = [normalize::truncated(value, MAX_VALUE_BYTES), b"..."].concat();
-        put_entry(out, META, key, &cut);
-    } else {
-        put_entry(out, META, key, value);
-    }
+    put_entry(out, META, key, &normalize::cut(Cow::Borrowed(value), MAX_VALUE_BYTES));
 }

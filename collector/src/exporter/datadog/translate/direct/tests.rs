@@ -7,7 +7,7 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
-use super::super::{self as plain, Settings};
+use super::super::{self as plain, Settings, table};
 use super::{Context, Scratch, translate};
 use crate::exporter::datadog::payload::{self, Sender};
 use crate::exporter::datadog::stats::{Concentrator, Counting, PEER_TAGS};
@@ -16,75 +16,33 @@ use crate::trace_batch::wire::raw_fields;
 
 const NOW: i64 = 1_800_000_000_000_000_000;
 
-/// Keys that mean something, and some that do not.
-const KEYS: [&str; 66] = [
-    "",
-    "_dd.p.tid",
-    "_dd.origin",
+/// Keys of spans and resources that mean something beside those of the table, and some that mean nothing.
+const OTHER_KEYS: [&str; 19] = [
     "_dd.measured",
-    "analytics.event",
+    "_dd.origin",
+    "_dd.p.tid",
+    "_dd.base_service",
     "app.user",
-    "client.address",
     "container.id",
-    "db.name",
-    "db.namespace",
-    "db.query.text",
-    "db.statement",
-    "db.system",
-    "db.system.name",
     "db.type",
-    "deployment.environment",
-    "deployment.environment.name",
-    "env",
-    "error.msg",
-    "events",
-    "faas.trigger",
-    "graphql.operation.type",
-    "grpc.code",
     "host",
     "host.name",
     "http.client_ip",
-    "http.method",
     "http.referrer",
-    "http.request.body.size",
     "http.request.header.x-id",
-    "http.request.method",
-    "http.response.body.size",
-    "http.response.status_code",
-    "http.route",
-    "http.status_code",
-    "http.url",
     "http.useragent",
     "k8s.pod.uid",
-    "messaging.destination",
-    "messaging.operation",
-    "messaging.system",
     "net.peer.name",
-    "network.protocol.name",
-    "network.protocol.version",
-    "operation.name",
     "otel.status_code",
     "out.host",
-    "peer.service",
-    "resource.name",
-    "rpc.grpc.status_code",
-    "rpc.method",
-    "rpc.service",
-    "rpc.system",
-    "sampling.priority",
-    "server.address",
-    "server.port",
-    "service.name",
-    "service.version",
-    "span.kind",
-    "span.type",
-    "sql.query",
     "telemetry.sdk.language",
-    "url.full",
-    "user_agent.original",
-    "version",
     "x",
 ];
+
+/// All keys of the table, so that none is translated in one way only.
+fn keys() -> Vec<&'static str> {
+    table::TABLE.iter().map(|row| row.key).chain(OTHER_KEYS).collect()
+}
 
 const TEXTS: [&str; 24] = [
     "",
@@ -140,7 +98,7 @@ fn attributes(most: usize) -> impl Strategy<Value = Vec<Value>> {
     ];
     let usual_key = proptest::sample::select(usual.to_vec()).prop_map(str::to_owned);
     let key = prop_oneof![
-        2 => proptest::sample::select(&KEYS[..]).prop_map(str::to_owned),
+        2 => proptest::sample::select(keys()).prop_map(str::to_owned),
         4 => usual_key.clone(),
         1 => "[a-z]{1,12}",
         1 => Just("k".repeat(201)),

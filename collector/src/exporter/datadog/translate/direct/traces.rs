@@ -4,7 +4,7 @@ use hashbrown::HashMap;
 
 use crate::exporter::datadog::model::Text;
 use crate::exporter::datadog::translate::attributes::{Attrs, Both};
-use crate::exporter::datadog::translate::naming;
+use crate::exporter::datadog::translate::{family, naming};
 use crate::trace_batch::{ResourceSpans, Scope, Span};
 
 /// In a trace of more spans than this, a parent is looked up in a map.
@@ -25,6 +25,22 @@ pub(super) struct Record<'a> {
     /// The service that the span's own attributes name.
     pub(super) service: Option<Text<'a>>,
     trace: u32,
+}
+
+impl Record<'_> {
+    fn service<'s>(&'s self, of_resource: &'s [u8]) -> Service<'s> {
+        Service(self.service.as_deref().unwrap_or(of_resource))
+    }
+}
+
+/// A service's name, of which most spans have the very same one: their resource's.
+struct Service<'s>(&'s [u8]);
+
+impl PartialEq for Service<'_> {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.0, other.0) || self.0 == other.0
+    }
 }
 
 /// The spans that share the low 64 bits of their trace id: a range of the order.
@@ -88,13 +104,12 @@ impl<'a> Traces<'a> {
     }
 }
 
-/// The id of the parent; a span that is its own has none (agent, `normalizer.go`).
+/// Returns the id of a span's parent.
 pub(super) fn parent_id(span: &Span<'_>) -> u64 {
-    let parent = span.parent_span_id;
-    if parent == span.trace_id as u64 && parent == span.span_id { 0 } else { parent }
+    family::parent_id(span.trace_id as u64, span.span_id, span.parent_span_id)
 }
 
-/// How the spans of a trace are related: [`agent`](super::super::agent)'s rules.
+/// How the spans of a trace are related: [`family`]'s rules, with a map where the trace is large.
 pub(super) struct Family<'t, 'a> {
     traces: &'t Traces<'a>,
     trace: &'t TraceSpans,
@@ -108,12 +123,8 @@ impl<'t, 'a> Family<'t, 'a> {
         let by_id = (trace.count() > SMALL_TRACE)
             .then(|| traces.spans(trace).map(|record| (record.span.span_id, record)).collect());
         let mut family = Self { traces, trace, by_id, root: 0 };
-        let mut spans = traces.spans(trace);
-        family.root =
-            spans.clone().rposition(|record| parent_id(&record.span) == 0).unwrap_or_else(|| {
-                let is_apart = |record: &Record<'a>| family.find(parent_id(&record.span)).is_none();
-                spans.position(is_apart).unwrap_or(trace.count() - 1)
-            });
+        let parents = traces.spans(trace).map(|record| parent_id(&record.span));
+        family.root = family::root_index(parents, |id| family.find(id).is_some());
         family
     }
 
@@ -125,19 +136,10 @@ impl<'t, 'a> Family<'t, 'a> {
         }
     }
 
-    /// Whether a service is entered at a span; `service` is that of spans that name none themselves.
+    /// Returns whether a service is entered at a span; `service` is that of spans that name none themselves.
     pub(super) fn is_top_level(&self, record: &Record<'a>, service: &[u8]) -> bool {
-        match parent_id(&record.span) {
-            0 => true,
-            parent => match self.find(parent) {
-                // Neither names a service of its own.
-                Some(Record { service: None, .. }) if record.service.is_none() => false,
-                Some(parent) => {
-                    parent.service.as_deref().unwrap_or(service)
-                        != record.service.as_deref().unwrap_or(service)
-                }
-                None => true,
-            },
-        }
+        family::is_top_level(record.service(service), parent_id(&record.span), |id| {
+            self.find(id).map(|parent| parent.service(service))
+        })
     }
 }
