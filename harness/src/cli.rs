@@ -87,7 +87,7 @@ enum Command {
     Verify(Box<verify::Args>),
     /// Drives a scenario once, and writes it with expectations that match what was seen, for review.
     Record(Box<record::Args>),
-    /// Says what a rule checks, and what usually causes its failure.
+    /// Says what a rule checks and what usually causes its failure, or why a span has its name in Datadog.
     Explain(explain::Args),
     /// Breaks systems that run, one way after the other, and tells which breakages the rules catch.
     Prove(prove::Args),

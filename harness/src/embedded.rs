@@ -5,6 +5,7 @@
 use std::{io::Read, process::ExitCode, thread};
 
 use clap::Subcommand;
+pub(crate) use collector::mapping;
 use harness::intake;
 use nix::{
     sys::signal::{Signal, kill},

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 
-use crate::support::{ScenarioFile, TRACECHECK, tracecheck};
+use crate::support::{ScenarioFile, TRACECHECK, root, tracecheck};
 
 #[test]
 fn help_tells_the_commands_and_the_exit_codes() {
@@ -236,6 +236,27 @@ fn explain_lists_the_rules_and_tells_of_each() {
     tracecheck(&["explain", "orphan-spam"])
         .expect_code(2)
         .expect_stderr("did you mean `orphan-span`?");
+}
+
+#[test]
+fn a_spans_names_are_explained_by_their_rules() {
+    let page = tracecheck(&["explain", "mapping"]).expect_code(0).stdout;
+    assert_eq!(page, std::fs::read_to_string(root().join("docs/mapping.md")).unwrap());
+    let span = ["explain", "mapping", "--kind", "client", "--name", "GET", "--resource"];
+    let attributes = ["service.name=shop", "http.request.method=GET", "url.template=/users/{id}"];
+    tracecheck(&[&span[..], &attributes].concat())
+        .expect_code(0)
+        .expect_stdout("operation name  http.client.request\n    rule `http`")
+        .expect_stdout("made of http.request.method=GET, url.template=/users/{id}");
+    tracecheck(&["explain", "mapping", "--kind", "sever"])
+        .expect_code(2)
+        .expect_stderr("`sever` is no kind of span");
+    tracecheck(&["explain", "mapping", "http.route"])
+        .expect_code(2)
+        .expect_stderr("`http.route` is no attribute; write `key=value`");
+    tracecheck(&["explain", "orphan-span", "a=b"])
+        .expect_code(2)
+        .expect_stderr("are for `tracecheck explain mapping`");
 }
 
 #[test]
