@@ -12,7 +12,7 @@ use harness::{
     evidence::EvidenceSource,
     run::{self, Plan, kept_logs::KeptLogs},
     scenario::{CollectorFeature, Scenario, SystemChoice, load},
-    system::build::{self, Overrides, Variable},
+    system::build::{self, Variable},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -20,11 +20,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::systems::{Chosen, Systems};
 use super::{
-    attach, collector_check,
+    attach,
     datadog::{self, Evidence},
     environment, exit_code, output,
 };
+
+mod systems;
 
 /// Events that may wait for a reporter.
 const EVENT_QUEUE: usize = 1024;
@@ -177,6 +180,11 @@ impl Args {
         }
     }
 
+    /// Returns whether the evidence comes from the mock intake.
+    fn has_mock(&self) -> bool {
+        self.evidence == Evidence::Mock
+    }
+
     /// Another source of evidence than the mock intake, where one is asked for.
     pub(super) fn source(&self) -> anyhow::Result<Option<Arc<dyn EvidenceSource>>> {
         Ok(match self.evidence {
@@ -226,107 +234,42 @@ async fn plan(
     evidence: Option<Arc<dyn EvidenceSource>>,
     cancel: CancellationToken,
 ) -> anyhow::Result<(Plan, Option<environment::Release>)> {
-    let attached = args.attach.is_wanted();
-    if args.collector_command.is_some() && args.environment.has_collector_image() {
-        bail!(
-            "--collector-command and --collector-image both name the collector; give one of them"
-        );
-    }
-    let overrides = Overrides {
-        // The collector of a system that is there already is not the run's.
-        datadog: match args.evidence {
-            Evidence::Datadog if !attached => Some(args.datadog.destination()?),
-            _ => None,
-        },
-        collector_command: match &args.collector_command {
-            Some(line) => line.0.clone(),
-            // Another collector, though only its image knows which program that is.
-            None if args.environment.has_collector_image() => vec!["collector".to_owned()],
-            None => Vec::new(),
-        },
-        collector_config: args.collector_config.clone(),
-        env: args.app_env.clone(),
+    let mut kind = Systems::of(args);
+    let overrides = kind.overrides()?;
+    let of = |scenario: &Scenario| {
+        format!("the system of scenario `{}` ({})", scenario.name, scenario.file.display())
     };
-    // A collector that is there already is somebody else's, whatever it is called.
-    let mut foreign = overrides.clone();
-    if attached {
-        foreign.collector_command = vec!["attached".to_owned()];
-    }
+    let for_features = kind.for_features(&overrides);
     let (mut run, mut skipped) = (Vec::new(), Vec::new());
     for scenario in scenarios {
-        let of = |scenario: &Scenario| {
-            format!("the system of scenario `{}` ({})", scenario.name, scenario.file.display())
-        };
-        let features = build::collector_features(&scenario.system, &foreign, &args.collector_has)
-            .with_context(|| of(&scenario))?;
+        let features =
+            build::collector_features(&scenario.system, &for_features, &args.collector_has)
+                .with_context(|| of(&scenario))?;
         match scenario.is_beyond(|feature| features.lack(feature)) {
             Some(because) => skipped.push((scenario, because)),
             None => run.push(scenario),
         }
     }
-    let scenarios = run;
     let mut systems = BTreeMap::new();
-    let mut checked = Vec::new();
-    for scenario in &scenarios {
-        if systems.contains_key(&scenario.system) {
-            continue;
+    for scenario in &run {
+        if !systems.contains_key(&scenario.system) {
+            let built = kind.build(&scenario.system, &overrides).await;
+            systems.insert(scenario.system.clone(), built.with_context(|| of(scenario))?);
         }
-        let of =
-            || format!("the system of scenario `{}` ({})", scenario.name, scenario.file.display());
-        let mut built = build::system(&scenario.system, &overrides).with_context(of)?;
-        if let (SystemChoice::File(path), false) = (&scenario.system, attached) {
-            args.environment.check_system(path).with_context(of)?;
-        }
-        if attached {
-            args.attach.adapt(&mut built.system, evidence.is_none(), &args.environment);
-        } else if let Some(config) = built.collector_config
-            && !checked.contains(&config)
-        {
-            collector_check::check(&built.system, &config).await.with_context(of)?;
-            checked.push(config);
-        }
-        systems.insert(scenario.system.clone(), built.system);
     }
-    let (new, name, release) = match attached {
-        true => {
-            let attach = &args.attach;
-            let new = attach.environment(evidence.is_none(), &args.environment, run_id).await?;
-            (new, "attached".to_owned(), None)
-        }
-        false => {
-            let wanted = environment::Wanted { run_id, keep: args.keep, cancel: &cancel };
-            let outside = args.attach.outside(evidence.is_none(), &args.environment)?;
-            if args.keep
-                && scenarios.len() > 1
-                && outside.as_ref().is_some_and(|outside| outside.listen.port() != 0)
-            {
-                bail!(
-                    "--keep leaves the first system's intake at the port of --intake-listen, where no other can be: use port 0, or run \
-                     one scenario"
-                );
-            }
-            let mut environment = args.environment.choose(&wanted).await?;
-            if let Some(outside) = outside {
-                environment.new = environment::with_intake_outside(environment.new, outside)?;
-            }
-            (environment.new, environment.name.to_owned(), environment.release)
-        }
-    };
+    let Chosen { name, new, release } = kind.environment(&run, run_id, &cancel).await?;
     let plan = Plan {
-        scenarios,
+        scenarios: run,
         skipped,
         environment: new,
         environment_name: name,
         evidence,
         systems,
-        // There is one system, and one intake at one address.
-        parallel: if attached { 1 } else { usize::from(args.parallel) },
+        parallel: kind.parallel(),
         fail_fast: args.fail_fast,
         keep: args.keep,
         save: args.save.clone(),
-        // Programs of this machine log where the user can look, and are started again at once.
-        logs: (args.save.is_none() && !attached && args.environment.is_elsewhere())
-            .then(|| KeptLogs::new(std::env::temp_dir(), run_id)),
+        logs: kind.keeps_logs().then(|| KeptLogs::new(std::env::temp_dir(), run_id)),
         halt: cancel.child_token(),
         cancel,
     };
