@@ -3,43 +3,28 @@
 //! It decides nothing about the answers; a [`Case`] tells what was sent and how it ended.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use opentelemetry::{
-    InstrumentationScope, KeyValue,
-    trace::{SpanContext, SpanKind, Status, TraceFlags, TraceState},
-};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
-use opentelemetry_sdk::{
-    Resource,
-    trace::{SpanData, SpanEvents, SpanExporter as _, SpanLinks},
-};
-
 use crate::{
-    case::{Answer, Case, DRIVER_SERVICE, Outcome},
-    expectation::condition::shortened,
-    scenario::{Method, Propagation, Request, TraceIdFrom, request},
+    case::{Answer, Case, Outcome},
+    scenario::{Method, Propagation, Request, request},
     trace::{SpanId, TraceId, unix_nanos},
 };
 
+mod answer;
 pub(crate) mod grpc;
+mod own_spans;
+
+pub use self::own_spans::OtlpEndpoint;
+use self::own_spans::OwnSpans;
 
 /// The header that carries faults to the sample apps, which read and forward it themselves.
 pub const FAULT_HEADER: &str = "x-tracecheck-fault";
 
-/// Longest wait for the collector to take one of the harness's own spans.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest wait for a connection to the entry.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most of an answer's body that is read, for the trace id in it and where the scenario looks: bytes.
-const MAX_BODY: usize = 1 << 20;
-/// How much of a body messages show, in characters.
-const EXCERPT: usize = 200;
 
 /// Why there is no driver.
 #[derive(Debug, thiserror::Error)]
@@ -57,36 +42,13 @@ pub enum DriverError {
     },
 }
 
-/// The collector's endpoint for the harness's own spans.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OtlpEndpoint {
-    /// OTLP/gRPC at this base URL.
-    Grpc(String),
-    /// OTLP/HTTP at this base URL.
-    Http(String),
-}
-
 /// Sends requests to one entry.
 #[derive(Debug, Clone)]
 pub struct Driver {
     client: reqwest::Client,
     grpc: Arc<grpc::Caller>,
     entry_url: String,
-    run_id: String,
-    /// One for each instance of the collector, taken in turn.
-    exporters: Arc<[Path]>,
-    /// How many spans were to be exported so far.
-    turns: Arc<AtomicUsize>,
-}
-
-/// The way to one instance of the collector.
-#[derive(Debug)]
-struct Path {
-    exporter: SpanExporter,
-    /// Spans that it said OK to.
-    exported: AtomicU64,
-    /// Spans that it did not say OK to in time: it may have taken them all the same.
-    undecided: AtomicU64,
+    own_spans: Arc<OwnSpans>,
 }
 
 /// The ids of a request that is about to be sent.
@@ -144,32 +106,18 @@ impl Driver {
             .connect_timeout(CONNECT_TIMEOUT)
             .build()
             .map_err(|error| DriverError::Client(crate::chain_of(&error)))?;
-        let path = |otlp| {
-            Ok(Path {
-                exporter: exporter(otlp)?,
-                exported: AtomicU64::new(0),
-                undecided: AtomicU64::new(0),
-            })
-        };
-        let exporters = otlp.iter().map(path).collect::<Result<_, DriverError>>()?;
-        Ok(Self {
-            client,
-            grpc: Arc::default(),
-            entry_url,
-            run_id,
-            exporters,
-            turns: Arc::default(),
-        })
+        let own_spans = Arc::new(OwnSpans::new(otlp, run_id)?);
+        Ok(Self { client, grpc: Arc::default(), entry_url, own_spans })
     }
 
-    /// How many of its own spans each instance of the collector took.
+    /// Returns how many of the harness's own spans each instance of the collector accepted.
     pub fn exported(&self) -> Vec<u64> {
-        self.exporters.iter().map(|path| path.exported.load(Ordering::Relaxed)).collect()
+        self.own_spans.exported()
     }
 
-    /// Returns how many spans of its own were exported without an OK in time, so that they may or may not have been taken.
+    /// Returns how many of the harness's own spans got no OK in time, so that they may or may not have been accepted.
     pub fn undecided(&self) -> u64 {
-        self.exporters.iter().map(|path| path.undecided.load(Ordering::Relaxed)).sum()
+        self.own_spans.undecided()
     }
 
     /// Sends one request, to `entry_url` where it is not for the system's entry, and exports the harness's own span of it.
@@ -206,8 +154,8 @@ impl Driver {
             self.call(request, base, ids).await
         } else {
             match builder.send().await {
-                Ok(response) => answered(request, response).await,
-                Err(error) => failed(crate::chain_of(&error.without_url())),
+                Ok(response) => answer::of_response(request, response).await,
+                Err(error) => answer::failed(crate::chain_of(&error.without_url())),
             }
         };
         let ended = SystemTime::now();
@@ -222,7 +170,7 @@ impl Driver {
             case.trace_id = *told;
         }
         if context_sent && request.sampled {
-            case.driver_exported = self.export(&case, &url, started, ended).await;
+            case.driver_exported = self.own_spans.export(&case, &url, started, ended).await;
         }
         case
     }
@@ -247,125 +195,10 @@ impl Driver {
             descriptors: request.descriptors.as_ref().map(|set| set.bytes.as_ref()),
         });
         match called.await {
-            Ok(called) => called_back(request, called),
-            Err(error) => failed(error.to_string()),
+            Ok(called) => answer::of_call(request, called),
+            Err(error) => answer::failed(error.to_string()),
         }
     }
-
-    /// Exports the client span of a case; whether the collector said OK.
-    async fn export(
-        &self,
-        case: &Case,
-        url: &str,
-        start_time: SystemTime,
-        end_time: SystemTime,
-    ) -> bool {
-        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
-        let Some(path) = self.exporters.get(turn % self.exporters.len().max(1)) else {
-            return false;
-        };
-        let mut attributes = vec![KeyValue::new("tracecheck.run.id", self.run_id.clone())];
-        let mut name = case.method.name().to_owned();
-        let is_grpc = case.method == Method::Grpc;
-        match rpc_of(url).filter(|_| is_grpc) {
-            Some((service, method)) => {
-                name = format!("{service}/{method}");
-                attributes.extend([
-                    KeyValue::new("rpc.system", "grpc"),
-                    KeyValue::new("rpc.service", service),
-                    KeyValue::new("rpc.method", method),
-                ]);
-            }
-            None => attributes.extend([
-                KeyValue::new("http.request.method", case.method.name()),
-                KeyValue::new("url.full", url.to_owned()),
-            ]),
-        }
-        if let Ok(url) = reqwest::Url::parse(url) {
-            attributes.extend(
-                url.host_str().map(|host| KeyValue::new("server.address", host.to_owned())),
-            );
-            attributes.extend(
-                url.port_or_known_default()
-                    .map(|port| KeyValue::new("server.port", i64::from(port))),
-            );
-        }
-        // Client spans are errors from 400 up, by OpenTelemetry's HTTP conventions.
-        let status = match &case.outcome {
-            Outcome::Response { status, .. } if is_grpc => {
-                attributes.push(KeyValue::new("rpc.grpc.status_code", i64::from(*status)));
-                if *status == 0 { Status::Unset } else { Status::error("") }
-            }
-            Outcome::Response { status, .. } => {
-                attributes.push(KeyValue::new("http.response.status_code", i64::from(*status)));
-                if *status >= 400 {
-                    attributes.push(KeyValue::new("error.type", status.to_string()));
-                    Status::error("")
-                } else {
-                    Status::Unset
-                }
-            }
-            Outcome::Failed { reason } => {
-                attributes.push(KeyValue::new("error.type", "no_answer"));
-                Status::error(reason.clone())
-            }
-        };
-        let span = SpanData {
-            span_context: SpanContext::new(
-                case.trace_id.0.into(),
-                case.driver_span.0.into(),
-                TraceFlags::SAMPLED,
-                false,
-                TraceState::default(),
-            ),
-            parent_span_id: opentelemetry::trace::SpanId::INVALID,
-            parent_span_is_remote: false,
-            span_kind: SpanKind::Client,
-            name: name.into(),
-            start_time,
-            end_time,
-            attributes,
-            dropped_attributes_count: 0,
-            events: SpanEvents::default(),
-            links: SpanLinks::default(),
-            status,
-            instrumentation_scope: InstrumentationScope::builder(DRIVER_SERVICE)
-                .with_version(env!("CARGO_PKG_VERSION"))
-                .build(),
-        };
-        let exported = path.exporter.export(vec![span]);
-        let exported = tokio::time::timeout(EXPORT_TIMEOUT, exported).await;
-        let taken = matches!(exported, Ok(Ok(())));
-        let counter = if taken { &path.exported } else { &path.undecided };
-        counter.fetch_add(1, Ordering::Relaxed);
-        taken
-    }
-}
-
-fn exporter(otlp: &OtlpEndpoint) -> Result<SpanExporter, DriverError> {
-    let (built, endpoint) = match otlp {
-        OtlpEndpoint::Grpc(url) => {
-            let builder = SpanExporter::builder()
-                .with_tonic()
-                .with_endpoint(url)
-                .with_timeout(EXPORT_TIMEOUT);
-            (builder.build(), url)
-        }
-        OtlpEndpoint::Http(url) => {
-            let traces = format!("{url}/v1/traces");
-            let builder = SpanExporter::builder()
-                .with_http()
-                .with_endpoint(traces)
-                .with_timeout(EXPORT_TIMEOUT);
-            (builder.build(), url)
-        }
-    };
-    let mut exporter = built.map_err(|error| DriverError::Exporter {
-        endpoint: endpoint.clone(),
-        reason: crate::chain_of(&error),
-    })?;
-    exporter.set_resource(&Resource::builder_empty().with_service_name(DRIVER_SERVICE).build());
-    Ok(exporter)
 }
 
 fn method(method: Method) -> reqwest::Method {
@@ -399,106 +232,6 @@ pub(crate) fn not_sent(request: &Request, place: (usize, u32), ids: Ids, reason:
         entry: request.entry.clone(),
         answer: Answer::default(),
     }
-}
-
-/// Service and method of the URL of a call.
-fn rpc_of(url: &str) -> Option<(String, String)> {
-    let url = reqwest::Url::parse(url).ok()?;
-    let (service, method) = grpc::parts(url.path()).ok()?;
-    Some((service.to_owned(), method.to_owned()))
-}
-
-/// What a call of gRPC came to, in the words of a request.
-fn called_back(request: &Request, called: grpc::Called) -> (Outcome, Answer) {
-    let told = |name: &str| called.metadata.get(&name.to_lowercase()).cloned();
-    let trace_id = match &request.trace_id_from {
-        Some(TraceIdFrom::Header(name)) => told(name).and_then(|value| value.parse().ok()),
-        Some(TraceIdFrom::Json(field)) => {
-            let message = called.message.as_ref();
-            message.and_then(|message| message.get(field)?.as_str()?.parse().ok())
-        }
-        None => None,
-    };
-    let headers = request.answer.headers.keys();
-    let headers = headers.filter_map(|name| Some((name.clone(), told(name)?))).collect();
-    let body = match &called.message {
-        Some(message) => message.to_string(),
-        None => called.status_message.clone(),
-    };
-    let answer = Answer { headers, ..looked_at(request, body.as_bytes(), false) };
-    let status = u16::try_from(called.code).unwrap_or(u16::MAX);
-    (Outcome::Response { status, trace_id }, answer)
-}
-
-fn failed(reason: String) -> (Outcome, Answer) {
-    (Outcome::Failed { reason }, Answer::default())
-}
-
-async fn answered(request: &Request, mut response: reqwest::Response) -> (Outcome, Answer) {
-    let status = response.status().as_u16();
-    let told = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
-    let header_id = match &request.trace_id_from {
-        Some(TraceIdFrom::Header(name)) => Some(told(name).and_then(|value| value.parse().ok())),
-        _ => None,
-    };
-    let headers = request.answer.headers.keys();
-    let headers = headers.filter_map(|name| Some((name.clone(), told(name)?))).collect();
-    let mut body = Vec::new();
-    let mut is_cut = false;
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_BODY => {
-                body.extend_from_slice(&chunk)
-            }
-            Ok(Some(_)) => is_cut = true,
-            Ok(None) => break,
-            Err(error) => {
-                return failed(format!(
-                    "status {status}, then the body broke off: {}",
-                    crate::chain_of(&error.without_url())
-                ));
-            }
-        }
-    }
-    let trace_id = header_id.unwrap_or_else(|| {
-        // The sample apps' field, where the scenario names no other.
-        let field = match &request.trace_id_from {
-            Some(TraceIdFrom::Json(field)) => field,
-            _ => "traceId",
-        };
-        let json: serde_json::Value = serde_json::from_slice(&body).ok()?;
-        json.get(field)?.as_str()?.parse().ok()
-    });
-    let answer = Answer { headers, ..looked_at(request, &body, is_cut) };
-    (Outcome::Response { status, trace_id }, answer)
-}
-
-/// What a body holds where the scenario looks.
-fn looked_at(request: &Request, body: &[u8], is_cut: bool) -> Answer {
-    let looks_into_json = request.json_paths().next().is_some();
-    let mut answer = Answer::default();
-    if !looks_into_json && request.answer.text.is_none() {
-        return answer;
-    }
-    let text = String::from_utf8_lossy(body);
-    answer.excerpt = shortened(&text, EXCERPT);
-    if looks_into_json {
-        match serde_json::from_slice::<serde_json::Value>(body) {
-            Ok(document) => {
-                let found = |path: &str| {
-                    Some((path.to_owned(), request::at_path(&document, path)?.clone()))
-                };
-                answer.json = request.json_paths().filter_map(found).collect();
-            }
-            Err(_) if is_cut => {
-                answer.no_json =
-                    Some(format!("it is longer than {MAX_BODY} bytes, of which no more is read"));
-            }
-            Err(error) => answer.no_json = Some(error.to_string()),
-        }
-    }
-    answer.text = request.answer.text.is_some().then(|| text.into_owned());
-    answer
 }
 
 #[cfg(test)]
