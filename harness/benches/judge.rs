@@ -15,12 +15,12 @@ use divan::counter::ItemsCount;
 use harness::case::{
     Answer, Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Topology, View,
 };
+use harness::finding::Findings;
 use harness::intake::attempt::{Attempt, Reply};
 use harness::intake::decode::{DEFAULT_MAX_DECODED, Route, decode};
 use harness::intake::store::{Bounds, Store};
 use harness::judge;
 use harness::ledger::{LedgerEntry, LedgerSpan};
-use harness::rule::Findings;
 use harness::scenario::{Method, Scenario, load};
 use harness::trace::{SpanId, Trace, TraceId};
 use libdd_trace_protobuf::pb;

@@ -10,8 +10,8 @@ use std::{
 use serde::Serialize;
 
 use crate::{
+    finding::Failure,
     report::plain,
-    rule::Failure,
     verdict::{ScenarioResult, Summary, Verdict},
 };
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use self::stray::{Origin, Stray};
 use crate::{
     ledger::{CollectorEntry, LedgerEntry},
-    scenario::{Method, fault::Shape},
+    scenario::{fault::Shape, request::Method},
     trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
 

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     case::{Capability, DRIVER_SERVICE, Outcome, View},
-    rule::{Failure, Findings, NotEvaluated},
-    scenario::Request,
+    finding::{Failure, Findings, NotEvaluated},
+    scenario::request::Request,
     stages::BalanceExpect,
     stats::StatsExpect,
     trace::Span,
@@ -26,7 +26,7 @@ mod timing;
 mod totals;
 
 pub use self::{
-    matcher::{EventMatcher, LinkMatcher, LinkedTrace, Matcher, span_status},
+    matcher::{EventMatcher, LinkMatcher, LinkedTrace, Matcher},
     timing::{Order, Overlap},
     totals::{totals, totals_are_exceeded},
 };

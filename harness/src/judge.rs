@@ -7,7 +7,6 @@ use crate::{
     case::{Stray, View},
     expectation,
     record::Record,
-    stats,
     strays::Strays,
     verdict::ScenarioResult,
 };
@@ -16,13 +15,14 @@ pub mod case;
 mod consistency;
 mod diagnosis;
 mod facts;
+mod stats;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod tree;
 
-pub(crate) use self::case::CHAIN_PATH;
+pub(crate) use self::{case::CHAIN_PATH, stats::is_whole as stats_are_whole};
 
 /// Judges a scenario. Times are left out; they are the run's to add.
 pub fn judge(record: &Record) -> ScenarioResult {

@@ -7,6 +7,7 @@ pub mod driver;
 pub mod event;
 pub mod evidence;
 pub mod expectation;
+pub mod finding;
 pub mod judge;
 pub mod ledger;
 pub mod record;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     case::{Capability, Case, Evidence, Stray, Topology},
-    rule::Failure,
+    finding::Failure,
     scenario::Scenario,
     stages::Stages,
     stats::StatsRecord,

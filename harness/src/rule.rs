@@ -3,23 +3,22 @@
 //! A rule is a pure function over a [`View`]. It is written so that a healthy system never trips it, and so that its
 //! message names the broken hop and what usually causes it. What a scenario asks for beyond them is an `expectation`.
 
-use serde::{Deserialize, Serialize};
-
-pub use self::failure::{Failure, Hop, Stage};
 use crate::{
     case::{Capability, View},
-    stats,
+    finding::{Failure, Findings, NotEvaluated},
+    stats::Captured,
 };
 
 mod datadog;
 mod errors;
-mod failure;
 mod identity;
+mod ledgers;
 mod links;
 mod literals;
 mod naming;
 mod presence;
 mod stage;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -51,21 +50,9 @@ enum Check {
     /// One case.
     Case(fn(View<'_>) -> Checked),
     /// All stats and spans of a system: details of what is wrong, or why nothing can be said.
-    Stats(fn(&stats::Captured) -> Result<Vec<String>, String>),
+    Stats(fn(&Captured) -> Result<Vec<String>, String>),
     /// The whole run; the runner looks at it.
     Run,
-}
-
-/// Why a check could not be made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NotEvaluated {
-    /// Name of the rule or expectation.
-    pub rule: String,
-    /// What was missing.
-    pub because: String,
-    /// Whether a verdict needs it: then the verdict is inconclusive.
-    pub required: bool,
 }
 
 /// What one check found; no details means that nothing is wrong.
@@ -78,16 +65,6 @@ enum Checked {
     NotApplicable,
     /// It could not look.
     NotEvaluated { because: String, required: bool },
-}
-
-/// What all rules found on one case.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Findings {
-    /// What is wrong.
-    pub failures: Vec<Failure>,
-    /// What could not be looked at.
-    pub not_evaluated: Vec<NotEvaluated>,
 }
 
 /// All rules, in the order in which they are told.
@@ -268,7 +245,7 @@ pub const RULES: &[Rule] = &[
         check: Check::Case(presence::stray_trace),
     },
     Rule {
-        name: stats::DISAGREE,
+        name: DISAGREE,
         reason: "the APM stats say what the captured spans say",
         page: include_str!("rule/pages/stats-disagree.md"),
         needs: &[Capability::Stats, Capability::Exclusiveness, Capability::Completeness],
@@ -297,8 +274,8 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-pub(crate) use literals::LITERAL_IN_QUERY;
-pub use literals::warning as literals_warning;
+pub use self::literals::warning as literals_warning;
+pub(crate) use self::{literals::LITERAL_IN_QUERY, stats::DISAGREE};
 
 /// Name of the rule that equal requests leave traces of the same services.
 pub(crate) const INCONSISTENT_TRACE: &str = "inconsistent-trace";
@@ -370,7 +347,7 @@ fn not_yet(checked: Checked, because: &str) -> Checked {
 
 /// Checks the rules about stats on all that was captured of a system; `tolerated` says which may fail.
 pub fn check_stats(
-    captured: &stats::Captured,
+    captured: &Captured,
     capabilities: &[Capability],
     tolerated: impl Fn(&str) -> bool,
 ) -> Findings {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::rule::{Failure, Findings, NotEvaluated};
+use crate::finding::{Failure, Findings, NotEvaluated};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
-//! APM stats: what was captured of them, and whether they say what the captured spans say.
+//! APM stats: what a scenario asks of them, what was captured of them, and what the captured spans would count as.
 //!
 //! Datadog's trace metrics are made from them alone, not from the spans, so a whole trace with wrong stats still shows wrong
-//! request and error rates. Pure; when there are enough of them to judge is the runner's business.
+//! request and error rates. Plain data: the rule `stats-disagree` compares them, and `judge` checks what the scenario asks for.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -12,22 +12,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    case::Capability,
-    expectation::Expect,
     intake::{
         decode::{self, StatsGroup},
         store::Store,
     },
-    rule::{self, Failure, Findings, NotEvaluated},
     trace::{PayloadForm, Span, TraceId},
 };
 
-/// Name of the expectation.
-const EXPECTATION: &str = "stats";
-/// Name of the expectation that there will be trace metrics, or not.
-const TRACE_METRICS: &str = "trace-metrics";
-/// Groups that a message names.
-const GROUPS_TOLD: usize = 8;
 /// Why there are no stats where spans are sent as OTLP without the header that asks for them.
 const NO_TRACE_METRICS: &str = "the spans were sent as OTLP without the header `compute_stats: \"true\"`: there will be no trace metrics in Datadog";
 
@@ -62,35 +53,35 @@ pub struct StatsCount {
 
 /// What groups of stats are about, as far as spans tell it too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    service: String,
-    name: String,
-    resource: String,
-    kind: String,
+pub(crate) struct Key {
+    pub(crate) service: String,
+    pub(crate) name: String,
+    pub(crate) resource: String,
+    pub(crate) kind: String,
 }
 
 /// How many spans, and how many of them with an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Numbers {
-    hits: u64,
-    errors: u64,
+pub(crate) struct Numbers {
+    pub(crate) hits: u64,
+    pub(crate) errors: u64,
 }
 
 /// Numbers by what they are about.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(from = "Vec<Group>", into = "Vec<Group>")]
-struct Groups(BTreeMap<Key, Numbers>);
+pub(crate) struct Groups(pub(crate) BTreeMap<Key, Numbers>);
 
 /// One of [`Groups`], as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Group {
-    service: String,
-    name: String,
-    resource: String,
-    kind: String,
-    hits: u64,
-    errors: u64,
+pub(crate) struct Group {
+    pub(crate) service: String,
+    pub(crate) name: String,
+    pub(crate) resource: String,
+    pub(crate) kind: String,
+    pub(crate) hits: u64,
+    pub(crate) errors: u64,
 }
 
 impl Groups {
@@ -100,7 +91,7 @@ impl Groups {
         numbers.errors += errors;
     }
 
-    fn of(&self, key: &Key) -> Numbers {
+    pub(crate) fn of(&self, key: &Key) -> Numbers {
         self.0.get(key).copied().unwrap_or_default()
     }
 }
@@ -150,7 +141,7 @@ pub enum StatsRecord {
 
 impl StatsRecord {
     /// In which forms spans came; `None` where the evidence has no payloads.
-    fn forms(&self) -> Option<Forms> {
+    pub(crate) fn forms(&self) -> Option<Forms> {
         match self {
             Self::NoPayloads => None,
             Self::NotAsked(forms) | Self::NotReached(forms) | Self::NotSent(forms) => Some(*forms),
@@ -178,7 +169,7 @@ impl Forms {
     }
 
     /// Why nothing can be said of stats, where the spans did not come as Datadog's payloads.
-    fn came_as_otlp(self) -> Option<String> {
+    pub(crate) fn came_as_otlp(self) -> Option<String> {
         if self.without_stats {
             return Some(NO_TRACE_METRICS.to_owned());
         }
@@ -192,40 +183,40 @@ impl Forms {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Captured {
-    forms: Forms,
+    pub(crate) forms: Forms,
     /// What the stats say.
-    stats: Groups,
+    pub(crate) stats: Groups,
     /// What the spans count as with the exporter's option `compute_stats_by_span_kind`.
-    by_kind: Groups,
+    pub(crate) by_kind: Groups,
     /// What they count as without it.
-    top_level: Groups,
+    pub(crate) top_level: Groups,
     /// What those of `by_kind` count as that belong to no request of the scenario, such as sentinels.
-    others: Groups,
+    pub(crate) others: Groups,
     /// What the stats say beyond hits and errors.
     #[serde(default)]
-    more: Vec<(Group, More)>,
+    pub(crate) more: Vec<(Group, More)>,
     /// What the spans of `by_kind` say of that.
     #[serde(default)]
-    more_by_kind: Vec<(Group, More)>,
+    pub(crate) more_by_kind: Vec<(Group, More)>,
     /// What those of `top_level` say of it.
     #[serde(default)]
-    more_top_level: Vec<(Group, More)>,
+    pub(crate) more_top_level: Vec<(Group, More)>,
 }
 
 /// What a group says beyond hits and errors, and what spans say of that.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct More {
+pub(crate) struct More {
     /// Top-level spans.
-    top_level: u64,
+    pub(crate) top_level: u64,
     /// All durations together, in nanoseconds.
-    duration: u64,
+    pub(crate) duration: u64,
     /// How many have which HTTP status; 0 for none.
-    statuses: BTreeMap<u32, u64>,
+    pub(crate) statuses: BTreeMap<u32, u64>,
     /// Environments; empty for none.
-    envs: BTreeSet<String>,
+    pub(crate) envs: BTreeSet<String>,
     /// When the first span ended, or its bucket began, and when the last one ended, or its bucket was over: nanoseconds.
-    times: Option<(u64, u64)>,
+    pub(crate) times: Option<(u64, u64)>,
 }
 
 impl More {
@@ -251,74 +242,6 @@ impl More {
         let times = (group.start, group.start.saturating_add(group.bucket));
         self.add(group.hits, group.http_status_code, &group.env, times);
     }
-
-    /// What these stats say otherwise than their spans.
-    fn otherwise(&self, spans: &Self) -> Vec<String> {
-        let mut told = Vec::new();
-        if self.top_level != spans.top_level {
-            told.push(format!(
-                "{} top-level hits, the captured spans {}",
-                self.top_level, spans.top_level
-            ));
-        }
-        // Sums of floating numbers, each rounded.
-        let apart = self.duration.abs_diff(spans.duration);
-        let hits: u64 = spans.statuses.values().sum();
-        if apart > hits.saturating_add(spans.duration / 1_000_000) {
-            told.push(format!(
-                "a duration of {} in all, the captured spans {}",
-                millis(self.duration),
-                millis(spans.duration)
-            ));
-        }
-        if self.statuses != spans.statuses {
-            told.push(format!(
-                "the HTTP statuses {}, the captured spans {}",
-                statuses(&self.statuses),
-                statuses(&spans.statuses)
-            ));
-        }
-        // What has none is counted under a default.
-        let all_named = |envs: &BTreeSet<String>| !envs.contains("") && !envs.contains("none");
-        if self.envs != spans.envs && all_named(&self.envs) && all_named(&spans.envs) {
-            told.push(format!(
-                "the env {}, the captured spans {}",
-                list(&self.envs),
-                list(&spans.envs)
-            ));
-        }
-        if let (Some((began, over)), Some((first, last))) = (self.times, spans.times) {
-            let late = over.saturating_add(BUCKET_SLACK) < first;
-            if late || last.saturating_add(BUCKET_SLACK) < began {
-                told.push(format!(
-                    "buckets that are {} from the captured spans' ends",
-                    humantime::format_duration(Duration::from_secs(
-                        began.abs_diff(first) / 1_000_000_000
-                    ))
-                ));
-            }
-        }
-        told
-    }
-}
-
-/// How far a bucket may lie from the ends of its spans: nanoseconds. Spans that come late are counted in a later one.
-const BUCKET_SLACK: u64 = 15 * 60 * 1_000_000_000;
-
-fn millis(nanos: u64) -> String {
-    format!("{:.3} ms", nanos as f64 / 1e6)
-}
-
-fn statuses(statuses: &BTreeMap<u32, u64>) -> String {
-    let told = statuses.iter().map(|(status, hits)| match status {
-        0 => format!("none on {hits}"),
-        status => format!("{status} on {hits}"),
-    });
-    told.collect::<Vec<_>>().join(", ")
-}
-
-fn list(of: &BTreeSet<String>) -> String {
-    of.iter().map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// What is collected of [`More`], by what it is about.
@@ -382,62 +305,6 @@ pub fn lacks_trace_metrics(store: &Store) -> bool {
     })
 }
 
-/// Judges all that a record holds of stats.
-pub fn judge(
-    record: &StatsRecord,
-    expect: &Expect,
-    capabilities: &[Capability],
-    tolerated: impl Fn(&str) -> bool,
-) -> Findings {
-    let mut findings = judge_trace_metrics(expect.trace_metrics, record.forms());
-    let told = match (record, &expect.stats) {
-        (StatsRecord::NoPayloads, asked) => Some(unseen(asked.is_some())),
-        // What could not be sent is told among what could not be done.
-        (StatsRecord::NotSent(_), _) => None,
-        (StatsRecord::NotReached(_), _) => Some(not_reached()),
-        (StatsRecord::Captured(captured), Some(expect)) => {
-            let found = judge_captured(expect, captured, capabilities, tolerated);
-            findings.failures.extend(found.failures);
-            findings.not_evaluated.extend(found.not_evaluated);
-            None
-        }
-        (StatsRecord::NotAsked(forms), _) => Some(not_asked(*forms)),
-        (StatsRecord::Captured(captured), None) => Some(not_asked(captured.forms)),
-    };
-    findings.not_evaluated.extend(told);
-    findings
-}
-
-/// Judges whether Datadog will make trace metrics of the spans, as a scenario expects it; `forms` is `None` where the evidence has no
-/// payloads.
-fn judge_trace_metrics(expected: Option<bool>, forms: Option<Forms>) -> Findings {
-    let mut findings = Findings::default();
-    let Some(expected) = expected else { return findings };
-    let mut fail = |detail: String| findings.failures.push(Failure::new(TRACE_METRICS, detail));
-    let because = match forms {
-        None => format!("the evidence does not give {}", Capability::RawPayloads.name()),
-        Some(Forms { otlp: false, .. }) => {
-            "no span came as OTLP; of Datadog's own payloads, `stats` tells what metrics there will be".to_owned()
-        }
-        Some(Forms { otlp: true, without_stats }) => {
-            match (expected, without_stats) {
-                (true, true) => fail(no_trace_metrics_warning()),
-                (false, false) => fail(
-                    "there should be none, but every span was sent with the header `compute_stats: \"true\"`".to_owned(),
-                ),
-                _ => {}
-            }
-            return findings;
-        }
-    };
-    findings.not_evaluated.push(NotEvaluated {
-        rule: TRACE_METRICS.to_owned(),
-        because,
-        required: true,
-    });
-    findings
-}
-
 /// What to tell of a store for which [`lacks_trace_metrics`] holds.
 pub fn no_trace_metrics_warning() -> String {
     format!("{NO_TRACE_METRICS}; set it under the exporter's `headers`")
@@ -476,161 +343,3 @@ impl fmt::Display for Numbers {
         write!(f, "{} hits, {} errors", self.hits, self.errors)
     }
 }
-
-impl StatsCount {
-    fn is_about(&self, key: &Key) -> bool {
-        let fits =
-            |wanted: &Option<String>, got: &String| wanted.as_ref().is_none_or(|one| one == got);
-        fits(&self.service, &key.service)
-            && fits(&self.name, &key.name)
-            && fits(&self.resource, &key.resource)
-            && fits(&self.kind, &key.kind)
-    }
-
-    fn sum(&self, groups: &Groups) -> Numbers {
-        let fitting = groups.0.iter().filter(|(key, _)| self.is_about(key));
-        fitting.fold(Numbers::default(), |sum, (_, one)| Numbers {
-            hits: sum.hits + one.hits,
-            errors: sum.errors + one.errors,
-        })
-    }
-
-    fn describe(&self) -> String {
-        let words = [&self.service, &self.kind, &self.resource, &self.name];
-        let words: Vec<&str> = words.into_iter().flatten().map(String::as_str).collect();
-        if words.is_empty() { "any".to_owned() } else { words.join(" ") }
-    }
-}
-
-/// Judges the stats of a scenario that asks for them.
-fn judge_captured(
-    expect: &StatsExpect,
-    captured: &Captured,
-    capabilities: &[Capability],
-    tolerated: impl Fn(&str) -> bool,
-) -> Findings {
-    let mut findings = rule::check_stats(captured, capabilities, tolerated);
-    match captured.forms.came_as_otlp() {
-        Some(because) if captured.forms.without_stats => {
-            findings.failures.push(Failure::new(EXPECTATION, because));
-        }
-        Some(because) => findings.not_evaluated.push(NotEvaluated {
-            rule: EXPECTATION.to_owned(),
-            because,
-            required: true,
-        }),
-        None if !capabilities.contains(&Capability::Stats) => {
-            findings.not_evaluated.push(NotEvaluated {
-                rule: EXPECTATION.to_owned(),
-                because: format!("the evidence does not give {}", Capability::Stats.name()),
-                required: true,
-            });
-        }
-        None => {
-            let failures = expect.counts.iter().filter_map(|count| missed(count, captured));
-            findings.failures.extend(failures);
-        }
-    }
-    findings
-}
-
-/// Whether everything that a scenario asks of stats is there.
-pub fn is_whole(expect: &StatsExpect, captured: &Captured) -> bool {
-    captured.forms.came_as_otlp().is_some()
-        || expect.counts.iter().all(|count| missed(count, captured).is_none())
-}
-
-fn missed(count: &StatsCount, captured: &Captured) -> Option<Failure> {
-    // What the harness sent besides, such as its sentinels, is in the stats as well.
-    let (all, others) = (count.sum(&captured.stats), count.sum(&captured.others));
-    let found = Numbers {
-        hits: all.hits.saturating_sub(others.hits),
-        errors: all.errors.saturating_sub(others.errors),
-    };
-    if found.hits == count.hits && count.errors.is_none_or(|errors| errors == found.errors) {
-        return None;
-    }
-    let wanted = match count.errors {
-        Some(errors) => Numbers { hits: count.hits, errors }.to_string(),
-        None => format!("{} hits", count.hits),
-    };
-    let told = match captured.stats.0.is_empty() {
-        true => "no APM stats were captured at all".to_owned(),
-        false => format!("captured were {}", told(&captured.stats.0)),
-    };
-    let detail = format!("`{}` should have {wanted}, has {found}; {told}", count.describe());
-    Some(Failure::new(EXPECTATION, detail))
-}
-
-fn told(groups: &BTreeMap<Key, Numbers>) -> String {
-    let mut told: Vec<String> =
-        groups.iter().take(GROUPS_TOLD).map(|(key, numbers)| format!("{key}: {numbers}")).collect();
-    if groups.len() > GROUPS_TOLD {
-        told.push(format!("and {} more groups", groups.len() - GROUPS_TOLD));
-    }
-    told.join("; ")
-}
-
-/// Why the rules about stats are not evaluated for a scenario that does not ask for any.
-fn not_asked(forms: Forms) -> NotEvaluated {
-    let because = forms.came_as_otlp().unwrap_or_else(|| {
-        "the scenario does not ask for APM stats (`expect.stats`), so they are not waited for"
-            .to_owned()
-    });
-    NotEvaluated { rule: DISAGREE.to_owned(), because, required: false }
-}
-
-/// What is told of a scenario's stats where the evidence has none.
-fn unseen(asked: bool) -> NotEvaluated {
-    let rule = if asked { EXPECTATION } else { DISAGREE }.to_owned();
-    let because = format!("the evidence does not give {}", Capability::Stats.name());
-    NotEvaluated { rule, because, required: asked }
-}
-
-/// What is told of a scenario whose stats were asked for and not looked at, since its traces were wrong already.
-fn not_reached() -> NotEvaluated {
-    let because = "the scenario's traces are not as they should be".to_owned();
-    NotEvaluated { rule: EXPECTATION.to_owned(), because, required: true }
-}
-
-/// Name of the rule.
-pub(crate) const DISAGREE: &str = "stats-disagree";
-
-/// The rule `stats-disagree`: each group says what the captured spans say, whichever way the exporter is told to count.
-pub(crate) fn disagree(captured: &Captured) -> Result<Vec<String>, String> {
-    if let Some(because) = captured.forms.came_as_otlp() {
-        return Err(because);
-    }
-    let Captured { stats, by_kind, top_level, more, more_by_kind, more_top_level, .. } = captured;
-    // What both count alike can be compared further.
-    if stats == by_kind {
-        return Ok(disagree_further(more, more_by_kind));
-    }
-    if !stats.0.is_empty() && stats == top_level {
-        return Ok(disagree_further(more, more_top_level));
-    }
-    let keys: BTreeSet<&Key> = stats.0.keys().chain(by_kind.0.keys()).collect();
-    let found = keys.into_iter().filter_map(|key| {
-        let (stats, spans) = (stats.of(key), by_kind.of(key));
-        (stats != spans)
-            .then(|| format!("{key}: the stats say {stats}, the captured spans {spans}"))
-    });
-    Ok(found.collect())
-}
-
-/// What groups say beyond hits and errors that spans say otherwise. A run that was saved without it says nothing.
-fn disagree_further(stats: &[(Group, More)], spans: &[(Group, More)]) -> Vec<String> {
-    let pairs = stats.iter().filter_map(|(group, more)| {
-        let (_, of_spans) = spans.iter().find(|(other, _)| other == group)?;
-        Some((group, more.otherwise(of_spans)))
-    });
-    let told = pairs.flat_map(|(group, otherwise)| {
-        let Group { service, kind, resource, name, .. } = group;
-        let about = format!("{service} {kind} {resource} ({name})");
-        otherwise.into_iter().map(move |one| format!("{about}: the stats say {one}"))
-    });
-    told.collect()
-}
-
-#[cfg(test)]
-mod tests;

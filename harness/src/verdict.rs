@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    rule::{Failure, Findings, NotEvaluated},
+    finding::{Failure, Findings, NotEvaluated},
     trace::TraceId,
 };
 

@@ -250,6 +250,14 @@ impl Span {
         self.meta.get("service.instance.id").map(String::as_str)
     }
 
+    /// Returns the HTTP status code from `http.status_code` in its metrics or meta.
+    pub fn http_status(&self) -> Option<u16> {
+        match self.metrics.get("http.status_code") {
+            Some(number) => Some(*number as u16),
+            None => self.meta.get("http.status_code")?.parse().ok(),
+        }
+    }
+
     /// End of the span: nanoseconds since the Unix epoch.
     pub fn end(&self) -> i64 {
         self.start.saturating_add(self.duration)

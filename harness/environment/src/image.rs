@@ -15,6 +15,7 @@ use std::{
 use serde_json::json;
 
 mod archive;
+mod digest;
 #[cfg(feature = "docker")]
 pub mod docker;
 mod elf;
@@ -114,7 +115,7 @@ impl Image {
         entries.insert("tmp".to_owned(), Entry::Folder { mode: 0o1777 });
         let layer = Layer::plan(entries)?;
         let config = config(&layer, &objects);
-        let id = archive::sha256(&config);
+        let id = digest::sha256(&config);
         let reference = match &sources.reference {
             Some(reference) => reference.clone(),
             None => format!("{REPOSITORY}:{}", &id[..16]),
@@ -129,7 +130,7 @@ impl Image {
 
     /// Its id, as engines know it: the digest of its configuration, `sha256:…`.
     pub fn id(&self) -> String {
-        format!("sha256:{}", archive::sha256(&self.config))
+        format!("sha256:{}", digest::sha256(&self.config))
     }
 
     /// How large its files are together, as an engine keeps them: bytes.
@@ -180,7 +181,7 @@ impl Image {
 /// The beginning of a digest, for names that must not be long.
 #[cfg(feature = "docker")]
 pub(crate) fn short_digest(bytes: &[u8]) -> String {
-    archive::sha256(bytes)[..8].to_owned()
+    digest::sha256(bytes)[..8].to_owned()
 }
 
 /// All but `/tmp`, by path without the leading `/`.

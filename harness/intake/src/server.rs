@@ -5,6 +5,7 @@
 
 mod connection;
 mod control;
+mod control_error;
 mod datadog;
 mod events;
 

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 use harness::{
     environment::process::ProcessEnvironment,
-    rule::Failure,
+    finding::Failure,
     run::{self, Plan},
     scenario::{Scenario, SystemChoice, load},
     source::Finding,

@@ -138,7 +138,7 @@ impl Matcher {
             found.push(should.to_owned());
         }
         if let Some(status) = self.status {
-            let got = span_status(span);
+            let got = span.http_status();
             if got != Some(status) {
                 let got = got.map_or("none".to_owned(), |got| got.to_string());
                 found.push(format!("HTTP status should be {status}, is {got}"));
@@ -209,14 +209,6 @@ impl Matcher {
             };
         }
         words.join(" ")
-    }
-}
-
-/// The HTTP status a span tells, as number or text.
-pub fn span_status(span: &Span) -> Option<u16> {
-    match span.metrics.get("http.status_code") {
-        Some(number) => Some(*number as u16),
-        None => span.meta.get("http.status_code")?.parse().ok(),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Expect, SpanCount, nearest};
 use crate::{
     case::{Capability, View},
-    rule::{Failure, Findings, NotEvaluated},
+    finding::{Failure, Findings, NotEvaluated},
 };
 
 /// Name of the expectation.

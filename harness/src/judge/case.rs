@@ -3,8 +3,9 @@
 use crate::{
     case::{DRIVER_SERVICE, LedgerReport, View},
     expectation,
+    finding::Findings,
     ledger::Exported,
-    rule::{self, Findings},
+    rule,
     scenario::{Request, Scenario, SystemChoice, fault::Shape},
     verdict::{CaseResult, Trees},
 };

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     case::{Capability, DRIVER_SERVICE, Outcome, Topology},
+    finding::Failure,
     record::{CaseRecord, Record},
-    rule::{Failure, INCONSISTENT_TRACE},
+    rule::INCONSISTENT_TRACE,
     scenario::{FaultKind, Request, Scenario, request::Content},
     trace::Span,
     verdict::ScenarioResult,

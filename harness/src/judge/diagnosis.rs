@@ -3,7 +3,7 @@
 //! Pure, and by what findings are about alone: their rules, services, links and spans. Only a finding of an earlier tier explains
 //! others, so that no two explain each other.
 
-use crate::rule::Failure;
+use crate::finding::Failure;
 
 /// Rules whose findings explain others, those that say most first.
 const TIERS: [&[&str]; 6] = [
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn losses_at_two_stages_are_two_diagnoses() {
-        use crate::rule::Stage;
+        use crate::finding::Stage;
         let at = |span, stage| found("lost-span", "shop", span).at_stage(Some(stage));
         let failures =
             vec![at(1, Stage::Collector), at(2, Stage::BehindCollector), at(3, Stage::Collector)];

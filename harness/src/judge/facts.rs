@@ -2,8 +2,9 @@
 
 use crate::{
     case::{Case, Outcome},
+    finding::{Failure, NotEvaluated},
     record::{Facts, Record},
-    rule::{Failure, NotEvaluated, SILENT_SERVICE},
+    rule::SILENT_SERVICE,
     stages::BALANCE,
     verdict::ScenarioResult,
 };

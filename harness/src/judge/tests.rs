@@ -4,7 +4,7 @@ use super::{judge, testing::World, totals_are_final};
 use crate::{
     case::{Capability, LedgerReport, Origin},
     expectation::{Matcher, SpanCount},
-    rule::Failure,
+    finding::Failure,
     scenario::{Fault, FaultKind},
     stages::{BalanceExpect, Counted, Stages},
     stats::{Captured, Forms, StatsExpect, StatsRecord},

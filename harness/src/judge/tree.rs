@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::{
     case::{DRIVER_SERVICE, View},
-    expectation::{Node, span_status},
+    expectation::Node,
     scenario::{Scenario, fault::Expected},
     trace::{Span, SpanId, Trace},
 };
@@ -190,7 +190,7 @@ impl<'a> Drawing<'a> {
 }
 
 fn line(span: &Span, view: View<'_>) -> String {
-    let status = span_status(span).map_or_else(String::new, |status| format!(" {status}"));
+    let status = span.http_status().map_or_else(String::new, |status| format!(" {status}"));
     let error = if span.error { " error" } else { "" };
     let kind = if span.kind().is_empty() { "span" } else { span.kind() };
     format!("{} {kind} {}{status}{error}", view.workload_of(span), span.resource)

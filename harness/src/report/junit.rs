@@ -7,7 +7,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use super::{Reporter, plain};
 use crate::{
     event::Event,
-    rule::Failure,
+    finding::Failure,
     verdict::{ScenarioResult, Summary, Verdict},
 };
 
@@ -117,7 +117,7 @@ fn fields(failure: &Failure) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{rule::Stage, trace::SpanId};
+    use crate::{finding::Stage, trace::SpanId};
 
     #[test]
     fn what_failed_is_there_as_properties_field_by_field() {

@@ -1,7 +1,7 @@
 //! Failures as plain text: what every report says of them.
 
 use crate::{
-    rule::Failure,
+    finding::Failure,
     verdict::{CaseResult, ScenarioResult, Trees},
 };
 
@@ -126,7 +126,7 @@ fn side_by_side(trees: &Trees) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{rule::Findings, trace::TraceId};
+    use crate::{finding::Findings, trace::TraceId};
 
     #[test]
     fn a_failure_that_is_word_for_word_the_same_is_told_once() {

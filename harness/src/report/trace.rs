@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::{
-    expectation::span_status,
-    trace::{Span, SpanId, Trace},
-};
+use crate::trace::{Span, SpanId, Trace};
 
 /// Columns of the time axis.
 const AXIS: usize = 40;
@@ -54,7 +51,7 @@ pub fn waterfall(trace: &Trace) -> String {
     let order = depth_first(trace);
     let label = |span: &Span, depth: usize| {
         let error = if span.error { " ERROR" } else { "" };
-        let status = span_status(span).map_or_else(String::new, |status| format!(" {status}"));
+        let status = span.http_status().map_or_else(String::new, |status| format!(" {status}"));
         format!(
             "{}{} {} {}{status}{error}",
             "  ".repeat(depth.min(MAX_DEPTH)),

@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Checked, Failure};
+use super::Checked;
 use crate::{
     case::View,
+    finding::Failure,
     trace::{Span, SpanId},
 };
 

@@ -1,8 +1,9 @@
 //! Rules that tie an injected fault to the marks it must leave.
 
-use super::{Checked, Failure};
+use super::Checked;
 use crate::{
     case::View,
+    finding::Failure,
     scenario::fault::{Expected, HopShape},
     trace::Span,
 };

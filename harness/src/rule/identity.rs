@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Checked, Failure, Stage, datadog::spans_count, naming::is_nameless};
+use super::{Checked, datadog::spans_count, naming::is_nameless};
 use crate::{
     case::{Capability, DRIVER_SERVICE, ServiceIdentity, View},
+    finding::{Failure, Stage},
     trace::{PayloadForm, Span, Trace},
 };
 

@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Checked, Failure, presence::known_ledgers};
+use super::{Checked, ledgers::known_ledgers};
 use crate::{
     case::{DRIVER_SERVICE, View},
+    finding::Failure,
     scenario::fault::Expected,
     trace::{Span, SpanId},
 };

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Checked, Failure};
-use crate::{case::View, expectation::span_status, trace::Span};
+use super::Checked;
+use crate::{case::View, finding::Failure, trace::Span};
 
 /// What the reference exporter writes when a resource has no `service.name` (measured on v0.155.0).
 const NO_SERVICE: &str = "otlpresourcenoservicename";
@@ -104,7 +104,7 @@ pub(super) fn unnamed_resource(view: View<'_>) -> Checked {
 /// Whether a server span that a route took is named by its method alone. Where no route matched, or the request was turned away
 /// before, as a 503 of a server that is full, there is none to tell.
 fn is_named_by_method(span: &Span) -> bool {
-    let handled = span_status(span).is_none_or(|status| matches!(status, 200..=299 | 500));
+    let handled = span.http_status().is_none_or(|status| matches!(status, 200..=299 | 500));
     let method = span.meta.get("http.method").map_or("", String::as_str);
     span.kind() == "server" && !method.is_empty() && span.resource == method && handled
 }

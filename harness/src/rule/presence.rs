@@ -2,9 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Checked, Failure, Stage, stage::lost};
+use super::{
+    Checked,
+    ledgers::{captured_ids, known_ledgers, refused, unreadable_ledger},
+    stage::lost,
+};
 use crate::{
     case::{DRIVER_SERVICE, LedgerReport, Origin, Outcome, Stray, View},
+    finding::{Failure, Stage},
     ledger::LedgerSpan,
     scenario::fault::Expected,
     trace::{Span, SpanId, Trace},
@@ -132,26 +137,6 @@ fn unheard(view: View<'_>, refused: &str) -> String {
     }
 }
 
-/// What the intake refused meanwhile, as the end of a sentence.
-pub(super) fn refused(view: View<'_>) -> String {
-    let told = view.evidence.refused.iter().map(|(reply, count)| {
-        let remedy = match reply.as_str() {
-            "403" => " (the API key is refused)",
-            "413" => " (the payloads are too large)",
-            _ => "",
-        };
-        format!("{count} answered {reply}{remedy}")
-    });
-    let told: Vec<String> = told.collect();
-    if !view.evidence.ended.is_empty() {
-        return format!("; {}", view.evidence.ended.join(", "));
-    }
-    match told.is_empty() {
-        true => "; look at the collector's log, and at the service's".to_owned(),
-        false => format!("; the intake refused attempts meanwhile: {}", told.join(", ")),
-    }
-}
-
 /// Says so when the entry answered with a trace id that is not the one it was sent.
 fn own_trace(view: View<'_>) -> Option<String> {
     let Outcome::Response { trace_id: Some(told), .. } = &view.case.outcome else { return None };
@@ -237,33 +222,6 @@ fn missing_hop_cause(view: View<'_>, caller: &str, here: &str) -> String {
             "`{here}` knows nothing of this trace: `{caller}` does not send its context, or `{here}` does not read it (OTEL_PROPAGATORS of both)"
         ),
     }
-}
-
-/// The services whose ledger answered: workload, spans, whether some were evicted.
-pub(super) fn known_ledgers<'a>(
-    view: View<'a>,
-) -> impl Iterator<Item = (&'a str, &'a [LedgerSpan], bool)> {
-    view.evidence.ledgers.iter().filter_map(|(workload, report)| match report {
-        LedgerReport::Known(entry) => {
-            Some((workload.as_str(), entry.spans.as_slice(), entry.evicted))
-        }
-        LedgerReport::Unknown(_) => None,
-    })
-}
-
-/// `Some` when a ledger that should be there could not be read.
-fn unreadable_ledger(view: View<'_>) -> Option<Checked> {
-    view.evidence.ledgers.iter().find_map(|(workload, report)| match report {
-        LedgerReport::Unknown(reason) => Some(Checked::NotEvaluated {
-            because: format!("the ledger of `{workload}` could not be read: {reason}"),
-            required: true,
-        }),
-        LedgerReport::Known(_) => None,
-    })
-}
-
-pub(super) fn captured_ids(view: View<'_>) -> HashSet<SpanId> {
-    view.spans().iter().map(|span| span.id).collect()
 }
 
 pub(super) fn sampled_out(view: View<'_>) -> Checked {

@@ -4,11 +4,12 @@
 //! stage is named only where it alone accounts for all that is missing.
 
 use super::{
-    Checked, Failure, Stage,
-    presence::{captured_ids, known_ledgers, refused},
+    Checked,
+    ledgers::{captured_ids, known_ledgers, refused},
 };
 use crate::{
     case::View,
+    finding::{Failure, Stage},
     ledger::{CollectorEntry, Exported},
     trace::SpanId,
 };

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Hop, RULES, check_all};
+use super::{RULES, check_all};
 use crate::{
     case::{
         Answer, Capability, Case, Evidence, LedgerReport, Origin, Outcome, ServiceIdentity, Stray,
         Topology, View,
     },
+    finding::{Findings, Hop},
     ledger::{CollectorEntry, Exported, LedgerEntry, LedgerSpan},
     scenario::{
         Method,

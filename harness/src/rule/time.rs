@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Checked, Failure, datadog::spans_count};
-use crate::{case::View, trace::Span};
+use super::{Checked, datadog::spans_count};
+use crate::{case::View, finding::Failure, trace::Span};
 
 const SECOND: i64 = 1_000_000_000;
 /// How far a span may lie outside its request's time: clocks that nobody keeps differ by minutes, and work after the answer takes some.

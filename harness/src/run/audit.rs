@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     case::Outcome,
+    finding::Failure,
     record::{CaseRecord, Record},
-    rule::Failure,
     scenario::{Scenario, SystemChoice},
     session::{Session, Unrest},
     verdict::Verdict,

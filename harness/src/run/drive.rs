@@ -26,7 +26,7 @@ use crate::{
     record::{CaseRecord, Record},
     scenario::{Fault, FaultKind, Scenario, request::SavedValues},
     session::{Session, Settled},
-    stats::{self, Captured, Forms, StatsExpect, StatsRecord},
+    stats::{Captured, Forms, StatsExpect, StatsRecord},
     trace::TraceId,
     verdict::ScenarioResult,
 };
@@ -201,7 +201,7 @@ async fn captured_stats(
     let captured = |until: u64| intake.with_store(|store| Captured::until(store, until, &traces));
     let mut changes = intake.changes();
     let _came_by_themselves_or_not = tokio::time::timeout(expect.within, async {
-        while !stats::is_whole(expect, &captured(u64::MAX)) {
+        while !judge::stats_are_whole(expect, &captured(u64::MAX)) {
             if changes.changed().await.is_err() {
                 return;
             }

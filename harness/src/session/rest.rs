@@ -10,10 +10,10 @@ use std::{
 use super::{DRAIN_TIMEOUT, Session, SessionError, Settled, Told, up::Stopped};
 use crate::{
     expectation::{Expect, Matcher, SpanCount},
+    finding::Findings,
     intake::store::Store,
     judge::{self, CHAIN_PATH},
     record::{CaseRecord, Record},
-    rule::Findings,
     scenario::{Method, Request, Scenario, SystemChoice, request::AnswerExpect},
     system::Role,
 };

@@ -10,8 +10,8 @@ use super::{Session, Settled, accounts::Told};
 use crate::{
     case::{Capability, Case, Evidence, Outcome, Stray, Topology, View},
     evidence::QUIET,
-    judge,
-    rule::{self, Findings},
+    finding::Findings,
+    judge, rule,
     scenario::{Request, Scenario, fault},
     trace::TraceId,
     verdict::CaseResult,

@@ -1,6 +1,6 @@
 //! What a span says of the call that it made or answered.
 
-use crate::{expectation::span_status, trace::Span};
+use crate::trace::Span;
 
 /// What is known of a call from one of its sides; whatever is unknown fits anything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,7 +38,7 @@ impl CallFacts {
             method: text(span, &["http.request.method", "http.method"])
                 .map(|one| one.to_uppercase()),
             path: path.or_else(|| given(path_of_url)),
-            status: span_status(span).or_else(|| number(span, &["http.response.status_code"])),
+            status: span.http_status().or_else(|| number(span, &["http.response.status_code"])),
             procedure: text(span, &["rpc.method"]).filter(|_| is_rpc),
             destination: text(span, &["messaging.destination.name", "messaging.destination"]),
             host: host.or_else(|| given(host_of_url)),

@@ -5,12 +5,12 @@ use std::{
     path::Path,
 };
 
-use ring::digest::{Context, SHA256, digest};
 use serde_json::json;
 use tar::{Builder, EntryType};
 
 use super::{
     Image, ImageError,
+    digest::sha256,
     layer::{header, io_error},
 };
 
@@ -82,45 +82,4 @@ pub(super) fn write(image: &Image, to: impl Write) -> Result<(), ImageError> {
     debug_assert_eq!(layer.archive_bytes() % 512, 0);
     let mut to = builder.into_inner().map_err(failed())?;
     to.flush().map_err(failed())
-}
-
-/// SHA-256 in hex.
-pub(super) fn sha256(bytes: &[u8]) -> String {
-    hex(digest(&SHA256, bytes).as_ref())
-}
-
-/// Lower-case hex digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Hashes and counts what is written through it.
-pub(super) struct Hashing<W> {
-    to: W,
-    context: Context,
-    bytes: u64,
-}
-
-impl<W: Write> Hashing<W> {
-    pub(super) fn new(to: W) -> Self {
-        Self { to, context: Context::new(&SHA256), bytes: 0 }
-    }
-
-    /// SHA-256 in hex, and the number of bytes.
-    pub(super) fn finish(self) -> (String, u64) {
-        (hex(self.context.finish().as_ref()), self.bytes)
-    }
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.to.write(bytes)?;
-        self.context.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use tar::{Builder, EntryType, Header};
 
-use super::{ImageError, archive};
+use super::{ImageError, digest::Hashing};
 
 /// Something in the image.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ impl Layer {
             entries.insert(path, (entry, bytes));
         }
         let mut layer = Self { entries, digest: String::new(), archive_bytes: 0 };
-        let mut hashing = archive::Hashing::new(io::sink());
+        let mut hashing = Hashing::new(io::sink());
         layer.write_unchecked(&mut hashing)?;
         (layer.digest, layer.archive_bytes) = hashing.finish();
         Ok(layer)
@@ -80,7 +80,7 @@ impl Layer {
 
     /// Writes the tar archive, which must come out as it was planned.
     pub(super) fn write(&self, to: impl Write) -> Result<(), ImageError> {
-        let mut hashing = archive::Hashing::new(to);
+        let mut hashing = Hashing::new(to);
         self.write_unchecked(&mut hashing)?;
         if hashing.finish() == (self.digest.clone(), self.archive_bytes) {
             return Ok(());

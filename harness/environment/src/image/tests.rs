@@ -35,7 +35,7 @@ fn the_archive_is_dockers_and_an_oci_layout_and_the_same_every_time() {
     let files = unpack(&archive);
     for (path, content) in &files {
         if let Some(digest) = path.strip_prefix("blobs/sha256/").filter(|name| !name.is_empty()) {
-            assert_eq!(digest, archive::sha256(content));
+            assert_eq!(digest, digest::sha256(content));
         }
     }
     let docker = &json(&files["manifest.json"])[0];
@@ -43,7 +43,7 @@ fn the_archive_is_dockers_and_an_oci_layout_and_the_same_every_time() {
     let layer = files[docker["Layers"][0].as_str().unwrap()].clone();
     let config = json(&files[docker["Config"].as_str().unwrap()]);
     assert_eq!(config["config"]["User"], USER);
-    assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", archive::sha256(&layer)));
+    assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", digest::sha256(&layer)));
 
     let of = |digest: &serde_json::Value| {
         &files[&format!("blobs/{}", digest.as_str().unwrap().replace(':', "/"))]

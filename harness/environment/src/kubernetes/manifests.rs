@@ -14,14 +14,15 @@ use k8s_openapi::{
 use kube::api::DynamicObject;
 
 pub(super) use self::workload::{
-    Maker, container_security, escape, key, mount, pod_security, scratch, stop_grace,
+    Maker, container_security, escape, key, mount, pod_security, stop_grace,
 };
 use super::{
     names::{ACCOUNT, COLLECTOR, COLLECTOR_ACCOUNT, EXPIRES, MANAGED_BY, MANAGER, ROLE_ARN, RUN},
-    operator::{self, Operator},
+    operator::Operator,
 };
 use crate::container::Container;
 
+mod collector;
 #[cfg(test)]
 mod tests;
 mod workload;
@@ -84,7 +85,7 @@ pub fn objects(containers: &[Container], settings: &Settings) -> Objects {
         let maker = Maker { container, settings };
         objects.secrets.extend(maker.secret());
         if let Some(operator) = settings.operator.as_ref().filter(|_| container.host == COLLECTOR) {
-            objects.collectors.push(operator::resource(&maker, operator));
+            objects.collectors.push(collector::resource(&maker, operator));
             continue;
         }
         objects.config_maps.extend(maker.config_map());

@@ -8,19 +8,10 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::VolumeMount;
 use kube::{
     api::{ApiResource, DynamicObject},
     core::GroupVersionKind,
 };
-use serde_json::{Map, Value, json};
-
-use super::{
-    manifests::{Maker, Settings},
-    names::COLLECTOR_ACCOUNT,
-};
-use harness_core::source;
-use harness_system::parts::CONFIG_FILE;
 
 pub mod config;
 pub mod preflight;
@@ -74,7 +65,7 @@ impl Operator {
     }
 
     /// What we would rather have, but what an older operator may not know: everything that it cannot do without is left in.
-    fn knows(&self, field: &str) -> bool {
+    pub(super) fn knows(&self, field: &str) -> bool {
         const NEEDED: [&str; 6] = ["args", "config", "env", "image", "mode", "serviceAccount"];
         NEEDED.contains(&field) || self.fields.as_ref().is_none_or(|known| known.contains(field))
     }
@@ -85,54 +76,6 @@ pub(super) fn version_of(collector: &DynamicObject) -> Version {
     let written = collector.types.as_ref().map(|types| types.api_version.as_str());
     let is_old = written.is_some_and(|written| written.ends_with(Version::V1Alpha1.name()));
     if is_old { Version::V1Alpha1 } else { Version::V1Beta1 }
-}
-
-/// The resource for a collector's container, whose only file is the config to use.
-pub(super) fn resource(maker: &Maker<'_>, operator: &Operator) -> DynamicObject {
-    let Maker { container, settings } = maker;
-    let text = container.files.get(CONFIG_FILE).map(String::as_str).unwrap_or_default();
-    let config = match operator.version {
-        Version::V1Alpha1 => text.into(),
-        Version::V1Beta1 => source::read_yaml(CONFIG_FILE, text).unwrap_or_default(),
-    };
-    let mut spec = Map::from_iter([
-        ("mode".to_owned(), json!("deployment")),
-        ("serviceAccount".to_owned(), json!(COLLECTOR_ACCOUNT)),
-        ("image".to_owned(), json!(maker.image())),
-        // Also for a tag `latest`: an image may be one that was loaded and that no registry has.
-        ("imagePullPolicy".to_owned(), json!("IfNotPresent")),
-        ("replicas".to_owned(), json!(replicas(maker, settings))),
-        ("env".to_owned(), json!(maker.env())),
-        ("resources".to_owned(), json!(maker.resources())),
-        ("podSecurityContext".to_owned(), json!(maker.pod_security())),
-        ("securityContext".to_owned(), json!(super::manifests::container_security())),
-        // A process that is not the first one of its namespace can be frozen and killed.
-        ("shareProcessNamespace".to_owned(), json!(true)),
-        ("volumes".to_owned(), json!([super::manifests::scratch()])),
-        ("volumeMounts".to_owned(), json!([mount()])),
-        ("config".to_owned(), config),
-    ]);
-    let args = container.args.iter().filter_map(|arg| config::argument(arg));
-    let args: Map<String, Value> =
-        args.map(|(name, value)| (name.to_owned(), value.into())).collect();
-    if !args.is_empty() {
-        spec.insert("args".to_owned(), args.into());
-    }
-    spec.retain(|field, _| operator.knows(field));
-    let mut object = DynamicObject::new(RESOURCE, &operator.version.api())
-        .within(&settings.namespace)
-        .data(json!({ "spec": Value::Object(spec) }));
-    // The operator copies these onto what it makes, pods included.
-    object.metadata.labels = Some(maker.run_and_workload());
-    object
-}
-
-fn replicas(maker: &Maker<'_>, settings: &Settings) -> u32 {
-    settings.replicas.get(&maker.container.workload).copied().unwrap_or(1)
-}
-
-fn mount() -> VolumeMount {
-    super::manifests::mount("tmp", "/tmp", false)
 }
 
 #[cfg(test)]

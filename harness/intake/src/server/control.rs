@@ -13,7 +13,7 @@ use axum::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::{Intake, State as IntakeState, events};
+use super::{Intake, State as IntakeState, control_error::ControlError, events};
 use crate::{
     attempt::{Attempt, Reply},
     decode::{Decoded, StatsGroup, decode},
@@ -41,28 +41,6 @@ pub(super) fn routes() -> Router<Arc<Intake>> {
         .route("/_intake/replies", get(replies).post(add_reply).delete(clear_replies))
         .route("/_intake/events", get(events::events))
         .route("/_intake/{*rest}", axum::routing::any(unknown))
-}
-
-/// Why a request to the control API was refused; `{"error": …}` in JSON.
-pub(super) struct ControlError {
-    status: StatusCode,
-    message: String,
-}
-
-impl ControlError {
-    pub(super) fn bad_request(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, message: message.into() }
-    }
-
-    fn not_found(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::NOT_FOUND, message: message.into() }
-    }
-}
-
-impl IntoResponse for ControlError {
-    fn into_response(self) -> Response {
-        (self.status, Json(json!({ "error": self.message }))).into_response()
-    }
 }
 
 /// Query parameters; a wrong one is named in JSON.

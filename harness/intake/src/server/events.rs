@@ -14,7 +14,7 @@ use futures_util::stream;
 use serde::Serialize;
 use tokio::{sync::watch, time::Interval};
 
-use super::{Intake, control::ControlError};
+use super::{Intake, control_error::ControlError};
 use crate::{
     attempt::Attempt,
     stream::{EventId, Gap, GapReason, Heartbeat, Hello},

@@ -8,7 +8,7 @@ use std::{
 
 use harness::{
     case::{DRIVER_SERVICE, Topology},
-    expectation::{DEFAULT_WITHIN, span_status},
+    expectation::DEFAULT_WITHIN,
     record::{CaseRecord, Record},
     trace::{Span, SpanId},
 };
@@ -124,7 +124,7 @@ fn is(span: &Span) -> String {
             keys.push(format!("{key}: {}", quoted(value)));
         }
     }
-    keys.extend(span_status(span).map(|status| format!("status: {status}")));
+    keys.extend(span.http_status().map(|status| format!("status: {status}")));
     keys.push(format!("error: {}", span.error));
     format!("{{ {} }}", keys.join(", "))
 }

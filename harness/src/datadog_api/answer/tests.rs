@@ -33,7 +33,7 @@ fn a_trace_is_read_with_ids_of_all_64_bits() {
     assert_eq!((span.error, span.duration, span.kind()), (true, 8_500_000, "server"));
     assert_eq!((span.hostname.as_str(), span.env.as_str()), ("node-1", "prod"));
     assert_eq!(span.form, PayloadForm::Api);
-    assert_eq!(crate::expectation::span_status(&span), Some(500));
+    assert_eq!(span.http_status(), Some(500));
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_found_span_is_put_together_again_from_its_nested_attributes() {
     );
     assert_eq!(span.meta["pod_name"], "shop-1");
     assert_eq!((span.error, span.duration), (false, 250_000_000));
-    assert_eq!(crate::expectation::span_status(&span), Some(200));
+    assert_eq!(span.http_status(), Some(200));
 }
 
 #[test]

@@ -150,7 +150,7 @@ pub fn take_over(container: &mut Container) -> Result<(), ConfigError> {
 }
 
 /// Name and value of an argument as the operator writes it, `--name=value`.
-pub(super) fn argument(arg: &str) -> Option<(&str, &str)> {
+pub(in super::super) fn argument(arg: &str) -> Option<(&str, &str)> {
     arg.strip_prefix("--")?.split_once('=').filter(|(name, _)| !name.is_empty())
 }
 

@@ -1,8 +1,13 @@
 use std::collections::BTreeMap;
 
-use super::{super::manifests::Objects, *};
+use serde_json::{Value, json};
+
+use super::{
+    super::manifests::{Objects, Settings},
+    *,
+};
 use crate::kubernetes::manifests;
-use harness_core::secret::Secret;
+use harness_core::{secret::Secret, source};
 use harness_system::{
     System,
     chain::Chain,

@@ -1,4 +1,4 @@
-//! What does not hold: in words for people, and as fields for programs.
+//! What checks find: what does not hold, in words for people and as fields for programs, and what could not be looked at.
 
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +66,28 @@ impl Stage {
             Self::BehindCollector => "behind-collector",
         }
     }
+}
+
+/// Why a check could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotEvaluated {
+    /// Name of the rule or expectation.
+    pub rule: String,
+    /// What was missing.
+    pub because: String,
+    /// Whether a verdict needs it: then the verdict is inconclusive.
+    pub required: bool,
+}
+
+/// What all rules found on one case.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Findings {
+    /// What is wrong.
+    pub failures: Vec<Failure>,
+    /// What could not be looked at.
+    pub not_evaluated: Vec<NotEvaluated>,
 }
 
 impl Failure {

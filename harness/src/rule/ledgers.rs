@@ -1,0 +1,58 @@
+//! What the evidence of a case says beside its spans: the services' ledgers, what was captured, and what the intake refused.
+
+use std::collections::HashSet;
+
+use super::Checked;
+use crate::{
+    case::{LedgerReport, View},
+    ledger::LedgerSpan,
+    trace::SpanId,
+};
+
+/// The services whose ledger answered: workload, spans, whether some were evicted.
+pub(super) fn known_ledgers<'a>(
+    view: View<'a>,
+) -> impl Iterator<Item = (&'a str, &'a [LedgerSpan], bool)> {
+    view.evidence.ledgers.iter().filter_map(|(workload, report)| match report {
+        LedgerReport::Known(entry) => {
+            Some((workload.as_str(), entry.spans.as_slice(), entry.evicted))
+        }
+        LedgerReport::Unknown(_) => None,
+    })
+}
+
+/// `Some` when a ledger that should be there could not be read.
+pub(super) fn unreadable_ledger(view: View<'_>) -> Option<Checked> {
+    view.evidence.ledgers.iter().find_map(|(workload, report)| match report {
+        LedgerReport::Unknown(reason) => Some(Checked::NotEvaluated {
+            because: format!("the ledger of `{workload}` could not be read: {reason}"),
+            required: true,
+        }),
+        LedgerReport::Known(_) => None,
+    })
+}
+
+/// Returns the ids of all captured spans.
+pub(super) fn captured_ids(view: View<'_>) -> HashSet<SpanId> {
+    view.spans().iter().map(|span| span.id).collect()
+}
+
+/// What the intake refused meanwhile, as the end of a sentence.
+pub(super) fn refused(view: View<'_>) -> String {
+    let told = view.evidence.refused.iter().map(|(reply, count)| {
+        let remedy = match reply.as_str() {
+            "403" => " (the API key is refused)",
+            "413" => " (the payloads are too large)",
+            _ => "",
+        };
+        format!("{count} answered {reply}{remedy}")
+    });
+    let told: Vec<String> = told.collect();
+    if !view.evidence.ended.is_empty() {
+        return format!("; {}", view.evidence.ended.join(", "));
+    }
+    match told.is_empty() {
+        true => "; look at the collector's log, and at the service's".to_owned(),
+        false => format!("; the intake refused attempts meanwhile: {}", told.join(", ")),
+    }
+}

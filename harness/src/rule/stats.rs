@@ -1,0 +1,115 @@
+//! The rule that APM stats say what the captured spans say.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::stats::{Captured, Group, Key, More};
+
+/// Name of the rule.
+pub(crate) const DISAGREE: &str = "stats-disagree";
+
+/// The rule `stats-disagree`: each group says what the captured spans say, whichever way the exporter is told to count.
+pub(crate) fn disagree(captured: &Captured) -> Result<Vec<String>, String> {
+    if let Some(because) = captured.forms.came_as_otlp() {
+        return Err(because);
+    }
+    let Captured { stats, by_kind, top_level, more, more_by_kind, more_top_level, .. } = captured;
+    // What both count alike can be compared further.
+    if stats == by_kind {
+        return Ok(disagree_further(more, more_by_kind));
+    }
+    if !stats.0.is_empty() && stats == top_level {
+        return Ok(disagree_further(more, more_top_level));
+    }
+    let keys: BTreeSet<&Key> = stats.0.keys().chain(by_kind.0.keys()).collect();
+    let found = keys.into_iter().filter_map(|key| {
+        let (stats, spans) = (stats.of(key), by_kind.of(key));
+        (stats != spans)
+            .then(|| format!("{key}: the stats say {stats}, the captured spans {spans}"))
+    });
+    Ok(found.collect())
+}
+
+/// What groups say beyond hits and errors that spans say otherwise. A run that was saved without it says nothing.
+fn disagree_further(stats: &[(Group, More)], spans: &[(Group, More)]) -> Vec<String> {
+    let pairs = stats.iter().filter_map(|(group, more)| {
+        let (_, of_spans) = spans.iter().find(|(other, _)| other == group)?;
+        Some((group, otherwise(more, of_spans)))
+    });
+    let told = pairs.flat_map(|(group, otherwise)| {
+        let Group { service, kind, resource, name, .. } = group;
+        let about = format!("{service} {kind} {resource} ({name})");
+        otherwise.into_iter().map(move |one| format!("{about}: the stats say {one}"))
+    });
+    told.collect()
+}
+
+/// What these stats say otherwise than their spans.
+fn otherwise(stats: &More, spans: &More) -> Vec<String> {
+    let mut told = Vec::new();
+    if stats.top_level != spans.top_level {
+        told.push(format!(
+            "{} top-level hits, the captured spans {}",
+            stats.top_level, spans.top_level
+        ));
+    }
+    // Sums of floating numbers, each rounded.
+    let apart = stats.duration.abs_diff(spans.duration);
+    let hits: u64 = spans.statuses.values().sum();
+    if apart > hits.saturating_add(spans.duration / 1_000_000) {
+        told.push(format!(
+            "a duration of {} in all, the captured spans {}",
+            millis(stats.duration),
+            millis(spans.duration)
+        ));
+    }
+    if stats.statuses != spans.statuses {
+        told.push(format!(
+            "the HTTP statuses {}, the captured spans {}",
+            statuses(&stats.statuses),
+            statuses(&spans.statuses)
+        ));
+    }
+    // What has none is counted under a default.
+    let all_named = |envs: &BTreeSet<String>| !envs.contains("") && !envs.contains("none");
+    if stats.envs != spans.envs && all_named(&stats.envs) && all_named(&spans.envs) {
+        told.push(format!(
+            "the env {}, the captured spans {}",
+            list(&stats.envs),
+            list(&spans.envs)
+        ));
+    }
+    if let (Some((began, over)), Some((first, last))) = (stats.times, spans.times) {
+        let late = over.saturating_add(BUCKET_SLACK) < first;
+        if late || last.saturating_add(BUCKET_SLACK) < began {
+            told.push(format!(
+                "buckets that are {} from the captured spans' ends",
+                humantime::format_duration(Duration::from_secs(
+                    began.abs_diff(first) / 1_000_000_000
+                ))
+            ));
+        }
+    }
+    told
+}
+
+/// How far a bucket may lie from the ends of its spans: nanoseconds. Spans that come late are counted in a later one.
+const BUCKET_SLACK: u64 = 15 * 60 * 1_000_000_000;
+
+fn millis(nanos: u64) -> String {
+    format!("{:.3} ms", nanos as f64 / 1e6)
+}
+
+fn statuses(statuses: &BTreeMap<u32, u64>) -> String {
+    let told = statuses.iter().map(|(status, hits)| match status {
+        0 => format!("none on {hits}"),
+        status => format!("{status} on {hits}"),
+    });
+    told.collect::<Vec<_>>().join(", ")
+}
+
+fn list(of: &BTreeSet<String>) -> String {
+    of.iter().map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ")
+}
