@@ -24,6 +24,7 @@ use payload::Sender;
 use stats::Concentrator;
 use tokio_util::sync::CancellationToken;
 use translate::direct::{self, Scratch};
+use translate::obfuscation::Obfuscation;
 use translate::{Naming, Settings};
 use usage::{Teller, Usage};
 
@@ -190,6 +191,7 @@ fn settings(config: &Config, hostname: &str, gates: FeatureGates) -> Settings {
         first_receiver: gates.first_receiver,
         old_scope_convention: gates.old_scope_convention,
         counts_on_request: gates.disable_apm_stats,
+        obfuscation: Obfuscation::new(&traces.obfuscation),
         // Checked with the config.
         ignore_resources: traces
             .ignore_resources

@@ -119,10 +119,96 @@ pub(crate) struct Traces {
     pub(crate) peer_tags_aggregation: bool,
     /// More peer tags.
     pub(crate) peer_tags: Vec<String>,
+    pub(crate) obfuscation: Obfuscation,
     /// How many resources wait to be translated in the reference, which takes them from the sender before. Here a request is
     /// translated before it is queued, so that nothing waits in between: any number is accepted, and what waits is bounded
     /// by `sending_queue`.
     pub(crate) trace_buffer: u64,
+}
+
+/// What is taken out of texts before they leave, in the words of the agent's `apm_config.obfuscation`. SQL of clients, the
+/// arguments of Redis's commands in resource names, and users and passwords in URLs of HTTP spans are taken out
+/// always; all below only where it is asked for. A query that a resource name, `db.query.text` or `db.statement` has is
+/// covered, and so are Datadog's own attributes for it (`mongodb.query`, for example). Not in contrib's exporter.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Obfuscation {
+    /// Whether all of the parts below are taken out that do not say otherwise. Not in the agent. Default `false`.
+    pub(crate) enabled: bool,
+    /// MongoDB's queries: the values of their documents.
+    pub(crate) mongodb: Documents,
+    /// Elasticsearch's queries: the values of their documents, and what stands behind a path's question mark.
+    pub(crate) elasticsearch: Documents,
+    /// OpenSearch's queries, as Elasticsearch's.
+    pub(crate) opensearch: Documents,
+    /// DynamoDB's queries: the values of their documents, and the literals of PartiQL. Not in the agent.
+    pub(crate) dynamodb: Documents,
+    /// Redis's commands: their values.
+    pub(crate) redis: Arguments,
+    /// Valkey's commands: their values.
+    pub(crate) valkey: Arguments,
+    /// Memcached's commands.
+    pub(crate) memcached: Commands,
+    /// SQL on spans whose type is neither `sql` nor `cassandra`: those that are no client's, and those of Spanner, Cosmos DB,
+    /// Hive, Snowflake and Trino. Not in the agent.
+    pub(crate) sql: Part,
+    /// `db.query.parameter.*` and `db.operation.parameter.*`. Not in the agent.
+    pub(crate) query_parameters: Part,
+    pub(crate) http: Urls,
+}
+
+/// Queries that are documents.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Documents {
+    /// Whether they lose their values.
+    pub(crate) enabled: Option<bool>,
+    /// The keys whose values stay.
+    pub(crate) keep_values: Vec<String>,
+}
+
+/// Commands with arguments.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Arguments {
+    /// Whether they lose their values; keys stay.
+    pub(crate) enabled: Option<bool>,
+    /// Whether keys go, too.
+    pub(crate) remove_all_args: bool,
+}
+
+/// Commands as a whole.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Commands {
+    /// Whether they are taken out.
+    pub(crate) enabled: Option<bool>,
+    /// Whether the command itself stays, and its data alone goes.
+    pub(crate) keep_command: bool,
+}
+
+/// One part, whole.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Part {
+    /// Whether it is taken out.
+    pub(crate) enabled: Option<bool>,
+}
+
+/// URLs: `url.full`, `http.url`, `http.target` and `url.query`, of spans of any type; users and passwords go with either.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Urls {
+    /// Whether what stands behind the question mark is taken out.
+    pub(crate) remove_query_string: Option<bool>,
+    /// Whether parts of the path that have a digit are taken out; `enabled` above does not ask for it.
+    pub(crate) remove_paths_with_digits: bool,
 }
 
 /// An endpoint of a signal that is not sent.
@@ -196,6 +282,7 @@ impl Default for Traces {
             compute_top_level_by_span_kind: false,
             peer_tags_aggregation: true,
             peer_tags: Vec::new(),
+            obfuscation: Obfuscation::default(),
             trace_buffer: 0,
         }
     }

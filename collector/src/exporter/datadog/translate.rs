@@ -16,6 +16,7 @@ mod known;
 mod limits;
 mod naming;
 mod normalize;
+pub(crate) mod obfuscation;
 pub(crate) mod page;
 mod rules;
 mod sampling;
@@ -28,6 +29,7 @@ use std::collections::{BTreeMap, HashMap};
 
 pub(crate) use agent::Dropped;
 use attributes::Attrs;
+use obfuscation::Obfuscation;
 use sampling::{DECISION, Decision, Fate, RECEIVER_RATE};
 use span::Translated;
 
@@ -60,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) old_scope_convention: bool,
     /// Whether spans count in stats only where their resource asks for it.
     pub(crate) counts_on_request: bool,
+    /// What is taken out of texts besides what the agent takes out by itself.
+    pub(crate) obfuscation: Obfuscation,
     /// Traces whose root's resource name matches one of these are dropped.
     pub(crate) ignore_resources: Vec<regex::Regex>,
 }

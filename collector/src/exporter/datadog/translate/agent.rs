@@ -234,9 +234,14 @@ pub(super) fn obfuscated_query<'a>(query: &[u8]) -> Text<'a> {
     sql::obfuscated(query).map_or(Cow::Borrowed(UNREADABLE_QUERY), Cow::Owned)
 }
 
-/// A URL without its user's name and password; query and path are kept. None for what is no URL.
+/// Returns a URL without its user's name and password; query and path are kept. `None` for what is no URL.
 pub(super) fn obfuscated_url(url: &[u8]) -> Option<Vec<u8>> {
-    is_url(url).then(|| http::obfuscate_url_string(&escaped(url), false, false).into_bytes())
+    obfuscated_url_less(url, false, false)
+}
+
+/// As [`obfuscated_url`], without the query too, or without the parts of the path that have a digit.
+pub(super) fn obfuscated_url_less(url: &[u8], query: bool, digits: bool) -> Option<Vec<u8>> {
+    is_url(url).then(|| http::obfuscate_url_string(&escaped(url), query, digits).into_bytes())
 }
 
 /// Returns a command of Redis without its arguments. Each byte that is not UTF-8 becomes U+FFFD, as where Go goes through the

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use super::attributes::{Attrs, Both};
 use super::concepts::{DB_NAMESPACE, ENV, VERSION};
 use super::go_text::as_text;
+use super::obfuscation::TakenOut;
 use super::span::{self, Translated, parse_bool, set_unless_empty};
 use super::{Settings, host, naming, normalize, sampling};
 use crate::exporter::datadog::model::{Span as DatadogSpan, Text, TracerPayload};
@@ -66,8 +67,10 @@ pub(super) fn translate<'a>(
     let own = Attrs::new(span.attributes());
     let both = Both { span: &own, resource };
     let mut out = span::begun(span);
+    let taken_out = settings.obfuscation.of_span(both, &naming::span_type(span, both).0);
+    let hidden = |key: &[u8], value: &AnyValue<'a>| taken_out?.attribute(key, value);
     for (key, value) in resource.iter() {
-        set_meta(&mut out, key, as_text(&value));
+        set_meta(&mut out, key, hidden(key, &value).unwrap_or_else(|| as_text(&value)));
     }
     if settings.top_level_by_span_kind {
         span::mark_by_kind(&mut out, span);
@@ -78,7 +81,7 @@ pub(super) fn translate<'a>(
         set_unless_empty(&mut out, "version", resource.text(VERSION));
     }
     span::set_events_and_links(&mut out, span);
-    set_attributes(&mut out, &own);
+    set_attributes(&mut out, &own, hidden);
     if !out.meta.contains(b"env") {
         let meta = |key: &str| out.meta.get(key.as_bytes()).cloned().unwrap_or_default();
         let env = first_filled(ENV.names(), meta);
@@ -91,7 +94,7 @@ pub(super) fn translate<'a>(
     }
     span::set_facts(&mut out, span, scope, settings.scope_keys());
     span::set_error_message(&mut out, span);
-    name(&mut out, settings, span, scope, both);
+    name(&mut out, settings, span, scope, both, taken_out);
     let language = resource.text(&["telemetry.sdk.language"]);
     out.service = normalize::service_or_language(std::mem::take(&mut out.service), &language);
     out.name = normalize::name(std::mem::take(&mut out.name));
@@ -100,9 +103,17 @@ pub(super) fn translate<'a>(
 }
 
 /// Sets the span's own attributes. Of two names for an HTTP method or status, the new one wins where it comes first.
-fn set_attributes<'a>(out: &mut DatadogSpan<'a>, attributes: &Attrs<'a>) {
+fn set_attributes<'a>(
+    out: &mut DatadogSpan<'a>,
+    attributes: &Attrs<'a>,
+    hidden: impl Fn(&[u8], &AnyValue<'a>) -> Option<Text<'a>>,
+) {
     let (mut has_method, mut has_status) = (false, false);
     for (key, value) in attributes.iter() {
+        if let Some(text) = hidden(key, &value) {
+            set_meta(out, key, text);
+            continue;
+        }
         match value {
             AnyValue::Int(int) => set_metric(out, key, int as f64),
             AnyValue::Double(double) => set_metric(out, key, double),
@@ -151,6 +162,7 @@ fn name<'a>(
     span: &Span<'a>,
     scope: &Scope<'a>,
     attributes: Both<'_, 'a>,
+    taken_out: Option<TakenOut<'_>>,
 ) {
     let naming = &settings.naming;
     if naming.is_second_version() {
@@ -168,7 +180,10 @@ fn name<'a>(
     }
     if out.resource.is_empty() {
         out.resource = if naming.is_second_version() {
-            naming::resource(naming, span, attributes)
+            match (naming::resource(naming, span, attributes), taken_out) {
+                ((query, true), Some(taken_out)) => taken_out.query(query),
+                ((resource, _), _) => resource,
+            }
         } else {
             let named = resource_from_meta(out);
             if named.is_empty() { Cow::Borrowed(span.name) } else { named }

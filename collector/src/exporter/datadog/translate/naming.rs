@@ -157,19 +157,26 @@ pub(super) fn remapped<'a>(naming: &Naming, name: Text<'a>) -> Text<'a> {
     }
 }
 
-/// Returns the resource name, by the naming in force.
-pub(super) fn resource<'a>(naming: &Naming, span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
-    let name = match naming.is_second_version() {
-        true => resource_v2(span, attributes).0,
-        false => resource_v1(span, attributes),
+/// Returns the resource name, by the naming in force, and whether it is the text of a query.
+pub(super) fn resource<'a>(
+    naming: &Naming,
+    span: &Span<'a>,
+    attributes: Both<'_, 'a>,
+) -> (Text<'a>, bool) {
+    let (name, is_query) = if naming.is_second_version() {
+        let (name, rule) = resource_v2(span, attributes);
+        (name, std::ptr::eq(rule, &rules::resource::DATABASE))
+    } else {
+        (resource_v1(span, attributes), false)
     };
-    match name {
+    let name = match name {
         Cow::Borrowed(text) => Cow::Borrowed(&text[..text.len().min(MAX_RESOURCE_BYTES)]),
         Cow::Owned(mut text) => {
             text.truncate(MAX_RESOURCE_BYTES);
             Cow::Owned(text)
         }
-    }
+    };
+    (name, is_query)
 }
 
 /// Returns the resource name by the second version of the naming; the agent cuts it.
@@ -252,7 +259,7 @@ pub(super) fn span_type<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Named<
 }
 
 /// Returns the type of a client's span by the system that it calls.
-fn database_type(system: &[u8]) -> &'static [u8] {
+pub(super) fn database_type(system: &[u8]) -> &'static [u8] {
     const SQL: [&[u8]; 35] = [
         b"other_sql",
         b"mssql",

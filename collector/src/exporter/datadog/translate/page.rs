@@ -169,6 +169,14 @@ fn others(out: &mut String) {
          | parents | `_top_level`, where a service is entered | 0.77 or before | `golden/13-kinds-toplevel` |\n\
          | parents | the root: the last span without a parent, else the first whose parent is elsewhere, else the last | 0.77 or before | `tests/differential` |\n\
          | priority of the trace | the chunk's priority; its tags `_dd.otlp_sr`, `_dd.p.dm`; `_sampling_priority_rate_v1` of the root | 0.77 or before | `golden-085/47-sampling` |\n\n\
+         ## What is taken out\n\n\
+         | of spans of the type | what | since | proved by |\n| --- | --- | --- | --- |\n\
+         | `sql`, `cassandra` | literals of the resource name, `db.statement`, `db.query.text`, `sql.query` | 0.85.0; of the resource name 0.77 or before | `golden-085/68-sql` |\n\
+         | `redis`, `valkey` | arguments of the resource name's commands | 0.77 or before | `golden-085/41-db` |\n\
+         | `web`, `http` | user and password of `http.url` | 0.77 or before | `golden-085/40-http` |\n\n\
+         Nothing else is, by any version of the agent as exporters set it up. `traces.obfuscation` of the `datadog` exporter takes out more, where it is \
+         asked for ([collector.md](collector.md#datadog)): of MongoDB, Elasticsearch, OpenSearch, DynamoDB, Redis, Valkey, Memcached, of SQL on other \
+         spans, of parameters, and of the queries in URLs.\n\n\
          ## Limits\n\n\
          | of | at most |\n| --- | --- |\n\
          | a key in `meta` or `metrics` | {MAX_KEY_BYTES} bytes, and three points behind it |\n\

@@ -32,8 +32,13 @@ pub(super) fn translate<'a>(
     let mut out = begun(span);
     out.service = naming::service(both);
     out.name = operation(&settings.naming, span, scope, both);
-    out.resource = naming::resource(&settings.naming, span, both);
     out.span_type = naming::span_type(span, both).0;
+    let taken_out = settings.obfuscation.of_span(both, &out.span_type);
+    out.resource = match (naming::resource(&settings.naming, span, both), taken_out) {
+        ((query, true), Some(taken_out)) => taken_out.query(query),
+        ((resource, _), _) => resource,
+    };
+    let hidden = |key: &[u8], value: &AnyValue<'a>| taken_out?.attribute(key, value);
     out.meta = Entries::with_capacity(size);
     out.meta.set(&b"span.kind"[..], naming::kind_name(span.kind).as_bytes().into());
     if let Some(code) = status_code(both).filter(|code| *code >= 0) {
@@ -49,10 +54,11 @@ pub(super) fn translate<'a>(
         out.metrics.set(&b"_dd.measured"[..], 1.0);
     }
     for (key, value) in own.iter() {
-        match value {
-            AnyValue::Int(int) => set_metric(&mut out, key, int as f64),
-            AnyValue::Double(double) => set_metric(&mut out, key, double),
-            value => set_meta(&mut out, key, as_text(&value)),
+        match (hidden(key, &value), value) {
+            (Some(text), _) => set_meta(&mut out, key, text),
+            (None, AnyValue::Int(int)) => set_metric(&mut out, key, int as f64),
+            (None, AnyValue::Double(double)) => set_metric(&mut out, key, double),
+            (None, value) => set_meta(&mut out, key, as_text(&value)),
         }
     }
     out.meta.set(&b"otel.trace_id"[..], hex(&span.trace_id.to_be_bytes()).to_vec().into());
@@ -66,10 +72,10 @@ pub(super) fn translate<'a>(
         set_unless_empty(&mut out, "env", both.normal(concepts::ENV));
     }
     for (key, value) in resource.iter() {
-        set_meta(&mut out, key, as_text(&value));
+        set_meta(&mut out, key, hidden(key, &value).unwrap_or_else(|| as_text(&value)));
     }
     for (key, value) in scope.attributes().iter() {
-        out.meta.set(key, as_text(&value));
+        out.meta.set(key, hidden(key, &value).unwrap_or_else(|| as_text(&value)));
     }
     if !out.meta.contains(b"db.name") {
         set_unless_empty(&mut out, "db.name", both.text(concepts::DB_NAMESPACE));

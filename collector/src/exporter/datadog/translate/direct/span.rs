@@ -18,6 +18,7 @@ use crate::exporter::datadog::translate::known::{class, number, place};
 use crate::exporter::datadog::translate::limits::{
     MAX_RESOURCE_BYTES, MAX_TYPE_BYTES, MAX_VALUE_BYTES,
 };
+use crate::exporter::datadog::translate::obfuscation::TakenOut;
 use crate::exporter::datadog::translate::span::{
     events, grpc_status_code, hex, links, status_code, status_name,
 };
@@ -79,6 +80,9 @@ impl<'a> Resource<'a> {
         }
         resource.table.reset(attributes.iter().len());
         for (key, value) in attributes.iter() {
+            if context.settings.obfuscation.covers(key) {
+                return None;
+            }
             let mut value = as_text(&value);
             let class = class(key, number(key, place(key)));
             match class {
@@ -130,6 +134,8 @@ struct Own<'o> {
     /// The query that the resource name was made of, and what became of it; none where queries stay as they are.
     query: Option<(&'o [u8], &'o [u8])>,
     counts_peers: bool,
+    /// What an option takes out besides.
+    taken_out: Option<TakenOut<'o>>,
 }
 
 /// Writes the spans of a resource.
@@ -279,11 +285,16 @@ impl<'w, 'a> Writer<'w, 'a> {
         let naming = &self.context.settings.naming;
         let service = record.service.as_ref().unwrap_or(&self.resource.service);
         let name = normalize::name(naming::operation(naming, span, &record.scope, both));
-        let mut resource = naming::resource(naming, span, both);
+        let span_type = naming::span_type(span, both).0;
+        let taken_out = self.context.settings.obfuscation.of_span(both, &span_type);
+        let (mut resource, is_query) = naming::resource(naming, span, both);
+        if let Some(taken_out) = taken_out.filter(|_| is_query) {
+            resource = taken_out.query(resource);
+        }
         if resource.is_empty() {
             resource = name.clone();
         }
-        let span_type = normalize::shortened(naming::span_type(span, both).0, MAX_TYPE_BYTES);
+        let span_type = normalize::shortened(span_type, MAX_TYPE_BYTES);
         let obfuscated = Obfuscated::of(&span_type);
         let mut query = None;
         match obfuscated {
@@ -334,6 +345,7 @@ impl<'w, 'a> Writer<'w, 'a> {
                 hides_password: obfuscated == Obfuscated::Url,
                 query: query.as_deref().map(|raw| (raw, &*whole_resource)),
                 counts_peers,
+                taken_out,
             };
             let Some(has_db_name) = self.own_entries(out, &own) else { return false };
             out.extend_from_slice(self.trace_entry(span.trace_id));
@@ -489,9 +501,11 @@ impl<'w, 'a> Writer<'w, 'a> {
                 Some(target) if std::ptr::eq(target, key) => (key, *own_place),
                 Some(target) => (target, place(target)),
             };
-            let mut text = match value.text() {
-                Some(text) => Cow::Borrowed(text),
-                None => match value.get() {
+            let hidden = of.taken_out.and_then(|taken_out| taken_out.attribute(key, &value.get()));
+            let mut text = match (hidden, value.text()) {
+                (Some(text), _) => text,
+                (None, Some(text)) => Cow::Borrowed(text),
+                (None, None) => match value.get() {
                     AnyValue::Int(number) => {
                         set_metric(&mut self.metrics, target, number as f64, status_code);
                         continue;

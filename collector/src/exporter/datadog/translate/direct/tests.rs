@@ -7,8 +7,10 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
+use super::super::obfuscation::Obfuscation;
 use super::super::{self as plain, Settings, table};
 use super::{Context, Scratch, translate};
+use crate::exporter::datadog::config;
 use crate::exporter::datadog::payload::{self, Sender};
 use crate::exporter::datadog::stats::{Concentrator, Counting, PEER_TAGS};
 use crate::trace_batch::TraceBatch;
@@ -17,25 +19,30 @@ use crate::trace_batch::wire::raw_fields;
 const NOW: i64 = 1_800_000_000_000_000_000;
 
 /// Keys of spans and resources that mean something beside those of the table, and some that mean nothing.
-const OTHER_KEYS: [&str; 19] = [
+const OTHER_KEYS: [&str; 24] = [
     "_dd.measured",
     "_dd.origin",
     "_dd.p.tid",
     "_dd.base_service",
     "app.user",
     "container.id",
+    "db.query.parameter.name",
     "db.type",
+    "elasticsearch.body",
     "host",
     "host.name",
     "http.client_ip",
     "http.referrer",
+    "http.target",
     "http.request.header.x-id",
     "http.useragent",
     "k8s.pod.uid",
+    "mongodb.query",
     "net.peer.name",
     "otel.status_code",
     "out.host",
     "telemetry.sdk.language",
+    "url.query",
     "x",
 ];
 
@@ -44,7 +51,7 @@ fn keys() -> Vec<&'static str> {
     table::TABLE.iter().map(|row| row.key).chain(OTHER_KEYS).collect()
 }
 
-const TEXTS: [&str; 24] = [
+const TEXTS: [&str; 30] = [
     "",
     "0",
     "1",
@@ -61,7 +68,13 @@ const TEXTS: [&str; 24] = [
     "checkout",
     "http://user:secret@shop.example/a?b=c#d",
     "http://a b/%zz",
+    "aws.dynamodb",
+    "elasticsearch",
+    "memcached",
+    "mongodb",
     "mysql",
+    "{\"a\": \"b\", \"c\": [1, {}]}",
+    "{\"broken\": ",
     "postgresql",
     "redis",
     "sql",
@@ -198,7 +211,7 @@ fn turned(batch: &TraceBatch, turn: usize) -> TraceBatch {
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
-    (0..12_u8).prop_map(|odd| {
+    (0..16_u8).prop_map(|odd| {
         let mut settings = Settings { hostname: "h".into(), ..Settings::default() };
         match odd {
             0 => settings.hostname.clear(),
@@ -206,6 +219,13 @@ fn settings() -> impl Strategy<Value = Settings> {
             2 => settings.top_level_by_span_kind = true,
             4 => settings.first_receiver = true,
             5 => settings.old_scope_convention = true,
+            6..10 => {
+                let mut config = config::Obfuscation { enabled: true, ..Default::default() };
+                config.redis.remove_all_args = odd == 7;
+                config.http.remove_paths_with_digits = odd == 8;
+                config.memcached.keep_command = odd == 9;
+                settings.obfuscation = Obfuscation::new(&config);
+            }
             3 => settings.ignore_resources = vec![regex::Regex::new("GET").unwrap()],
             _ => {}
         }
