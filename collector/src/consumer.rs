@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 
+use crate::extension::trace_ledger::Reply;
 use crate::hold::{Answer, Note};
+use crate::sender::Sender;
 use crate::trace_batch::TraceBatch;
 
 /// Why a sender is not told OK. But for the last of these reasons, the sender is told to come again.
@@ -33,6 +35,9 @@ pub(crate) enum Refused {
     /// It was taken, and spans of it were dropped, which the sender waited to hear (`wait_for_result`).
     #[error("spans could not be sent: {0}")]
     Dropped(String),
+    /// A test has senders answered so.
+    #[error("refused as a script has it")]
+    Scripted(Reply),
 }
 
 /// How long a sender is asked to wait that was held before: with the hold it comes again in time for what exporters bear.
@@ -50,6 +55,7 @@ impl Refused {
                 Some(AT_ONCE)
             }
             Self::Dropped(_) => None,
+            Self::Scripted(reply) => reply.retry_after,
         }
     }
 }
@@ -78,13 +84,13 @@ impl Needs {
 pub(crate) trait Consumer: Send + Sync {
     /// Makes room for a batch, or refuses. What was made room for is held once it is committed, so that this is where all
     /// is done that may fail or take time.
-    async fn reserve(&self, batch: TraceBatch) -> Result<Commit, Refused>;
+    async fn reserve(&self, batch: TraceBatch, sender: &Sender) -> Result<Commit, Refused>;
 
     /// What this stage, or one behind it, needs of the stages before it.
     fn needs(&self) -> Needs;
 
     /// Notes a request that will come later, in batches with others: where it is kept on disk, it is safe when this returns.
-    async fn note(&self, request: &TraceBatch) -> Result<Vec<Note>, Refused>;
+    async fn note(&self, request: &TraceBatch, sender: &Sender) -> Result<Vec<Note>, Refused>;
 
     /// Hands over a batch that this collector holds already, waiting for room.
     async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused>;
@@ -115,9 +121,10 @@ impl Fanout {
 
 #[async_trait]
 impl Consumer for Fanout {
-    async fn reserve(&self, batch: TraceBatch) -> Result<Commit, Refused> {
+    async fn reserve(&self, batch: TraceBatch, sender: &Sender) -> Result<Commit, Refused> {
         // All at the same time, so that senders are held no longer for several than for one.
-        let commits = try_join_all(self.to.iter().map(|to| to.reserve(batch.clone()))).await?;
+        let commits =
+            try_join_all(self.to.iter().map(|to| to.reserve(batch.clone(), sender))).await?;
         Ok(Box::new(move || commits.into_iter().flat_map(|commit| commit()).collect()))
     }
 
@@ -125,10 +132,10 @@ impl Consumer for Fanout {
         self.to.iter().fold(Needs::default(), |needs, consumer| needs.or(consumer.needs()))
     }
 
-    async fn note(&self, request: &TraceBatch) -> Result<Vec<Note>, Refused> {
+    async fn note(&self, request: &TraceBatch, sender: &Sender) -> Result<Vec<Note>, Refused> {
         let mut notes = Vec::new();
         for consumer in self.to.iter().filter(|consumer| consumer.needs().notes) {
-            notes.extend(consumer.note(request).await?);
+            notes.extend(consumer.note(request, sender).await?);
         }
         Ok(notes)
     }
@@ -167,17 +174,17 @@ impl Edit {
 
 #[async_trait]
 impl Consumer for Edit {
-    async fn reserve(&self, batch: TraceBatch) -> Result<Commit, Refused> {
-        self.next.reserve((self.edit)(&batch)).await
+    async fn reserve(&self, batch: TraceBatch, sender: &Sender) -> Result<Commit, Refused> {
+        self.next.reserve((self.edit)(&batch), sender).await
     }
 
     fn needs(&self) -> Needs {
         self.next.needs()
     }
 
-    async fn note(&self, request: &TraceBatch) -> Result<Vec<Note>, Refused> {
+    async fn note(&self, request: &TraceBatch, sender: &Sender) -> Result<Vec<Note>, Refused> {
         // What is noted is what will come. An edit changes spans, and neither their number nor their order.
-        self.next.note(&(self.edit)(request)).await
+        self.next.note(&(self.edit)(request), sender).await
     }
 
     async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {

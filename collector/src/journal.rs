@@ -22,7 +22,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use frame::Entry;
 pub(crate) use frame::Progress;
-use tokio::sync::oneshot;
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, oneshot};
 use writer::{Command, Writer};
 
 /// The settings of a journal.
@@ -107,6 +108,8 @@ struct Shared {
     seed: u32,
     /// Spans whose stats could no longer be made again, because their room was needed.
     given_up: AtomicU64,
+    /// Told when records are done, so that there may be room for more.
+    freed: Notify,
     /// Writing fails as if the disk were full once so many bytes are in files.
     #[cfg(test)]
     disk_bytes: AtomicU64,
@@ -160,6 +163,7 @@ impl Journal {
             directory: directory.into(),
             seed: rand::random(),
             given_up: AtomicU64::new(0),
+            freed: Notify::new(),
             #[cfg(test)]
             disk_bytes: AtomicU64::new(u64::MAX),
         });
@@ -196,6 +200,11 @@ impl Journal {
             blocking.await.unwrap()
         };
         answer.await.map_err(|_| gone())?
+    }
+
+    /// Waits, from this call on, until there may be room for more.
+    pub(crate) fn freed(&self) -> Notified<'_> {
+        self.shared.freed.notified()
     }
 
     /// Marks what became of a record; this is not waited for, and repeated work is all that its loss costs.

@@ -6,7 +6,7 @@
 //!
 //! - `receiver`, `processor`, `exporter`, `connector`, `extension`: the components, each with its settings beside it
 //! - `pipeline`: builds them from a config, joins them and takes them down in order
-//! - `consumer`: how a batch goes from one stage to the next; `held_senders`: who waits for room;
+//! - `consumer`: how a batch goes from one stage to the next; `sender`: whose it is; `held_senders`: who waits for room;
 //!   `hold`: what becomes of a request; `journal`: requests on disk
 //! - `settings`: what every config type stands on; `config`: the whole config, above the components
 //! - [`mapping`]: what is said of how spans become Datadog's
@@ -30,6 +30,7 @@ pub mod mapping;
 mod pipeline;
 mod processor;
 mod receiver;
+mod sender;
 mod server;
 mod settings;
 mod telemetry;

@@ -31,6 +31,8 @@ use crate::telemetry::{self, Registry};
 
 /// How long storage may take to write its last marks.
 const STORAGE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long it may take to refuse who is held.
+const REFUSAL: Duration = Duration::from_millis(200);
 
 /// Why a collector does not start.
 #[derive(Debug, thiserror::Error)]
@@ -225,14 +227,18 @@ impl Collector {
             pages.spawn(server::serve(bound, page, Limits::default(), end.clone()));
         }
         if let Some((bound, ledger)) = self.ledger {
-            let page = server::page(move |request| ledger.answer(request.uri().path()));
+            let page = server::page(move |request| ledger.answer(request.method(), request.uri()));
             pages.spawn(server::serve(bound, page, Limits::default(), end.clone()));
         }
+        let no_more_time = CancellationToken::new();
         let mut receivers = JoinSet::new();
         for (id, receiver) in self.receivers {
             let Some(to) = entries.get(&id).map(Arc::clone) else { continue };
             let (registry, ledger, stop) = (registry.clone(), ledger.clone(), stop.clone());
-            receivers.spawn(async move { receiver.serve(&registry, ledger, to, stop).await });
+            let no_more_time = no_more_time.clone();
+            receivers.spawn(async move {
+                receiver.serve(&registry, ledger, to, stop, no_more_time).await;
+            });
         }
         drop(entries);
         let receiver_count = receivers.len();
@@ -287,6 +293,10 @@ impl Collector {
         let deadline = Instant::now() + drain;
         // Half of the time is for senders that are slow to finish, the rest for what they sent.
         let patience = Instant::now() + drain / 2;
+        while let Ok(Some(_)) = timeout_at(patience, receivers.join_next()).await {}
+        // Whoever is held is refused rather than cut off.
+        no_more_time.cancel();
+        let patience = deadline.min(Instant::now() + REFUSAL);
         while let Ok(Some(_)) = timeout_at(patience, receivers.join_next()).await {}
         receivers.shutdown().await;
         for task in stages {

@@ -28,6 +28,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use crate::sender::Peer;
+
 /// How many connections one port serves at a time; fewer where the process may not have that many files. A newcomer beyond
 /// that takes the place of an idle one.
 pub(crate) const MAX_CONNECTIONS: usize = 16_384;
@@ -213,8 +215,8 @@ pub(crate) async fn serve<S, B>(
             () = shutdown.cancelled() => break,
             accepted = bound.listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 connections.close_idle();
@@ -226,8 +228,13 @@ pub(crate) async fn serve<S, B>(
             () = shutdown.cancelled() => break,
             connection = connections.admit() => connection,
         };
-        let serving =
-            Serving { service: service.clone(), limits, connection, shutdown: shutdown.clone() };
+        let serving = Serving {
+            service: service.clone(),
+            peer: Peer::of(address.ip()),
+            limits,
+            connection,
+            shutdown: shutdown.clone(),
+        };
         let tls = bound.tls.clone();
         tokio::spawn(async move {
             if let Err(error) = serving.accepted(stream, tls).await {
@@ -250,6 +257,7 @@ type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 /// One connection, and how it is served.
 struct Serving<S> {
     service: S,
+    peer: Peer,
     limits: Limits,
     connection: Connection,
     shutdown: CancellationToken,
@@ -285,8 +293,8 @@ where
     }
 
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Ended {
-        let Self { service, limits, connection, shutdown } = self;
-        let service = TowerToHyperService::new(connection.watch(service));
+        let Self { service, peer, limits, connection, shutdown } = self;
+        let service = TowerToHyperService::new(connection.watch(service, peer));
         let builder = limits.builder();
         let mut serving =
             std::pin::pin!(builder.serve_connection(TokioIo::new(Lingering::new(stream)), service));
@@ -317,6 +325,11 @@ where
             () = grace => Ok(()),
         }
     }
+}
+
+/// Who sent a request.
+pub(crate) fn peer<B>(request: &Request<B>) -> Peer {
+    request.extensions().get().copied().unwrap_or(Peer::UNKNOWN)
 }
 
 /// Makes a service of a function that looks at a request's head only.

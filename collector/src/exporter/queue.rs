@@ -11,6 +11,7 @@ mod storage;
 mod worker;
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
@@ -31,7 +32,8 @@ use crate::extension::health_check::Health;
 use crate::extension::trace_ledger::Handle;
 use crate::held_senders::HeldSenders;
 use crate::hold::Note;
-use crate::journal::{Journal, Recovery};
+use crate::journal::{AppendError, Appended, Journal, Recovery};
+use crate::sender::Sender;
 use crate::telemetry::{Gauge, Registry};
 use crate::trace_batch::{Part, TraceBatch};
 
@@ -184,13 +186,17 @@ fn tell(exporter: &str, registry: &Registry, recovery: &Recovery) {
 
 impl Input {
     /// Notes a request, where anybody must know what becomes of it.
-    async fn note_one(&self, request: &TraceBatch) -> Result<Option<Note>, Refused> {
+    async fn note_one(
+        &self,
+        request: &TraceBatch,
+        sender: &Sender,
+    ) -> Result<Option<Note>, Refused> {
         if !self.needs().notes {
             return Ok(None);
         }
         let journal = match &self.storage {
             Some(storage) => {
-                let appended = storage.append(request, &self.counters).await?;
+                let appended = self.append(storage, request, sender).await?;
                 Some((Arc::clone(&storage.journal), appended))
             }
             None => None,
@@ -200,33 +206,73 @@ impl Input {
     }
 
     /// Makes room for a batch, holding its sender while there is none.
-    async fn room(&self, batch: &TraceBatch) -> Result<OwnedSemaphorePermit, Refused> {
+    async fn room(
+        &self,
+        batch: &TraceBatch,
+        sender: &Sender,
+    ) -> Result<OwnedSemaphorePermit, Refused> {
         let size = self.sizer.room(batch, self.capacity);
-        if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(size) {
+        if self.senders.is_empty()
+            && let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(size)
+        {
             return Ok(room);
         }
-        self.outage.press();
         let room = Arc::clone(&self.room).acquire_many_owned(size);
-        match self.senders.hold(batch.byte_count(), room).await {
-            Ok(room) => room.map_err(|_| Refused::Closed),
-            Err(refused) => {
-                self.counters.refused.add(batch.span_count());
-                // The exporter hurries for as long as senders are refused.
-                self.outage.press();
-                Err(refused)
+        self.hold(batch, sender, room).await?.map_err(|_| Refused::Closed)
+    }
+
+    /// Writes a request down, holding its sender while the disk has no room.
+    async fn append(
+        &self,
+        storage: &Storage,
+        request: &TraceBatch,
+        sender: &Sender,
+    ) -> Result<Appended, Refused> {
+        let at_once = match self.senders.is_empty() {
+            true => storage.append(request).await,
+            false => Err(AppendError::Full),
+        };
+        let appended = match at_once {
+            Err(AppendError::Full) => {
+                let room = storage.append_when_there_is_room(request);
+                let held = self.hold(request, sender, room).await;
+                held.inspect_err(|_| storage.tell(&AppendError::Full, &self.counters))?
             }
+            outcome => outcome,
+        };
+        appended.map_err(|error| {
+            self.counters.refused.add(request.span_count());
+            storage.tell(&error, &self.counters);
+            Refused::Storage
+        })
+    }
+
+    /// Holds the sender of a request until something that it needs is there.
+    async fn hold<T>(
+        &self,
+        request: &TraceBatch,
+        sender: &Sender,
+        room: impl Future<Output = T>,
+    ) -> Result<T, Refused> {
+        self.outage.press();
+        let held = self.senders.hold(sender, request.byte_count(), room).await;
+        if held.is_err() {
+            self.counters.refused.add(request.span_count());
+            // The exporter hurries for as long as senders are refused.
+            self.outage.press();
         }
+        held
     }
 }
 
 #[async_trait]
 impl Consumer for Input {
-    async fn reserve(&self, mut batch: TraceBatch) -> Result<Commit, Refused> {
+    async fn reserve(&self, mut batch: TraceBatch, sender: &Sender) -> Result<Commit, Refused> {
         if self.held.is_closed() {
             return Err(Refused::Closed);
         }
-        let room = self.room(&batch).await?;
-        let note = self.note_one(&batch).await?;
+        let room = self.room(&batch, sender).await?;
+        let note = self.note_one(&batch, sender).await?;
         let (held, accepted) = (self.held.clone(), self.counters.accepted.clone());
         let storage = self.storage.clone();
         Ok(Box::new(move || {
@@ -247,11 +293,11 @@ impl Consumer for Input {
         Needs { notes: self.storage.is_some() || self.waits, blocks: self.blocks }
     }
 
-    async fn note(&self, request: &TraceBatch) -> Result<Vec<Note>, Refused> {
+    async fn note(&self, request: &TraceBatch, sender: &Sender) -> Result<Vec<Note>, Refused> {
         if self.held.is_closed() {
             return Err(Refused::Closed);
         }
-        Ok(self.note_one(request).await?.into_iter().collect())
+        Ok(self.note_one(request, sender).await?.into_iter().collect())
     }
 
     async fn deliver(&self, mut batch: TraceBatch) -> Result<(), Refused> {

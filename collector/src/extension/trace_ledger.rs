@@ -1,27 +1,38 @@
 //! Tells over HTTP what became of the spans of a trace: `GET /debug/traces/{trace id}`. For tests; off unless configured.
 //!
 //! Memory is bounded: of the traces, the oldest are forgotten first, and an answer says if that happened.
+//!
+//! It also has senders answered what a test wants: `POST /debug/replies?status=503&retry_after=1s&for=20s`, and `DELETE` for the usual.
 
 mod config;
+mod script;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 pub(crate) use config::Config;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use http_body_util::Full;
 use serde::Serialize;
+
+pub(crate) use script::Reply;
+use script::Scripts;
 
 use crate::trace_batch::TraceBatch;
 
 const PATH: &str = "/debug/traces/";
+const REPLIES: &str = "/debug/replies";
+
+/// How many senders are told apart in a trace, and among those that came to the wrong port.
+const MAX_SENDERS: usize = 20;
 
 /// What the stages of the collector say about spans, by trace.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     max_traces: usize,
     state: Mutex<State>,
+    scripts: Mutex<Scripts>,
 }
 
 /// A ledger, where there is one.
@@ -33,6 +44,8 @@ struct State {
     /// The oldest first.
     order: VecDeque<u128>,
     evicted: u64,
+    /// How many requests came to the port of the other protocol, by their sender.
+    wrong_port: BTreeMap<String, usize>,
 }
 
 /// What is known of a trace, in spans.
@@ -40,6 +53,8 @@ struct State {
 struct Entry {
     accepted: usize,
     refused: usize,
+    /// The refused ones, by their sender.
+    refused_from: BTreeMap<String, usize>,
     exporters: BTreeMap<String, Exported>,
 }
 
@@ -53,20 +68,37 @@ struct Exported {
 
 impl Ledger {
     pub(crate) fn new(config: &Config) -> Self {
-        Self { max_traces: config.max_traces, state: Mutex::default() }
+        let max_traces = config.max_traces;
+        Self { max_traces, state: Mutex::default(), scripts: Mutex::default() }
     }
 
-    /// A receiver took these spans, or refused them.
-    pub(crate) fn received(&self, batch: &TraceBatch, accepted: bool) {
+    /// A receiver took these spans.
+    pub(crate) fn accepted(&self, batch: &TraceBatch) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in batch.trace_ids() {
+            state.entry(id, self.max_traces).accepted += 1;
+        }
+    }
+
+    /// A receiver refused these spans to a sender, by its name.
+    pub(crate) fn refused(&self, batch: &TraceBatch, sender: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         for id in batch.trace_ids() {
             let entry = state.entry(id, self.max_traces);
-            if accepted {
-                entry.accepted += 1;
-            } else {
-                entry.refused += 1;
-            }
+            entry.refused += 1;
+            count(&mut entry.refused_from, sender);
         }
+    }
+
+    /// A sender came to the port of the other protocol.
+    pub(crate) fn wrong_port(&self, sender: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        count(&mut state.wrong_port, sender);
+    }
+
+    /// What a request with this head is answered instead of the usual, if that is scripted.
+    pub(crate) fn scripted(&self, head: &HeaderMap) -> Option<Reply> {
+        self.scripts.lock().unwrap_or_else(PoisonError::into_inner).next(head)
     }
 
     /// An exporter sent these spans.
@@ -91,11 +123,37 @@ impl Ledger {
         }
     }
 
-    /// Answers a request for a trace.
-    pub(crate) fn answer(&self, path: &str) -> Response<Full<Bytes>> {
+    /// Answers a request for a trace, or one that scripts replies.
+    pub(crate) fn answer(&self, method: &Method, uri: &Uri) -> Response<Full<Bytes>> {
+        let (status, body) = match (uri.path(), method) {
+            (REPLIES, &Method::POST | &Method::DELETE) => {
+                let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
+                let scripted = match *method {
+                    Method::POST => scripts.add(uri.query().unwrap_or_default()),
+                    _ => {
+                        scripts.clear();
+                        Ok(())
+                    }
+                };
+                match scripted {
+                    Ok(()) => (StatusCode::OK, serde_json::json!({})),
+                    Err(error) => (StatusCode::BAD_REQUEST, serde_json::json!({ "error": error })),
+                }
+            }
+            (path, _) => self.told(path),
+        };
+        let mut response = Response::new(Full::from(format!("{body}\n")));
+        *response.status_mut() = status;
+        let kind = http::HeaderValue::from_static("application/json");
+        response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+        response
+    }
+
+    /// What is told of a trace.
+    fn told(&self, path: &str) -> (StatusCode, serde_json::Value) {
         let id = path.strip_prefix(PATH).filter(|id| id.len() == 32);
         let id = id.and_then(|id| u128::from_str_radix(id, 16).ok());
-        let (status, body) = match id {
+        match id {
             Some(id) => {
                 let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
                 let entry = state.traces.get(&id).cloned().unwrap_or_default();
@@ -103,6 +161,8 @@ impl Ledger {
                     "trace_id": format!("{id:032x}"),
                     "accepted": entry.accepted,
                     "refused": entry.refused,
+                    "refused_from": entry.refused_from,
+                    "wrong_port": state.wrong_port,
                     "exporters": entry.exporters,
                     "evicted": state.evicted > 0 && !state.traces.contains_key(&id),
                 });
@@ -112,12 +172,14 @@ impl Ledger {
                 let error = format!("write {PATH} and a trace id of 32 hexadecimal digits");
                 (StatusCode::NOT_FOUND, serde_json::json!({ "error": error }))
             }
-        };
-        let mut response = Response::new(Full::from(format!("{body}\n")));
-        *response.status_mut() = status;
-        let kind = http::HeaderValue::from_static("application/json");
-        response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
-        response
+        }
+    }
+}
+
+/// Counts one more of a sender, unless there are too many others.
+fn count(senders: &mut BTreeMap<String, usize>, sender: &str) {
+    if senders.len() < MAX_SENDERS || senders.contains_key(sender) {
+        *senders.entry(sender.to_owned()).or_default() += 1;
     }
 }
 
@@ -142,12 +204,15 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use http::{Method, Uri};
     use http_body_util::BodyExt as _;
 
     use super::{Config, Ledger};
 
     async fn answer(ledger: &Ledger, path: &str) -> serde_json::Value {
-        let body = ledger.answer(path).into_body().collect().await.unwrap().to_bytes();
+        let uri: Uri = path.parse().unwrap();
+        let body =
+            ledger.answer(&Method::GET, &uri).into_body().collect().await.unwrap().to_bytes();
         serde_json::from_slice(&body).unwrap()
     }
 
@@ -161,6 +226,7 @@ mod tests {
         let three = answer(&ledger, "/debug/traces/00000000000000000000000000000003").await;
         assert_eq!(three["exporters"]["datadog"]["dropped"]["too_large"], 1);
         assert_eq!(three["evicted"], false);
-        assert_eq!(ledger.answer("/debug/traces/xyz").status(), 404);
+        let unknown = Uri::from_static("/debug/traces/xyz");
+        assert_eq!(ledger.answer(&Method::GET, &unknown).status(), 404);
     }
 }

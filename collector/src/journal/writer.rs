@@ -82,14 +82,17 @@ impl Writer {
     /// Works until the journal is closed or gone.
     pub(super) fn run(mut self, waiting: &Receiver<Command>) {
         while let Ok(first) = waiting.recv() {
-            let (mut group, mut bytes, mut closing) = (Vec::new(), 0, None);
+            let (mut group, mut bytes, mut closing, mut is_marked) = (Vec::new(), 0, None, false);
             for command in std::iter::once(first).chain(waiting.try_iter()) {
                 match command {
                     Command::Append { spans, body, reply, commands } => {
                         bytes += body.len();
                         group.push(Wanted { spans, body, reply, commands });
                     }
-                    Command::Mark { number, progress } => self.mark(number, progress),
+                    Command::Mark { number, progress } => {
+                        self.mark(number, progress);
+                        is_marked = true;
+                    }
                     Command::Close { reply } => closing = Some(reply),
                 }
                 if bytes >= GROUP_BYTES || closing.is_some() {
@@ -97,6 +100,9 @@ impl Writer {
                 }
             }
             self.write(group);
+            if is_marked {
+                self.shared.freed.notify_waiters();
+            }
             if let Some(reply) = closing {
                 let _ = reply.send(());
                 return;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::consumer::{Commit, Consumer, Needs, Refused};
 use crate::held_senders::HeldSenders;
 use crate::hold::Note;
+use crate::sender::Sender;
 use crate::telemetry::{Counter, Histogram, Registry, histogram};
 use crate::trace_batch::TraceBatch;
 
@@ -86,13 +87,19 @@ pub(crate) fn start(
 
 #[async_trait]
 impl Consumer for Input {
-    async fn reserve(&self, mut batch: TraceBatch) -> Result<Commit, Refused> {
-        let permit = match self.requests.clone().try_reserve_owned() {
+    async fn reserve(&self, mut batch: TraceBatch, sender: &Sender) -> Result<Commit, Refused> {
+        let requests = self.requests.clone();
+        let at_once = match self.held.is_empty() {
+            true => requests.try_reserve_owned(),
+            false => Err(mpsc::error::TrySendError::Full(requests)),
+        };
+        let permit = match at_once {
             Ok(permit) => permit,
             Err(mpsc::error::TrySendError::Full(requests)) => {
                 // None is left because the next stage has none.
                 self.next.press();
-                let room = self.held.hold(batch.byte_count(), requests.reserve_owned()).await;
+                let room = requests.reserve_owned();
+                let room = self.held.hold(sender, batch.byte_count(), room).await;
                 match room {
                     Ok(Ok(permit)) => permit,
                     Ok(Err(_)) => return Err(Refused::Closed),
@@ -104,7 +111,8 @@ impl Consumer for Input {
             }
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(Refused::Closed),
         };
-        let notes = if self.needs.notes { self.next.note(&batch).await? } else { Vec::new() };
+        let notes =
+            if self.needs.notes { self.next.note(&batch, sender).await? } else { Vec::new() };
         Ok(Box::new(move || {
             let mut answers = Vec::new();
             for note in notes {
@@ -121,9 +129,9 @@ impl Consumer for Input {
         self.needs
     }
 
-    async fn note(&self, request: &TraceBatch) -> Result<Vec<Note>, Refused> {
+    async fn note(&self, request: &TraceBatch, sender: &Sender) -> Result<Vec<Note>, Refused> {
         match self.needs.notes {
-            true => self.next.note(request).await,
+            true => self.next.note(request, sender).await,
             false => Ok(Vec::new()),
         }
     }
@@ -218,6 +226,7 @@ mod tests {
     use super::{Config, start};
     use crate::consumer::{Commit, Consumer, Needs, Refused};
     use crate::hold::Note;
+    use crate::sender::Sender;
     use crate::telemetry::Registry;
     use crate::trace_batch::TraceBatch;
 
@@ -227,7 +236,7 @@ mod tests {
 
     #[async_trait]
     impl Consumer for Sink {
-        async fn reserve(&self, _: TraceBatch) -> Result<Commit, Refused> {
+        async fn reserve(&self, _: TraceBatch, _: &Sender) -> Result<Commit, Refused> {
             Err(Refused::Full)
         }
 
@@ -235,7 +244,7 @@ mod tests {
             Needs::default()
         }
 
-        async fn note(&self, _: &TraceBatch) -> Result<Vec<Note>, Refused> {
+        async fn note(&self, _: &TraceBatch, _: &Sender) -> Result<Vec<Note>, Refused> {
             Ok(Vec::new())
         }
 

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::consumer::{Commit, Consumer, Needs, Refused};
 use crate::extension::health_check::Health;
 use crate::hold::Note;
+use crate::sender::Sender;
 use crate::telemetry::{Counter, Registry};
 use crate::trace_batch::TraceBatch;
 
@@ -123,24 +124,24 @@ impl MemoryLimiter {
 
 #[async_trait]
 impl Consumer for MemoryLimiter {
-    async fn reserve(&self, batch: TraceBatch) -> Result<Commit, Refused> {
+    async fn reserve(&self, batch: TraceBatch, sender: &Sender) -> Result<Commit, Refused> {
         if self.is_over() {
             self.refused.add(batch.span_count());
             return Err(Refused::Memory);
         }
-        self.next.reserve(batch).await
+        self.next.reserve(batch, sender).await
     }
 
     fn needs(&self) -> Needs {
         self.next.needs()
     }
 
-    async fn note(&self, request: &TraceBatch) -> Result<Vec<Note>, Refused> {
+    async fn note(&self, request: &TraceBatch, sender: &Sender) -> Result<Vec<Note>, Refused> {
         if self.is_over() {
             self.refused.add(request.span_count());
             return Err(Refused::Memory);
         }
-        self.next.note(request).await
+        self.next.note(request, sender).await
     }
 
     async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {
@@ -170,6 +171,7 @@ mod tests {
     use super::{Config, MemoryLimiter};
     use crate::consumer::{Consumer, Fanout, Refused};
     use crate::extension::health_check::{self, Health};
+    use crate::sender::{Peer, Sender};
     use crate::telemetry::Registry;
     use crate::trace_batch::TraceBatch;
 
@@ -194,7 +196,7 @@ mod tests {
             MemoryLimiter::new(config, "memory_limiter", &registry, &health, measure, next);
         let refused = async |mib: u64| {
             memory.store(mib << 20, Ordering::Relaxed);
-            limiter.reserve(TraceBatch::default()).await.err()
+            limiter.reserve(TraceBatch::default(), &Sender::new(Peer::UNKNOWN)).await.err()
         };
         assert_eq!(refused(79).await, None);
         assert_eq!(refused(81).await, Some(Refused::Memory));

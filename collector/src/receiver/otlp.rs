@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{Consumer, Refused};
 use crate::extension::trace_ledger::Handle;
+use crate::sender::Sender;
 use crate::server::{self, BindError, Bound};
 use crate::telemetry::{Counter, Registry};
 use crate::tls::{ServerTls, TlsError};
@@ -80,31 +81,33 @@ impl Receiver {
         [port("grpc", &self.grpc), port("http", &self.http)].into_iter().flatten().collect()
     }
 
-    /// Serves until `shutdown`, then until the requests under way are answered.
+    /// Serves until `shutdown`, then until the requests under way are answered; those that are still held at `no_more_time` are
+    /// refused then.
     pub(crate) async fn serve(
         self,
         registry: &Registry,
         ledger: Handle,
         to: Arc<dyn Consumer>,
         shutdown: CancellationToken,
+        no_more_time: CancellationToken,
     ) {
         let room = Room::new(self.config.largest_request());
         let entry = |transport| {
             let entry = Entry::new(registry, &self.id, transport, Arc::clone(&to), room.clone());
-            Entry { ledger: ledger.clone(), ..entry }
+            Entry { ledger: ledger.clone(), no_more_time: no_more_time.clone(), ..entry }
         };
         let port = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.address.port());
         let (grpc_port, http_port) = (port(&self.grpc), port(&self.http));
         let grpc = self.grpc.zip(self.config.protocols.grpc.as_ref()).map(|(bound, config)| {
             let limits = config.limits();
             let entry = entry("grpc");
-            let wrong = WrongPort::new(&self.id, Protocol::Grpc, http_port, &entry.malformed);
+            let wrong = WrongPort::new(&self.id, Protocol::Grpc, http_port, &entry);
             server::serve(bound, grpc::service(config, entry, wrong), limits, shutdown.clone())
         });
         let http = self.http.zip(self.config.protocols.http.as_ref()).map(|(bound, config)| {
             let limits = server::Limits::default();
             let entry = entry("http");
-            let wrong = WrongPort::new(&self.id, Protocol::Http, grpc_port, &entry.malformed);
+            let wrong = WrongPort::new(&self.id, Protocol::Http, grpc_port, &entry);
             server::serve(bound, http::service(config, entry, wrong), limits, shutdown.clone())
         });
         drop(to);
@@ -125,6 +128,7 @@ struct Entry {
     to: Arc<dyn Consumer>,
     room: Room,
     ledger: Handle,
+    transport: &'static str,
     accepted: Counter,
     refused: Counter,
     failed: Counter,
@@ -132,6 +136,18 @@ struct Entry {
     malformed: Counter,
     empty: Counter,
     empty_was_reported: Arc<AtomicBool>,
+    no_more_time: CancellationToken,
+}
+
+/// The longest name of a sender that is kept, in bytes.
+const LONGEST_NAME: usize = 200;
+
+/// What a sender says it is, and by which protocol it came: `OTel-OTLP-Exporter-JavaScript/0.301.0 (http)`.
+fn sender_name(transport: &str, headers: &::http::HeaderMap) -> String {
+    let agent = headers.get(::http::header::USER_AGENT).map(::http::HeaderValue::as_bytes);
+    let agent = String::from_utf8_lossy(agent.unwrap_or(b"unnamed"));
+    let end = agent.floor_char_boundary(LONGEST_NAME);
+    format!("{} ({transport})", &agent[..end])
 }
 
 /// What is said, beside OK, of a request without any span.
@@ -151,7 +167,7 @@ impl Entry {
     fn new(
         registry: &Registry,
         id: &str,
-        transport: &str,
+        transport: &'static str,
         to: Arc<dyn Consumer>,
         room: Room,
     ) -> Self {
@@ -160,6 +176,7 @@ impl Entry {
             to,
             room,
             ledger: None,
+            transport,
             accepted: registry.counter(
                 "otelcol_receiver_accepted_spans",
                 "Number of spans successfully pushed into the pipeline.",
@@ -191,13 +208,24 @@ impl Entry {
                 &labels,
             ),
             empty_was_reported: Arc::default(),
+            no_more_time: CancellationToken::new(),
         }
     }
 
+    /// Who sent a request.
+    fn sender<B>(&self, request: &::http::Request<B>) -> Sender {
+        let head = self.ledger.as_ref().map(|_| Box::new(request.headers().clone()));
+        Sender { head, ..Sender::new(server::peer(request)) }
+    }
+
     /// Offers a request to all pipelines: held by all, or refused. Gives a warning for its sender, if there is one.
-    async fn offer_request(&self, request: TraceBatch) -> Result<Option<&'static str>, Refused> {
+    async fn offer_request(
+        &self,
+        request: TraceBatch,
+        sender: &Sender,
+    ) -> Result<Option<&'static str>, Refused> {
         if request.span_count() > 0 {
-            return self.offer(request).await.map(|()| None);
+            return self.offer(request, sender).await.map(|()| None);
         }
         self.empty.add(1);
         if !self.empty_was_reported.swap(true, Ordering::Relaxed) {
@@ -206,15 +234,25 @@ impl Entry {
         Ok(Some(EMPTY))
     }
 
-    async fn offer(&self, batch: TraceBatch) -> Result<(), Refused> {
+    async fn offer(&self, batch: TraceBatch, sender: &Sender) -> Result<(), Refused> {
         let spans = batch.span_count();
         let entered = self.ledger.as_ref().map(|ledger| (ledger, batch.clone()));
-        match self.to.reserve(batch).await {
+        let told = self.ledger.as_ref().zip(sender.head.as_deref());
+        let room = match told.and_then(|(ledger, head)| ledger.scripted(head)) {
+            Some(reply) => Err(Refused::Scripted(reply)),
+            None => tokio::select! {
+                biased;
+                room = self.to.reserve(batch, sender) => room,
+                // Whoever is held hears so while there is time.
+                () = self.no_more_time.cancelled() => Err(Refused::Closed),
+            },
+        };
+        match room {
             Ok(commit) => {
                 // Counted first, so that nothing downstream is ever ahead of what was accepted.
                 self.accepted.add(spans);
                 if let Some((ledger, batch)) = &entered {
-                    ledger.received(batch, true);
+                    ledger.accepted(batch);
                 }
                 let mut outcome = Ok(());
                 let deadline = Instant::now() + MAX_WAIT_FOR_RESULT;
@@ -239,7 +277,8 @@ impl Entry {
                     _ => self.refused.add(spans),
                 }
                 if let Some((ledger, batch)) = &entered {
-                    ledger.received(batch, false);
+                    let name = sender.head.as_deref().map(|head| sender_name(self.transport, head));
+                    ledger.refused(batch, &name.unwrap_or_default());
                 }
                 self.refused_requests.add(1);
                 Err(refused)
@@ -261,6 +300,7 @@ mod tests {
     use crate::consumer::{Commit, Consumer, Needs, Refused};
     use crate::exporter::queue::faulty::batch;
     use crate::hold::Note;
+    use crate::sender::{Peer, Sender};
     use crate::telemetry::Registry;
     use crate::trace_batch::TraceBatch;
 
@@ -268,7 +308,7 @@ mod tests {
 
     #[async_trait]
     impl Consumer for Refuses {
-        async fn reserve(&self, _: TraceBatch) -> Result<Commit, Refused> {
+        async fn reserve(&self, _: TraceBatch, _: &Sender) -> Result<Commit, Refused> {
             Err(self.0.clone())
         }
 
@@ -276,7 +316,7 @@ mod tests {
             Needs::default()
         }
 
-        async fn note(&self, _: &TraceBatch) -> Result<Vec<Note>, Refused> {
+        async fn note(&self, _: &TraceBatch, _: &Sender) -> Result<Vec<Note>, Refused> {
             Err(self.0.clone())
         }
 
@@ -298,7 +338,8 @@ mod tests {
             let registry = Registry::default();
             let next = Arc::new(Refuses(why.clone()));
             let entry = Entry::new(&registry, "otlp", "grpc", next, Room::new(0));
-            assert_eq!(entry.offer(batch(1, 3)).await, Err(why.clone()));
+            let sender = Sender::new(Peer::UNKNOWN);
+            assert_eq!(entry.offer(batch(1, 3), &sender).await, Err(why.clone()));
             let counters =
                 [&entry.refused, &entry.failed, &entry.refused_requests, &entry.accepted];
             let [refused, failed] = counted;

@@ -17,6 +17,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use crate::sender::Peer;
+
 /// The connections of one port.
 #[derive(Debug, Clone)]
 pub(super) struct Connections {
@@ -142,9 +144,9 @@ impl Connection {
         }
     }
 
-    /// A service that enters when requests of this connection begin and end.
-    pub(super) fn watch<S>(&self, service: S) -> Watched<S> {
-        Watched { service, table: Arc::clone(&self.of.table), number: self.number }
+    /// A service that enters when requests of this connection begin and end, and tells of each who sent it.
+    pub(super) fn watch<S>(&self, service: S, peer: Peer) -> Watched<S> {
+        Watched { service, peer, table: Arc::clone(&self.of.table), number: self.number }
     }
 }
 
@@ -152,6 +154,7 @@ impl Connection {
 #[derive(Debug, Clone)]
 pub(super) struct Watched<S> {
     service: S,
+    peer: Peer,
     table: Arc<Mutex<Table>>,
     number: u64,
 }
@@ -169,7 +172,8 @@ where
         self.service.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        request.extensions_mut().insert(self.peer);
         let busy = Busy::begin(Arc::clone(&self.table), self.number);
         let answer = self.service.call(request);
         Box::pin(async move {

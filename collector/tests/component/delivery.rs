@@ -382,3 +382,51 @@ async fn the_ledger_tells_what_became_of_each_trace() {
         "the third 413 is for a single span, the 202 for another, the 403 for the last"
     );
 }
+
+#[tokio::test]
+async fn senders_are_refused_as_a_test_scripts_it_and_the_ledger_tells_whom() {
+    let intake = intake().await;
+    answer(&intake, 202, u64::MAX).await;
+    let settings = [
+        "extensions.trace_ledger={endpoint: '127.0.0.1:0', max_traces: 100}",
+        "service.extensions=[health_check, trace_ledger]",
+    ];
+    let rig = start(intake, &settings, DEADLINE).await;
+    let ledger = format!("http://{}", rig.address("ledger"));
+    let script = async |query: &str| {
+        let posted = rig.http.post(format!("{ledger}/debug/replies?{query}")).send().await;
+        posted.unwrap().status().as_u16()
+    };
+    assert_eq!(script("status=99").await, 400);
+    assert_eq!(script("status=503&retry_after=2s&next=2&except=x-own").await, 200);
+    let agent = ("user-agent", "shop/1");
+    let own = rig.post(&[PROTOBUF, ("x-own", "1")], request([1])).await;
+    assert_eq!(own.status, 200);
+    let refused = rig.post(&[PROTOBUF, agent], request([2])).await;
+    assert_eq!((refused.status, &refused.headers["retry-after"]), (503, &"2".parse().unwrap()));
+    let grpc = rig.address("otlp-grpc");
+    let status = grpc::export(&grpc, request([2]), None).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    let delay = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
+    assert_eq!(delay, Some(std::time::Duration::from_secs(2)));
+    rig.send(request([2])).await;
+
+    assert_eq!(script("status=429").await, 200);
+    assert_eq!(rig.post(&[PROTOBUF, agent], request([2])).await.status, 429);
+    let cleared = rig.http.delete(format!("{ledger}/debug/replies")).send().await.unwrap();
+    assert_eq!(cleared.status(), 200);
+    rig.send(request([3])).await;
+    // And one that speaks HTTP to the port of gRPC.
+    let lost = rig.http.post(format!("http://{grpc}/v1/traces")).header(agent.0, agent.1);
+    assert_eq!(lost.body(request([4])).send().await.unwrap().status(), 415);
+
+    let told = rig.http.get(format!("{ledger}/debug/traces/{:032x}", 2)).send().await.unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&told.bytes().await.unwrap()).unwrap();
+    assert_eq!((&told["accepted"], &told["refused"]), (&1.into(), &3.into()), "{told}");
+    assert_eq!(told["refused_from"]["shop/1 (http)"], 2, "{told}");
+    let from = told["refused_from"].as_object().unwrap();
+    assert!(from.keys().any(|name| name.ends_with(" (grpc)")), "{told}");
+    assert_eq!(told["wrong_port"], serde_json::json!({ "shop/1 (http)": 1 }));
+    assert_eq!(rig.metric("otelcol_receiver_refused_requests").await, 3);
+    assert_eq!(rig.metric("otelcol_receiver_malformed_requests").await, 1, "the wrong port's");
+}

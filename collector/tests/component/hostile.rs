@@ -13,7 +13,7 @@ use tonic::Code;
 use tonic::codec::CompressionEncoding;
 
 use crate::grpc;
-use crate::support::{DEADLINE, Rig, answer, intake, request, start, until};
+use crate::support::{DEADLINE, Rig, answer, intake, recover, request, span_ids, start, until};
 
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -290,4 +290,55 @@ async fn a_request_that_would_grow_beyond_measure_is_refused() {
     assert_eq!(child.post(&[PROTOBUF], request([1])).await, 200);
     child.expect_growth_below(before, 150 << 20, "100 GB on the way out");
     child.stop().await;
+}
+
+#[tokio::test]
+async fn a_flood_in_front_of_a_full_queue_takes_no_place_and_no_turn_from_others() {
+    let intake = intake().await;
+    answer(&intake, 503, u64::MAX).await;
+    let settings = [
+        "exporters.datadog.sending_queue={queue_size: 1, num_consumers: 1}",
+        "service.pipelines.traces.processors=[]",
+    ];
+    let rig = start(intake, &settings, DEADLINE).await;
+    rig.send(request([1])).await;
+    let url = format!("http://{}/v1/traces", rig.address("otlp-http"));
+    let from = |host: [u8; 4]| {
+        let client = reqwest::Client::builder().http2_prior_knowledge();
+        client.local_address(std::net::IpAddr::from(host)).build().unwrap()
+    };
+    let post = |http: &reqwest::Client, id: u64| {
+        let post = http.post(&url).header(PROTOBUF.0, PROTOBUF.1).body(request([id])).send();
+        tokio::spawn(async move { post.await.unwrap().status().as_u16() })
+    };
+    let held = async |requests| {
+        let told = format!("{requests} requests are held");
+        until(&told, async || rig.metric("otelcol_exporter_held_requests").await == requests).await;
+    };
+    // Over two connections, each of which may have fewer requests under way than are held.
+    let hosts = [from([127, 0, 0, 1]), from([127, 0, 0, 1])];
+    let mut flood = Vec::new();
+    for id in 2..1200 {
+        flood.push(post(&hosts[id as usize % 2], id));
+    }
+    held(1024).await;
+    let honest = post(&from([127, 0, 0, 2]), 5000);
+    held(1025).await;
+    assert!(flood.iter().filter(|one| one.is_finished()).count() > 100, "beyond the bounds");
+    let recovered = recover(&rig.intake).await;
+    assert_eq!(honest.await.unwrap(), 200);
+    let place = || {
+        let arrived = span_ids_in_order(&recovered.payloads());
+        arrived.iter().position(|id| *id == 5000)
+    };
+    until("it is sent", async || place().is_some()).await;
+    assert!(place().unwrap() < 5, "{:?}: it waits for the flood", place());
+    for one in flood {
+        assert!([200, 503].contains(&one.await.unwrap()));
+    }
+}
+
+/// The ids of the spans in payloads of one span each, in the order in which they came.
+fn span_ids_in_order(payloads: &[libdd_trace_protobuf::pb::AgentPayload]) -> Vec<u64> {
+    payloads.iter().flat_map(|one| span_ids(std::slice::from_ref(one))).collect()
 }

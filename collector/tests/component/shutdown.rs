@@ -49,6 +49,29 @@ async fn what_waits_for_another_attempt_is_tried_before_the_end() {
 }
 
 #[tokio::test]
+async fn senders_that_are_held_at_the_end_are_told_to_come_again_while_there_is_time() {
+    let intake = intake().await;
+    answer(&intake, 503, u64::MAX).await;
+    let settings = [
+        "exporters.datadog.sending_queue={queue_size: 1, num_consumers: 1}",
+        "service.pipelines.traces.processors=[]",
+    ];
+    let rig = start(intake, &settings, Duration::from_secs(2)).await;
+    rig.send(request([1])).await;
+    let post = rig.http.post(format!("http://{}/v1/traces", rig.address("otlp-http")));
+    let post = post.header("content-type", "application/x-protobuf").body(request([2]));
+    let held = tokio::spawn(async move {
+        let response = post.send().await.unwrap();
+        (response.status().as_u16(), response.headers()["retry-after"].clone())
+    });
+    until("it is held", async || rig.metric("otelcol_exporter_held_requests").await == 1).await;
+    let (drained, _) = rig.stop().await;
+    assert!(held.is_finished(), "the collector has ended, and with it the connection");
+    assert_eq!(held.await.unwrap(), (503, "3".parse().unwrap()));
+    assert_eq!(drained.left["datadog"], 1);
+}
+
+#[tokio::test]
 async fn what_cannot_be_sent_in_time_is_reported() {
     let intake = intake().await;
     answer(&intake, 503, u64::MAX).await;

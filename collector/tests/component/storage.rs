@@ -257,35 +257,51 @@ async fn what_a_shutdown_cannot_send_stays_on_disk_and_is_no_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn storage_without_room_refuses_at_once_and_what_it_took_arrives() {
+async fn storage_without_room_holds_senders_then_refuses_and_what_it_took_arrives() {
     let directory = tempfile::tempdir().unwrap();
     let intake = intake().await;
     answer(&intake, 503, u64::MAX).await;
     let process =
         Process::start(&intake, directory.path(), &["extensions.file_storage.max_size_mib=1"]);
     let (http, url) = (reqwest::Client::new(), process.url("otlp-http", "/v1/traces"));
-    let (mut accepted, mut refused) = (0, 0);
-    while refused < 20 {
-        let first = 1 + accepted * 300;
+    let post = |number: u64| {
+        let first = 1 + number * 300;
         let post = http.post(&url).header(PROTOBUF.0, PROTOBUF.1).body(request(first..first + 300));
-        let response = post.send().await.unwrap();
-        match response.status().as_u16() {
-            200 => accepted += 1,
-            503 => {
-                assert_eq!(response.headers()["retry-after"], "3", "it is refused at once");
-                refused += 1;
-            }
-            other => panic!("answered {other}"),
+        tokio::spawn(async move {
+            let response = post.send().await.unwrap();
+            let after = response.headers().get("retry-after").cloned();
+            (response.status().as_u16(), after)
+        })
+    };
+    let held = async || process.metric("otelcol_exporter_held_requests").await;
+    let begun = Instant::now();
+    let mut accepted = 0;
+    let first_held = loop {
+        let one = post(accepted);
+        until("it is answered or held", async || one.is_finished() || held().await > 0).await;
+        if held().await > 0 {
+            break one;
         }
+        assert_eq!(one.await.unwrap(), (200, None));
+        accepted += 1;
         assert!(accepted < 1000, "1 MiB holds no more than that");
-    }
+    };
     assert!(accepted > 50, "{accepted}");
+    let others: Vec<_> = (0..10).map(|_| post(accepted)).collect();
+    for refused in std::iter::once(first_held).chain(others) {
+        assert_eq!(refused.await.unwrap(), (503, Some("1".parse().unwrap())), "after a while");
+    }
+    assert!(begun.elapsed().as_secs() >= 8, "{:?}", begun.elapsed());
     assert!(process.metric("otelcol_exporter_storage_bytes").await <= 1 << 20);
+    assert_eq!(process.metric("otelcol_exporter_enqueue_failed_spans").await, 11 * 300);
+
+    let last = post(accepted);
+    until("it is held", async || held().await == 12).await;
     let recovered = recover(&intake).await;
-    let spans = accepted * 300;
+    assert_eq!(last.await.unwrap(), (200, None), "as soon as there is room");
+    let spans = (accepted + 1) * 300;
     until("all sent", async || process.metric("otelcol_exporter_sent_spans").await == spans).await;
     assert_eq!(span_ids(&recovered.payloads()), (1..=spans).collect::<Vec<_>>());
-    assert_eq!(send(&http, &url, spans + 1).await, Some(200), "there is room again");
     assert_eq!(process.end().await.0, Some(0));
 }
 

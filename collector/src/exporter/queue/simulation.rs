@@ -17,6 +17,7 @@ use super::{Config, Counters, Input, Setup, Sizer, retry, start};
 use crate::consumer::Consumer as _;
 use crate::extension::health_check::Health;
 use crate::journal::{Journal, Options};
+use crate::sender::{Peer, Sender};
 use crate::telemetry::Registry;
 
 /// How many seeds are tried; a failure names its seed.
@@ -89,7 +90,7 @@ async fn run(seed: u64, directory: Option<&Path>) {
         let Running { input, counters, .. } = &running;
         let count = random.random_range(1..8);
         let batch = batch(next, count);
-        if let Ok(commit) = input.reserve(batch.clone()).await {
+        if let Ok(commit) = input.reserve(batch.clone(), &Sender::new(Peer::UNKNOWN)).await {
             accepted.extend(batch.trace_ids());
             mine += count as u64;
             assert!(commit().is_empty(), "no sender waits");

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::counters::Counters;
-use crate::consumer::Refused;
 use crate::extension::health_check::Health;
 use crate::hold::Hold;
 use crate::journal::{AppendError, Appended, Found, Journal};
@@ -56,34 +55,43 @@ impl Storage {
     }
 
     /// Writes a request down.
-    pub(super) async fn append(
+    pub(super) async fn append(&self, request: &TraceBatch) -> Result<Appended, AppendError> {
+        let spans = u32::try_from(request.span_count()).unwrap_or(u32::MAX);
+        let appended = self.journal.append(spans, |out| request.write_protobuf(out)).await?;
+        if self.is_failing.swap(false, Ordering::Relaxed) {
+            self.health.clear(&self.part());
+        }
+        Ok(appended)
+    }
+
+    /// Writes a request down as soon as there is room.
+    pub(super) async fn append_when_there_is_room(
         &self,
         request: &TraceBatch,
-        counters: &Counters,
-    ) -> Result<Appended, Refused> {
-        let spans = u32::try_from(request.span_count()).unwrap_or(u32::MAX);
-        let part = format!("storage of {}", self.exporter);
-        let error = match self.journal.append(spans, |out| request.write_protobuf(out)).await {
-            Ok(appended) => {
-                if self.is_failing.swap(false, Ordering::Relaxed) {
-                    self.health.clear(&part);
-                }
-                return Ok(appended);
+    ) -> Result<Appended, AppendError> {
+        loop {
+            // Before it is tried, so that no room is missed that comes meanwhile.
+            let freed = self.journal.freed();
+            match self.append(request).await {
+                Err(AppendError::Full) => freed.await,
+                outcome => return outcome,
             }
-            Err(error) => error,
-        };
-        counters.refused.add(request.span_count());
+        }
+    }
+
+    /// Tells why a request is not written.
+    pub(super) fn tell(&self, error: &AppendError, counters: &Counters) {
         if let Some(times) = counters.is_news(&error.to_string()) {
             tracing::error!(exporter = self.exporter, %error, times, "traces are refused");
         }
-        match error {
-            AppendError::Full => Err(Refused::NoRoom),
-            AppendError::Io(_) => {
-                self.is_failing.store(true, Ordering::Relaxed);
-                self.health.set(&part, &format!("exporter `{}`: {error}", self.exporter));
-                Err(Refused::Storage)
-            }
+        if let AppendError::Io(_) = error {
+            self.is_failing.store(true, Ordering::Relaxed);
+            self.health.set(&self.part(), &format!("exporter `{}`: {error}", self.exporter));
         }
+    }
+
+    fn part(&self) -> String {
+        format!("storage of {}", self.exporter)
     }
 }
 

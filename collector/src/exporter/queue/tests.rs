@@ -11,6 +11,7 @@ use super::{Config, Counters, Input, Setup, Sizer, State, retry, start};
 use crate::consumer::{Consumer as _, Refused};
 use crate::extension::health_check::{self, Health};
 use crate::journal::{Journal, Options};
+use crate::sender::{Peer, Sender};
 use crate::telemetry::Registry;
 use crate::trace_batch::TraceBatch;
 
@@ -94,7 +95,7 @@ fn queue(does: Does, config: &Config, health: &Health) -> (Input, Counters, Arc<
 
 async fn take(input: &Input, count: usize) -> Result<(), Refused> {
     input
-        .reserve(spans(count))
+        .reserve(spans(count), &Sender::new(Peer::UNKNOWN))
         .await
         .map(|commit| assert!(commit().is_empty(), "nothing is to be waited for"))
 }

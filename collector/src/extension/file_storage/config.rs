@@ -30,7 +30,8 @@ pub(crate) struct Config {
     /// Whether the disk is waited for before a sender is answered, so that a loss of power loses nothing; without it, nothing is
     /// lost when the collector is killed. Default `false`.
     pub(crate) fsync: bool,
-    /// How many MiB the files of one exporter may have; more is refused. Ours: contrib has no such bound. Default 1024.
+    /// How many MiB the files of one exporter may have; senders of more are held, as while the queue is full. Ours: contrib has
+    /// no such bound. Default 1024.
     pub(crate) max_size_mib: u64,
 }
 

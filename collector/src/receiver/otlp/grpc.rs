@@ -22,8 +22,10 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::arrival::{Arriving, Broken};
 use super::wrong_port::{WrongPort, is_grpc};
 use super::{Entry, config, partial_success};
-use crate::consumer::AT_ONCE;
+use crate::consumer::{AT_ONCE, Refused};
+use crate::extension::trace_ledger::Reply;
 use crate::grpc_codec::BytesCodec;
+use crate::sender::Sender;
 use crate::trace_batch::wire::{put_bytes, put_uint};
 use crate::trace_batch::{DecodeError, TraceBatch};
 
@@ -71,6 +73,7 @@ impl tower::Service<http::Request<Incoming>> for Service {
                 };
                 return Ok(Status::unimplemented(status).into_http());
             }
+            let sender = entry.sender(&request);
             let (malformed, failed) = (entry.malformed.clone(), entry.failed.clone());
             let mut grpc = Grpc::new(BytesCodec)
                 .max_decoding_message_size(max_message_bytes)
@@ -79,7 +82,7 @@ impl tower::Service<http::Request<Incoming>> for Service {
                 .accept_compressed(CompressionEncoding::Deflate);
             let arriving = Arc::new(entry.room.begin());
             let request = request.map(|body| arriving.bound(body));
-            let export = Export { entry, arriving: Arc::clone(&arriving) };
+            let export = Export { entry, arriving: Arc::clone(&arriving), sender };
             let response = grpc.unary(export, request).await;
             let response = match arriving.broken() {
                 Some(Broken::NoRoom) => {
@@ -130,10 +133,30 @@ fn is_malformed(headers: &http::HeaderMap) -> bool {
 /// Asks a sender to come again after a while: by the one code that most exporters take for that, with the while where each
 /// of them looks for it (in the details of the status, or in a trailer).
 fn later(why: &dyn std::error::Error, after: Duration) -> Status {
-    let details = ErrorDetails::with_retry_info(Some(after));
-    let mut trailers = MetadataMap::new();
-    trailers.insert_bin(RETRY_INFO, MetadataValue::from_bytes(&retry_info(after)));
-    Status::with_error_details_and_metadata(Code::Unavailable, why.to_string(), details, trailers)
+    refusal(Code::Unavailable, &why.to_string(), Some(after))
+}
+
+/// A status that does not blame the request, with the while after which to come again.
+fn refusal(code: Code, why: &str, after: Option<Duration>) -> Status {
+    let (mut details, mut trailers) = (ErrorDetails::new(), MetadataMap::new());
+    if let Some(after) = after {
+        details.set_retry_info(Some(after));
+        trailers.insert_bin(RETRY_INFO, MetadataValue::from_bytes(&retry_info(after)));
+    }
+    Status::with_error_details_and_metadata(code, why, details, trailers)
+}
+
+/// The code that stands for a status of HTTP, as gRPC's clients map them.
+fn scripted(reply: Reply) -> Status {
+    let code = match reply.status {
+        400 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502..=504 => Code::Unavailable,
+        _ => Code::Unknown,
+    };
+    refusal(code, &Refused::Scripted(reply).to_string(), reply.retry_after)
 }
 
 /// A `google.rpc.RetryInfo`.
@@ -147,6 +170,7 @@ fn retry_info(after: Duration) -> Vec<u8> {
 struct Export {
     entry: Entry,
     arriving: Arc<Arriving>,
+    sender: Sender,
 }
 
 impl UnaryService<Bytes> for Export {
@@ -155,13 +179,15 @@ impl UnaryService<Bytes> for Export {
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
         let (entry, arriving) = (self.entry.clone(), Arc::clone(&self.arriving));
-        Box::pin(async move { export(entry, &arriving, request.into_inner()).await })
+        let sender = self.sender.clone();
+        Box::pin(async move { export(entry, &arriving, &sender, request.into_inner()).await })
     }
 }
 
 async fn export(
     entry: Entry,
     arriving: &Arriving,
+    sender: &Sender,
     message: Bytes,
 ) -> Result<Response<Bytes>, Status> {
     if let Err(broken) = arriving.arrived(message.len()) {
@@ -172,8 +198,9 @@ async fn export(
         DecodeError::TooMuch => Status::resource_exhausted(error.to_string()),
         _ => Status::invalid_argument(error.to_string()),
     })?;
-    match entry.offer_request(batch).await {
+    match entry.offer_request(batch, sender).await {
         Ok(warning) => Ok(Response::new(partial_success(warning).into())),
+        Err(Refused::Scripted(reply)) => Err(scripted(reply)),
         Err(refused) => Err(match refused.retry_after() {
             Some(after) => later(&refused, after),
             // Sending it again would not help, and so this code is none of the retryable ones.

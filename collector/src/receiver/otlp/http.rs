@@ -15,7 +15,7 @@ use tonic::Status;
 use super::arrival::Broken;
 use super::wrong_port::{WrongPort, is_grpc};
 use super::{Entry, config, partial_success};
-use crate::consumer::AT_ONCE;
+use crate::consumer::{AT_ONCE, Refused};
 use crate::trace_batch::wire::{put_bytes, put_uint};
 use crate::trace_batch::{DecodeError, TraceBatch};
 
@@ -62,18 +62,20 @@ struct Rejection {
     message: String,
     /// How long the sender is asked to wait.
     retry_after: Option<Duration>,
+    /// Whether it was counted already, and does not blame the request.
+    is_counted: bool,
 }
 
 impl Rejection {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), retry_after: None }
+        Self { status, message: message.into(), retry_after: None, is_counted: false }
     }
 
     /// Asks the sender to come again after a while.
     fn later(why: &dyn std::error::Error, after: Duration) -> Self {
         let retry_after = Some(after);
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        Self { status, message: why.to_string(), retry_after }
+        Self { status, message: why.to_string(), retry_after, is_counted: false }
     }
 }
 
@@ -92,7 +94,7 @@ async fn answer(
         Ok(warning) => return respond(StatusCode::OK, reply_in, ok_body(reply_in, warning)),
         Err(rejection) => rejection,
     };
-    if rejection.status.is_client_error() {
+    if rejection.status.is_client_error() && !rejection.is_counted {
         entry.malformed.add(1);
     }
     let body = status_body(reply_in, rejection.status, &rejection.message);
@@ -142,6 +144,7 @@ async fn export(
     encoding: Encoding,
     request: Request<Incoming>,
 ) -> Result<Option<&'static str>, Rejection> {
+    let sender = entry.sender(&request);
     let (head, body) = request.into_parts();
     let limit = config.max_request_body_size;
     let arriving = entry.room.begin();
@@ -160,10 +163,15 @@ async fn export(
         };
         Rejection::new(status, error.to_string())
     })?;
-    entry.offer_request(batch).await.map_err(|refused| match refused.retry_after() {
-        Some(after) => Rejection::later(&refused, after),
+    let offered = entry.offer_request(batch, &sender).await;
+    offered.map_err(|refused| match (&refused, refused.retry_after()) {
+        (Refused::Scripted(reply), retry_after) => {
+            let status = StatusCode::from_u16(reply.status).unwrap_or_default();
+            Rejection { status, message: refused.to_string(), retry_after, is_counted: true }
+        }
+        (_, Some(after)) => Rejection::later(&refused, after),
         // Sending it again would not help, and so this status is none of the retryable ones.
-        None => Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, refused.to_string()),
+        (_, None) => Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, refused.to_string()),
     })
 }
 

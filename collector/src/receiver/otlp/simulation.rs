@@ -23,6 +23,7 @@ use crate::exporter::retry;
 use crate::extension::health_check::Health;
 use crate::journal::{Journal, Options};
 use crate::processor::batch::{self, Config as BatchConfig};
+use crate::sender::{Peer, Sender};
 use crate::telemetry::Registry;
 use crate::trace_batch::TraceBatch;
 
@@ -123,7 +124,9 @@ async fn run(seed: u64, directory: Option<&Path>) {
         let request = batch(first, spans);
         (first, offered) = (first + spans as u128, offered + spans as u64);
         let entry = entry.clone();
-        senders.spawn(async move { (request.clone(), entry.offer(request).await) });
+        senders.spawn(async move {
+            (request.clone(), entry.offer(request, &Sender::new(Peer::UNKNOWN)).await)
+        });
         tokio::time::sleep(Duration::from_millis(random.random_range(0..4000))).await;
         while let Some(ended) = senders.try_join_next() {
             told.push(ended.unwrap());

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
 
+use super::{Entry, sender_name};
+use crate::extension::trace_ledger::Handle;
 use crate::telemetry::Counter;
 
 /// The protocol of a port.
@@ -25,17 +27,13 @@ pub(super) struct WrongPort {
     port: Protocol,
     message: Arc<str>,
     malformed: Counter,
+    ledger: Handle,
     was_reported: Arc<AtomicBool>,
 }
 
 impl WrongPort {
     /// Answers at a port of this protocol; `other` is the port of the other one, if the receiver has it.
-    pub(super) fn new(
-        receiver: &str,
-        port: Protocol,
-        other: Option<u16>,
-        malformed: &Counter,
-    ) -> Self {
+    pub(super) fn new(receiver: &str, port: Protocol, other: Option<u16>, entry: &Entry) -> Self {
         let (takes, is_not, setting, to) = match port {
             Protocol::Grpc => ("gRPC", "is not gRPC", "grpc", "OTLP over HTTP"),
             Protocol::Http => ("HTTP", "is gRPC", "http/protobuf", "gRPC"),
@@ -56,7 +54,8 @@ impl WrongPort {
             receiver: receiver.into(),
             port,
             message: message.into(),
-            malformed: malformed.clone(),
+            malformed: entry.malformed.clone(),
+            ledger: entry.ledger.clone(),
             was_reported: Arc::default(),
         }
     }
@@ -64,6 +63,11 @@ impl WrongPort {
     /// Counts a request of the other protocol, reports the first one in the log, and returns what to answer.
     pub(super) fn refuse(&self, headers: &HeaderMap) -> &str {
         self.malformed.add(1);
+        if let Some(ledger) = &self.ledger {
+            // By the protocol that it speaks.
+            let transport = if self.port == Protocol::Grpc { "http" } else { "grpc" };
+            ledger.wrong_port(&sender_name(transport, headers));
+        }
         if !self.was_reported.swap(true, Ordering::Relaxed) {
             let text = |value: Option<&HeaderValue>| {
                 value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
