@@ -24,6 +24,9 @@ pub(crate) enum Embedded {
     Collector(collector::command::Args),
     /// Runs one sample app, a chainable, instrumented HTTP service.
     SampleApp(sample_apps::command::Args),
+    /// Stands between two workloads, and does to what passes what a scenario's faults ask for.
+    #[command(hide = true)]
+    Tap(harness_prove::tap::program::Args),
 }
 
 impl Embedded {
@@ -33,6 +36,7 @@ impl Embedded {
             Self::Intake(args) => intake::command::run(args),
             Self::Collector(args) => collector::command::run(args),
             Self::SampleApp(args) => sample_apps::command::run(args),
+            Self::Tap(args) => harness_prove::tap::program::run(args),
         }
     }
 }

@@ -25,7 +25,7 @@ pub mod test_system;
 pub mod verdict;
 
 pub(crate) use harness_core::{chain_of, http};
-pub use harness_core::{secret, source, trace};
+pub use harness_core::{secret, source, trace, wire};
 pub use harness_environment as environment;
 #[cfg(feature = "image")]
 pub use harness_environment::image;

@@ -3,6 +3,9 @@
 //! Plain data. A run fills one and brings it up to date, a saved run holds it, and `tracecheck verify` makes one of what Datadog
 //! shows; [`crate::judge::judge`] makes the verdict of it, always the same one.
 
+use std::collections::BTreeMap;
+
+use harness_core::wire::Passed;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -69,6 +72,9 @@ pub struct Facts {
     /// What is known to be lost of a request of the harness's own, when nothing can come any more.
     #[serde(default)]
     pub proven: Vec<Failure>,
+    /// What passed between workloads while a fault struck it, by what stood there.
+    #[serde(default)]
+    pub passed: BTreeMap<String, Passed>,
     /// Whether services and collectors were stopped in peace before it was judged, so that nothing can come any more.
     #[serde(default)]
     pub sources_ended: bool,

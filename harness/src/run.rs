@@ -55,6 +55,8 @@ pub struct Plan {
     pub parallel: usize,
     /// Whether the run ends at the first scenario that does not pass.
     pub fail_fast: bool,
+    /// How long systems are listened to when all is judged, before they are stopped: what comes again, or too late, is judged too.
+    pub listen: Duration,
     /// Whether the systems are left running for a look around until `cancel`.
     pub keep: bool,
     /// Where the run is saved.

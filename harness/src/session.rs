@@ -61,6 +61,14 @@ pub enum SessionError {
     /// A fault is for the mock intake, and there is none.
     #[error("a fault at `intake` needs the mock intake, but evidence comes from {0}")]
     NoMockIntake(&'static str),
+    /// What stands between two workloads does not do what it is told.
+    #[error("`{tap}` was not told what to do between two workloads: {reason}")]
+    Tap {
+        /// Its name.
+        tap: String,
+        /// Why not.
+        reason: String,
+    },
     /// The system lacks something that every system has.
     #[error("the system has no {0}")]
     Incomplete(&'static str),

@@ -133,6 +133,7 @@ fn role(role: Role) -> &'static str {
         Role::Intake => "intake",
         Role::Collector => "collector",
         Role::Service => "service",
+        Role::Tap => "tap",
     }
 }
 

@@ -22,3 +22,4 @@ mod stand_in;
 mod standing;
 mod strays;
 mod support;
+mod taps;

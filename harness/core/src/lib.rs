@@ -4,6 +4,7 @@ pub mod http;
 pub mod secret;
 pub mod source;
 pub mod trace;
+pub mod wire;
 
 /// Renders an error and its causes in one line, since many libraries keep the telling part in the source.
 pub fn chain_of(error: &dyn std::error::Error) -> String {

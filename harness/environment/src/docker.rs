@@ -451,7 +451,7 @@ impl Environment for DockerEnvironment {
         self.starting.abort_all();
         let mut unclean: Vec<UncleanStop> = Vec::new();
         let mut failed = None;
-        for role in [Role::Service, Role::Collector, Role::Intake] {
+        for role in [Role::Service, Role::Collector, Role::Tap, Role::Intake] {
             match self.stop_those(|one| one.role == role).await {
                 Ok(()) => {}
                 Err(EnvironmentError::UncleanStop(more)) => unclean.extend(more),

@@ -227,7 +227,7 @@ impl Environment for KubernetesEnvironment {
     async fn down(&mut self) -> Result<(), EnvironmentError> {
         let Some(deployed) = &mut self.deployed else { return Ok(()) };
         let mut unclean = Vec::new();
-        for role in [Role::Service, Role::Collector, Role::Intake] {
+        for role in [Role::Service, Role::Collector, Role::Tap, Role::Intake] {
             match deployed.stop_all(|_, of| of == role).await {
                 Ok(more) => unclean.extend(more),
                 // What does not answer is removed all the same.

@@ -321,7 +321,7 @@ impl Environment for ProcessEnvironment {
         self.starting.shutdown().await;
         let grace = self.settings.stop_grace;
         let mut unclean = Vec::new();
-        for role in [Role::Service, Role::Collector, Role::Intake] {
+        for role in [Role::Service, Role::Collector, Role::Tap, Role::Intake] {
             let of_role = self.instances.values_mut().filter(|one| one.workload.role == role);
             let stops = of_role.map(|instance| instance.stop(Some(grace)));
             unclean.extend(futures_util::future::join_all(stops).await.into_iter().flatten());

@@ -5,10 +5,11 @@
 
 use std::fmt::Write as _;
 
-use crate::tap::Change;
+use crate::change::{Change, Sites};
 
 mod datadog;
 mod delivery;
+mod own;
 mod propagation;
 mod sampling;
 mod spans;
@@ -23,8 +24,66 @@ pub(crate) const CALLER: &str = "sample-app-2";
 /// The app that is called from outside.
 pub(crate) const ENTRY: &str = "sample-app-1";
 
-/// All of them.
-pub const SERVICES: [&str; 3] = [ENTRY, CALLER, AT];
+/// A system file of three services that are sample apps under names of their own, of which nothing is known but what it says: they
+/// have no ledger, and nobody says who calls whom.
+pub const OWN_SYSTEM: &str = include_str!("catalogue/own.system.yaml");
+
+/// Whose pipeline is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Who {
+    /// The built-in chain's.
+    Chain,
+    /// That of services which a system file describes ([`OWN_SYSTEM`]).
+    Own,
+}
+
+impl Who {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Chain, Self::Own];
+
+    /// As it is told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Chain => "chain",
+            Self::Own => "own",
+        }
+    }
+
+    /// The services, and so the workloads.
+    pub fn sites(self) -> Sites {
+        let [entry, caller, at] = match self {
+            Self::Chain => [ENTRY, CALLER, AT],
+            Self::Own => ["web", "shop", "pay"],
+        };
+        Sites { entry: entry.to_owned(), caller: caller.to_owned(), at: at.to_owned() }
+    }
+
+    /// What the catalogue says of the chain's apps, said of these services.
+    pub fn named(self, text: &str) -> String {
+        self.sites().named(text)
+    }
+
+    /// How many equal requests are sent. Where nobody says what a trace must be like, only the others tell.
+    pub fn requests(self) -> u32 {
+        match self {
+            Self::Chain => 2,
+            Self::Own => 4,
+        }
+    }
+}
+
+impl Sites {
+    /// All of them, those that are called from outside first.
+    pub fn all(&self) -> [&str; 3] {
+        [&self.entry, &self.caller, &self.at]
+    }
+
+    /// What the catalogue says of the chain's apps, said of these services.
+    pub fn named(&self, text: &str) -> String {
+        let named = text.replace(ENTRY, &self.entry).replace(CALLER, &self.caller);
+        named.replace(AT, &self.at)
+    }
+}
 
 /// A way in which a pipeline goes wrong.
 #[derive(Clone, Copy)]
@@ -39,6 +98,8 @@ pub struct Breakage {
     pub rule: &'static str,
     /// What that failure must name: a service, or a link between two.
     pub hop: &'static str,
+    /// The stage that it must say, where spans are lost at one.
+    pub stage: Option<&'static str>,
     /// What it looks like in Datadog.
     pub seen: &'static str,
     /// How it comes about.
@@ -47,11 +108,49 @@ pub struct Breakage {
     pub remedy: &'static str,
 }
 
+/// What must be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intended {
+    /// The rule that must fail, or the expectation.
+    pub rule: &'static str,
+    /// What that failure must name: a service, or a link between two.
+    pub hop: String,
+    /// The stage that it must say, where spans are lost at one.
+    pub stage: Option<&'static str>,
+    /// What the scenario must expect for it, as it is written under `expect`; `None` where the rules alone tell.
+    pub expect: Option<&'static str>,
+}
+
+impl Breakage {
+    /// What must be found where these services are broken; `None` where they cannot be broken so.
+    pub fn intended(&self, who: Who) -> Option<Intended> {
+        self.intended_at(who, &who.sites())
+    }
+
+    /// The same where services of such a kind have these names.
+    pub fn intended_at(&self, who: Who, sites: &Sites) -> Option<Intended> {
+        let Self { rule, hop, stage, .. } = *self;
+        if who == Who::Own && matches!(self.how, How::TapAfterwards(_)) {
+            // What follows a scenario's requests is like them there, in all that a tap could tell it by.
+            return None;
+        }
+        let (rule, hop, stage, expect) = match (who, own::otherwise(self.name)) {
+            (Who::Own, Some(own)) => (own.rule, own.hop, own.stage, own.expect),
+            _ => (rule, hop, stage, None),
+        };
+        Some(Intended { rule, hop: sites.named(hop), stage, expect })
+    }
+}
+
 /// How a breakage, or what is like it, is made.
 #[derive(Clone, Copy)]
 pub enum How {
     /// By a tap on the wire.
     Tap(Change),
+    /// By a tap on the wire, so late that it must be listened for.
+    TapLate(Change),
+    /// By a tap on the wire, in what is sent after the scenario's own requests.
+    TapAfterwards(Change),
     /// By a tap on the wire, while a fault makes the last app answer 503, which must be marked as an error.
     TapUnderFault(Change),
     /// By the environment of services: app, variable, value.
@@ -71,6 +170,8 @@ impl How {
     pub fn change(self) -> Option<Change> {
         match self {
             Self::Tap(change)
+            | Self::TapAfterwards(change)
+            | Self::TapLate(change)
             | Self::TapUnderFault(change)
             | Self::TapWithEnv(change, _)
             | Self::TapStats(change)
@@ -87,13 +188,22 @@ impl How {
         }
     }
 
-    /// The faults of the scenario, as they are written there.
+    /// The faults of the scenario that break a part of the system, as they are written there.
     pub fn faults(self) -> &'static str {
         match self {
-            Self::TapUnderFault(_) => "faults: [{ at: sample-app-3, status: 503 }]\n",
             Self::Fault(faults) => faults,
             _ => "",
         }
+    }
+
+    /// Whether it comes so late that it must be listened for.
+    pub fn comes_late(self) -> bool {
+        matches!(self, Self::TapLate(_))
+    }
+
+    /// Whether the last service is made to answer 503.
+    pub fn fails(self) -> bool {
+        matches!(self, Self::TapUnderFault(_))
     }
 
     /// Whether the scenario asks for APM stats.
@@ -103,14 +213,11 @@ impl How {
 
     /// The same system without what is broken in it.
     pub fn sound(self) -> Sound {
-        let stats = self.asks_for_stats();
-        match self {
-            Self::TapUnderFault(_) => Sound { env: &[], faults: self.faults(), stats },
-            Self::TapWithEnv(_, env) | Self::TapStatsWithEnv(_, env) => {
-                Sound { env, faults: "", stats }
-            }
-            _ => Sound { env: &[], faults: "", stats },
-        }
+        let env = match self {
+            Self::TapWithEnv(_, env) | Self::TapStatsWithEnv(_, env) => env,
+            _ => &[],
+        };
+        Sound { env, fails: self.fails(), stats: self.asks_for_stats() }
     }
 
     /// Where it strikes.
@@ -119,6 +226,8 @@ impl How {
             Self::Env(_) => "a service's settings",
             Self::Fault(_) => "a part of the system",
             Self::Tap(change)
+            | Self::TapAfterwards(change)
+            | Self::TapLate(change)
             | Self::TapUnderFault(change)
             | Self::TapWithEnv(change, _)
             | Self::TapStats(change)
@@ -133,12 +242,12 @@ impl How {
 }
 
 /// A system in which nothing is broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sound {
     /// The variables that services are given: app, name, value.
     pub env: &'static [(&'static str, &'static str, &'static str)],
-    /// The faults of the scenario, as they are written there.
-    pub faults: &'static str,
+    /// Whether the last service is made to answer 503.
+    pub fails: bool,
     /// Whether the scenario asks for APM stats.
     pub stats: bool,
 }
@@ -159,25 +268,33 @@ pub fn all() -> impl Iterator<Item = &'static Breakage> {
     FAMILIES.iter().flat_map(|(_, breakages)| breakages.iter())
 }
 
+/// The family of a breakage.
+pub fn family(breakage: &Breakage) -> &'static str {
+    let is_in = |all: &[Breakage]| all.iter().any(|one| one.name == breakage.name);
+    FAMILIES.iter().find(|(_, all)| is_in(all)).map_or("", |(family, _)| family)
+}
+
 /// The catalogue as a page of Markdown.
 pub fn page() -> String {
-    let mut page = String::from(
-        "# What the harness detects\n\n\
-         Written from the catalogue of breakages (`harness/prove/src/catalogue`); a test keeps it up to date.\n\n\
-         `tracecheck prove` brings a chain of three apps up for each of these, breaks it while real requests pass, and judges by the rules \
-         alone. A breakage is caught where its scenario fails, the rule named here is among the failures, and that failure names the hop. \
-         Then its clean twin, which is the same system without the breakage, or something like it that is sound, must pass. The exit code is \
-         1 where one is missed, misleads or a twin does not pass. A finding beside the right one misleads where it is about a service at which the \
-         breakage does not strike, or says lost where nothing was; what another finding explains is told below that one, and not counted. Nothing is changed in memory or in a saved run: what is *on the wire* is changed by a tap, \
-         a proxy between services, between SDK and collector, or between collector and intake; the rest by a service's own \
-         settings or a fault.\n\n",
+    let mut page = String::from(INTRODUCTION);
+    let _never_fails = writeln!(page, "\n{} breakages:\n", all().count());
+    page.push_str(
+        "| breakage | where it is made | chain: rule | hop, stage | own services: rule | hop, stage |\n| --- | --- | --- | --- | --- | --- |\n",
     );
-    let _never_fails = writeln!(page, "{} breakages:\n", all().count());
-    page.push_str("| breakage | where it is made | rule | hop |\n| --- | --- | --- | --- |\n");
     for one in all() {
-        let Breakage { name, rule, hop, .. } = one;
+        let [chain, own] = Who::ALL.map(|who| {
+            let Some(Intended { rule, hop, stage, expect }) = one.intended(who) else {
+                return "cannot be made there |".to_owned();
+            };
+            let rule = match expect {
+                None => format!("`{rule}`"),
+                Some(expect) => format!("`expect: {{ {} }}`", who.named(expect)),
+            };
+            let stage = stage.map_or_else(String::new, |stage| format!(", `{stage}`"));
+            format!("{rule} | `{hop}`{stage}")
+        });
         let _never_fails =
-            writeln!(page, "| `{name}` | {} | `{rule}` | `{hop}` |", one.how.place());
+            writeln!(page, "| `{}` | {} | {chain} | {own} |", one.name, one.how.place());
     }
     for (family, breakages) in FAMILIES {
         let _never_fails = write!(page, "\n## {family}\n");
@@ -187,6 +304,28 @@ pub fn page() -> String {
     }
     page
 }
+
+/// How the page begins.
+const INTRODUCTION: &str = "\
+# What the harness detects
+
+Written from the catalogue of breakages (`harness/prove/src/catalogue`); a test keeps it up to date.
+
+`tracecheck prove` breaks two systems in each of these ways while real requests pass: the built-in chain of three apps, and a chain of *own
+services*, three workloads of a system file that are sample apps under other names, of which nothing is known but what that file says: they have no
+ledger, and nobody says who calls whom. It judges by the rules alone. A breakage is caught where its scenario fails, the rule named here is among the
+failures, and that failure names the hop, and the stage where one is given. Of own services some things cannot be told by rules, since a trace
+that lacks a call is a sound trace of a system that makes no such call; there the table has what a scenario must expect for it, and `prove` does so.
+
+Then its clean twin must pass, which is the same system without the breakage, or something like it that is sound. The exit code is 1 where one is
+missed, misleads or a twin does not pass. A finding beside the right one misleads where it is about a service at which the breakage does not strike,
+or says lost where nothing was; what another finding explains is told below that one, and not counted. Nothing is changed in memory or in a saved
+run: what is *on the wire* is changed by a tap, a proxy between services, between SDK and collector, or between collector and intake; the rest by a
+service's own settings or a fault.
+
+Which of these your own scenarios would miss is told by `tracecheck prove --scenario`
+([how-to/what-scenarios-miss.md](how-to/what-scenarios-miss.md)).
+";
 
 #[cfg(test)]
 mod tests {

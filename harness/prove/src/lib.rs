@@ -5,4 +5,5 @@
 //! catch it at which hop. Running a system with it, and judging what comes of that, is not done here.
 
 pub mod catalogue;
+pub mod change;
 pub mod tap;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::Instant,
@@ -10,30 +10,20 @@ use std::{
 
 use anyhow::{Context, bail};
 use harness::{
-    environment::process::ProcessEnvironment,
     finding::Failure,
-    run::{self, Plan},
-    scenario::{Scenario, SystemChoice, load},
-    source::Finding,
-    system::{
-        System,
-        build::{self, Overrides, Variable},
-        parts::{COLLECTOR, OVERLAY_FILE},
-    },
     verdict::{ScenarioResult, Verdict},
 };
-use harness_prove::{
-    catalogue::{self, Breakage, How, Sound},
-    tap::Tap,
-};
+use harness_prove::catalogue::{self, Breakage, Intended, Sound, Who};
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{OnceCell, Semaphore},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
-/// How often a system is brought up that does not come up.
-const TRIES: usize = 3;
+use self::attempt::{Attempt, Bench, attempt, failures, told};
+
+mod attempt;
+mod scenario;
 
 /// What of the catalogue is run.
 #[derive(Debug, clap::Args)]
@@ -42,23 +32,73 @@ pub(super) struct Args {
     /// Runs only the breakages whose name contains this; may be given several times.
     #[arg(long, value_name = "TEXT")]
     filter: Vec<String>,
+    /// Breaks only this one: the built-in chain, or services of a system file.
+    #[arg(long, value_name = "WHO", value_enum)]
+    on: Option<On>,
     /// How many systems are up at the same time.
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=64))]
     parallel: u16,
+    /// Breaks the system of these scenarios instead, a file or a folder of one system's: tells which breakages they would miss, and which
+    /// expectation would tell of each; may be given several times.
+    #[arg(long, value_name = "FILE", conflicts_with = "on")]
+    scenario: Vec<PathBuf>,
+    /// What is written to stdout, with `--scenario`.
+    #[arg(long, value_enum, default_value_t = Format::Text, requires = "scenario")]
+    format: Format,
     /// Prints the catalogue as a page of Markdown, and runs nothing.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "scenario")]
     page: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// Whose pipeline is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum On {
+    /// The built-in chain's.
+    Chain,
+    /// That of services which a system file describes.
+    Own,
+}
+
+impl On {
+    fn is(self, who: Who) -> bool {
+        self == match who {
+            Who::Chain => Self::Chain,
+            Who::Own => Self::Own,
+        }
+    }
 }
 
 /// What came of one breakage.
 struct Proof {
+    who: Who,
     breakage: &'static Breakage,
+    intended: Intended,
     /// How it was not caught, or `None`.
     missed: Option<String>,
     /// What was found beside it and misleads.
     misleading: Vec<String>,
     /// How its clean twin did not pass, or `None`.
     alarm: Option<String>,
+}
+
+/// A system in which nothing is broken, with what is expected of it.
+type Clean = (Who, Sound, Option<&'static str>);
+
+/// What all proofs share.
+struct Shared {
+    bench: Bench,
+    cancel: CancellationToken,
+    places: Semaphore,
+    /// How the clean systems did not pass, each run once.
+    clean: BTreeMap<Clean, OnceCell<Option<String>>>,
 }
 
 #[tokio::main]
@@ -73,16 +113,32 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if breakages.is_empty() {
         bail!("--filter: no breakage's name contains that; `tracecheck prove --page` lists them");
     }
+    if !args.scenario.is_empty() {
+        return scenario::run(&args, breakages).await;
+    }
+    let who = Who::ALL.into_iter().filter(|who| args.on.is_none_or(|on| on.is(*who)));
+    let tasks: Vec<(Who, &'static Breakage, Intended)> = who
+        .flat_map(|who| breakages.iter().map(move |one| (who, *one)))
+        .filter_map(|(who, one)| Some((who, one, one.intended(who)?)))
+        .collect();
     let cancel = CancellationToken::new();
     super::run::cancel_on_signal(cancel.clone())?;
     let began = Instant::now();
-    let places = Arc::new(Semaphore::new(usize::from(args.parallel)));
+    let clean = tasks.iter().filter_map(|(who, one, intended)| clean_of(*who, one, intended));
+    let shared = Arc::new(Shared {
+        bench: Bench::new()?,
+        cancel: cancel.clone(),
+        places: Semaphore::new(usize::from(args.parallel)),
+        clean: clean.map(|one| (one, OnceCell::new())).collect(),
+    });
+    let twins = shared.clean.len() + tasks.iter().filter(|(_, one, _)| one.twin.is_some()).count();
     let mut running = JoinSet::new();
-    for breakage in breakages {
-        let (places, cancel) = (Arc::clone(&places), cancel.clone());
+    for (who, breakage, intended) in tasks {
+        let shared = Arc::clone(&shared);
         running.spawn(async move {
-            let _place = places.acquire_owned().await?;
-            prove(breakage, &cancel).await.with_context(|| format!("breakage `{}`", breakage.name))
+            let _place = shared.places.acquire().await?;
+            let proof = prove(who, breakage, intended, &shared).await;
+            proof.with_context(|| format!("breakage `{}` ({})", breakage.name, who.name()))
         });
     }
     let mut proofs = Vec::new();
@@ -98,82 +154,126 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if cancel.is_cancelled() {
         bail!("it was interrupted");
     }
-    let caught = proofs.iter().filter(|proof| proof.missed.is_none()).count();
-    let alarms = proofs.iter().filter(|proof| proof.alarm.is_some()).count();
+    let (text, is_proved) = summary(&proofs, twins);
+    super::print(&format!("\n{text}, in {:.1} s\n", began.elapsed().as_secs_f64()))?;
+    Ok(super::exit_code::of(if is_proved { Verdict::Pass } else { Verdict::Fail }))
+}
+
+/// What came of all in one line, and whether it is all that was intended.
+fn summary(proofs: &[Proof], twins: usize) -> (String, bool) {
+    let caught = |who: Option<Who>| {
+        let of = proofs.iter().filter(|proof| who.is_none_or(|who| proof.who == who));
+        let of: Vec<&Proof> = of.collect();
+        (of.iter().filter(|proof| proof.missed.is_none()).count(), of.len())
+    };
+    let (all, count) = caught(None);
+    let each = Who::ALL.into_iter().map(|who| (who, caught(Some(who))));
+    let each = each.filter(|(_, (_, count))| *count > 0);
+    let each = each.map(|(who, (caught, count))| format!("{} {caught} of {count}", who.name()));
+    let each: Vec<String> = each.collect();
+    // A clean system that several breakages share gave one alarm.
+    let alarms: BTreeSet<&String> =
+        proofs.iter().filter_map(|proof| proof.alarm.as_ref()).collect();
     let misleading = proofs.iter().filter(|proof| !proof.misleading.is_empty()).count();
-    super::print(&format!(
-        "\n{caught} of {} breakages caught ({} %), {misleading} with a misleading finding, {alarms} false alarms on {} clean twins, in {:.1} s\n",
-        proofs.len(),
-        caught * 100 / proofs.len().max(1),
-        proofs.len(),
-        began.elapsed().as_secs_f64()
-    ))?;
-    Ok(super::exit_code::of(match caught == proofs.len() && misleading + alarms == 0 {
-        true => Verdict::Pass,
-        false => Verdict::Fail,
-    }))
+    let text = format!(
+        "{all} of {count} breakages caught ({} %; {}), {misleading} with a misleading finding, {} false alarms on {twins} clean twins",
+        all * 100 / count.max(1),
+        each.join(", "),
+        alarms.len(),
+    );
+    (text, all == count && misleading == 0 && alarms.is_empty())
 }
 
 fn line(proof: &Proof) -> String {
-    let Breakage { name, rule, hop, .. } = proof.breakage;
+    let (who, name) = (proof.who.name(), proof.breakage.name);
+    let Intended { rule, hop, .. } = &proof.intended;
     let mut text = match &proof.missed {
-        None => format!("caught  {name:<46} {rule} ({hop})"),
-        Some(seen) => format!("MISSED  {name:<46} {rule} ({hop}): {seen}"),
+        None => format!("caught  {who:<5}  {name:<46} {rule} ({hop})"),
+        Some(seen) => format!("MISSED  {who:<5}  {name:<46} {rule} ({hop}): {seen}"),
     };
     for found in &proof.misleading {
-        text.push_str(&format!("\nMISLED  {name:<46} {found}"));
+        text.push_str(&format!("\nMISLED  {who:<5}  {name:<46} {found}"));
     }
     if let Some(alarm) = &proof.alarm {
-        text.push_str(&format!("\nALARM   {name:<46} its clean twin: {alarm}"));
+        text.push_str(&format!("\nALARM   {who:<5}  {name:<46} its clean twin: {alarm}"));
     }
     text
 }
 
+/// The system without the breakage, where that is its clean twin.
+fn clean_of(who: Who, breakage: &Breakage, intended: &Intended) -> Option<Clean> {
+    breakage.twin.is_none().then(|| (who, breakage.how.sound(), intended.expect))
+}
+
 /// Runs a breakage, and then its clean twin.
-async fn prove(breakage: &'static Breakage, cancel: &CancellationToken) -> anyhow::Result<Proof> {
-    let how = breakage.how;
-    let (result, changed) = attempt(how.into(), "3s", cancel).await?;
+async fn prove(
+    who: Who,
+    breakage: &'static Breakage,
+    intended: Intended,
+    shared: &Shared,
+) -> anyhow::Result<Proof> {
+    let Shared { bench, cancel, clean, .. } = shared;
+    let (how, expect) = (breakage.how, intended.expect);
+    let broken = Attempt::from(breakage).expecting(expect);
+    let (result, changed) = attempt(bench, who, broken, "3s", cancel).await?;
     let missed = match (how.change(), changed) {
         (Some(_), 0) => Some(format!(
             "nothing of that kind passed the tap, so nothing was broken: {}",
             told(&result)
         )),
-        _ => miss(breakage, &result),
+        _ => miss(&intended, &result),
     };
-    let misleading = failures(&result).filter(|one| misleads(breakage, one));
+    let loses = ["no-trace", "lost-span", "undelivered-span"].contains(&breakage.rule);
+    let misleading =
+        failures(&result).filter(|one| misleads(&intended, loses, &who.sites().all(), one));
     let misleading: BTreeSet<String> =
         misleading.map(|one| format!("{}: {}", one.rule, one.detail)).collect();
-    let twin = breakage.twin.map_or_else(|| how.sound().into(), Attempt::from);
-    let (result, _) = attempt(twin, "10s", cancel).await?;
-    let alarm = (result.verdict != Verdict::Pass).then(|| told(&result));
-    Ok(Proof { breakage, missed, misleading: misleading.into_iter().collect(), alarm })
+    let sound = |twin: Attempt| async move {
+        let (result, _) = attempt(bench, who, twin.expecting(expect), "10s", cancel).await?;
+        anyhow::Ok((result.verdict != Verdict::Pass).then(|| told(&result)))
+    };
+    let shared_twin = clean_of(who, breakage, &intended).and_then(|key| clean.get(&key));
+    let alarm = match (breakage.twin, shared_twin) {
+        (None, Some(once)) => {
+            once.get_or_try_init(|| sound(Attempt::from(how.sound()))).await?.clone()
+        }
+        (Some(twin), _) => sound(Attempt::from(twin)).await?,
+        (None, None) => sound(Attempt::from(how.sound())).await?,
+    };
+    Ok(Proof {
+        who,
+        breakage,
+        intended,
+        missed,
+        misleading: misleading.into_iter().collect(),
+        alarm,
+    })
 }
 
 /// Whether a finding that stands beside the right one leads away from it: it is about others than those at whom the breakage strikes,
 /// or says lost where nothing is lost.
-fn misleads(breakage: &Breakage, failure: &Failure) -> bool {
-    let loses = ["no-trace", "lost-span", "undelivered-span"].contains(&breakage.rule);
+fn misleads(intended: &Intended, loses: bool, services: &[&str], failure: &Failure) -> bool {
     let says_lost =
         ["was lost", "were lost", ": lost "].iter().any(|lost| failure.detail.contains(lost));
     if says_lost && !loses {
         return true;
     }
-    let is_suspect = |name: &str| breakage.hop.contains(name);
+    let is_suspect = |name: &str| intended.hop.contains(name);
     let hop = failure.hop.iter().flat_map(|hop| [hop.caller.as_str(), hop.callee.as_str()]);
     let mut named = failure.service.as_deref().into_iter().chain(hop).peekable();
     // Where a breakage strikes at no service, none is innocent.
-    catalogue::SERVICES.iter().any(|name| is_suspect(name))
-        && named.peek().is_some()
-        && !named.any(is_suspect)
-}
-
-fn failures(result: &ScenarioResult) -> impl Iterator<Item = &Failure> {
-    result.failures.iter().chain(result.cases.iter().flat_map(|case| &case.findings.failures))
+    services.iter().any(|name| is_suspect(name)) && named.peek().is_some() && !named.any(is_suspect)
 }
 
 /// How a breakage was not caught; `None` where it was.
-fn miss(breakage: &Breakage, result: &ScenarioResult) -> Option<String> {
-    let is_it = |failure: &Failure| failure.rule == breakage.rule && names(failure, breakage.hop);
+fn miss(intended: &Intended, result: &ScenarioResult) -> Option<String> {
+    let is_it = |failure: &Failure| {
+        failure.rule == intended.rule
+            && names(failure, &intended.hop)
+            && intended
+                .stage
+                .is_none_or(|stage| failure.stage.is_some_and(|found| found.name() == stage))
+    };
     let caught = result.verdict == Verdict::Fail && failures(result).any(is_it);
     (!caught).then(|| told(result))
 }
@@ -186,158 +286,51 @@ fn names(failure: &Failure, hop: &str) -> bool {
         || failure.detail.contains(hop)
 }
 
-/// A result in one line.
-fn told(result: &ScenarioResult) -> String {
-    let each: BTreeSet<String> =
-        failures(result).map(|failure| format!("{}: {}", failure.rule, failure.detail)).collect();
-    let each: Vec<String> = each.into_iter().chain(result.reasons()).collect();
-    format!("{}; {}", result.verdict.name(), each.join("; "))
-}
-
-/// A run with a breakage, or without one.
-#[derive(Clone, Copy)]
-struct Attempt {
-    change: Option<harness_prove::tap::Change>,
-    env: &'static [(&'static str, &'static str, &'static str)],
-    faults: &'static str,
-    stats: bool,
-}
-
-impl From<How> for Attempt {
-    fn from(how: How) -> Self {
-        let stats = how.asks_for_stats();
-        Self { change: how.change(), env: how.env(), faults: how.faults(), stats }
-    }
-}
-
-impl From<Sound> for Attempt {
-    fn from(Sound { env, faults, stats }: Sound) -> Self {
-        Self { change: None, env, faults, stats }
-    }
-}
-
-/// Runs real requests through a system with a tap in it; gives the verdict, and how much the tap changed. A system that does not come
-/// up, as on a machine that is too busy, proves nothing: it is brought up again, [`TRIES`] times in all.
-async fn attempt(
-    what: Attempt,
-    within: &str,
-    cancel: &CancellationToken,
-) -> anyhow::Result<(ScenarioResult, u64)> {
-    for _ in 1..TRIES {
-        let (result, changed) = attempt_once(what, within, cancel).await?;
-        if !result.cases.is_empty() || cancel.is_cancelled() {
-            return Ok((result, changed));
-        }
-    }
-    attempt_once(what, within, cancel).await
-}
-
-async fn attempt_once(
-    Attempt { change, env, faults, stats }: Attempt,
-    within: &str,
-    cancel: &CancellationToken,
-) -> anyhow::Result<(ScenarioResult, u64)> {
-    let tap = Tap::start(change).await?;
-    let scenario = scenario(faults, stats, within)?;
-    let system = system(&scenario.system, &tap, env)?;
-    let program = std::env::current_exe().context("this program does not know its own path")?;
-    let plan = Plan {
-        systems: BTreeMap::from([(scenario.system.clone(), system)]),
-        scenarios: vec![scenario],
-        skipped: Vec::new(),
-        environment: Box::new(move || Ok(Box::new(ProcessEnvironment::builder(&program).build()?))),
-        environment_name: "process".to_owned(),
-        evidence: None,
-        parallel: 1,
-        fail_fast: false,
-        keep: false,
-        save: None,
-        logs: None,
-        halt: cancel.child_token(),
-        cancel: cancel.clone(),
-    };
-    // What happens meanwhile is nobody's business here.
-    let (events, mut unread) = mpsc::channel(64);
-    let reading = tokio::spawn(async move { while unread.recv().await.is_some() {} });
-    let summary = run::run(plan, run::new_run_id(), events).await;
-    reading.await?;
-    let result = summary.scenarios.into_iter().next().context("its scenario has no result")?;
-    Ok((result, tap.changed()))
-}
-
-fn scenario(faults: &str, stats: bool, within: &str) -> anyhow::Result<Scenario> {
-    let stats = match stats {
-        true => ", stats: [{ service: sample-app-1, kind: server, hits: 2 }]",
-        false => "",
-    };
-    let text = format!(
-        "name: prove\ndescription: Requests along a chain with a tap in it.\nsystem: {{ chain: {{ apps: 3, protocol: http/protobuf }} }}\nrequests:\n  - {{ get: /outgoing-sampleapp?of=scenario, times: 2, any_status: true }}\nexpect: {{ within: {within}{stats} }}\n{faults}"
-    );
-    match load::parse(Path::new("prove.yaml"), &text) {
-        Ok((scenario, _)) => Ok(scenario),
-        Err(found) => {
-            let found: Vec<String> = found.iter().map(Finding::to_string).collect();
-            bail!("{}", found.join("\n"))
-        }
-    }
-}
-
-/// The chain, with a tap on the edges from the second app to the third, from all apps to the collector, and from there to the
-/// intake.
-fn system(choice: &SystemChoice, tap: &Tap, env: &[(&str, &str, &str)]) -> anyhow::Result<System> {
-    let (otlp, next, intake) = (
-        tap.instead_of("${address:collector.otlp-http}"),
-        tap.instead_of("${address:sample-app-3.http}"),
-        tap.instead_of("${address:intake.http}"),
-    );
-    let tapped = [
-        ("all", "OTEL_EXPORTER_OTLP_ENDPOINT", otlp.as_str()),
-        ("sample-app-2", "UPSTREAM_URIS", next.as_str()),
-    ];
-    let variables = tapped.iter().chain(env).map(|(workload, name, value)| Variable {
-        workload: (*workload).to_owned(),
-        name: (*name).to_owned(),
-        value: (*value).to_owned(),
-    });
-    let overrides = Overrides { env: variables.collect(), ..Overrides::default() };
-    let mut system = build::system(choice, &overrides)?.system;
-    let collector = system.workloads.iter_mut().find(|workload| workload.name == COLLECTOR);
-    let overlay = collector.and_then(|collector| collector.files.get_mut(OVERLAY_FILE));
-    let overlay = overlay.context("the chain's collector has no overlay")?;
-    let direct = "${endpoint:intake.http}";
-    if !overlay.contents.contains(direct) {
-        bail!("the overlay of the chain's collector does not name the intake");
-    }
-    overlay.contents = overlay.contents.replace(direct, &intake);
-    Ok(system)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_tap_stands_on_every_edge_and_nothing_goes_around_it() {
-        let tap = Tap::start(None).await.unwrap();
-        let scenario = scenario("", false, "1s").unwrap();
-        let system = system(&scenario.system, &tap, &[]).unwrap();
-        let env = |app: &str| system.workload(app).unwrap().env.clone();
-        for app in ["sample-app-1", "sample-app-2", "sample-app-3"] {
-            let endpoint = &env(app)["OTEL_EXPORTER_OTLP_ENDPOINT"];
-            assert_eq!(*endpoint, tap.instead_of("${address:collector.otlp-http}"));
+    #[test]
+    fn every_breakage_expects_a_rule_that_there_is() {
+        for (one, who) in catalogue::all().flat_map(|one| Who::ALL.map(|who| (one, who))) {
+            let Some(Intended { rule, expect, .. }) = one.intended(who) else { continue };
+            let is_known = harness::rule::named(rule).is_some() || expect.is_some();
+            assert!(is_known, "{}: {rule}", one.name);
         }
-        assert!(env("sample-app-2")["UPSTREAM_URIS"].ends_with("/${address:sample-app-3.http}"));
-        let overlay = &system.workload(COLLECTOR).unwrap().files[OVERLAY_FILE].contents;
-        assert!(
-            overlay.contains("/${address:intake.http}") && !overlay.contains("${endpoint:intake")
-        );
-        assert_eq!(system.problems(), []);
+    }
+
+    fn intended(rule: &'static str, hop: &str) -> Intended {
+        Intended { rule, hop: hop.to_owned(), stage: None, expect: None }
     }
 
     #[test]
-    fn every_breakage_expects_a_rule_that_there_is() {
-        for one in catalogue::all() {
-            assert!(harness::rule::named(one.rule).is_some(), "{}: {}", one.name, one.rule);
-        }
+    fn a_finding_about_somebody_else_misleads_and_one_about_the_culprit_does_not() {
+        let services = ["web", "shop", "pay"];
+        let at = intended("altered-span", "pay");
+        let of = |service: &str| Failure {
+            service: Some(service.to_owned()),
+            ..Failure::new("altered-span", "x")
+        };
+        assert!(misleads(&at, false, &services, &of("web")));
+        assert!(!misleads(&at, false, &services, &of("pay")));
+        let lost = Failure::new("lost-span", "it was lost on its way");
+        assert!(misleads(&at, false, &services, &lost));
+        assert!(!misleads(&at, true, &services, &lost));
+        let nowhere = intended("no-trace", "between the services and the intake");
+        assert!(!misleads(&nowhere, true, &services, &of("web")));
+    }
+
+    #[test]
+    fn the_stage_counts_where_there_is_one() {
+        let mut result = ScenarioResult::new("prove", "");
+        result.failures =
+            vec![Failure { service: Some("pay".to_owned()), ..Failure::new("lost-span", "gone") }];
+        result.verdict = Verdict::Fail;
+        let plain = intended("lost-span", "pay");
+        assert_eq!(miss(&plain, &result), None);
+        let staged = Intended { stage: Some("collector"), ..plain };
+        assert!(miss(&staged, &result).is_some());
+        result.failures[0].stage = Some(harness::finding::Stage::Collector);
+        assert_eq!(miss(&staged, &result), None);
     }
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{exit_code, run};
 
-mod seen;
+pub(in crate::cli) mod seen;
 mod text;
 
 /// Events that may wait for the reporter.

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -58,6 +59,9 @@ pub(super) struct Args {
     /// Ends the run at the first scenario that does not pass.
     #[arg(long)]
     fail_fast: bool,
+    /// Listens for so long before a system is stopped, for spans that come again, or too late: `5s`.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    listen: Duration,
     /// Leaves the systems running for a look around, until Ctrl-C.
     #[arg(long)]
     pub(super) keep: bool,
@@ -267,6 +271,7 @@ async fn plan(
         systems,
         parallel: kind.parallel(),
         fail_fast: args.fail_fast,
+        listen: args.listen,
         keep: args.keep,
         save: args.save.clone(),
         logs: kind.keeps_logs().then(|| KeptLogs::new(std::env::temp_dir(), run_id)),

@@ -44,7 +44,21 @@ pub fn shape(scenario: &Scenario, request: &Request) -> Shape {
     let timeout = all("HTTP_CLIENT_REQUEST_TIMEOUT")
         .and_then(|text| humantime::parse_duration(text).ok())
         .unwrap_or(DEFAULT_CLIENT_TIMEOUT);
-    Shape::of_chain(&hops, &scenario.faults, retries, timeout)
+    let carriers = |app: &str| carriers(chain.app_env(app, "OTEL_PROPAGATORS"));
+    Shape::of_chain(&hops, &scenario.faults, (retries, timeout), &carriers)
+}
+
+/// The headers by which an app with these propagators is told which trace it is in.
+fn carriers(propagators: Option<&str>) -> Vec<&'static str> {
+    let names = propagators.unwrap_or("tracecontext").split(',').map(str::trim);
+    let headers = names.filter_map(|name| match name {
+        "tracecontext" => Some("traceparent"),
+        "xray" => Some("x-amzn-trace-id"),
+        "b3" => Some("b3"),
+        "b3multi" => Some("x-b3-traceid"),
+        _ => None,
+    });
+    headers.collect()
 }
 
 /// Checks all rules and the scenario's expectations.

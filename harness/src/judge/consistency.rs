@@ -72,7 +72,8 @@ fn has_faults_of_some_requests(scenario: &Scenario) -> bool {
     scenario.faults.iter().any(|fault| {
         fault.first.is_some()
             || fault.after.is_some()
-            || !matches!(fault.kind, FaultKind::Status(_))
+            || fault.kind.between().is_some_and(|between| between.next.is_some())
+            || !matches!(fault.kind, FaultKind::Status(_) | FaultKind::Between(_))
     })
 }
 

@@ -1,16 +1,22 @@
 //! What happened beyond the traces, and what it means for the verdict.
 
+use harness_core::wire::Passed;
+
 use crate::{
     case::{Case, Outcome},
     finding::{Failure, NotEvaluated},
     record::{Facts, Record},
     rule::SILENT_SERVICE,
     stages::BALANCE,
+    system::taps::tap_name,
     verdict::ScenarioResult,
 };
 
 /// Name of the expectation that an outage took place.
 const REFUSED_ATTEMPTS: &str = "refused-attempts";
+
+/// Name of the rule that an injected fault shows.
+const WITHOUT_EFFECT: &str = "fault-without-effect";
 
 /// Adds what the facts of a record mean to the result of its cases, and takes away what they make meaningless.
 pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
@@ -21,6 +27,7 @@ pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
     result.ledger = record.facts.stages_at_failure.as_ref().map(|stages| stages.text());
     balance(record, result);
     refused(record, result);
+    struck(record, result);
     result.failures.extend(record.facts.proven.iter().cloned());
     if record.facts.intake_ended {
         // The mock is ours: that it is gone says nothing about the system.
@@ -69,6 +76,28 @@ fn refused(record: &Record, result: &mut ScenarioResult) {
             because: "refused attempts were not counted".to_owned(),
             required: true,
         }),
+    }
+}
+
+/// What a fault was to do to what passes between two workloads must have been done to something.
+fn struck(record: &Record, result: &mut ScenarioResult) {
+    if record.scenario.tolerate.contains_key(WITHOUT_EFFECT) || record.cases.is_empty() {
+        return;
+    }
+    let faults = record.scenario.faults.iter().filter(|fault| !fault.kind.is_to_be_found());
+    for fault in faults {
+        let Some(between) = fault.kind.between() else { continue };
+        let tap = tap_name(&between.caller, &fault.at);
+        let Some(Passed { passed, changed: 0 }) = record.facts.passed.get(&tap) else { continue };
+        let (caller, callee) = (&between.caller, &fault.at);
+        let because = match passed {
+            0 => format!("no request passed there: `{caller}` did not call `{callee}`"),
+            _ => format!("{passed} requests passed there, and it could be done to none of them"),
+        };
+        let detail =
+            format!("`{}` between `{caller}` and `{callee}` had no effect", between.written());
+        let failure = Failure::new(WITHOUT_EFFECT, detail).because(because);
+        result.failures.push(failure.on_hop(caller, callee));
     }
 }
 

@@ -100,6 +100,16 @@ pub(super) fn fault_without_effect(view: View<'_>) -> Checked {
             );
             found.push(Failure::found(detail).about(&hop.workload).of_span(slow.id));
         }
+        if hop.apart == Expected::Yes
+            && let Some(there) = servers.first()
+        {
+            let detail = format!(
+                "{} is in the request's own trace, though `{}` was kept from knowing of it: it is told by another header than the one that was changed",
+                view.name(there),
+                hop.workload
+            );
+            found.push(Failure::found(detail).about(&hop.workload).of_span(there.id));
+        }
         let tries = hop.failed_tries as usize;
         if tries > 0 && !clients.is_empty() && clients.len() <= tries {
             let detail = format!(

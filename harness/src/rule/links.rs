@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Checked, ledgers::known_ledgers};
+use super::{Checked, ledgers::known_ledgers, stage::doubled};
 use crate::{
     case::{DRIVER_SERVICE, View},
     finding::Failure,
@@ -85,12 +85,42 @@ fn orphan_cause<'a>(view: View<'a>, span: &'a Span, parent: SpanId) -> (Option<&
                 format!("the client span of `{caller}` was lost on its way, or sampled out there");
             (Some(caller), lost)
         }
-        _ => {
-            let lost =
-                "its caller's span was lost on its way, sampled out, or its caller does not export";
-            (None, lost.to_owned())
-        }
+        _ => match at_work(view, span) {
+            Some(caller) => {
+                let lost = format!(
+                    "`{caller}` was at work on the request then, so a span of its own was lost on its way, sampled out, or never ended"
+                );
+                (Some(caller), lost)
+            }
+            None => {
+                let lost = "its caller's span was lost on its way, sampled out, or its caller does not export";
+                (None, lost.to_owned())
+            }
+        },
     }
+}
+
+/// The workload that was at work on the request when this span began, where one was deeper in it than all others.
+fn at_work<'a>(view: View<'a>, span: &Span) -> Option<&'a str> {
+    let here = view.topology.workload_of(span)?;
+    let tolerance = if span.hostname.is_empty() { 0 } else { SAME_HOST_TOLERANCE };
+    let is_under_way = |server: &&Span| {
+        matches!(server.kind(), "server" | "consumer")
+            && server.start <= span.start.saturating_add(tolerance)
+            && span.start <= server.end().saturating_add(tolerance)
+    };
+    let spans = by_id(view);
+    let mut under_way: Vec<&Span> = view.service_spans().filter(is_under_way).collect();
+    under_way.retain(|server| server.id != span.id);
+    under_way.sort_by_key(|server| server.start);
+    let deepest = *under_way.last()?;
+    let parent = |span: &&Span| spans.get(&span.parent_id?).copied();
+    let above: Vec<SpanId> = std::iter::successors(Some(deepest), parent)
+        .take(spans.len())
+        .map(|span| span.id)
+        .collect();
+    let caller = view.topology.workload_of(deepest)?;
+    (caller != here && under_way.iter().all(|server| above.contains(&server.id))).then_some(caller)
 }
 
 /// The only call that a server span could be the answer to, and that no other span answers.
@@ -211,15 +241,17 @@ pub(super) fn duplicate_span(view: View<'_>) -> Checked {
         .filter(|spans| spans.len() > 1)
         .map(|spans| {
             let attempts: Vec<_> = spans.iter().map(|span| format!("#{}", span.attempt)).collect();
+            let (stage, cause) = doubled(view, &spans);
             Failure::found(format!(
                 "{} arrived {} times, in attempts {}",
                 view.name(spans[0]),
                 spans.len(),
                 attempts.join(", ")
             ))
-            .because("sent again in another payload after it was taken, or two spans with one id")
+            .because(cause)
             .about(view.workload_of(spans[0]))
             .of_spans(&spans)
+            .at_stage(stage)
         })
         .collect();
     found.sort_by(|one, other| one.detail.cmp(&other.detail));

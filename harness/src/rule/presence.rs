@@ -168,6 +168,16 @@ pub(super) fn missing_hop(view: View<'_>) -> Checked {
             ));
             found.push(Failure { cause: Some(cause), ..missing.about(here).on_hop(caller, here) });
         }
+        if hop.apart == Expected::Yes && !view.apart().any(|stray| begins(view, stray, here)) {
+            let missing = Failure::found(format!(
+                "`{here}` was not told of trace {}, and no trace was captured that it began instead",
+                view.case.trace_id
+            ));
+            let cause = format!(
+                "`{here}` begins none without a parent (OTEL_TRACES_SAMPLER), or its spans were lost on their way"
+            );
+            found.push(missing.because(cause).about(here).on_hop(caller, here));
+        }
         caller = here;
     }
     Checked::Found(found)
@@ -203,10 +213,7 @@ fn missing_hop_cause(view: View<'_>, caller: &str, here: &str) -> String {
             false => format!("`{here}` did take part, but sampled its {spans} span(s) out"),
         };
     }
-    let begins = |stray: &&Stray| {
-        let first = stray.trace.spans.iter().find(|span| span.parent_id.is_none());
-        first.is_some_and(|span| view.workload_of(span) == here)
-    };
+    let begins = |stray: &&Stray| begins(view, stray, here);
     if let Some(stray) = view.apart().find(begins) {
         return format!(
             "`{here}` started trace {} of its own meanwhile: `{caller}` does not send its context, or in a form that `{here}` does not read (OTEL_PROPAGATORS of both)",
@@ -222,6 +229,19 @@ fn missing_hop_cause(view: View<'_>, caller: &str, here: &str) -> String {
             "`{here}` knows nothing of this trace: `{caller}` does not send its context, or `{here}` does not read it (OTEL_PROPAGATORS of both)"
         ),
     }
+}
+
+/// Whether a trace was begun by this workload.
+fn begins(view: View<'_>, stray: &Stray, workload: &str) -> bool {
+    let first = stray.trace.spans.iter().find(|span| span.parent_id.is_none());
+    first.is_some_and(|span| view.workload_of(span) == workload)
+}
+
+/// Whether a trace is one that a fault makes a workload begin.
+fn is_implied(view: View<'_>, stray: &Stray) -> bool {
+    let mut apart = view.shape.hops.iter().filter(|hop| hop.apart != Expected::No);
+    let first = stray.trace.spans.first();
+    first.is_some_and(|span| apart.any(|hop| view.workload_of(span) == hop.workload))
 }
 
 pub(super) fn sampled_out(view: View<'_>) -> Checked {
@@ -447,9 +467,10 @@ pub(super) fn invented_span(view: View<'_>) -> Checked {
 const STRAYS_TOLD: usize = 3;
 
 pub(super) fn stray_trace(view: View<'_>) -> Checked {
+    let apart: Vec<&Stray> = view.apart().filter(|stray| !is_implied(view, stray)).collect();
     let mut told: Vec<Failure> =
-        view.apart().take(STRAYS_TOLD).map(|stray| stray_told(view, stray)).collect();
-    let more = view.apart().count() - told.len();
+        apart.iter().take(STRAYS_TOLD).map(|stray| stray_told(view, stray)).collect();
+    let more = apart.len() - told.len();
     if more > 0 {
         told.push(Failure::found(format!(
             "and {more} more traces belong to the request and are not part of its own"

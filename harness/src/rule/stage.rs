@@ -10,8 +10,8 @@ use super::{
 use crate::{
     case::View,
     finding::{Failure, Stage},
-    ledger::{CollectorEntry, Exported},
-    trace::SpanId,
+    ledger::{CollectorEntry, Exported, LedgerSpan},
+    trace::{Span, SpanId},
 };
 
 /// What the collector did with a case's trace, in spans.
@@ -122,6 +122,59 @@ fn behind_the_sender(accepted: u64, sent: u64, dropped: u64, captured: u64) -> O
         (false, true) if dropped == 0 => Some(Stage::BehindCollector),
         _ => None,
     }
+}
+
+/// Where spans that have one id came to be several, as far as the stages tell, and in words.
+pub(super) fn doubled(view: View<'_>, spans: &[&Span]) -> (Option<Stage>, String) {
+    let Some(id) = spans.first().map(|span| span.id) else { return (None, String::new()) };
+    let ended = |ledger: &[LedgerSpan]| ledger.iter().filter(|span| span.span_id == id).count();
+    if let Some((workload, _, _)) = known_ledgers(view).find(|(_, of, _)| ended(of) > 1) {
+        let told = format!(
+            "`{workload}` itself ended several spans with this id: look at its generator of ids"
+        );
+        return (Some(Stage::Service), told);
+    }
+    let differ = spans.iter().any(|span| {
+        (span.kind(), &span.name, span.start) != (spans[0].kind(), &spans[0].name, spans[0].start)
+    });
+    if differ {
+        return (None, "they are different spans with one id: ids that are made twice, or changed on their way".to_owned());
+    }
+    let generic = "sent again in another payload after it was taken, or two spans with one id";
+    let Some(Passed { accepted, sent, .. }) = passed(view) else {
+        return (None, generic.to_owned());
+    };
+    let captured = view.spans().len() as u64;
+    let made = made(view).map(|made| made.len() as u64);
+    let (stage, told) = match made {
+        Some(made) if accepted > made => (
+            Stage::BeforeCollector,
+            format!(
+                "the collector took {accepted} spans of the trace, of which {made} were made: an SDK with two exporters, or one that sent again what had been taken"
+            ),
+        ),
+        None if accepted == sent && sent == captured => (
+            Stage::BeforeCollector,
+            format!(
+                "the collector took, sent and delivered {accepted} spans of the trace, so they came twice to it: an SDK with two exporters, or one that sent again what had been taken"
+            ),
+        ),
+        _ if sent > accepted => (
+            Stage::Collector,
+            format!(
+                "the collector took {accepted} spans of the trace and sent {sent}: two of its pipelines or exporters send to the same place"
+            ),
+        ),
+        // In one payload, which the collector counted before it was sent.
+        _ if captured > sent && spans.iter().all(|span| span.attempt == spans[0].attempt) => (
+            Stage::BehindCollector,
+            format!(
+                "the collector sent {sent} spans of the trace, and {captured} were captured: something between it and Datadog sends them twice"
+            ),
+        ),
+        _ => return (None, generic.to_owned()),
+    };
+    (Some(stage), told)
 }
 
 /// The rule `undelivered-span`, for services that have no ledger.

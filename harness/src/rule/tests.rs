@@ -136,7 +136,12 @@ impl World {
                     })
                     .collect(),
             },
-            shape: Shape::of_chain(&chain, faults, retries, std::time::Duration::from_secs(5)),
+            shape: Shape::of_chain(
+                &chain,
+                faults,
+                (retries, std::time::Duration::from_secs(5)),
+                &|_| vec!["traceparent"],
+            ),
         }
     }
 

@@ -142,6 +142,10 @@ pub(super) async fn drive(
     record.strays = session.witness().strays_of(record.cases.iter().map(|of| &of.case));
     record.facts.refused = Some(session.source().refused().values().sum::<u64>() - refused_before);
     look_at_the_whole(session, &mut record).await;
+    match session.let_pass(&scenario.faults).await {
+        Ok(passed) => record.facts.passed = passed,
+        Err(error) => record.facts.undone.push(format!("a fault could not be taken back: {error}")),
+    }
     refresh::gather(session, &mut record.facts).await;
     let mut result = judge::judge(&record);
     record.facts.first_verdict = Some(result.verdict);

@@ -13,12 +13,14 @@ use super::{
     audit::{self, Sentinel},
     drive::{self, Driven},
     kept_logs, millis,
+    refresh::{self, Services},
 };
 use crate::{
     event::Event,
     scenario::{Scenario, SystemChoice},
     session::{Session, SessionError, Unrest},
     stats,
+    system::System,
     verdict::{ScenarioResult, Verdict},
 };
 
@@ -72,6 +74,7 @@ pub(super) async fn run(
         () = plan.halt.cancelled() => {}
     }
     live.give_up_the_rest().await;
+    live.listen().await;
     live.warn_of_missing_metrics().await;
     drop(place);
     live.stay().await;
@@ -90,6 +93,7 @@ async fn start(group: &Group, plan: &Plan, run_id: &str, tell: &Teller) -> Resul
     let system = plan.systems.get(&group.choice).ok_or("nobody says what its system is")?;
     let environment = (plan.environment)()
         .map_err(|error| format!("its environment cannot be set up: {error}"))?;
+    let system = &with_taps(system, &group.scenarios, environment.is_attached())?;
     let logs_at = || match &plan.logs {
         Some(logs) => logs.of_system(group.number).map(Some),
         None => Ok(None),
@@ -110,6 +114,22 @@ async fn start(group: &Group, plan: &Plan, run_id: &str, tell: &Teller) -> Resul
     let took_ms = millis(began.elapsed());
     tell.tell(Event::SystemReady { system: group.name(), took_ms, scenarios }).await;
     Ok(session)
+}
+
+/// The system with something on the edges on which a fault is to do something to what passes.
+fn with_taps(system: &System, scenarios: &[Scenario], is_there: bool) -> Result<System, String> {
+    let mut system = system.clone();
+    for fault in scenarios.iter().flat_map(|scenario| &scenario.faults) {
+        let Some(between) = fault.kind.between() else { continue };
+        if is_there {
+            return Err(format!(
+                "nothing can be put between `{}` and `{}` in a system that is up already; run it without --attach",
+                between.caller, fault.at
+            ));
+        }
+        system.put_between(&between.caller, &fault.at).map_err(|error| error.to_string())?;
+    }
+    Ok(system)
 }
 
 async fn give_up(group: Group, tell: &Teller, because: &str) -> GroupOutcome {
@@ -199,6 +219,25 @@ impl Live<'_> {
             let _closed = answered.recv().await;
             audit::quiesce(&session, &like, &BTreeSet::new()).await
         })))
+    }
+
+    /// Waits for what may come again, or too late, and judges what passed by that.
+    async fn listen(&mut self) {
+        // A system that has been seen to be broken needs no more proof.
+        if self.plan.listen.is_zero()
+            || self.driven.iter().all(|driven| driven.result.verdict != Verdict::Pass)
+        {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(self.plan.listen) => {}
+            () = self.plan.halt.cancelled() => return,
+        }
+        // While the ledgers can still tell what came of it.
+        for driven in self.driven.iter_mut().filter(|one| one.result.verdict == Verdict::Pass) {
+            refresh::refresh_record(&self.session, &mut driven.record, Services::Up).await;
+            driven.judge_again(self.tell).await;
+        }
     }
 
     /// Gives every scenario a result that has none.

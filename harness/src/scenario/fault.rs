@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use harness_core::wire::WireAction;
 use serde::{Deserialize, Serialize};
 
 /// Something that breaks, and where.
@@ -56,6 +57,49 @@ pub enum FaultKind {
     ScaleToZero,
     /// The intake is scripted before the requests.
     Intake(IntakeFault),
+    /// Something stands between a caller and the workload, and does something to what passes.
+    Between(Between),
+}
+
+/// What is done to what passes between two workloads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Between {
+    /// The workload that calls.
+    pub caller: String,
+    /// What is done.
+    pub does: WireAction,
+    /// Only to the next so many requests; `None` for all.
+    pub next: Option<u32>,
+}
+
+impl Between {
+    /// The header that it changes, where it changes one.
+    fn header(&self) -> Option<&str> {
+        match &self.does {
+            WireAction::DropHeader(name)
+            | WireAction::SetHeader { name, .. }
+            | WireAction::UpperCaseHeader(name)
+            | WireAction::DoubleHeader(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// As it is written in a scenario.
+    pub fn written(&self) -> String {
+        match &self.does {
+            WireAction::DropHeader(name) => format!("drop_header: {name}"),
+            WireAction::SetHeader { name, value } => format!("set_header: {{ {name}: {value} }}"),
+            WireAction::UpperCaseHeader(name) => format!("upper_case_header: {name}"),
+            WireAction::DoubleHeader(name) => format!("double_header: {name}"),
+            WireAction::Duplicate => "duplicate: true".to_owned(),
+            WireAction::Swallow => "swallow: true".to_owned(),
+            WireAction::Status(status) => format!("status: {status}"),
+            WireAction::Delay(delay) => format!("delay: {}", humantime::format_duration(*delay)),
+            WireAction::Pass => "nothing".to_owned(),
+            WireAction::Breakage { name, .. } => format!("breakage {name}"),
+        }
+    }
 }
 
 /// What the mock intake does instead of taking payloads.
@@ -93,7 +137,23 @@ impl FaultKind {
                 | Self::Restart
                 | Self::ScaleToZero
                 | Self::Intake(_)
+                | Self::Between(_)
         )
+    }
+
+    /// What is done between two workloads, where it is that.
+    pub fn between(&self) -> Option<&Between> {
+        match self {
+            Self::Between(between) => Some(between),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a breakage that is to be found, or none at all: it says nothing of what a trace must be like.
+    pub(crate) fn is_to_be_found(&self) -> bool {
+        let says_nothing =
+            |one: &Between| matches!(one.does, WireAction::Breakage { .. } | WireAction::Pass);
+        self.between().is_some_and(says_nothing)
     }
 
     /// Whether it is over before the requests: what is to be seen is that what was connected finds its way again.
@@ -117,7 +177,8 @@ impl Fault {
             | FaultKind::Kill
             | FaultKind::Restart
             | FaultKind::ScaleToZero
-            | FaultKind::Intake(_) => return None,
+            | FaultKind::Intake(_)
+            | FaultKind::Between(_) => return None,
         };
         let first = self.first.map_or_else(String::new, |first| format!("*{first}"));
         Some(format!("{}={kind}{first}", self.at))
@@ -142,6 +203,12 @@ pub enum Expected {
     Either,
 }
 
+impl Expected {
+    fn is_no(&self) -> bool {
+        *self == Self::No
+    }
+}
+
 /// What one hop of a chain must look like in the trace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -158,6 +225,13 @@ pub struct HopShape {
     pub failed_tries: u32,
     /// Its server span lasts at least this long: nanoseconds.
     pub at_least: i64,
+    /// Whether it begins a trace of its own, since it is not told of the caller's.
+    #[serde(default = "no", skip_serializing_if = "Expected::is_no")]
+    pub apart: Expected,
+}
+
+fn no() -> Expected {
+    Expected::No
 }
 
 /// What a chain's trace must look like, entry first.
@@ -178,15 +252,23 @@ enum Seen {
 
 impl Shape {
     /// Works out the shape of a request that goes along `chain` (workload names, entry first) under `faults`, where a
-    /// caller tries `retries` more times and waits `timeout` for an answer.
-    pub fn of_chain(chain: &[String], faults: &[Fault], retries: u32, timeout: Duration) -> Self {
+    /// caller tries `retries` more times and waits `timeout` for an answer, and `carriers` are the headers that tell a workload
+    /// which trace it is in.
+    pub fn of_chain(
+        chain: &[String],
+        faults: &[Fault],
+        (retries, timeout): (u32, Duration),
+        carriers: &dyn Fn(&str) -> Vec<&'static str>,
+    ) -> Self {
         let mut hops = Vec::with_capacity(chain.len());
         // From the far end back: what a hop does depends on what it sees of the next one.
         let mut below: Option<Seen> = None;
         let mut failed_tries = 0;
         for workload in chain.iter().rev() {
-            let fault = faults.iter().find(|fault| &fault.at == workload);
-            let (mut hop, seen, reaches_on) = hop_shape(workload, fault, below, retries, timeout);
+            let fault =
+                faults.iter().find(|fault| &fault.at == workload && !fault.kind.is_to_be_found());
+            let (mut hop, seen, reaches_on) =
+                hop_shape(workload, fault, below, (retries, timeout), &carriers(workload));
             hop.failed_tries = failed_tries;
             failed_tries =
                 fault.and_then(|fault| fault.first).filter(|first| *first <= retries).unwrap_or(0);
@@ -211,6 +293,7 @@ fn cut_off(hop: &mut HopShape, reached: Expected) {
     hop.client_error = Expected::Either;
     hop.failed_tries = 0;
     hop.at_least = 0;
+    hop.apart = Expected::No;
 }
 
 /// The hop's own shape, what its caller sees, and whether the request goes on to the next hop.
@@ -218,8 +301,8 @@ fn hop_shape(
     workload: &str,
     fault: Option<&Fault>,
     below: Option<Seen>,
-    retries: u32,
-    timeout: Duration,
+    (retries, timeout): (u32, Duration),
+    carriers: &[&str],
 ) -> (HopShape, Seen, Expected) {
     use Expected::{Either, No, Yes};
     let hop = |reached, server_error, client_error| HopShape {
@@ -229,6 +312,7 @@ fn hop_shape(
         client_error,
         failed_tries: 0,
         at_least: 0,
+        apart: No,
     };
     let undisturbed = || match below {
         None => (hop(Yes, No, Either), Seen::Success, Yes),
@@ -263,6 +347,16 @@ fn hop_shape(
             return (hop, seen, on);
         }
         FaultKind::Kill | FaultKind::Restart | FaultKind::Intake(_) => return undisturbed(),
+        FaultKind::Between(between) => {
+            let (mut hop, seen, on) = between_shape(between, undisturbed(), timeout, carriers);
+            if between.next.is_none() || (&hop, seen, on) == as_refs(&undisturbed()) {
+                return (hop, seen, on);
+            }
+            // Nobody knows which requests it meets.
+            let seen = if hop.apart == No { Seen::Either } else { seen };
+            hop.apart = if hop.apart == No { No } else { Either };
+            return (hop.whichever(), seen, Either);
+        }
     };
     match fault.first {
         // The caller tries again and gets past the fault.
@@ -271,13 +365,62 @@ fn hop_shape(
     }
 }
 
+fn as_refs((hop, seen, on): &(HopShape, Seen, Expected)) -> (&HopShape, Seen, Expected) {
+    (hop, *seen, *on)
+}
+
+impl HopShape {
+    /// The same where either outcome of each question is fine.
+    fn whichever(self) -> Self {
+        let (reached, server_error, client_error) =
+            (Expected::Either, Expected::Either, Expected::Either);
+        Self { reached, server_error, client_error, ..self }
+    }
+}
+
+/// The shape of a hop whose caller's requests have something done to them, where `undisturbed` is what it is without that.
+fn between_shape(
+    between: &Between,
+    undisturbed: (HopShape, Seen, Expected),
+    timeout: Duration,
+    carriers: &[&str],
+) -> (HopShape, Seen, Expected) {
+    use Expected::{Either, No, Yes};
+    let (hop, seen, on) = undisturbed;
+    let unreached =
+        HopShape { reached: No, server_error: Either, client_error: Either, ..hop.clone() };
+    match &between.does {
+        WireAction::Status(status) if *status >= 400 => (unreached, Seen::Failure, No),
+        WireAction::Status(_) | WireAction::Swallow => (unreached, Seen::Success, No),
+        WireAction::Delay(delay) if *delay >= timeout => (hop.whichever(), Seen::Failure, Either),
+        WireAction::DropHeader(_) if carriers == [between.header().unwrap_or_default()] => {
+            // It does its work as ever, in a trace that it begins.
+            (HopShape { apart: Yes, ..unreached }, seen, No)
+        }
+        WireAction::SetHeader { .. }
+        | WireAction::UpperCaseHeader(_)
+        | WireAction::DoubleHeader(_)
+            if between.header().is_some_and(|name| carriers.contains(&name)) =>
+        {
+            // Services differ in what they make of it.
+            (HopShape { apart: Either, ..hop.whichever() }, seen, Either)
+        }
+        _ => (hop, seen, on),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn whole(chain: &[String], faults: &[Fault], retries: u32) -> Shape {
+        let carriers = |_: &str| vec!["traceparent"];
+        Shape::of_chain(chain, faults, (retries, Duration::from_secs(5)), &carriers)
+    }
+
     fn shape(faults: &[Fault], retries: u32) -> Vec<(Expected, Expected, Expected)> {
         let chain = ["a", "b", "c"].map(str::to_owned);
-        let shape = Shape::of_chain(&chain, faults, retries, Duration::from_secs(5));
+        let shape = whole(&chain, faults, retries);
         shape.hops.iter().map(|hop| (hop.reached, hop.server_error, hop.client_error)).collect()
     }
 
@@ -337,8 +480,46 @@ mod tests {
         assert_eq!(shape(std::slice::from_ref(&fault), 0)[0], (Yes, Yes, Yes));
         assert_eq!(shape(std::slice::from_ref(&fault), 1)[0], (Yes, No, No));
         let chain = ["a", "b", "c"].map(str::to_owned);
-        let shape = Shape::of_chain(&chain, &[fault], 1, Duration::from_secs(5));
+        let shape = whole(&chain, &[fault], 1);
         assert_eq!(shape.hops.iter().map(|hop| hop.failed_tries).collect::<Vec<_>>(), [0, 1, 0]);
+    }
+
+    fn between(does: WireAction, next: Option<u32>) -> Fault {
+        at("b", FaultKind::Between(Between { caller: "a".to_owned(), does, next }))
+    }
+
+    fn apart(faults: &[Fault]) -> Vec<Expected> {
+        let chain = ["a", "b", "c"].map(str::to_owned);
+        whole(&chain, faults, 0).hops.iter().map(|hop| hop.apart).collect()
+    }
+
+    #[test]
+    fn who_is_not_told_of_the_trace_begins_one_of_its_own() {
+        let dropped = between(WireAction::DropHeader("traceparent".to_owned()), None);
+        let none = (No, Either, Either);
+        assert_eq!(shape(std::slice::from_ref(&dropped), 0), [(Yes, No, No), none, none]);
+        assert_eq!(apart(&[dropped]), [No, Yes, No]);
+        let other = between(WireAction::DropHeader("tracestate".to_owned()), None);
+        assert_eq!(shape(std::slice::from_ref(&other), 0), shape(&[], 0));
+        assert_eq!(apart(&[other]), [No, No, No]);
+        let some = between(WireAction::DropHeader("traceparent".to_owned()), Some(1));
+        let any = (Either, Either, Either);
+        assert_eq!(shape(std::slice::from_ref(&some), 0), [(Yes, No, No), any, any]);
+        assert_eq!(apart(&[some]), [No, Either, No]);
+    }
+
+    #[test]
+    fn who_is_not_reached_leaves_nothing_and_its_caller_sees_the_answer_of_another() {
+        let refused = between(WireAction::Status(503), None);
+        assert_eq!(shape(&[refused], 0), shape(&[at("b", FaultKind::Stop)], 0));
+        let swallowed = between(WireAction::Swallow, None);
+        let none = (No, Either, Either);
+        assert_eq!(shape(&[swallowed], 0), [(Yes, No, No), none, none]);
+        for harmless in [WireAction::Duplicate, WireAction::Delay(Duration::from_secs(1))] {
+            assert_eq!(shape(&[between(harmless, Some(1))], 0), shape(&[], 0));
+        }
+        let late = between(WireAction::Delay(Duration::from_secs(9)), None);
+        assert_eq!(shape(&[late], 0)[0], (Yes, Yes, Yes));
     }
 
     #[test]

@@ -210,13 +210,35 @@ pub(super) struct TraceIdFromFile {
 
 /// Something that breaks: where, and exactly one way. At a service: `status`, `delay`, `abort`, `hang`, `panic` or
 /// `error_rate` travel with each request; `stop`, `pause`, `kill`, `restart` and `scale` act on the workload. At `intake`: `status`, `reset` or `delay`,
-/// for the `next` requests or `for` a time, else for good.
+/// for the `next` requests or `for` a time, else for good. `between` two workloads: `drop_header`, `set_header`, `upper_case_header`,
+/// `double_header`, `duplicate`, `swallow`, `status` or `delay`, for the `next` requests, else for good.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FaultFile {
     /// Name of the workload.
-    #[schemars(with = "String")]
+    #[schemars(with = "Option<String>")]
     pub(super) at: Option<Spanned<String>>,
+    /// Two workloads, the one that calls first: something is done to what passes between them.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub(super) between: Option<Spanned<Vec<String>>>,
+    /// A header that is taken out of what passes.
+    #[schemars(with = "Option<String>")]
+    pub(super) drop_header: Option<Spanned<String>>,
+    /// A header that is put into what passes, in place of one of that name: its name and value.
+    #[schemars(with = "Option<BTreeMap<String, String>>")]
+    pub(super) set_header: Option<Spanned<BTreeMap<String, String>>>,
+    /// A header whose value is put into upper case.
+    #[schemars(with = "Option<String>")]
+    pub(super) upper_case_header: Option<Spanned<String>>,
+    /// A header that is sent twice.
+    #[schemars(with = "Option<String>")]
+    pub(super) double_header: Option<Spanned<String>>,
+    /// What passes is delivered twice.
+    #[serde(default)]
+    pub(super) duplicate: bool,
+    /// What passes is not delivered, and answered as if it were.
+    #[serde(default)]
+    pub(super) swallow: bool,
     /// Answers this HTTP status.
     #[schemars(with = "Option<u16>")]
     pub(super) status: Option<Spanned<u16>>,
@@ -259,7 +281,7 @@ pub(super) struct FaultFile {
     /// The intake resets the connection.
     #[serde(default)]
     pub(super) reset: bool,
-    /// The intake does so for the next so many requests.
+    /// The intake, or what stands between two workloads, does so for the next so many requests.
     pub(super) next: Option<u32>,
     /// The intake does so for this long.
     #[serde(rename = "for")]

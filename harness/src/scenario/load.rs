@@ -14,7 +14,7 @@ use super::{
 use crate::{
     rule,
     source::{self, Finding},
-    system::file as system_file,
+    system::{System, file as system_file},
 };
 
 mod expect;
@@ -193,6 +193,8 @@ struct Workloads {
     named: Option<Vec<String>>,
     /// Whether they are the built-in sample apps, which take faults from a header.
     builtin: bool,
+    /// What runs; `None` where that is not sound.
+    system: Option<System>,
 }
 
 impl Resolver<'_> {

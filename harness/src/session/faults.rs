@@ -1,6 +1,11 @@
 //! The faults of a scenario that act on workloads and on the intake; those of requests travel with them.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use harness_core::wire::{self, Passed, WireFault};
 
 use super::{Session, SessionError, up::Stopped};
 use crate::{
@@ -14,12 +19,15 @@ use crate::{
         Fault, FaultKind,
         fault::{IntakeFault, IntakeReply},
     },
+    system::taps::tap_name,
 };
 
 /// How long nothing must come before the start-up of a service that was started again is over.
 const CALM: Duration = Duration::from_millis(200);
 /// The longest wait for that.
 const CALM_AT_MOST: Duration = Duration::from_secs(2);
+/// The longest wait for what stands between two workloads to take an order.
+const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Session {
     /// Does what the faults ask of workloads and of the intake; the faults of requests travel with them.
@@ -28,6 +36,14 @@ impl Session {
     ///
     /// When the environment cannot do it.
     pub async fn inject(&self, faults: &[Fault]) -> Result<(), SessionError> {
+        for tap in taps(faults) {
+            let of_tap = faults.iter().filter(|fault| tap_of(fault).as_ref() == Some(&tap));
+            let of_tap = of_tap.filter_map(|fault| fault.kind.between());
+            let told: Vec<WireFault> = of_tap
+                .map(|between| WireFault { does: between.does.clone(), next: between.next })
+                .collect();
+            self.tell_tap(&tap, &told).await?;
+        }
         for fault in faults {
             match &fault.kind {
                 FaultKind::Stop => {
@@ -101,6 +117,39 @@ impl Session {
         Ok(())
     }
 
+    /// Lets everything pass again as it is between two workloads, and gives what passed until then, by tap.
+    ///
+    /// # Errors
+    ///
+    /// When a tap cannot be told.
+    pub async fn let_pass(
+        &self,
+        faults: &[Fault],
+    ) -> Result<BTreeMap<String, Passed>, SessionError> {
+        let mut passed = BTreeMap::new();
+        for tap in taps(faults) {
+            passed.insert(tap.clone(), self.tell_tap(&tap, &[]).await?);
+        }
+        Ok(passed)
+    }
+
+    /// Tells a tap what to do from now on; gives what passed until then.
+    async fn tell_tap(&self, tap: &str, faults: &[WireFault]) -> Result<Passed, SessionError> {
+        let failed = |reason: String| SessionError::Tap { tap: tap.to_owned(), reason };
+        let url = self.endpoints().url(tap, wire::CONTROL_PORT);
+        let url = url.ok_or_else(|| failed("nobody knows where it is".to_owned()))?;
+        let client = crate::http::client().timeout(TELL_TIMEOUT).build();
+        let client = client.map_err(|error| failed(crate::chain_of(&error)))?;
+        let told = client.put(format!("{url}{}", wire::FAULTS_PATH)).json(faults).send().await;
+        let answer = told.map_err(|error| failed(crate::chain_of(&error)))?;
+        if !answer.status().is_success() {
+            let status = answer.status();
+            let text = answer.text().await.unwrap_or_default();
+            return Err(failed(format!("it answered {status}: {text}")));
+        }
+        answer.json().await.map_err(|error| failed(crate::chain_of(&error)))
+    }
+
     /// Lets the workloads go on that [`Session::inject`] froze.
     ///
     /// # Errors
@@ -150,6 +199,15 @@ impl Session {
     fn scripted(&self) -> Result<&IntakeClient, SessionError> {
         self.intake().ok_or_else(|| SessionError::NoMockIntake(self.source().name()))
     }
+}
+
+/// The tap that does what a fault asks for; `None` where none does.
+fn tap_of(fault: &Fault) -> Option<String> {
+    fault.kind.between().map(|between| tap_name(&between.caller, &fault.at))
+}
+
+fn taps(faults: &[Fault]) -> BTreeSet<String> {
+    faults.iter().filter_map(tap_of).collect()
 }
 
 /// A fault of the intake as its control API takes it: at every route that takes spans, since a collector uses one of them.

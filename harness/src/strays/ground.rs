@@ -33,19 +33,23 @@ impl Places {
             let address = address.split('/').next().unwrap_or_default();
             address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok())
         };
-        let ports = endpoints.workloads.iter().map(|(name, workload)| {
+        // Who calls what stands before a workload calls that workload.
+        let behind = |name: &str| system.behind(name).unwrap_or(name).to_owned();
+        let mut ports: BTreeMap<String, BTreeSet<u16>> = BTreeMap::new();
+        for (name, workload) in &endpoints.workloads {
             let addresses = workload.instances.iter().flat_map(|instance| instance.ports.values());
-            (name.clone(), addresses.filter_map(|address| port(address)).collect())
-        });
+            let of = ports.entry(behind(name)).or_default();
+            of.extend(addresses.filter_map(|address| port(address)));
+        }
         let health = services().filter_map(|of| Some((of.name.clone(), of.health.clone()?.path)));
         let callees = services().map(|of| {
             let references = reference::references(of);
-            let to = references.iter().filter_map(|one| Some(one.edge()?.0.to_owned()));
+            let to = references.iter().filter_map(|one| Some(behind(one.edge()?.0)));
             (of.name.clone(), to.collect())
         });
         let with_ledger = services().filter(|of| of.ledger.is_some());
         Self {
-            ports: ports.collect(),
+            ports,
             health: health.collect(),
             callees: callees.collect(),
             with_ledger: with_ledger.map(|of| of.name.clone()).collect(),

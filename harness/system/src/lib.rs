@@ -27,6 +27,7 @@ pub mod file;
 pub mod parts;
 pub mod reference;
 pub mod start_order;
+pub mod taps;
 mod validate;
 
 pub use self::validate::Problem;
@@ -187,12 +188,14 @@ pub enum Role {
     Collector,
     /// A service under test.
     Service,
+    /// Something that stands between two of the others.
+    Tap,
 }
 
 /// What is started for a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
-    /// A subcommand of `tracecheck` itself (`intake`, `collector`, `sample-app`): binds port 0 and reports where.
+    /// A subcommand of `tracecheck` itself (`intake`, `collector`, `sample-app`, `tap`): binds port 0 and reports where.
     Builtin(String),
     /// Somebody else's program: it is told which port to use.
     Command(String),

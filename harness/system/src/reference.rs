@@ -212,6 +212,21 @@ pub fn replace(
     Ok(parts.collect())
 }
 
+/// A text in which those references lead elsewhere of which `to` says where; literal text stays literal.
+///
+/// # Errors
+/// The first `${…}` in it that is no reference.
+pub fn rewrite(
+    text: &str,
+    to: impl Fn(&Reference) -> Option<Reference>,
+) -> Result<String, ReferenceError> {
+    let parts = Template::parse(text)?.0.into_iter().map(|part| match part {
+        Part::Text(literal) => escape(&literal),
+        Part::Reference(reference) => to(&reference).unwrap_or(reference).to_string(),
+    });
+    Ok(parts.collect())
+}
+
 /// Writes a text so that reading it as a template gives the text back.
 pub fn escape(text: &str) -> String {
     text.replace("${", "$${")

@@ -42,7 +42,7 @@ impl std::fmt::Display for Problem {
 const MAX_NAME: usize = 63;
 
 /// The subcommands of `tracecheck` that are workloads.
-const BUILTINS: [&str; 3] = ["collector", "intake", "sample-app"];
+const BUILTINS: [&str; 4] = ["collector", "intake", "sample-app", "tap"];
 
 impl System {
     /// Everything that is wrong with the system; empty when it can be brought up.

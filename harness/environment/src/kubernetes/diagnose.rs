@@ -38,7 +38,7 @@ pub(super) fn final_problem(
 fn of_pod(role: Role, pod: &PodState) -> Option<Problem> {
     let max_restarts = match role {
         Role::Service => MAX_RESTARTS,
-        Role::Collector | Role::Intake => MAX_RESTARTS_ALONE,
+        Role::Collector | Role::Intake | Role::Tap => MAX_RESTARTS_ALONE,
     };
     if let Some(why) = &pod.failed {
         let what = format!("pod `{}` was ended by the cluster ({why})", pod.name);
@@ -77,7 +77,7 @@ fn of_pod(role: Role, pod: &PodState) -> Option<Problem> {
                         "pods run under Kubernetes' restricted policy, which wants a user by number: name the one that the image \
                          is made for with `--collector-user`, where it has a name there"
                     }
-                    Role::Service | Role::Intake => {
+                    Role::Service | Role::Intake | Role::Tap => {
                         "pods run under Kubernetes' restricted policy, which wants a user by number: give the image one that is \
                          not root (`USER 10001` in its Dockerfile)"
                     }

@@ -1,16 +1,18 @@
 //! Delivery: what does not arrive, or too often.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest, trace::v1::span::SpanKind,
 };
 
-use super::{AT, Breakage, CALLER, ENTRY, How, wire};
-use crate::tap::{Change, Delivery};
+use super::{AT, Breakage, CALLER, How, wire};
+use crate::change::{Change, Delivery};
 
 /// Whether a request brings spans of a service.
 fn brings(request: &ExportTraceServiceRequest, of: &str) -> bool {
-    request.resource_spans.iter().any(|spans| wire::service(spans) == of)
+    request.resource_spans.iter().any(|spans| wire::is(wire::service(spans), of))
 }
 
 pub(super) const ALL: &[Breakage] = &[
@@ -20,6 +22,7 @@ pub(super) const ALL: &[Breakage] = &[
         twin: None,
         rule: "no-trace",
         hop: "between the services and the intake",
+        stage: None,
         seen: "There is nothing at all.",
         cause: "The collector is down, or its address is wrong.",
         remedy: "Look at the collector, and at OTEL_EXPORTER_OTLP_ENDPOINT of the services.",
@@ -30,6 +33,7 @@ pub(super) const ALL: &[Breakage] = &[
         twin: Some(How::Fault("faults: [{ at: intake, status: 503, next: 1 }]\n")),
         rule: "no-trace",
         hop: "answered 403 (the API key is refused)",
+        stage: Some("collector"),
         seen: "There is nothing at all, and the collector logs 403.",
         cause: "The API key is wrong, was revoked, or is of another site.",
         remedy: "Set the key of the site that the collector sends to.",
@@ -40,48 +44,66 @@ pub(super) const ALL: &[Breakage] = &[
         twin: None,
         rule: "no-trace",
         hop: "lost in the collector",
+        stage: Some("collector"),
         seen: "Traces of busy times are missing.",
         cause: "Payloads are larger than the intake takes.",
         remedy: "Make batches smaller, and cut large attributes.",
     },
     Breakage {
         name: "otlp-of-one-service-swallowed",
-        how: How::Tap(Change::OtlpDelivery(|request, _| match brings(request, AT) {
+        how: How::Tap(Change::OtlpDelivery(|request, on| match brings(request, on.at) {
             true => Delivery::Swallow,
             false => Delivery::Once,
         })),
         twin: None,
         rule: "lost-span",
         hop: "lost between `sample-app-3` and the collector",
+        stage: Some("before-collector"),
         seen: "The service is missing, while its exporter reports success.",
         cause: "A sidecar or agent between takes the spans and drops them, for want of memory or of a pipeline.",
         remedy: "Look at the agent's own metrics of what it refused and dropped.",
     },
     Breakage {
         name: "otlp-of-one-service-refused",
-        how: How::Tap(Change::OtlpDelivery(|request, _| match brings(request, AT) {
+        how: How::Tap(Change::OtlpDelivery(|request, on| match brings(request, on.at) {
             true => Delivery::Refuse(StatusCode::BAD_REQUEST),
             false => Delivery::Once,
         })),
         twin: None,
         rule: "lost-span",
         hop: "lost between `sample-app-3` and the collector",
+        stage: Some("before-collector"),
         seen: "The service is missing.",
         cause: "The collector does not read what the service sends: another protocol at that port, or a body that is too large.",
         remedy: "Look at the service's log; compare OTEL_EXPORTER_OTLP_PROTOCOL with the port.",
     },
     Breakage {
         name: "otlp-sent-again-after-it-was-taken",
-        how: How::Tap(Change::OtlpDelivery(|request, _| match brings(request, CALLER) {
+        how: How::Tap(Change::OtlpDelivery(|request, on| match brings(request, on.caller) {
             true => Delivery::Twice,
             false => Delivery::Once,
         })),
         twin: None,
         rule: "duplicate-span",
         hop: CALLER,
+        stage: Some("before-collector"),
         seen: "Spans are there twice, and hits and durations count twice.",
         cause: "An answer is lost on its way back, and the exporter tries again.",
         remedy: "Raise the exporter's timeout above the collector's slowest answer.",
+    },
+    Breakage {
+        name: "otlp-sent-again-two-seconds-later",
+        how: How::TapLate(Change::OtlpDelivery(|request, on| match brings(request, on.caller) {
+            true => Delivery::Again(Duration::from_secs(2)),
+            false => Delivery::Once,
+        })),
+        twin: None,
+        rule: "duplicate-span",
+        hop: CALLER,
+        stage: Some("before-collector"),
+        seen: "Spans are there twice, some time after the trace looked whole.",
+        cause: "A queue on disk is sent again when its owner starts anew, or a message is delivered a second time.",
+        remedy: "Mark what was sent before it is acknowledged; `--listen` of a run waits for what comes so late.",
     },
     Breakage {
         name: "payload-swallowed-after-202",
@@ -89,34 +111,39 @@ pub(super) const ALL: &[Breakage] = &[
         twin: None,
         rule: "no-trace",
         hop: "lost between the collector and the intake",
+        stage: Some("behind-collector"),
         seen: "Nothing of the services is there, while the collector counts everything as sent.",
         cause: "A proxy between collector and Datadog answers for it.",
         remedy: "Let the collector send to Datadog's own address, or look at the proxy's log.",
     },
     Breakage {
         name: "chunks-of-one-service-cut-out",
-        how: How::Tap(Change::Datadog(|payload, _| {
+        how: How::Tap(Change::Datadog(|payload, on| {
             for tracer in &mut payload.tracer_payloads {
-                tracer.chunks.retain(|chunk| chunk.spans.iter().all(|span| span.service != AT));
+                tracer
+                    .chunks
+                    .retain(|chunk| chunk.spans.iter().all(|span| !wire::is(&span.service, on.at)));
             }
         })),
         twin: None,
         rule: "lost-span",
         hop: "lost between the collector and the intake",
+        stage: Some("behind-collector"),
         seen: "The service is missing, while the collector counts its spans as sent.",
         cause: "A proxy or an ingestion filter on the way removes spans of some services.",
         remedy: "Look at what stands between the collector and Datadog.",
     },
     Breakage {
         name: "half-of-a-payload-lost",
-        how: How::Tap(Change::Datadog(|payload, _| {
-            for chunk in wire::chunks(payload, CALLER) {
+        how: How::Tap(Change::Datadog(|payload, on| {
+            for chunk in wire::chunks(payload, on.caller) {
                 chunk.spans.truncate(chunk.spans.len() / 2);
             }
         })),
         twin: None,
         rule: "lost-span",
         hop: CALLER,
+        stage: Some("behind-collector"),
         seen: "Traces have holes.",
         cause: "A limit on spans per trace or bytes per request cuts a payload instead of splitting it.",
         remedy: "Lower the batch size below that limit.",
@@ -124,8 +151,8 @@ pub(super) const ALL: &[Breakage] = &[
     Breakage {
         name: "what-comes-later-is-lost",
         // The scenario's own requests have a query, and what the harness sends after them has none.
-        how: How::Tap(Change::Otlp(|request, _| {
-            wire::retain(request, ENTRY, |span| {
+        how: How::TapAfterwards(Change::Otlp(|request, on| {
+            wire::retain(request, on.entry, |span| {
                 span.kind != SpanKind::Server as i32
                     || wire::text(&span.attributes, "url.query").is_some()
             });
@@ -133,18 +160,19 @@ pub(super) const ALL: &[Breakage] = &[
         twin: None,
         rule: "lost-span",
         hop: "in a request like the scenario's that followed it: `sample-app-1` ended",
+        stage: None,
         seen: "Traces are whole for a while, and have holes from then on.",
         cause: "A queue or a quota fills up, and what comes then is dropped.",
         remedy: "Look at the metrics of what was dropped, and make the queue larger than a burst.",
     },
     Breakage {
         name: "chunk-twice-in-one-payload",
-        how: How::Tap(Change::Datadog(|payload, _| {
+        how: How::Tap(Change::Datadog(|payload, on| {
             for tracer in &mut payload.tracer_payloads {
                 let again: Vec<_> = tracer
                     .chunks
                     .iter()
-                    .filter(|chunk| chunk.spans.iter().any(|span| span.service == AT))
+                    .filter(|chunk| chunk.spans.iter().any(|span| wire::is(&span.service, on.at)))
                     .cloned()
                     .collect();
                 tracer.chunks.extend(again);
@@ -153,6 +181,7 @@ pub(super) const ALL: &[Breakage] = &[
         twin: Some(How::Tap(Change::DatadogDelivery(|_, _| Delivery::Twice))),
         rule: "duplicate-span",
         hop: AT,
+        stage: Some("behind-collector"),
         seen: "Spans are there twice in one trace.",
         cause: "Two pipelines of a collector have the same receiver and exporter.",
         remedy: "Send each span through one pipeline.",

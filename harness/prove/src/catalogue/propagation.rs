@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue};
 
 use super::{Breakage, How};
-use crate::tap::Change;
+use crate::change::Change;
 
 /// The four parts of a `traceparent`, where there is one.
 fn parts(headers: &HeaderMap) -> Option<[String; 4]> {
@@ -42,20 +42,22 @@ pub(super) const ALL: &[Breakage] = &[
         twin: None,
         rule: "missing-hop",
         hop: LINK,
+        stage: None,
         seen: "The trace ends at the caller, and the callee's spans are traces of their own.",
         cause: "A gateway, a proxy or a client library between the two passes on only headers that it knows.",
         remedy: "Let it pass `traceparent` and `tracestate` on.",
     },
     Breakage {
         name: "traceparent-dropped-now-and-then",
-        how: How::Tap(Change::Headers(|headers, nth| {
-            if nth == 1 {
+        how: How::Tap(Change::Headers(|headers, on| {
+            if on.nth == 1 {
                 headers.remove("traceparent");
             }
         })),
         twin: None,
         rule: "missing-hop",
         hop: LINK,
+        stage: None,
         seen: "Most traces are whole, and some end at the caller.",
         cause: "One of several proxies or instances is configured otherwise, or one code path makes its request without the instrumented client.",
         remedy: "Compare the instances, and find the path by the resource name of the caller's span.",
@@ -66,6 +68,7 @@ pub(super) const ALL: &[Breakage] = &[
         twin: None,
         rule: "missing-hop",
         hop: LINK,
+        stage: None,
         seen: "The callee's spans are in a trace that has no root.",
         cause: "A proxy or service mesh starts a trace of its own in place of the one it was sent.",
         remedy: "Have the proxy continue the trace (its propagator must be W3C), or switch its tracing off.",
@@ -76,6 +79,7 @@ pub(super) const ALL: &[Breakage] = &[
         twin: None,
         rule: "orphan-span",
         hop: LINK,
+        stage: None,
         seen: "The callee's spans hang below a span that is not there; an SDK that is strict begins a trace of its own.",
         cause: "A span id that is written without leading zeros, or a header that is cut by a limit on its length.",
         remedy: "Write the id as 16 hex digits; raise the limit.",
@@ -86,6 +90,7 @@ pub(super) const ALL: &[Breakage] = &[
         twin: None,
         rule: "missing-hop",
         hop: LINK,
+        stage: None,
         seen: "The trace ends at the caller; the callee's spans are traces of their own.",
         cause: "The header is built by hand; version `ff` is forbidden.",
         remedy: "Let the propagator of the SDK write the header.",
@@ -96,6 +101,7 @@ pub(super) const ALL: &[Breakage] = &[
         twin: None,
         rule: "missing-hop",
         hop: LINK,
+        stage: None,
         seen: "The trace ends at the caller; the callee's spans are traces of their own.",
         cause: "The context of a call is read where no span is active, and its empty ids are sent.",
         remedy: "Inject the context of the call's own span.",
@@ -106,6 +112,7 @@ pub(super) const ALL: &[Breakage] = &[
         twin: None,
         rule: "orphan-span",
         hop: LINK,
+        stage: None,
         seen: "The callee's spans hang below a span that is not there, beside the caller.",
         cause: "A proxy makes a span of its own between the two, and does not send it to Datadog.",
         remedy: "Export the proxy's spans too, or let it pass the header on unchanged.",
@@ -116,6 +123,7 @@ pub(super) const ALL: &[Breakage] = &[
         twin: None,
         rule: "sampled-out",
         hop: LINK,
+        stage: None,
         seen: "The trace ends at the caller, and the callee has no spans at all.",
         cause: "Something between the two decides anew about sampling, and clears the flag.",
         remedy: "Decide about sampling once, at the head.",
@@ -129,6 +137,7 @@ pub(super) const ALL: &[Breakage] = &[
         ])),
         rule: "missing-hop",
         hop: LINK,
+        stage: None,
         seen: "The trace ends at the caller; the callee's spans are traces of their own.",
         cause: "Two teams chose different propagators (`OTEL_PROPAGATORS`): W3C here, X-Ray or B3 there.",
         remedy: "Have both read and write at least one common format.",
@@ -139,6 +148,7 @@ pub(super) const ALL: &[Breakage] = &[
         twin: None,
         rule: "missing-hop",
         hop: "sample-app-1 -> sample-app-2",
+        stage: None,
         seen: "The trace ends at the hop before, and each hop behind is a trace of its own.",
         cause: "No propagator is set up in code, or `OTEL_PROPAGATORS=none`.",
         remedy: "Set up the W3C propagator in that service.",
@@ -149,6 +159,7 @@ pub(super) const ALL: &[Breakage] = &[
         twin: None,
         rule: "no-trace",
         hop: "tracecheck -> sample-app-1",
+        stage: None,
         seen: "Requests of traced clients are traces of the client alone.",
         cause: "No propagator is set up in the entry, or a gateway before it removes the header.",
         remedy: "Set up the W3C propagator in that service, and let the gateway pass the header on.",

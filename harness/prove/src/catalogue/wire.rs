@@ -38,7 +38,7 @@ pub(super) fn resources<'a>(
     request: &'a mut ExportTraceServiceRequest,
     of: &'a str,
 ) -> impl Iterator<Item = &'a mut Resource> {
-    let all = request.resource_spans.iter_mut().filter(move |spans| service(spans) == of);
+    let all = request.resource_spans.iter_mut().filter(move |spans| is(service(spans), of));
     all.filter_map(|spans| spans.resource.as_mut())
 }
 
@@ -47,7 +47,7 @@ pub(super) fn spans<'a>(
     request: &'a mut ExportTraceServiceRequest,
     of: &'a str,
 ) -> impl Iterator<Item = &'a mut Span> {
-    let all = request.resource_spans.iter_mut().filter(move |spans| service(spans) == of);
+    let all = request.resource_spans.iter_mut().filter(move |spans| is(service(spans), of));
     all.flat_map(|spans| &mut spans.scope_spans).flat_map(|scope| &mut scope.spans)
 }
 
@@ -66,11 +66,16 @@ pub(super) fn retain(
     of: &str,
     keep: impl Fn(&Span) -> bool,
 ) {
-    for spans in request.resource_spans.iter_mut().filter(|spans| service(spans) == of) {
+    for spans in request.resource_spans.iter_mut().filter(|spans| is(service(spans), of)) {
         for scope in &mut spans.scope_spans {
             scope.spans.retain(&keep);
         }
     }
+}
+
+/// Whether Datadog's form of a service's name is that of this one: it is put into lower case on its way.
+pub(super) fn is(service: &str, of: &str) -> bool {
+    !of.is_empty() && service.eq_ignore_ascii_case(of)
 }
 
 /// The tracers of a payload that hold spans of a service.
@@ -79,7 +84,7 @@ pub(super) fn tracers<'a>(
     of: &'a str,
 ) -> impl Iterator<Item = &'a mut TracerPayload> {
     let holds = move |tracer: &&mut TracerPayload| {
-        tracer.chunks.iter().flat_map(|chunk| &chunk.spans).any(|span| span.service == of)
+        tracer.chunks.iter().flat_map(|chunk| &chunk.spans).any(|span| is(&span.service, of))
     };
     payload.tracer_payloads.iter_mut().filter(holds)
 }
@@ -90,7 +95,7 @@ pub(super) fn chunks<'a>(
     of: &'a str,
 ) -> impl Iterator<Item = &'a mut TraceChunk> {
     let chunks = payload.tracer_payloads.iter_mut().flat_map(|tracer| &mut tracer.chunks);
-    chunks.filter(move |chunk| chunk.spans.iter().any(|span| span.service == of))
+    chunks.filter(move |chunk| chunk.spans.iter().any(|span| is(&span.service, of)))
 }
 
 /// The spans of a service in a payload.
@@ -99,5 +104,5 @@ pub(super) fn datadog_spans<'a>(
     of: &'a str,
 ) -> impl Iterator<Item = &'a mut DatadogSpan> {
     let chunks = payload.tracer_payloads.iter_mut().flat_map(|tracer| &mut tracer.chunks);
-    chunks.flat_map(|chunk| &mut chunk.spans).filter(move |span| span.service == of)
+    chunks.flat_map(|chunk| &mut chunk.spans).filter(move |span| is(&span.service, of))
 }

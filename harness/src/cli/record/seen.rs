@@ -31,7 +31,7 @@ struct Seen {
 }
 
 /// The `expect` of a scenario, as YAML, that what was seen of each request fits; `times` says how often each is sent.
-pub(super) fn expect(record: &Record, times: &[u32], within: Duration) -> String {
+pub(in crate::cli) fn expect(record: &Record, times: &[u32], within: Duration) -> String {
     let mut text =
         String::from("# Recorded from one run: read it before you rely on it.\nexpect:\n");
     if within != DEFAULT_WITHIN {
@@ -130,7 +130,7 @@ fn is(span: &Span) -> String {
 }
 
 /// Whether a text holds nothing that looks like an id or a port.
-fn is_stable(text: &str) -> bool {
+pub(in crate::cli) fn is_stable(text: &str) -> bool {
     let mut digits = 0;
     let mut words = text.split(|c: char| !c.is_ascii_hexdigit());
     let has_hex_id =

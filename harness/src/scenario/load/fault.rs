@@ -12,6 +12,8 @@ use crate::{
     source,
 };
 
+mod between;
+
 impl Resolver<'_> {
     pub(super) fn fault(
         &mut self,
@@ -20,10 +22,30 @@ impl Resolver<'_> {
         requests: u32,
     ) -> Option<Fault> {
         let file = &fault.value;
+        if file.between.is_some() {
+            return self.between(&fault, workloads);
+        }
         let Some(at) = &file.at else {
-            self.wrong(&fault, "`at` is missing: name the workload that breaks");
+            self.wrong(
+                &fault,
+                "`at` is missing: name the workload that breaks, or two by `between`",
+            );
             return None;
         };
+        let on_the_way = [
+            ("drop_header", file.drop_header.is_some()),
+            ("set_header", file.set_header.is_some()),
+            ("upper_case_header", file.upper_case_header.is_some()),
+            ("double_header", file.double_header.is_some()),
+            ("duplicate", file.duplicate),
+            ("swallow", file.swallow),
+        ];
+        for (key, _) in on_the_way.into_iter().filter(|(_, given)| *given) {
+            self.wrong(
+                &fault,
+                format!("`{key}` is done to what passes between two workloads: `between: [CALLER, {}]` in place of `at`", at.value),
+            );
+        }
         let is_intake = at.value == "intake";
         let mut known: Vec<&str> = workloads.services.iter().map(String::as_str).collect();
         let is_service = known.contains(&at.value.as_str());

@@ -12,7 +12,7 @@ use crate::{
     },
     secret::Secret,
     source,
-    system::{Workload, file as system_file},
+    system::{Workload, chain, file as system_file, parts::Collector},
 };
 
 impl Resolver<'_> {
@@ -44,6 +44,7 @@ impl Resolver<'_> {
     fn system_file(&mut self, file: &Spanned<PathBuf>) -> (SystemChoice, Workloads) {
         let path = self.beside(&file.value);
         let (mut services, mut entries, mut named) = (Vec::new(), Vec::new(), None);
+        let mut built = None;
         match system_file::load(&path) {
             Ok(system) => {
                 services.extend(system.service_names());
@@ -54,8 +55,9 @@ impl Resolver<'_> {
                     .filter(|workload| workload.has_port("http") || workload.has_port("grpc"));
                 entries.extend(open.map(|workload| workload.name.clone()));
                 // Its key is made for the run; any will do to see whether the rest fits together.
-                if let Err(findings) = system.system(&Secret::new("check")) {
-                    self.findings.extend(findings);
+                match system.system(&Secret::new("check")) {
+                    Ok(system) => built = Some(system),
+                    Err(findings) => self.findings.extend(findings),
                 }
             }
             Err(findings) => {
@@ -66,7 +68,10 @@ impl Resolver<'_> {
                 self.findings.extend(findings);
             }
         }
-        (SystemChoice::File(path), Workloads { services, entries, named, builtin: false })
+        (
+            SystemChoice::File(path),
+            Workloads { services, entries, named, builtin: false, system: built },
+        )
     }
 
     fn chain(&mut self, chain: ChainFile) -> (SystemChoice, Workloads) {
@@ -112,9 +117,19 @@ impl Resolver<'_> {
         let shared = (resolved.services == Naming::Shared).then(|| SHARED_SERVICE.to_owned());
         let named = Some(shared.into_iter().collect());
         let entries = names.clone();
+        let built = chain::Chain {
+            length: apps as usize,
+            protocol: resolved.protocol,
+            collector: Collector {
+                instances: resolved.collector_instances,
+                ..Collector::default()
+            },
+            ..chain::Chain::new(Secret::new("check"))
+        };
+        let system = built.system().ok();
         (
             SystemChoice::Chain(resolved),
-            Workloads { services: names, entries, named, builtin: true },
+            Workloads { services: names, entries, named, builtin: true, system },
         )
     }
 }

@@ -142,7 +142,7 @@ impl Maker<'_> {
     fn pod(&self) -> PodSpec {
         let account = match self.container.role {
             Role::Collector => COLLECTOR_ACCOUNT,
-            Role::Intake | Role::Service => ACCOUNT,
+            Role::Intake | Role::Service | Role::Tap => ACCOUNT,
         };
         PodSpec {
             service_account_name: Some(account.to_owned()),
@@ -261,7 +261,7 @@ impl Maker<'_> {
         let (requested, limit) = match self.container.role {
             // It keeps 256 MiB, and decodes besides.
             Role::Intake => ("64Mi", "768Mi"),
-            Role::Collector | Role::Service => ("32Mi", "512Mi"),
+            Role::Collector | Role::Service | Role::Tap => ("32Mi", "512Mi"),
         };
         let quantity = |name: &str, text: &str| (name.to_owned(), Quantity(text.to_owned()));
         ResourceRequirements {

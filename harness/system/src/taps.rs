@@ -1,0 +1,225 @@
+//! Something that stands between two workloads: the built-in `tap`, put on the edges that lead from one to the other.
+
+use std::collections::BTreeMap;
+
+use harness_core::{source, wire};
+
+use crate::{
+    Health, Limits, Program, Role, System, Workload,
+    reference::{self, Reference},
+};
+
+/// Most characters of a workload's name.
+const MAX_NAME: usize = 63;
+
+/// Why nothing can stand between two workloads.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TapError {
+    /// One of them is not there.
+    #[error("there is no workload `{name}` in the system; it has {known}")]
+    Unknown {
+        /// As it was named.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// The first is not told where the second is.
+    #[error(
+        "nothing can stand between `{caller}` and `{callee}`: `{caller}` is not told where `{callee}` is by a reference such as `${{endpoint:{callee}.http}}`; {}",
+        others(.caller, .callees)
+    )]
+    NoEdge {
+        /// Who should call.
+        caller: String,
+        /// Who should be called.
+        callee: String,
+        /// Whom it is told of.
+        callees: Vec<String>,
+    },
+    /// There are too many of one of them.
+    #[error(
+        "nothing can stand between `{caller}` and `{callee}` while `{callee}` has {instances} instances: they would be one to who calls them"
+    )]
+    Replicated {
+        /// Who calls.
+        caller: String,
+        /// Who is called.
+        callee: String,
+        /// How many there are.
+        instances: u32,
+    },
+}
+
+fn others(caller: &str, callees: &[String]) -> String {
+    match callees {
+        [] => format!("`{caller}` is told of no other workload"),
+        _ => format!("it is told of {}", source::list(callees.iter().map(String::as_str))),
+    }
+}
+
+impl System {
+    /// Puts a tap on all edges that lead from one workload to another, and gives the tap's name. Where there is one already, it
+    /// stays the only one.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such edge, or nothing can be put on it.
+    pub fn put_between(&mut self, caller: &str, callee: &str) -> Result<String, TapError> {
+        let name = tap_name(caller, callee);
+        if self.workload(&name).is_some() {
+            return Ok(name);
+        }
+        let known = || source::list(self.names());
+        let unknown = |name: &str| TapError::Unknown { name: name.to_owned(), known: known() };
+        let to = self.workload(callee).ok_or_else(|| unknown(callee))?;
+        let (to_ports, instances) = (to.ports.clone(), to.instances);
+        let from = self.workload(caller).ok_or_else(|| unknown(caller))?;
+        let mut ports: Vec<String> = Vec::new();
+        let mut callees: Vec<String> = Vec::new();
+        for edge in reference::references(from) {
+            let Some((to, port)) = edge.edge() else { continue };
+            if to == callee && to_ports.iter().any(|known| known == port) {
+                if !ports.iter().any(|known| known == port) {
+                    ports.push(port.to_owned());
+                }
+            } else if !callees.iter().any(|known| known == to) {
+                callees.push(to.to_owned());
+            }
+        }
+        let (caller, callee) = (caller.to_owned(), callee.to_owned());
+        if ports.is_empty() {
+            return Err(TapError::NoEdge { caller, callee, callees });
+        }
+        if instances > 1 {
+            return Err(TapError::Replicated { caller, callee, instances });
+        }
+        if let Some(from) = self.workloads.iter_mut().find(|workload| workload.name == caller) {
+            lead_through(from, &callee, &name);
+        }
+        self.workloads.push(tap(&name, &callee, ports));
+        Ok(name)
+    }
+}
+
+impl System {
+    /// The workload that a tap passes requests on to; `None` where this is no tap.
+    pub fn behind(&self, tap: &str) -> Option<&str> {
+        let tap = self.workload(tap).filter(|workload| workload.role == Role::Tap)?;
+        let edge = reference::references(tap).into_iter().find_map(|one| {
+            let (callee, _) = one.edge()?;
+            Some(callee.to_owned())
+        })?;
+        self.names().find(|name| **name == edge)
+    }
+}
+
+/// Name of the tap between two workloads.
+pub fn tap_name(caller: &str, callee: &str) -> String {
+    let name = format!("tap-{caller}-{callee}");
+    let cut: String = name.chars().take(MAX_NAME).collect();
+    cut.trim_end_matches('-').to_owned()
+}
+
+/// Lets all references of a workload to `callee` lead to the tap of that name.
+fn lead_through(workload: &mut Workload, callee: &str, tap: &str) {
+    let through = |text: &mut String| {
+        let led = reference::rewrite(text, |reference| match reference {
+            Reference::Endpoint { workload, port } if workload == callee => {
+                Some(Reference::Endpoint { workload: tap.to_owned(), port: port.clone() })
+            }
+            Reference::Address { workload, port } if workload == callee => {
+                Some(Reference::Address { workload: tap.to_owned(), port: port.clone() })
+            }
+            _ => None,
+        });
+        // What is no reference is told where systems are checked.
+        if let Ok(led) = led {
+            *text = led;
+        }
+    };
+    workload.args.iter_mut().for_each(through);
+    workload.env.values_mut().for_each(through);
+    let files = workload.files.values_mut().filter(|file| file.expand);
+    files.for_each(|file| through(&mut file.contents));
+}
+
+fn tap(name: &str, callee: &str, ports: Vec<String>) -> Workload {
+    let mut args: Vec<String> = Vec::new();
+    for port in &ports {
+        args.push(format!("--edge={port}=${{listen:{port}}}=${{address:{callee}.{port}}}"));
+    }
+    args.push(format!("--control=${{listen:{}}}", wire::CONTROL_PORT));
+    let control = wire::CONTROL_PORT.to_owned();
+    let health = Health { port: control.clone(), path: wire::HEALTH_PATH.to_owned() };
+    Workload {
+        name: name.to_owned(),
+        role: Role::Tap,
+        program: Program::Builtin(wire::TAP.to_owned()),
+        args,
+        env: BTreeMap::new(),
+        meant_service: None,
+        secrets: BTreeMap::new(),
+        ports: ports.into_iter().chain([control]).collect(),
+        health: Some(health),
+        ledger: None,
+        instances: 1,
+        files: BTreeMap::new(),
+        working_dir: None,
+        limits: Limits::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{chain::Chain, start_order::start_order};
+    use harness_core::secret::Secret;
+
+    fn chain() -> System {
+        Chain { length: 3, ..Chain::new(Secret::new("5ecret")) }.system().unwrap()
+    }
+
+    #[test]
+    fn what_leads_to_the_callee_leads_through_the_tap_and_nothing_else_does() {
+        let mut system = chain();
+        let name = system.put_between("sample-app-2", "sample-app-3").unwrap();
+        assert_eq!(name, "tap-sample-app-2-sample-app-3");
+        let env = |app: &str| system.workload(app).unwrap().env["UPSTREAM_URIS"].clone();
+        assert_eq!(env("sample-app-2"), "${endpoint:tap-sample-app-2-sample-app-3.http}");
+        assert_eq!(env("sample-app-1"), "${endpoint:sample-app-2.http}");
+        assert_eq!(system.workload(&name).unwrap().ports, ["http", wire::CONTROL_PORT]);
+        assert_eq!(system.behind(&name), Some("sample-app-3"));
+        assert_eq!(system.behind("sample-app-3"), None);
+        assert_eq!(system.problems(), []);
+        let order = start_order(&system).unwrap();
+        let place = |name: &str| {
+            order.iter().position(|step| system.workloads[step.workload].name == name).unwrap()
+        };
+        assert!(place("sample-app-3") < place(&name) && place(&name) < place("sample-app-2"));
+        assert_eq!(system.put_between("sample-app-2", "sample-app-3"), Ok(name));
+    }
+
+    #[test]
+    fn the_collectors_way_to_the_intake_leads_through_a_tap_as_well() {
+        let mut system = chain();
+        let name = system.put_between("collector", "intake").unwrap();
+        let overlay = &system.workload("collector").unwrap().files["overlay.json"].contents;
+        assert!(overlay.contains(&format!("${{endpoint:{name}.http}}")), "{overlay}");
+        assert!(!overlay.contains("endpoint:intake"), "{overlay}");
+        assert_eq!(system.problems(), []);
+    }
+
+    #[test]
+    fn where_there_is_no_edge_it_is_told_which_there_are() {
+        let mut system = chain();
+        let error = system.put_between("sample-app-1", "sample-app-3").unwrap_err().to_string();
+        assert!(
+            error.contains("`sample-app-1` is not told where `sample-app-3` is")
+                && error.ends_with("it is told of `collector`, `sample-app-2`"),
+            "{error}"
+        );
+        let error = system.put_between("sample-app-9", "collector").unwrap_err().to_string();
+        assert!(error.starts_with("there is no workload `sample-app-9`"), "{error}");
+        assert_eq!(system, chain());
+    }
+}
