@@ -1,16 +1,18 @@
 //! The queue on disk, with the real program: killed, started again, out of room, damaged.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
 use wiremock::MockServer;
 
-use crate::support::{answer, intake, payloads, recover, request, span_ids, stats};
+use crate::support::{answer, intake, payloads, recover, request, span_ids, stats, until_within};
 
 /// How long anything may take; processes start and end meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,16 +25,21 @@ struct Process {
     listening: serde_json::Value,
     log: Arc<Mutex<String>>,
     /// Reads the log until its end.
-    reader: Option<std::thread::JoinHandle<()>>,
+    reader: tokio::task::JoinHandle<()>,
 }
 
 impl Process {
-    fn start(intake: &MockServer, directory: &Path, settings: &[&str]) -> Self {
-        Self::start_for(intake, directory, settings, "30s")
+    async fn start(intake: &MockServer, directory: &Path, settings: &[&str]) -> Self {
+        Self::start_for(intake, directory, settings, "30s").await
     }
 
     /// As [`Self::start`], with so much time for a shutdown.
-    fn start_for(intake: &MockServer, directory: &Path, settings: &[&str], time: &str) -> Self {
+    async fn start_for(
+        intake: &MockServer,
+        directory: &Path,
+        settings: &[&str],
+        time: &str,
+    ) -> Self {
         // The tests' own client needs one; another test may have installed it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let yaml = format!(
@@ -62,19 +69,23 @@ impl Process {
         settings.iter().for_each(|setting| {
             command.args(["--set", setting]);
         });
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (errors, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
-        let reader = std::thread::spawn(move || {
-            for line in BufReader::new(errors).lines().map_while(Result::ok) {
+        let reader = tokio::spawn(async move {
+            let mut read = BufReader::new(errors).lines();
+            while let Ok(Some(line)) = read.next_line().await {
                 *lines.lock().unwrap() += &(line + "\n");
             }
         });
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let mut stdout = BufReader::new(child.stdout.as_mut().unwrap());
+        let read = timeout(PATIENCE, stdout.read_line(&mut line)).await;
+        read.unwrap_or_else(|_| panic!("no listening line: {}", log.lock().unwrap())).unwrap();
         let listening = serde_json::from_str::<serde_json::Value>(&line);
         let listening = listening.unwrap_or_else(|_| panic!("{}", log.lock().unwrap()));
-        Self { child, listening: listening["listening"].clone(), log, reader: Some(reader) }
+        Self { child, listening: listening["listening"].clone(), log, reader }
     }
 
     fn url(&self, port: &str, path: &str) -> String {
@@ -95,43 +106,29 @@ impl Process {
     }
 
     /// Kills it, as the kernel does when there is no memory left.
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    async fn kill(mut self) {
+        self.child.kill().await.unwrap();
     }
 
-    /// Tells it to end and waits; gives the exit code and the log.
+    /// Asks it to end and waits; returns the exit code and the log.
     async fn end(mut self) -> (Option<i32>, String) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
-        let begun = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(begun.elapsed() < PATIENCE, "it does not end: {}", self.log());
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        let pid = self.child.id().unwrap().to_string();
+        let kill = Command::new("kill").args(["-s", "TERM", &pid]).status().await;
+        assert!(kill.unwrap().success());
+        let ended =
+            timeout(PATIENCE, async { (self.child.wait().await, (&mut self.reader).await) });
+        let (status, read) = match ended.await {
+            Ok(ended) => ended,
+            Err(_) => panic!("it does not end: {}", self.log()),
         };
-        self.reader.take().unwrap().join().unwrap();
-        (status.code(), self.log())
+        read.unwrap();
+        (status.unwrap().code(), self.log())
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It has ended where the test went well.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// As `support::until`, with more patience.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds().await {
-        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+/// Waits until a condition holds, for at most [`PATIENCE`].
+async fn until(what: &str, holds: impl AsyncFnMut() -> bool) {
+    until_within(PATIENCE, what, holds).await;
 }
 
 /// Sends one span; the status, or none if there was no answer.
@@ -140,7 +137,7 @@ async fn send(http: &reqwest::Client, url: &str, id: u64) -> Option<u16> {
     post.send().await.ok().map(|response| response.status().as_u16())
 }
 
-/// Senders that go on until they are told to stop; each id is sent until it is acknowledged or nobody answers.
+/// Senders that go on until they are asked to stop; each id is sent until it is acknowledged or nobody answers.
 struct Load {
     acknowledged: Arc<Mutex<BTreeSet<u64>>>,
     stop: Arc<AtomicBool>,
@@ -163,7 +160,8 @@ impl Load {
                             acknowledged.lock().unwrap().insert(id);
                             id += 1;
                         }
-                        Some(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                        // Refused at first: it is sent again at once.
+                        Some(_) => tokio::task::yield_now().await,
                         None => return,
                     }
                 }
@@ -204,14 +202,14 @@ async fn nothing_acknowledged_is_lost_when_the_collector_is_killed_under_load() 
     answer(&intake, 202, u64::MAX).await;
     let (mut acknowledged, mut restored) = (BTreeSet::new(), 0);
     for round in 0..4 {
-        let process = Process::start(&intake, directory.path(), &[]);
+        let process = Process::start(&intake, directory.path(), &[]).await;
         restored += process.metric("otelcol_exporter_possible_duplicate_spans").await;
         let load = Load::start(&process.url("otlp-http", "/v1/traces"), 1 + round * 10_000_000);
         until("spans are acknowledged", async || load.count() > 300).await;
-        process.kill();
+        process.kill().await;
         acknowledged.extend(load.stop().await);
     }
-    let process = Process::start(&intake, directory.path(), &[]);
+    let process = Process::start(&intake, directory.path(), &[]).await;
     restored += process.metric("otelcol_exporter_possible_duplicate_spans").await;
     let (code, log) = process.end().await;
     assert_eq!(code, Some(0), "{log}");
@@ -230,7 +228,7 @@ async fn nothing_acknowledged_is_lost_when_the_collector_is_killed_under_load() 
         .map(|group| group.hits)
         .sum();
     assert_eq!(hits, arrived.len() as u64, "each span is in the stats once");
-    let process = Process::start(&intake, directory.path(), &[]);
+    let process = Process::start(&intake, directory.path(), &[]).await;
     assert_eq!(process.metric("otelcol_exporter_enqueued_spans").await, 0, "nothing is left");
 }
 
@@ -239,7 +237,7 @@ async fn what_a_shutdown_cannot_send_stays_on_disk_and_is_no_failure() {
     let directory = tempfile::tempdir().unwrap();
     let intake = intake().await;
     answer(&intake, 503, u64::MAX).await;
-    let process = Process::start_for(&intake, directory.path(), &[], "1s");
+    let process = Process::start_for(&intake, directory.path(), &[], "1s").await;
     let (http, url) = (reqwest::Client::new(), process.url("otlp-http", "/v1/traces"));
     for id in 1..=20 {
         assert_eq!(send(&http, &url, id).await, Some(200));
@@ -249,7 +247,7 @@ async fn what_a_shutdown_cannot_send_stays_on_disk_and_is_no_failure() {
     assert!(log.contains("note: 20 spans could not be sent within 1s"), "{log}");
     assert!(log.contains("they are on disk, and are sent after the next start"), "{log}");
     let recovered = recover(&intake).await;
-    let process = Process::start(&intake, directory.path(), &[]);
+    let process = Process::start(&intake, directory.path(), &[]).await;
     until("it is told", async || process.log().contains("storage has spans of before")).await;
     until("all sent", async || process.metric("otelcol_exporter_sent_spans").await == 20).await;
     assert_eq!(process.end().await.0, Some(0));
@@ -262,7 +260,8 @@ async fn storage_without_room_holds_senders_then_refuses_and_what_it_took_arrive
     let intake = intake().await;
     answer(&intake, 503, u64::MAX).await;
     let process =
-        Process::start(&intake, directory.path(), &["extensions.file_storage.max_size_mib=1"]);
+        Process::start(&intake, directory.path(), &["extensions.file_storage.max_size_mib=1"])
+            .await;
     let (http, url) = (reqwest::Client::new(), process.url("otlp-http", "/v1/traces"));
     let post = |number: u64| {
         let first = 1 + number * 300;
@@ -310,12 +309,12 @@ async fn damaged_storage_is_told_and_the_rest_of_it_is_sent() {
     let directory = tempfile::tempdir().unwrap();
     let intake = intake().await;
     answer(&intake, 503, u64::MAX).await;
-    let process = Process::start(&intake, directory.path(), &[]);
+    let process = Process::start(&intake, directory.path(), &[]).await;
     let (http, url) = (reqwest::Client::new(), process.url("otlp-http", "/v1/traces"));
     for id in 1..=50 {
         assert_eq!(send(&http, &url, id).await, Some(200));
     }
-    process.kill();
+    process.kill().await;
     let file = journal_files(directory.path()).remove(0);
     let mut bytes = std::fs::read(&file).unwrap();
     let (middle, end) = (bytes.len() / 2, bytes.len() - 5);
@@ -323,9 +322,9 @@ async fn damaged_storage_is_told_and_the_rest_of_it_is_sent() {
     bytes.truncate(end);
     std::fs::write(&file, bytes).unwrap();
     let recovered = recover(&intake).await;
-    let process = Process::start(&intake, directory.path(), &[]);
+    let process = Process::start(&intake, directory.path(), &[]).await;
     until("it is told", async || process.log().contains("storage is damaged")).await;
-    // The last one cannot be told from one that was never written whole; that one in the middle is gone can.
+    // The last one cannot be distinguished from one that was never written whole; that one in the middle is gone can be.
     assert_eq!(process.metric("otelcol_exporter_storage_lost_requests").await, 1);
     assert!(process.metric("otelcol_exporter_storage_damaged_bytes").await > 0);
     until("48 sent", async || process.metric("otelcol_exporter_sent_spans").await == 48).await;
@@ -338,7 +337,7 @@ async fn one_directory_is_for_one_collector() {
     let directory = tempfile::tempdir().unwrap();
     let intake = intake().await;
     answer(&intake, 202, u64::MAX).await;
-    let process = Process::start(&intake, directory.path(), &[]);
+    let process = Process::start(&intake, directory.path(), &[]).await;
     let (http, url) = (reqwest::Client::new(), process.url("otlp-http", "/v1/traces"));
     assert_eq!(send(&http, &url, 1).await, Some(200));
     let yaml = format!(
@@ -346,7 +345,7 @@ async fn one_directory_is_for_one_collector() {
         directory.path().display()
     );
     let second = Command::new(env!("CARGO_BIN_EXE_collector")).args(["--config", &yaml]).output();
-    let second = second.unwrap();
+    let second = timeout(PATIENCE, second).await.expect("it ends").unwrap();
     let error = String::from_utf8(second.stderr).unwrap();
     assert_eq!(second.status.code(), Some(1), "{error}");
     let begin = "error: exporter `datadog`: `sending_queue.storage`: cannot lock ";

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use collector::{Collector, Config, Drained, Sources};
@@ -50,7 +50,7 @@ pub(crate) async fn recover(intake: &MockServer) -> Recovered {
     recovered
 }
 
-/// What an intake took since it recovered.
+/// Requests that an intake accepted since it recovered.
 #[derive(Clone, Default)]
 pub(crate) struct Recovered(Arc<Mutex<Vec<Request>>>);
 
@@ -154,7 +154,7 @@ impl Rig {
         self.http.get(url).send().await.unwrap().text().await.unwrap()
     }
 
-    /// What reached the intake as traces, with every attempt.
+    /// Returns the trace payloads that reached the intake, with every attempt.
     pub(crate) async fn attempts(&self) -> Vec<pb::AgentPayload> {
         payloads(&self.intake).await
     }
@@ -247,11 +247,23 @@ pub(crate) fn golden() -> Bytes {
     std::fs::read(path).unwrap().into()
 }
 
-/// Waits until a condition holds, asking again and again.
-pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds().await {
-        assert!(begun.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+/// Waits until a condition holds, for at most [`DEADLINE`].
+pub(crate) async fn until(what: &str, holds: impl AsyncFnMut() -> bool) {
+    until_within(DEADLINE, what, holds).await;
+}
+
+/// Waits until a condition holds; fails when it does not within `limit`, and when checking it does not end by then.
+pub(crate) async fn until_within(
+    limit: Duration,
+    what: &str,
+    mut holds: impl AsyncFnMut() -> bool,
+) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let held = async {
+        while !holds().await {
+            ticks.tick().await;
+        }
+    };
+    let held = tokio::time::timeout(limit, held).await;
+    assert!(held.is_ok(), "{what}: not within {limit:?}");
 }

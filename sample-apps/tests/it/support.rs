@@ -1,4 +1,4 @@
-//! What every test needs: apps in this process, a receiver of their spans, requests.
+//! Shared parts of the tests: apps in this process, a receiver of their spans, requests.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -28,7 +28,7 @@ use sample_apps::{RunError, Server};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{self, Instant};
+use tokio::time;
 use tonic::codec::CompressionEncoding;
 
 /// Longer than anything here takes, even on a loaded machine.
@@ -360,12 +360,17 @@ impl Chain {
 
 /// Polls until the check gives a value; shows what it last said at the deadline.
 pub(crate) async fn eventually<T>(mut check: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        match check().await {
-            Ok(value) => return value,
-            Err(last) if Instant::now() >= deadline => panic!("never came true, last: {last}"),
-            Err(_) => time::sleep(Duration::from_millis(5)).await,
+    let mut ticks = time::interval(Duration::from_millis(5));
+    let mut last = String::new();
+    let holds = async {
+        loop {
+            match check().await {
+                Ok(value) => return value,
+                Err(now) => last = now,
+            }
+            ticks.tick().await;
         }
-    }
+    };
+    let value = time::timeout(DEADLINE, holds).await;
+    value.unwrap_or_else(|_| panic!("never came true, last: {last}"))
 }
