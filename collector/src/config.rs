@@ -1,6 +1,6 @@
 //! The Collector's YAML as types: read, merged, expanded, decoded and checked, before anything is started.
 //!
-//! Strict: what is not known, not built or not consistent is an error with its place. What a component's settings mean is
+//! Strict: what is unknown, not supported or inconsistent is an error with its place. What a component's settings mean is
 //! the component's matter; this module knows the sections around them.
 
 mod source;
@@ -19,7 +19,7 @@ use crate::settings::{Component, ComponentId, Diagnostics, FeatureGates, Purpose
 
 use source::SourceError;
 
-/// Why a config cannot be used.
+/// Error for a config that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Neither `--config` nor `--set` was given.
@@ -58,7 +58,7 @@ pub struct Config {
     notes: Vec<String>,
 }
 
-/// Where a config is to be read from.
+/// Sources of a config.
 #[derive(Debug, Default, Clone)]
 pub struct Sources {
     /// Paths and URIs (`file:`, `env:`, `yaml:`), merged in this order.
@@ -95,7 +95,7 @@ impl Config {
         Self::read(sources, environment, Purpose::Check).map(|config| config.notes)
     }
 
-    /// What a user should know of a valid config, one line each.
+    /// Returns notes on a valid config, one line each.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -164,7 +164,7 @@ impl Config {
         let exporters = components(root, &mut diagnostics);
         let connectors = components(root, &mut diagnostics);
         let extensions = components(root, &mut diagnostics);
-        let service = diagnostics.decode::<Service>(&["service"], &service::REFUSED);
+        let service = diagnostics.decode::<Service>(&["service"], &[("", service::UNSUPPORTED)]);
         let config = service.map(|service| Self {
             receivers,
             processors,
@@ -176,7 +176,7 @@ impl Config {
             notes: Vec::new(),
         });
         if let Some(config) = &config {
-            // What is configured wrongly was told above; here it only counts that it is there.
+            // What is configured wrongly was reported above; here it only counts that it is there.
             let exists = |section: &str, id: &ComponentId| {
                 let Some(Value::Map(entries)) = root.get(section).map(|node| &node.value) else {
                     return false;
@@ -213,7 +213,7 @@ impl Config {
                 Some(_) => {
                     format!("refers to `{storage}`, which is no storage; use `file_storage`")
                 }
-                // It is configured wrongly, which was told.
+                // It is configured wrongly, which was reported.
                 None if exists("extensions", storage) => continue,
                 None => {
                     format!("refers to `{storage}`, which is not configured under `extensions`")
@@ -250,9 +250,8 @@ fn components<C: Component>(
             }
         };
         if !C::KINDS.contains(&id.kind()) {
-            let known = C::REFUSED.iter().find(|(kind, _)| *kind == id.kind());
-            let problem = match known {
-                Some((kind, instead)) => format!("{} `{kind}` is not built; {instead}", C::NOUN),
+            let problem = match C::UNSUPPORTED.instead_of(id.kind()) {
+                Some(instead) => format!("{} `{}` is not supported; {instead}", C::NOUN, id.kind()),
                 None => decode::unknown(C::NOUN, id.kind(), C::KINDS),
             };
             diagnostics.at(&key.at, &path, &problem);

@@ -1,4 +1,4 @@
-//! What joins pipelines: the `datadog` connector, as users of the reference's exporter wire it for APM stats.
+//! Connectors between pipelines: the `datadog` connector, as users of the reference's exporter wire it for APM stats.
 //!
 //! Here the exporter computes them, so that the connector has nothing to count: traces go through it to the pipelines behind
 //! it, and pipelines for its metrics carry nothing.
@@ -8,7 +8,7 @@ pub(crate) mod config;
 pub(crate) use config::Config;
 
 use crate::settings::node::Node;
-use crate::settings::{Component, Diagnostics};
+use crate::settings::{Component, Diagnostics, Unsupported, unsupported};
 
 /// The settings of a connector.
 #[derive(Debug, Clone)]
@@ -21,25 +21,7 @@ impl Component for ConnectorConfig {
     const SECTION: &'static str = "connectors";
     const NOUN: &'static str = "connector";
     const KINDS: &'static [&'static str] = &["datadog"];
-    const REFUSED: &'static [(&'static str, &'static str)] = &[
-        ("forward", "name the exporters in each pipeline"),
-        (
-            "spanmetrics",
-            "this collector carries traces only; APM stats are computed by the exporter",
-        ),
-        ("servicegraph", "this collector carries traces only"),
-        ("routing", "name the exporters in each pipeline"),
-        ("count", "this collector carries traces only"),
-        ("sum", "this collector carries traces only"),
-        ("exceptions", "this collector carries traces only"),
-        ("signaltometrics", "this collector carries traces only"),
-        ("grafanacloud", "this collector carries traces only"),
-        ("slowsql", "this collector carries traces only"),
-        ("metricsaslogs", "this collector carries traces only"),
-        ("otlpjson", "this collector carries traces only"),
-        ("failover", "name the exporters in each pipeline; each keeps what it cannot send"),
-        ("roundrobin", "name the exporters in each pipeline; each keeps what it cannot send"),
-    ];
+    const UNSUPPORTED: Unsupported = unsupported::CONNECTORS;
 
     fn decode(_kind: &str, _node: &Node, diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
         Config::decode(diagnostics).map(Self::Datadog)

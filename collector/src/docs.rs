@@ -14,11 +14,8 @@ use crate::extension::{self, ExtensionConfig};
 use crate::processor::{self, ProcessorConfig};
 use crate::receiver::otlp::arrival;
 use crate::receiver::{self, ReceiverConfig};
-use crate::settings::{Component, service};
+use crate::settings::{Component, Unsupported, service};
 use crate::{connector, server, tls, trace_batch};
-
-/// A component's settings, and the keys that it refuses.
-type Refused = &'static [(&'static str, &'static str)];
 
 fn reference() -> String {
     let mut out = String::from(
@@ -27,7 +24,7 @@ fn reference() -> String {
          The config is the OpenTelemetry Collector's YAML. `--config` takes a path, `file:`, `env:` or `yaml:`, and may come \
          several times: maps are merged key by key, anything else is replaced (with the gate `confmap.enableMergeAppendOption`, the \
          lists of extensions, receivers and exporters are joined). `--set key.of.a.setting=value` comes last. Values may hold \
-         `${env:NAME}`, `${env:NAME:-default}`, `${NAME}`, and `$$` for a dollar sign. What is unknown, not built or not consistent is \
+         `${env:NAME}`, `${env:NAME:-default}`, `${NAME}`, and `$$` for a dollar sign. What is unknown, not supported or inconsistent is \
          an error that names file, line and key.\n\n\
          `validate` needs neither key nor network: an API key that is empty, or a key or header whose variable is not set, is a \
          note there, and an error where the config is to run.\n",
@@ -37,9 +34,9 @@ fn reference() -> String {
         &[(
             "otlp",
             component::<receiver::otlp::Config>(&[
-                &receiver::otlp::config::REFUSED,
-                &tls::REFUSED,
-                &tls::REFUSED_OF_SERVERS,
+                receiver::otlp::config::UNSUPPORTED,
+                tls::UNSUPPORTED,
+                tls::UNSUPPORTED_BY_SERVERS,
             ]),
         )],
     );
@@ -50,14 +47,17 @@ fn reference() -> String {
             (
                 "attributes",
                 component::<processor::attributes::Config>(&[
-                    &processor::attributes::config::REFUSED,
+                    processor::attributes::config::UNSUPPORTED,
                 ]),
             ),
-            ("batch", component::<processor::batch::Config>(&[&processor::batch::config::REFUSED])),
+            (
+                "batch",
+                component::<processor::batch::Config>(&[processor::batch::config::UNSUPPORTED]),
+            ),
             (
                 "memory_limiter",
                 component::<processor::memory_limiter::Config>(&[
-                    &processor::memory_limiter::config::REFUSED,
+                    processor::memory_limiter::config::UNSUPPORTED,
                 ]),
             ),
             ("resource", component::<processor::resource::Config>(&[])),
@@ -69,35 +69,38 @@ fn reference() -> String {
             (
                 "datadog",
                 component::<exporter::datadog::Config>(&[
-                    &exporter::datadog::config::REFUSED,
-                    &exporter::http_client::REFUSED,
-                    &queue::REFUSED,
-                    &tls::REFUSED,
+                    exporter::datadog::config::UNSUPPORTED,
+                    exporter::http_client::UNSUPPORTED,
+                    queue::UNSUPPORTED,
+                    tls::UNSUPPORTED,
                 ]),
             ),
-            ("debug", component::<exporter::debug::Config>(&[&exporter::debug::config::REFUSED])),
+            (
+                "debug",
+                component::<exporter::debug::Config>(&[exporter::debug::config::UNSUPPORTED]),
+            ),
             (
                 "otlp",
                 component::<exporter::otlp::Config>(&[
-                    &exporter::otlp::config::REFUSED,
-                    &queue::REFUSED,
-                    &tls::REFUSED,
+                    exporter::otlp::config::UNSUPPORTED,
+                    queue::UNSUPPORTED,
+                    tls::UNSUPPORTED,
                 ]),
             ),
             (
                 "otlphttp",
                 component::<exporter::otlphttp::Config>(&[
-                    &exporter::otlphttp::config::REFUSED,
-                    &exporter::http_client::REFUSED,
-                    &queue::REFUSED,
-                    &tls::REFUSED,
+                    exporter::otlphttp::config::UNSUPPORTED,
+                    exporter::http_client::UNSUPPORTED,
+                    queue::UNSUPPORTED,
+                    tls::UNSUPPORTED,
                 ]),
             ),
         ],
     );
     section::<ConnectorConfig>(
         &mut out,
-        &[("datadog", component::<connector::Config>(&[&connector::config::REFUSED]))],
+        &[("datadog", component::<connector::Config>(&[connector::config::UNSUPPORTED]))],
     );
     section::<ExtensionConfig>(
         &mut out,
@@ -105,20 +108,20 @@ fn reference() -> String {
             (
                 "file_storage",
                 component::<extension::file_storage::Config>(&[
-                    &extension::file_storage::config::REFUSED,
+                    extension::file_storage::config::UNSUPPORTED,
                 ]),
             ),
             (
                 "health_check",
                 component::<extension::health_check::Config>(&[
-                    &extension::health_check::config::REFUSED,
+                    extension::health_check::config::UNSUPPORTED,
                 ]),
             ),
             ("trace_ledger", component::<extension::trace_ledger::Config>(&[])),
         ],
     );
     out.push_str("\n## `service`\n");
-    out.push_str(&component::<service::Service>(&[&service::REFUSED]));
+    out.push_str(&component::<service::Service>(&[service::UNSUPPORTED]));
     out
 }
 
@@ -129,21 +132,19 @@ fn section<C: Component>(out: &mut String, components: &[(&str, String)]) {
     for (name, text) in components {
         let _ = write!(out, "\n### `{name}`\n{text}");
     }
-    let _ = writeln!(out, "\nKnown, and not built:\n");
-    let mut advice: Vec<(&str, Vec<String>)> = Vec::new();
-    for (name, instead) in C::REFUSED {
-        let name = format!("`{name}`");
-        match advice.iter_mut().find(|(known, _)| known == instead) {
-            Some((_, names)) => names.push(name),
-            None => advice.push((instead, vec![name])),
-        }
-    }
-    for (instead, names) in advice {
+    out.push_str("\nNot supported:\n\n");
+    list(out, &[C::UNSUPPORTED]);
+}
+
+/// Lists what is not supported, by what to do instead.
+fn list(out: &mut String, unsupported: &[Unsupported]) {
+    for (instead, names) in unsupported.iter().flat_map(|table| table.0) {
+        let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
         let _ = writeln!(out, "- {}: {instead}", names.join(", "));
     }
 }
 
-fn component<T: JsonSchema>(refused: &[Refused]) -> String {
+fn component<T: JsonSchema>(unsupported: &[Unsupported]) -> String {
     let schema = schema_for!(T).to_value();
     let mut out = String::new();
     if let Some(about) = schema["description"].as_str() {
@@ -157,12 +158,9 @@ fn component<T: JsonSchema>(refused: &[Refused]) -> String {
             let _ = writeln!(out, "| `{key}` | {kind} | {about} |");
         }
     }
-    let refused: Vec<_> = refused.iter().flat_map(|keys| keys.iter()).collect();
-    if !refused.is_empty() {
-        out.push_str("\nRefused:\n\n");
-        for (key, reason) in refused {
-            let _ = writeln!(out, "- `{key}`: {reason}");
-        }
+    if !unsupported.is_empty() {
+        out.push_str("\nNot supported:\n\n");
+        list(&mut out, unsupported);
     }
     out
 }
@@ -189,7 +187,7 @@ fn keys(root: &Value, schema: &Value, path: &str, rows: &mut Vec<(String, String
     }
 }
 
-/// What a reference stands for; of an option, what is there if it is.
+/// Resolves a reference; of an option, returns the schema of its value.
 fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
     if let Some(reference) = schema["$ref"].as_str() {
         return resolve(
@@ -246,7 +244,7 @@ fn kind(root: &Value, schema: &Value) -> String {
     }
 }
 
-/// What holds for a receiver whatever its settings.
+/// Writes the limits that hold for a receiver whatever its settings.
 fn limits(out: &mut String) {
     let limits = [
         (

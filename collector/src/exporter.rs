@@ -1,4 +1,4 @@
-//! What happens to batches at the end of a pipeline.
+//! Exporters: the end of a pipeline.
 //!
 //! An [`Exporter`] turns a batch into requests (pure) and sends one (network). Waiting, retrying and splitting are the same
 //! for all of them: [`queue`] and [`retry`].
@@ -17,18 +17,18 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::settings::node::Node;
-use crate::settings::{Component, Diagnostics};
+use crate::settings::{Component, Diagnostics, Unsupported, unsupported};
 use crate::trace_batch::TraceBatch;
 
 /// Sends batches somewhere.
 pub(crate) trait Exporter: Send + Sync + 'static {
-    /// What is sent at once.
+    /// One request to the destination.
     type Request: Outgoing;
 
     /// Turns a batch into requests.
     fn requests(&self, batch: &TraceBatch) -> Prepared<Self::Request>;
 
-    /// Whether it computes stats of spans, and so tells the holds of each batch of [`Exporter::requests`] when they are sent.
+    /// Returns whether it computes stats of spans, and so notifies the holds of each batch of [`Exporter::requests`] when they are sent.
     fn has_stats(&self) -> bool {
         false
     }
@@ -58,10 +58,10 @@ pub(crate) trait Outgoing: Sized + Send + Sync + 'static {
     fn halve(self) -> Option<(Self, Self)>;
 }
 
-/// Reasons for which spans are not sent because somebody asked for it, who need not be told in the log.
+/// Reasons for which spans are not sent because somebody asked for it, which need not be logged.
 pub(crate) const ASKED_FOR: [&str; 2] = ["sampling_priority", "ignored_resource"];
 
-/// What became of a batch.
+/// A batch as prepared requests.
 #[derive(Debug)]
 pub(crate) struct Prepared<R> {
     pub(crate) requests: Vec<R>,
@@ -69,16 +69,16 @@ pub(crate) struct Prepared<R> {
     pub(crate) dropped: Vec<(&'static str, usize)>,
 }
 
-/// What the receiver says about a request that it took.
+/// Response of the destination to a request that it accepted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sent {
     /// Spans that it does not keep; sending them again would not help.
     pub(crate) rejected: usize,
-    /// Why, or a warning.
+    /// The reason, or a warning.
     pub(crate) message: String,
 }
 
-/// Why an attempt failed, as far as it matters to what is done next.
+/// Error of an attempt, classified by what is done next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExportError {
     /// It may work later, but not before `after`.
@@ -122,158 +122,7 @@ impl Component for ExporterConfig {
     const SECTION: &'static str = "exporters";
     const NOUN: &'static str = "exporter";
     const KINDS: &'static [&'static str] = &["datadog", "debug", "otlp", "otlphttp"];
-    const REFUSED: &'static [(&'static str, &'static str)] = &[
-        ("otlp_grpc", "use `otlp`"),
-        ("otlp_http", "use `otlphttp`"),
-        ("awsxray", "this collector sends to Datadog; run another one beside it for X-Ray"),
-        ("logging", "it was renamed; use `debug`"),
-        ("nop", "leave it out"),
-        ("file", "use `debug`, or send to another collector by `otlp` for it"),
-        ("loadbalancing", "put a load balancer in front of the receivers and name it in `otlp`"),
-        (
-            "prometheus",
-            "this collector carries traces only; the collector's own metrics are served by `service.telemetry.metrics`",
-        ),
-        (
-            "prometheusremotewrite",
-            "this collector carries traces only; the collector's own metrics are served by `service.telemetry.metrics`",
-        ),
-        (
-            "awsemf",
-            "this collector carries traces only; the collector's own metrics are served by `service.telemetry.metrics`",
-        ),
-        (
-            "carbon",
-            "this collector carries traces only; the collector's own metrics are served by `service.telemetry.metrics`",
-        ),
-        (
-            "influxdb",
-            "this collector carries traces only; the collector's own metrics are served by `service.telemetry.metrics`",
-        ),
-        (
-            "signalfx",
-            "this collector carries traces only; the collector's own metrics are served by `service.telemetry.metrics`",
-        ),
-        ("loki", "this collector carries traces only; run another one for logs"),
-        ("awscloudwatchlogs", "this collector carries traces only; run another one for logs"),
-        ("syslog", "this collector carries traces only; run another one for logs"),
-        ("splunk_hec", "this collector carries traces only; run another one for logs"),
-        ("jaeger", "it speaks OTLP itself; use `otlp` or `otlphttp`"),
-        ("zipkin", "it speaks OTLP itself; use `otlp` or `otlphttp`"),
-        ("opencensus", "it speaks OTLP itself; use `otlp` or `otlphttp`"),
-        (
-            "honeycombmarker",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "sentry",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "kafka",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "pulsar",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "rabbitmq",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "awss3",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "awskinesis",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "elasticsearch",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "opensearch",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "clickhouse",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "cassandra",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "googlecloud",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "googlecloudpubsub",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "azuremonitor",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "azuredataexplorer",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "azureblob",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "logzio",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "coralogix",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "sumologic",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "dataset",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "mezmo",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "tinybird",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "otelarrow",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "stef",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "sapm",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "alibabacloud_logservice",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "tencentcloud_logservice",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-        (
-            "logicmonitor",
-            "this collector sends to Datadog and by OTLP; send to another one by `otlp` for it",
-        ),
-    ];
+    const UNSUPPORTED: Unsupported = unsupported::EXPORTERS;
 
     fn decode(kind: &str, _node: &Node, diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
         match kind {

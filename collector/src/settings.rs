@@ -1,4 +1,4 @@
-//! The ground that all settings stand on: YAML with places, decoding, and what is wrong, told at once.
+//! The ground that all settings stand on: YAML with places, decoding, and all problems at once.
 //!
 //! Components and the sections around them use this module, and it knows none of them; [`Config`](crate::config::Config)
 //! puts them together above.
@@ -14,6 +14,7 @@ mod headers;
 pub(crate) mod node;
 pub(crate) mod secret;
 pub(crate) mod service;
+pub(crate) mod unsupported;
 
 pub(crate) use component_id::ComponentId;
 pub(crate) use diagnostics::{Diagnostics, Purpose};
@@ -21,6 +22,7 @@ pub(crate) use endpoint::check_endpoint;
 pub(crate) use feature_gates::FeatureGates;
 pub(crate) use headers::check_headers;
 pub(crate) use service::{LogEncoding, LogLevel, MetricsEndpoint, Service};
+pub(crate) use unsupported::Unsupported;
 
 use node::Node;
 
@@ -30,10 +32,10 @@ pub(crate) trait Component: Sized {
     const SECTION: &'static str;
     /// One of them, such as `receiver`.
     const NOUN: &'static str;
-    /// The types that are built.
+    /// The types that are supported.
     const KINDS: &'static [&'static str];
-    /// Types that are known, and what to do instead.
-    const REFUSED: &'static [(&'static str, &'static str)];
+    /// Types that are known and not supported, and what to use instead.
+    const UNSUPPORTED: Unsupported;
 
     /// Decodes the settings of a component of this type, one of [`Self::KINDS`].
     fn decode(kind: &str, node: &Node, diagnostics: &mut Diagnostics<'_>) -> Option<Self>;

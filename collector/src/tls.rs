@@ -15,36 +15,37 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use serde::Deserialize;
 
-use crate::settings::Diagnostics;
 use crate::settings::secret::Secret;
+use crate::settings::{Diagnostics, Unsupported};
 
 /// Keys that the Collector has in every `tls` section, and why they are not here.
-pub(crate) const REFUSED: [(&str, &str); 6] = [
-    ("tls.reload_interval", "certificates are read at the start; restart to read them again"),
-    ("tls.cipher_suites", "only suites without known weaknesses are offered; remove the key"),
+pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
+    ("certificates are read at start-up; restart to read them again", &["tls.reload_interval"]),
     (
-        "tls.include_insecure_cipher_suites",
         "only suites without known weaknesses are offered; remove the key",
-    ),
-    ("tls.curve_preferences", "only curves without known weaknesses are offered; remove the key"),
-    ("tls.tpm", "keys are read from files; remove the key"),
-    ("tls.include_system_ca_certs_pool", "give all authorities in one file"),
-];
-
-/// As [`REFUSED`], for servers only.
-pub(crate) const REFUSED_OF_SERVERS: [(&str, &str); 3] = [
-    (
-        "tls.ca_file",
-        "a server trusts nobody by it; name the authorities of clients in `client_ca_file`",
+        &["tls.cipher_suites", "tls.include_insecure_cipher_suites"],
     ),
     (
-        "tls.ca_pem",
-        "a server trusts nobody by it; name the authorities of clients in `client_ca_file`",
+        "only curves without known weaknesses are offered; remove the key",
+        &["tls.curve_preferences"],
     ),
-    ("tls.client_ca_file_reload", "certificates are read at the start; restart to read them again"),
-];
+    ("keys are read from files; remove the key", &["tls.tpm"]),
+    ("give all authorities in one file", &["tls.include_system_ca_certs_pool"]),
+]);
 
-/// Why certificates cannot be used.
+/// As [`UNSUPPORTED`], for servers only.
+pub(crate) const UNSUPPORTED_BY_SERVERS: Unsupported = Unsupported(&[
+    (
+        "a server does not use it to verify clients; name the authorities of clients in `client_ca_file`",
+        &["tls.ca_file", "tls.ca_pem"],
+    ),
+    (
+        "certificates are read at start-up; restart to read them again",
+        &["tls.client_ca_file_reload"],
+    ),
+]);
+
+/// Error for certificates that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
     #[error("cannot read `{path}` (`{key}`): {error}")]
@@ -79,7 +80,7 @@ pub(crate) enum Version {
     V1_3,
 }
 
-/// What a client offers and trusts.
+/// TLS settings of a client.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -108,7 +109,7 @@ pub(crate) struct ClientTls {
     pub(crate) max_version: Option<Version>,
 }
 
-/// What a server shows and asks for.
+/// TLS settings of a server.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -130,7 +131,7 @@ pub(crate) struct ServerTls {
 }
 
 impl ClientTls {
-    /// Tells what is wrong with the section.
+    /// Reports the problems of the section.
     pub(crate) fn check(&self, diagnostics: &mut Diagnostics<'_>) {
         if let Err(error) = self.config(&[]) {
             match error {
@@ -141,7 +142,7 @@ impl ClientTls {
         }
     }
 
-    /// What a connection is made with; `alpn` are the protocols that are spoken over it.
+    /// Builds rustls' client config; `alpn` are the protocols to offer.
     pub(crate) fn config(&self, alpn: &[&[u8]]) -> Result<ClientConfig, TlsError> {
         let versions = versions(self.min_version, self.max_version)?;
         let builder =
@@ -186,7 +187,7 @@ impl ClientTls {
 }
 
 impl ServerTls {
-    /// Tells what is wrong with the section.
+    /// Reports the problems of the section.
     pub(crate) fn check(&self, diagnostics: &mut Diagnostics<'_>) {
         let is_elsewhere = self.key_pem.as_ref().is_some_and(Secret::is_elsewhere);
         match self.config(&[]) {
@@ -196,7 +197,7 @@ impl ServerTls {
         }
     }
 
-    /// What connections are accepted with; `alpn` are the protocols that are spoken over them.
+    /// Builds rustls' server config; `alpn` are the protocols to accept.
     pub(crate) fn config(&self, alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
         let versions = versions(self.min_version, self.max_version)?;
         let builder =

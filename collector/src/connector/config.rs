@@ -2,28 +2,36 @@
 
 use serde::Deserialize;
 
-use crate::settings::Diagnostics;
+use crate::settings::{Diagnostics, Unsupported};
 
-pub(crate) const REFUSED: [(&str, &str); 12] = [
-    ("traces.ignore_resources", "set it in the exporter's `traces`"),
-    ("traces.span_name_remappings", "set it in the exporter's `traces`"),
-    ("traces.span_name_as_resource_name", "set it in the exporter's `traces`"),
-    ("traces.compute_stats_by_span_kind", "set it in the exporter's `traces`"),
-    ("traces.compute_top_level_by_span_kind", "set it in the exporter's `traces`"),
-    ("traces.peer_tags_aggregation", "set it in the exporter's `traces`"),
-    ("traces.peer_service_aggregation", "set `peer_tags_aggregation` in the exporter's `traces`"),
-    ("traces.peer_tags", "set it in the exporter's `traces`"),
-    ("traces.trace_buffer", "nothing waits in front of the exporter's queue; remove the key"),
+pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
     (
-        "traces.resource_attributes_as_container_tags",
+        "set it in the exporter's `traces`",
+        &[
+            "traces.ignore_resources",
+            "traces.span_name_remappings",
+            "traces.span_name_as_resource_name",
+            "traces.compute_stats_by_span_kind",
+            "traces.compute_top_level_by_span_kind",
+            "traces.peer_tags_aggregation",
+            "traces.peer_tags",
+        ],
+    ),
+    (
+        "set `peer_tags_aggregation` in the exporter's `traces`",
+        &["traces.peer_service_aggregation"],
+    ),
+    ("nothing waits in front of the exporter's queue; remove the key", &["traces.trace_buffer"]),
+    (
         "stats carry no container tags; remove the key",
+        &["traces.resource_attributes_as_container_tags"],
     ),
-    ("traces.bucket_interval", "buckets are of ten seconds; remove the key"),
+    ("buckets are of ten seconds; remove the key", &["traces.bucket_interval"]),
     (
-        "traces.ignore_missing_datadog_fields",
         "missing fields are made of OpenTelemetry's attributes, as in the exporter; remove the key",
+        &["traces.ignore_missing_datadog_fields"],
     ),
-];
+]);
 
 /// Nothing: stats are computed by the exporter, and set up there.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -40,6 +48,6 @@ struct Traces {}
 
 impl Config {
     pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
-        diagnostics.decode(&[], &REFUSED)
+        diagnostics.decode(&[], &[("", UNSUPPORTED)])
     }
 }

@@ -6,32 +6,32 @@ use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use super::ExportError;
+use crate::settings::Unsupported;
 use crate::tls::{ClientTls, TlsError};
 
-/// What the Collector's HTTP clients have and this one does not.
-pub(crate) const REFUSED: [(&str, &str); 13] = [
-    ("max_idle_conns", "`sending_queue.num_consumers` bounds the connections; remove the key"),
+/// Settings of the Collector's HTTP clients that this one does not support.
+pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
     (
-        "max_idle_conns_per_host",
-        "`sending_queue.num_consumers` bounds the connections; remove the key",
+        "`sending_queue.num_consumers` limits the connections; remove the key",
+        &["max_idle_conns", "max_idle_conns_per_host", "max_conns_per_host"],
     ),
-    ("max_conns_per_host", "`sending_queue.num_consumers` bounds the connections; remove the key"),
-    ("idle_conn_timeout", "idle connections are closed after 90 s; remove the key"),
-    ("disable_keep_alives", "connections are used again; remove the key"),
-    ("read_buffer_size", "buffers are sized by themselves; remove the key"),
-    ("write_buffer_size", "buffers are sized by themselves; remove the key"),
-    ("http2_read_idle_timeout", "a request that has no answer ends by `timeout`; remove the key"),
-    ("http2_ping_timeout", "a request that has no answer ends by `timeout`; remove the key"),
-    ("compression_params", "each compression has one level; remove the key"),
-    ("cookies", "cookies are not kept; remove the key"),
-    ("middlewares", "there is no middleware; remove the key"),
-    ("force_attempt_http2", "the server says whether HTTP/2 is spoken; remove the key"),
-];
+    ("idle connections are closed after 90 s; remove the key", &["idle_conn_timeout"]),
+    ("connections are reused; remove the key", &["disable_keep_alives"]),
+    ("buffers are sized automatically; remove the key", &["read_buffer_size", "write_buffer_size"]),
+    (
+        "`timeout` ends a request that is not answered; remove the key",
+        &["http2_read_idle_timeout", "http2_ping_timeout"],
+    ),
+    ("each compression has one level; remove the key", &["compression_params"]),
+    ("cookies are not kept; remove the key", &["cookies"]),
+    ("there is no middleware; remove the key", &["middlewares"]),
+    ("HTTP/2 is used where the server offers it; remove the key", &["force_attempt_http2"]),
+]);
 
 /// The longest wait that a `Retry-After` is taken at its word for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// Why there is no client.
+/// Error for a client that cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     #[error("`{0}` is not a URL")]
@@ -77,13 +77,13 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
-/// What an attempt without a reply means. Unless there was no connection, the receiver may have it.
+/// Classifies an attempt without a reply. Unless there was no connection, the destination may have the request.
 pub(crate) fn broken(error: &reqwest::Error) -> ExportError {
     let is_doubtful = !error.is_connect() && !error.is_builder();
     ExportError::Retryable { reason: chain(error), after: None, is_doubtful }
 }
 
-/// Whether it is not the receiver that answers so, but what stands before it, which may have passed the request on.
+/// Returns whether it is not the receiver that answers so, but what stands before it, which may have passed the request on.
 pub(crate) fn is_of_a_gateway(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)
 }

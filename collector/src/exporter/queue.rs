@@ -15,7 +15,7 @@ use std::future::Future;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-pub(crate) use config::{Config, REFUSED, Sizer};
+pub(crate) use config::{Config, Sizer, UNSUPPORTED};
 pub(crate) use counters::Counters;
 use counters::Doubt;
 use outage::Outage;

@@ -8,7 +8,7 @@ use super::expand;
 use super::node::{Key, Location, Node, Resolved, Scalar, Style, Value};
 use super::secret::SECRET;
 
-/// Why a part of a config is not what its type asks for.
+/// Error for a part of a config that does not fit its type.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct DecodeError {
     /// Keys from the decoded node down to the culprit, innermost first.

@@ -1,11 +1,12 @@
-//! What is wrong with a config, collected so that all of it is told at once.
+//! Problems of a config, collected so that all of them are reported at once.
 
 use serde::de::DeserializeOwned;
 
 use super::decode::{self, DecodeError};
 use super::node::{Location, Node, Value};
+use super::unsupported::Unsupported;
 
-/// What a config is looked at for.
+/// Purpose of reading a config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// It is to run, here and now.
@@ -66,11 +67,12 @@ impl<'a> Diagnostics<'a> {
         self.found.push((at.clone(), format!("{at}: `{path}`: {problem}")));
     }
 
-    /// Decodes the value at this path; keys that `refused` names by their path are answered with their reason.
+    /// Decodes the value at this path; a key in a table of `unsupported` ones is answered with what to do instead.
+    /// The keys of a table are below its prefix, such as `protocols.grpc.`.
     pub(crate) fn decode<T: DeserializeOwned>(
         &mut self,
         path: &[&str],
-        refused: &[(&str, &str)],
+        unsupported: &[(&str, Unsupported)],
     ) -> Option<T> {
         let full: Vec<String> =
             self.path.iter().cloned().chain(path.iter().map(|name| (*name).to_owned())).collect();
@@ -79,11 +81,16 @@ impl<'a> Diagnostics<'a> {
         let node = full.iter().try_fold(self.root, |node, name| node.get(name));
         let node = node.unwrap_or(&empty).clone();
         let before = self.found.len();
-        for (key, reason) in refused {
+        let groups = unsupported.iter().flat_map(|(prefix, table)| {
+            table.0.iter().flat_map(move |(instead, keys)| {
+                keys.iter().map(move |key| (format!("{prefix}{key}"), instead))
+            })
+        });
+        for (key, instead) in groups {
             let keys: Vec<_> = key.split('.').collect();
             if keys.iter().try_fold(&node, |node, name| node.get(name)).is_some() {
                 let keys: Vec<_> = path.iter().copied().chain(keys).collect();
-                self.add(&keys, &format!("not built; {reason}"));
+                self.add(&keys, &format!("not supported; {instead}"));
             }
         }
         if self.found.len() > before {

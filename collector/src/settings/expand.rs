@@ -5,7 +5,7 @@ use super::node::{Location, Node, Scalar, Style, Value};
 /// Gives the value of an environment variable.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Why a reference cannot be replaced.
+/// Error for a reference that cannot be replaced.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{at}: {problem}")]
 pub(crate) struct ExpandError {
@@ -13,7 +13,7 @@ pub(crate) struct ExpandError {
     pub(crate) problem: String,
 }
 
-/// What a variable that is not set means.
+/// Treatment of a variable that is not set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unset {
     /// The config cannot be used.
@@ -22,13 +22,13 @@ pub(crate) enum Unset {
     IsKept,
 }
 
-/// Why a value cannot be replaced.
+/// Reason for which a value cannot be replaced.
 enum Broken {
     Unset(String),
     Malformed(String),
 }
 
-/// What is wrong with a reference to a variable that is not set.
+/// Describes a reference to a variable that is not set.
 pub(super) fn unset(name: &str) -> String {
     format!(
         "environment variable `{name}` is not set; set it, or give a default: `${{env:{name}:-default}}`"

@@ -1,6 +1,6 @@
 //! `--feature-gates`, by the names that the reference has for what changes a payload.
 
-/// What the gates change; the default is what this collector does without any.
+/// Effects of the gates; the default is this collector's behaviour without any.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct FeatureGates {
     /// No APM stats: `exporter.datadogexporter.DisableAPMStats`.
@@ -23,7 +23,7 @@ const KNOWN: [&str; 5] = [
     "datadog.EnableScopeConvention",
 ];
 
-const METRICS: &str = "it is about metrics, and this collector carries traces only";
+const METRICS: &str = "it is about metrics, and this collector handles traces only";
 
 /// Gates of the reference that change nothing here, whichever way they are set, and why.
 const WITHOUT_EFFECT: [(&str, &str); 11] = [
@@ -39,7 +39,7 @@ const WITHOUT_EFFECT: [(&str, &str); 11] = [
     ("pdata.useProtoPooling", "there is no memory pool for messages"),
     ("receiverhelper.newReceiverMetrics", "refused and failed spans are always told apart"),
     ("service.AllowNoPipelines", "a config without a pipeline is refused all the same"),
-    ("service.profilesSupport", "this collector carries traces only"),
+    ("service.profilesSupport", "this collector handles traces only"),
     ("telemetry.newPipelineTelemetry", "self-metrics keep their labels"),
 ];
 
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(
             notes,
             [
-                "`--feature-gates`: `exporter.datadogexporter.metricexportserializerclient` changes nothing here: it is about metrics, and this collector carries traces only",
+                "`--feature-gates`: `exporter.datadogexporter.metricexportserializerclient` changes nothing here: it is about metrics, and this collector handles traces only",
                 "`--feature-gates`: `pdata.useProtoPooling` changes nothing here: there is no memory pool for messages",
             ]
         );

@@ -47,7 +47,7 @@ pub(crate) struct Scalar {
     pub(crate) style: Style,
 }
 
-/// What says of which type a scalar is.
+/// Source of a scalar's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     /// Its text: `5` is a number, `true` a boolean.
@@ -66,7 +66,7 @@ pub(crate) struct Key {
     pub(crate) at: Location,
 }
 
-/// Why a text is not the YAML of a config.
+/// Error for a text that is not the YAML of a config.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{at}: {problem}")]
 pub(crate) struct YamlError {
@@ -139,7 +139,7 @@ impl Node {
         }
     }
 
-    /// Whether both are the same text.
+    /// Returns whether both are the same text.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         match (&self.value, &other.value) {
             (Value::Scalar(one), Value::Scalar(other)) => one.text == other.text,
@@ -147,7 +147,7 @@ impl Node {
         }
     }
 
-    /// Where the part with this path stands (keys joined by `.`, or as far down as it exists).
+    /// Returns the place of the part with this path (keys joined by `.`, or as far down as it exists).
     pub(crate) fn locate<'k>(&self, path: impl IntoIterator<Item = &'k str>) -> &Location {
         let mut node = self;
         for name in path {
@@ -189,7 +189,7 @@ impl Node {
         }
     }
 
-    /// What kind of value this is, for messages.
+    /// Describes the kind of the value, for messages.
     pub(crate) fn describe(&self) -> String {
         match &self.value {
             Value::Null => "nothing (null)".into(),

@@ -18,7 +18,7 @@ impl Secret {
         self.0.as_deref().unwrap_or_default()
     }
 
-    /// Whether it is given, but by a variable that only the place where the config is to run has. A config that runs has no such.
+    /// Returns whether it is given, but by a variable that only the place where the config is to run has. A config that runs has no such.
     pub(crate) fn is_elsewhere(&self) -> bool {
         self.0.is_none()
     }

@@ -1,4 +1,4 @@
-//! The section `service`: which components run, how they are joined, and what the collector tells about itself.
+//! The section `service`: which components run, how they are joined, and what the collector reports about itself.
 
 use std::collections::BTreeMap;
 
@@ -8,25 +8,28 @@ use serde::de::{Deserializer, Error as _};
 use super::component_id::ComponentId;
 use super::diagnostics::Diagnostics;
 use super::node::{Node, Value};
+use super::unsupported::Unsupported;
 
 /// Keys that the Collector has, and why they are not here.
-pub(crate) const REFUSED: [(&str, &str); 13] = [
-    ("telemetry.traces", "this collector does not trace itself; remove the key"),
-    ("telemetry.resource", "self-metrics carry no resource; remove the key"),
-    ("telemetry.logs.output_paths", "logs go to standard error; redirect it"),
-    ("telemetry.logs.error_output_paths", "logs go to standard error; redirect it"),
-    ("telemetry.logs.development", "use `level: debug`"),
-    ("telemetry.logs.disable_caller", "log lines name no caller; remove the key"),
-    ("telemetry.logs.disable_stacktrace", "log lines have no stack traces; remove the key"),
-    ("telemetry.logs.sampling", "log lines are not sampled; remove the key"),
-    ("telemetry.logs.initial_fields", "log lines have no fields of one's own; remove the key"),
-    ("telemetry.logs.processors", "logs go to standard error; collect them from there"),
-    ("telemetry.logs.disable_zap_resource", "log lines have no resource; remove the key"),
-    ("telemetry.metrics.views", "self-metrics have no views; remove the key"),
-    ("telemetry.metrics.address", "it was removed from the Collector too; use `readers`"),
-];
+pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
+    ("this collector does not trace itself; remove the key", &["telemetry.traces"]),
+    ("self-metrics carry no resource; remove the key", &["telemetry.resource"]),
+    (
+        "logs go to standard error; redirect it",
+        &["telemetry.logs.output_paths", "telemetry.logs.error_output_paths"],
+    ),
+    ("use `level: debug`", &["telemetry.logs.development"]),
+    ("log lines do not name the caller; remove the key", &["telemetry.logs.disable_caller"]),
+    ("log lines have no stack traces; remove the key", &["telemetry.logs.disable_stacktrace"]),
+    ("log lines are not sampled; remove the key", &["telemetry.logs.sampling"]),
+    ("log lines have no custom fields; remove the key", &["telemetry.logs.initial_fields"]),
+    ("logs go to standard error; collect them from there", &["telemetry.logs.processors"]),
+    ("log lines have no resource; remove the key", &["telemetry.logs.disable_zap_resource"]),
+    ("self-metrics have no views; remove the key", &["telemetry.metrics.views"]),
+    ("the Collector has removed it as well; use `readers`", &["telemetry.metrics.address"]),
+]);
 
-/// What runs.
+/// Components to run.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -60,7 +63,7 @@ pub(crate) struct Pipeline {
     pub(crate) exporters: Vec<ComponentId>,
 }
 
-/// What the collector tells about itself.
+/// Logs and self-metrics of the collector.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -107,7 +110,7 @@ pub(crate) enum LogEncoding {
 pub(crate) struct Metrics {
     /// `none` switches them off; the other levels are one here.
     pub(crate) level: MetricsLevel,
-    /// Where they are served; by default on `localhost:8888`.
+    /// Endpoints of the self-metrics. Default `localhost:8888`.
     pub(crate) readers: Option<Vec<Reader>>,
 }
 
@@ -143,7 +146,7 @@ pub(crate) struct PullExporter {
     pub(crate) prometheus: Option<MetricsEndpoint>,
 }
 
-/// Where self-metrics are served, as Prometheus text.
+/// Endpoint of the self-metrics, as Prometheus text.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -202,7 +205,7 @@ fn append_below(base: &Node, over: &mut Node, depth: usize) {
 }
 
 impl Service {
-    /// Where self-metrics are to be served, if they are.
+    /// Returns the endpoints of the self-metrics, if they are served.
     pub(crate) fn metrics_endpoints(&self) -> Vec<MetricsEndpoint> {
         let metrics = &self.telemetry.metrics;
         if metrics.level == MetricsLevel::None {
@@ -217,7 +220,7 @@ impl Service {
         }
     }
 
-    /// Whether there is a pipeline for traces behind one of these connectors.
+    /// Returns whether there is a pipeline for traces behind one of these connectors.
     fn goes_on(&self, connectors: &[ComponentId]) -> bool {
         self.pipelines.iter().any(|(id, pipeline)| {
             id.kind() == "traces"
@@ -262,7 +265,7 @@ impl Service {
                 "logs" | "profiles" => {
                     let kind = id.kind();
                     let problem =
-                        format!("this collector carries traces only; run another one for {kind}");
+                        format!("this collector handles traces only; run another one for {kind}");
                     diagnostics.add(&path, &problem);
                     continue;
                 }
@@ -274,7 +277,7 @@ impl Service {
                 }
             }
             if id.kind() == "metrics" && !pipeline.receivers.iter().all(|id| is_connector(&id)) {
-                let problem = "this collector carries traces only; run another one for metrics";
+                let problem = "this collector handles traces only; run another one for metrics";
                 diagnostics.add(&path, problem);
             }
             let into = pipeline.exporters.iter().filter(is_connector).count();

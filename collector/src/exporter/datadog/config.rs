@@ -9,51 +9,49 @@ use crate::exporter::compression::Compression;
 use crate::exporter::http_client::{self, check_url};
 use crate::exporter::{queue, retry};
 use crate::settings::secret::Secret;
-use crate::settings::{Diagnostics, duration};
+use crate::settings::{Diagnostics, Unsupported, duration};
 use crate::tls::{self, ClientTls};
 
-pub(crate) const REFUSED: [(&str, &str); 25] = [
-    ("only_metadata", "this exporter sends traces; remove the key"),
-    ("orchestrator_explorer", "this exporter sends traces only; remove the key"),
-    ("endpoint", "set `api.site`, or `traces.endpoint` for traces"),
-    ("auth", "the account is told by `api.key`; remove the key"),
-    ("headers", "Datadog reads no other headers; remove the key"),
-    ("tags", "it was removed from the Collector too; use `host_metadata.tags`"),
-    ("send_metadata", "it was removed from the Collector too; use `host_metadata.enabled`"),
+pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
+    ("this exporter sends traces; remove the key", &["only_metadata"]),
+    ("this exporter sends traces only; remove the key", &["orchestrator_explorer"]),
+    ("set `api.site`, or `traces.endpoint` for traces", &["endpoint"]),
+    ("`api.key` identifies the account; remove the key", &["auth"]),
+    ("Datadog reads no other headers; remove the key", &["headers"]),
+    ("the Collector has removed it as well; use `host_metadata.tags`", &["tags"]),
+    ("the Collector has removed it as well; use `host_metadata.enabled`", &["send_metadata"]),
     (
-        "use_resource_metadata",
-        "it was removed from the Collector too; use `host_metadata.hostname_source`",
+        "the Collector has removed it as well; use `host_metadata.hostname_source`",
+        &["use_resource_metadata"],
     ),
-    ("traces.dialer", "connections are made within `timeout`; remove the key"),
-    ("metrics.dialer", "this collector carries traces only; remove the key"),
-    ("logs.dialer", "this collector carries traces only; remove the key"),
-    ("traces.peer_service_aggregation", "it is deprecated; use `peer_tags_aggregation`"),
-    ("hostname_detection_timeout", "no cloud is asked for a host name; set `hostname`"),
-    ("metrics.resource_attributes_as_tags", "this collector carries traces only; remove the key"),
+    ("connections are made within `timeout`; remove the key", &["traces.dialer"]),
     (
-        "metrics.instrumentation_scope_metadata_as_tags",
-        "this collector carries traces only; remove the key",
+        "this collector handles traces only; remove the key",
+        &[
+            "metrics.dialer",
+            "logs.dialer",
+            "metrics.resource_attributes_as_tags",
+            "metrics.instrumentation_scope_metadata_as_tags",
+            "metrics.delta_ttl",
+            "metrics.histograms",
+            "metrics.summaries",
+            "metrics.sums",
+            "logs.use_compression",
+            "logs.compression_level",
+            "logs.batch_wait",
+        ],
     ),
+    ("it is deprecated; use `peer_tags_aggregation`", &["traces.peer_service_aggregation"]),
+    ("no cloud provider is asked for a host name; set `hostname`", &["hostname_detection_timeout"]),
     (
-        "metrics.instrumentation_library_metadata_as_tags",
-        "it was removed from the Collector too, and this collector carries traces only; remove the key",
+        "the Collector has removed it as well, and this collector handles traces only; remove the key",
+        &[
+            "metrics.instrumentation_library_metadata_as_tags",
+            "metrics.send_monotonic_counter",
+            "metrics.report_quantiles",
+        ],
     ),
-    (
-        "metrics.send_monotonic_counter",
-        "it was removed from the Collector too, and this collector carries traces only; remove the key",
-    ),
-    (
-        "metrics.report_quantiles",
-        "it was removed from the Collector too, and this collector carries traces only; remove the key",
-    ),
-    ("metrics.delta_ttl", "this collector carries traces only; remove the key"),
-    ("metrics.histograms", "this collector carries traces only; remove the key"),
-    ("metrics.summaries", "this collector carries traces only; remove the key"),
-    ("metrics.sums", "this collector carries traces only; remove the key"),
-    ("logs.use_compression", "this collector carries traces only; remove the key"),
-    ("logs.compression_level", "this collector carries traces only; remove the key"),
-    ("logs.batch_wait", "this collector carries traces only; remove the key"),
-];
+]);
 
 /// The reference has the same limit.
 const MIN_REPORTER_PERIOD: Duration = Duration::from_secs(5 * 60);
@@ -64,7 +62,7 @@ const MIN_REPORTER_PERIOD: Duration = Duration::from_secs(5 * 60);
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) api: Api,
-    /// The host of spans that tell none. Default: this machine's host name.
+    /// The host of spans that name none. Default: this machine's host name.
     pub(crate) hostname: String,
     pub(crate) traces: Traces,
     /// Accepted, so that a config for all signals is one for this collector; only traces are sent.
@@ -103,7 +101,7 @@ pub(crate) struct Api {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Traces {
-    /// Where payloads go. Default `https://trace.agent.<site>`.
+    /// URL for trace payloads. Default `https://trace.agent.<site>`.
     pub(crate) endpoint: String,
     /// Traces whose root's resource name matches one of these regular expressions are dropped.
     pub(crate) ignore_resources: Vec<String>,
@@ -113,7 +111,7 @@ pub(crate) struct Traces {
     pub(crate) span_name_as_resource_name: bool,
     /// Whether stats count spans by their kind. Default `true`.
     pub(crate) compute_stats_by_span_kind: bool,
-    /// Whether top-level spans are told by their kind (server, consumer, no parent).
+    /// Whether top-level spans are determined by their kind (server, consumer, no parent).
     pub(crate) compute_top_level_by_span_kind: bool,
     /// Whether stats are grouped by peer tags. Default `true`.
     pub(crate) peer_tags_aggregation: bool,
@@ -226,7 +224,7 @@ pub(crate) struct Endpoint {
 pub(crate) struct HostMetadata {
     /// Whether they are sent. Default `true`.
     pub(crate) enabled: bool,
-    /// Where the host's name comes from.
+    /// Source of the host's name.
     pub(crate) hostname_source: HostnameSource,
     /// Tags of the host.
     pub(crate) tags: Vec<String>,
@@ -236,7 +234,7 @@ pub(crate) struct HostMetadata {
     pub(crate) reporter_period: Duration,
 }
 
-/// Where the host's name comes from.
+/// Source of the host's name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -301,14 +299,13 @@ impl Default for HostMetadata {
 
 impl Config {
     pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
-        let refused: Vec<_> = REFUSED
-            .iter()
-            .chain(&http_client::REFUSED)
-            .chain(&queue::REFUSED)
-            .chain(&tls::REFUSED)
-            .copied()
-            .collect();
-        let config: Self = diagnostics.decode(&[], &refused)?;
+        let unsupported = [
+            ("", UNSUPPORTED),
+            ("", http_client::UNSUPPORTED),
+            ("", queue::UNSUPPORTED),
+            ("", tls::UNSUPPORTED),
+        ];
+        let config: Self = diagnostics.decode(&[], &unsupported)?;
         config.check(diagnostics);
         Some(config)
     }
@@ -316,7 +313,7 @@ impl Config {
     fn check(&self, diagnostics: &mut Diagnostics<'_>) {
         let key = self.api.key.expose();
         if self.api.key.is_elsewhere() {
-            // The variable that is not set is told.
+            // The variable that is not set is reported.
         } else if key.is_empty() {
             let problem = "is not set; give Datadog's API key: `key: ${env:DD_API_KEY}`";
             diagnostics.add_for_run(&["api", "key"], problem);
@@ -371,7 +368,7 @@ impl Config {
         self.retry_on_failure.check(diagnostics);
     }
 
-    /// Where trace payloads go.
+    /// Returns the URL for trace payloads.
     pub(crate) fn traces_endpoint(&self) -> String {
         match self.traces.endpoint.as_str() {
             "" => format!("https://trace.agent.{}", self.api.site),
@@ -379,7 +376,7 @@ impl Config {
         }
     }
 
-    /// Where the API key is checked.
+    /// Returns the URL for checking the API key.
     pub(crate) fn api_endpoint(&self) -> String {
         match self.metrics.endpoint.as_str() {
             "" => format!("https://api.{}", self.api.site),

@@ -2,17 +2,15 @@
 
 use serde::Deserialize;
 
-use crate::settings::Diagnostics;
+use crate::settings::{Diagnostics, Unsupported};
 
-pub(crate) const REFUSED: [(&str, &str); 5] = [
-    ("sampling_initial", "lines are not sampled; remove the key"),
-    ("sampling_thereafter", "lines are not sampled; remove the key"),
-    ("use_internal_logger", "lines go to the collector's log; remove the key"),
-    ("output_paths", "lines go to the collector's log; remove the key"),
-    ("sending_queue", "nothing is sent; remove the key"),
-];
+pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
+    ("lines are not sampled; remove the key", &["sampling_initial", "sampling_thereafter"]),
+    ("lines go to the collector's log; remove the key", &["use_internal_logger", "output_paths"]),
+    ("nothing is sent; remove the key", &["sending_queue"]),
+]);
 
-/// What is written.
+/// Settings of the debug exporter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -34,6 +32,6 @@ pub(crate) enum Verbosity {
 
 impl Config {
     pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
-        diagnostics.decode(&[], &REFUSED)
+        diagnostics.decode(&[], &[("", UNSUPPORTED)])
     }
 }

@@ -9,23 +9,22 @@ use crate::exporter::compression::Compression;
 use crate::exporter::http_client::check_url;
 use crate::exporter::{queue, retry};
 use crate::settings::secret::Secret;
-use crate::settings::{Diagnostics, check_headers, duration};
+use crate::settings::{Diagnostics, Unsupported, check_headers, duration};
 use crate::tls::{self, ClientTls};
 
-pub(crate) const REFUSED: [(&str, &str); 10] = [
-    ("auth", "set the header in `headers`"),
-    ("balancer_name", "one connection is kept to the endpoint; remove the key"),
-    ("authority", "the endpoint's name is the authority; remove the key"),
-    ("keepalive", "the connection is pinged every 30 s; remove the key"),
-    ("read_buffer_size", "buffers are sized by themselves; remove the key"),
-    ("write_buffer_size", "buffers are sized by themselves; remove the key"),
-    ("user_agent", "it names this collector; remove the key"),
-    ("wait_for_ready", "requests always wait for the connection; remove the key"),
-    ("middlewares", "there is no middleware; remove the key"),
-    ("batcher", "use the `batch` processor"),
-];
+pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
+    ("set the header in `headers`", &["auth"]),
+    ("one connection is kept to the endpoint; remove the key", &["balancer_name"]),
+    ("the endpoint's name is the authority; remove the key", &["authority"]),
+    ("the connection is pinged every 30 s; remove the key", &["keepalive"]),
+    ("buffers are sized automatically; remove the key", &["read_buffer_size", "write_buffer_size"]),
+    ("it names this collector; remove the key", &["user_agent"]),
+    ("requests always wait for the connection; remove the key", &["wait_for_ready"]),
+    ("there is no middleware; remove the key", &["middlewares"]),
+    ("use the `batch` processor", &["batcher"]),
+]);
 
-/// Where OTLP goes, and how.
+/// Destination of OTLP/gRPC, and how it is sent.
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -61,9 +60,8 @@ impl Default for Config {
 
 impl Config {
     pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
-        let refused: Vec<_> =
-            REFUSED.iter().chain(&queue::REFUSED).chain(&tls::REFUSED).copied().collect();
-        let config: Self = diagnostics.decode(&[], &refused)?;
+        let unsupported = [("", UNSUPPORTED), ("", queue::UNSUPPORTED), ("", tls::UNSUPPORTED)];
+        let config: Self = diagnostics.decode(&[], &unsupported)?;
         if config.endpoint.is_empty() {
             diagnostics.add(&["endpoint"], "is not set; write for example `localhost:4317`");
         } else if let Err(error) = check_url(&config.url()) {
@@ -81,7 +79,7 @@ impl Config {
         Some(config)
     }
 
-    /// Whether the connection is made with TLS: as the URL says, else unless `tls.insecure`.
+    /// Returns whether the connection is made with TLS: as the URL says, else unless `tls.insecure`.
     pub(crate) fn is_secure(&self) -> bool {
         match self.endpoint.split_once("://") {
             Some((scheme, _)) => scheme == "https",

@@ -9,18 +9,19 @@ use crate::exporter::compression::Compression;
 use crate::exporter::http_client::{self, check_url};
 use crate::exporter::{queue, retry};
 use crate::settings::secret::Secret;
-use crate::settings::{Diagnostics, check_headers, duration};
+use crate::settings::{Diagnostics, Unsupported, check_headers, duration};
 use crate::tls::{self, ClientTls};
 
-pub(crate) const REFUSED: [(&str, &str); 5] = [
-    ("encoding", "protobuf is sent; remove the key"),
-    ("metrics_endpoint", "this collector carries traces only; remove the key"),
-    ("logs_endpoint", "this collector carries traces only; remove the key"),
-    ("profiles_endpoint", "this collector carries traces only; remove the key"),
-    ("auth", "set the header in `headers`"),
-];
+pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
+    ("protobuf is sent; remove the key", &["encoding"]),
+    (
+        "this collector handles traces only; remove the key",
+        &["metrics_endpoint", "logs_endpoint", "profiles_endpoint"],
+    ),
+    ("set the header in `headers`", &["auth"]),
+]);
 
-/// Where OTLP goes, and how.
+/// Destination of OTLP/HTTP, and how it is sent.
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -62,14 +63,13 @@ impl Default for Config {
 
 impl Config {
     pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
-        let refused: Vec<_> = REFUSED
-            .iter()
-            .chain(&http_client::REFUSED)
-            .chain(&queue::REFUSED)
-            .chain(&tls::REFUSED)
-            .copied()
-            .collect();
-        let config: Self = diagnostics.decode(&[], &refused)?;
+        let unsupported = [
+            ("", UNSUPPORTED),
+            ("", http_client::UNSUPPORTED),
+            ("", queue::UNSUPPORTED),
+            ("", tls::UNSUPPORTED),
+        ];
+        let config: Self = diagnostics.decode(&[], &unsupported)?;
         let key = if config.traces_endpoint.is_empty() { "endpoint" } else { "traces_endpoint" };
         let endpoint = match key {
             "endpoint" => &config.endpoint,
@@ -90,7 +90,7 @@ impl Config {
         Some(config)
     }
 
-    /// Where traces go.
+    /// Returns the URL for traces.
     pub(crate) fn traces_url(&self) -> String {
         match self.traces_endpoint.as_str() {
             "" => format!("{}/v1/traces", self.endpoint.trim_end_matches('/')),

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use crate::settings::{ComponentId, Diagnostics};
+use crate::settings::{ComponentId, Diagnostics, Unsupported};
 use crate::trace_batch::TraceBatch;
 
 /// The queue, in the Collector's words.
@@ -67,10 +67,10 @@ impl Sizer {
     }
 }
 
-pub(crate) const REFUSED: [(&str, &str); 2] = [
-    ("sending_queue.batch", "use the `batch` processor"),
-    ("sending_queue.blocking", "it was renamed; use `block_on_overflow`"),
-];
+pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
+    ("use the `batch` processor", &["sending_queue.batch"]),
+    ("it was renamed; use `block_on_overflow`", &["sending_queue.blocking"]),
+]);
 
 impl Default for Config {
     fn default() -> Self {

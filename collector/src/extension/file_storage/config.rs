@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::settings::{Diagnostics, duration};
+use crate::settings::{Diagnostics, Unsupported, duration};
 
-pub(crate) const REFUSED: [(&str, &str); 2] = [
-    ("compaction", "files are removed when nothing in them is needed; remove the key"),
-    ("recreate", "what is damaged is left out and counted, and the rest is kept; remove the key"),
-];
+pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
+    ("files are removed when nothing in them is needed; remove the key", &["compaction"]),
+    (
+        "what is damaged is left out and counted, and the rest is kept; remove the key",
+        &["recreate"],
+    ),
+]);
 
-/// Where exporters with `sending_queue.storage` keep spans until they are sent.
+/// Directory in which exporters with `sending_queue.storage` keep spans until they are sent.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -21,7 +24,7 @@ pub(crate) struct Config {
     pub(crate) directory: PathBuf,
     /// Whether the directory is made if it is not there. Default `false`.
     pub(crate) create_directory: bool,
-    /// What the directory is made with, in octal. Default `0750`.
+    /// Mode of the directory when it is created, in octal. Default `0750`.
     pub(crate) directory_permissions: String,
     /// How long another collector that still has the directory open is waited for. Default `1s`.
     #[serde(deserialize_with = "duration::deserialize")]
@@ -50,7 +53,7 @@ impl Default for Config {
 
 impl Config {
     pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
-        let config: Self = diagnostics.decode(&[], &REFUSED)?;
+        let config: Self = diagnostics.decode(&[], &[("", UNSUPPORTED)])?;
         if config.directory.as_os_str().is_empty() {
             diagnostics.add(&["directory"], "must not be empty");
         }

@@ -2,17 +2,17 @@
 
 use serde::Deserialize;
 
-use crate::settings::Diagnostics;
 use crate::settings::check_endpoint;
+use crate::settings::{Diagnostics, Unsupported};
 
-pub(crate) const REFUSED: [(&str, &str); 4] = [
-    ("tls", "health is served without TLS; remove the key"),
-    ("response_body", "the body tells what does not work; remove the key"),
-    ("check_collector_pipeline", "health always tells of the pipelines; remove the key"),
-    ("cors", "browsers do not ask for health; remove the key"),
-];
+pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
+    ("health is served without TLS; remove the key", &["tls"]),
+    ("the body tells what does not work; remove the key", &["response_body"]),
+    ("health always tells of the pipelines; remove the key", &["check_collector_pipeline"]),
+    ("browsers do not ask for health; remove the key", &["cors"]),
+]);
 
-/// Where health is served.
+/// Settings of the health endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -31,7 +31,7 @@ impl Default for Config {
 
 impl Config {
     pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
-        let config: Self = diagnostics.decode(&[], &REFUSED)?;
+        let config: Self = diagnostics.decode(&[], &[("", UNSUPPORTED)])?;
         check_endpoint(diagnostics, &["endpoint"], &config.endpoint);
         if !config.path.starts_with('/') {
             diagnostics.add(&["path"], "must begin with `/`");

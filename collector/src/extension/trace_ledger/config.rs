@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::settings::Diagnostics;
 use crate::settings::check_endpoint;
 
-/// Where the ledger is served, and how much it remembers.
+/// Endpoint of the ledger, and how much it keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]

@@ -13,7 +13,7 @@ pub(crate) struct Action {
     /// The attribute's key. With `delete`, `pattern` may stand for it.
     #[serde(default)]
     pub(super) key: String,
-    /// What is done.
+    /// The kind of action.
     pub(super) action: Kind,
     /// The value to set.
     #[serde(default)]
@@ -32,7 +32,7 @@ pub(crate) struct Action {
     pub(super) compiled: Option<regex::Regex>,
 }
 
-/// What is done to an attribute.
+/// Kind of an action on an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -103,7 +103,7 @@ impl<'de> Deserialize<'de> for Value {
 }
 
 impl Action {
-    /// Makes the pattern ready; a wrong one was told by [`check`].
+    /// Makes the pattern ready; a wrong one was reported by [`check`].
     pub(crate) fn compile(&mut self) {
         self.compiled = self.pattern.as_deref().and_then(|pattern| regex::Regex::new(pattern).ok());
     }

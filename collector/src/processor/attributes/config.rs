@@ -3,14 +3,12 @@
 use serde::Deserialize;
 
 use crate::processor::actions::{Action, check};
-use crate::settings::Diagnostics;
+use crate::settings::{Diagnostics, Unsupported};
 
-pub(crate) const REFUSED: [(&str, &str); 2] = [
-    ("include", "all spans are changed; remove the key"),
-    ("exclude", "all spans are changed; remove the key"),
-];
+pub(crate) const UNSUPPORTED: Unsupported =
+    Unsupported(&[("all spans are changed; remove the key", &["include", "exclude"])]);
 
-/// What is changed.
+/// Changes to spans' attributes.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
@@ -21,7 +19,7 @@ pub(crate) struct Config {
 
 impl Config {
     pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
-        let mut config: Self = diagnostics.decode(&[], &REFUSED)?;
+        let mut config: Self = diagnostics.decode(&[], &[("", UNSUPPORTED)])?;
         check(&mut config.actions, "actions", diagnostics);
         Some(config)
     }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::settings::{Diagnostics, duration};
+use crate::settings::{Diagnostics, Unsupported, duration};
 
-pub(crate) const REFUSED: [(&str, &str); 2] = [
-    ("metadata_keys", "batches are not kept apart by metadata; remove the key"),
-    ("metadata_cardinality_limit", "batches are not kept apart by metadata; remove the key"),
-];
+pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[(
+    "batches are not kept apart by metadata; remove the key",
+    &["metadata_keys", "metadata_cardinality_limit"],
+)]);
 
 /// When a batch goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -34,7 +34,7 @@ impl Default for Config {
 
 impl Config {
     pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
-        let config: Self = diagnostics.decode(&[], &REFUSED)?;
+        let config: Self = diagnostics.decode(&[], &[("", UNSUPPORTED)])?;
         let (size, max) = (config.send_batch_size, config.send_batch_max_size);
         if max > 0 && max < size {
             let problem = format!(

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::settings::{Diagnostics, duration};
+use crate::settings::{Diagnostics, Unsupported, duration};
 
-pub(crate) const REFUSED: [(&str, &str); 2] = [
-    ("min_gc_interval_when_soft_limited", "there is no garbage collector; remove the key"),
-    ("min_gc_interval_when_hard_limited", "there is no garbage collector; remove the key"),
-];
+pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[(
+    "there is no garbage collector; remove the key",
+    &["min_gc_interval_when_soft_limited", "min_gc_interval_when_hard_limited"],
+)]);
 
 /// How much memory there may be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -33,7 +33,7 @@ pub(crate) struct Config {
 
 impl Config {
     pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
-        let config: Self = diagnostics.decode(&[], &REFUSED)?;
+        let config: Self = diagnostics.decode(&[], &[("", UNSUPPORTED)])?;
         if config.check_interval.is_zero() {
             diagnostics.add(&["check_interval"], "must be more than zero, for example `1s`");
         }

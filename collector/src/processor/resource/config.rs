@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::processor::actions::{Action, check};
 use crate::settings::Diagnostics;
 
-/// What is changed.
+/// Changes to resources' attributes.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]

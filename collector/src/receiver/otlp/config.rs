@@ -6,43 +6,57 @@ use serde::{Deserialize, Deserializer};
 
 use crate::server::Limits;
 use crate::settings::check_endpoint;
-use crate::settings::{Diagnostics, duration};
+use crate::settings::{Diagnostics, Unsupported, duration};
 use crate::tls::{self, ServerTls};
 
-pub(crate) const REFUSED: [(&str, &str); 23] = [
-    ("protocols.grpc.auth", "put a proxy in front that authenticates"),
-    ("protocols.grpc.include_metadata", "request metadata is not carried on; remove the key"),
+pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
+    ("put a proxy in front that authenticates", &["protocols.grpc.auth", "protocols.http.auth"]),
     (
-        "protocols.grpc.keepalive.enforcement_policy",
+        "request metadata is not passed on; remove the key",
+        &["protocols.grpc.include_metadata", "protocols.http.include_metadata"],
+    ),
+    (
         "a client may ping as often as it likes; remove the key",
+        &["protocols.grpc.keepalive.enforcement_policy"],
     ),
-    ("protocols.grpc.transport", "only TCP is served; remove the key"),
-    ("protocols.grpc.dialer", "a receiver calls nobody; remove the key"),
-    ("protocols.grpc.read_buffer_size", "buffers are sized by themselves; remove the key"),
-    ("protocols.grpc.write_buffer_size", "buffers are sized by themselves; remove the key"),
-    ("protocols.grpc.middlewares", "there is no middleware; remove the key"),
-    ("protocols.http.transport", "only TCP is served; remove the key"),
-    ("protocols.http.dialer", "a receiver calls nobody; remove the key"),
-    ("protocols.http.keep_alives_enabled", "connections are used again; remove the key"),
-    ("protocols.http.auth", "put a proxy in front that authenticates"),
-    ("protocols.http.cors", "put a proxy in front that answers browsers"),
-    ("protocols.http.include_metadata", "request metadata is not carried on; remove the key"),
-    ("protocols.http.response_headers", "put a proxy in front that adds headers"),
     (
-        "protocols.http.compression_algorithms",
+        "only TCP is served; remove the key",
+        &["protocols.grpc.transport", "protocols.http.transport"],
+    ),
+    (
+        "a receiver opens no connections; remove the key",
+        &["protocols.grpc.dialer", "protocols.http.dialer"],
+    ),
+    (
+        "buffers are sized automatically; remove the key",
+        &["protocols.grpc.read_buffer_size", "protocols.grpc.write_buffer_size"],
+    ),
+    (
+        "there is no middleware; remove the key",
+        &["protocols.grpc.middlewares", "protocols.http.middlewares"],
+    ),
+    ("connections are reused; remove the key", &["protocols.http.keep_alives_enabled"]),
+    ("put a proxy in front that answers browsers", &["protocols.http.cors"]),
+    ("put a proxy in front that adds headers", &["protocols.http.response_headers"]),
+    (
         "gzip, zstd and deflate are understood; remove the key",
+        &["protocols.http.compression_algorithms"],
     ),
-    ("protocols.http.metrics_url_path", "this collector carries traces only; remove the key"),
-    ("protocols.http.logs_url_path", "this collector carries traces only; remove the key"),
-    ("protocols.http.read_timeout", "a request has 30 s to arrive; remove the key"),
-    ("protocols.http.read_header_timeout", "a request's head has 30 s to arrive; remove the key"),
-    ("protocols.http.write_timeout", "replies are short; remove the key"),
     (
-        "protocols.http.idle_timeout",
-        "idle connections are closed after 30 s (HTTP/1), or kept (HTTP/2); remove the key",
+        "this collector handles traces only; remove the key",
+        &["protocols.http.metrics_url_path", "protocols.http.logs_url_path"],
     ),
-    ("protocols.http.middlewares", "there is no middleware; remove the key"),
-];
+    ("a request has 30 s to arrive; remove the key", &["protocols.http.read_timeout"]),
+    (
+        "a request's head has 30 s to arrive; remove the key",
+        &["protocols.http.read_header_timeout"],
+    ),
+    ("replies are short; remove the key", &["protocols.http.write_timeout"]),
+    (
+        "idle connections are closed after 30 s (HTTP/1), or kept (HTTP/2); remove the key",
+        &["protocols.http.idle_timeout"],
+    ),
+]);
 
 /// What is received, and where.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -191,16 +205,14 @@ impl Default for Http {
 
 impl Config {
     pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
-        let tls = |protocol: &str| {
-            let refused = tls::REFUSED.into_iter().chain(tls::REFUSED_OF_SERVERS);
-            refused
-                .map(|(key, reason)| (format!("protocols.{protocol}.{key}"), reason))
-                .collect::<Vec<_>>()
-        };
-        let tls = [tls("grpc"), tls("http")].concat();
-        let tls = tls.iter().map(|(key, reason)| (key.as_str(), *reason));
-        let refused: Vec<_> = REFUSED.into_iter().chain(tls).collect();
-        let config: Self = diagnostics.decode(&[], &refused)?;
+        let unsupported = [
+            ("", UNSUPPORTED),
+            ("protocols.grpc.", tls::UNSUPPORTED),
+            ("protocols.grpc.", tls::UNSUPPORTED_BY_SERVERS),
+            ("protocols.http.", tls::UNSUPPORTED),
+            ("protocols.http.", tls::UNSUPPORTED_BY_SERVERS),
+        ];
+        let config: Self = diagnostics.decode(&[], &unsupported)?;
         if config.protocols.grpc.is_none() && config.protocols.http.is_none() {
             diagnostics.add(&["protocols"], "names no protocol; add `grpc:`, `http:` or both");
         }
