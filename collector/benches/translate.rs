@@ -1,4 +1,4 @@
-//! What a span costs between the wire and the wire: `cargo bench -p collector`.
+//! Measures the cost of a span from wire to wire: `cargo bench -p collector`.
 //!
 //! Requests of 1000 spans, ten attributes each, ten spans in a trace.
 

@@ -26,7 +26,7 @@ const FAILED: u8 = 1;
 /// The arguments or the config are wrong.
 const USAGE: u8 = 2;
 
-/// What the collector is to do.
+/// Arguments of the collector's command.
 #[derive(Debug, clap::Args)]
 #[command(version, disable_version_flag = true, arg = version_flag())]
 pub struct Args {
@@ -70,7 +70,7 @@ fn version_flag() -> Arg {
         .action(ArgAction::Version)
 }
 
-/// Runs the collector until it is told to stop by a signal.
+/// Runs the collector until it is asked to stop by a signal.
 pub fn run(args: Args) -> ExitCode {
     ExitCode::from(match args.command {
         Some(Command::Components) => components(),

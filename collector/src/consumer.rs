@@ -11,7 +11,7 @@ use crate::hold::{Answer, Note};
 use crate::sender::Sender;
 use crate::trace_batch::TraceBatch;
 
-/// Why a sender is not told OK. But for the last of these reasons, the sender is told to come again.
+/// Reason for which a request is refused. For all but the last of these, the sender is asked to retry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
     /// There was no room for as long as its sender was held.
@@ -43,7 +43,7 @@ pub(crate) enum Refused {
 /// How long a sender is asked to wait that was held before: with the hold it comes again in time for what exporters bear.
 const AFTER_A_HOLD: Duration = Duration::from_secs(1);
 /// How long a sender is asked to wait that is refused at once. Exporters give up after a number of attempts rather than a
-/// time: told a second, most of them give up after 5 s, told three, after 9.
+/// time: asked for a second, most of them give up after 5 s, asked for three, after 9.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(3);
 
 impl Refused {
@@ -64,7 +64,7 @@ impl Refused {
 /// what is to be waited for before the sender is answered.
 pub(crate) type Commit = Box<dyn FnOnce() -> Vec<Answer> + Send>;
 
-/// What the stages behind a stage ask of it.
+/// Requirements of downstream stages on a stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Needs {
     /// To note each request before its sender is answered.
@@ -86,7 +86,7 @@ pub(crate) trait Consumer: Send + Sync {
     /// is done that may fail or take time.
     async fn reserve(&self, batch: TraceBatch, sender: &Sender) -> Result<Commit, Refused>;
 
-    /// What this stage, or one behind it, needs of the stages before it.
+    /// Returns what this stage, or one behind it, needs of the stages before it.
     fn needs(&self) -> Needs;
 
     /// Notes a request that will come later, in batches with others: where it is kept on disk, it is safe when this returns.

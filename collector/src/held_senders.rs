@@ -1,8 +1,8 @@
 //! Senders that are held until there is room for their requests, rather than refused.
 //!
 //! An exporter gives a batch up after a few refusals, and some after the first; none minds an answer that takes a while. So a
-//! sender that finds no room is held for somewhat less than the 10 s that exporters wait, and told to come again only then.
-//! Who is held takes memory, and so there are bounds: beyond them senders are refused at once, and told to wait longer.
+//! sender that finds no room is held for somewhat less than the 10 s that exporters wait, and asked to come again only then.
+//! Who is held takes memory, and so there are bounds: beyond them senders are refused at once, and asked to wait longer.
 //!
 //! Hosts share both what is held and the room that comes. Beyond the bounds the newest request of the host with the most of them
 //! makes place for one of a host that has less. Room goes to one host after the other, to the oldest request of each: whoever sends
@@ -44,7 +44,7 @@ impl HeldSenders {
         Self { table: Mutex::new(Table::new(requests, bytes)), held }
     }
 
-    /// Whether nobody is held, so that a newcomer passes nobody by.
+    /// Returns whether nobody is held, so that a newcomer passes nobody by.
     pub(crate) fn is_empty(&self) -> bool {
         self.table().is_empty()
     }

@@ -1,4 +1,4 @@
-//! What becomes of the spans of one request in one exporter, for those who must know: the journal that keeps the request, and
+//! Tracks the outcome of one request's spans in one exporter, for those that depend on it: the journal that keeps the request, and
 //! a sender that waits for the result.
 //!
 //! A batch carries the holds of the requests that its spans came with, through joining and cutting. An exporter settles the
@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::journal::{Appended, Found, Journal, Progress};
 
-/// Why spans of a request were dropped.
+/// Reason for which spans of a request were dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) reason: String,
@@ -33,10 +33,10 @@ impl Failure {
     }
 }
 
-/// What became of a request.
+/// Outcome of a request.
 pub(crate) type Outcome = Result<(), Failure>;
 
-/// Where a sender hears what became of its request.
+/// Channel on which a sender receives the outcome of its request.
 pub(crate) type Answer = oneshot::Receiver<Outcome>;
 
 /// One request within one exporter.
@@ -139,7 +139,7 @@ impl Hold {
         })
     }
 
-    /// Whether this is a hold of that exporter.
+    /// Returns whether this is a hold of that exporter.
     pub(crate) fn is_of(&self, exporter: &str) -> bool {
         &*self.exporter == exporter
     }
@@ -193,7 +193,7 @@ impl Hold {
         }
     }
 
-    /// Whether stats of its spans are to be told of by [`Hold::count`] and [`Hold::count_until`].
+    /// Returns whether stats of its spans are to be reported by [`Hold::count`] and [`Hold::count_until`].
     pub(crate) fn wants_stats(&self) -> bool {
         self.has_stats && self.record.is_some()
     }
@@ -216,7 +216,7 @@ impl Hold {
         }
     }
 
-    /// Tells the journal if nothing is left to be done; whether that is so.
+    /// Notifies the journal if nothing is left to be done; returns whether that is so.
     fn finish(&self) -> bool {
         let is_over = self.unsettled.load(Ordering::Acquire) == 0
             && self.uncounted.load(Ordering::Acquire) == 0;

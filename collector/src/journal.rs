@@ -37,7 +37,7 @@ pub(crate) struct Options {
     pub(crate) lock_timeout: Duration,
 }
 
-/// Why a journal cannot be opened.
+/// Error for a journal that cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what} `{path}`: {error}{hint}")]
 pub(crate) struct OpenError {
@@ -47,7 +47,7 @@ pub(crate) struct OpenError {
     pub(crate) hint: &'static str,
 }
 
-/// Why a record is not written.
+/// Error for a record that cannot be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AppendError {
     #[error("the journal has no room left (`max_size_mib`)")]
@@ -56,7 +56,7 @@ pub(crate) enum AppendError {
     Io(String),
 }
 
-/// Why a record is not read.
+/// Error for a record that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("record {number} cannot be read: {reason}")]
 pub(crate) struct ReadError {
@@ -76,7 +76,7 @@ pub(crate) struct Found {
     pub(crate) counted_until: u64,
 }
 
-/// What was found when a journal was opened.
+/// Content of a journal when it was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Recovery {
     /// The oldest first.
@@ -97,18 +97,18 @@ pub(crate) struct Journal {
     _lock: File,
 }
 
-/// What the writing thread and readers both know.
+/// State that the writing thread and readers share.
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
     bytes: AtomicU64,
     options: Options,
     directory: PathBuf,
-    /// The seed of the files that this process writes, as their names tell it.
+    /// The seed of the files that this process writes, as in their names.
     seed: u32,
     /// Spans whose stats could no longer be made again, because their room was needed.
     given_up: AtomicU64,
-    /// Told when records are done, so that there may be room for more.
+    /// Reported when records are done, so that there may be room for more.
     freed: Notify,
     /// Writing fails as if the disk were full once so many bytes are in files.
     #[cfg(test)]
@@ -133,7 +133,7 @@ struct Segment {
     live_bytes: u64,
 }
 
-/// Where a record is, and what is known of it.
+/// Location and state of a record.
 #[derive(Debug, Clone)]
 struct Record {
     segment: u64,

@@ -1,6 +1,6 @@
 //! OTLP in, batch, Datadog out.
 //!
-//! [`Config`] reads the OpenTelemetry Collector's YAML; [`Collector`] binds its ports and runs it until it is told to stop.
+//! [`Config`] reads the OpenTelemetry Collector's YAML; [`Collector`] binds its ports and runs it until it is asked to stop.
 //! Between the stages travels a [`TraceBatch`]. [`command`] is the program around it; nothing below reads the environment
 //! or ends the process.
 //!

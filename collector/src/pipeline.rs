@@ -34,7 +34,7 @@ const STORAGE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long it may take to refuse who is held.
 const REFUSAL: Duration = Duration::from_millis(200);
 
-/// Why a collector does not start.
+/// Error for a collector that cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A port cannot be had.
@@ -45,7 +45,7 @@ pub enum StartError {
     Storage {
         /// The exporter's id.
         id: String,
-        /// What is wrong with its storage.
+        /// The problem with its storage.
         problem: String,
     },
     /// An exporter cannot be set up.
@@ -53,7 +53,7 @@ pub enum StartError {
     Exporter {
         /// The exporter's id.
         id: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
 }
@@ -70,7 +70,7 @@ impl From<ReceiverError> for StartError {
     }
 }
 
-/// What a collector left behind.
+/// Spans that a stopped collector left unsent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Drained {
@@ -85,7 +85,7 @@ pub struct Drained {
 }
 
 impl Drained {
-    /// Whether everything that was accepted was sent, was dropped for a counted reason, or is on disk.
+    /// Returns whether everything that was accepted was sent, was dropped for a counted reason, or is on disk.
     pub fn is_clean(&self) -> bool {
         self.left.is_empty() && !self.invalid_key && self.failure.is_none()
     }
@@ -105,7 +105,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Binds every port of the config and opens its storage; `hostname` is the host of spans that tell none.
+    /// Binds every port of the config and opens its storage; `hostname` is the host of spans that name none.
     ///
     /// # Errors
     ///
@@ -341,7 +341,7 @@ impl Collector {
         Ok(drained)
     }
 
-    /// Where each receiver hands its batches.
+    /// Returns the consumer of each receiver's batches.
     fn entries(
         &self,
         exporters: &Exporters,

@@ -15,7 +15,7 @@ pub(crate) struct Sender {
     pub(crate) peer: Peer,
     /// By then it is answered, whatever stage it waits for.
     pub(crate) until: Instant,
-    /// The head of its request, where there is a ledger that is told of it.
+    /// The head of its request, where there is a ledger that is reported it.
     pub(crate) head: Option<Box<HeaderMap>>,
 }
 

@@ -46,7 +46,7 @@ const BACKLOG: i32 = 4096;
 /// How long to wait after an accept that failed, for example because no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why a port cannot be served.
+/// Error for a port that cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on `{endpoint}` (`{key}`): {error}{hint}")]
 pub(crate) struct BindError {
@@ -133,7 +133,7 @@ fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Whether this machine has no IPv6, or has it switched off.
+/// Returns whether this machine has no IPv6, or has it switched off.
 fn is_without_ipv6(error: &std::io::Error) -> bool {
     const WITHOUT: [nix::errno::Errno; 3] = [
         nix::errno::Errno::EAFNOSUPPORT,

@@ -1,4 +1,4 @@
-//! What the collector tells about itself: counters under the Collector's own names, as Prometheus text, and its logs.
+//! Self-observation of the collector: counters under the Collector's own names, as Prometheus text, and its logs.
 
 pub(crate) mod histogram;
 pub(crate) mod log;
@@ -34,7 +34,7 @@ struct Family {
     series: BTreeMap<String, Value>,
 }
 
-/// Where the value of a series is.
+/// Source of a series' value.
 #[derive(Clone)]
 enum Value {
     Kept(Arc<AtomicU64>),

@@ -96,7 +96,7 @@ impl TraceBatch {
         self.span_count
     }
 
-    /// Whether the batch has no spans.
+    /// Returns whether the batch has no spans.
     pub fn is_empty(&self) -> bool {
         self.span_count == 0
     }
@@ -224,7 +224,7 @@ impl ResourceSpans {
         self.messages().map(|(scope, span)| (scope, Span::new(span)))
     }
 
-    /// The spans as far as they tell their places in traces, each with its scope, and whether it has an attribute
+    /// The spans as far as their places in traces go, each with its scope, and whether it has an attribute
     /// `service.name`; [`Span::read_parts`] reads the rest.
     pub(crate) fn heads(&self) -> impl Iterator<Item = (Scope<'_>, Span<'_>, bool)> {
         self.messages().map(|(scope, message)| {

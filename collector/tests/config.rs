@@ -62,7 +62,7 @@ fn lists_of_components_are_joined_if_the_gate_says_so() {
         settings: vec!["service.pipelines.traces.exporters=[debug/third]".into()],
         feature_gates: vec!["confmap.enableMergeAppendOption".into()],
     };
-    // The third is told as missing, which also says where it stands in the joined list.
+    // The third is reported as missing, which also says where it stands in the joined list.
     let error = Config::load(&sources, &|_| None).unwrap_err().to_string();
     assert!(
         error.contains("`service.pipelines.traces.exporters.2`: refers to `debug/third`"),

@@ -35,7 +35,7 @@ pub(crate) struct Answered {
     pub(crate) tries: u32,
 }
 
-/// Why a call failed, after all its tries.
+/// Error of a call, after all its tries.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
     #[error("{url} answered {status}")]

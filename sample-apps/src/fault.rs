@@ -23,7 +23,7 @@ use opentelemetry::TraceId;
 /// The header that carries a request's faults; every service reads it and forwards it unchanged.
 pub const FAULT_HEADER: &str = "x-tracecheck-fault";
 
-/// The header by which a caller tells its direct callee how often it has sent this call before.
+/// The header by which a caller informs its direct callee how often it has sent this call before.
 pub const RESEND_HEADER: &str = "x-tracecheck-resend";
 
 /// The longest time a fault may hold a request: the limit of `delay` and the end of every `hang`.

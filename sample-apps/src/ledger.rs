@@ -1,4 +1,4 @@
-//! What this service knows of its own spans, per trace: the first entry of the books that a harness audits.
+//! Ledger of this service's own spans, by trace: the first of the accounts that a harness audits.
 //!
 //! The ledger learns of recorded spans as a span processor, from the same `SpanData` that the exporter is handed, and
 //! of unsampled ones (which no processor ever sees) from the module `span`. It keeps ids and names only, for a bounded

@@ -39,10 +39,10 @@ use settings::Settings;
 pub use telemetry::FlushError;
 use telemetry::Telemetry;
 
-/// What it takes at most for answers to be written once their handlers were told to end.
+/// Longest time for responses to be written once their handlers were cancelled.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
-/// Why an app could not start.
+/// Error for an app that cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The exporter refused its settings.
@@ -56,7 +56,7 @@ pub enum StartError {
     Client(#[from] reqwest::Error),
 }
 
-/// What went wrong while an app was running or stopping.
+/// Error of an app that was running or stopping.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// It did not start.

@@ -24,7 +24,7 @@ use crate::settings::Settings;
 use crate::telemetry::Telemetry;
 use connection::{Incoming, Peer};
 
-/// What the handlers share.
+/// State that the handlers share.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) settings: Settings,
@@ -90,7 +90,7 @@ async fn ledger_page(State(app): State<Arc<App>>, Path(text): Path<String>) -> R
     }
 }
 
-/// Parses a trace id of 32 hex digits or in X-Ray's form, as answers tell it.
+/// Parses a trace id of 32 hex digits or in X-Ray's form, as responses show it.
 fn parse_trace_id(text: &str) -> Option<TraceId> {
     let hex = match text.split('-').collect::<Vec<_>>()[..] {
         [hex] => hex.to_owned(),

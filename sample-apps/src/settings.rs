@@ -1,4 +1,4 @@
-//! What one sample app is told by its environment: read once, checked, complete.
+//! Settings of one sample app from its environment: read once, checked, complete.
 //!
 //! Nothing here reads the process's environment; the caller passes the variables in. An empty variable counts as
 //! unset, as the OpenTelemetry specification asks. A value that cannot be used is an error, never ignored.
@@ -21,11 +21,11 @@ use telemetry::TelemetrySettings;
 pub struct Settings {
     /// The workload's name, by which faults address it (`NAME`).
     pub name: String,
-    /// Where to listen (`LISTEN_ADDR`); port 0 takes a free one.
+    /// Listen address (`LISTEN_ADDR`); port 0 takes a free one.
     pub listen_addr: SocketAddr,
     /// Base URLs of the next apps, called in this order (`UPSTREAM_URIS`); none = the end of the chain.
     pub upstreams: Vec<Url>,
-    /// What `/outgoing-http-call` calls (`OUTGOING_HTTP_CALL_URL`).
+    /// URL that `/outgoing-http-call` calls (`OUTGOING_HTTP_CALL_URL`).
     pub outgoing_http_call_url: Option<Url>,
     /// The limit of one try of an outgoing call, its answer's body included (`HTTP_CLIENT_REQUEST_TIMEOUT`).
     pub client_timeout: Duration,
@@ -35,9 +35,9 @@ pub struct Settings {
     pub faults: StandingFaults,
     /// The OpenTelemetry SDK's settings.
     pub telemetry: TelemetrySettings,
-    /// What the ledger keeps.
+    /// Limits of the ledger.
     pub ledger: LedgerLimits,
-    /// How long requests in flight may go on once the app is told to stop.
+    /// How long requests in flight may go on once the app is asked to stop.
     pub drain_timeout: Duration,
     /// How long the exporter may take for the last spans.
     pub flush_timeout: Duration,

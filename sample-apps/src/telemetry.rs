@@ -1,7 +1,7 @@
 //! The OpenTelemetry SDK of one app: tracer, propagators, exporter, and the flush at the end.
 //!
 //! There is no global state: several apps can live in one process, each with its own service name and exporter.
-//! The OTLP exporter itself also looks at the process's `OTEL_EXPORTER_OTLP_*` variables where its builder was told
+//! The OTLP exporter itself also looks at the process's `OTEL_EXPORTER_OTLP_*` variables where its builder was given
 //! nothing; the program passes exactly those in, so only a library user who sets both could see a difference.
 
 mod console;
@@ -44,7 +44,7 @@ pub(crate) struct Telemetry {
     /// `None` where the SDK is disabled.
     provider: Option<SdkTracerProvider>,
     propagator: TextMapCompositePropagator,
-    /// Trace ids are told in X-Ray's form.
+    /// Trace ids are shown in X-Ray's form.
     xray_ids: bool,
     delivery: Option<Arc<Delivery>>,
     pub(crate) ledger: Arc<Ledger>,
@@ -119,7 +119,7 @@ impl Telemetry {
         &self.tracer
     }
 
-    /// Tells whether spans are made at all.
+    /// Returns whether spans are created at all.
     pub(crate) fn enabled(&self) -> bool {
         self.provider.is_some()
     }
@@ -135,7 +135,7 @@ impl Telemetry {
         self.propagator.inject_context(context, &mut opentelemetry_http::HeaderInjector(headers));
     }
 
-    /// Writes a trace id as answers tell it: 32 hex digits, or X-Ray's `1-8-24` where only X-Ray's header travels;
+    /// Writes a trace id as responses show it: 32 hex digits, or X-Ray's `1-8-24` where only X-Ray's header travels;
     /// `None` where there is no trace.
     pub(crate) fn trace_id_text(&self, trace_id: TraceId) -> Option<String> {
         let text = (trace_id != TraceId::INVALID).then(|| trace_id.to_string())?;

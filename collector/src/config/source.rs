@@ -1,11 +1,11 @@
-//! Where configs come from: `--config` with a path or a URI, and `--set`.
+//! Sources of configs: `--config` with a path or a URI, and `--set`.
 
 use std::path::Path;
 
 use crate::settings::expand::Environment;
 use crate::settings::node::{Key, Location, Node, Value, YamlError};
 
-/// Why a source gives no config.
+/// Error for a source that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SourceError {
     #[error("cannot read config file `{path}`: {error}; pass an existing file with `--config`")]

@@ -47,7 +47,7 @@ pub(crate) struct Datadog {
     usage: Arc<Usage>,
     teller: Teller,
     retry: crate::exporter::retry::Config,
-    /// What translating needs, as many as were ever in use at once.
+    /// Pool of buffers for translating: as many as were ever in use at once.
     tools: Mutex<Vec<Tools>>,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct Request {
 }
 
 impl Datadog {
-    /// Sets up the exporter; `system_hostname` is the host of spans that tell none, unless the config has one.
+    /// Sets up the exporter; `system_hostname` is the host of spans that name none, unless the config has one.
     pub(crate) fn new(
         config: &Config,
         system_hostname: &str,
@@ -148,7 +148,7 @@ impl Datadog {
         payloads.iter().map(stats::encode).collect()
     }
 
-    /// Tells Datadog that this exporter runs, until `end`.
+    /// Reports to Datadog that this exporter runs, until `end`.
     pub(crate) fn usage_sender(
         &self,
         end: CancellationToken,
@@ -202,7 +202,7 @@ fn settings(config: &Config, hostname: &str, gates: FeatureGates) -> Settings {
 }
 
 impl Request {
-    /// What is sent.
+    /// Returns the body to send.
     pub(crate) fn body(&self) -> &[u8] {
         &self.body
     }

@@ -19,7 +19,7 @@ impl Debug {
     }
 }
 
-/// What is logged about one batch.
+/// Log lines of one batch.
 pub(crate) struct Lines {
     spans: usize,
     resources: usize,

@@ -158,7 +158,7 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What a status means: by the OTLP specification ("OTLP/gRPC response", failures).
+/// Classifies a status by the OTLP specification ("OTLP/gRPC response", failures).
 fn judge(status: &Status) -> ExportError {
     if std::error::Error::source(status).is_some() {
         // It was made here, of an error of the connection: no receiver has judged the request.

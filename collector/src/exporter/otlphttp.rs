@@ -108,7 +108,7 @@ impl Exporter for OtlpHttp {
     }
 }
 
-/// What a reply means: by the OTLP specification ("Retryable Response Codes"), and 413 for splitting.
+/// Classifies a reply by the OTLP specification ("Retryable Response Codes"), and 413 for splitting.
 fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), ExportError> {
     let reason = format!("the receiver answered {status}");
     match status.as_u16() {

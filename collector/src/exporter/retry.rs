@@ -19,7 +19,7 @@ pub(crate) struct Config {
     pub(crate) initial_interval: Duration,
     /// By how much each wait is moved at random, as a part of it. Default 0.5.
     pub(crate) randomization_factor: f64,
-    /// What each wait is multiplied by for the next. Default 1.5.
+    /// Factor from each wait to the next. Default 1.5.
     pub(crate) multiplier: f64,
     /// The longest wait. Default `30s`. Waits end early when the receiver takes something again after an outage.
     #[serde(deserialize_with = "duration::deserialize")]

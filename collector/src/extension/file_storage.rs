@@ -39,7 +39,7 @@ fn prepare(config: &Config) -> Result<(), OpenError> {
     }
 }
 
-/// Where the journal of an exporter is. Characters that may mean something in a path are written by their number.
+/// Returns the directory of an exporter's journal. Characters that may mean something in a path are written by their number.
 fn directory(config: &Config, exporter: &str) -> PathBuf {
     let safe = |char: char| match char {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | '_' => char.to_string(),

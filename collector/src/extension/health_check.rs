@@ -1,4 +1,4 @@
-//! Tells over HTTP whether the collector works.
+//! Reports over HTTP whether the collector works.
 
 pub(crate) mod config;
 
@@ -11,7 +11,7 @@ pub(crate) use config::Config;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
-/// What the parts of the collector say about themselves.
+/// Health of the collector, as its parts report it.
 #[derive(Debug, Clone)]
 pub(crate) struct Health {
     since: Instant,
@@ -21,11 +21,11 @@ pub(crate) struct Health {
 #[derive(Debug, Default)]
 struct State {
     ready: bool,
-    /// What does not work, in words.
+    /// Problems, in words.
     problems: Vec<String>,
-    /// What does not work at the moment, in words, by the part that says so.
+    /// Problems that may pass, in words, by the part that reports them.
     passing: BTreeMap<String, String>,
-    /// What restarting the collector would not mend, in words, by the part that says so.
+    /// Problems that restarting the collector would not fix, in words, by the part that reports them.
     warnings: BTreeMap<String, String>,
 }
 

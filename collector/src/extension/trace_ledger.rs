@@ -1,4 +1,4 @@
-//! Tells over HTTP what became of the spans of a trace: `GET /debug/traces/{trace id}`. For tests; off unless configured.
+//! Reports over HTTP what became of the spans of a trace: `GET /debug/traces/{trace id}`. For tests; off unless configured.
 //!
 //! Memory is bounded: of the traces, the oldest are forgotten first, and an answer says if that happened.
 //!
@@ -24,10 +24,10 @@ use crate::trace_batch::TraceBatch;
 const PATH: &str = "/debug/traces/";
 const REPLIES: &str = "/debug/replies";
 
-/// How many senders are told apart in a trace, and among those that came to the wrong port.
+/// How many senders are distinguished in a trace, and among those that came to the wrong port.
 const MAX_SENDERS: usize = 20;
 
-/// What the stages of the collector say about spans, by trace.
+/// Span counts of the collector's stages, by trace.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     max_traces: usize,
@@ -48,7 +48,7 @@ struct State {
     wrong_port: BTreeMap<String, usize>,
 }
 
-/// What is known of a trace, in spans.
+/// Span counts of a trace.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 struct Entry {
     accepted: usize,
@@ -58,7 +58,7 @@ struct Entry {
     exporters: BTreeMap<String, Exported>,
 }
 
-/// What an exporter did with a trace, in spans.
+/// Span counts of a trace in an exporter.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 struct Exported {
     exported: usize,
@@ -149,7 +149,7 @@ impl Ledger {
         response
     }
 
-    /// What is told of a trace.
+    /// What is reported a trace.
     fn told(&self, path: &str) -> (StatusCode, serde_json::Value) {
         let id = path.strip_prefix(PATH).filter(|id| id.len() == 32);
         let id = id.and_then(|id| u128::from_str_radix(id, 16).ok());

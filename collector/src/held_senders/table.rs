@@ -11,7 +11,7 @@ use crate::sender::Peer;
 /// What a request weighs at least, when it is asked which host has most: as much as one of as many as may be held.
 const LEAST_WEIGHT: usize = MAX_HELD_BYTES / MAX_HELD_REQUESTS;
 
-/// What a held request is told.
+/// What a held request is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Told {
     /// It is the next one to take the room that there will be.
@@ -45,7 +45,7 @@ struct Host {
 #[derive(Debug)]
 struct Held {
     bytes: usize,
-    /// None once it was told.
+    /// None once it was reported.
     tell: Option<oneshot::Sender<Told>>,
 }
 
@@ -119,7 +119,7 @@ impl Table {
         newest.tell.as_ref()?;
         let (peer, number) = (*peer, *number);
         if let Some(tell) = self.remove(peer, number)?.tell {
-            // Who is gone meanwhile need not be told.
+            // Who is gone meanwhile need not be reported.
             let _ = tell.send(Told::GiveWay);
         }
         Some(())

@@ -1,6 +1,6 @@
 //! How entries of a journal stand in its files, and how they are found again in files that are damaged.
 //!
-//! A frame is a mark, the length of its body, a checksum and the body. The checksum begins with a number that the file's name tells,
+//! A frame is a mark, the length of its body, a checksum and the body. The checksum begins with a number from the file's name,
 //! so that bytes of a sender that look like a frame are none. Where a frame is not whole, the next whole one is looked for.
 
 use std::fs::File;
@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 const MARK: [u8; 4] = *b"\xf1tcJ";
 /// Mark, length and checksum.
 pub(super) const HEAD: usize = 12;
-/// The longest body: above the largest request that a receiver can be told to take.
+/// The longest body: above the largest request that a receiver can be configured to accept.
 const MAX_BODY: usize = 1 << 30;
 /// The beginning of a record's body: kind, number, spans.
 const RECORD_HEAD: usize = 13;
@@ -27,11 +27,11 @@ pub(super) enum Entry<'a> {
     Record { number: u64, spans: u32, body: &'a [u8] },
     /// A record that was written before, and is written again because its file is to go.
     Moved { number: u64, spans: u32, body: &'a [u8] },
-    /// What became of records.
+    /// Progress of records.
     Progress { progress: Progress, numbers: Vec<u64> },
 }
 
-/// What became of a record.
+/// Progress of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Progress {
     /// All its spans are sent or dropped; their stats are not sent yet.
@@ -128,14 +128,14 @@ fn entry(body: &[u8]) -> Option<Entry<'_>> {
     })
 }
 
-/// What was found in a file that is no whole frame.
+/// Bytes in a file that are no whole frame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Damage {
     pub(super) places: u64,
     pub(super) bytes: u64,
 }
 
-/// Gives each whole frame of a file to `found`, with its place and size, and tells what else is in the file. The bodies of
+/// Gives each whole frame of a file to `found`, with its place and size, and returns what else is in the file. The bodies of
 /// records are left out: the file is read piece by piece, and only once where it is whole.
 pub(super) fn scan(
     file: &(impl Source + ?Sized),
@@ -172,7 +172,7 @@ pub(super) fn scan(
     Ok(damage)
 }
 
-/// Whether a whole frame begins there: its body, of a record only the beginning, and the frame's size.
+/// Returns the frame that begins there, if it is whole: its body, of a record only the beginning, and the frame's size.
 fn whole(
     window: &mut Window<'_, impl Source + ?Sized>,
     seed: u32,
@@ -211,7 +211,7 @@ fn whole(
     Ok(is_whole.then_some((head, HEAD as u64 + size)))
 }
 
-/// What a frame says, of a record without what it holds.
+/// Decodes a frame, of a record without its content.
 fn without_body(head: &[u8]) -> Option<Entry<'_>> {
     let entry = entry(head)?;
     Some(match entry {
@@ -221,7 +221,7 @@ fn without_body(head: &[u8]) -> Option<Entry<'_>> {
     })
 }
 
-/// Where the next mark is, from there on.
+/// Finds the next mark, from there on.
 fn find(window: &mut Window<'_, impl Source + ?Sized>, from: u64) -> io::Result<Option<u64>> {
     let mut at = from;
     while at < window.len {
@@ -235,7 +235,7 @@ fn find(window: &mut Window<'_, impl Source + ?Sized>, from: u64) -> io::Result<
     Ok(None)
 }
 
-/// Where bytes are read from.
+/// Source of bytes.
 pub(super) trait Source {
     /// How many there are.
     fn len(&self) -> io::Result<u64>;

@@ -14,7 +14,7 @@ fn open(directory: &Path, options: Options) -> (Journal, Recovery) {
     Journal::open(directory, options).unwrap()
 }
 
-/// A body that tells its number.
+/// A body with its number.
 fn body(number: u64, size: usize) -> Vec<u8> {
     number.to_le_bytes().repeat(size.div_ceil(8))
 }

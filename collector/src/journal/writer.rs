@@ -18,7 +18,7 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 /// How much is written in one go at most.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// What the thread is asked to do.
+/// Command to the writing thread.
 #[derive(Debug)]
 pub(super) enum Command {
     Append {
@@ -69,7 +69,7 @@ impl Writer {
     pub(super) fn new(shared: Arc<Shared>, next: u64) -> Result<Self, OpenError> {
         let mut writer = Self { shared, next, current: None, marks: BTreeMap::new() };
         writer.remove_done();
-        // A directory that cannot be written to is told at the start, and not by the first sender.
+        // A directory that cannot be written to is reported at the start, and not by the first sender.
         writer.segment().map_err(|error| OpenError {
             what: "write to",
             path: writer.shared.directory.clone(),
@@ -191,7 +191,7 @@ impl Writer {
         }
     }
 
-    /// Enters records that were written, and tells those who wait.
+    /// Enters records that were written, and notifies those who wait.
     fn keep(&mut self, new: Vec<New>) {
         let mut state = self.shared.state();
         let mut replies = Vec::with_capacity(new.len());
@@ -210,7 +210,7 @@ impl Writer {
         }
     }
 
-    /// Whether so many more bytes may be written. Where they may not, records that are kept only for their stats are given up.
+    /// Returns whether so many more bytes may be written. Where they may not, records that are kept only for their stats are given up.
     fn make_room(&mut self, wanted: u64) -> bool {
         let max = self.shared.options.max_bytes;
         let has_room = |shared: &Shared| shared.bytes.load(Ordering::Relaxed) + wanted <= max;

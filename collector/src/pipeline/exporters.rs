@@ -53,20 +53,20 @@ pub(super) struct Exporters {
     pub(super) inputs: BTreeMap<ComponentId, Arc<dyn Consumer>>,
     pub(super) tasks: Vec<(String, JoinHandle<()>)>,
     pub(super) counters: BTreeMap<String, queue::Counters>,
-    /// What sends stats, and tells of this exporter, until `stats_end`.
+    /// Tasks that send stats, and report this exporter, until `stats_end`.
     pub(super) stats: Vec<JoinHandle<()>>,
     pub(super) stats_end: CancellationToken,
     pub(super) storages: BTreeMap<ComponentId, (Arc<Journal>, Recovery)>,
 }
 
-/// What exporters know besides their own settings.
+/// Context of exporters besides their own settings.
 #[derive(Clone, Copy)]
 pub(super) struct Common<'a> {
     pub(super) hostname: &'a str,
     pub(super) gates: FeatureGates,
     pub(super) ledger: &'a Handle,
     pub(super) health: &'a Health,
-    /// Tells that the collector ends.
+    /// Notes that the collector ends.
     pub(super) ending: &'a CancellationToken,
 }
 

@@ -57,7 +57,7 @@ async fn a_collector_ends_when_any_of_its_parts_dies() {
     ];
     for (sabotage, failure) in cases {
         let running = collector(Some(sabotage)).await;
-        // Nobody tells it to end.
+        // Nobody asks it to end.
         let running = running.run(CancellationToken::new(), Duration::from_secs(1));
         let ended = tokio::time::timeout(Duration::from_secs(60), running).await;
         let drained = ended.unwrap_or_else(|_| panic!("{sabotage:?}: it goes on")).unwrap();

@@ -14,7 +14,7 @@ use crate::trace_batch::wire::{
     Value as WireValue, put_bytes, put_key, put_message, put_varint, raw_fields,
 };
 
-/// Where a span's message and a resource's message have their attributes.
+/// Field numbers of the attributes in a span's and in a resource's message.
 pub(crate) const OF_SPAN: u32 = 9;
 pub(crate) const OF_RESOURCE: u32 = 1;
 

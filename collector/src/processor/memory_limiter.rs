@@ -76,7 +76,7 @@ impl MemoryLimiter {
         }
     }
 
-    /// Measures again and again, so that health is told also while nobody sends. Ends with the limiter.
+    /// Measures again and again, so that health is reported also while nobody sends. Ends with the limiter.
     pub(crate) fn watch(self: &Arc<Self>) {
         let (limiter, interval) = (Arc::downgrade(self), self.config.check_interval);
         tokio::spawn(async move {

@@ -23,7 +23,7 @@ use crate::sender::Peer;
 #[derive(Debug, Clone)]
 pub(super) struct Connections {
     table: Arc<Mutex<Table>>,
-    /// Told when a connection has gone.
+    /// Reported when a connection has gone.
     gone: Arc<Notify>,
     most: usize,
 }
@@ -144,7 +144,7 @@ impl Connection {
         }
     }
 
-    /// A service that enters when requests of this connection begin and end, and tells of each who sent it.
+    /// A service that enters when requests of this connection begin and end, and reports each who sent it.
     pub(super) fn watch<S>(&self, service: S, peer: Peer) -> Watched<S> {
         Watched { service, peer, table: Arc::clone(&self.of.table), number: self.number }
     }

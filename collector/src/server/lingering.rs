@@ -1,7 +1,7 @@
 //! Connections that are closed without a reset.
 //!
 //! Closing a socket with bytes that nobody read sends RST, and RST takes from the peer what it has not read yet: the answer to its
-//! request, or the GOAWAY that tells it which requests to send again elsewhere. A peer that is still sending when a server ends a
+//! request, or the GOAWAY that lists the requests to send again elsewhere. A peer that is still sending when a server ends a
 //! connection for its age is in that case. So after the end of what is sent, what still comes is read and thrown away, until
 //! the peer closes too or [`LIMIT`] is over; grpc-go does the same.
 

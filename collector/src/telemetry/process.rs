@@ -1,4 +1,4 @@
-//! What this process costs, told when it is asked for: the Collector's names for it.
+//! Resource use of this process, read when it is scraped, under the Collector's names.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -7,7 +7,7 @@ use std::time::Instant;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 
-/// Tells this process from others that ran here before, or run elsewhere.
+/// Distinguishes this process from others that ran here before, or run elsewhere.
 static INSTANCE: LazyLock<String> = LazyLock::new(|| {
     // A random UUID (RFC 9562, version 4).
     let random: u128 = rand::random();

@@ -9,10 +9,10 @@ pub(crate) const MAX_DEPTH: usize = 100;
 /// How much a request may come to when each of its spans has its resource's and its scope's attributes, as it has at Datadog:
 /// a few megabytes can be made that would come to a terabyte. No sender in earnest comes near it.
 pub(crate) const MAX_UNFOLDED: usize = 256 << 20;
-/// What a span costs by itself, however few bytes it has on the wire.
+/// Cost of a span by itself, in bytes, however few it has on the wire.
 pub(crate) const SPAN_BYTES: usize = 512;
 
-/// Why a request is not OTLP.
+/// Error for a request that is not OTLP.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DecodeError {
     #[error("not an OTLP trace request in protobuf: {0}")]

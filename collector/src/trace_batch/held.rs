@@ -1,4 +1,4 @@
-//! What a batch knows of the requests that its spans came with, for those who must know what becomes of them.
+//! Holds of the requests that a batch's spans came with, for those that depend on their outcome.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub(super) struct Origin {
     shift: usize,
 }
 
-/// Some spans of a request, told without having them: they are read again from the record of its hold.
+/// Some spans of a request, counted without holding them: they are read again from the record of its hold.
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) hold: Arc<Hold>,

@@ -50,11 +50,11 @@ pub(super) fn to_protobuf(json: &[u8]) -> Result<Vec<u8>, DecodeError> {
     }
 }
 
-/// What was written, and where in the request one is.
+/// Output of the conversion, and the position in the request.
 struct Writer {
     out: Vec<u8>,
     path: Vec<Step>,
-    /// What is said if the value that is being read is not of its shape.
+    /// Message for the case that the value that is being read has another shape.
     problem: &'static str,
 }
 
@@ -144,7 +144,7 @@ impl Visitor<'_> for Name {
 struct Field<'a> {
     writer: &'a mut Writer,
     field: &'static schema::Field,
-    /// Where the message begins, if only the last of its fields counts.
+    /// Start of the message, if only the last of its fields counts.
     oneof: Option<usize>,
 }
 

@@ -6,7 +6,7 @@ use super::wire::{Fields, Value, checked, repeated};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span<'a> {
     message: &'a [u8],
-    /// What of the message has attributes, events, links and the status.
+    /// The part of the message that has attributes, events, links and the status.
     rest: &'a [u8],
     /// All 128 bits; zero if the sender left it out.
     pub(crate) trace_id: u128,
@@ -176,7 +176,7 @@ impl<'a> Span<'a> {
     }
 }
 
-/// What a span has besides its attributes.
+/// Fields of a span besides its attributes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Parts<'a> {
     pub(crate) status: Status<'a>,
@@ -425,7 +425,7 @@ fn other_pair(message: &[u8]) -> (&[u8], RawValue<'_>) {
     (key, found)
 }
 
-/// Whether a pair has this key.
+/// Returns whether a pair has this key.
 #[inline]
 pub(super) fn has_key(message: &[u8], key: &[u8]) -> bool {
     if let [0x0a, length, rest @ ..] = message
@@ -480,7 +480,7 @@ fn usual_bytes(message: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Whether a field of a span is none of those that tell its place in a trace, its names and its times.
+/// Returns whether a field of a span is none of those for its place in a trace, its names and its times.
 #[inline]
 pub(super) fn is_behind_head(field: u32) -> bool {
     (9..16).contains(&field)

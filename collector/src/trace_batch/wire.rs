@@ -3,7 +3,7 @@
 //! Readers borrow from the received bytes. There is no schema and no UTF-8 check here: the OTLP specification asks for
 //! valid strings, real senders do not always comply, and one bad attribute is no reason to refuse a whole request.
 
-/// Why bytes are not a protobuf message.
+/// Error for bytes that are not a protobuf message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WireError {
     #[error("a message ends in the middle of a field")]

@@ -1,4 +1,4 @@
-//! What is no OTLP gets the right status and a counter, and others are still served.
+//! Invalid OTLP gets the right status and a counter, and others are still served.
 
 use std::io::Write as _;
 

@@ -1,4 +1,4 @@
-//! What is accepted arrives, whatever the intake answers at first.
+//! Accepted spans arrive, whatever the intake answers at first.
 
 use std::io::Write as _;
 

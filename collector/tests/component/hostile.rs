@@ -17,7 +17,7 @@ use crate::support::{DEADLINE, Rig, answer, intake, recover, request, span_ids, 
 
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 const JSON: (&str, &str) = ("content-type", "application/json");
-/// What an HTTP/2 client says first: the preface and empty settings.
+/// First bytes of an HTTP/2 client: the preface and empty settings.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 async fn rig() -> Rig {
@@ -253,7 +253,7 @@ async fn slow_senders_hold_bounded_memory_and_keep_nobody_out() {
         let whole = if number % 2 == 0 { &part[..] } else { &part[..1] };
         let _ = tokio::time::timeout(Duration::from_secs(2), stream.write_all(whole)).await;
         slow.push(stream);
-        // As long as it takes to tell a slow one.
+        // As long as it takes to recognize a slow one.
         let begun = Instant::now();
         while child.post(&[PROTOBUF], request([number + 1])).await != 200 {
             assert!(begun.elapsed() < DEADLINE, "others are kept out");

@@ -7,12 +7,12 @@ use tokio::net::TcpStream;
 
 use crate::support::{DEADLINE, intake, start};
 
-/// What an HTTP/2 client says first: the preface and empty settings.
+/// First bytes of an HTTP/2 client: the preface and empty settings.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// A request that ends with its head: POST, http and `/` from HPACK's static table.
 const REQUEST: &[u8] = b"\0\0\x03\x01\x05\0\0\0\x01\x83\x86\x84";
 
-/// Whether the collector says GOAWAY and closes the connection after these bytes.
+/// Returns whether the collector says GOAWAY and closes the connection after these bytes.
 async fn is_closed(settings: &[&str], bytes: &[u8], within: Duration) -> bool {
     let parameters = "receivers.otlp.protocols.grpc.keepalive.server_parameters.";
     let settings: Vec<_> = settings.iter().map(|one| format!("{parameters}{one}")).collect();

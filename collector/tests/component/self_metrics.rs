@@ -1,4 +1,4 @@
-//! The page of self-metrics: written from what a collector with every part tells.
+//! The page of self-metrics: written from what a collector with every part reports.
 //!
 //! `UPDATE_DOCS=1 cargo test -p collector self_metrics` writes it anew.
 
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::support::{DEADLINE, answer, intake, request, start, until};
 
-/// What one metric is.
+/// One expected metric.
 #[derive(Default)]
 struct Metric {
     help: String,

@@ -88,7 +88,7 @@ async fn a_collector_that_is_to_fail_on_an_invalid_key_does() {
     let forbidden = ResponseTemplate::new(403);
     Mock::given(path("/api/v1/validate")).respond_with(forbidden).mount(&intake).await;
     let rig = start(intake, &["exporters.datadog.api.fail_on_invalid_key=true"], DEADLINE).await;
-    // It ends by itself, whether or not it is told to; `stop` would hang otherwise.
+    // It ends by itself, whether or not it is asked to; `stop` would hang otherwise.
     let drained = tokio::time::timeout(DEADLINE, rig.ended()).await.expect("it ends");
     assert!(drained.invalid_key && !drained.is_clean());
 }

@@ -6,7 +6,7 @@ use opentelemetry::TraceId;
 
 use super::{FaultKind, Rate};
 
-/// What a service does to every request, before what the request itself asks for.
+/// Faults that a service applies to every request, before those that the request itself asks for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StandingFaults {
     /// Added to every request (`TIMING_50_PERCENTILE`); zero adds nothing.

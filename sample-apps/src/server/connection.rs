@@ -50,7 +50,7 @@ struct Cut {
     reader: AtomicWaker,
 }
 
-/// What a handler knows of the connection that its request came by.
+/// A handler's view of the connection that its request came by.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) address: SocketAddr,

@@ -8,7 +8,7 @@ use crate::fault::{FAULT_HEADER, FaultKind, Faults, MAX_HOLD, RESEND_HEADER};
 use crate::settings::Settings;
 use crate::span::OpenSpan;
 
-/// What is left to do once the faults were carried out.
+/// What the handler does once the faults were carried out.
 #[derive(Debug)]
 pub(super) enum Verdict {
     /// The handler runs.
@@ -19,7 +19,7 @@ pub(super) enum Verdict {
     CutOff,
 }
 
-/// What a request's headers ask of this service.
+/// Faults that a request's headers ask of this service.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     faults: Faults,

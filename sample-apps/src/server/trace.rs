@@ -156,7 +156,7 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The first address that a proxy tells of, else the peer's.
+/// The first address that a proxy reports, else the peer's.
 fn client_address(headers: &HeaderMap, peer: &Peer) -> String {
     let forwarded = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
     match forwarded

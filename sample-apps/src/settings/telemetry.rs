@@ -1,7 +1,7 @@
 //! The standard `OTEL_*` variables, as the OpenTelemetry specification defines them.
 //!
 //! The Rust SDK reads most of these by itself, but it ignores what it cannot use. So all of them are read here, and
-//! the SDK is told by its builders; see the module `telemetry`.
+//! the SDK is configured through its builders; see the module `telemetry`.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{SettingError, Var, Vars};
 
-/// What the OpenTelemetry SDK is set up from.
+/// Settings of the OpenTelemetry SDK.
 #[derive(Clone, Debug)]
 pub struct TelemetrySettings {
     /// No spans are made; trace context is passed on as it came (`OTEL_SDK_DISABLED`).
     pub disabled: bool,
-    /// Where ended spans go (`OTEL_TRACES_EXPORTER`).
+    /// Destination of ended spans (`OTEL_TRACES_EXPORTER`).
     pub exporter: ExporterSettings,
     /// How spans are batched (`OTEL_BSP_*`).
     pub batch: BatchSettings,
@@ -30,7 +30,7 @@ pub struct TelemetrySettings {
     pub limits: SpanLimitSettings,
 }
 
-/// Where ended spans go.
+/// Destination of ended spans.
 #[derive(Clone, Debug)]
 pub enum ExporterSettings {
     /// To a collector, by OTLP.

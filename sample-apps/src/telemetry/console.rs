@@ -1,6 +1,6 @@
 //! The `console` exporter: a line of JSON per span, for people.
 //!
-//! On standard error, for standard output is kept for the line that tells where the app listens.
+//! On standard error, for standard output is kept for the line with the app's listen address.
 
 use std::io::{self, Write};
 use std::time::UNIX_EPOCH;

@@ -24,7 +24,7 @@ impl Delivery {
         self.accepted.load(Ordering::Acquire)
     }
 
-    /// What went wrong last; where no export failed, the queue was full.
+    /// Returns the last error; where no export failed, that the queue was full.
     pub(super) fn last_error(&self) -> String {
         let last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
         last.clone()

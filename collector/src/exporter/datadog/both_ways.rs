@@ -4,7 +4,7 @@ use super::translate::direct::{self, Scratch};
 use super::{Concentrator, Datadog, payload, translate};
 use crate::trace_batch::TraceBatch;
 
-/// What a way of translating makes of a batch.
+/// Output of one way of translating a batch.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Made {
     /// Each payload with its number of spans.
@@ -16,7 +16,7 @@ pub(crate) struct Made {
 }
 
 impl Datadog {
-    /// What the plain way makes of a batch at that time, in nanoseconds since the epoch, and what the direct way does.
+    /// Translates a batch at that time, in nanoseconds since the epoch, the plain way and the direct way.
     pub(crate) fn both_ways(&self, batch: &TraceBatch, now: i64) -> [Made; 2] {
         let concentrator = || Concentrator::new(self.stats.counting().clone(), 0);
 

@@ -14,7 +14,7 @@ use crate::exporter::http_client::{
 /// The key of the endpoint of traces and of their stats.
 const TRACES_ENDPOINT: &str = "traces.endpoint";
 
-/// What Datadog says about an API key.
+/// Datadog's verdict on an API key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KeyCheck {
     Valid,
@@ -144,7 +144,7 @@ async fn attempt(request: reqwest::RequestBuilder, key: &str) -> Result<(), Expo
     }
 }
 
-/// What a reply of the endpoint that this key sets means for the request.
+/// Classifies a reply of the endpoint that this key sets.
 fn judge(status: StatusCode, headers: &HeaderMap, key: &str) -> Result<(), ExportError> {
     let reason = format!("Datadog answered {status}");
     match status.as_u16() {

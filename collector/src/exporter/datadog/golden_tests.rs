@@ -57,7 +57,7 @@ fn requests(case: &str) -> Vec<TraceBatch> {
     files.iter().map(|file| batch(file).unwrap()).collect()
 }
 
-/// What our exporter sends for the case's requests.
+/// Returns the payloads that our exporter sends for the case's requests.
 fn sent(case: &str) -> Vec<pb::AgentPayload> {
     let (exporter, requests) = (exporter(case), requests(case));
     assert!(!requests.is_empty());
@@ -265,7 +265,7 @@ struct Changed {
     explains: fn(&Value, &Value, &Value) -> bool,
 }
 
-/// Whether a text is that of a value of another type than text.
+/// Returns whether a text is that of a value of another type than text.
 fn was_no_text(value: &Value) -> bool {
     value
         .as_str()

@@ -38,7 +38,7 @@ pub(crate) struct TraceChunk<'a> {
     pub(crate) counted: Counted<'a>,
 }
 
-/// What tells a trace's stats from others': what its payload was known to have when it came to the trace.
+/// Context that separates a trace's stats from others': what its payload was known to have when it came to the trace.
 #[derive(Debug, Clone)]
 pub(crate) struct Counted<'a> {
     pub(crate) hostname: Text<'a>,

@@ -6,7 +6,7 @@ use crate::trace_batch::wire::{
     varint_len,
 };
 
-/// Where an `AgentPayload` has its tracer payloads, those their chunks, and those their spans.
+/// Field numbers of tracer payloads in an `AgentPayload`, of chunks in those, and of spans in chunks.
 const TRACER: u32 = 5;
 const CHUNK: u32 = 6;
 const SPAN: u32 = 3;
@@ -18,7 +18,7 @@ const USUAL_CHUNK: usize = 20_000;
 /// How many bytes of chunks a payload may have before the next one is begun: the Datadog agent's `MaxPayloadSize`.
 const MAX_PAYLOAD_BYTES: usize = 3_200_000;
 
-/// What every payload says about its sender.
+/// Sender fields of every payload.
 #[derive(Debug, Clone)]
 pub(crate) struct Sender {
     pub(crate) host_name: String,
@@ -41,7 +41,7 @@ pub(super) struct Builder<'b> {
 /// A tracer payload that is not finished.
 #[derive(Debug, Clone, Copy, Default)]
 struct Open {
-    /// Where it begins: its key, then its length.
+    /// Its start: its key, then its length.
     start: usize,
     /// How many bytes are kept free for its length.
     reserved: usize,
@@ -102,7 +102,7 @@ impl<'b> Builder<'b> {
             end_tracer(self.body, open, tracer);
             finish(self.body, spans + open.spans, self.sender, self.done);
         } else {
-            // A later chunk may tell what is missing.
+            // A later chunk may report what is missing.
             self.full.push((std::mem::take(self.body), spans, open));
         }
         self.body.clear();
@@ -293,7 +293,7 @@ pub(super) fn halve(body: &[u8], spans: usize) -> Option<[(Vec<u8>, usize); 2]> 
     Some([(front, cut.front_spans), (back, spans - cut.front_spans)])
 }
 
-/// The full trace id of each span of a payload, which its meta `otel.trace_id` tells.
+/// The full trace id of each span of a payload, from its meta `otel.trace_id`.
 pub(super) fn trace_ids(body: &[u8]) -> Vec<u128> {
     let chunks = repeated(body, TRACER).flat_map(|tracer| repeated(tracer, CHUNK));
     let spans = chunks.flat_map(|chunk| repeated(chunk, SPAN));

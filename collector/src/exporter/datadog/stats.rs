@@ -41,7 +41,7 @@ const MAX_GROUPS_PER_PAYLOAD: usize = 4000;
 pub(crate) struct Counting {
     /// Whether spans count by their kind, besides those that are top-level or measured.
     by_span_kind: bool,
-    /// The attributes that tell the other side of a call, sorted; empty to leave them out.
+    /// The attributes that identify the other side of a call, sorted; empty to leave them out.
     peer_tags: Vec<String>,
     /// The place of each of them.
     numbers: HashMap<Vec<u8>, u16>,
@@ -58,7 +58,7 @@ impl Counting {
         Self { by_span_kind, peer_tags, numbers }
     }
 
-    /// Whether all peer tags are attributes that spans come with, and none is made of other facts.
+    /// Returns whether all peer tags are attributes that spans come with, and none is made of other facts.
     pub(crate) fn is_usual(&self) -> bool {
         const MADE: [&str; 7] =
             ["env", "version", "events", "span.kind", "error.msg", "sql.query", "w3c.tracestate"];
@@ -70,7 +70,7 @@ impl Counting {
         !self.peer_tags.iter().any(is_made)
     }
 
-    /// Whether spans of this kind count, whatever else they are.
+    /// Returns whether spans of this kind count, whatever else they are.
     pub(crate) fn counts_kind(&self, kind: SpanKind) -> bool {
         let kinds = [SpanKind::Server, SpanKind::Client, SpanKind::Producer, SpanKind::Consumer];
         self.by_span_kind && kinds.contains(&kind)
@@ -96,11 +96,11 @@ struct State {
     buckets: BTreeMap<u64, Bucket>,
     groups: usize,
     left_out: usize,
-    /// Requests that were counted, and wait to be told that their stats are sent.
+    /// Requests that were counted, and wait to be notified that their stats are sent.
     noted: Vec<Noted>,
 }
 
-/// What ended within ten seconds.
+/// Spans that ended within ten seconds.
 #[derive(Debug, Default)]
 struct Bucket {
     clients: HashMap<ClientKey, usize>,
@@ -110,7 +110,7 @@ struct Bucket {
     known: HashTable<Known>,
 }
 
-/// What a span said of itself, and the group that it means.
+/// A span's key as it was sent, and the group that it belongs to.
 #[derive(Debug)]
 struct Known {
     hash: u64,
@@ -128,7 +128,7 @@ struct Noted {
     last: u64,
 }
 
-/// Who is to be told when stats are sent.
+/// Recipient of the notification that stats are sent.
 #[derive(Debug, Default)]
 pub(crate) struct Receipt {
     until: u64,
@@ -138,7 +138,7 @@ pub(crate) struct Receipt {
 }
 
 impl Receipt {
-    /// How many requests are to be told.
+    /// How many requests wait to be notified.
     fn len(&self) -> usize {
         self.complete.len() + self.partial.len()
     }
@@ -154,7 +154,7 @@ impl Receipt {
     }
 }
 
-/// What a `ClientStatsPayload` is about.
+/// Key of a `ClientStatsPayload`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ClientKey {
     hostname: String,
@@ -218,7 +218,7 @@ impl Concentrator {
         last
     }
 
-    /// Notes that requests were counted, in buckets up to this one: they are told when the stats are sent.
+    /// Notes that requests were counted, in buckets up to this one: they are notified when the stats are sent.
     pub(crate) fn note<'a>(
         &self,
         requests: impl Iterator<Item = (&'a Arc<Hold>, usize)>,
@@ -247,7 +247,7 @@ impl Concentrator {
             && (is_top_level(span) || is_one(b"_dd.measured") || by_kind())
     }
 
-    /// Takes out the buckets that are closed by `now`, or all of them, as payloads; and who is to be told when all these are
+    /// Takes out the buckets that are closed by `now`, or all of them, as payloads; and who is to be notified when all these are
     /// sent.
     pub(crate) fn flush(
         &self,
@@ -422,7 +422,7 @@ fn client_payload(
 }
 
 impl ClientKey {
-    /// What tells a trace's stats from others'.
+    /// Returns the key that separates a trace's stats from others'.
     pub(crate) fn new(counted: &Counted<'_>, language: &[u8], sender: &Sender) -> Self {
         let or_own = |told: &[u8], own: &str| match told {
             b"" => own.to_owned(),
@@ -452,7 +452,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The attributes that tell the other side of a call: the agent's `peer_tags.ini`, sorted.
+/// The attributes that identify the other side of a call: the agent's `peer_tags.ini`, sorted.
 pub(crate) const PEER_TAGS: [&str; 44] = [
     "_dd.base_service",
     "active_record.db.vendor",

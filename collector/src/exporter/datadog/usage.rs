@@ -1,4 +1,4 @@
-//! What Datadog is told beside traces: that this exporter runs, for which hosts, and facts about its own host.
+//! Reports to Datadog beside traces: that this exporter runs, for which hosts, and facts about its own host.
 //!
 //! The reference sends a count with every batch, and holds a batch up while that fails. Ours goes once a minute, beside the
 //! traces. Left out are the reference's lists of the machine's hardware and processes, and what it asks clouds or reads from
@@ -17,7 +17,7 @@ use super::client::Client;
 use super::config::{HostMetadata, HostnameSource};
 use super::model::TracerPayload;
 
-/// How often hosts are told.
+/// How often hosts are reported.
 const PERIOD: Duration = Duration::from_secs(60);
 /// How many hosts are remembered between two messages.
 const MAX_HOSTS: usize = 10_000;
@@ -55,7 +55,7 @@ impl Usage {
     }
 }
 
-/// Who tells it.
+/// Reporter of usage.
 #[derive(Debug, Clone)]
 pub(crate) struct Teller {
     pub(crate) hostname: String,
@@ -63,7 +63,7 @@ pub(crate) struct Teller {
     pub(crate) metadata: HostMetadata,
 }
 
-/// Tells Datadog from the first batch on, until `end`. A message that fails is not sent again: the next one says the same.
+/// Reports to Datadog from the first batch on, until `end`. A message that fails is not sent again: the next one says the same.
 pub(crate) async fn run(usage: Arc<Usage>, client: Client, teller: Teller, end: CancellationToken) {
     tokio::select! {
         () = usage.first.notified() => {}

@@ -17,7 +17,7 @@ pub(super) struct Field {
     pub(super) kind: Kind,
 }
 
-/// What a field holds, in JSON and in protobuf.
+/// Type of a field, in JSON and in protobuf.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     /// Text; if it is empty it is left out.
@@ -45,7 +45,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// What is said of a value that is not of this kind.
+    /// Describes the problem of a value that is not of this kind.
     pub(super) fn problem(self) -> &'static str {
         match self {
             Self::Text | Self::Value => "is not a string",
@@ -76,7 +76,7 @@ impl Message {
     }
 }
 
-/// Whether `given` is `name`, or `name` in snake_case.
+/// Returns whether `given` is `name`, or `name` in snake_case.
 fn is_name(name: &[u8], given: &[u8]) -> bool {
     if name == given {
         return true;

@@ -1,4 +1,4 @@
-//! A collector as a process of its own, so that its memory can be told.
+//! A collector as a process of its own, so that its memory can be measured.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What spans are counted by, and what is counted of them.
+//! Groups of stats: the keys that spans are counted by, and the counts.
 
 use std::borrow::Cow;
 use std::hash::BuildHasher as _;
@@ -37,7 +37,7 @@ const GRPC_CODES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
-/// What a group of spans has in common: as parts of a span, or as a copy that outlives it.
+/// Key of a group of spans: borrowed from a span, or as a copy that outlives it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct GroupKey<'a> {
     pub(super) service: Cow<'a, [u8]>,
@@ -47,7 +47,7 @@ pub(super) struct GroupKey<'a> {
     pub(super) status_code: u32,
     pub(super) grpc_status_code: String,
     pub(super) span_kind: Cow<'a, [u8]>,
-    /// What set the service's name.
+    /// Origin of the service's name.
     pub(super) service_source: Cow<'a, [u8]>,
     pub(super) peer_tags: Vec<String>,
     pub(super) is_trace_root: bool,

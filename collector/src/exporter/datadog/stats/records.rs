@@ -1,4 +1,4 @@
-//! What spans say about stats, as bytes: so that it can be noted while they are translated, and counted afterwards.
+//! Records for stats, as bytes: so that spans can be noted while they are translated, and counted afterwards.
 //!
 //! Spans that say the same are in the same group, which is found by these bytes, without making a [`GroupKey`] of them.
 //! Several such texts may mean one group: peer tags in another order, or addresses that count as the same.
@@ -16,9 +16,9 @@ use super::{ClientKey, Counting};
 pub(crate) struct Records {
     bytes: Vec<u8>,
     list: Vec<Record>,
-    /// Where the note that is being made begins.
+    /// Start of the record that is being written.
     start: usize,
-    /// Whose spans they are: from which note on.
+    /// The client of the spans, from which record on.
     clients: Vec<(usize, ClientKey)>,
     hasher: DefaultHashBuilder,
 }
@@ -45,7 +45,7 @@ pub(super) struct Record {
     pub(super) is_top_level: bool,
 }
 
-/// What a group is about, but for peer tags.
+/// Key of a group without peer tags.
 #[derive(Debug)]
 pub(crate) struct Facts<'f> {
     pub(crate) service: &'f [u8],

@@ -1,4 +1,4 @@
-//! What stats promise over a restart: those that were not sent are made again from the journal, and none is counted twice.
+//! Tests stats over a restart: those that were not sent are computed again from the journal, and none is counted twice.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -99,7 +99,7 @@ struct Queue {
 #[derive(Default)]
 struct QueueState {
     waiting: VecDeque<Waiting>,
-    /// Who is to be told when the payload that is being sent, and was the last, is sent.
+    /// Recipients to notify when the payload that is being sent, and was the last, is sent.
     is_sending: bool,
     late: Vec<Receipt>,
     is_closed: bool,
@@ -110,7 +110,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds payloads, and who is to be told when the last of them is sent; gives how many of the oldest had to go.
+    /// Adds payloads, and who is to be notified when the last of them is sent; gives how many of the oldest had to go.
     fn push(&self, bodies: Vec<Bytes>, receipt: Receipt, is_last: bool) -> usize {
         let mut state = self.state();
         let mut gone = Vec::new();
@@ -172,7 +172,7 @@ impl Queue {
     }
 }
 
-/// A payload that is to be sent, and who is to be told then.
+/// A payload that is to be sent, and who is to be notified then.
 struct Waiting {
     body: Bytes,
     receipts: Vec<Receipt>,
