@@ -385,3 +385,28 @@ fn large_traces_are_related_as_small_ones_are() {
         assert_eq!(check(&settings, &counting, &batch), 0);
     }
 }
+
+#[test]
+fn a_root_says_that_all_traces_are_kept_however_many_come() {
+    let counting = Counting::new(true, Vec::new());
+    // Above 50 within 5 s, the agent writes 50 divided by their number, and keeps them all the same.
+    let count = 200;
+    let span = |index: u32| {
+        json!({
+            "traceId": format!("{:032x}", index + 1), "spanId": format!("{:016x}", index + 1), "kind": 2,
+            "startTimeUnixNano": "1799999999000000000", "endTimeUnixNano": "1799999999500000000",
+        })
+    };
+    let spans: Vec<_> = (0..count).map(span).collect();
+    let request = json!({ "resourceSpans": [{ "scopeSpans": [{ "spans": spans }] }] }).to_string();
+    let batch = TraceBatch::from_json(request.as_bytes()).unwrap();
+    let settings = Settings { hostname: "h".into(), ..Settings::default() };
+    assert_eq!(check(&settings, &counting, &batch), 0, "the direct way");
+    let translation = plain::translate(&settings, &batch, NOW);
+    let rates = translation
+        .tracers
+        .iter()
+        .flat_map(|tracer| &tracer.chunks)
+        .map(|chunk| chunk.spans[0].metrics.get(b"_sampling_priority_rate_v1").copied());
+    assert_eq!(rates.collect::<Vec<_>>(), vec![Some(1.0); count as usize]);
+}
