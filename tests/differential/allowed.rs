@@ -8,6 +8,7 @@ use crate::{
     datadog::{self, Fields, Value},
     generate::YEAR_2000,
     otlp::{self, ResourceSpans, ScopeSpans, Span},
+    side::CONTRIB,
 };
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/differential/allowed.yaml");
@@ -25,8 +26,17 @@ pub(crate) struct Rule {
     /// The version of the agent's library since which the mapping has the rule that makes it, later than contrib's; none for
     /// what differs from the newest one too. Ours must be what the agent of today sends.
     since: Option<String>,
+    /// The reference beside which it is meant, where that is one of them alone.
+    beside: Option<Beside>,
     /// Why.
     reason: String,
+}
+
+/// A reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Beside {
+    Contrib,
 }
 
 /// Where a difference was seen.
@@ -115,8 +125,16 @@ impl Rule {
         self.since.is_some()
     }
 
-    /// Whether this difference of `span` is meant.
-    pub(crate) fn allows(&self, difference: &Difference, context: &Context<'_>) -> bool {
+    /// Whether this difference of `span` from the reference of this name is meant.
+    pub(crate) fn allows(
+        &self,
+        reference: &str,
+        difference: &Difference,
+        context: &Context<'_>,
+    ) -> bool {
+        if self.beside == Some(Beside::Contrib) && reference != CONTRIB {
+            return false;
+        }
         if !self.fields.iter().any(|pattern| matches(pattern, &difference.field)) {
             return false;
         }

@@ -29,6 +29,8 @@ use crate::datadog::{self, Fields};
 const HOST: &str = "cfg-host";
 pub(crate) const CONTRIB: &str = "contrib";
 pub(crate) const AGENT: &str = "the agent";
+/// What the agent says of its samplers' aims, which it is told here.
+pub(crate) const TOLD_TO_AGENT: [&str; 2] = ["agent_payload.targetTPS", "agent_payload.errorTPS"];
 const START: Duration = Duration::from_secs(30);
 
 /// How a collector is started.
@@ -104,6 +106,8 @@ impl Side {
         if let Program::Agent(_) = program {
             command.arg(format!("--otlp-http=127.0.0.1:{port}"));
             command.args(["--hostname", HOST, "--intake", &server.url()]).args(options.flags);
+            // So many that its samplers never depend on the machine's speed, nor on a trace that stands for 2^62.
+            command.args(["--target-tps=1e30", "--error-tps=1e30"]);
         } else {
             if let Program::Ours(_) = program {
                 command.arg("collector");
