@@ -1,3 +1,3 @@
-//! What both programs of this crate share.
+//! Shared parts of this crate's two programs.
 
 pub mod payload;

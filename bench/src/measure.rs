@@ -24,7 +24,7 @@ const FLOOR_SPANS: usize = 3000;
 /// In every subject, for cost and for latency.
 const BATCH_TIMEOUT_MS: u64 = 100;
 
-/// What all runs share.
+/// Settings that all runs share.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) ours: PathBuf,
@@ -35,7 +35,7 @@ pub(crate) struct Plan {
     pub(crate) rate: Option<u64>,
 }
 
-/// What a run found.
+/// Measurements of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Cost {
     pub(crate) subject: String,

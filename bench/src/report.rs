@@ -4,7 +4,7 @@
 
 use crate::measure::{Cost, Latency, Plan};
 
-/// Where it was measured.
+/// Describes the machine it was measured on.
 pub(crate) fn environment(plan: &Plan) {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

@@ -37,7 +37,7 @@ struct Body {
     bytes: Bytes,
 }
 
-/// What arrived.
+/// Totals of what arrived.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Arrived {
     pub(crate) spans: u64,

@@ -1,4 +1,4 @@
-//! What is measured: the reference, ours, and the floor, each in its settings.
+//! Subjects of the measurement: the reference, ours, and the floor, each with its settings.
 
 use std::path::{Path, PathBuf};
 
@@ -59,7 +59,7 @@ impl Subject {
         Self { name: format!("{what}, {compression}{stats_name}"), kind, compression, stats }
     }
 
-    /// Whether it makes Datadog's spans of OTLP's.
+    /// Returns whether it makes Datadog's spans of OTLP's.
     pub(crate) fn translates(&self) -> bool {
         self.kind != Kind::Floor
     }

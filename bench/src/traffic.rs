@@ -1,4 +1,4 @@
-//! What is sent: OTLP requests, encoded once, whose ids are replaced each time one is sent.
+//! Traffic to send: OTLP requests, encoded once, whose ids are replaced each time one is sent.
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -59,7 +59,7 @@ pub(crate) struct Traffic {
 
 struct Request {
     bytes: Vec<u8>,
-    /// Where ids of eight bytes are; a trace id is two of them.
+    /// Positions of ids of eight bytes; a trace id is two of them.
     ids: Vec<usize>,
 }
 

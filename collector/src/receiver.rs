@@ -1,4 +1,4 @@
-//! Where traces come in.
+//! Receivers: the start of a pipeline.
 
 pub(crate) mod otlp;
 

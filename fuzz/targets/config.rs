@@ -1,4 +1,4 @@
-//! Any text as the collector's config: a config or a message, and a message that tells something.
+//! Any text as the collector's config: a config or a message, and a message that says something.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What a captured span costs the harness, from the payload's bytes to the verdict: `cargo bench -p harness --bench judge`.
+//! Measures the cost of a captured span in the harness, from the payload's bytes to the verdict: `cargo bench -p harness --bench judge`.
 //!
 //! Payloads of 1000 spans, zstd, as the collector sends them: two services and the harness's own span, five spans in a trace,
 //! 17 texts each. Besides, one trace of many spans, since rules look at parents and children.
@@ -163,7 +163,7 @@ impl World {
         Self { scenario, topology: Topology { services: services.into() } }
     }
 
-    /// What the services say of a trace: that they ended what was captured.
+    /// Returns ledgers of services that ended just what was captured.
     fn ledgers(&self, trace: &Trace) -> BTreeMap<String, LedgerReport> {
         let of = |workload: &str| {
             let spans = trace.spans.iter().filter(|span| span.service == workload);
@@ -182,7 +182,7 @@ impl World {
         services.map(|service| (service.workload.clone(), of(&service.workload))).collect()
     }
 
-    /// Judges one trace, and tells it as a run does.
+    /// Judges one trace, and reports it as a run does.
     fn judge(&self, trace: Trace, ledgers: BTreeMap<String, LedgerReport>) -> Findings {
         let case = Case {
             request: 0,

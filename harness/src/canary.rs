@@ -1,4 +1,4 @@
-//! Rounds of the same scenarios over a longer time: the rule by which they come to one verdict, and how that is told.
+//! Rounds of the same scenarios over a longer time: the rule by which they come to one verdict, and how that is reported.
 //!
 //! Pure but for the clock of its caller. Driving the rounds is the command line's business.
 
@@ -15,7 +15,7 @@ use crate::{
     verdict::{ScenarioResult, Summary, Verdict},
 };
 
-/// What rounds came to so far.
+/// Results of the rounds so far.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tally {
     /// Most inconclusive rounds in a row that are survived.
@@ -88,9 +88,9 @@ pub struct Round {
     pub scenarios: Vec<RoundScenario>,
     /// All rounds so far.
     pub rounds: Tally,
-    /// What all rounds so far came to.
+    /// Verdict over all rounds so far.
     pub canary: Verdict,
-    /// What asking for evidence used up so far, and what is left.
+    /// Quota used for evidence so far, and what remains.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<String>,
 }
@@ -104,9 +104,9 @@ pub struct RoundScenario {
     pub verdict: Verdict,
     /// Its traces.
     pub trace_ids: Vec<String>,
-    /// What failed, and in which traces.
+    /// Failures, with the traces in which they occurred.
     pub failures: Vec<Failure>,
-    /// Why it is undecided.
+    /// Reasons for an inconclusive verdict.
     pub undecided: Vec<String>,
 }
 

@@ -48,7 +48,7 @@ pub struct Case {
     /// The workload that it was sent to; `None` for the system's entry.
     #[serde(default)]
     pub entry: Option<String>,
-    /// What its answer held where the scenario looks.
+    /// The parts of its response that the scenario checks.
     #[serde(default)]
     pub answer: Answer,
 }
@@ -61,13 +61,13 @@ impl Case {
     }
 }
 
-/// What is kept of an answer: where the scenario looks, and the beginning of the rest for messages.
+/// The kept parts of a response: those that the scenario checks, and the beginning of the rest for messages.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answer {
     /// Values in its JSON body by path; a path at which nothing is, is not here.
     pub json: BTreeMap<String, serde_json::Value>,
-    /// Why its body is no JSON, where it was to be.
+    /// The reason why its body is not JSON, where JSON is expected.
     pub no_json: Option<String>,
     /// Its body, where it is looked at as a text.
     pub text: Option<String>,
@@ -85,12 +85,12 @@ pub enum Outcome {
     Response {
         /// HTTP status.
         status: u16,
-        /// The trace id that the answer tells, where it tells one.
+        /// The trace id that the answer reports, where it reports one.
         trace_id: Option<TraceId>,
     },
     /// Without one.
     Failed {
-        /// What went wrong.
+        /// The cause.
         reason: String,
     },
 }
@@ -113,7 +113,7 @@ pub struct Topology {
     pub services: Vec<ServiceIdentity>,
 }
 
-/// How a workload's spans can be told.
+/// How a workload's spans are identified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceIdentity {
@@ -152,7 +152,7 @@ impl Topology {
 }
 
 impl Topology {
-    /// Whether the spans of these workloads can be told apart; those of one name only by their instances.
+    /// Returns whether the spans of these workloads can be distinguished; those of one name only by their instances.
     pub fn tells_apart<'a>(&self, workloads: impl Iterator<Item = &'a str>) -> bool {
         let mut names = HashSet::new();
         workloads.filter_map(|name| self.services.iter().find(|one| one.workload == name)).all(
@@ -164,12 +164,12 @@ impl Topology {
     }
 }
 
-/// Whether a span's service is the one that a workload says it has: Datadog puts service names into lower case.
+/// Returns whether a span's service is the one that a workload says it has: Datadog puts service names into lower case.
 fn same_service(workload: &ServiceIdentity, service: &str) -> bool {
     workload.service.as_ref().is_some_and(|name| name.to_lowercase() == service)
 }
 
-/// What one service's ledger says of one trace.
+/// One service's ledger entry for one trace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum LedgerReport {
@@ -179,22 +179,22 @@ pub enum LedgerReport {
     Unknown(String),
 }
 
-/// What evidence there is of one case.
+/// All evidence of one case.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evidence {
     /// The spans captured for the case's trace id; `None` when there are none.
     pub trace: Option<Trace>,
-    /// What each service's ledger says, by workload; empty while it was not asked.
+    /// Each service's ledger report, by workload; empty until the ledgers are queried.
     pub ledgers: BTreeMap<String, LedgerReport>,
     /// Attempts to deliver traces that the intake did not take so far: how many by reply (a status, `reset`, `client-gone`).
     pub refused: BTreeMap<String, u64>,
     /// Workloads that ended by themselves so far, with how.
     pub ended: Vec<String>,
-    /// Why what is missing of the trace may still come, or be there unseen; `None` where it did not arrive.
+    /// The reason why missing spans may still arrive, or may have arrived unseen; `None` where they did not arrive.
     #[serde(default)]
     pub unsettled: Option<String>,
-    /// What the collector says of the trace; `None` where it has no ledger, was not asked, or was stopped meanwhile and forgot.
+    /// The collector's ledger entry for the trace; `None` where it has no ledger, was not queried, or lost it in a restart.
     #[serde(default)]
     pub collector: Option<CollectorEntry>,
     /// Spans that were captured under other traces, by ids that the services, or the harness, ended in this one.
@@ -231,19 +231,19 @@ pub enum Capability {
     Stats,
     /// Nobody else's traffic is in it.
     Exclusiveness,
-    /// What is not there did not arrive.
+    /// Whatever is absent did not arrive.
     Completeness,
-    /// What is missing of a trace of which something is there did not arrive. It is given for a single trace, once it had its
+    /// Spans that are missing from a captured trace did not arrive. It is given for a single trace, once it had its
     /// time ([`Evidence::unsettled`]).
     Settled,
-    /// The services tell which spans they ended.
+    /// The services report which spans they ended.
     Ledger,
-    /// The collector tells what became of a trace's spans.
+    /// The collector reports what became of a trace's spans.
     CollectorLedger,
 }
 
 impl Capability {
-    /// Whether a check needs it to tell what did not arrive from what is not seen yet, or not to be seen at all.
+    /// Returns whether a check needs it to distinguish what did not arrive from what is not seen yet, or not to be seen at all.
     pub(crate) fn is_about_absence(self) -> bool {
         matches!(self, Self::Completeness | Self::Settled)
     }
@@ -267,20 +267,20 @@ impl Capability {
 pub struct View<'a> {
     /// The request.
     pub case: &'a Case,
-    /// What is known of its trace.
+    /// The evidence of its trace.
     pub evidence: &'a Evidence,
     /// Captured traces that no request claims, and that belong to this one.
     pub strays: &'a [&'a Stray],
-    /// What the evidence can give.
+    /// The capabilities of the evidence's source.
     pub capabilities: &'a [Capability],
-    /// Who is who.
+    /// The services of the system and how they identify themselves.
     pub topology: &'a Topology,
-    /// What the faults imply.
+    /// The shape that the faults imply.
     pub shape: &'a Shape,
 }
 
 impl<'a> View<'a> {
-    /// Why the evidence does not give what a check needs; `None` when it does.
+    /// Returns the reason why the evidence lacks a capability that a check needs; `None` when it has it.
     pub fn lacks(self, need: Capability) -> Option<String> {
         if need == Capability::Settled {
             return self.evidence.unsettled.clone();
@@ -327,7 +327,7 @@ impl<'a> View<'a> {
         self.topology.workload_of(span).unwrap_or(&span.service)
     }
 
-    /// Whether a span's parent is known though it was not captured: the harness's own span.
+    /// Returns whether a span's parent is known though it was not captured: the harness's own span.
     pub fn is_virtual_parent(self, id: SpanId) -> bool {
         self.case.context_sent && id == self.case.driver_span
     }

@@ -1,6 +1,6 @@
 //! Datadog's API as a source of evidence: what did arrive there, not what would.
 //!
-//! [`client`] asks for a trace or searches spans, [`budget`] says when it may, [`answer`] reads what it is told, and [`source`]
+//! [`client`] asks for a trace or searches spans, [`budget`] says when it may, [`answer`] reads the answers, and [`source`]
 //! looks for a run's traces until they are whole or their time is over. What the API cannot show (raw payloads, APM stats, that
 //! something is *not* there) is not made up: checks that need it are not evaluated.
 //!
@@ -36,9 +36,9 @@ pub const SITES: [&str; 9] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site(String);
 
-/// Why a text is no site.
+/// Error for a text that is not a Datadog site.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is no site of Datadog; {remedy}")]
+#[error("`{given}` is not a Datadog site; {remedy}")]
 pub struct ParseSiteError {
     given: String,
     remedy: String,
@@ -81,10 +81,10 @@ impl Site {
     }
 }
 
-/// What is needed to ask Datadog.
+/// Site and keys for Datadog's API.
 #[derive(Debug, Clone)]
 pub struct Access {
-    /// Where the keys are from.
+    /// The site that the keys belong to.
     pub site: Site,
     /// Another base URL in place of the site's, for stand-ins; without a trailing slash.
     pub url: Option<String>,

@@ -1,6 +1,6 @@
 //! The driver: sends a scenario's requests, each in a trace whose id it chose, and exports its own client spans.
 //!
-//! It decides nothing about the answers; a [`Case`] tells what was sent and how it ended.
+//! It decides nothing about the answers; a [`Case`] holds what was sent and how it ended.
 
 use std::{
     sync::Arc,
@@ -26,7 +26,7 @@ pub const FAULT_HEADER: &str = "x-tracecheck-fault";
 /// Longest wait for a connection to the entry.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why there is no driver.
+/// Error for a driver that cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
     /// The HTTP client could not be made.
@@ -37,7 +37,7 @@ pub enum DriverError {
     Exporter {
         /// The collector's endpoint.
         endpoint: String,
-        /// What went wrong.
+        /// The cause.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What happens in a run, as values: reporters render them and decide nothing.
+//! Events of a run as values: reporters render them and decide nothing.
 
 use serde::Serialize;
 
@@ -49,7 +49,7 @@ pub enum Event {
     },
     /// The audit at the end changed a verdict.
     VerdictRevised {
-        /// What it was.
+        /// The first verdict.
         from: Verdict,
         /// The new verdict and everything behind it.
         result: Box<ScenarioResult>,
@@ -59,9 +59,9 @@ pub enum Event {
         /// In words.
         text: String,
     },
-    /// What a source of evidence was asked, where asking uses something up.
+    /// Quota that a source of evidence has used, where it has one.
     Usage {
-        /// What was used and what is left, in words.
+        /// Used and remaining quota, in words.
         text: String,
     },
     /// The run is over, and everything is taken down.

@@ -1,4 +1,4 @@
-//! Where evidence comes from: a source of captured traces, and what it can give.
+//! Sources of evidence: captured traces, and the capabilities of the source.
 //!
 //! The mock intake pushes; a source that polls (Datadog's API) fits behind the same trait. Judging sees no difference
 //! beyond the capabilities a source declares.
@@ -25,7 +25,7 @@ pub(crate) const QUIET: Duration = Duration::from_millis(100);
 pub trait EvidenceSource: Send + Sync {
     /// As messages name it.
     fn name(&self) -> &'static str;
-    /// What it can give.
+    /// Returns its capabilities.
     fn capabilities(&self) -> Vec<Capability>;
     /// Begins to look for a trace, where it has to be asked for; `services` are those that should be in it, as the source names
     /// them where that is known.
@@ -34,7 +34,7 @@ pub trait EvidenceSource: Send + Sync {
     fn stop_looking(&self, _id: TraceId) {}
     /// Forgets the traces that nobody looks for any more.
     fn forget(&self) {}
-    /// Whether nothing more can come of asking.
+    /// Returns whether nothing more can come of asking.
     fn is_over(&self) -> bool {
         false
     }
@@ -42,17 +42,17 @@ pub trait EvidenceSource: Send + Sync {
     fn patience(&self) -> Option<Duration> {
         None
     }
-    /// Whether a trace has not grown for long enough to be taken for complete, if all that is asked of it holds.
+    /// Returns whether a trace has not grown for long enough to be taken for complete, if all that is asked of it holds.
     fn is_quiet(&self, id: TraceId) -> bool {
         self.progress(id).is_none_or(|(_, at)| at.elapsed() >= QUIET)
     }
-    /// Why what is missing of a trace may still come, or be there unseen; `None` where it did not arrive.
+    /// Returns the reason why missing spans of a trace may still arrive, or may have arrived unseen; `None` where they did not arrive.
     fn unsettled(&self, _id: TraceId) -> Option<String> {
         None
     }
     /// Ids of all captured traces, in no order.
     fn trace_ids(&self) -> Vec<TraceId>;
-    /// What was captured for one trace so far.
+    /// Returns what was captured for one trace so far.
     fn trace(&self, id: TraceId) -> Option<Trace>;
     /// How many spans were captured for one trace so far, and when the last of them came; cheaper than the trace.
     fn progress(&self, id: TraceId) -> Option<(usize, Instant)>;
@@ -68,7 +68,7 @@ pub trait EvidenceSource: Send + Sync {
     fn changes(&self) -> watch::Receiver<u64>;
     /// How many attempts to deliver traces were not taken so far, by reply.
     fn refused(&self) -> BTreeMap<String, u64>;
-    /// What is missing from the evidence, each told once in words; empty when it is whole.
+    /// Returns the gaps in the evidence, in words, each once; empty when it is complete.
     fn gaps(&self) -> Vec<String>;
     /// Waits for what has arrived there and is not known here yet.
     ///
@@ -78,7 +78,7 @@ pub trait EvidenceSource: Send + Sync {
     async fn drain(&self, limit: Duration) -> Result<(), String>;
     /// How much it has, in words.
     fn counted(&self) -> String;
-    /// What asking it has used up and what is left, in words; `None` where that is no matter.
+    /// Returns used and remaining quota, in words; `None` for a source without one.
     fn usage(&self) -> Option<String> {
         None
     }

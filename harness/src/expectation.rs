@@ -31,7 +31,7 @@ pub use self::{
     totals::{totals, totals_are_exceeded},
 };
 
-/// What must hold for every case of a scenario.
+/// Expectations on every case of a scenario.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
@@ -66,10 +66,10 @@ pub struct Expect {
     /// Whether Datadog will make trace metrics of spans that are sent to its OTLP intake; `None` where it is not asked for.
     #[serde(default)]
     pub trace_metrics: Option<bool>,
-    /// What must hold of all stages together; `None` where it is not asked for.
+    /// Expected balance of all stages; `None` where it is not checked.
     #[serde(default)]
     pub balance: Option<BalanceExpect>,
-    /// What the APM stats of all its requests together must say; `None` where they are not asked for.
+    /// Expected APM stats of all its requests together; `None` where they are not checked.
     #[serde(default)]
     pub stats: Option<StatsExpect>,
 }
@@ -180,7 +180,7 @@ pub fn check(expect: &Expect, request: &Request, view: View<'_>) -> Findings {
     Findings { failures, not_evaluated }
 }
 
-/// What is asked of meta that the captured spans cannot carry in their form.
+/// Returns expectations on meta that the captured spans cannot carry in their form.
 fn unseen(expect: &Expect, view: View<'_>) -> Vec<NotEvaluated> {
     let mut unseen = Vec::new();
     let mut look = |what: &str, matcher: &Matcher| {
@@ -229,7 +229,7 @@ fn response(request: &Request, view: View<'_>) -> Option<Failure> {
     }
 }
 
-/// What is wrong with the answer beside its status, and what is not in it that later requests need.
+/// Checks the response beside its status, and that it has the values that later requests need.
 fn answer(request: &Request, view: View<'_>) -> Vec<Failure> {
     let Outcome::Response { .. } = view.case.outcome else { return Vec::new() };
     let (expect, got) = (&request.answer, &view.case.answer);
@@ -288,7 +288,7 @@ fn absent(view: View<'_>) -> Option<Failure> {
     })
 }
 
-/// Who must be in the trace, and is not.
+/// Checks that the expected services are in the trace.
 fn services(expect: &Expect, view: View<'_>) -> Vec<Failure> {
     let missing = expect.services.iter().filter_map(|service| {
         let wanted = Matcher { at: Some(service.clone()), ..Matcher::default() };
@@ -315,7 +315,7 @@ fn services(expect: &Expect, view: View<'_>) -> Vec<Failure> {
     missing.collect()
 }
 
-/// Who has how many spans in the trace.
+/// Describes how many spans each service has in the trace.
 fn present(view: View<'_>) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for span in view.service_spans() {
@@ -351,7 +351,7 @@ fn span_count(count: &SpanCount, view: View<'_>) -> Option<Failure> {
     Some(Failure::new("spans", detail))
 }
 
-/// Whose spans it says something of, where there are none that it could be true or wrong of.
+/// Returns the service a count is about, if the count holds only because the service has no span at all.
 fn vacuous<'a>(count: &'a SpanCount, view: View<'_>) -> Option<&'a str> {
     let at = count.span.at.as_deref()?;
     let decides_by_none = count.at_least == 0 && count.span.has_details();
@@ -385,7 +385,7 @@ fn nearest_among<'a>(
     Some(format!("the nearest is {}: {}", view.name(span), wrong.join(", ")))
 }
 
-/// Where a span is that is missing at its place, or what comes nearest to it there.
+/// Describes where a misplaced span is, or the span at its place that comes nearest to it.
 fn elsewhere(wanted: &Matcher, here: &[&Span], view: View<'_>) -> String {
     if let Some(span) = view.service_spans().find(|span| wanted.is_about(span, view)) {
         let parent = span.parent_id.and_then(|id| view.spans().iter().find(|one| one.id == id));
@@ -416,7 +416,7 @@ fn tree(node: &Node, view: View<'_>) -> Vec<String> {
     found
 }
 
-/// Pairs each expected child with the captured one that fits best, and tells what differs.
+/// Pairs each expected child with the captured one that fits best, and reports what differs.
 fn match_children(
     node: &Node,
     mut captured: Vec<&Span>,

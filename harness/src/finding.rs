@@ -1,4 +1,4 @@
-//! What checks find: what does not hold, in words for people and as fields for programs, and what could not be looked at.
+//! Findings of checks: failures, in words for people and as fields for programs, and checks that could not be evaluated.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::trace::{Span, SpanId};
 pub struct Failure {
     /// Name of the rule, or of the kind of expectation.
     pub rule: String,
-    /// What was found, where, and what usually causes it.
+    /// The finding, its place, and its usual cause.
     pub detail: String,
     /// The workload, or the service where that is not known, that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -21,13 +21,13 @@ pub struct Failure {
     /// The span that it is about; of several, the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub span: Option<SpanId>,
-    /// Where it happened, as far as that is proved.
+    /// The stage at which it happened, where that is proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<Stage>,
-    /// What it comes of, or usually comes of: a part of `detail`.
+    /// Its cause, or usual cause: a part of `detail`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
-    /// What else failed and is explained by this.
+    /// Further failures that this one explains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub symptoms: Vec<Failure>,
 }
@@ -36,9 +36,9 @@ pub struct Failure {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hop {
-    /// Who called.
+    /// The calling workload.
     pub caller: String,
-    /// Who was called.
+    /// The called workload.
     pub callee: String,
 }
 
@@ -68,25 +68,25 @@ impl Stage {
     }
 }
 
-/// Why a check could not be made.
+/// A check that could not be evaluated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NotEvaluated {
     /// Name of the rule or expectation.
     pub rule: String,
-    /// What was missing.
+    /// The missing evidence.
     pub because: String,
     /// Whether a verdict needs it: then the verdict is inconclusive.
     pub required: bool,
 }
 
-/// What all rules found on one case.
+/// Findings of all rules on one case.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Findings {
-    /// What is wrong.
+    /// Failures.
     pub failures: Vec<Failure>,
-    /// What could not be looked at.
+    /// Checks that could not be evaluated.
     pub not_evaluated: Vec<NotEvaluated>,
 }
 

@@ -47,7 +47,7 @@ pub fn judge(record: &Record) -> ScenarioResult {
     result
 }
 
-/// Whether the traces of all requests have together as many spans as the scenario asks for.
+/// Returns whether the traces of all requests have together as many spans as the scenario asks for.
 fn totals_hold(record: &Record) -> bool {
     let found = look(record, |views| expectation::totals(&record.scenario.expect, views));
     found.failures.is_empty() && found.not_evaluated.is_empty()

@@ -1,4 +1,4 @@
-//! What the services say they made, and the collector what became of it: the first lines of the ledger that ends with what was captured.
+//! Ledgers of services (spans ended) and collectors (spans received, sent, dropped): what captured spans are compared with.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::trace::{SpanId, TraceId};
 
-/// A service's own record of one trace, as its route `/ledger/{trace_id}` tells it.
+/// A service's own record of one trace, as its route `/ledger/{trace_id}` reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerEntry {
     /// The trace.
@@ -18,7 +18,7 @@ pub struct LedgerEntry {
 }
 
 impl LedgerEntry {
-    /// What the instances of a service say of one trace, together.
+    /// Combines the ledger entries that a service's instances have of one trace.
     pub(crate) fn of_instances(trace_id: TraceId, entries: Vec<Self>) -> Self {
         let mut all = Self { trace_id, spans: Vec::new(), evicted: false };
         for entry in entries {
@@ -42,12 +42,12 @@ pub struct LedgerSpan {
     pub kind: String,
     /// Whether it was handed to the exporter.
     pub sampled: bool,
-    /// Whether the context that the service was sent said *sampled*, where one was sent, the span was not, and the service tells.
+    /// Whether the context that the service was sent said *sampled*, where one was sent, the span was not, and the service reports it.
     #[serde(default)]
     pub parent_sampled: Option<bool>,
 }
 
-/// A service's totals, as its route `/ledger` tells them.
+/// A service's totals, as its route `/ledger` reports them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerTotals {
     /// The workload's name as the service knows it.
@@ -66,20 +66,20 @@ pub struct LedgerTotals {
     pub open_spans: u64,
 }
 
-/// What the instances of a collector say of one trace, in spans: as the route `/debug/traces/{trace_id}` of ours tells it, all together.
+/// Span counts of one trace in a collector, summed over its instances, as the route `/debug/traces/{trace_id}` of ours reports them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CollectorEntry {
     /// Spans that its receivers took.
     pub accepted: u64,
     /// Spans that they refused; the sender may have sent them again.
     pub refused: u64,
-    /// What its exporters did with them, by the exporter.
+    /// Span counts by exporter.
     pub exporters: BTreeMap<String, Exported>,
     /// Whether the trace may have been pushed out of its bounded memory.
     pub evicted: bool,
 }
 
-/// What an exporter did with a trace, in spans.
+/// Span counts of one trace in an exporter.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Exported {
     /// Sent, and answered that they were taken.
@@ -89,7 +89,7 @@ pub struct Exported {
 }
 
 impl CollectorEntry {
-    /// What several instances say of one trace, together.
+    /// Combines the ledger entries that several instances have of one trace.
     pub(crate) fn of_instances(entries: Vec<Self>) -> Self {
         let mut all = Self::default();
         for entry in entries {
@@ -107,7 +107,7 @@ impl CollectorEntry {
         all
     }
 
-    /// What the exporters to Datadog did; `None` where several send there, as each of them sends every span.
+    /// Returns the counts of the exporter to Datadog; `None` where several send there, as each of them sends every span.
     pub(crate) fn to_datadog(&self) -> Option<Exported> {
         let is_datadog = |id: &str| id == "datadog" || id.starts_with("datadog/");
         let mut of_datadog = self.exporters.iter().filter(|(id, _)| is_datadog(id));
@@ -119,7 +119,7 @@ impl CollectorEntry {
     }
 }
 
-/// Why a ledger could not be read.
+/// Error for a ledger that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// No answer, or one that is not a ledger's.
@@ -127,7 +127,7 @@ pub enum LedgerError {
     Unreadable {
         /// The route.
         url: String,
-        /// What went wrong.
+        /// The cause.
         reason: String,
     },
 }
@@ -145,7 +145,7 @@ impl LedgerClient {
         Self { client, base_url }
     }
 
-    /// What the service ended so far.
+    /// Returns the number of spans that the service has ended.
     ///
     /// # Errors
     ///
@@ -154,7 +154,7 @@ impl LedgerClient {
         self.read(format!("{}/ledger", self.base_url)).await
     }
 
-    /// What the service ended of one trace.
+    /// Returns the spans of one trace that the service has ended.
     ///
     /// # Errors
     ///
@@ -163,7 +163,7 @@ impl LedgerClient {
         self.read(format!("{}/ledger/{trace_id}", self.base_url)).await
     }
 
-    /// What a collector did with one trace, where it is one's ledger.
+    /// Returns a collector's span counts of one trace, from its ledger.
     ///
     /// # Errors
     ///

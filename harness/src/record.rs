@@ -21,19 +21,19 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// What was driven, and what must hold.
+    /// The scenario that was driven, with its expectations.
     pub scenario: Scenario,
-    /// Who is who.
+    /// The services of the system and how they identify themselves.
     pub topology: Topology,
-    /// What the evidence can give.
+    /// The capabilities of the evidence's source.
     pub capabilities: Vec<Capability>,
     /// The requests that were sent, in their order, each with what is known of its trace.
     pub cases: Vec<CaseRecord>,
     /// Captured traces that no request of the run claims, and that belong to one of the cases.
     pub strays: Vec<Stray>,
-    /// What happened beyond the traces.
+    /// Facts beyond the traces.
     pub facts: Facts,
-    /// What was captured of APM stats, or why nothing was looked at.
+    /// Captured APM stats, or the reason why there are none to judge.
     pub stats: StatsRecord,
 }
 
@@ -43,11 +43,11 @@ pub struct Record {
 pub struct CaseRecord {
     /// The request.
     pub case: Case,
-    /// What is known of its trace.
+    /// The evidence of its trace.
     pub evidence: Evidence,
 }
 
-/// What happened while a scenario ran.
+/// Facts about a scenario's run beyond its traces.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Facts {
@@ -55,21 +55,21 @@ pub struct Facts {
     pub exits: Vec<String>,
     /// Whether the intake was among them: then what is missing says nothing.
     pub intake_ended: bool,
-    /// What is missing from the evidence.
+    /// Gaps in the evidence.
     pub gaps: Vec<String>,
     /// Attempts that the intake refused; `None` where nobody counted them.
     pub refused: Option<u64>,
-    /// What could not be done: a fault, a proof, an end.
+    /// Steps that could not be carried out: injecting a fault, proving completeness, stopping a workload.
     pub undone: Vec<String>,
     /// Services that no span was captured of, and that have no ledger to say whether there should be one.
     pub silent: Vec<String>,
-    /// What every stage reported when the scenario was over, where it asks for their balance.
+    /// Every stage's span counts at the end of the scenario, where it expects a balance.
     pub stages: Option<Stages>,
-    /// What every stage reported when a case had failed, before faults were taken back.
+    /// Every stage's span counts when a case had failed, before faults were removed.
     pub stages_at_failure: Option<Stages>,
-    /// What came between the harness and the system.
+    /// Disturbances between the harness and the system.
     pub disturbances: Vec<String>,
-    /// What is known to be lost of a request of the harness's own, when nothing can come any more.
+    /// Spans of a request of the harness's own that are proved lost, once nothing more can arrive.
     #[serde(default)]
     pub proven: Vec<Failure>,
     /// What passed between workloads while a fault struck it, by what stood there.

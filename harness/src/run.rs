@@ -1,4 +1,4 @@
-//! The runner: groups scenarios by the system they need, runs each group in a session of its own, and tells what
+//! The runner: groups scenarios by the system they need, runs each group in a session of its own, and reports what
 //! happens as events. It does not know how things are shown, nor how a system is built.
 
 use std::{
@@ -37,7 +37,7 @@ mod take_down;
 pub type NewEnvironment =
     Box<dyn Fn() -> Result<Box<dyn Environment>, EnvironmentError> + Send + Sync>;
 
-/// What a run needs from its caller.
+/// A run's input from its caller.
 pub struct Plan {
     /// The scenarios, at least one of them for a run that can pass.
     pub scenarios: Vec<Scenario>,
@@ -59,9 +59,9 @@ pub struct Plan {
     pub listen: Duration,
     /// Whether the systems are left running for a look around until `cancel`.
     pub keep: bool,
-    /// Where the run is saved.
+    /// Folder to save the run in.
     pub save: Option<PathBuf>,
-    /// Where the logs of systems are kept that have a scenario which does not pass, where the run is not saved.
+    /// Folder for logs of systems with a scenario that does not pass, where the run is not saved.
     pub logs: Option<KeptLogs>,
     /// Cancelled when the user wants an early end; everything is still taken down.
     pub cancel: CancellationToken,
@@ -177,7 +177,7 @@ pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Sum
     }
     for name in &order {
         if !summary.scenarios.iter().any(|result| &result.name == name) {
-            let because = "it was not judged: its group ended early";
+            let because = "it was not judged: its group was cancelled";
             let result = ScenarioResult::undecided(name, "", because);
             tell.tell(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
             summary.scenarios.push(result);
@@ -201,7 +201,7 @@ impl Teller {
         let _nobody_listens = self.0.send(event).await;
     }
 
-    /// Tells how workloads ended that were stopped on purpose, where that is worth a word.
+    /// Reports how workloads ended that were stopped on purpose, where that is worth a word.
     async fn tell_notes(&self, session: &Session) {
         for text in session.up().take_notes() {
             self.tell(Event::Warning { text }).await;

@@ -33,15 +33,15 @@ pub struct Scenario {
     pub file: PathBuf,
     /// The system that it needs.
     pub system: SystemChoice,
-    /// What is driven, one after the other.
+    /// Requests to drive, in order.
     pub requests: Vec<Request>,
-    /// What breaks.
+    /// Faults to inject.
     pub faults: Vec<Fault>,
-    /// What must hold beyond the rules.
+    /// Expectations beyond the rules.
     pub expect: Expect,
     /// Rules that may fail here, by name, with the reason the scenario gives.
     pub tolerate: BTreeMap<String, String>,
-    /// What the collector must be able to do for it, with the reason the scenario gives.
+    /// Features it requires of the collector, each with the scenario's reason.
     #[serde(default)]
     pub requires: BTreeMap<CollectorFeature, String>,
 }
@@ -109,15 +109,15 @@ impl Chain {
 pub const SHARED_SERVICE: &str = "gettingstartedservice";
 
 impl Scenario {
-    /// Whether it must have its system to itself: it scripts the intake, or acts on workloads, or its faults stand, or it asks
-    /// for APM stats or a balance, which do not tell whose they are.
+    /// Returns whether it must have its system to itself: it scripts the intake, or acts on workloads, or its faults stand, or it asks
+    /// for APM stats or a balance, which do not show whose they are.
     pub fn is_exclusive(&self) -> bool {
         self.expect.stats.is_some()
             || self.expect.balance.is_some()
             || self.faults.iter().any(|fault| fault.kind.needs_own_system())
     }
 
-    /// Why it is not to be run with a collector of which `lack` tells why it has not a feature (`None` where it has it);
+    /// Returns the reason for skipping it with a collector of which `lack` returns why it lacks a feature (`None` where it has it);
     /// `None` when it is.
     pub fn is_beyond(&self, lack: impl Fn(CollectorFeature) -> Option<String>) -> Option<String> {
         let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();

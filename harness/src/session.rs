@@ -43,7 +43,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How soon stages that do not balance yet are asked again.
 const STAGES_AGAIN: Duration = Duration::from_millis(200);
 
-/// Why a session did not start or end well.
+/// Error for a session that did not start or end cleanly.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// The environment did not do its part.
@@ -55,13 +55,13 @@ pub enum SessionError {
     /// The intake cannot be read.
     #[error("the intake cannot be read: {0}")]
     Intake(#[from] ClientError),
-    /// It was not to go on.
-    #[error("the run ended while its system came up")]
+    /// It was cancelled.
+    #[error("the run was cancelled while its system started")]
     Halted,
     /// A fault is for the mock intake, and there is none.
     #[error("a fault at `intake` needs the mock intake, but evidence comes from {0}")]
     NoMockIntake(&'static str),
-    /// What stands between two workloads does not do what it is told.
+    /// What stands between two workloads does not do what it is reported.
     #[error("`{tap}` was not told what to do between two workloads: {reason}")]
     Tap {
         /// Its name.
@@ -79,7 +79,7 @@ pub enum SessionError {
 pub struct Settled {
     /// The judgement.
     pub result: CaseResult,
-    /// What was known of its trace.
+    /// The evidence of its trace.
     pub evidence: Evidence,
 }
 
@@ -155,17 +155,17 @@ impl Session {
         Ok(Self { up, witness, accounts, driver, later_sent_at: AsyncMutex::default() })
     }
 
-    /// What is up.
+    /// Returns the running system.
     pub fn up(&self) -> &Up {
         &self.up
     }
 
-    /// What was captured, and whose it is.
+    /// Returns the witness: captured traces and their owners.
     pub fn witness(&self) -> &Witness {
         &self.witness
     }
 
-    /// Where everything can be reached.
+    /// Returns the endpoints of all workloads.
     pub fn endpoints(&self) -> &Endpoints {
         self.up.endpoints()
     }
@@ -175,7 +175,7 @@ impl Session {
         self.witness.intake()
     }
 
-    /// Where evidence comes from.
+    /// Returns the source of evidence.
     pub fn source(&self) -> &dyn EvidenceSource {
         self.witness.source()
     }
@@ -191,7 +191,7 @@ impl Session {
                 Some(url) => Some(url),
                 None if request.entry.is_none() => None,
                 None => {
-                    let reason = format!("nobody here knows where port `http` of `{entry}` is");
+                    let reason = format!("the address of port `http` of `{entry}` is unknown");
                     return driver::not_sent(request, place, ids, reason);
                 }
             },
@@ -211,7 +211,7 @@ impl Session {
         case
     }
 
-    /// Where requests to a workload are sent.
+    /// Returns the address for requests to a workload.
     fn port_of(&self, workload: &str, by_grpc: bool) -> Option<String> {
         let grpc = by_grpc.then(|| self.endpoints().url(workload, "grpc")).flatten();
         grpc.or_else(|| self.endpoints().url(workload, "http"))
@@ -236,7 +236,7 @@ impl Session {
         case
     }
 
-    /// What each stage of the whole system tells of its spans so far.
+    /// Returns each stage's span counts so far.
     pub async fn stages(&self) -> Stages {
         let (services, collectors) =
             future::join(self.accounts.of_services(), self.accounts.of_collectors()).await;

@@ -1,7 +1,7 @@
-//! The ledger of the whole system: how many spans each stage tells of, from the services to the intake, instance by instance.
+//! The ledger of the whole system: how many spans each stage reports, from the services to the intake, instance by instance.
 //!
-//! A stage that cannot tell is *unknown*, with the reason. In a failure it explains; a scenario may also ask that all stages
-//! together tell of the same number of spans ([`BalanceExpect`]).
+//! A stage whose count is missing is *unknown*, with the reason. In a failure it explains; a scenario may also ask that all stages
+//! together report the same number of spans ([`BalanceExpect`]).
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ mod tests;
 /// Name of the expectation that the stages agree.
 pub const BALANCE: &str = "balance";
 
-/// What must hold of all stages together.
+/// Expected balance of all stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BalanceExpect {
@@ -23,13 +23,13 @@ pub struct BalanceExpect {
     pub collector_instances: u32,
 }
 
-/// What every stage tells of its spans, from the start of the system on.
+/// Every stage's span counts since the start of the system.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stages {
-    /// What each instance of a service ended, by the service, or why that is unknown.
+    /// Spans ended by each instance of a service, with the service's name, or the reason why the number is unknown.
     pub services: Vec<(String, Result<u64, String>)>,
-    /// What each instance of a collector tells, by the instance.
+    /// Counters of each instance of a collector, by instance.
     pub collectors: Vec<(String, Result<Counted, String>)>,
     /// How many of the harness's own spans each instance of the collector took, in the order of `collectors`.
     pub harness: Vec<u64>,
@@ -38,11 +38,11 @@ pub struct Stages {
     pub harness_undecided: u64,
     /// Spans that the intake took; `None` where there is none.
     pub captured: Option<u64>,
-    /// What the evidence's source tells, in words.
+    /// The evidence source's own count, in words.
     pub source: String,
 }
 
-/// What a collector counts.
+/// Span counters of a collector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counted {
@@ -88,13 +88,13 @@ impl Stages {
         told.join("; ")
     }
 
-    /// Whether the stages are known and agree, so that looking again would change nothing.
+    /// Returns whether the stages are known and agree, so that looking again would change nothing.
     pub fn is_balanced(&self, expect: BalanceExpect) -> bool {
         let findings = self.judge(expect);
         findings.failures.is_empty() && findings.not_evaluated.is_empty()
     }
 
-    /// What is wrong between the stages, all instances of each together.
+    /// Judges the balance between the stages, all instances of each together.
     pub fn judge(&self, expect: BalanceExpect) -> Findings {
         let mut findings = Findings::default();
         let unknown =
@@ -116,7 +116,7 @@ impl Stages {
         let mut fail = |detail: String| findings.failures.push(Failure::new(BALANCE, detail));
         if !(made..=made + self.harness_undecided).contains(&accepted) {
             fail(format!(
-                "services and harness ended {made} spans, and the collector's instances accepted {accepted}: {}",
+                "services and harness ended {made} spans, but the collector's instances accepted {accepted}: {}",
                 self.text()
             ));
         }
@@ -128,7 +128,7 @@ impl Stages {
         }
         if refused + failed > 0 {
             fail(format!(
-                "the collector's instances refused {refused} spans and gave {failed} up: {}",
+                "the collector's instances refused {refused} spans and gave up {failed}: {}",
                 self.text()
             ));
         }
@@ -139,8 +139,7 @@ impl Stages {
         let with_share = with_share.count();
         if with_share < expect.collector_instances as usize {
             fail(format!(
-                "{with_share} of {} instances of the collector had spans of the services, and at least {} should: {}; a \
-                 Service spreads connections, not requests, and an OTLP/gRPC exporter keeps one: have more services",
+                "{with_share} of {} instances of the collector had spans of the services, and at least {} should: {}; a Service balances connections, not requests, and an OTLP/gRPC exporter keeps one: use more services",
                 self.collectors.len(),
                 expect.collector_instances,
                 self.text()
@@ -150,7 +149,7 @@ impl Stages {
     }
 }
 
-/// The sum over all instances; the first reason where one cannot tell.
+/// The sum over all instances; the first reason where one is missing.
 fn sum<T: Default + std::ops::Add<Output = T>>(
     of: impl Iterator<Item = (impl AsRef<str>, Result<T, String>)>,
 ) -> Result<T, String> {
@@ -174,7 +173,7 @@ impl std::ops::Add for Counted {
     }
 }
 
-/// What a collector says of itself.
+/// Reads a collector's counters.
 ///
 /// # Errors
 ///

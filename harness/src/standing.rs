@@ -1,8 +1,8 @@
 //! Systems that stay up while somebody works on them.
 //!
 //! Each has a *keeper*: a process that brings it up, holds what must be held (child processes, port-forwards), and takes it down
-//! when it is told to, or when its time is over. What others have to know of it stands in a folder, [`Place`]: who keeps it is
-//! told by a lock that ends with the keeper, so that no process id of the past is ever taken for it. What a keeper that was
+//! when it is asked to, or when its time is over. What others have to know of it stands in a folder, [`Place`]: who keeps it is
+//! shown by a lock that ends with the keeper, so that no process id of the past is ever taken for it. What a keeper that was
 //! killed left behind is for `tracecheck reap`.
 
 use std::{
@@ -30,7 +30,7 @@ pub use self::{
 /// How often the keeper looks whether a workload ended by itself.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What is known of a system that stays.
+/// State of a standing system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// Its name.
@@ -137,7 +137,7 @@ fn role(role: Role) -> &'static str {
     }
 }
 
-/// What is kept, and for how long.
+/// The system to keep, and for how long.
 #[derive(Debug, Clone)]
 pub struct What {
     /// The system's name.
@@ -150,22 +150,22 @@ pub struct What {
     pub time: Duration,
 }
 
-/// Why a system is not kept, or was not taken down as it should be.
+/// Error for a system that cannot be kept, or was not taken down cleanly.
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
     /// The environment did not do what was asked.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
-    /// What others have to know cannot be written.
+    /// The state that others read cannot be written.
     #[error(transparent)]
     Place(#[from] PlaceError),
 }
 
-/// Brings a system up, tells of it in `place`, and keeps it until `stop` or until its time is over; then takes it down.
+/// Brings a system up, registers it in `place`, and keeps it until `stop` or until its time is over; then takes it down.
 /// `ready` is called once, when all of it can be used.
 ///
 /// # Errors
-/// When it does not come up (nothing is left of it then), cannot be told of, or does not go down in peace.
+/// When it does not come up (nothing is left of it then), cannot be registered, or is not taken down cleanly.
 pub async fn keep(
     what: &What,
     system: &System,
@@ -176,7 +176,7 @@ pub async fn keep(
 ) -> Result<(), KeepError> {
     let kept = until_stopped(what, system, environment, place, stop, ready).await;
     let down = environment.down().await;
-    // The first thing that went wrong is what is told.
+    // The first thing that went wrong is what is reported.
     kept.and(down.map_err(KeepError::from))?;
     Ok(place.tell_end("")?)
 }

@@ -19,21 +19,21 @@ use crate::{
     trace::{PayloadForm, Span, TraceId},
 };
 
-/// Why there are no stats where spans are sent as OTLP without the header that asks for them.
+/// The reason why there are no stats for spans that are sent as OTLP without the header that requests them.
 const NO_TRACE_METRICS: &str = "the spans were sent as OTLP without the header `compute_stats: \"true\"`: there will be no trace metrics in Datadog";
 
-/// What a scenario asks of stats: of all its requests together.
+/// Expected APM stats of all requests of a scenario together.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StatsExpect {
-    /// What must be in them.
+    /// Expected counts.
     pub counts: Vec<StatsCount>,
     /// How long they may take to come by themselves before the collector is stopped, which makes it send what it has; no time at
     /// all where it is zero.
     pub within: Duration,
 }
 
-/// What the groups that fit must say together.
+/// Expected totals of the matching groups.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StatsCount {
@@ -51,7 +51,7 @@ pub struct StatsCount {
     pub errors: Option<u64>,
 }
 
-/// What groups of stats are about, as far as spans tell it too.
+/// Key of a stats group, restricted to what spans carry too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub(crate) service: String,
@@ -122,7 +122,7 @@ impl From<Groups> for Vec<Group> {
     }
 }
 
-/// What is known of a scenario's APM stats when it is judged.
+/// A scenario's APM stats as they are judged.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum StatsRecord {
@@ -168,7 +168,7 @@ impl Forms {
         Self { otlp: spans.any(|span| is_otlp(span)), without_stats: lacks_trace_metrics(store) }
     }
 
-    /// Why nothing can be said of stats, where the spans did not come as Datadog's payloads.
+    /// Returns the reason why stats cannot be judged, where the spans did not arrive in Datadog's payloads.
     pub(crate) fn came_as_otlp(self) -> Option<String> {
         if self.without_stats {
             return Some(NO_TRACE_METRICS.to_owned());
@@ -184,26 +184,26 @@ impl Forms {
 #[serde(deny_unknown_fields)]
 pub struct Captured {
     pub(crate) forms: Forms,
-    /// What the stats say.
+    /// Counts in the stats.
     pub(crate) stats: Groups,
-    /// What the spans count as with the exporter's option `compute_stats_by_span_kind`.
+    /// Counts of the spans with the exporter's option `compute_stats_by_span_kind`.
     pub(crate) by_kind: Groups,
-    /// What they count as without it.
+    /// Counts of the spans without it.
     pub(crate) top_level: Groups,
-    /// What those of `by_kind` count as that belong to no request of the scenario, such as sentinels.
+    /// The part of `by_kind` that belongs to no request of the scenario, such as sentinels.
     pub(crate) others: Groups,
-    /// What the stats say beyond hits and errors.
+    /// Further values of the stats, beyond hits and errors.
     #[serde(default)]
     pub(crate) more: Vec<(Group, More)>,
-    /// What the spans of `by_kind` say of that.
+    /// Further values of the spans of `by_kind`.
     #[serde(default)]
     pub(crate) more_by_kind: Vec<(Group, More)>,
-    /// What those of `top_level` say of it.
+    /// Further values of the spans of `top_level`.
     #[serde(default)]
     pub(crate) more_top_level: Vec<(Group, More)>,
 }
 
-/// What a group says beyond hits and errors, and what spans say of that.
+/// Further values of a stats group, or of the spans it counts, beyond hits and errors.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct More {
@@ -244,7 +244,7 @@ impl More {
     }
 }
 
-/// What is collected of [`More`], by what it is about.
+/// [`More`] by the key of its group.
 type Mores = BTreeMap<Key, More>;
 
 fn written(mores: Mores) -> Vec<(Group, More)> {
@@ -297,7 +297,7 @@ impl Captured {
     }
 }
 
-/// Whether a store has spans of which Datadog would make no trace metrics: sent as OTLP, and not asked to.
+/// Returns whether a store has spans of which Datadog would make no trace metrics: sent as OTLP, and not asked to.
 pub fn lacks_trace_metrics(store: &Store) -> bool {
     store.entries().any(|entry| {
         entry.spans().first().is_some_and(|span| span.form == PayloadForm::Otlp)
@@ -305,12 +305,12 @@ pub fn lacks_trace_metrics(store: &Store) -> bool {
     })
 }
 
-/// What to tell of a store for which [`lacks_trace_metrics`] holds.
+/// Returns the warning for a store for which [`lacks_trace_metrics`] holds.
 pub fn no_trace_metrics_warning() -> String {
     format!("{NO_TRACE_METRICS}; set it under the exporter's `headers`")
 }
 
-/// Whether the reference's concentrator counts a span: it is top-level, or measured, or of a kind that crosses services.
+/// Returns whether the reference's concentrator counts a span: it is top-level, or measured, or of a kind that crosses services.
 fn counts(span: &Span, by_kind: bool) -> bool {
     let is_one = |key: &str| span.metrics.get(key) == Some(&1.0);
     let is_partial = span.metrics.get("_dd.partial_version").is_some_and(|version| *version >= 0.0);

@@ -81,7 +81,7 @@ impl<S: Borrow<Stray>> Strays<S> {
     }
 }
 
-/// What was captured and known when strays were found: the version of the evidence, what is known of requests, and of spans that
+/// State of the evidence when strays were found: its version, the number of known requests, and of spans that
 /// were ended.
 pub(crate) type Version = (u64, u64, usize);
 

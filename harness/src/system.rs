@@ -1,4 +1,4 @@
-//! What is to run: the crate `harness-system`, and the building of what a scenario chooses.
+//! Systems to run: the crate `harness-system`, and the system that a scenario chooses.
 
 pub use harness_system::*;
 

@@ -38,7 +38,7 @@ pub struct TestSystem {
     choice: SystemChoice,
 }
 
-/// Why a test system did not come up.
+/// Error for a test system that did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum TestSystemError {
     /// Its description is not usable.
@@ -197,7 +197,7 @@ pub struct Answer {
 
 /// A trace that is not whole.
 #[derive(Debug, thiserror::Error)]
-#[error("the trace is not whole:\n{0}")]
+#[error("the trace is incomplete:\n{0}")]
 pub struct NotWhole(String);
 
 impl Answer {
@@ -214,7 +214,7 @@ impl Answer {
         &self.result
     }
 
-    /// What was captured, whole or not.
+    /// Returns the captured trace, complete or not.
     pub fn trace(&self) -> Option<&Trace> {
         self.trace.as_ref()
     }

@@ -43,11 +43,11 @@ pub struct CaseResult {
     pub place: (usize, u32),
     /// The request's path and how it was answered.
     pub request: String,
-    /// What failed and what could not be evaluated.
+    /// Failures, and checks that could not be evaluated.
     pub findings: Findings,
     /// Expected and captured tree, where something failed.
     pub trees: Option<Trees>,
-    /// How many of its spans each stage tells of, where something failed.
+    /// How many of its spans each stage reports, where something failed.
     pub ledger: Option<String>,
     /// Spans captured, the harness's own included.
     pub spans: usize,
@@ -62,9 +62,9 @@ pub struct CaseResult {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trees {
-    /// What the faults and the scenario ask for.
+    /// The expected tree, by faults and scenario.
     pub expected: Vec<String>,
-    /// What was captured.
+    /// The captured tree.
     pub captured: Vec<String>,
 }
 
@@ -84,12 +84,12 @@ pub struct ScenarioResult {
     pub cases: Vec<CaseResult>,
     /// Failures that belong to no single case.
     pub failures: Vec<Failure>,
-    /// What could not be looked at, of all its cases together.
+    /// Checks over all its cases together that could not be evaluated.
     #[serde(default)]
     pub not_evaluated: Vec<NotEvaluated>,
-    /// Why it is inconclusive, beyond what its cases say.
+    /// Reasons for an inconclusive verdict beyond those of its cases.
     pub undecided: Vec<String>,
-    /// What each stage of the whole system tells of its spans, where something failed.
+    /// Span counts of each stage of the system, where something failed.
     pub ledger: Option<String>,
     /// Whether the audit at the end changed the verdict.
     pub revised: bool,
@@ -141,7 +141,7 @@ impl ScenarioResult {
         self.cases.iter().map(|case| case.spans).sum()
     }
 
-    /// Why it is inconclusive, each reason once.
+    /// Returns the reasons for an inconclusive verdict, each once.
     pub fn reasons(&self) -> Vec<String> {
         let mut reasons = self.undecided.clone();
         for skipped in self.unevaluated().filter(|skipped| skipped.required) {
@@ -170,12 +170,12 @@ pub struct Summary {
     pub scenarios: Vec<ScenarioResult>,
     /// Wall time of the whole run, start-up and clean-up included: milliseconds.
     pub took_ms: u64,
-    /// What the user should know beyond the verdicts, for example about clean-up.
+    /// Warnings beyond the verdicts, for example about clean-up.
     pub warnings: Vec<String>,
-    /// Why it is inconclusive, beyond what its scenarios say.
+    /// Reasons for an inconclusive verdict beyond those of its scenarios.
     #[serde(default)]
     pub undecided: Vec<String>,
-    /// What is told where more is asked for.
+    /// Notes for verbose output.
     #[serde(default)]
     pub notes: Vec<String>,
 }

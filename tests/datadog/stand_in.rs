@@ -69,7 +69,7 @@ impl StandIn {
     }
 }
 
-/// What is Datadog's side of a collector's way, where the collector has Datadog's key: an intake of its own, which takes that key
+/// Starts Datadog's side for a collector that has Datadog's key: an intake of its own, which takes that key
 /// alone. Gives it, with its port.
 pub(crate) async fn intake_with_key() -> (harness::intake::server::RunningServer, u16) {
     let settings = harness::intake::server::Settings {
@@ -164,7 +164,7 @@ fn by_trace_id(shown: &Shown, request: &Request) -> ResponseTemplate {
     ResponseTemplate::new(200).set_body_json(json!({ "data": data }))
 }
 
-/// Whether a span is of the trace that is written so: in hex or decimal digits.
+/// Returns whether a span is of the trace that is written so: in hex or decimal digits.
 fn is(span: &Span, text: &str) -> bool {
     let low = span.trace_id.low();
     text.parse::<TraceId>().map_or_else(|_| text == low.to_string(), |id| id == span.trace_id)

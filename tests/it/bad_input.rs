@@ -2,7 +2,7 @@
 
 use crate::support::{ScenarioFile, tracecheck};
 
-/// What `tracecheck check` says of a scenario, its folder left out.
+/// Returns the message of `tracecheck check` for a scenario, without its folder.
 fn finding(yaml: &str) -> String {
     let file = ScenarioFile::new(yaml);
     let path = file.path();

@@ -1,4 +1,4 @@
-//! What the documentation says is true: its examples load, and the reference has every key of the schema and no other.
+//! The documentation is true: its examples load, and the reference has every key of the schema and no other.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -121,7 +121,7 @@ fn loads(dir: &Path, example: &str) -> Result<(), String> {
     }
 }
 
-/// What the reference lacks of the schema, and what it has beyond it.
+/// Returns the keys that only the schema or only the reference has.
 fn differences(reference: &str, schema: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let definitions = schema["$defs"].as_object().expect("the schema has definitions");

@@ -1,4 +1,4 @@
-//! What `doctor` tells of a machine.
+//! Reports of `doctor` about a machine.
 
 use std::process::{Command, Stdio};
 

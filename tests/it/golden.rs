@@ -62,7 +62,7 @@ fn requests(case: &str) -> Vec<(&'static str, Vec<u8>)> {
     requests
 }
 
-/// What our process sends for the requests of a case, `count` spans, in the order of their ids.
+/// Returns the spans that our process sends for the requests of a case, `count` of them, in the order of their ids.
 async fn sent(case: &str, count: usize) -> Vec<Fields> {
     let settings = Settings { listen: "127.0.0.1:0".to_owned(), ..Settings::default() };
     let server = Server::bind(settings).await.expect("a port").spawn();
@@ -120,7 +120,7 @@ async fn sent(case: &str, count: usize) -> Vec<Fields> {
     spans
 }
 
-/// What the agent sent: the recorded form, as flat fields.
+/// Returns the spans that the agent sent: the recorded form, as flat fields.
 fn recorded(case: &str) -> Vec<Fields> {
     let text = std::fs::read_to_string(golden().join(case).join("canonical.json"));
     let entries: Vec<Json> = serde_json::from_str(&text.expect("the recording")).expect("JSON");

@@ -1,4 +1,4 @@
-//! What becomes of a cluster of kind that is not made to its end. A script stands in for kind here; `tests/kind` has the real one.
+//! A cluster of kind whose creation is interrupted. A script stands in for kind here; `tests/kind` has the real one.
 
 use std::{
     os::unix::fs::PermissionsExt,

@@ -13,6 +13,7 @@ mod golden;
 mod kind;
 mod modules;
 mod own_services;
+mod prose;
 mod prove;
 mod record;
 mod saved;

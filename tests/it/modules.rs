@@ -130,7 +130,7 @@ fn scan(tokens: TokenStream, see: &mut dyn FnMut(&[String]), see_test: &mut dyn 
     }
 }
 
-/// Whether the inside of an attribute's brackets is `cfg(test)` or `cfg(all(test, …))`.
+/// Returns whether the inside of an attribute's brackets is `cfg(test)` or `cfg(all(test, …))`.
 fn is_for_tests(attribute: TokenStream) -> bool {
     let mut tokens = attribute.into_iter();
     let (Some(TokenTree::Ident(name)), Some(TokenTree::Group(condition))) =

@@ -1,4 +1,4 @@
-//! What `tracecheck record` writes loads, passes, and is not vacuous.
+//! The scenario that `tracecheck record` writes loads, passes, and is not vacuous.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 

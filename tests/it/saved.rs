@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::{Ran, ScenarioFile, tracecheck};
 
-/// What a run or a replay came to.
+/// Returns the outcome of a run or a replay.
 fn summary(ran: &Ran) -> Value {
     let last: Value = serde_json::from_str(ran.stdout.lines().last().unwrap_or_default()).unwrap();
     last["summary"].clone()

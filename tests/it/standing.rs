@@ -92,7 +92,7 @@ fn a_system_stays_until_it_is_taken_down_and_scenarios_run_through_it() {
         .expect_code(0)
         .expect_stdout("system default: environment process");
 
-    // A part that ends by itself is told.
+    // A part that ends by itself is reported.
     let pids = processes(home);
     kill(&pids.iter().find(|process| process["workload"] == "sample-app-2").unwrap()["pid"]);
     let told = until(home, "the end is told", |now| {
@@ -111,7 +111,7 @@ fn a_system_stays_until_it_is_taken_down_and_scenarios_run_through_it() {
 fn what_a_killed_keeper_left_is_told_and_removed() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
-    // A program that is not told to end with its harness does not.
+    // A program that is not asked to end with its harness does not.
     let scenario = home.join("stays.yaml");
     let text = "name: stays\ndescription: It stays.\nrequests: [{ get: / }]\nsystem: { file: stays.system.yaml }\n";
     std::fs::write(&scenario, text).unwrap();

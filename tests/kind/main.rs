@@ -46,7 +46,7 @@ impl Kind {
         Self { name, config }
     }
 
-    /// What `tracecheck run` is told for it.
+    /// Returns the command line of `tracecheck run` for it.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(TRACECHECK);
         command

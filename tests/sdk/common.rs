@@ -1,4 +1,4 @@
-//! What the tests of all SDKs share: a collector and an intake to send through, each way to send, and the trace that must
+//! Shared parts of the tests of all SDKs: a collector and an intake to send through, each way to send, and the trace that must
 //! arrive.
 //!
 //! Each SDK has a program that ends the same two spans, with everything about where and how they are sent left to the
@@ -34,7 +34,7 @@ pub(crate) const INSTALL: Duration = Duration::from_secs(300);
 /// The message of the exception: to be found in what is sent as it is, and nowhere in what is compressed or encrypted.
 const PLAIN: &[u8] = b"no such order";
 
-/// What one SDK says in a way of its own.
+/// Particulars of one SDK.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sdk {
     /// As `telemetry.sdk.language` spells it.
@@ -73,13 +73,13 @@ impl Way {
     const ALL: [Self; 3] = [Self::AsTheyAre, Self::Gzip, Self::MutualTls];
 }
 
-/// What a sending program prints.
+/// Output of a sending program.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Sent {
     pub(crate) trace_id: TraceId,
     parent: SpanId,
     child: SpanId,
-    /// What the SDK printed beside it: what it could not do.
+    /// Complaints that the SDK printed beside it.
     #[serde(skip)]
     complaints: String,
 }
@@ -192,7 +192,7 @@ pub(crate) async fn send(
     Ok(Sent { complaints: printed.stderr, ..sent })
 }
 
-/// Waits until the intake has accepted that many spans of a trace; it tells of each payload, so nothing is polled.
+/// Waits until the intake has accepted that many spans of a trace; it reports each payload, so nothing is polled.
 ///
 /// # Errors
 ///

@@ -33,7 +33,7 @@ async fn check(protocol: &'static str) {
     system.stop().await;
 }
 
-/// The sending program; Go's own cache tells whether it must be built again.
+/// The sending program; Go's own cache shows whether it must be built again.
 async fn program() -> &'static Path {
     static MADE: OnceCell<PathBuf> = OnceCell::const_new();
     MADE.get_or_init(|| async {

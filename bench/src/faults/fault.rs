@@ -1,4 +1,4 @@
-//! What is broken.
+//! Faults that are injected.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ pub(crate) enum Fault {
     DiskFull,
 }
 
-/// What is done to the collector's process half way through the load.
+/// Fault of the collector's process, half way through the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blow {
-    /// Told to end; the load ends with it.
+    /// Reported to end; the load ends with it.
     Terminate,
     /// Killed, and started again at once.
     Kill,
@@ -58,7 +58,7 @@ impl Fault {
         }
     }
 
-    /// Whether a subject with such a queue is to stand it.
+    /// Returns whether a subject with such a queue is to stand it.
     pub(crate) fn concerns(self, queue: Queue) -> bool {
         match self {
             Self::Killed => queue != Queue::Memory,
@@ -67,7 +67,7 @@ impl Fault {
         }
     }
 
-    /// What the intake does meanwhile.
+    /// Returns the intake's behaviour during the fault.
     pub(crate) fn mode(self) -> Mode {
         match self {
             Self::Unavailable | Self::DiskFull => Mode::Status(503, None),
@@ -81,7 +81,7 @@ impl Fault {
         }
     }
 
-    /// What is done to the process.
+    /// Returns the fault of the process.
     pub(crate) fn blow(self) -> Option<Blow> {
         match self {
             Self::Terminated => Some(Blow::Terminate),

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// What the intake does with traces and stats.
+/// Behaviour of the intake towards traces and stats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Works,
@@ -144,7 +144,7 @@ async fn serve(
     shared: Arc<Shared>,
     bodies: mpsc::Sender<Body>,
 ) {
-    // However the connection ends, its peer is told at once.
+    // However the connection ends, its peer learns of it at once.
     let _ = stream.set_zero_linger();
     let service = service_fn(|request| {
         let mode = *mode.borrow();

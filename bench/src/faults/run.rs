@@ -30,7 +30,7 @@ pub(crate) struct Plan {
     pub(crate) seconds: u64,
 }
 
-/// What came of it.
+/// Result of a run.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) fault: Fault,
@@ -48,7 +48,7 @@ pub(crate) struct Run {
     /// From the end of the load until the last span arrived.
     pub(crate) drained_in: Duration,
     pub(crate) exit: String,
-    /// What ours did that it must not.
+    /// Violations by our collector.
     pub(crate) problems: Vec<String>,
 }
 

@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What senders did.
+/// Log of the senders.
 #[derive(Default)]
 pub(crate) struct Log {
     /// The numbers of requests that were acknowledged.

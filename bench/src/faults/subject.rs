@@ -1,4 +1,4 @@
-//! What is put to the test: a collector's process, how it is configured, and what it says of itself.
+//! Subjects of the test: a collector's process, its configuration, and its self-metrics.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// How long a subject may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a subject may take to end when it is told to.
+/// How long a subject may take to end when it is asked to.
 const END_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where a subject keeps what it took.
+/// Queue of a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Queue {
     Memory,
@@ -140,7 +140,7 @@ impl Subject {
     }
 }
 
-/// Where a subject listens.
+/// Ports of a subject.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ports {
     pub(crate) otlp: u16,
@@ -191,7 +191,7 @@ impl Process {
         Some(series.sum::<f64>() as u64)
     }
 
-    /// Tells it to end and waits.
+    /// Asks it to end and waits.
     pub(crate) async fn terminate(mut self) -> anyhow::Result<ExitStatus> {
         let status = Command::new("kill").args(["-s", "TERM", &self.id.to_string()]).status().await;
         anyhow::ensure!(status.context("cannot run `kill`")?.success(), "it had ended before");

@@ -60,13 +60,13 @@ struct Held {
     _memory: Option<OwnedSemaphorePermit>,
 }
 
-/// Where the spans of a batch are.
+/// Location of a batch's spans.
 enum Content {
     Memory(TraceBatch),
     Disk(Vec<Part>),
 }
 
-/// What a queue is started with, besides its exporter.
+/// Settings of a queue besides its exporter.
 pub(crate) struct Setup<'a> {
     pub(crate) id: &'a str,
     pub(crate) config: &'a Config,
@@ -74,9 +74,9 @@ pub(crate) struct Setup<'a> {
     pub(crate) registry: &'a Registry,
     pub(crate) ledger: &'a Handle,
     pub(crate) health: &'a Health,
-    /// Where its requests are kept, and what was found there.
+    /// The journal for its requests, and what it held.
     pub(crate) storage: Option<(Arc<Journal>, Recovery)>,
-    /// Tells that the collector ends, so that there is no time for long waits.
+    /// Notes that the collector ends, so that there is no time for long waits.
     pub(crate) ending: CancellationToken,
 }
 
@@ -148,7 +148,7 @@ pub(crate) fn start<E: Exporter>(
     (input, counters, task)
 }
 
-/// Tells what was found on disk at the start.
+/// Reports what was found on disk at the start.
 fn tell(exporter: &str, registry: &Registry, recovery: &Recovery) {
     let labels = [("exporter", exporter)];
     let count = |name, help, value| registry.counter(name, help, &labels).add(value);

@@ -1,4 +1,4 @@
-//! Whether a queue works: not whether its receiver does, which is no fault of the collector's and ends by itself.
+//! Watches whether a queue works, not whether its destination does: that is no fault of the collector's, and ends by itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

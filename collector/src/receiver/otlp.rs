@@ -39,7 +39,7 @@ pub(crate) struct Receiver {
     http: Option<Bound>,
 }
 
-/// Why a receiver cannot be set up.
+/// Error for a receiver that cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReceiverError {
     #[error("{0}")]
@@ -150,7 +150,7 @@ fn sender_name(transport: &str, headers: &::http::HeaderMap) -> String {
     format!("{} ({transport})", &agent[..end])
 }
 
-/// What is said, beside OK, of a request without any span.
+/// Message, beside OK, for a request without any span.
 const EMPTY: &str = "the request has no spans: see that it has `resourceSpans`, and in them `scopeSpans` and `spans`";
 
 /// An `ExportTraceServiceResponse`: empty, or with a warning in a partial success that rejects nothing.

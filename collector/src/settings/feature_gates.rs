@@ -37,7 +37,7 @@ const WITHOUT_EFFECT: [(&str, &str); 11] = [
     ("exporter.datadogexporter.metricexportserializerclient", METRICS),
     ("exporter.datadogexporter.metricremappingdisabled", METRICS),
     ("pdata.useProtoPooling", "there is no memory pool for messages"),
-    ("receiverhelper.newReceiverMetrics", "refused and failed spans are always told apart"),
+    ("receiverhelper.newReceiverMetrics", "refused and failed spans are always counted separately"),
     ("service.AllowNoPipelines", "a config without a pipeline is refused all the same"),
     ("service.profilesSupport", "this collector handles traces only"),
     ("telemetry.newPipelineTelemetry", "self-metrics keep their labels"),

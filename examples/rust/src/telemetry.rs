@@ -21,7 +21,7 @@ use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracerPro
 /// One for all requests, so that its connections are used again.
 static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(reqwest::Client::new);
 
-/// Begins to trace; where the spans go is told by the standard variables.
+/// Begins to trace; the standard variables say where the spans go.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! What every part of the harness shares: traces, places in the files that people write, secrets, and its HTTP client.
+//! Shared ground of all crates of the harness: traces, places in the files that people write, secrets, and its HTTP client.
 
 pub mod http;
 pub mod secret;
@@ -6,7 +6,7 @@ pub mod source;
 pub mod trace;
 pub mod wire;
 
-/// Renders an error and its causes in one line, since many libraries keep the telling part in the source.
+/// Renders an error and its causes in one line, since many libraries keep the informative part in the source.
 pub fn chain_of(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

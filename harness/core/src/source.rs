@@ -12,9 +12,9 @@ use serde_saphyr::Spanned;
 pub struct Finding {
     /// Path of the file, as the user named it; or a name such as `built-in system chain`.
     pub file: String,
-    /// Where in it; `None` when the finding is about the file as a whole.
+    /// Place in the file; `None` when the finding is about the file as a whole.
     pub place: Option<Place>,
-    /// What is wrong, lower-case, without a final period.
+    /// The problem, lower-case, without a final period.
     pub message: String,
     /// The remedy, for example ``did you mean `collector`?``.
     pub suggestion: Option<String>,
@@ -85,7 +85,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Reads a YAML text into its types. Only the first syntax or type error of a text can be told.
+/// Reads a YAML text into its types. Only the first syntax or type error of a text is reported.
 ///
 /// # Errors
 /// The finding carries the place, and the nearest known key or value where a name was unknown.
@@ -98,14 +98,14 @@ pub fn read_yaml<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Resu
         .map_err(|error| Finding::from_yaml(file, text, &error))
 }
 
-/// Whether a YAML text says nothing at all.
+/// Returns whether a YAML text says nothing at all.
 pub fn is_empty(text: &str) -> bool {
     text.lines()
         .map(str::trim)
         .all(|line| line.is_empty() || line.starts_with('#') || line == "---")
 }
 
-/// Where a value was written; for an alias, where it is used.
+/// Returns the place of a value; for an alias, that of its use.
 pub fn place_of<T>(value: &Spanned<T>) -> Option<Place> {
     place(value.referenced)
 }

@@ -22,7 +22,7 @@ pub struct TraceId(pub u128);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpanId(pub u64);
 
-/// Why a text is not a trace or span id.
+/// Error for a text that is not a trace or span id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseIdError {
     /// Neither of the two spellings of a trace id.
@@ -212,12 +212,12 @@ pub enum PayloadForm {
     Datadog,
     /// OTLP: Datadog's own names and ids are made from it on Datadog's side, and the client has no say in them.
     Otlp,
-    /// As Datadog's API tells them, whichever way they came: without keys that begin with `_`.
+    /// As Datadog's API reports them, whichever way they came: without keys that begin with `_`.
     Api,
 }
 
 impl PayloadForm {
-    /// Whether spans of this form carry such a key where their client set it. Keys that begin with `_` are Datadog's own: with
+    /// Returns whether spans of this form carry such a key where their client set it. Keys that begin with `_` are Datadog's own: with
     /// OTLP only those can be seen that follow from what was sent.
     pub fn carries(self, key: &str) -> bool {
         let follows = ["_dd.span_events.has_exception", "_dd.span_links"];
@@ -228,7 +228,7 @@ impl PayloadForm {
         }
     }
 
-    /// Why spans of this form do not carry a key of Datadog's own, to follow `because`.
+    /// Returns the reason why spans of this form do not carry a key of Datadog's own, as the beginning of a sentence.
     pub fn why_not(self) -> &'static str {
         match self {
             Self::Datadog | Self::Otlp => {
@@ -240,7 +240,7 @@ impl PayloadForm {
 }
 
 impl Span {
-    /// OpenTelemetry's span kind as the exporter spells it (`server`, `client`, …); empty where it was not told.
+    /// OpenTelemetry's span kind as the exporter spells it (`server`, `client`, …); empty where it was not reported.
     pub fn kind(&self) -> &str {
         self.meta.get("span.kind").map_or("", String::as_str)
     }

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 /// The subcommand that stands there.
 pub const TAP: &str = "tap";
-/// Name of its port by which it is told what to do, and tells what passed.
+/// Name of its port by which it is reported what to do, and reports what passed.
 pub const CONTROL_PORT: &str = "tap-control";
-/// Where it is told, by PUT of a list of [`WireFault`].
+/// Where it is reported, by PUT of a list of [`WireFault`].
 pub const FAULTS_PATH: &str = "/faults";
-/// Where it tells [`Passed`].
+/// Where it reports [`Passed`].
 pub const PASSED_PATH: &str = "/passed";
 /// Where it says that it is ready.
 pub const HEALTH_PATH: &str = "/health";
@@ -65,7 +65,7 @@ pub enum WireAction {
     },
 }
 
-/// What passed since a tap was last told what to do.
+/// What passed since a tap was last reported what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Passed {
     /// Requests that it could have done something to.

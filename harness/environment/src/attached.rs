@@ -16,19 +16,19 @@ use harness_system::{Role, System, parts::COLLECTOR};
 /// Its name.
 pub(super) const NAME: &str = "attached";
 
-/// Where the parts of a system are that is there already.
+/// Addresses of a system that already runs.
 pub struct Attached {
     /// Base URL of the entry.
     pub entry: String,
     /// Base URL of the collector's OTLP/gRPC port, where the harness reaches it; its own spans are virtual parents elsewhere.
     pub otlp: Option<String>,
-    /// Where the intake comes from.
+    /// Source of the intake.
     pub intake: Intake,
     /// How long to wait until the collector sends to the intake, where it may have to be pointed there first.
     pub pointing: Option<Duration>,
 }
 
-/// Where the intake of an attached system comes from.
+/// Source of an attached system's intake.
 pub enum Intake {
     /// There is none: the collector sends to Datadog.
     None,

@@ -16,7 +16,7 @@ use harness_system::{
 #[cfg(test)]
 mod tests;
 
-/// Where a workload finds its files in a container.
+/// Folder of a workload's files in its container.
 pub const FILES_DIR: &str = "/etc/tracecheck/files";
 /// The first number for ports that have no usual one.
 const FIRST_OTHER_PORT: u16 = 9000;
@@ -30,9 +30,9 @@ pub struct Container {
     pub workload: String,
     /// As in the system.
     pub role: Role,
-    /// What others find it by: a container's name in a network, or a Service's.
+    /// Host name for other workloads: a container's name in a network, or a Service's.
     pub host: String,
-    /// What it runs from.
+    /// Its image.
     pub image: Image,
     /// The program and its first words, in place of the image's entrypoint.
     pub entrypoint: Vec<String>,
@@ -73,13 +73,13 @@ impl Container {
         }
     }
 
-    /// Whether it is another program than `tracecheck`'s own, which says that it listens and ends as it is asked to.
+    /// Returns whether it is another program than `tracecheck`'s own, which says that it listens and ends as it is asked to.
     pub fn is_foreign(&self) -> bool {
         self.entrypoint.first().is_none_or(|program| program != TRACECHECK)
     }
 }
 
-/// What a container runs from.
+/// Image of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Image {
     /// The one that holds `tracecheck`.
@@ -88,7 +88,7 @@ pub enum Image {
     Named(String),
 }
 
-/// What an environment decides about its containers.
+/// An environment's choices for its containers.
 pub struct Choices<'a> {
     /// Its name, for messages.
     pub environment: &'static str,
@@ -182,7 +182,7 @@ impl Planner<'_> {
                     verb: "start",
                     workload: workload.name.clone(),
                     reason: format!(
-                        "`{program}` is a program of this machine; name an image that has it with `--image {}=REFERENCE`",
+                        "`{program}` is a program of this machine; name an image that contains it with `--image {}=REFERENCE`",
                         workload.name
                     ),
                 })?;

@@ -49,13 +49,13 @@ pub use self::{
     leftovers::{Leftover, leftovers, remove},
 };
 
-/// Where published ports are reached on the engine's own machine.
+/// Address of published ports on the engine's own machine.
 pub const LOOPBACK: &str = "127.0.0.1";
 /// Its name, for messages.
 pub const NAME: &str = "docker";
-/// How long a container has to get ready, unless told otherwise.
+/// How long a container has to get ready, by default.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How long a container has to end after SIGTERM, unless told otherwise: longer than the collector drains.
+/// How long a container has to end after SIGTERM by default: longer than the collector drains.
 const STOP_GRACE: Duration = Duration::from_secs(25);
 /// How long what was going on when a start was given up may take to come to an end.
 const GIVE_UP_LIMIT: Duration = Duration::from_secs(20);
@@ -64,7 +64,7 @@ const LOG_LINES: usize = 2_000;
 /// How many lines of a log an error shows.
 const TAIL_LINES: usize = 20;
 
-/// What a run decides about all its systems.
+/// Settings for all systems of a run.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The run's id, for names and labels.
@@ -116,7 +116,7 @@ pub struct DockerEnvironment {
 /// Index in the system, name, and outcome.
 type Start = (usize, String, Result<Running, EnvironmentError>);
 
-/// What the systems of a run share: the engine, and how containers are made.
+/// State that a run's systems share: the engine, and how containers are made.
 pub struct DockerRun {
     settings: Settings,
     engine: Arc<Engine>,

@@ -2,7 +2,7 @@
 //!
 //! On Linux an executable, the shared objects that it needs and a few small files are a whole image `FROM scratch`. It runs as
 //! a user that is not root and writes nothing but `/tmp`. The same input always gives the same image, so that its name, made from
-//! its content, tells whether an engine has it already.
+//! its content, shows whether an engine has it already.
 //!
 //! Left out: compressing, pushing, images of other programs, executables that are not Linux's (the Dockerfile is for those).
 
@@ -25,18 +25,18 @@ mod tests;
 
 use self::layer::{Entry, Layer};
 
-/// Where the program is in the image; also its entrypoint.
+/// Path of the program in the image; also its entrypoint.
 pub const PROGRAM: &str = "/tracecheck";
-/// Who runs it: a user without rights, by number, as Kubernetes' `runAsNonRoot` wants it.
+/// User that runs it: one without privileges, by number, as Kubernetes' `runAsNonRoot` requires.
 pub const USER: &str = "65532:65532";
-/// Where certificates of authorities are, for whatever is reached over TLS.
+/// Path of the CA certificates in the image.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Repository of images that no registry has, so that nobody else's image can be pulled in their place.
 const REPOSITORY: &str = "localhost/tracecheck";
-/// When everything in an image was made: not told, so that the same content is the same image.
+/// When everything in an image was made: constant, so that the same content is the same image.
 const CREATED: &str = "1970-01-01T00:00:00Z";
 
-/// Why there is no image.
+/// Error for an image that cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// A file that belongs into it cannot be read, or the archive cannot be written.
@@ -46,7 +46,7 @@ pub enum ImageError {
         what: &'static str,
         /// Which file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// The program is none that an image can be made of here.
@@ -58,7 +58,7 @@ pub enum ImageError {
     NotLinux {
         /// The program, or a shared object of it.
         path: PathBuf,
-        /// What was found.
+        /// The problem.
         reason: String,
     },
     /// A shared object is nowhere.
@@ -70,7 +70,7 @@ pub enum ImageError {
     MissingObject {
         /// As the program asks for it.
         name: String,
-        /// What asks for it.
+        /// The file that requires it.
         needed_by: PathBuf,
         /// The folders that were looked into.
         searched: String,
@@ -80,7 +80,7 @@ pub enum ImageError {
     Changed(PathBuf),
 }
 
-/// Where what goes into the image is looked for, beyond the machine's usual places.
+/// Folders to search for the image's content, beyond the machine's usual places.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// Folders of `LD_LIBRARY_PATH`, in which shared objects are looked for first.
@@ -143,7 +143,7 @@ impl Image {
         self.layer.files()
     }
 
-    /// Where its certificates of authorities come from; without them nothing can be reached over TLS.
+    /// Returns the source of its CA certificates; without them nothing can be reached over TLS.
     pub fn certificates(&self) -> Option<&Path> {
         self.certificates.as_deref()
     }

@@ -1,4 +1,4 @@
-//! Where a system runs: one trait, one backend per place.
+//! Environments that a system runs in: one trait, one backend per environment.
 //!
 //! After `up`, nothing downstream knows which backend it is on; it sees [`Endpoints`].
 
@@ -61,9 +61,9 @@ pub trait Environment: Send + Sync {
     async fn pause(&mut self, workload: &str) -> Result<(), EnvironmentError>;
     /// Lets a paused workload go on.
     async fn resume(&mut self, workload: &str) -> Result<(), EnvironmentError>;
-    /// Workloads that ended though nobody stopped them, each told once.
+    /// Workloads that ended though nobody stopped them, each reported once.
     async fn unexpected_exits(&mut self) -> Vec<UnexpectedExit>;
-    /// Whether the system was there before: then it is not stopped, and others may send requests to it.
+    /// Returns whether the system was there before: then it is not stopped, and others may send requests to it.
     fn is_attached(&self) -> bool {
         false
     }
@@ -71,7 +71,7 @@ pub trait Environment: Send + Sync {
     fn pointing(&self) -> Option<Duration> {
         None
     }
-    /// What came between the harness and the system so far, though the system went on: each time that the way to a workload
+    /// Returns the disturbances between the harness and the system so far, though the system went on: each time that the connection to a workload
     /// broke. A request that got no answer then says nothing about the system.
     async fn disturbances(&self) -> Vec<String> {
         Vec::new()
@@ -108,11 +108,12 @@ pub(crate) fn refuse_instances(
         environment,
         verb: "run several instances of",
         workload: workload.name.clone(),
-        reason: "an address is one program's there; use `--env kind` or `--env cluster`".to_owned(),
+        reason: "only one program can use an address there; use `--env kind` or `--env cluster`"
+            .to_owned(),
     })
 }
 
-/// Where everything can be reached from the harness.
+/// Addresses of all workloads, as the harness reaches them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Endpoints {
     /// By workload name.
@@ -165,7 +166,7 @@ impl Endpoints {
     }
 }
 
-/// Why an environment did not do what was asked.
+/// Error of an environment.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvironmentError {
     /// The backend has no such verb for this workload; the scenario is inconclusive there.
@@ -177,15 +178,15 @@ pub enum EnvironmentError {
         verb: &'static str,
         /// Which workload.
         workload: String,
-        /// Why, and what to do instead.
+        /// The reason, and what to do instead.
         reason: String,
     },
-    /// What the environment works with is not there.
+    /// The engine or cluster behind the environment is not available.
     #[error("the `{environment}` environment cannot be used: {reason}; {remedy}")]
     Unavailable {
         /// Backend's name.
         environment: &'static str,
-        /// What is missing, or does not answer.
+        /// What is missing, or does not respond.
         reason: String,
         /// How to get it.
         remedy: String,
@@ -201,14 +202,14 @@ pub enum EnvironmentError {
         /// All that is missing, each with what helps.
         findings: Vec<String>,
     },
-    /// What the environment is made of refused something.
+    /// The engine or cluster behind the environment refused a request.
     #[error("the `{environment}` environment cannot {what}: {reason}")]
     Backend {
         /// Backend's name.
         environment: &'static str,
         /// For example ``create the network `tracecheck-590bc6e5-0` ``.
         what: String,
-        /// What it said.
+        /// Its message.
         reason: String,
     },
     /// No workload of that name.
@@ -220,7 +221,7 @@ pub enum EnvironmentError {
         known: String,
     },
     /// The system cannot be brought up as it is described.
-    #[error("the system is not sound:{}", lines(.0))]
+    #[error("the system is invalid:{}", lines(.0))]
     InvalidSystem(Vec<Problem>),
     /// `up` was called while a system is up.
     #[error("a system is up already; take it down first")]
@@ -234,7 +235,7 @@ pub enum EnvironmentError {
         workload: String,
         /// As it was to be started, without its arguments.
         program: String,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// A program ended before it was ready.
@@ -259,11 +260,11 @@ pub enum EnvironmentError {
     DoesNotStart {
         /// Which workload.
         workload: String,
-        /// What keeps it from starting.
+        /// The problem that keeps it from starting.
         problem: String,
-        /// What to do.
+        /// The remedy.
         remedy: String,
-        /// What the cluster told of it last.
+        /// Its last events in the cluster.
         events: Vec<String>,
         /// The end of its log.
         log_tail: Vec<String>,
@@ -278,7 +279,7 @@ pub enum EnvironmentError {
         workload: String,
         /// How long it had.
         limit: Duration,
-        /// What did not come.
+        /// The condition that did not come true.
         waited_for: String,
         /// The end of its log.
         log_tail: Vec<String>,
@@ -292,7 +293,7 @@ pub enum EnvironmentError {
     PortTaken {
         /// Which workload.
         workload: String,
-        /// The addresses that it was last told, or what it was to choose itself.
+        /// The addresses that it was last given, or what it was to choose itself.
         addresses: String,
         /// How often it was tried.
         attempts: u32,
@@ -306,7 +307,7 @@ pub enum EnvironmentError {
         what: &'static str,
         /// Which file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// No free port could be had.
@@ -314,10 +315,10 @@ pub enum EnvironmentError {
     NoFreePort {
         /// Which workload.
         workload: String,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// A reference for which there is nothing; [`System::problems`] tells of it beforehand.
+    /// A reference for which there is nothing; [`System::problems`] reports it beforehand.
     #[error("`{workload}`: cannot replace {reference}")]
     Unresolved {
         /// Which workload.
@@ -345,7 +346,7 @@ pub struct UncleanStop {
     pub how: String,
     /// The end of its log.
     pub log_tail: Vec<String>,
-    /// Whether that is how it ends, by what its system says of it: told, and nothing is in doubt for it.
+    /// Whether that is how it ends, by what its system says of it: reported, and nothing is in doubt for it.
     pub foreseen: bool,
 }
 

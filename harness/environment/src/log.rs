@@ -1,4 +1,4 @@
-//! What a workload printed: its last lines in memory, all of it (up to a limit) in a file.
+//! Log of a workload: its last lines in memory, all of it (up to a limit) in a file.
 
 use std::{
     collections::VecDeque,
@@ -42,7 +42,7 @@ impl Log {
         Ok(Self { path: path.to_owned(), secrets, max_lines, state: Mutex::new(state) })
     }
 
-    /// Where the file is.
+    /// Returns the path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -58,11 +58,11 @@ impl Log {
         if state.file_bytes <= MAX_FILE_BYTES {
             state.file_bytes += line.len() as u64 + 1;
             let end = if state.file_bytes > MAX_FILE_BYTES {
-                "(the log is cut here: too long)"
+                "(the log is truncated here: too long)"
             } else {
                 &line
             };
-            // A full disk must not end the run that could tell of it; the lines in memory are still there.
+            // A full disk must not end the run that could report it; the lines in memory are still there.
             let _ = writeln!(state.file, "{end}");
         }
         if state.lines.len() == self.max_lines {

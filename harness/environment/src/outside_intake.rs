@@ -1,6 +1,6 @@
 //! A system in one environment whose mock intake runs in another: in a cluster, with the intake on the machine of the harness.
 //!
-//! The intake is brought up first, since the rest is told where it is. Whether it is reached from there is the user's to know, who
+//! The intake is brought up first, since the rest is given its address. Whether it is reached from there is the user's to know, who
 //! gives the address.
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
@@ -14,7 +14,7 @@ use harness_system::{
     reference::{self, Reference},
 };
 
-/// Where the intake of a system listens.
+/// Listen address of a system's intake.
 #[derive(Debug, Clone)]
 pub struct Outside {
     /// With port 0, at a free one.
@@ -46,7 +46,7 @@ impl OutsideIntake {
     }
 }
 
-/// The rest of a system, in which whoever sends to the intake is told this base URL.
+/// The rest of a system, in which whoever sends to the intake is given this base URL.
 fn without_intake(system: &System, intake: &str, url: &str) -> Result<System, EnvironmentError> {
     let address = url.split_once("://").map_or(url, |(_, address)| address);
     let value = |reference: &Reference| match reference {

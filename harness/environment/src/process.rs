@@ -1,6 +1,6 @@
 //! Workloads as child processes of this one, on free ports of the loopback address.
 //!
-//! Built-in programs bind port 0 and report where they listen; foreign ones are told a free port, and told another
+//! Built-in programs bind port 0 and report where they listen; foreign ones are given a free port, and another
 //! one when somebody was faster to take it. Each process leads a group of its own and inherits only the variables
 //! in [`INHERITED`]. Nothing is isolated beyond that: for it, use containers.
 //!
@@ -48,14 +48,14 @@ pub use self::{
 
 /// How the names of temporary directories begin.
 const DIR_PREFIX: &str = "tracecheck-";
-/// How long a process has to get ready, unless told otherwise.
+/// How long a process has to get ready, by default.
 const START_LIMIT: Duration = Duration::from_secs(10);
-/// How long a process has to end after SIGTERM, unless told otherwise: longer than the collector drains (20 s), so that
+/// How long a process has to end after SIGTERM by default: longer than the collector drains (20 s), so that
 /// it can say itself what it lost.
 const STOP_GRACE: Duration = Duration::from_secs(25);
 /// How long a process may take to be gone after SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
-/// How many lines of each log are kept in memory, unless told otherwise.
+/// How many lines of each log are kept in memory, by default.
 const LOG_LINES: usize = 2_000;
 
 /// The `process` environment. Dropped without [`Environment::down`], it kills what runs.
@@ -138,7 +138,7 @@ impl ProcessEnvironment {
 }
 
 impl Builder {
-    /// Where logs and files go, made if it is not there; a temporary directory by default, gone with the environment.
+    /// Sets the folder for logs and files, which is created if it is missing. Default: a temporary one, removed with the environment.
     #[must_use]
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = Some(dir.into());
@@ -508,7 +508,7 @@ impl Instance {
         ports.filter_map(|(name, address)| Some((name.clone(), number(address)?))).collect()
     }
 
-    /// Stops it if it runs, without a `grace` by killing it, else by what its system says of it, keeps its ports, and tells if it
+    /// Stops it if it runs, without a `grace` by killing it, else by what its system says of it, keeps its ports, and reports if it
     /// did not end as it should.
     async fn stop(&mut self, grace: Option<Duration>) -> Option<UncleanStop> {
         let ports = self.port_numbers();

@@ -8,7 +8,7 @@ use harness_core::secret::Secret;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKey(Secret);
 
-/// Why a text is not an API key. Does not repeat the text, which may be a secret with a slip in it.
+/// Error for a text that is not an API key. Does not repeat the text, which may be a secret with a slip in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseApiKeyError {
     /// Nothing in it.

@@ -21,7 +21,7 @@ pub struct Attempt {
     /// Body as received, still compressed.
     #[serde(with = "base64_bytes")]
     pub body: Vec<u8>,
-    /// What it was answered.
+    /// The reply to it.
     pub reply: Reply,
 }
 
@@ -38,7 +38,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// Whether the client was told that its data was taken.
+    /// Returns whether the client was reported that its data was taken.
     pub fn accepted(self) -> bool {
         matches!(self, Self::Status(200..=299))
     }

@@ -49,7 +49,7 @@ impl Default for Settings {
     }
 }
 
-/// Why the intake could not be asked.
+/// Error of a request to the intake.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The HTTP client could not be made, or the URL is none.
@@ -57,7 +57,7 @@ pub enum ClientError {
     Setup {
         /// Base URL.
         url: String,
-        /// What was wrong.
+        /// The cause.
         source: reqwest::Error,
     },
     /// It did not begin its stream in time.
@@ -67,7 +67,7 @@ pub enum ClientError {
         url: String,
         /// The limit.
         timeout: Duration,
-        /// What the last try said.
+        /// The result of the last try.
         last: String,
     },
     /// It could not be reached, or its answer could not be read.
@@ -77,7 +77,7 @@ pub enum ClientError {
         method: &'static str,
         /// Full URL.
         url: String,
-        /// What happened.
+        /// The cause.
         source: reqwest::Error,
     },
     /// It refused.
@@ -89,12 +89,12 @@ pub enum ClientError {
         url: String,
         /// HTTP status.
         status: u16,
-        /// What it said.
+        /// Its message.
         body: String,
     },
     /// The own copy is behind at the deadline.
     #[error(
-        "the copy of the intake's evidence is behind: it has {own} attempts of {theirs} after {waited:?} ({stream})"
+        "the copy of the intake's evidence lags behind: it has {own} attempts of {theirs} after {waited:?} ({stream})"
     )]
     Behind {
         /// Number of the newest attempt here.
@@ -118,7 +118,7 @@ pub struct IntakeClient {
     task: JoinHandle<()>,
 }
 
-/// What the background task writes and the client reads.
+/// State that the background task writes and the client reads.
 #[derive(Debug)]
 struct Copy {
     state: Mutex<State>,
@@ -234,12 +234,12 @@ impl IntakeClient {
         self.copy.state().store.trace_ids().collect()
     }
 
-    /// What the own copy counted so far.
+    /// Returns the counts of the own copy.
     pub fn counts(&self) -> Counts {
         self.copy.state().store.counts().clone()
     }
 
-    /// What is missing from the own copy. Where there is anything, absence cannot be told from loss.
+    /// Returns the gaps of the own copy. Where there are any, absence cannot be distinguished from loss.
     pub fn gaps(&self) -> Vec<Gap> {
         self.copy.state().gaps.clone()
     }
@@ -298,7 +298,7 @@ impl IntakeClient {
         self.send("DELETE", &url, self.http.delete(&url)).await.map(drop)
     }
 
-    /// What the intake itself counted so far.
+    /// Returns the intake's own counts.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What an attempt's bytes say, in our own small types. Pure: bytes in, values out, never a panic.
+//! Decodes an attempt's bytes into our own small types. Pure: bytes in, values out, never a panic.
 //!
 //! Uses Datadog's published types (`libdd-trace-protobuf`) for the wire, so that no second hand-written schema can
 //! agree with our own exporter's mistakes. It does not judge, and it does not know replies.
@@ -19,7 +19,7 @@ pub use self::{
 };
 use crate::attempt::Attempt;
 
-/// Most bytes that a body may have after decompression, unless told otherwise.
+/// Most bytes that a body may have after decompression, by default.
 pub const DEFAULT_MAX_DECODED: usize = 64 << 20;
 
 /// The routes that a Datadog client calls.
@@ -72,7 +72,7 @@ impl Route {
     }
 }
 
-/// What an attempt held.
+/// Decoded content of an attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decoded {
@@ -90,14 +90,14 @@ pub enum Decoded {
     HostMetadata(serde_json::Value),
     /// It could not be read.
     Undecodable {
-        /// What was wrong with it.
+        /// The problem.
         reason: String,
     },
     /// No Datadog client is known to call this path.
     UnknownPath,
 }
 
-/// Why a body could not be read.
+/// Error for a body that cannot be decoded.
 #[derive(Debug, thiserror::Error)]
 enum DecodeError {
     #[error("its content encoding `{0}` is none of gzip, deflate, zstd and identity")]
@@ -106,7 +106,7 @@ enum DecodeError {
     Decompress { encoding: &'static str, source: std::io::Error },
     #[error("it is larger than {limit} bytes once decompressed")]
     TooLarge { limit: usize },
-    #[error("it is no protobuf AgentPayload: {0}")]
+    #[error("it is not a protobuf AgentPayload: {0}")]
     Protobuf(prost::DecodeError),
     #[error(
         "it carries {0} of the newer `idxTracerPayloads`, which this intake cannot read: have the agent send \
@@ -126,7 +126,7 @@ enum DecodeError {
     SpanMapping(serde_json::Error),
     #[error("`ignore_resources` in its header `dd-otel-span-mapping` cannot be read: {0}")]
     IgnoredResource(regex::Error),
-    #[error("it is no msgpack StatsPayload: {0}")]
+    #[error("it is not a msgpack StatsPayload: {0}")]
     MessagePack(rmp_serde::decode::Error),
     #[error("it is no JSON: {0}")]
     Json(serde_json::Error),

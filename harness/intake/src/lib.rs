@@ -1,4 +1,4 @@
-//! The mock Datadog intake: keeps every attempt with its reply, and tells what it was sent.
+//! The mock Datadog intake: keeps every attempt with its reply, and reports what it was sent.
 //!
 //! It stands in for Datadog towards exporters, and is read over HTTP by the harness on every environment. It
 //! judges nothing: that is the rules' and expectations' work.
@@ -18,5 +18,5 @@ mod testing;
 
 pub use api_key::{ApiKey, ParseApiKeyError};
 
-/// The environment variable that tells the program which API key clients must send.
+/// The environment variable with the API key that clients must send.
 pub const API_KEY_VARIABLE: &str = "DD_API_KEY";

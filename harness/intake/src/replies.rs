@@ -11,7 +11,7 @@ const MAX_SCRIPTS: usize = 1000;
 /// Longest `delay`.
 const MAX_DELAY: Duration = Duration::from_secs(600);
 
-/// What to answer at a path. The oldest script for a path holds until it is used up; then the next one does.
+/// Scripted replies at a path. The oldest script for a path holds until it is used up; then the next one does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
@@ -45,14 +45,14 @@ pub enum ScriptedReply {
     Reset(bool),
 }
 
-/// Why a script was refused. Begins with the field's name.
+/// Error for an invalid script. Begins with the field's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScriptError {
     /// Not a path of Datadog's.
     #[error("path: `{0}` must start with `/` and must not be below `/_intake`")]
     Path(String),
     /// No final HTTP status.
-    #[error("reply.status: {0} is no final HTTP status: give one from 200 to 599")]
+    #[error("reply.status: {0} is not a final HTTP status: give one from 200 to 599")]
     Status(u16),
     /// It says nothing.
     #[error("reply.reset: must be true; leave `reply` out for the usual reply")]

@@ -68,12 +68,12 @@ impl Default for Settings {
     }
 }
 
-/// Why the intake does not serve.
+/// Error for an intake that cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Somebody else listens there.
     #[error(
-        "cannot listen at {address}: the port is taken; stop what listens there, or pass another address with \
+        "cannot listen at {address}: the port is in use; stop the program that listens there, or pass another address with \
          --listen (port 0 takes a free one)"
     )]
     AddressInUse {
@@ -206,7 +206,7 @@ impl Drop for RunningServer {
     }
 }
 
-/// What all requests share.
+/// State that all requests share.
 #[derive(Debug)]
 struct Intake {
     settings: Settings,

@@ -36,13 +36,13 @@ impl Default for Bounds {
     }
 }
 
-/// What came of an attempt.
+/// Outcome of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// Its data, if it had any, was taken.
     Accepted,
-    /// The client was not told that it was taken, so it counts for nothing.
+    /// The client got no answer that it was accepted, so it counts for nothing.
     NotAccepted,
     /// The same bytes had been accepted before: its data is not taken twice.
     Redelivered,
@@ -53,9 +53,9 @@ pub enum Outcome {
 pub struct Entry {
     /// As it arrived, and what it was answered.
     pub attempt: Arc<Attempt>,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// Why it could not be read, if so.
+    /// The reason why it could not be decoded, if so.
     pub undecodable: Option<String>,
     /// The stats it brought, where `outcome` is accepted.
     pub stats: Option<Arc<StatsPayload>>,

@@ -1,7 +1,7 @@
 //! The words of the event stream, `GET /_intake/events`, which server and client share.
 //!
 //! Events: `hello` first, then `attempt` for each attempt in order, `gap` where some are missing, and `heartbeat`
-//! while there is nothing to tell. Each id is an [`EventId`], with which a reader resumes by `Last-Event-ID`.
+//! while there is nothing to report. Each id is an [`EventId`], with which a reader resumes by `Last-Event-ID`.
 
 use std::{fmt, str::FromStr};
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct EventId {
     /// The intake's instance id; another one after each start.
     pub instance: String,
-    /// Sequence number of the last attempt that was told.
+    /// Sequence number of the last attempt that was reported.
     pub seq: u64,
 }
 
@@ -22,9 +22,9 @@ impl fmt::Display for EventId {
     }
 }
 
-/// Why a text is not an event id.
+/// Error for a text that is not an event id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no event id: it has the form `<instance>:<seq>`")]
+#[error("`{0}` is not an event id: it has the form `<instance>:<seq>`")]
 pub struct ParseEventIdError(String);
 
 impl FromStr for EventId {
@@ -67,11 +67,11 @@ pub struct Gap {
     pub from: u64,
     /// Number of the last of them; unknown where the instance is gone.
     pub to: Option<u64>,
-    /// Why.
+    /// The reason.
     pub reason: GapReason,
 }
 
-/// Why attempts are missing.
+/// Reason for missing attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GapReason {
@@ -81,7 +81,7 @@ pub enum GapReason {
     InstanceChanged,
     /// The reader itself pushed them out of its own copy.
     NotKeptByReader,
-    /// The reader could not read what it was told.
+    /// The reader could not read an event.
     Unreadable,
 }
 
@@ -90,7 +90,7 @@ impl fmt::Display for Gap {
         let to = self.to.map_or_else(|| "an unknown one".to_owned(), |to| to.to_string());
         let why = match self.reason {
             GapReason::NotKept => "the intake had pushed them out: raise its --max-memory",
-            GapReason::InstanceChanged => "the intake was started anew",
+            GapReason::InstanceChanged => "the intake was restarted",
             GapReason::NotKeptByReader => "the harness's own copy had pushed them out",
             GapReason::Unreadable => "the harness could not read them: use the same version",
         };

@@ -8,13 +8,13 @@ use crate::trace::{SpanId, Trace, TraceId};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stray {
-    /// What was captured of it.
+    /// Its captured spans.
     pub trace: Trace,
-    /// Whose it is, and what shows that.
+    /// The request or cause it belongs to, and the proof.
     pub origin: Origin,
 }
 
-/// Whose a stray trace is, by the first of these that the evidence shows.
+/// The origin of a stray trace: the first of these that the evidence proves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Origin {
@@ -94,7 +94,7 @@ impl Origin {
         }
     }
 
-    /// Whether it is work that may go on in a trace of its own.
+    /// Returns whether it is work that may go on in a trace of its own.
     pub fn is_link(&self) -> bool {
         matches!(self, Self::Link { .. })
     }

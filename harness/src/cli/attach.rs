@@ -224,7 +224,7 @@ impl Args {
     ) -> anyhow::Result<NewEnvironment> {
         let cluster = &env.kubernetes;
         if self.intake_namespace.is_some() && !env.is_cluster() {
-            bail!("--intake-namespace is of use only with `--env cluster`");
+            bail!("--intake-namespace requires `--env cluster`");
         }
         let Some(entry) = &self.entry else { bail!("--attach: name the entry with --entry") };
         let mut forwards = Vec::new();
@@ -248,7 +248,8 @@ impl Args {
         };
         let pointing = if in_cluster.is_some() { Some(POINTING) } else { None };
         let pointing = self.attach_wait.or(pointing).filter(|limit| !limit.is_zero());
-        let program = std::env::current_exe().context("this program does not know its own path")?;
+        let program =
+            std::env::current_exe().context("the path of this program cannot be determined")?;
         let program = Arc::new(program);
         Ok(Box::new(move || {
             // They last as long as environments are made.

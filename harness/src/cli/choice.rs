@@ -18,7 +18,7 @@ pub(super) fn system_of(
                 (Some(scenario), None) if scenarios.is_empty() => scenario.system,
                 (None, Some(system)) if systems.is_empty() => SystemChoice::File(system),
                 _ => bail!(
-                    "{}: name one system file, or one scenario's file, whose system is meant",
+                    "{}: name one system file, or the file of one scenario that uses the system",
                     path.display()
                 ),
             }

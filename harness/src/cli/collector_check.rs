@@ -16,13 +16,14 @@ use tokio::process::Command;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Lets the system's collector check `config`, as the run would start it but for the addresses, which are not known yet.
-/// Another collector than the built-in one tells of its config only when it runs.
+/// Another collector than the built-in one reports problems of its config only when it runs.
 pub(super) async fn check(system: &System, config: &Path) -> anyhow::Result<()> {
     let collector = system.workloads.iter().find(|workload| workload.role == Role::Collector);
     let Some(collector) = collector.filter(|one| matches!(one.program, Program::Builtin(_))) else {
         return Ok(());
     };
-    let program = std::env::current_exe().context("this program does not know its own path")?;
+    let program =
+        std::env::current_exe().context("the path of this program cannot be determined")?;
     let mut command = Command::new(program);
     command.args(["collector", "validate"]).arg("--config").arg(config);
     for (name, file) in collector.files.iter().filter(|(_, file)| file.expand) {
@@ -53,7 +54,7 @@ pub(super) async fn check(system: &System, config: &Path) -> anyhow::Result<()> 
         let told = String::from_utf8_lossy(&output.stderr);
         let told = told.trim();
         bail!(
-            "the collector refuses its config:\n{}",
+            "the collector rejects its config:\n{}",
             told.strip_prefix("error: ").unwrap_or(told)
         );
     }

@@ -82,7 +82,7 @@ impl Args {
             let missing =
                 missing.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| *name);
             bail!(
-                "{} not set. To ask Datadog for traces, set DD_API_KEY (Organization Settings > API Keys), DD_APP_KEY (Organization Settings > Application Keys; it needs the permission `apm_read`) and DD_SITE, the site that the keys are of (here {site}; there are {})",
+                "{} not set. To ask Datadog for traces, set DD_API_KEY (Organization Settings > API Keys), DD_APP_KEY (Organization Settings > Application Keys; it needs the permission `apm_read`) and DD_SITE, the site that the keys belong to (now {site}; known are {})",
                 missing.collect::<Vec<_>>().join(" and "),
                 SITES.join(", ")
             );

@@ -169,7 +169,7 @@ async fn look(place: Place, args: &Args) -> Vec<Finding> {
             Ok(seen) => seen,
             Err(_) => Err((
                 format!("no answer within {}", humantime::format_duration(limit)),
-                "look whether it answers by hand; `--limit` gives it more time".to_owned(),
+                "check by hand whether it answers; `--limit` gives it more time".to_owned(),
             )),
         };
         match seen {
@@ -245,8 +245,8 @@ async fn own_program() -> Seen {
     match std::env::current_exe() {
         Ok(path) => Ok(format!("tracecheck {} at {}", env!("CARGO_PKG_VERSION"), path.display())),
         Err(error) => Err((
-            format!("this program does not know its own path: {error}"),
-            "start it by a path, and do not remove it while it runs".to_owned(),
+            format!("the path of this program cannot be determined: {error}"),
+            "start it by its path, and do not remove it while it runs".to_owned(),
         )),
     }
 }
@@ -255,7 +255,7 @@ async fn loopback() -> Seen {
     match TcpListener::bind("127.0.0.1:0").await {
         Ok(_) => Ok("ports of 127.0.0.1 can be had".to_owned()),
         Err(error) => Err((
-            format!("no port of 127.0.0.1 can be had: {error}"),
+            format!("no port of 127.0.0.1 can be bound: {error}"),
             "bring the loopback interface up".to_owned(),
         )),
     }
@@ -267,7 +267,7 @@ async fn temporary() -> Seen {
         Ok(_) => Ok(format!("{} can be written to", dir.display())),
         Err(error) => Err((
             format!("{} cannot be written to: {error}", dir.display()),
-            "name another folder by TMPDIR".to_owned(),
+            "set TMPDIR to another folder".to_owned(),
         )),
     }
 }
@@ -292,8 +292,7 @@ async fn cluster(access: &AccessArgs) -> Result<(Client, String), (String, Strin
     let found = access.find().await.map_err(|error| {
         (
             format!("{error:#}"),
-            "get a kubeconfig of a cluster, for EKS with `aws eks update-kubeconfig --name NAME`; `--env kind` makes a cluster \
-             here"
+            "get a kubeconfig for a cluster, for EKS with `aws eks update-kubeconfig --name NAME`; `--env kind` creates a cluster here"
                 .to_owned(),
         )
     })?;
@@ -309,7 +308,7 @@ async fn may(client: &Client) -> Seen {
             "bind the ClusterRole of docs/environments.md to this user".to_owned(),
         )),
         Err(reason) => Err((
-            format!("what is allowed cannot be told: {reason}"),
+            format!("the permissions cannot be determined: {reason}"),
             "try `kubectl auth can-i --list`".to_owned(),
         )),
     }
@@ -334,7 +333,7 @@ async fn operator(client: &Client, needed: bool) -> Seen {
 fn aws_credentials() -> Seen {
     let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if set("AWS_ACCESS_KEY_ID") && set("AWS_SECRET_ACCESS_KEY") {
-        return Ok("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are set (not tried)".to_owned());
+        return Ok("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are set (not verified)".to_owned());
     }
     for name in [
         "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -342,7 +341,7 @@ fn aws_credentials() -> Seen {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     ] {
         if set(name) {
-            return Ok(format!("{name} is set (not tried)"));
+            return Ok(format!("{name} is set (not verified)"));
         }
     }
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
@@ -353,11 +352,10 @@ fn aws_credentials() -> Seen {
     let files =
         [file("AWS_SHARED_CREDENTIALS_FILE", "credentials"), file("AWS_CONFIG_FILE", "config")];
     match files.iter().find(|file| file.is_file()) {
-        Some(file) => Ok(format!("{} is there (not tried)", file.display())),
+        Some(file) => Ok(format!("{} exists (not verified)", file.display())),
         None => Err((
-            "no variable and no file of AWS has any".to_owned(),
-            "log in with `aws configure sso` or `aws configure`, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; on a \
-             machine of AWS with a role of its own, none of this is needed"
+            "neither the variables nor the files of AWS contain any".to_owned(),
+            "log in with `aws configure sso` or `aws configure`, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; on an AWS machine with a role of its own, none is needed"
                 .to_owned(),
         )),
     }
@@ -370,7 +368,7 @@ fn eks_config(args: &ConfigArgs) -> Seen {
         }
         Err(error) => Err((
             format!("{error:#}"),
-            "mend the file, or name another with `--eks-config`".to_owned(),
+            "fix the file, or name another with `--eks-config`".to_owned(),
         )),
     }
 }
@@ -405,7 +403,7 @@ fn in_path(program: &str) -> Option<PathBuf> {
 
 fn datadog_keys() -> Seen {
     match datadog::keys() {
-        Ok(site) => Ok(format!("DD_API_KEY and DD_APP_KEY are set, for {site} (not tried)")),
+        Ok(site) => Ok(format!("DD_API_KEY and DD_APP_KEY are set, for {site} (not verified)")),
         Err(error) => Err((
             format!("{error:#}"),
             "needed for `--evidence datadog` and `verify` only".to_owned(),

@@ -72,7 +72,7 @@ fn finished(place: &Place) -> anyhow::Result<ExitCode> {
         return super::print(&format!("`{}` is down\n", place.name()));
     }
     super::warn(&how);
-    super::print(&format!("`{}` is down, though not in peace\n", place.name()))?;
+    super::print(&format!("`{}` is down, but did not stop cleanly\n", place.name()))?;
     Ok(ExitCode::from(1))
 }
 
@@ -84,7 +84,7 @@ async fn not_kept(place: &Place) -> anyhow::Result<ExitCode> {
     let name = place.name();
     let Some(standing) = place.standing()? else {
         place.remove()?;
-        bail!("there is no system `{name}`: `tracecheck status` tells which there are");
+        bail!("there is no system `{name}`: `tracecheck status` lists them");
     };
     let by_hand = match standing.environment.as_str() {
         "process" => {

@@ -237,7 +237,8 @@ pub(super) fn with_intake_outside(
 }
 
 fn process(start_limit: Option<Duration>) -> anyhow::Result<Chosen> {
-    let program = std::env::current_exe().context("this program does not know its own path")?;
+    let program =
+        std::env::current_exe().context("the path of this program cannot be determined")?;
     let new: NewEnvironment = Box::new(move || {
         let mut builder = ProcessEnvironment::builder(&program);
         if let Some(limit) = start_limit {

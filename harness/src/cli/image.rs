@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// The image of this program, named or by its content. Reads the whole program.
 pub(super) fn of_this_program(reference: Option<String>) -> anyhow::Result<Image> {
-    let program = env::current_exe().context("this program does not know its own path")?;
+    let program = env::current_exe().context("the path of this program cannot be determined")?;
     let library_path = env::var_os("LD_LIBRARY_PATH")
         .map(|paths| env::split_paths(&paths).filter(|path| path.is_absolute()).collect())
         .unwrap_or_default();
@@ -49,8 +49,7 @@ pub(super) fn of_this_program(reference: Option<String>) -> anyhow::Result<Image
     let image = Image::of_program(&program, &sources)?;
     if image.certificates().is_none() {
         super::warn(
-            "no certificates of authorities were found on this machine, so nothing can be reached over TLS from the image; \
-             install ca-certificates",
+            "no CA certificates were found on this machine, so nothing can be reached over TLS from the image; install ca-certificates",
         );
     }
     Ok(image)
@@ -69,7 +68,7 @@ fn build(args: &Build) -> anyhow::Result<ExitCode> {
     }
     if cfg!(debug_assertions) {
         super::warn(
-            "this is a debug build, which makes a large image; `cargo build --release` makes a small one",
+            "this is a debug build, which results in a large image; `cargo build --release` results in a small one",
         );
     }
     if to_stdout {

@@ -74,7 +74,7 @@ async fn reach(addresses: Vec<String>, refused: bool, within: Duration) -> anyho
         loop {
             let found = match time::timeout(TRY_LIMIT, TcpStream::connect(address)).await {
                 Ok(Ok(_)) if !refused => return Ok(()),
-                Ok(Ok(_)) => "it still takes connections".to_owned(),
+                Ok(Ok(_)) => "it still accepts connections".to_owned(),
                 Ok(Err(error)) if refused && error.kind() == ErrorKind::ConnectionRefused => {
                     return Ok(());
                 }

@@ -48,7 +48,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (image, images) = environment::named(&args.images);
     if image.is_empty() {
-        bail!("name an image of tracecheck that the cluster can have: `--image REFERENCE`");
+        bail!("name an image of tracecheck that the cluster can pull: `--image REFERENCE`");
     }
     if let Some(text) = args.canary.manifests(&args.namespace, &image)? {
         return super::print(&text);
@@ -90,7 +90,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let text = yaml(&documents(&objects)?)?;
     for name in hidden {
         super::warn(&format!(
-            "secret `{name}` is not printed: put its values in the place of {PLACEHOLDER}, or take it from where you keep such things"
+            "secret `{name}` is not printed: replace {PLACEHOLDER} by its values, or take it from your store of secrets"
         ));
     }
     super::print(&text)

@@ -111,7 +111,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let breakages: Vec<&'static Breakage> = catalogue::all().filter(wanted).collect();
     if breakages.is_empty() {
-        bail!("--filter: no breakage's name contains that; `tracecheck prove --page` lists them");
+        bail!("--filter: no breakage's name contains it; `tracecheck prove --page` lists them");
     }
     if !args.scenario.is_empty() {
         return scenario::run(&args, breakages).await;
@@ -218,7 +218,7 @@ async fn prove(
     let (result, changed) = attempt(bench, who, broken, "3s", cancel).await?;
     let missed = match (how.change(), changed) {
         (Some(_), 0) => Some(format!(
-            "nothing of that kind passed the tap, so nothing was broken: {}",
+            "no such payload passed the tap, so nothing was broken: {}",
             told(&result)
         )),
         _ => miss(&intended, &result),

@@ -117,7 +117,7 @@ async fn cluster(args: &Args) -> anyhow::Result<Vec<String>> {
 fn process(args: &Args) -> anyhow::Result<Vec<String>> {
     if let Some(run) = &args.run {
         bail!(
-            "--run {run}: on this machine, what a run left is not known by the run's id; leave it out"
+            "--run {run}: on this machine, leftovers are not identified by the run's id; leave it out"
         );
     }
     let mut found = process::find_leftovers(&std::env::temp_dir(), args.age());

@@ -93,7 +93,7 @@ pub(super) async fn run(mut args: Args) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("{} cannot be rewritten", from.display()))?;
     write(to, &text, args.write_over)?;
     super::print(&format!(
-        "{} holds what was seen: read it, take out what may be otherwise, and then\nrun it:  tracecheck run {}\n",
+        "{} contains what was recorded: review it, remove whatever may vary, and then\nrun it:  tracecheck run {}\n",
         to.display(),
         to.display()
     ))
@@ -169,8 +169,9 @@ fn write(to: &Path, text: &str, over: bool) -> anyhow::Result<()> {
         .tempfile_in(folder_of(to))
         .with_context(cannot)?;
     staged.write_all(text.as_bytes()).with_context(cannot)?;
-    load::load(&[staged.path().to_owned()])
-        .with_context(|| format!("{} was not written, since it would not load", to.display()))?;
+    load::load(&[staged.path().to_owned()]).with_context(|| {
+        format!("{} was not written, since it would not be valid", to.display())
+    })?;
     // Only its owner may read what is staged.
     use std::os::unix::fs::PermissionsExt as _;
     let readable = std::fs::Permissions::from_mode(0o644);

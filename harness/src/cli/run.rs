@@ -94,7 +94,7 @@ struct CommandLine(Vec<String>);
 
 fn command_line(text: &str) -> Result<CommandLine, String> {
     match shlex::split(text) {
-        None => Err("a quote or a backslash at its end is not closed".to_owned()),
+        None => Err("it has an unclosed quote, or ends with a backslash".to_owned()),
         Some(words) if words.is_empty() => {
             Err("name a program, for example /usr/local/bin/otelcol".to_owned())
         }

@@ -27,7 +27,7 @@ impl Home {
         let state = variable("XDG_STATE_HOME").map(PathBuf::from);
         let home = || variable("HOME").map(|home| PathBuf::from(home).join(".local/state"));
         let state = state.or_else(home).context(
-            "there is no place for the state of systems: set HOME, XDG_STATE_HOME or TRACECHECK_STATE_DIR",
+            "there is no folder for the state of systems: set HOME, XDG_STATE_HOME or TRACECHECK_STATE_DIR",
         )?;
         Ok(state.join("tracecheck"))
     }
@@ -58,9 +58,9 @@ pub(super) fn told(standing: &Standing, health: &Health) -> String {
         }
     }
     if let Some(how) = how_to_run(standing) {
-        text += &format!("\nrun scenarios through it:  {how}\n");
+        text += &format!("\nrun scenarios on it:  {how}\n");
     }
-    text += &format!("take it down:              tracecheck down {name}\n");
+    text += &format!("take it down:         tracecheck down {name}\n");
     text
 }
 

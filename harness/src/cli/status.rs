@@ -11,7 +11,7 @@ use super::standing::{Home, told};
 /// Which systems, and how to tell of them.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 every part of every system can be used; 1 some cannot; 2 usage."
+    after_help = "Exit codes: 0 every part of every system is usable; 1 some are not; 2 usage."
 )]
 pub(super) struct Args {
     /// The system's name; all of them when left out.
@@ -92,13 +92,15 @@ fn for_people(place: &Place, state: Option<&State>) -> String {
     match state {
         None => format!("there is no system `{name}`\n"),
         Some(State::ComingUp) => {
-            format!("system {name}: coming up; what happens is told in {}\n", place.log().display())
+            format!("system {name}: starting; progress is logged to {}\n", place.log().display())
         }
         Some(State::Up(standing, health)) => told(standing, health),
         Some(State::Ended(how)) if how.is_empty() => {
             format!("system {name}: down, its time was over; `tracecheck down {name}` forgets it\n")
         }
-        Some(State::Ended(how)) => format!("system {name}: down, though not in peace: {how}\n"),
+        Some(State::Ended(how)) => {
+            format!("system {name}: down, but did not stop cleanly: {how}\n")
+        }
         Some(State::Abandoned) => format!(
             "system {name}: ABANDONED, its keeper was killed; `tracecheck down {name}` removes what is left of it\n"
         ),

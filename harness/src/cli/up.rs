@@ -70,7 +70,7 @@ fn time(text: &str) -> Result<Duration, String> {
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(longest) = args.environment.longest().filter(|longest| args.time > *longest) {
         bail!(
-            "--for {}: with `--env eks` a system stays {} at most, since anybody may remove its cluster soon after",
+            "--for {}: with `--env eks` a system stays up for {} at most, since its cluster may be removed soon after",
             humantime::format_duration(args.time),
             humantime::format_duration(longest)
         );
@@ -92,12 +92,13 @@ async fn start(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     place.make()?;
     let log = place.log();
     let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-    let program = std::env::current_exe().context("this program does not know its own path")?;
+    let program =
+        std::env::current_exe().context("the path of this program cannot be determined")?;
     let mut keeper = Command::new(program);
     keeper.args(std::env::args_os().skip(1)).arg("--keeper").stdin(Stdio::null());
     keeper.stdout(output.try_clone()?).stderr(output);
     let mut keeper = keeper.spawn().context("the keeper cannot be started")?;
-    super::tell(&format!("bringing up `{}`; what happens is told in {}", args.name, log.display()));
+    super::tell(&format!("bringing up `{}`; progress is logged to {}", args.name, log.display()));
     // The keeper's own limits end this: each part has a time in which it must be ready.
     let standing = loop {
         if let Some(status) = keeper.try_wait()? {
@@ -120,7 +121,7 @@ fn ended(place: &Place, status: ExitStatus) -> anyhow::Result<ExitCode> {
     let said = std::fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
     std::io::stderr().write_all(&said)?;
     if said.is_empty() {
-        bail!("the keeper ended ({status}) and said nothing");
+        bail!("the keeper exited ({status}) without a message");
     }
     // What is wrong is told, and nothing of the system is left; another keeper may have been faster.
     if place.keeper()?.is_none() {
@@ -140,7 +141,7 @@ async fn keep(args: Args, place: &Place) -> anyhow::Result<ExitCode> {
         .try_init();
     if args.keeper {
         // The terminal's end is not the system's. This process leads no group yet, so this does not fail.
-        nix::unistd::setsid().context("the keeper cannot leave the terminal")?;
+        nix::unistd::setsid().context("the keeper cannot detach from the terminal")?;
     }
     let placed = place.take()?;
     let stop = CancellationToken::new();

@@ -191,7 +191,7 @@ fn judge_one(source: &DatadogSource, scenario: &Scenario, args: &Args, id: Trace
         if asks_for_an_answer(&scenario.requests[case.request]) {
             judged.findings.not_evaluated.push(NotEvaluated {
                 rule: "response".to_owned(),
-                because: "the request was answered before, and nobody here has seen it".to_owned(),
+                because: "the request was answered earlier and was not observed here".to_owned(),
                 required: false,
             });
         }

@@ -1,4 +1,4 @@
-//! What Datadog's API answers, and the spans in it. Pure: bytes in, values out.
+//! Responses of Datadog's API, and the spans in them. Pure: bytes in, values out.
 //!
 //! Ids come as numbers or text, since the reference calls them unsigned 64-bit integers, which not every JSON writer can write as
 //! numbers; names of fields come in two spellings, since the preview's reference and its clients differ. Unknown fields are passed
@@ -16,19 +16,19 @@ use crate::trace::{PayloadForm, Span, SpanId, TraceId};
 pub struct Spans {
     /// The spans, in the order of the answer.
     pub spans: Vec<Span>,
-    /// Why there may be more, in words; empty where this is all there is.
+    /// Reasons why there may be more spans, in words; empty where these are all.
     pub partial: Vec<String>,
-    /// Where the next page begins.
+    /// Cursor of the next page.
     pub next: Option<String>,
 }
 
-/// Why an answer could not be read.
+/// Error for a response that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it is not what Datadog's API reference describes, at `{path}`: {reason}")]
 pub struct Malformed {
-    /// Where in the JSON.
+    /// Path in the JSON.
     pub path: String,
-    /// What is wrong there.
+    /// The problem at that path.
     pub reason: String,
 }
 
@@ -102,7 +102,7 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         Value::String(text) => text.parse().ok(),
         _ => None,
     };
-    id.ok_or_else(|| D::Error::custom(format!("{given} is no 64-bit id")))
+    id.ok_or_else(|| D::Error::custom(format!("{given} is not a 64-bit id")))
 }
 
 /// Reads the answer to *Get a trace by ID*; `asked` is the trace.
@@ -115,7 +115,7 @@ pub fn trace(body: &[u8], asked: TraceId) -> Result<Spans, Malformed> {
     let mut partial = Vec::new();
     if attributes.is_truncated {
         partial.push(
-            "Datadog cut the trace short, since it is too large to be told whole (`is_truncated`)"
+            "Datadog truncated the trace, since it is too large to be returned whole (`is_truncated`)"
                 .to_owned(),
         );
     }
@@ -159,7 +159,7 @@ fn text(meta: &BTreeMap<String, String>, keys: &[&str]) -> String {
     keys.iter().find_map(|key| meta.get(*key)).cloned().unwrap_or_default()
 }
 
-/// The 128 bits of a trace of which only the low half is told: those that a tag tells, else those that were asked for.
+/// The 128 bits of a trace of which only the low half is known: those in a tag, else those that were asked for.
 fn full_id(low: u64, meta: &BTreeMap<String, String>, asked: TraceId) -> TraceId {
     let told = meta.get("otel.trace_id").and_then(|id| id.parse::<TraceId>().ok());
     match told {
@@ -254,9 +254,7 @@ pub fn search(body: &[u8], asked: &[TraceId]) -> Result<Spans, Malformed> {
         })
         .collect();
     if meta.status.as_deref().is_some_and(|status| status != "done") {
-        partial.push(
-            "Datadog's search ran out of time, and told only part of what there is".to_owned(),
-        );
+        partial.push("Datadog's search timed out and returned only part of the spans".to_owned());
     }
     let spans = data.into_iter().enumerate().map(|(index, found)| {
         found
@@ -370,7 +368,7 @@ fn flatten(
 fn nanos(text: &str) -> Result<i64, String> {
     humantime::parse_rfc3339_weak(text)
         .map(crate::trace::unix_nanos)
-        .map_err(|error| format!("`{text}` is no time: {error}"))
+        .map_err(|error| format!("`{text}` is not a time: {error}"))
 }
 
 #[cfg(test)]

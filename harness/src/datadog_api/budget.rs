@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::Endpoint;
 
-/// What an answer says of its endpoint's limit. All of it may be missing.
+/// Rate limit of an endpoint, as its responses report it. Any part may be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RateLimit {
     /// Requests in a period.
@@ -35,7 +35,7 @@ struct Account {
     period: Duration,
     /// When requests were sent, within the last period.
     sent: VecDeque<Instant>,
-    /// What the last answer said is left, until when that holds.
+    /// Remaining requests by the last response, and until when that holds.
     told: Option<(u32, Instant)>,
     /// Nothing may be sent before.
     closed_until: Option<Instant>,
@@ -172,7 +172,7 @@ impl Budget {
         share * u32::try_from(things.max(1)).unwrap_or(u32::MAX)
     }
 
-    /// What was used and what is left, in words.
+    /// Describes used and remaining quota, in words.
     pub fn describe(&self, now: Instant) -> Usage {
         let of = |endpoint: Endpoint| {
             let account = self.account(endpoint);
@@ -188,7 +188,7 @@ impl Budget {
     }
 }
 
-/// What was used and what is left.
+/// Quota used, and what remains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage([UsageOf; 2]);
 

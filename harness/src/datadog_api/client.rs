@@ -25,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Most bytes of an answer.
 const MAX_ANSWER: usize = 64 << 20;
-/// Most characters of an error's body that are told.
+/// Most characters of an error's body that are reported.
 const BODY_TOLD: usize = 200;
 /// Spans of a page: the most that Datadog gives.
 pub const PAGE: usize = 1000;
@@ -48,7 +48,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Why there is no client.
+/// Error for a client that cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientSetupError {
     /// A key could not be sent in a header. Does not repeat it.
@@ -57,11 +57,11 @@ pub enum ClientSetupError {
     )]
     Key(&'static str),
     /// The URL is none, or would send the keys in the clear.
-    #[error("{url} cannot be asked: {reason}")]
+    #[error("{url} cannot be queried: {reason}")]
     Url {
         /// As given.
         url: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// The HTTP client could not be made.
@@ -69,7 +69,7 @@ pub enum ClientSetupError {
     Http(String),
 }
 
-/// Why there is no answer that can be used.
+/// Error for a request without a usable response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
     /// 401 or 403.
@@ -85,7 +85,7 @@ pub enum ApiError {
         site: String,
         /// HTTP status.
         status: u16,
-        /// What it said.
+        /// Its message.
         told: String,
     },
     /// 404: no such trace, or no such route.
@@ -93,7 +93,7 @@ pub enum ApiError {
     NotFound {
         /// Which question.
         endpoint: Endpoint,
-        /// What it said.
+        /// Its message.
         told: String,
     },
     /// 429.
@@ -107,7 +107,7 @@ pub enum ApiError {
         wait: Option<Duration>,
     },
     /// Any other status but 200.
-    #[error("{endpoint}: {host} answered {status}{told}{}", if *status >= 500 { "; the fault is on its side: see Datadog's status page of your site, and ask again later" } else { "" })]
+    #[error("{endpoint}: {host} answered {status}{told}{}", if *status >= 500 { "; the fault is on its side: see Datadog's status page of your site, and try again later" } else { "" })]
     Status {
         /// Which question.
         endpoint: Endpoint,
@@ -115,7 +115,7 @@ pub enum ApiError {
         host: String,
         /// HTTP status.
         status: u16,
-        /// What it said.
+        /// Its message.
         told: String,
     },
     /// It did not answer in time.
@@ -130,24 +130,24 @@ pub enum ApiError {
     },
     /// No connection, or it broke.
     #[error(
-        "{endpoint}: {host} cannot be reached: {reason}; check the network, and that this machine may reach that host over HTTPS without a proxy"
+        "{endpoint}: {host} cannot be reached: {reason}; check the network, and that this machine can reach that host over HTTPS without a proxy"
     )]
     Unreachable {
         /// Which question.
         endpoint: Endpoint,
         /// Whom was asked.
         host: String,
-        /// What went wrong.
+        /// The cause.
         reason: String,
     },
     /// The answer broke off.
-    #[error("{endpoint}: the answer of {host} broke off: {reason}")]
+    #[error("{endpoint}: the response of {host} ended early: {reason}")]
     BrokenOff {
         /// Which question.
         endpoint: Endpoint,
         /// Whom was asked.
         host: String,
-        /// What went wrong.
+        /// The cause.
         reason: String,
     },
     /// It is larger than is read.
@@ -163,7 +163,7 @@ pub enum ApiError {
         endpoint: Endpoint,
         /// Whom was asked.
         host: String,
-        /// What is wrong with it.
+        /// The problem.
         malformed: Malformed,
     },
 }
@@ -171,7 +171,7 @@ pub enum ApiError {
 /// An answer, and what it says of the limit.
 #[derive(Debug)]
 pub struct Answer {
-    /// What it says of the limit; nothing where there was no answer.
+    /// The rate limit it reports; empty where there was no response.
     pub limit: RateLimit,
     /// The spans.
     pub result: Result<Spans, ApiError>,
@@ -207,7 +207,7 @@ impl Client {
             "http" if is_loopback => {}
             "http" => {
                 return Err(refuse(
-                    "it would be sent the keys in the clear; only a stand-in on this machine may be asked by http".to_owned(),
+                    "the keys would be sent in plain text; only a stand-in on this machine may be queried over http".to_owned(),
                 ));
             }
             other => return Err(refuse(format!("`{other}` is neither https nor http"))),
@@ -341,7 +341,7 @@ impl Client {
         })
     }
 
-    /// What an error's body says, without the keys, should it repeat them.
+    /// Returns the message of an error's body, with the keys redacted, should it repeat them.
     fn told(&self, body: &[u8]) -> String {
         let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
         let errors = json.as_ref().and_then(|json| json.get("errors")?.as_array());
@@ -377,9 +377,9 @@ pub struct Search<'a> {
     pub from: SystemTime,
     /// Latest time.
     pub to: SystemTime,
-    /// Where the page begins; the first page where `None`.
+    /// Cursor of the page; `None` for the first one.
     pub cursor: Option<&'a str>,
-    /// The traces that are looked for, to tell the high half of their ids.
+    /// The traces that are looked for, to find the high half of their ids.
     pub traces: &'a [TraceId],
 }
 

@@ -1,6 +1,6 @@
 //! Looks for traces in Datadog until they are whole or their time is over.
 //!
-//! A task of its own asks, as often as the budget lets it; what it was told is kept by trace. An answer is a picture of that moment,
+//! A task of its own asks, as often as the budget lets it; its answers are kept by trace. An answer is a picture of that moment,
 //! so it takes the place of the one before, and a trace counts as quiet only once a later look has shown the same.
 //!
 //! Something that is missing is no proof that it did not arrive: it may be on its way. It is one once a span of the same service
@@ -73,7 +73,7 @@ struct State {
     spans: Way,
 }
 
-/// Whether a question can be asked at all.
+/// The way to query, if there is one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 enum Way {
     #[default]
@@ -82,7 +82,7 @@ enum Way {
     Closed(ApiError),
 }
 
-/// What to do next.
+/// The next step.
 enum Step {
     Trace(TraceId),
     Search(Vec<TraceId>),
@@ -92,7 +92,7 @@ enum Step {
 }
 
 impl DatadogSource {
-    /// Begins to look as soon as it is told for what. `patience` is how long Datadog may take to show a span.
+    /// Begins to look as soon as it is given a trace. `patience` is how long Datadog may take to show a span.
     pub fn new(client: Client, patience: Duration) -> Self {
         let shared = Arc::new(Shared {
             client,
@@ -200,7 +200,7 @@ impl EvidenceSource for DatadogSource {
         for looked in state.looked_for.values() {
             found.extend(looked.apart.iter().map(|trace| (trace.id, trace.clone())));
         }
-        // What was asked for by its id is told whole.
+        // A trace that is requested by its id is returned whole.
         let own = state.looked_for.values().filter_map(Looked::trace);
         found.extend(own.map(|trace| (trace.id, trace)));
         found.retain(|id, _| !claimed.contains(id));
@@ -275,7 +275,7 @@ impl Shared {
 }
 
 impl State {
-    /// What to do now; takes it out of the budget.
+    /// Returns the next step, and takes it out of the budget.
     fn step(&mut self, patience: Duration, now: Instant) -> Step {
         let due = |looked: &Looked| !looked.over && looked.next <= now;
         let mut ids: Vec<TraceId> =
@@ -314,7 +314,7 @@ impl State {
                 looked.trouble = Some(told.clone());
             }
         }
-        // Where no way is open there is nothing to wait for but to be told of something else.
+        // Where no way is open there is nothing to wait for but another request.
         Step::Wait(wait)
     }
 

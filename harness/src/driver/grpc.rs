@@ -1,4 +1,4 @@
-//! Calls of gRPC methods that nobody generated code for: what they take and give is told by the server's reflection, or by a
+//! Calls of gRPC methods that nobody generated code for: their messages are described by the server's reflection, or by a
 //! descriptor set.
 //!
 //! Messages are JSON on this side, by protobuf's own mapping.
@@ -48,7 +48,7 @@ pub(super) struct Caller {
     known: Mutex<HashMap<String, Known>>,
 }
 
-/// What is known of an address.
+/// Cached knowledge about an address.
 #[derive(Debug, Clone)]
 struct Known {
     channel: Channel,
@@ -77,7 +77,7 @@ pub(super) struct Call<'a> {
 pub(super) struct Called {
     /// gRPC's status.
     pub(super) code: i32,
-    /// What it says, where it is not OK.
+    /// Its status message, where it is not OK.
     pub(super) status_message: String,
     /// The answer as JSON, a list where it was a stream; `None` where there is none.
     pub(super) message: Option<Value>,
@@ -85,7 +85,7 @@ pub(super) struct Called {
     pub(super) metadata: BTreeMap<String, String>,
 }
 
-/// Why a method is not one that can be called.
+/// Error for a method that cannot be called.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MethodError {
     /// Nothing of the kind.
@@ -109,7 +109,7 @@ pub(crate) enum MethodError {
     Descriptors(String),
 }
 
-/// Why a call was not made, or not answered.
+/// Error for a call that was not made or not answered.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
     #[error(transparent)]
@@ -277,7 +277,7 @@ impl Caller {
         Ok(channel)
     }
 
-    /// What the server says of one of its services; asked once.
+    /// Returns the server's description of one of its services; queried once.
     async fn reflected(
         &self,
         url: &str,
@@ -404,7 +404,7 @@ async fn unknown_service(
     let remedy = source::nearest_or_known(service, known);
     Ok(MethodError::Service {
         service: service.to_owned(),
-        remedy: remedy.unwrap_or_else(|| "the server tells of none".to_owned()),
+        remedy: remedy.unwrap_or_else(|| "the server lists none".to_owned()),
     })
 }
 

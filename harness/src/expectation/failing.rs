@@ -1,4 +1,4 @@
-//! Where a failure begins.
+//! Checks at which service a failure begins.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use crate::{
 /// How many spans are named on the way to where a failure begins.
 const NAMED: usize = 8;
 
-/// What is wrong with where the failure of a request begins, which should be at this workload or service.
+/// Checks that the failure of a request begins at this workload or service; describes the mismatch.
 pub(super) fn wrong(at: &str, view: View<'_>) -> Option<String> {
     let wanted = Matcher { at: Some(at.to_owned()), ..Matcher::default() };
     let should = format!("the failure should begin at `{at}`");

@@ -6,7 +6,7 @@ use crate::{
     trace::{Span, Trace},
 };
 
-/// What is missing or wrong among the linked traces of a request. Each of them answers for one expected tree; others may be there.
+/// Describes what is missing or wrong among the linked traces of a request. Each of them stands for one expected tree; others are allowed.
 pub(super) fn wrong(expected: &[Node], view: View<'_>) -> Vec<String> {
     let mut traces: Vec<&Trace> = view.linked().collect();
     let mut found = Vec::new();
@@ -44,7 +44,7 @@ fn differences(node: &Node, trace: &Trace, view: View<'_>) -> (bool, Vec<String>
     (is_about, found)
 }
 
-/// What a trace begins with, as far as it was captured.
+/// Returns the topmost captured spans of a trace.
 fn tops(trace: &Trace) -> impl Iterator<Item = &Span> {
     trace
         .spans
@@ -52,7 +52,7 @@ fn tops(trace: &Trace) -> impl Iterator<Item = &Span> {
         .filter(|span| span.parent_id.is_none_or(|parent| trace.span(parent).is_none()))
 }
 
-/// What the traces begin with that are there and not meant.
+/// Describes the topmost spans of the traces that match none.
 fn others(traces: &[&Trace], view: View<'_>) -> String {
     let begun = traces.iter().filter_map(|trace| Some((trace, tops(trace).next()?)));
     let told: Vec<String> = begun

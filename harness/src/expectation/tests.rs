@@ -120,7 +120,7 @@ impl World {
     }
 }
 
-/// What is wrong with the world's spans by the `expect` of a scenario, written as YAML.
+/// Checks the world's spans against the `expect` of a scenario, written as YAML.
 fn failures(world: &World, expect: &str) -> Vec<String> {
     let text = format!(
         "name: one\ndescription: x\nrequests: [{{ post: /orders, status: 201 }}]\nexpect: {expect}\nsystem: {{ file: own.yaml }}\n"

@@ -35,7 +35,7 @@ pub struct Overlap {
 }
 
 impl Order {
-    /// What is wrong with the order of a request's spans.
+    /// Describes the spans of a request that are out of order.
     pub(super) fn wrong(&self, view: View<'_>) -> Option<String> {
         let first = self.first.all(view);
         let then = self.then.all(view);
@@ -68,7 +68,7 @@ impl Order {
 }
 
 impl Overlap {
-    /// What does not run at the same time, and should.
+    /// Describes the spans that should overlap in time and do not.
     pub(super) fn wrong(&self, view: View<'_>) -> Option<String> {
         let (one, other) = (self.one.all(view), self.other.all(view));
         let told = match self.one == self.other {

@@ -17,7 +17,7 @@ pub(crate) const CHAIN_PATH: &str = "/outgoing-sampleapp";
 /// How long the sample apps wait for the next one where nothing else is set.
 const DEFAULT_CLIENT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// What the faults of a scenario imply for its traces; empty where the system does not say who calls whom.
+/// Returns the shape that a scenario's faults imply for its traces; empty where the system does not declare who calls whom.
 pub fn shape(scenario: &Scenario, request: &Request) -> Shape {
     let SystemChoice::Chain(chain) = &scenario.system else { return Shape::default() };
     let mut hops = chain.app_names();
@@ -48,7 +48,7 @@ pub fn shape(scenario: &Scenario, request: &Request) -> Shape {
     Shape::of_chain(&hops, &scenario.faults, (retries, timeout), &carriers)
 }
 
-/// The headers by which an app with these propagators is told which trace it is in.
+/// The headers by which an app with these propagators is given which trace it is in.
 fn carriers(propagators: Option<&str>) -> Vec<&'static str> {
     let names = propagators.unwrap_or("tracecontext").split(',').map(str::trim);
     let headers = names.filter_map(|name| match name {
@@ -63,7 +63,7 @@ fn carriers(propagators: Option<&str>) -> Vec<&'static str> {
 
 /// Checks all rules and the scenario's expectations.
 pub fn findings(scenario: &Scenario, view: View<'_>) -> Findings {
-    // Of hops that cannot be told apart, it is not known what each of them must leave.
+    // Of hops that cannot be distinguished, it is not known what each of them must leave.
     let unknown = Shape::default();
     let hops = view.shape.hops.iter().map(|hop| hop.workload.as_str());
     let view = match view.topology.tells_apart(hops) {
@@ -116,7 +116,7 @@ pub fn result(scenario: &Scenario, view: View<'_>, findings: Findings) -> CaseRe
     }
 }
 
-/// What each stage tells of a case's trace, in one line.
+/// Describes each stage's span counts of a case's trace, in one line.
 fn ledger(view: View<'_>) -> String {
     let of_services = view.evidence.ledgers.iter().map(|(workload, report)| match report {
         LedgerReport::Known(entry) => {

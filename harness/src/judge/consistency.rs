@@ -39,7 +39,7 @@ pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
         let failures = lacking.into_iter().map(|(service, of_how_many, without)| {
             let all = cases.len();
             let detail = format!(
-                "{of_how_many} of {all} equal requests ({title}, answered {status}) have spans of `{service}` in their traces; {} none: a sampler of `{service}` that decides by itself, a call that is made only sometimes, or spans that were lost",
+                "{of_how_many} of {all} equal requests ({title}, answered {status}) have spans of `{service}` in their traces; {} none: a sampler of `{service}` that ignores the parent, a call that is made only sometimes, or spans that were lost",
                 told(&without)
             );
             Failure::new(INCONSISTENT_TRACE, detail)
@@ -48,7 +48,7 @@ pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
     }
 }
 
-/// Whether traces of a scenario's requests should be alike, and what they lack can be proved to be lacking.
+/// Returns whether traces of a scenario's requests should be alike, and what they lack can be proved to be lacking.
 fn may_compare(record: &Record) -> bool {
     let Record { scenario, facts, capabilities, .. } = record;
     let is_tolerated =
@@ -67,7 +67,7 @@ fn may_compare(record: &Record) -> bool {
         && facts.undone.is_empty()
 }
 
-/// Whether a fault strikes some of the requests and not others, or may leave more or less of each.
+/// Returns whether a fault strikes some of the requests and not others, or may leave more or less of each.
 fn has_faults_of_some_requests(scenario: &Scenario) -> bool {
     scenario.faults.iter().any(|fault| {
         fault.first.is_some()
@@ -77,7 +77,7 @@ fn has_faults_of_some_requests(scenario: &Scenario) -> bool {
     })
 }
 
-/// Whether a request is the same each time that it is sent.
+/// Returns whether a request is the same each time that it is sent.
 fn is_always_equal(request: &Request) -> bool {
     let varies = |text: &str| text.contains("${");
     let body = request.body.as_ref().is_some_and(|body| match &body.content {

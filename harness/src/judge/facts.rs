@@ -1,4 +1,4 @@
-//! What happened beyond the traces, and what it means for the verdict.
+//! Facts beyond the traces, and their effect on the verdict.
 
 use harness_core::wire::Passed;
 
@@ -123,7 +123,7 @@ fn disturbed(record: &Record, result: &mut ScenarioResult) {
     }
 }
 
-/// Where no span of any service was seen, nothing is proved.
+/// Makes the verdict inconclusive where no span of any service was captured.
 fn unseen(record: &Record, result: &mut ScenarioResult) {
     if record.scenario.expect.absent || result.cases.iter().any(|case| case.service_spans > 0) {
         return;
@@ -154,7 +154,7 @@ fn silent(record: &Record, result: &mut ScenarioResult) {
     }
     let names: Vec<String> = silent.iter().map(|name| format!("`{name}`")).collect();
     result.undecided.push(format!(
-        "{SILENT_SERVICE}: no span of {} was captured in the whole run, and no ledger tells whether there should be one; ask for it in `expect`, or tolerate `{SILENT_SERVICE}` where it takes no part",
+        "{SILENT_SERVICE}: no span of {} was captured in the whole run, and no ledger shows whether there should be one; ask for it in `expect`, or tolerate `{SILENT_SERVICE}` where it takes no part",
         names.join(", ")
     ));
 }

@@ -29,7 +29,7 @@ pub(super) fn judge(
     let mut findings = judge_trace_metrics(expect.trace_metrics, record.forms());
     let told = match (record, &expect.stats) {
         (StatsRecord::NoPayloads, asked) => Some(unseen(asked.is_some())),
-        // What could not be sent is told among what could not be done.
+        // What could not be sent is reported among what could not be done.
         (StatsRecord::NotSent(_), _) => None,
         (StatsRecord::NotReached(_), _) => Some(not_reached()),
         (StatsRecord::Captured(captured), Some(expect)) => {
@@ -107,7 +107,7 @@ fn judge_captured(
     findings
 }
 
-/// Whether everything that a scenario asks of stats is there.
+/// Returns whether everything that a scenario asks of stats is there.
 pub(crate) fn is_whole(expect: &StatsExpect, captured: &Captured) -> bool {
     captured.forms.came_as_otlp().is_some()
         || expect.counts.iter().all(|count| missed(count, captured).is_none())
@@ -153,14 +153,14 @@ fn not_asked(forms: Forms) -> NotEvaluated {
     NotEvaluated { rule: DISAGREE.to_owned(), because, required: false }
 }
 
-/// What is told of a scenario's stats where the evidence has none.
+/// What is reported a scenario's stats where the evidence has none.
 fn unseen(asked: bool) -> NotEvaluated {
     let rule = if asked { EXPECTATION } else { DISAGREE }.to_owned();
     let because = format!("the evidence does not give {}", Capability::Stats.name());
     NotEvaluated { rule, because, required: asked }
 }
 
-/// What is told of a scenario whose stats were asked for and not looked at, since its traces were wrong already.
+/// What is reported a scenario whose stats were asked for and not looked at, since its traces were wrong already.
 fn not_reached() -> NotEvaluated {
     let because = "the scenario's traces are not as they should be".to_owned();
     NotEvaluated { rule: EXPECTATION.to_owned(), because, required: true }

@@ -64,7 +64,7 @@ fn a_whole_trace_passes() {
 fn a_broken_rule_fails_and_draws_both_trees() {
     let result = judged(|world| world.lose("sample-app-2"));
     expect(&result, Fail, "lost-span: `sample-app-2` ended `GET /work`");
-    // What follows from the loss is told below it.
+    // Consequences of the loss are folded below it.
     let lost = &result.cases[0].findings.failures[0];
     let symptoms: Vec<&str> = lost.symptoms.iter().map(|symptom| &*symptom.rule).collect();
     assert_eq!(symptoms, ["missing-hop"]);
@@ -300,7 +300,7 @@ fn stats_that_were_asked_for_are_judged_or_it_is_told_why_not() {
     assert_eq!(asking(StatsRecord::Captured(Captured::default())).verdict, Pass);
     expect(&asking(StatsRecord::NoPayloads), Inconclusive, "stats: not evaluated");
     expect(&asking(StatsRecord::NotReached(forms)), Inconclusive, "stats: not evaluated");
-    // A collector that could not be stopped is told once, as what could not be done.
+    // A collector that could not be stopped is reported once, as what could not be done.
     let unsent = judged(|world| {
         world.expect().stats = Some(StatsExpect::default());
         world.record.stats = StatsRecord::NotSent(forms);

@@ -99,7 +99,7 @@ fn failures(result: &ScenarioResult) -> impl Iterator<Item = &Failure> {
     result.failures.iter().chain(of_cases)
 }
 
-/// What a failure says as fields, by the names that they have in JSON.
+/// Returns the fields of a failure, by their names in JSON.
 fn fields(failure: &Failure) -> Vec<(&'static str, String)> {
     let Failure { rule, service, hop, span, stage, cause, .. } = failure;
     let hop = hop.as_ref().map(|hop| format!("{} -> {}", hop.caller, hop.callee));

@@ -13,7 +13,7 @@ pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// What could not be evaluated though nothing depended on it, each reason once.
+/// Returns the reasons why optional checks could not be evaluated, each once.
 pub fn not_required(result: &ScenarioResult) -> Vec<String> {
     let mut told = Vec::new();
     for skipped in result.unevaluated().filter(|skipped| !skipped.required) {
@@ -37,7 +37,7 @@ pub fn failing_rules(result: &ScenarioResult) -> Vec<String> {
     rules
 }
 
-/// What failed and why, without colours; at most `most` cases in full.
+/// Describes what failed and why, without colours; at most `most` cases in full.
 pub fn details(result: &ScenarioResult, most: usize) -> String {
     let mut lines = Vec::new();
     if !result.description.is_empty() {
@@ -82,7 +82,7 @@ pub fn case(case: &CaseResult) -> String {
     case_after(case, &[])
 }
 
-/// The same after cases whose failures were told: what is word for word the same is told once, as a stray that began while both
+/// The same after cases whose failures were reported: what is word for word the same is reported once, as a stray that began while both
 /// were under way.
 fn case_after(case: &CaseResult, told: &[&Failure]) -> String {
     let mut lines = vec![format!("trace {}  {}", case.trace_id, case.request)];

@@ -18,7 +18,7 @@ use crate::{
     verdict::{ScenarioResult, Summary, Verdict},
 };
 
-/// How many failing cases of a scenario are told in full.
+/// How many failing cases of a scenario are reported in full.
 const CASES_TOLD: usize = 2;
 
 /// Renders a run for people.

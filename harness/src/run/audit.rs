@@ -50,7 +50,7 @@ pub(super) async fn audit(
     sentinel: Option<Sentinel>,
     tell: &Teller,
 ) -> Option<Unrest> {
-    // A request that needs no fault to be answered tells most.
+    // A request that needs no fault to be answered proves most.
     let passed = driven.iter().filter(|driven| driven.result.verdict == Verdict::Pass);
     let passed = passed.map(|driven| &driven.record);
     let like = passed.min_by_key(|record| record.scenario.faults.len())?;
@@ -85,7 +85,7 @@ pub(super) async fn audit(
 }
 
 /// Judges what could not be decided for want of rest by what has come of the sentinel since: when its senders have ended in peace, what
-/// the ledgers tell of and nobody captured is lost, and not late.
+/// that are in the ledgers and were not captured is lost, and not late.
 async fn judge_unrest(session: &Session, driven: &mut [Driven], unrest: &Unrest, tell: &Teller) {
     let (_, CaseRecord { case, .. }) = unrest.sentinel.as_ref();
     let is_answered = matches!(case.outcome, Outcome::Response { status, .. } if status < 500);

@@ -40,7 +40,7 @@ pub(super) struct Driven {
 }
 
 impl Driven {
-    /// Judges the record anew, and tells the verdict where it is another one.
+    /// Judges the record anew, and reports the verdict where it is another one.
     pub(super) async fn judge_again(&mut self, tell: &Teller) {
         let from = self.result.verdict;
         let mut result = judge::judge(&self.record);
@@ -100,7 +100,7 @@ pub(super) async fn drive(
         undone.extend(not_injected);
         // What a frozen workload does once it goes on belongs to the trace, so judging waits for it.
         if let Err(error) = session.thaw(&scenario.faults).await {
-            undone.push(format!("a fault could not be taken back: {error}"));
+            undone.push(format!("a fault could not be removed: {error}"));
         }
         thawed.send_replace(true);
     }
@@ -121,7 +121,7 @@ pub(super) async fn drive(
         record.facts.stages_at_failure = Some(session.stages().await);
     }
     if let Err(error) = session.heal(&scenario.faults).await {
-        undone.push(format!("a fault could not be taken back: {error}"));
+        undone.push(format!("a fault could not be removed: {error}"));
     }
     judged.sort_by_key(|(_, settled)| settled.result.place);
     let judged_after: Vec<Option<u64>> =
@@ -144,7 +144,7 @@ pub(super) async fn drive(
     look_at_the_whole(session, &mut record).await;
     match session.let_pass(&scenario.faults).await {
         Ok(passed) => record.facts.passed = passed,
-        Err(error) => record.facts.undone.push(format!("a fault could not be taken back: {error}")),
+        Err(error) => record.facts.undone.push(format!("a fault could not be removed: {error}")),
     }
     refresh::gather(session, &mut record.facts).await;
     let mut result = judge::judge(&record);
@@ -226,7 +226,7 @@ async fn captured_stats(
     found
 }
 
-/// Does what faults ask for in the middle of the requests, each when so many are answered; tells what could not be done.
+/// Does what faults ask for in the middle of the requests, each when so many are answered; reports what could not be done.
 async fn inject_meanwhile(
     session: &Session,
     faults: &[Fault],

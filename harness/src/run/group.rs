@@ -24,14 +24,14 @@ use crate::{
     verdict::{ScenarioResult, Verdict},
 };
 
-/// What became of a group.
+/// The outcome of a group.
 #[derive(Default)]
 pub(super) struct GroupOutcome {
     pub(super) results: Vec<ScenarioResult>,
     pub(super) warnings: Vec<String>,
-    /// Why the run is inconclusive, beyond what the scenarios say.
+    /// Reasons for an inconclusive run beyond those of its scenarios.
     pub(super) undecided: Vec<String>,
-    /// What is told where more is asked for.
+    /// Notes for verbose output.
     pub(super) notes: Vec<String>,
 }
 
@@ -90,7 +90,7 @@ async fn start(group: &Group, plan: &Plan, run_id: &str, tell: &Teller) -> Resul
         return Err("the run ended before it began".to_owned());
     }
     let began = Instant::now();
-    let system = plan.systems.get(&group.choice).ok_or("nobody says what its system is")?;
+    let system = plan.systems.get(&group.choice).ok_or("its system is not specified")?;
     let environment = (plan.environment)()
         .map_err(|error| format!("its environment cannot be set up: {error}"))?;
     let system = &with_taps(system, &group.scenarios, environment.is_attached())?;
@@ -142,7 +142,7 @@ async fn give_up(group: Group, tell: &Teller, because: &str) -> GroupOutcome {
     outcome
 }
 
-/// Tells where a system's logs are, with the end of each, unless that is told elsewhere.
+/// Reports where a system's logs are, with the end of each, unless that is reported elsewhere.
 pub(super) async fn tell_logs(
     group: &Group,
     kept: Option<kept_logs::Kept>,
@@ -233,7 +233,7 @@ impl Live<'_> {
             () = tokio::time::sleep(self.plan.listen) => {}
             () = self.plan.halt.cancelled() => return,
         }
-        // While the ledgers can still tell what came of it.
+        // While the ledgers can still report what came of it.
         for driven in self.driven.iter_mut().filter(|one| one.result.verdict == Verdict::Pass) {
             refresh::refresh_record(&self.session, &mut driven.record, Services::Up).await;
             driven.judge_again(self.tell).await;

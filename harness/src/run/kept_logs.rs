@@ -17,12 +17,12 @@ const PREFIX: &str = "tracecheck-logs-";
 const MAX_RUNS: usize = 20;
 /// How much of a file is kept: its end.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// How many lines of a log are told.
+/// How many lines of a log are reported.
 const TOLD_LINES: usize = 2;
-/// How much of a line is told.
+/// How much of a line is reported.
 const TOLD_CHARS: usize = 160;
 
-/// Where a run keeps the logs of systems that did not pass.
+/// Folder in which a run keeps the logs of systems that did not pass.
 #[derive(Debug)]
 pub struct KeptLogs {
     parent: PathBuf,

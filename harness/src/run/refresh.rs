@@ -10,7 +10,7 @@ use crate::{
 
 /// Of how many cases the services' ledgers are asked at the same time.
 const READS_AT_ONCE: usize = 32;
-/// Lines of a dead workload's log that are told.
+/// Lines of a dead workload's log that are reported.
 const LOG_LINES: usize = 12;
 
 /// Adds what the session knows that bears on every scenario.
@@ -26,7 +26,7 @@ pub(super) async fn gather(session: &Session, facts: &mut Facts) {
     facts.disturbances = session.up().disturbances().await;
 }
 
-/// Whether the services of a system can still be asked.
+/// State of a system's services: whether their ledgers can still be queried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Services {
     Up,

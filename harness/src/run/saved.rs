@@ -32,7 +32,7 @@ const ATTEMPTS_FILE: &str = "attempts.jsonl";
 /// Version of the form; a reader refuses another.
 const FORM: u32 = 3;
 
-/// Why a run could not be saved or read.
+/// Error for a run that cannot be saved or read.
 #[derive(Debug, thiserror::Error)]
 pub enum SavedError {
     /// A file or folder cannot be written or read.
@@ -40,7 +40,7 @@ pub enum SavedError {
     Io {
         /// Which one.
         path: PathBuf,
-        /// What went wrong.
+        /// The cause.
         source: std::io::Error,
     },
     /// A file is not of the form that this version writes.
@@ -48,9 +48,9 @@ pub enum SavedError {
     Form {
         /// Which file.
         path: PathBuf,
-        /// Where, from 1.
+        /// Line number, from 1.
         line: usize,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// There is nothing in the folder.
@@ -63,7 +63,7 @@ pub enum SavedError {
     },
 }
 
-/// What `system.json` holds.
+/// The content of `system.json`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct System<Records, Strays> {
@@ -189,7 +189,7 @@ impl SavedSystem {
         &self.nobodys
     }
 
-    /// What was captured for a trace.
+    /// Returns the captured spans of a trace.
     ///
     /// # Errors
     ///

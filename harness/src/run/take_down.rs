@@ -60,7 +60,7 @@ impl Live<'_> {
         let mut scenarios = self.driven.iter().map(|driven| &driven.record.scenario);
         let not_judged =
             if self.plan.halt.is_cancelled() || self.driven.len() < self.group.scenarios.len() {
-                Some("the run ended early")
+                Some("the run was cancelled")
             } else if !ended_well {
                 Some("the system did not end in peace")
             } else if !self.session.source().gaps().is_empty() {
@@ -88,7 +88,7 @@ impl Live<'_> {
         self.driven.iter().map(|driven| &driven.record).collect()
     }
 
-    /// Tells what did not end as it should: what could not be sent at the end may have been anybody's.
+    /// Reports what did not end as it should: what could not be sent at the end may have been anybody's.
     async fn tell_unclean(&mut self, unclean: Vec<String>) {
         for text in unclean {
             let text = format!("taking {} down: {text}", self.group.name());
@@ -101,7 +101,7 @@ impl Live<'_> {
         }
     }
 
-    /// Whether a scenario failed or could not be decided, though the user let it run.
+    /// Returns whether a scenario failed or could not be decided, though the user let it run.
     fn has_not_passed(&self) -> bool {
         let results = self.driven.iter().map(|driven| &driven.result).chain(&self.outcome.results);
         results.into_iter().any(|result| result.verdict != Verdict::Pass)

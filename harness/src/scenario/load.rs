@@ -22,7 +22,7 @@ mod fault;
 mod request;
 mod system;
 
-/// Why scenarios could not be loaded.
+/// Error for scenarios that cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// Something is wrong in the files, each with its place.
@@ -34,7 +34,7 @@ fn told(findings: &[Finding]) -> String {
     findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// What the files and folders given hold.
+/// The content of the given files and folders.
 #[derive(Debug)]
 pub struct Loaded {
     /// Sorted by name.
@@ -111,7 +111,7 @@ pub fn check(paths: &[PathBuf]) -> Result<Loaded, LoadError> {
     Ok(Loaded { scenarios, systems })
 }
 
-/// Whether it is a system file: by its name, `*.system.yaml`, or by the keys at the start of its lines, of which
+/// Returns whether it is a system file: by its name, `*.system.yaml`, or by the keys at the start of its lines, of which
 /// `workloads` is a system's alone, and `requests` a scenario's.
 fn is_system(path: &Path, text: &str) -> bool {
     let stem =
@@ -189,7 +189,7 @@ struct Workloads {
     services: Vec<String>,
     /// Those of them that requests can be sent to: they have a port `http`.
     entries: Vec<String>,
-    /// The service names that their spans will have beside the workloads' own; `None` where not all of them are told.
+    /// The service names that their spans will have beside the workloads' own; `None` where not all of them are known.
     named: Option<Vec<String>>,
     /// Whether they are the built-in sample apps, which take faults from a header.
     builtin: bool,

@@ -1,4 +1,4 @@
-//! What the stages of a system account for: the services in their ledgers, the collectors in their metrics.
+//! Accounts of a system's stages: the services' ledgers, the collectors' metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,7 @@ pub(super) struct Accounts {
     collector_ledgers: Vec<(String, LedgerClient)>,
 }
 
-/// What services and collectors say of one trace.
+/// Ledger entries of services and collectors for one trace.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Told {
     /// By service.
@@ -41,7 +41,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// What they said last.
+    /// Returns their last counts.
     pub(crate) fn of(evidence: &Evidence) -> Self {
         Self { services: evidence.ledgers.clone(), collector: evidence.collector.clone() }
     }
@@ -77,12 +77,12 @@ impl Accounts {
         self.ledgers.keys().cloned().collect()
     }
 
-    /// Whether every collector tells what became of a trace's spans.
+    /// Returns whether every collector reports what became of a trace's spans.
     pub(super) fn has_collector_ledger(&self) -> bool {
         !self.collector_ledgers.is_empty()
     }
 
-    /// What services and collectors say of one trace; `stopped` tells which were stopped on purpose by now.
+    /// Reads the ledger entries of services and collectors for one trace; `stopped` are the workloads stopped on purpose by now.
     pub(super) async fn of_trace(
         &self,
         trace_id: TraceId,
@@ -94,7 +94,7 @@ impl Accounts {
         Told { services, collector }
     }
 
-    /// What all collectors say of one trace, unless one does not, or was stopped and has forgotten.
+    /// Reads the ledger entry of all collectors for one trace, unless one has none, or was stopped and lost it.
     async fn collector_of_trace(
         &self,
         trace_id: TraceId,
@@ -114,7 +114,7 @@ impl Accounts {
         knows(&stopped()).then(|| CollectorEntry::of_instances(entries))
     }
 
-    /// What each service that has a ledger says of one trace; `stopped` tells which were stopped on purpose by now. One is not asked
+    /// Reads the ledger entry of each service that has a ledger; `stopped` are the workloads stopped on purpose by now. One is not queried
     /// while it is down, and afterwards knows only part.
     async fn services_of_trace(
         &self,
@@ -161,7 +161,7 @@ impl Accounts {
         future::join_all(asked).await
     }
 
-    /// What each instance of a collector counts, or why that is unknown.
+    /// Reads the counters of each instance of a collector, or the reason why they are unknown.
     pub(super) async fn of_collectors(&self) -> Vec<(String, Result<Counted, String>)> {
         let asked = self.collectors.iter().map(|(name, url)| async move {
             let counted = match url {

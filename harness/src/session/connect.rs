@@ -17,7 +17,7 @@ use crate::{
 /// Longest wait for one ledger route.
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a session has once its system is up.
+/// The parts of a session whose system is up.
 pub(super) struct Parts {
     pub(super) endpoints: Endpoints,
     pub(super) intake: Option<Arc<IntakeClient>>,

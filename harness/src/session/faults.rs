@@ -121,7 +121,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// When a tap cannot be told.
+    /// When a tap cannot be determined.
     pub async fn let_pass(
         &self,
         faults: &[Fault],
@@ -133,7 +133,7 @@ impl Session {
         Ok(passed)
     }
 
-    /// Tells a tap what to do from now on; gives what passed until then.
+    /// Reports a tap what to do from now on; gives what passed until then.
     async fn tell_tap(&self, tap: &str, faults: &[WireFault]) -> Result<Passed, SessionError> {
         let failed = |reason: String| SessionError::Tap { tap: tap.to_owned(), reason };
         let url = self.endpoints().url(tap, wire::CONTROL_PORT);

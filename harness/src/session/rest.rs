@@ -46,7 +46,7 @@ impl Session {
         Ok(())
     }
 
-    /// What is wrong with a sentinel by all that has come since, when its senders have ended.
+    /// Judges a sentinel by everything that has arrived since, when its senders have ended.
     pub(crate) async fn judge_sentinel(&self, sentinel: &(Scenario, CaseRecord)) -> Findings {
         let (scenario, CaseRecord { case, evidence }) = sentinel;
         let evidence = self.evidence_now(case, Some(Told::of(evidence))).await;
@@ -88,7 +88,7 @@ impl Session {
     }
 
     /// Stops the services, then the collectors, so that everything they keep back is sent, and waits for what reached the intake.
-    /// What does not end as it should is told.
+    /// What does not end as it should is reported.
     pub async fn stop_sources(&self) -> Vec<String> {
         let mut unclean = Vec::new();
         // What the run did not start is not its to stop.
@@ -113,7 +113,7 @@ impl Session {
 /// A sentinel that did not arrive whole.
 #[derive(Debug, Clone)]
 pub struct Unrest {
-    /// What was missing.
+    /// The missing evidence.
     pub missing: String,
     /// The sentinel, with what was known of it then.
     pub(crate) sentinel: Box<(Scenario, CaseRecord)>,

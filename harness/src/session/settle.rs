@@ -100,7 +100,7 @@ impl Session {
                 Some(quiet_in) if findings.failures.is_empty() => quiet_in,
                 _ => look_again,
             };
-            // What is missing can be told from what is late once something later has come.
+            // What is missing can be distinguished from what is late once something later has come.
             if later_request.is_some_and(|at| Instant::now() >= at) {
                 later_request = None;
                 self.send_later(scenario, case).await;
@@ -168,7 +168,7 @@ impl Session {
         }
     }
 
-    /// What services and collectors that have ledgers say of one trace.
+    /// Reads the ledger entries of services and collectors for one trace.
     async fn read_ledgers(&self, trace_id: TraceId) -> Told {
         self.accounts.of_trace(trace_id, || self.up.stopped()).await
     }

@@ -1,4 +1,4 @@
-//! What is up: the environment with the system in it, where everything is, and what ended by itself.
+//! The running system: its environment, its endpoints, and workloads that ended by themselves.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use crate::{
 /// How often dead workloads are looked for.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What became of a workload that was stopped on purpose.
+/// Outcome of stopping a workload on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stopped {
     /// It is down.
@@ -40,7 +40,7 @@ pub struct Up {
     pointing: Option<Duration>,
     /// Workloads that were stopped on purpose; their ledgers are gone, or begin anew.
     stopped: Mutex<BTreeMap<String, Stopped>>,
-    /// What is to be told of their ends.
+    /// Notes about how they ended.
     notes: Mutex<Vec<String>>,
     exits: watch::Receiver<Vec<UnexpectedExit>>,
     watcher: JoinHandle<()>,
@@ -57,12 +57,12 @@ impl Up {
         Self { environment, endpoints, attached, pointing, stopped, notes, exits, watcher }
     }
 
-    /// Where everything can be reached.
+    /// Returns the endpoints of all workloads.
     pub fn endpoints(&self) -> &Endpoints {
         &self.endpoints
     }
 
-    /// Whether the system was there before, and others may use it.
+    /// Returns whether the system was there before, and others may use it.
     pub fn is_attached(&self) -> bool {
         self.attached
     }
@@ -92,7 +92,7 @@ impl Up {
         lock(&self.notes).extend(told);
     }
 
-    /// What is to be told of workloads that were stopped and did not end in peace, each once.
+    /// Takes the notes about workloads that were stopped and did not end cleanly, each once.
     pub fn take_notes(&self) -> Vec<String> {
         std::mem::take(&mut *lock(&self.notes))
     }
@@ -107,13 +107,13 @@ impl Up {
         self.exits.clone()
     }
 
-    /// Whether the intake ended by itself.
+    /// Returns whether the intake ended by itself.
     pub fn intake_ended(&self) -> bool {
         let role = |exit: &UnexpectedExit| Some(self.endpoints.workloads.get(&exit.workload)?.role);
         self.exits.borrow().iter().any(|exit| role(exit) == Some(Role::Intake))
     }
 
-    /// What came between the harness and the system so far.
+    /// Returns the disturbances between the harness and the system so far.
     pub async fn disturbances(&self) -> Vec<String> {
         self.environment().await.disturbances().await
     }
@@ -146,7 +146,7 @@ impl Up {
     }
 }
 
-/// Tells of each workload that ended by itself.
+/// Reports each workload that ended by itself.
 async fn watch_exits(
     environment: Arc<AsyncMutex<Box<dyn Environment>>>,
     tell: watch::Sender<Vec<UnexpectedExit>>,

@@ -1,4 +1,4 @@
-//! The witness: what was captured, which of it belongs to the run's requests, and what answers told of the rest.
+//! The witness: what was captured, which of it belongs to the run's requests, and what responses report about the rest.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -23,7 +23,7 @@ pub struct Witness {
     intake: Option<Arc<IntakeClient>>,
     source: Arc<dyn EvidenceSource>,
     topology: Topology,
-    /// What the evidence can give.
+    /// Returns the capabilities of the evidence's source.
     capabilities: Vec<Capability>,
     /// Services that have a ledger.
     with_ledger: BTreeSet<String>,
@@ -60,7 +60,7 @@ impl Witness {
         self.intake.as_deref()
     }
 
-    /// Where evidence comes from.
+    /// Returns the source of evidence.
     pub fn source(&self) -> &dyn EvidenceSource {
         self.source.as_ref()
     }
@@ -70,7 +70,7 @@ impl Witness {
         &self.topology
     }
 
-    /// What the evidence can give.
+    /// Returns the capabilities of the evidence's source.
     pub fn capabilities(&self) -> &[Capability] {
         &self.capabilities
     }
@@ -80,7 +80,7 @@ impl Witness {
         lock(&self.requests).claim(id, unix_nanos(SystemTime::now()));
     }
 
-    /// Notes whose trace a request for `path` became, and which other one its answer told of.
+    /// Notes whose trace a request for `path` became, and which other one its response named.
     pub(super) fn note_answer(&self, case: &Case, path: &str) {
         lock(&self.requests).note(case, path, &self.topology);
     }
@@ -210,7 +210,7 @@ impl Witness {
             .collect()
     }
 
-    /// The services that have no ledger, and that no captured span can be told to be of, though every span can be told and a request
+    /// The services that have no ledger, and that no captured span can be attributed to, though every span can be attributed and a request
     /// could have reached them.
     pub fn silent_services(&self) -> Vec<String> {
         let needs = rule::named(SILENT_SERVICE).map_or(&[][..], |rule| rule.needs);

@@ -1,4 +1,4 @@
-//! Whether each part of a standing system can be used right now.
+//! Health of each part of a standing system.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -42,7 +42,7 @@ async fn trouble(client: &reqwest::Client, instance: &Instance) -> Option<String
     }
     for (port, address) in &instance.ports {
         if !matches!(time::timeout(LIMIT, TcpStream::connect(address)).await, Ok(Ok(_))) {
-            return Some(format!("port `{port}` ({address}) takes no connections"));
+            return Some(format!("port `{port}` ({address}) accepts no connections"));
         }
     }
     None

@@ -19,13 +19,12 @@ const SYSTEM: &str = "system.json";
 const ENDED: &str = "ended";
 const LOG: &str = "keeper.log";
 
-/// Why a folder of a standing system cannot be used.
+/// Error for the folder of a standing system.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
     /// Somebody keeps a system of that name already.
     #[error(
-        "a system `{name}` is up already, or is about to be (kept by process {keeper}): `tracecheck status` tells of it, \
-         `tracecheck down {name}` ends it, and `--name` gives another one its own name"
+        "a system `{name}` is up or starting already (kept by process {keeper}): `tracecheck status` shows it, `tracecheck down {name}` takes it down, and `--name` gives another one its own name"
     )]
     Taken {
         /// The system's name.
@@ -43,15 +42,15 @@ pub enum PlaceError {
         what: &'static str,
         /// Which.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// What is written there is no state of a system.
+    /// The file does not hold a system's state.
     #[error("{} cannot be read: {reason}; remove it if it is not needed", path.display())]
     Garbled {
         /// Which file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
 }
@@ -134,7 +133,7 @@ impl Place {
         &self.name
     }
 
-    /// Where the keeper's output is.
+    /// Returns the path of the keeper's output.
     pub fn log(&self) -> PathBuf {
         self.dir.join(LOG)
     }
@@ -216,7 +215,7 @@ impl Place {
         if pid.is_empty() { Ok(None) } else { pid.parse().map(Some).map_err(garbled) }
     }
 
-    /// What is known of the system, if it was ready once.
+    /// Reads the state of the system, if it was ready once.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -254,13 +253,13 @@ impl Place {
 }
 
 impl Placed {
-    /// Tells what is known of the system.
+    /// Writes the state of the system.
     pub(super) fn tell(&self, standing: &Standing) -> Result<(), PlaceError> {
         let text = serde_json::to_vec_pretty(standing).unwrap_or_default();
         replace(&self.place.dir.join(SYSTEM), &text)
     }
 
-    /// Tells that nothing of it is left, and how it ended: empty where all went well.
+    /// Records that nothing of it is left, and how it ended: empty where all went well.
     ///
     /// # Errors
     /// When it cannot be written.

@@ -1,8 +1,8 @@
-//! What a span says of the call that it made or answered.
+//! Facts that a span carries about the call that it made or answered.
 
 use crate::trace::Span;
 
-/// What is known of a call from one of its sides; whatever is unknown fits anything.
+/// Facts about a call from one of its sides; unknown ones match anything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct CallFacts {
     /// HTTP method.
@@ -46,7 +46,7 @@ impl CallFacts {
         }
     }
 
-    /// Whether both may be sides of one call; what both tell must be the same.
+    /// Returns whether both may be sides of one call; facts that both have must be equal.
     pub(super) fn may_be(&self, other: &Self) -> bool {
         same(self.method.as_ref(), other.method.as_ref())
             && same(self.path.as_ref(), other.path.as_ref())
@@ -55,7 +55,7 @@ impl CallFacts {
             && same(self.destination.as_ref(), other.destination.as_ref())
     }
 
-    /// How many of them both tell.
+    /// How many of them both have.
     pub(super) fn in_common(&self, other: &Self) -> u32 {
         let both = [
             self.method.is_some() && other.method.is_some(),
@@ -75,7 +75,7 @@ fn same<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
     }
 }
 
-/// Whether a span is a call to a database or a cache, which begins no trace.
+/// Returns whether a span is a call to a database or a cache, which begins no trace.
 pub(super) fn is_of_a_store(span: &Span) -> bool {
     text(span, &["db.system", "db.system.name"]).is_some()
         || ["sql", "db", "cache", "redis", "mongodb", "elasticsearch", "cassandra", "memcached"]

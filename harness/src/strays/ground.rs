@@ -1,4 +1,4 @@
-//! What a session knows, beside what was captured, that bears on whose a trace is.
+//! Knowledge of a session, beside captured spans, that decides to which request a trace belongs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use crate::{
     trace::{SpanId, TraceId},
 };
 
-/// What is known of a system before any request is sent.
+/// Knowledge about a system before any request is sent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Places {
     /// The ports of each workload, as the harness reaches them; within one network, others do so too.
@@ -57,7 +57,7 @@ impl Places {
         }
     }
 
-    /// Whether the addresses that workloads are given lead from one to another, by none but those that `passes` names.
+    /// Returns whether the addresses that workloads are given lead from one to another, through none but those for which `passes` holds.
     fn leads_to(&self, from: &str, to: &str, passes: &dyn Fn(&str) -> bool) -> bool {
         let mut seen: BTreeSet<&str> = BTreeSet::new();
         let mut next = vec![from];
@@ -91,7 +91,7 @@ pub(super) struct Sent {
     pub(super) path: String,
     pub(super) is_rpc: bool,
     pub(super) status: Option<u16>,
-    /// Whether the answer tells of no failure of a service.
+    /// Whether the response reports no failure of a service.
     pub(super) went_well: bool,
     pub(super) sent_at: i64,
     pub(super) ended_at: i64,
@@ -113,17 +113,17 @@ impl Out {
     }
 }
 
-/// What is known of the requests that were sent so far, and of what services did for them.
+/// Knowledge about the requests sent so far, and the services' work for them.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     /// The traces that belong to requests.
     pub(super) claims: HashSet<TraceId>,
-    /// Traces that answers told of though the request belonged to another one, with that other one.
+    /// Traces that responses named though the request belonged to another one, with that other one.
     pub(super) answers: HashMap<TraceId, TraceId>,
     pub(super) sent: Vec<Sent>,
     /// Requests that the harness sent for itself, and no scenario.
     pub(super) for_itself: HashSet<TraceId>,
-    /// Spans that were ended, by the harness and as services' ledgers tell, with the trace that they were ended in.
+    /// Spans that were ended, by the harness and as services' ledgers list them, with the trace that they were ended in.
     pub(super) ended: HashMap<SpanId, TraceId>,
     /// When the first request was about to be sent.
     pub(super) first_sent_at: Option<i64>,
@@ -139,7 +139,7 @@ impl Requests {
         self.changes += u64::from(self.claims.insert(id));
     }
 
-    /// Notes a request that came to its end: whose trace it became, and which other one its answer told of.
+    /// Notes a request that came to its end: whose trace it became, and which other one its response named.
     pub(crate) fn note(&mut self, case: &Case, path: &str, topology: &Topology) {
         self.changes += 1;
         self.claims.insert(case.trace_id);
@@ -204,13 +204,13 @@ impl Requests {
         self.changes += 1;
     }
 
-    /// Whether a workload that was stopped on purpose was down at a moment, or starting up again.
+    /// Returns whether a workload that was stopped on purpose was down at a moment, or starting up again.
     pub(super) fn is_starting(&self, workload: &str, at: i64) -> bool {
         let mut out = self.out.get(workload).into_iter().flatten();
         out.any(|out| !out.is_frozen && out.is_at(at))
     }
 
-    /// Whether any request could have led to a workload. One could not while faults kept the workload itself from its work, or all
+    /// Returns whether any request could have led to a workload. One could not while faults kept the workload itself from its work, or all
     /// by whom the system's addresses lead to it from the entry. A request of the harness's own that was answered with a failure shows
     /// nothing: it came while others were finding their way back.
     pub(crate) fn could_reach(&self, workload: &str, places: &Places) -> bool {

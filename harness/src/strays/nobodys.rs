@@ -23,7 +23,7 @@ const SERVICES_NAMED: usize = 5;
 pub struct Nobodys {
     /// The system, in words.
     pub system: String,
-    /// Why nothing is concluded of them; `None` where something is.
+    /// The reason why they are not judged; `None` where they are.
     pub not_judged: Option<String>,
     /// The groups, in the order of their first traces.
     pub groups: Vec<Group>,
@@ -35,7 +35,7 @@ pub struct Nobodys {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
-    /// What they are.
+    /// Their origin.
     pub origin: Origin,
     /// The workload, or service, that began them.
     pub service: String,
@@ -43,7 +43,7 @@ pub struct Group {
     pub resource: String,
     /// Kind of their first span.
     pub kind: String,
-    /// HTTP status that their first span tells.
+    /// HTTP status of their first span.
     pub status: Option<u16>,
     /// How many there are.
     pub count: usize,
@@ -83,14 +83,14 @@ pub enum When {
     },
 }
 
-/// What traces that belong to no request mean for a run.
+/// Effects on a run of traces that belong to no request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Findings {
-    /// Why the run is inconclusive.
+    /// Reasons for an inconclusive run.
     pub undecided: Vec<String>,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
-    /// What is told where more is asked for.
+    /// Notes for verbose output.
     pub notes: Vec<String>,
 }
 
@@ -162,7 +162,7 @@ impl Nobodys {
         let unexplained = of(Origin::Unexplained);
         if !unexplained.is_empty() {
             let text = format!(
-                "{system}: {} by no known request: {}; either work that a request caused lost its context (hand the context on to it, or a link), or it is a job of the service's own (declare it under `own_traces` in the system file); `tracecheck explain stray-trace` says more",
+                "{system}: {} by no known request: {}; either work that a request caused lost its context (pass the context on to it, or a link), or it is a job of the service's own (declare it under `own_traces` in the system file); `tracecheck explain stray-trace` says more",
                 began(count(&unexplained)),
                 listed(&unexplained, Group::told)
             );
@@ -174,7 +174,7 @@ impl Nobodys {
         let foreign = of(Origin::Foreign);
         if !foreign.is_empty() {
             let text = format!(
-                "{system}: {} by requests of somebody else, which no call of this run could have been: {}",
+                "{system}: {} by requests of third parties, which no call of this run could have been: {}",
                 began(count(&foreign)),
                 listed(&foreign, Group::told)
             );

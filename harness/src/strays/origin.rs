@@ -69,7 +69,7 @@ struct Call {
     facts: CallFacts,
 }
 
-/// What was seen of the traces that are claimed.
+/// Index over the spans of claimed traces.
 #[derive(Debug, Default)]
 struct Seen {
     /// Spans that strays name as parents, with the traces that they are of.
@@ -126,7 +126,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Whether there is a stray that may belong to a request and is not known to.
+    /// Returns whether there is a stray that may belong to a request and is not known to.
     fn is_open(&self) -> bool {
         (0..self.strays.len()).any(|index| self.is_open_at(index))
     }
@@ -135,7 +135,7 @@ impl<'a> Search<'a> {
         self.found.get(index).is_some_and(Option::is_none) && !self.is_before_all(index)
     }
 
-    /// Whether a stray began before any request was sent.
+    /// Returns whether a stray began before any request was sent.
     fn is_before_all(&self, index: usize) -> bool {
         let first = self.ground.requests.first_sent_at;
         let start = self.strays.get(index).and_then(|trace| trace.spans.first());
@@ -398,7 +398,7 @@ impl<'a> Search<'a> {
                 return Some(named.workload.clone());
             }
         }
-        // An address of this machine: its port tells who listens there.
+        // An address of this machine: its port identifies who listens there.
         let host = facts.host.as_deref().unwrap_or_default();
         let is_here = host == "localhost" || host.starts_with("127.") || host.contains("::1");
         let at = self.ground.places.workload_at(facts.port.filter(|_| is_here)?)?;
@@ -461,7 +461,7 @@ impl<'a> Search<'a> {
         possible.then(|| 8 * u32::from(call.to.is_some()) + call.facts.in_common(facts))
     }
 
-    /// Whose a stray is, once all that leads to requests was followed.
+    /// Returns the origin of a stray, once everything that leads to requests was followed.
     fn origin_of(&self, index: usize, seen: &Seen) -> Origin {
         if let Some(Some(found)) = self.found.get(index) {
             return found.clone();
@@ -511,7 +511,7 @@ impl<'a> Search<'a> {
             || (is_ledger && self.ground.places.with_ledger.contains(at))
     }
 
-    /// Whether a service that was called by nobody known may have been called by one of this run whose calls leave no span.
+    /// Returns whether a service that was called by nobody known may have been called by one of this run whose calls leave no span.
     fn may_be_lost(&self, index: usize, root: &Span, seen: &Seen) -> bool {
         let is_refused =
             CallFacts::of(root).status.is_some_and(|status| (400..500).contains(&status));
@@ -546,7 +546,7 @@ fn asked(sent: &Sent) -> Call {
     }
 }
 
-/// Whether a span is the answer to a call, or takes a message.
+/// Returns whether a span is the answer to a call, or takes a message.
 fn is_called(span: &Span) -> bool {
     matches!(span.kind(), "server" | "consumer")
 }

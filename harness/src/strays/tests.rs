@@ -572,7 +572,7 @@ fn strays_are_looked_for_again_only_when_something_became_known() {
     };
     let one = Stray { trace: Trace::new(TraceId(STRAY), Vec::new()), origin: Origin::Foreign };
     assert_eq!(look((1, 1, 1), Vec::new()), 1);
-    // Without a stray, what ledgers tell changes nothing.
+    // Without a stray, ledgers change nothing.
     assert_eq!(look((1, 1, 2), Vec::new()), 1);
     assert_eq!(look((2, 1, 2), vec![one.clone()]), 2);
     assert_eq!(look((2, 1, 2), vec![one.clone()]), 2);

@@ -17,7 +17,7 @@ use crate::{
     source::{self, Finding},
 };
 
-/// What takes the place of what a scenario or a system file says; nothing by default.
+/// Overrides of a scenario's or a system file's settings; none by default.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// Another collector's program and arguments, in place of the built-in one or the system file's.
@@ -30,7 +30,7 @@ pub struct Overrides {
     pub datadog: Option<ToDatadog>,
 }
 
-/// Where at Datadog a system's collector sends to.
+/// Datadog site and keys that a system's collector sends to.
 #[derive(Debug, Clone)]
 pub struct ToDatadog {
     /// The site, for example `datadoghq.eu`.
@@ -65,7 +65,7 @@ pub struct Built {
     pub collector_config: Option<PathBuf>,
 }
 
-/// Why a system cannot be built.
+/// Error for a system that cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// Something is wrong in its files or parameters, each with its place.
@@ -87,7 +87,7 @@ pub enum BuildError {
     Unreadable {
         /// Which one.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
 }
@@ -146,7 +146,7 @@ fn with_key(
     }
 }
 
-/// What a collector can do of what scenarios may require.
+/// Features of a collector that scenarios may require.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Features {
     has: Vec<CollectorFeature>,
@@ -155,7 +155,7 @@ pub struct Features {
 }
 
 impl Features {
-    /// Why it has not a feature, to end a sentence with; `None` where it has it.
+    /// Returns the reason why it lacks a feature, as the end of a sentence; `None` where it has it.
     pub fn lack(&self, feature: CollectorFeature) -> Option<String> {
         let about_stats =
             matches!(feature, CollectorFeature::ApmStats | CollectorFeature::StatsAtEnd);
@@ -169,7 +169,7 @@ impl Features {
     }
 }
 
-/// What the collector of a choice can do of what scenarios may require: all, where it is the built-in one; what `given` says,
+/// Returns the features of a choice's collector that scenarios may require: all, where it is the built-in one; those in `given`,
 /// where another collector takes its place; and APM stats only where its config has the exporter that computes them.
 ///
 /// # Errors
@@ -200,7 +200,7 @@ pub fn collector_features(
     Ok(Features { has, without_stats: without_stats.map(|config| config.file) })
 }
 
-/// Whether a config has the exporter that computes APM stats. One that cannot be read is refused elsewhere.
+/// Returns whether a config has the exporter that computes APM stats. One that cannot be read is refused elsewhere.
 fn has_datadog_exporter(config: &CollectorConfig) -> bool {
     let Ok(root) = source::read_yaml::<serde_json::Value>(&config.file, &config.text) else {
         return true;
@@ -339,7 +339,7 @@ mod tests {
         for command in [&[] as &[&str], &["otelcol"]] {
             assert_eq!(lacks("{ otlphttp/datadog: {}, debug: {} }", command), no_stats);
             assert_eq!(lacks("{ otlphttp: {}, datadog/x: {} }", command), all);
-            // What is wrong here is told when the system is built.
+            // What is wrong here is reported when the system is built.
             assert_eq!(lacks("[", command), all);
         }
     }

@@ -21,12 +21,12 @@ pub const API_KEY_VARIABLE: &str = "TRACECHECK_API_KEY";
 /// The header in which Datadog's OTLP intake takes the API key.
 const API_KEY_HEADER: &str = "dd-api-key";
 
-/// Name of the port at which our collector tells what became of a trace's spans.
+/// Name of the port at which our collector reports what became of a trace's spans.
 pub const LEDGER_PORT: &str = "ledger";
-/// The extension that tells it.
+/// The extension that reports it.
 const TRACE_LEDGER: &str = "trace_ledger";
 
-/// What the collector's own metrics are served at.
+/// Reference to the port of the collector's own metrics.
 const METRICS_PORT: &str = "${port:metrics}";
 
 /// A collector's config as its author wrote it.
@@ -38,7 +38,7 @@ pub struct CollectorConfig {
     pub text: String,
 }
 
-/// Whose collector reads the config.
+/// The collector that reads the config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
     /// Ours: port 0 may stand anywhere, and its metrics are served too.
@@ -48,7 +48,7 @@ pub enum Reader {
     Foreign,
 }
 
-/// What the overlay is and what the collector's workload needs for it.
+/// An overlay, and what the collector's workload needs for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlay {
     /// The second config, with references in it.
@@ -142,7 +142,7 @@ impl Maker<'_> {
             let place = self.place(&["exporters", &id]);
             match kind(&id) {
                 _ if self.root["connectors"].get(&id).is_some() => {}
-                // The collector tells of what is not there better than an overlay that puts it there.
+                // The collector reports missing parts better than an overlay that adds them.
                 _ if self.root["exporters"].get(&id).is_none() => {}
                 "datadog" => put(
                     overlay,
@@ -180,7 +180,7 @@ impl Maker<'_> {
         }
     }
 
-    /// Whether an OTLP exporter's endpoint is a variable that stands for another workload: then what it sends stays in the
+    /// Returns whether an OTLP exporter's endpoint is a variable that stands for another workload: then what it sends stays in the
     /// system, and that workload is the one that sends on.
     fn stays_inside(&self, id: &str) -> bool {
         let settings = &self.root["exporters"][id];
@@ -198,7 +198,7 @@ impl Maker<'_> {
         })
     }
 
-    /// What makes an `otlphttp` exporter send to the mock's OTLP intake: its addresses, and the key among its other headers.
+    /// Returns the settings that make an `otlphttp` exporter send to the mock's OTLP intake: its addresses, and the key among its other headers.
     fn otlp_http(&mut self, id: &str, endpoint: &str, place: Option<Place>) -> Option<Value> {
         let settings = &self.root["exporters"][id];
         if settings.get("proxy_url").is_some_and(|url| url.as_str() != Some("")) {
@@ -268,7 +268,7 @@ impl Maker<'_> {
         health
     }
 
-    /// Our collector tells what became of each trace's spans.
+    /// Our collector reports what became of each trace's spans.
     fn trace_ledger(&mut self, overlay: &mut Map<String, Value>) {
         let used = self.root["service"]["extensions"].as_array().cloned().unwrap_or_default();
         let is_ledger = |id: &&Value| id.as_str().is_some_and(|id| kind(id) == TRACE_LEDGER);
@@ -294,7 +294,7 @@ impl Maker<'_> {
             let processors = telemetry[signal]["processors"].as_array();
             if processors.is_some_and(|list| !list.is_empty()) {
                 self.find(
-                    format!("`service.telemetry.{signal}.processors` sends the collector's own {signal} somewhere else"),
+                    format!("`service.telemetry.{signal}.processors` exports the collector's own {signal}"),
                     "take it out of this config",
                     self.place(&["service", "telemetry", signal, "processors"]),
                 );
@@ -332,7 +332,7 @@ impl Maker<'_> {
         self.findings.push(finding.suggest(Some(suggestion.to_owned())));
     }
 
-    /// Where the keys of a path stand one below the other; `None` for spellings too free to find by looking.
+    /// Finds the place of a path of keys, one below the other; `None` for spellings that a search of the text does not find.
     fn place(&self, path: &[&str]) -> Option<Place> {
         let mut lines = self.config.text.lines().zip(1..);
         let mut place = None;

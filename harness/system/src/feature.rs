@@ -46,7 +46,7 @@ impl CollectorFeature {
 
 /// Why a text is no [`CollectorFeature`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is no feature of a collector; {remedy}")]
+#[error("`{given}` is not a collector feature; {remedy}")]
 pub struct ParseFeatureError {
     given: String,
     remedy: String,

@@ -44,7 +44,7 @@ pub struct SystemFile {
     places: Places,
 }
 
-/// Where the parts of workloads were written: by workload (empty for the file's own) and part.
+/// Places of the parts of workloads in the file: by workload (empty for the file's own) and part.
 type Places = BTreeMap<(String, String), Place>;
 
 #[derive(Deserialize)]
@@ -233,7 +233,7 @@ impl SystemFile {
         beyond.collect()
     }
 
-    /// What is said of workloads and can mean nothing where they run from images; with `is_cluster`, where Kubernetes stops them and
+    /// Returns settings of workloads that mean nothing where they run from images; with `is_cluster`, where Kubernetes stops them and
     /// `start_limit` is that of all of them together.
     pub fn not_for_images(&self, is_cluster: bool) -> Vec<Finding> {
         let mut findings = Vec::new();
@@ -434,7 +434,7 @@ impl Reader<'_> {
         OwnTraces { service: service.value, resource: resource.value }
     }
 
-    /// Where a workload starts: in the file's directory, else in one that is named from there.
+    /// Returns the working directory of a workload: the file's own, or one relative to it.
     fn working_dir(&mut self, dir: Option<Spanned<String>>) -> PathBuf {
         let Some(dir) = dir else { return self.dir.to_owned() };
         let path = self.dir.join(&dir.value);
@@ -544,7 +544,7 @@ impl Reader<'_> {
     }
 }
 
-/// Why a program cannot be started here, and the remedy; `None` where it can.
+/// Returns the reason why a program cannot be started here, and the remedy; `None` where it can.
 fn missing_program(program: &str, search: Option<&OsStr>) -> Option<(String, String)> {
     let is_program = |path: &Path| {
         use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! What is to run, in words that no environment owns: workloads, their ports, and the edges between them.
+//! Systems to run, in words that no environment owns: workloads, their ports, and the edges between them.
 //!
 //! How a workload is started is `environment`'s business; what it must do is a scenario's.
 //!
@@ -56,7 +56,7 @@ pub struct OwnTraces {
 }
 
 impl OwnTraces {
-    /// Whether it speaks of traces that begin with this resource.
+    /// Returns whether it speaks of traces that begin with this resource.
     pub fn is_about(&self, resource: &str) -> bool {
         let mut parts = self.resource.split('*');
         let first = parts.next().unwrap_or_default();
@@ -83,9 +83,9 @@ impl OwnTraces {
 pub struct Workload {
     /// Unique in the system; a DNS label.
     pub name: String,
-    /// What the harness uses it for.
+    /// Its role for the harness.
     pub role: Role,
-    /// What is started.
+    /// The program to start.
     pub program: Program,
     /// Arguments; may hold references, see [`crate`].
     pub args: Vec<String>,
@@ -105,7 +105,7 @@ pub struct Workload {
     pub instances: u32,
     /// Files it is given, by file name; `${file:NAME}` is the path where it finds one.
     pub files: BTreeMap<String, File>,
-    /// Where a process of it starts, so that its relative paths mean what they mean to its author; the harness's
+    /// Working directory of its processes, so that its relative paths mean what they mean to its author; the harness's
     /// own directory when `None`. Of no effect where it runs from an image.
     pub working_dir: Option<PathBuf>,
     /// How long it may take to be ready, and to be gone.
@@ -120,7 +120,7 @@ pub struct Limits {
     /// How long it has to end after it was asked to, before it is killed; `None` for what the environment gives. Whoever sets it
     /// knows how the workload ends: then having to be killed is no unclean end.
     pub stop: Option<Duration>,
-    /// What asks it to end.
+    /// The signal that asks it to end.
     pub stop_signal: StopSignal,
 }
 
@@ -163,7 +163,7 @@ impl StopSignal {
     }
 }
 
-/// Why a text is no [`StopSignal`].
+/// Error for a text that is no [`StopSignal`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no signal that a workload is stopped by")]
 pub struct ParseSignalError(String);
@@ -179,7 +179,7 @@ impl FromStr for StopSignal {
     }
 }
 
-/// What the harness uses a workload for.
+/// Role of a workload for the harness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The mock intake.
@@ -192,12 +192,12 @@ pub enum Role {
     Tap,
 }
 
-/// What is started for a workload.
+/// Program of a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
     /// A subcommand of `tracecheck` itself (`intake`, `collector`, `sample-app`, `tap`): binds port 0 and reports where.
     Builtin(String),
-    /// Somebody else's program: it is told which port to use.
+    /// Somebody else's program: it is given the port to use.
     Command(String),
 }
 
@@ -232,12 +232,12 @@ impl System {
 }
 
 impl Workload {
-    /// Whether there is more than one instance of it.
+    /// Returns whether there is more than one instance of it.
     pub fn is_replicated(&self) -> bool {
         self.instances > 1
     }
 
-    /// The service name that its SDK is told by its environment, where it is.
+    /// The service name that its environment gives its SDK, if any.
     pub fn service_name(&self) -> Option<String> {
         let told = self.env.get("OTEL_SERVICE_NAME").cloned();
         told.or_else(|| {
@@ -255,7 +255,7 @@ impl Workload {
         meant.filter(|name| !name.is_empty() && !name.contains(['$', '%']))
     }
 
-    /// Whether it has a port of that name.
+    /// Returns whether it has a port of that name.
     pub fn has_port(&self, port: &str) -> bool {
         self.ports.iter().any(|known| known == port)
     }

@@ -71,19 +71,19 @@ pub struct Collector {
     /// Another program and its arguments, for example the reference collector, which is given `--config` twice after
     /// them; the built-in collector when empty.
     pub command: Vec<String>,
-    /// What it can do of what scenarios may require, where it is another program; the built-in collector can do all.
+    /// Features it has of those that scenarios may require, where it is another program; the built-in collector has all.
     pub features: Vec<CollectorFeature>,
     /// Its environment variables.
     pub env: BTreeMap<String, String>,
-    /// Where it starts; see [`Workload::working_dir`].
+    /// Its working directory; see [`Workload::working_dir`].
     pub working_dir: Option<PathBuf>,
     /// How many instances of it there are, behind one address.
     pub instances: u32,
-    /// Where it sends to.
+    /// Its destination.
     pub destination: Destination,
 }
 
-/// Where a collector sends to.
+/// Destination of a collector.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Destination {
     /// The mock intake, whatever its config says.
@@ -122,7 +122,7 @@ impl Collector {
         config
     }
 
-    /// What it can do of what scenarios may require.
+    /// Returns its features that scenarios may require.
     pub fn features(&self) -> &[CollectorFeature] {
         if self.command.is_empty() { &CollectorFeature::ALL } else { &self.features }
     }
@@ -146,7 +146,7 @@ impl Collector {
                 config.text.replace("    api:\n", &format!("    api:\n      site: {site}\n"));
         }
         let (program, mut args) = match self.command.split_first() {
-            // Less than what an environment waits for a workload to end, so that it can still tell what it lost.
+            // Less than what an environment waits for a workload to end, so that it can still report what it lost.
             None => {
                 let args = vec!["--shutdown-timeout=5s".to_owned()];
                 (Program::Builtin("collector".to_owned()), args)

@@ -57,7 +57,7 @@ impl Reference {
         }
     }
 
-    /// The workload's own port, when it is told one.
+    /// The workload's own port, when it is given one.
     pub fn own_port(&self) -> Option<&str> {
         match self {
             Self::Listen { port } | Self::Host { port } | Self::Port { port } => Some(port),
@@ -89,7 +89,7 @@ enum Part {
     Reference(Reference),
 }
 
-/// Why a text with `${` in it holds no reference there.
+/// Error for a text with an invalid reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
     /// The braces do not close.

@@ -16,11 +16,10 @@ pub struct Step {
     pub ports_beforehand: bool,
 }
 
-/// Why workloads cannot be put in an order.
+/// Error for workloads that depend on each other in a circle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{cycle} need each other's address to start, and no port among them can be fixed beforehand; \
-     hand one of them its port with `${{listen:PORT}}` or `${{port:PORT}}`"
+    "{cycle} need each other's address to start, and no port among them can be assigned beforehand; give one of them its port with `${{listen:PORT}}` or `${{port:PORT}}`"
 )]
 pub struct CycleError {
     /// The workloads of the cycle, in backquotes.
@@ -30,10 +29,10 @@ pub struct CycleError {
 }
 
 /// Puts the workloads in order; the steps come in an order in which they could be done one after the other.
-/// References to workloads that do not exist are left out; validation tells them.
+/// References to workloads that do not exist are left out; validation reports them.
 ///
 /// # Errors
-/// A cycle in which no workload is told its port.
+/// A cycle in which no workload is given its port.
 pub fn start_order(system: &System) -> Result<Vec<Step>, CycleError> {
     let graph = Graph::of(system);
     let mut waits_for = graph.callees.clone();

@@ -23,7 +23,7 @@ pub enum TapError {
         /// Those that there are.
         known: String,
     },
-    /// The first is not told where the second is.
+    /// The first is not reported where the second is.
     #[error(
         "nothing can stand between `{caller}` and `{callee}`: `{caller}` is not told where `{callee}` is by a reference such as `${{endpoint:{callee}.http}}`; {}",
         others(.caller, .callees)
@@ -33,7 +33,7 @@ pub enum TapError {
         caller: String,
         /// Who should be called.
         callee: String,
-        /// Whom it is told of.
+        /// Whom it is reported.
         callees: Vec<String>,
     },
     /// There are too many of one of them.
@@ -132,7 +132,7 @@ fn lead_through(workload: &mut Workload, callee: &str, tap: &str) {
             }
             _ => None,
         });
-        // What is no reference is told where systems are checked.
+        // What is no reference is reported where systems are checked.
         if let Ok(led) = led {
             *text = led;
         }

@@ -1,4 +1,4 @@
-//! What is wrong with a system, all of it at once.
+//! Validates a system, and finds all problems at once.
 
 use std::collections::BTreeSet;
 
@@ -14,9 +14,9 @@ use harness_core::source;
 pub struct Problem {
     /// Which workload; `None` when it is about the system.
     pub workload: Option<String>,
-    /// What part of it, for example `env.UPSTREAM_URIS`; empty when it is about all of it.
+    /// The part of it that is invalid, for example `env.UPSTREAM_URIS`; empty when it is about all of it.
     pub part: String,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
     /// The remedy.
     pub suggestion: Option<String>,
@@ -147,7 +147,7 @@ impl System {
             add("health", format!("path `{}` must start with `/`", health.path), None);
         }
         for name in workload.files.keys().filter(|name| !is_file_name(name)) {
-            let message = "a file's name holds no `/` and is not `.` or `..`".to_owned();
+            let message = "a file's name contains no `/` and is not `.` or `..`".to_owned();
             add(&format!("files.{name}"), message, Some("rename it".to_owned()));
         }
         for name in workload.secrets.keys().filter(|name| workload.env.contains_key(*name)) {
@@ -186,7 +186,7 @@ impl System {
         }
     }
 
-    /// What is wrong with a reference that can be read, and the remedy.
+    /// Returns the problem of a well-formed reference, and the remedy.
     fn dangling(
         &self,
         workload: &Workload,

@@ -8,7 +8,7 @@ use crate::fault::{FAULT_HEADER, FaultKind, Faults, MAX_HOLD, RESEND_HEADER};
 use crate::settings::Settings;
 use crate::span::OpenSpan;
 
-/// What the handler does once the faults were carried out.
+/// Rest of the work once the faults were carried out.
 #[derive(Debug)]
 pub(super) enum Verdict {
     /// The handler runs.

@@ -51,7 +51,7 @@ impl Program {
         Self { name: name.to_owned(), child, ports: listening.listening, _stdout: stdout }
     }
 
-    /// Where one of its ports is.
+    /// Returns the address of one of its ports.
     pub(crate) fn address(&self, port: &str) -> SocketAddr {
         *self.ports.get(port).unwrap_or_else(|| {
             panic!("tracecheck {} has no port `{port}`: {:?}", self.name, self.ports)
@@ -76,7 +76,7 @@ impl Program {
     }
 }
 
-/// What a subcommand prints that ends by itself.
+/// Returns the output of a subcommand that ends by itself.
 ///
 /// # Errors
 ///
@@ -99,7 +99,7 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// What a program printed.
+/// Output of a program.
 pub(crate) struct Printed {
     pub(crate) stdout: String,
     pub(crate) stderr: String,

@@ -1,4 +1,4 @@
-//! What a queue counts.
+//! Counters of a queue.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use super::super::queue_watch::{State, Watch};
 use super::super::retry;
 use crate::telemetry::{Counter, Histogram, Registry, histogram};
 
-/// What became of the spans that an exporter was given.
+/// Counters of the spans that an exporter was given.
 #[derive(Debug, Clone)]
 pub(crate) struct Counters {
     pub(super) accepted: Counter,
@@ -23,7 +23,7 @@ pub(crate) struct Counters {
     pub(super) watch: Watch,
 }
 
-/// Why it is not known whether the receiver has spans.
+/// Reason for which it is unknown whether the destination has spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Doubt {
     /// It did not answer, or what stands before it answered instead.
@@ -106,7 +106,7 @@ impl Counters {
         }
     }
 
-    /// What the queue can say about its own working.
+    /// Returns the state of the queue for its watch.
     pub(crate) fn state(&self) -> State {
         self.watch.state(self.left())
     }
@@ -139,7 +139,7 @@ impl Counters {
         self.dropped.registry.counter("otelcol_exporter_dropped_spans", help, &labels).add(spans);
     }
 
-    /// Whether a message is new: each is logged at its 1st, 10th, 100th, … time.
+    /// Returns the count of a message that is to be logged: each is logged at its 1st, 10th, 100th, … time.
     pub(super) fn is_news(&self, message: &str) -> Option<u64> {
         let mut told = self.dropped.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() > 1000 {

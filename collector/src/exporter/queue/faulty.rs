@@ -10,7 +10,7 @@ use rand::{Rng as _, SeedableRng as _};
 use super::super::{ExportError, Exporter, Outgoing, Prepared, Sent};
 use crate::trace_batch::TraceBatch;
 
-/// What an intake does and saw.
+/// A scripted intake, with what it saw.
 pub(crate) struct Intake {
     pub(crate) random: StdRng,
     /// Whether it refuses for good at times, too.

@@ -31,7 +31,7 @@ const PRESSED_FOR: Duration = Duration::from_secs(10);
 /// About how long a wait is while senders find no room.
 const WAIT_WHILE_PRESSED: Duration = Duration::from_secs(2);
 
-/// What the workers of a queue know together about their receiver.
+/// Shared knowledge of a queue's workers about their destination.
 #[derive(Debug)]
 pub(super) struct Outage {
     /// For how long nothing must have succeeded, or failed.
@@ -66,7 +66,7 @@ struct Waiting {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wait {
     pub(super) time: Duration,
-    /// What the receiver asked for, which is waited for in any case.
+    /// Delay that the destination asked for, which is waited for in any case.
     pub(super) after: Option<Duration>,
     /// Whether it may end when the receiver works again.
     pub(super) may_be_cut: bool,

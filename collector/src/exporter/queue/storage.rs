@@ -79,7 +79,7 @@ impl Storage {
         }
     }
 
-    /// Tells why a request is not written.
+    /// Reports why a request is not written.
     pub(super) fn tell(&self, error: &AppendError, counters: &Counters) {
         if let Some(times) = counters.is_news(&error.to_string()) {
             tracing::error!(exporter = self.exporter, %error, times, "traces are refused");

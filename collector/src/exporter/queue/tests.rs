@@ -1,4 +1,4 @@
-//! What a queue holds, refuses and says about itself, with an exporter that does what each test wants.
+//! Tests what a queue holds, refuses and reports, with a scripted exporter.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ enum Does {
     Panics,
 }
 
-/// What it does, and how many attempts were begun.
+/// Its script, and how many attempts were begun.
 struct Fake(Arc<Mutex<Does>>, Arc<AtomicUsize>);
 
 struct Spans(TraceBatch);

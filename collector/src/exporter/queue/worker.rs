@@ -1,4 +1,4 @@
-//! What a queue's workers do: prepare requests, send them until their fate is known, and say what became of them.
+//! Workers of a queue: prepare requests, send them until their outcome is known, and report it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -166,7 +166,7 @@ impl<E: Exporter> Worker<E> {
                     let rejected = sent.rejected.min(spans);
                     self.counters.sent.add(spans - rejected);
                     if let Some(ledger) = &self.ledger {
-                        // Which spans were rejected is not told; the first ones stand for them.
+                        // It is unknown which spans were rejected; the first ones stand for them.
                         let ids = request.trace_ids();
                         let (dropped, sent) = ids.split_at(rejected.min(ids.len()));
                         ledger.dropped(&self.id, "rejected", dropped.iter().copied());

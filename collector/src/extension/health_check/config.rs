@@ -7,8 +7,8 @@ use crate::settings::{Diagnostics, Unsupported};
 
 pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
     ("health is served without TLS; remove the key", &["tls"]),
-    ("the body tells what does not work; remove the key", &["response_body"]),
-    ("health always tells of the pipelines; remove the key", &["check_collector_pipeline"]),
+    ("the body lists the problems; remove the key", &["response_body"]),
+    ("health always covers the pipelines; remove the key", &["check_collector_pipeline"]),
     ("browsers do not ask for health; remove the key", &["cors"]),
 ]);
 

@@ -1,4 +1,4 @@
-//! What is being received: bounded in bytes over all connections of a receiver, and each request in time.
+//! Bounds what is being received: in bytes over all connections of a receiver, and each request in time.
 //!
 //! Bytes count from the moment they arrive until the request is answered. When there is no room for more, the request that
 //! has been arriving for the longest time is given up, if that is longer than an honest one takes; else the newcomer is. So
@@ -42,7 +42,7 @@ struct Held {
     broken: Option<Broken>,
 }
 
-/// Why a request did not arrive.
+/// Reason for which a request did not arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Broken {
     #[error("the request took more than {} s to arrive", ARRIVAL.as_secs())]
@@ -133,7 +133,7 @@ impl Arriving {
 }
 
 impl Arriving {
-    /// Why it did not arrive, if it did not.
+    /// Returns the reason why it did not arrive, if it did not.
     pub(super) fn broken(&self) -> Option<Broken> {
         self.room.state().requests.get(&self.number)?.broken
     }

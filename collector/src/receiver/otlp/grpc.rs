@@ -122,7 +122,7 @@ fn right_status(response: http::Response<Body>) -> http::Response<Body> {
     }
 }
 
-/// Whether an answer blames the request: it is neither OK nor says, by its details, that it can be sent again, nor that its
+/// Returns whether an answer blames the request: it is neither OK nor says, by its details, that it can be sent again, nor that its
 /// spans were dropped.
 fn is_malformed(headers: &http::HeaderMap) -> bool {
     let code = headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()));

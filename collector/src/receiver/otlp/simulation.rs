@@ -1,7 +1,7 @@
 //! A whole pipeline against intakes that fail at random, under a clock that does not wait: from the hand-over of a receiver through
 //! the processors, the queues and the workers.
 //!
-//! Senders wait for the result, so that what they were told can be held against what the exporter counted and the intake
+//! Senders wait for the result, so that their answers can be compared with what the exporter counted and the intake
 //! saw, at any moment: accepted = sent + queued + dropped.
 
 use std::collections::BTreeSet;
@@ -87,7 +87,7 @@ impl End {
     }
 }
 
-/// What a sender was told about its request.
+/// Answer that a sender got to its request.
 type Told = (TraceBatch, Result<(), Refused>);
 
 async fn run(seed: u64, directory: Option<&Path>) {
@@ -152,7 +152,7 @@ async fn run(seed: u64, directory: Option<&Path>) {
     };
     let sent = ids(Result::is_ok);
     let dropped = ids(|outcome| matches!(outcome, Err(Refused::Dropped(_))));
-    // They waited longer than any sender does, and were not told.
+    // They waited longer than any sender does, and got no answer.
     let untold = ids(|outcome| matches!(outcome, Err(Refused::Undecided)));
     let all: BTreeSet<_> = [&sent, &dropped, &untold].into_iter().flatten().copied().collect();
     assert_eq!(accepted.value() as usize, all.len(), "seed {seed}");
@@ -185,7 +185,7 @@ fn check(seed: u64, ends: &[End], told: &[Told], accepted: u64, offered: u64) {
         assert_eq!(end.sent(), intake.answered, "seed {seed}: sent is what was answered OK");
         assert_eq!(end.dropped(), intake.refused.len() as u64, "seed {seed}: dropped is refused");
         let decided = end.sent() + end.dropped();
-        // What is not decided is queued: in the batch, in the queue, or under way. All that senders were told of is decided.
+        // What is not decided is queued: in the batch, in the queue, or under way. Everything that senders got an answer about is decided.
         assert!(done <= decided && decided <= accepted, "seed {seed}");
         assert!(end.counters.left() <= accepted - decided, "seed {seed}: no more is queued");
     }

@@ -1,4 +1,4 @@
-//! What is said to a sender whose protocol is that of another port.
+//! Answers a sender whose protocol is that of another port.
 //!
 //! OTLP over HTTP that is sent to the port of gRPC, and the other way round, is the commonest mistake in a sender's settings.
 //! It is refused with a status that no exporter takes for success nor sends again, counted, and named once in the log.
@@ -85,7 +85,7 @@ impl WrongPort {
     }
 }
 
-/// Whether a request is one of gRPC, by its content type.
+/// Returns whether a request is one of gRPC, by its content type.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();

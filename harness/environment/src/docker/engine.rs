@@ -1,4 +1,4 @@
-//! What is asked of the Docker engine beside starting containers: networks, files, states, and the removal of it all.
+//! Calls to the Docker engine beside starting containers: networks, files, states, and the removal of it all.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -34,13 +34,13 @@ const STEP_LIMIT: Duration = Duration::from_secs(60);
 /// A Docker engine that answers.
 pub(super) struct Engine {
     docker: Docker,
-    /// Where its published ports are reached from here.
+    /// Address at which its published ports are reached from here.
     address: String,
-    /// Where it is told to publish them.
+    /// Address at which it publishes them.
     publish_at: &'static str,
 }
 
-/// What a Docker engine tells of itself.
+/// Version of a Docker engine.
 #[derive(Debug, Clone)]
 pub struct Version {
     /// For example `28.2.2`.
@@ -171,7 +171,7 @@ impl Engine {
         Ok(helper)
     }
 
-    /// What the engine knows of a container; `None` when there is none of that name.
+    /// Inspects a container; `None` when there is none of that name.
     pub(super) async fn inspect(
         &self,
         name: &str,
@@ -250,7 +250,7 @@ impl Engine {
     /// Everything with a label (`NAME` or `NAME=VALUE`).
     pub(super) async fn labelled(&self, label: &str) -> Result<Labelled, EnvironmentError> {
         let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
-        let what = || "list what is labelled".to_owned();
+        let what = || "list labelled objects".to_owned();
         let containers = ListContainersOptions {
             all: true,
             filters: Some(filters.clone()),
@@ -332,7 +332,7 @@ async fn within<T>(
     match timeout(limit, call).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => Err(failed(what(), harness_core::chain_of(&error))),
-        Err(_) => Err(failed(what(), format!("it took longer than {limit:?}"))),
+        Err(_) => Err(failed(what(), format!("no answer within {limit:?}"))),
     }
 }
 

@@ -18,7 +18,7 @@ use super::{TAIL_LINES, engine::Engine};
 use crate::{EnvironmentError, UncleanStop, container::Container, log::Log};
 use harness_system::{Role, StopSignal};
 
-/// How long the end of a container that has been stopped may take to be told.
+/// How long the end of a container that has been stopped may take to be reported.
 const END_LIMIT: Duration = Duration::from_secs(10);
 /// How long the rest of a log is waited for.
 const LOG_GRACE: Duration = Duration::from_millis(500);
@@ -51,7 +51,7 @@ pub(super) struct Running {
 /// How a container ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Exit {
-    /// `None` when the engine could not tell.
+    /// `None` when the engine did not report it.
     pub(super) code: Option<i64>,
 }
 
@@ -66,7 +66,7 @@ impl Instance {
         }
     }
 
-    /// Stops it if it runs, at once without a `grace`, removes the container, and tells if it did not end as it should.
+    /// Stops it if it runs, at once without a `grace`, removes the container, and reports if it did not end as it should.
     pub(super) async fn stop(
         &mut self,
         engine: &Engine,
@@ -139,7 +139,7 @@ impl Running {
 
     /// How it ended, for people.
     pub(super) async fn describe(&self, engine: &Engine, name: &str, exit: &Exit) -> String {
-        let Some(code) = exit.code else { return "its end was missed".to_owned() };
+        let Some(code) = exit.code else { return "its exit was not observed".to_owned() };
         if code == 0 {
             return "exit code 0".to_owned();
         }

@@ -74,13 +74,13 @@ impl Labels {
     }
 }
 
-/// This process, told from any other that ever has its number on this machine.
+/// This process, distinguished from any other that ever has its number on this machine.
 fn this_process() -> String {
     let pid = Pid::this();
     format!("{}/{pid}/{}", host_name(), started(pid).unwrap_or_default())
 }
 
-/// Whether the process that made something still runs; `None` where it cannot be told from here.
+/// Returns whether the process that created something still runs; `None` where that cannot be determined from here.
 pub(super) fn owner_lives(owner: &str) -> Option<bool> {
     let mut parts = owner.rsplitn(3, '/');
     let (start, pid, host) = (parts.next()?, parts.next()?, parts.next()?);
@@ -99,7 +99,7 @@ fn host_name() -> String {
         .replace('/', "_")
 }
 
-/// When a process started, in ticks since the machine did, where the system tells it.
+/// When a process started, in ticks since the machine did, where the system reports it.
 fn started(pid: Pid) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The program's name may hold anything, and stands in parentheses before the 20th field that follows it.

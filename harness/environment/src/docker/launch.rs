@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{EnvironmentError, container::Container, image::USER, log::Log};
 
-/// How often something that cannot tell by itself is looked at.
+/// Interval for polling something that cannot notify by itself.
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
 /// How long one health request may take.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -125,7 +125,7 @@ impl Launch {
                 running.end_of_log().await;
                 let status = match exit {
                     Some(exit) => running.describe(&self.engine, &name, &exit).await,
-                    None => "its end was missed".to_owned(),
+                    None => "its exit was not observed".to_owned(),
                 };
                 EnvironmentError::DiedAtStart {
                     workload: self.container.workload.clone(),

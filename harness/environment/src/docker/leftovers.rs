@@ -1,4 +1,4 @@
-//! What runs left behind that could not clean up.
+//! Finds what runs that could not clean up left behind.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ pub struct Leftover {
     pub system: String,
     /// The run's id.
     pub run: String,
-    /// Whether the process that made it still runs; `None` where that cannot be told from here.
+    /// Whether the process that made it still runs; `None` where that cannot be determined from here.
     pub owner_lives: Option<bool>,
     /// How long ago it was made.
     pub age: Duration,

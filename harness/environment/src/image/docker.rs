@@ -13,7 +13,7 @@ use super::{Image, ImageError};
 /// How much of the archive is sent at once.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Why an engine does not have the image.
+/// Error for an image that cannot be loaded into an engine.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// There is no archive to hand over.
@@ -27,7 +27,7 @@ pub enum LoadError {
     Refused {
         /// The image.
         reference: String,
-        /// What it said.
+        /// Its message.
         reason: String,
     },
 }

@@ -14,7 +14,7 @@ use object::{
 
 use super::ImageError;
 
-/// What the C library opens to resolve names of hosts and users; newer ones have most of it built in.
+/// Libraries that the C library opens to resolve names of hosts and users; newer ones have most of it built in.
 const NAME_SERVICES: [&str; 3] = ["libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2"];
 /// How deep `include` may nest in the loader's configuration.
 const MAX_INCLUDES: u32 = 8;
@@ -32,7 +32,7 @@ pub(super) struct Objects {
     pub(super) architecture: &'static str,
 }
 
-/// What an executable or shared object says about itself.
+/// Dependencies of an executable or shared object.
 struct Needs {
     machine: u16,
     interpreter: Option<PathBuf>,
@@ -53,7 +53,7 @@ struct Wanted {
     rpath: Vec<PathBuf>,
 }
 
-/// What `program` needs, as the dynamic loader finds it.
+/// Returns the shared objects that `program` needs, as the dynamic loader finds them.
 pub(super) fn needed_by(program: &Path, library_path: &[PathBuf]) -> Result<Objects, ImageError> {
     let needs = read(program)?;
     let machine = needs.machine;
@@ -160,7 +160,7 @@ fn find(name: &str, folders: &[&PathBuf], machine: u16) -> Option<(PathBuf, Need
     })
 }
 
-/// Folders in which loaders look without being told.
+/// Folders in which loaders look by default.
 fn usual_folders(triplet: &str) -> Vec<PathBuf> {
     let folders = [
         format!("/lib/{triplet}"),

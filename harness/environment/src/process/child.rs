@@ -35,14 +35,14 @@ pub(super) struct Child {
     record: Arc<Record>,
     /// The whole group is gone.
     stopped: bool,
-    /// Open as long as this process lives: its end tells a built-in that its parent is gone.
+    /// Open as long as this process lives: its end shows a built-in that its parent is gone.
     _stdin: Option<ChildStdin>,
 }
 
 /// How a process ended.
 #[derive(Debug, Clone)]
 pub(super) struct Exit {
-    /// `None` when the system could not tell.
+    /// `None` when the system did not report it.
     pub(super) status: Option<ExitStatus>,
     /// For people.
     pub(super) text: String,
@@ -67,7 +67,8 @@ impl Child {
         let program = command.as_std().get_program().to_string_lossy().into_owned();
         let mut child = command.spawn()?;
         let id = child.id().and_then(|id| i32::try_from(id).ok());
-        let id = id.ok_or_else(|| io::Error::other("the system gave it no process id"))?;
+        let id =
+            id.ok_or_else(|| io::Error::other("the operating system assigned no process id"))?;
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut outputs = Vec::new();
         if let Some(output) = child.stdout.take() {
@@ -91,7 +92,9 @@ impl Child {
         tokio::spawn(async move {
             let exit = match child.wait().await {
                 Ok(status) => Exit { status: Some(status), text: status.to_string() },
-                Err(error) => Exit { status: None, text: format!("its end was missed: {error}") },
+                Err(error) => {
+                    Exit { status: None, text: format!("its exit was not observed: {error}") }
+                }
             };
             ended.send_replace(Some(exit));
         });
@@ -120,7 +123,7 @@ impl Child {
         self.exit.borrow().clone()
     }
 
-    /// Tells the end to those who wait for something else as well.
+    /// Reports the end to those who wait for something else as well.
     pub(super) fn exit_watch(&self) -> watch::Receiver<Option<Exit>> {
         self.exit.clone()
     }
@@ -133,7 +136,7 @@ impl Child {
         };
         let outputs = std::mem::take(&mut self.outputs);
         let _ = time::timeout(OUTPUT_GRACE, futures_util::future::join_all(outputs)).await;
-        exit.unwrap_or_else(|| Exit { status: None, text: "its end was missed".to_owned() })
+        exit.unwrap_or_else(|| Exit { status: None, text: "its exit was not observed".to_owned() })
     }
 
     /// Asks the group to end by `signal`, and kills it when it has not after `grace`. Also what the process leaves behind in its

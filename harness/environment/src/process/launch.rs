@@ -30,13 +30,13 @@ use harness_system::{
     reference::{Reference, Template},
 };
 
-/// Where every workload listens.
+/// Listen address of every workload.
 const LOOPBACK: &str = "127.0.0.1";
 /// How many lines of a log an error shows.
 pub(super) const TAIL_LINES: usize = 20;
 /// How often free ports are chosen anew when others were faster to take them.
 const MAX_CHOICES: u32 = 5;
-/// How often something that cannot tell by itself is looked at.
+/// Interval for polling something that cannot notify by itself.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// How long one health request may take.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ pub(super) struct Launch {
     /// The program `tracecheck`.
     pub(super) tracecheck: PathBuf,
     pub(super) inherited: Arc<Vec<(OsString, OsString)>>,
-    /// Where its files are written.
+    /// Folder for its files.
     pub(super) dir: PathBuf,
     pub(super) log: Arc<Log>,
     pub(super) record: Arc<Record>,
@@ -67,7 +67,7 @@ pub(super) struct Launched {
     pub(super) addresses: BTreeMap<String, String>,
 }
 
-/// Why one attempt did not end in a workload that is ready.
+/// Outcome of an attempt that did not end in a ready workload.
 enum Attempt {
     /// It ended; perhaps because of its ports.
     Died(Exit),
@@ -162,7 +162,7 @@ impl Launch {
             };
             if matches!(self.workload.program, Program::Command(_)) {
                 for (port, address) in &addresses {
-                    waits_for = format!("port `{port}` ({address}) takes no connections");
+                    waits_for = format!("port `{port}` ({address}) accepts no connections");
                     accepts(address).await;
                 }
             }
@@ -173,7 +173,7 @@ impl Launch {
             Ok(addresses)
         };
         let outcome: Option<Result<_, ()>> = tokio::select! {
-            // An end is told before a port that somebody else happens to answer on.
+            // An end is reported before a port that somebody else happens to answer on.
             biased;
             _ = exited(&child) => None,
             ready = time::timeout_at(deadline, ready) => Some(ready.unwrap_or(Err(()))),
@@ -320,7 +320,7 @@ async fn listening(stdout: &mut mpsc::Receiver<String>) -> BTreeMap<String, Stri
 
 async fn exited(child: &Child) {
     let mut exit = child.exit_watch();
-    // The sender goes only after it has told the end.
+    // The sender goes only after it has reported the end.
     let _ = exit.wait_for(Option::is_some).await;
 }
 

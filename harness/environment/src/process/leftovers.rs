@@ -1,4 +1,4 @@
-//! What runs left behind that could not clean up: their temporary directories, and processes that nobody waits for any more.
+//! Finds what runs that could not clean up left behind: temporary directories, and orphaned processes.
 //!
 //! Programs of our own end with the harness; somebody else's do not, when the harness is killed.
 
@@ -19,7 +19,7 @@ use super::{
     record::{self, Process},
 };
 
-/// What one crashed run left behind.
+/// Leftovers of one crashed run.
 #[derive(Debug)]
 pub struct Leftover {
     /// Its temporary directory.
@@ -31,7 +31,7 @@ pub struct Leftover {
 }
 
 impl Leftover {
-    /// Whether the harness of this process id started it.
+    /// Returns whether the harness of this process id started it.
     pub fn is_of(&self, harness: u32) -> bool {
         self.dead.iter().chain(&self.orphans).any(|process| process.owner == harness)
     }
@@ -63,7 +63,7 @@ pub fn find_leftovers(parent: &Path, age: Duration) -> Vec<Leftover> {
     run_dirs(parent).filter_map(|dir| leftover(dir, age)).collect()
 }
 
-/// Removes the crashed runs below `parent`, as [`find_leftovers`] finds them, and tells which.
+/// Removes the crashed runs below `parent`, as [`find_leftovers`] finds them, and reports which.
 pub fn remove_leftovers(parent: &Path, age: Duration) -> Vec<PathBuf> {
     let found = find_leftovers(parent, age).into_iter();
     found.filter(Leftover::remove).map(|leftover| leftover.dir).collect()
@@ -89,7 +89,7 @@ fn read(dir: &Path) -> Option<Vec<Process>> {
     serde_json::from_slice(&fs::read(dir.join(record::FILE)).ok()?).ok()
 }
 
-/// `None` where it is none, or that cannot be told.
+/// `None` where it is none, or that cannot be determined.
 fn leftover(dir: PathBuf, age: Duration) -> Option<Leftover> {
     let written = fs::metadata(dir.join(record::FILE)).ok()?.modified().ok()?;
     let processes = read(&dir)?;

@@ -1,4 +1,4 @@
-//! The file that tells which processes a run has, so that they can be found after a crash of the harness.
+//! The file that reports which processes a run has, so that they can be found after a crash of the harness.
 
 use std::{
     collections::BTreeMap,
@@ -24,9 +24,9 @@ pub(super) struct Process {
     /// Of the process and of its group.
     pub(super) pid: i32,
     pub(super) workload: String,
-    /// What was started, without arguments.
+    /// The started program, without arguments.
     pub(super) program: String,
-    /// When it was started, in milliseconds since 1970; tells it from a later process with the same id.
+    /// When it was started, in milliseconds since 1970; distinguishes it from a later process with the same id.
     pub(super) started_unix_ms: u128,
     /// The process id of the harness, which is its parent as long as it lives.
     #[serde(default)]
@@ -37,7 +37,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Whether it runs, and the harness that started it does not. `false` where that cannot be told.
+    /// Returns whether it runs, and the harness that started it does not. `false` where that cannot be determined.
     pub(super) fn is_orphan(&self) -> bool {
         let (Some(started), Some(stat)) = (self.started_ticks, stat(self.pid)) else {
             return false;
@@ -51,7 +51,7 @@ impl Process {
     }
 }
 
-/// What the kernel tells of a process.
+/// Status of a process in the kernel.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stat {
     pub(super) parent: u32,

@@ -41,7 +41,7 @@ pub(super) async fn follow(
     }
 }
 
-/// Why a stream ended.
+/// Error that ended a stream.
 #[derive(Debug, thiserror::Error)]
 enum FollowError {
     #[error("cannot connect: {}", chain(.0))]

@@ -30,7 +30,7 @@ pub(super) fn decompress<'a>(
     }
 }
 
-/// Reads one byte more than `limit` at most, so that the caller can tell "full" from "too much".
+/// Reads one byte more than `limit` at most, so that the caller can distinguish "full" from "too much".
 fn read_bounded(reader: impl Read, limit: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(limit as u64 + 1).read_to_end(&mut bytes)?;

@@ -46,7 +46,7 @@ pub(super) enum Message {
 /// How deep messages may be nested, as in prost.
 const MAX_DEPTH: usize = 100;
 
-/// What a length-delimited field holds.
+/// Content of a length-delimited field.
 enum Field {
     Text,
     Nested(Message),

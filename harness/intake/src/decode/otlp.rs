@@ -1,7 +1,7 @@
 //! Traces as OTLP, as Datadog's OTLP intake takes them: an `ExportTraceServiceRequest` becomes Datadog spans.
 //!
 //! The mapping is that of Datadog's trace agent v0.85.4, as Datadog's own side does it here; where the intake's documentation
-//! says otherwise (the span's name is the resource name unless told not to), it is followed. What only a Datadog client puts
+//! says otherwise (the span's name is the resource name unless that is switched off), it is followed. What only a Datadog client puts
 //! into its payloads (`_top_level`, `_dd.p.dm`, …) is not made up, nor are statements obfuscated: shown is what was sent.
 
 mod naming;
@@ -67,7 +67,7 @@ impl Default for SpanMapping {
     }
 }
 
-/// Whether an attempt asks Datadog to compute trace metrics.
+/// Returns whether an attempt asks Datadog to compute trace metrics.
 pub fn computes_stats(attempt: &Attempt) -> bool {
     attempt.headers.get(COMPUTE_STATS).is_some_and(|value| value.trim() == "true")
 }
@@ -174,7 +174,7 @@ fn id(bytes: &[u8], what: &'static str, length: usize) -> Result<u128, DecodeErr
     Ok(bytes.iter().fold(0, |number, byte| number << 8 | u128::from(*byte)))
 }
 
-/// What the spans of one resource share.
+/// Facts that the spans of one resource share.
 struct Facts<'a> {
     resource: Attributes<'a>,
     hostname: String,
@@ -226,7 +226,7 @@ fn status(span: &OtlpSpan) -> StatusCode {
     span.status.as_ref().map_or(StatusCode::Unset, |status| status.code())
 }
 
-/// Whether the kind is one of those whose spans answer or make a call.
+/// Returns whether the kind is one of those whose spans answer or make a call.
 fn is_call(kind: SpanKind) -> bool {
     matches!(kind, SpanKind::Server | SpanKind::Client)
 }

@@ -64,7 +64,7 @@ pub struct StatsGroup {
     pub grpc_status_code: String,
     /// `PeerTags`.
     pub peer_tags: Vec<String>,
-    /// `IsTraceRoot`; `None` where it was not told.
+    /// `IsTraceRoot`; `None` where it was not reported.
     pub is_trace_root: Option<bool>,
     /// `Synthetics`.
     pub synthetics: bool,

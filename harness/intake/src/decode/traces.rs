@@ -25,7 +25,7 @@ pub struct TracesPayload {
     pub error_tps: f64,
     /// `AgentPayload.tags`.
     pub tags: BTreeMap<String, String>,
-    /// What each tracer payload said about itself, in their order.
+    /// Header fields of each tracer payload, in their order.
     pub tracers: Vec<TracerFacts>,
     /// How many strings were not UTF-8; in these the broken bytes are shown as U+FFFD.
     pub repaired_strings: usize,

@@ -22,7 +22,7 @@ use crate::{
 };
 use harness_core::trace::{Span, Trace, TraceId};
 
-/// How many items a list has, unless told otherwise.
+/// How many items a list has, by default.
 const DEFAULT_LIMIT: usize = 100;
 
 pub(super) fn routes() -> Router<Arc<Intake>> {
@@ -89,7 +89,7 @@ pub(crate) struct CountsAnswer {
     pub(crate) instance: String,
     /// Number of the newest attempt; 0 before the first.
     pub(crate) seq: u64,
-    /// What was counted up to it.
+    /// Counts up to it.
     pub(crate) counts: Counts,
 }
 

@@ -7,7 +7,7 @@ use axum::{
 };
 use serde_json::json;
 
-/// Why a request to the control API was refused; `{"error": …}` in JSON.
+/// Error response of the control API: `{"error": …}` in JSON.
 pub(super) struct ControlError {
     status: StatusCode,
     message: String,

@@ -45,7 +45,7 @@ pub(super) fn routes() -> Router<Arc<Intake>> {
     Router::new().fallback(handle)
 }
 
-/// What the client will be told.
+/// The reply to the client.
 struct Answer {
     reply: Reply,
     body: serde_json::Value,
@@ -140,7 +140,7 @@ async fn handle(
     respond(answer, &resetter)
 }
 
-/// Why a body was not read to its end.
+/// Reason for which a body was not read to its end.
 enum Unread {
     ClientGone,
     TooSlow,
@@ -230,7 +230,7 @@ fn scripted(script: Option<Script>) -> Option<Answer> {
     }
 }
 
-/// What Datadog answers.
+/// Returns Datadog's usual reply.
 fn usual(method: &Method, path: &str, decoded: &Decoded) -> Answer {
     let Some(route) = Route::of(path) else {
         return Answer::error(StatusCode::NOT_FOUND, "Not Found");

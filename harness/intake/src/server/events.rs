@@ -53,7 +53,7 @@ struct Reader {
     newest: watch::Receiver<u64>,
     heartbeat: Interval,
     told: Told,
-    /// Number of the last attempt that was told.
+    /// Number of the last attempt that was reported.
     seq: u64,
 }
 

@@ -18,7 +18,7 @@ const LONG: Duration = Duration::from_secs(10);
 struct Rig {
     server: RunningServer,
     http: reqwest::Client,
-    /// What `send_traces` sends. Made once: maps have no order, so no two encodings are alike.
+    /// Body that `send_traces` sends. Made once: maps have no order, so no two encodings are alike.
     body: Vec<u8>,
 }
 
@@ -65,7 +65,7 @@ impl Rig {
         (status, response.json().await.unwrap())
     }
 
-    /// Waits until `path` tells what `holds` asks for.
+    /// Waits until `path` reports what `holds` asks for.
     async fn until(&self, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let found = timeout(LONG, async {

@@ -1,4 +1,4 @@
-//! What a store has counted.
+//! Counters of a store.
 
 use std::collections::BTreeMap;
 
@@ -24,13 +24,13 @@ pub struct Counts {
     pub undecodable: u64,
     /// Bytes of all bodies, as received.
     pub body_bytes: u64,
-    /// What was pushed out by the bound.
+    /// Entries that the bound pushed out.
     pub dropped: Dropped,
-    /// What is there now.
+    /// Entries that are kept.
     pub kept: Kept,
 }
 
-/// What the bound pushed out of a store.
+/// Entries that the bound pushed out of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dropped {
@@ -42,7 +42,7 @@ pub struct Dropped {
     pub bytes: u64,
 }
 
-/// What a store holds.
+/// Entries that a store keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kept {

@@ -82,8 +82,7 @@ impl Args {
         }
         let Some(image) = image else {
             bail!(
-                "--env eks needs `--image REFERENCE`, an image of tracecheck in a registry that the cluster's nodes can pull from; \
-                 `tracecheck image build` makes one"
+                "--env eks needs `--image REFERENCE`, an image of tracecheck in a registry that the cluster's nodes can pull from; `tracecheck image build` builds one"
             );
         };
         let config = self.config.read()?;
@@ -125,7 +124,7 @@ impl Args {
 
 fn costs(config: &Config) -> String {
     format!(
-        "eks: this makes a cluster `{}` in {} with {}, and deletes it afterwards. Making it takes AWS about 15 to 25 minutes, \
+        "eks: this creates a cluster `{}` in {} with {}, and deletes it afterwards. Creating it takes about 15 to 25 minutes, \
          deleting it about 10 to 15.\n\
          eks: AWS bills the control plane (0.10 USD an hour by its list price), the nodes, a NAT gateway, volumes and traffic \
          until all is deleted: for an hour, less than 1 USD with the nodes of tracecheck's own configuration; \

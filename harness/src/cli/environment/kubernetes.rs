@@ -213,8 +213,7 @@ impl Args {
         let found = self.access.find().await?;
         let Some(image) = image else {
             bail!(
-                "--env cluster needs `--image REFERENCE`, an image of tracecheck that the cluster's nodes can pull or have; \
-                 `tracecheck image build` makes one"
+                "--env cluster needs `--image REFERENCE`, an image of tracecheck that the cluster's nodes have or can pull; `tracecheck image build` builds one"
             );
         };
         let (client, _version) = found.connect(CLUSTER).await?;

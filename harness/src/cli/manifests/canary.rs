@@ -159,7 +159,7 @@ impl Args {
         let literals = SECRET_KEYS.map(|(name, key)| format!("--from-literal={key}=\"${name}\""));
         crate::cli::tell(&format!(
             "\
-The namespace and the Secret are yours to make, the keys being nowhere else:
+Create the namespace and the Secret yourself, since the keys are nowhere else:
 
     kubectl create namespace {namespace}
     kubectl --namespace {namespace} create secret generic {} {}

@@ -165,7 +165,8 @@ async fn attempt_once(
     scenario.faults.extend(what.on_calls(who));
     let system = system(&scenario.system, who, &tap, what.env)?;
     let saved_in = tempfile::tempdir().context("no folder can be made for a run")?;
-    let program = std::env::current_exe().context("this program does not know its own path")?;
+    let program =
+        std::env::current_exe().context("the path of this program cannot be determined")?;
     let plan = Plan {
         systems: BTreeMap::from([(scenario.system.clone(), system)]),
         scenarios: vec![scenario],

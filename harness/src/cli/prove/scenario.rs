@@ -1,4 +1,4 @@
-//! `tracecheck prove --scenario`: which of the breakages a user's own scenarios and system would miss, and what would tell of each.
+//! `tracecheck prove --scenario`: which of the breakages a user's own scenarios and system would miss, and what would report each.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -78,7 +78,7 @@ struct Tried {
     remedy: &'static str,
     #[serde(flatten)]
     outcome: Outcome,
-    /// What would tell of it, where nothing fails.
+    /// What would report it, where nothing fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     told_by: Option<ToldBy>,
 }
@@ -140,7 +140,8 @@ pub(super) async fn run(
     let began = Instant::now();
     let cancel = CancellationToken::new();
     crate::cli::run::cancel_on_signal(cancel.clone())?;
-    let program = std::env::current_exe().context("this program does not know its own path")?;
+    let program =
+        std::env::current_exe().context("the path of this program cannot be determined")?;
     let bench = Arc::new(Bench { scenarios, program, cancel: cancel.clone() });
     // Where calls go is seen in a run without anything in between, and whether something can stand there in another one.
     let seen = bench.clean(&[]).await?;
@@ -262,7 +263,7 @@ impl Bench {
         Ok(ran)
     }
 
-    /// Whether its services certainly do what the SDK's variables say.
+    /// Returns whether its services certainly do what the SDK's variables say.
     fn reads_env(&self, system: &System) -> bool {
         let services = system
             .workloads
@@ -454,7 +455,7 @@ fn outcome(breakage: &Breakage, places: &Places, broken: &Ran) -> Outcome {
     }
 }
 
-/// What would tell of it: the first scenario for which there is something.
+/// What would report it: the first scenario for which there is something.
 fn told_by(clean: &Ran, broken: &Ran) -> Option<ToldBy> {
     broken.records.iter().find_map(|broken| {
         let of_clean =

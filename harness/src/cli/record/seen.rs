@@ -1,4 +1,4 @@
-//! What was seen, as expectations. What differs from run to run (ids, ports, times) is left out.
+//! Observed traces as expectations, without what differs from run to run (ids, ports, times).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +25,7 @@ const KINDS: [&str; 5] = ["server", "client", "internal", "producer", "consumer"
 struct Seen {
     kind: String,
     at: String,
-    /// What stands under `is`.
+    /// The content of `is`.
     is: String,
     children: Vec<Seen>,
 }
@@ -116,7 +116,7 @@ fn at(span: &Span, topology: &Topology) -> String {
     topology.workload_of(span).unwrap_or(&span.service).to_owned()
 }
 
-/// What is the same of a span in every run.
+/// Returns the properties of a span that are the same in every run.
 fn is(span: &Span) -> String {
     let mut keys = Vec::new();
     for (key, value) in [("name", &span.name), ("resource", &span.resource)] {
@@ -129,7 +129,7 @@ fn is(span: &Span) -> String {
     format!("{{ {} }}", keys.join(", "))
 }
 
-/// Whether a text holds nothing that looks like an id or a port.
+/// Returns whether a text holds nothing that looks like an id or a port.
 pub(in crate::cli) fn is_stable(text: &str) -> bool {
     let mut digits = 0;
     let mut words = text.split(|c: char| !c.is_ascii_hexdigit());
@@ -157,7 +157,7 @@ fn lines(seen: &Seen, depth: usize, text: &mut String) {
     }
 }
 
-/// Where requests leave different trees: who is in all of them, and how many spans there are of each kind in all.
+/// Describes requests that leave different trees: the services in all of them, and the number of spans of each kind.
 fn counts(record: &Record, times: &[u32], text: &mut String) {
     let mut everywhere: Option<BTreeSet<String>> = None;
     let mut counts: BTreeMap<(String, String, String), u64> = BTreeMap::new();

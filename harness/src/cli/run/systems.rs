@@ -152,8 +152,7 @@ impl<'a> Systems<'a> {
                 let has_port = outside.as_ref().is_some_and(|outside| outside.listen.port() != 0);
                 if args.keep && scenarios.len() > 1 && has_port {
                     bail!(
-                        "--keep leaves the first system's intake at the port of --intake-listen, where no other can be: use port 0, or run \
-                         one scenario"
+                        "--keep leaves the first system's intake at the port of --intake-listen, which then is in use: use port 0, or run one scenario"
                     );
                 }
                 let environment = args.environment.choose(&wanted).await?;

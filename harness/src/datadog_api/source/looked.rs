@@ -1,4 +1,4 @@
-//! What is known of one trace that is looked for.
+//! Knowledge about one trace that is being looked for.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{Endpoint, LIVE, Spans};
 use crate::trace::{Span, Trace, unix_nanos};
 
-/// What proves that something missing did not arrive.
+/// Proof that something missing did not arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proof {
     /// Spans of the same services that began later have been seen.
@@ -50,7 +50,7 @@ pub(super) struct Looked {
     pub(super) confirmed: bool,
     /// Whether it need not be looked for any more.
     pub(super) over: bool,
-    /// Why the last look told nothing.
+    /// The reason why the last query gave no result.
     pub(super) trouble: Option<String>,
     /// Services of which a span that began later has been seen.
     pub(super) witnesses: BTreeSet<String>,
@@ -130,7 +130,7 @@ impl Looked {
         self.trouble = None;
     }
 
-    /// Whether its id was not found often enough to try it by its spans.
+    /// Returns whether its id was not found often enough to try it by its spans.
     pub(super) fn is_to_be_searched(&self) -> bool {
         self.spans.is_empty() && self.misses % 3 == 2
     }
@@ -139,7 +139,7 @@ impl Looked {
         self.proof == Proof::LaterSpans && !self.services.is_subset(&self.witnesses)
     }
 
-    /// Whether half of its time is over, and it is still not told what later spans there are.
+    /// Returns whether half of its time is over, and later spans are still unknown.
     pub(super) fn wants_witnesses(&self, patience: Duration, now: Instant) -> bool {
         !self.over && self.lacks_witnesses() && now >= self.since + patience / 2
     }
@@ -149,18 +149,18 @@ impl Looked {
         let wait = humantime::format_duration(Duration::from_secs(patience.as_secs().max(1)));
         if self.spans.is_empty() {
             let looks = match &self.trouble {
-                Some(trouble) => format!("the last look failed. {trouble}"),
+                Some(trouble) => format!("the last query failed. {trouble}"),
                 None => format!("it was asked {} times", self.looks),
             };
             return Some(format!(
-                "Datadog ({host}) has shown no span of this trace within {wait}: {looks}. It may take longer (--patience), the collector may send to another site or organization (DD_SITE), or the spans are sampled out or not kept there"
+                "Datadog ({host}) has shown no span of this trace within {wait}: {looks}. It may take longer (--patience), the collector may send to another site or organization (DD_SITE), or the spans are sampled out or not retained there"
             ));
         }
         if !self.partial.is_empty() {
-            return Some(format!("Datadog's answer is not whole: {}", self.partial.join("; ")));
+            return Some(format!("Datadog's response is incomplete: {}", self.partial.join("; ")));
         }
         if let Some(trouble) = &self.trouble {
-            return Some(format!("the last look at Datadog failed. {trouble}"));
+            return Some(format!("the last query to Datadog failed. {trouble}"));
         }
         match self.proof {
             Proof::Age => self.too_young(patience, &wait.to_string()),
@@ -190,7 +190,7 @@ impl Looked {
         let age = Duration::from_nanos(age.max(0).unsigned_abs());
         if age < patience {
             return Some(format!(
-                "its newest span ended only {} ago, and Datadog may take {wait} to show a span (--patience): ask again later",
+                "its newest span ended only {} ago, and Datadog may take {wait} to show a span (--patience): try again later",
                 humantime::format_duration(Duration::from_secs(age.as_secs()))
             ));
         }

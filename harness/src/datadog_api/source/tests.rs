@@ -115,7 +115,7 @@ impl World {
         self.source.look_for(&case, &services);
     }
 
-    /// Waits until it holds, and tells what there was where it never does.
+    /// Waits until it holds, and reports what there was where it never does.
     async fn until(&self, what: &str, holds: impl Fn(&DatadogSource) -> bool) {
         let mut changes = self.source.changes();
         let waiting = async {

@@ -1,4 +1,4 @@
-//! What a scenario expects of its traces and stats.
+//! Loads a scenario's expectations on traces and stats.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// What says something of spans that are not to be there.
+    /// Reports expectations on spans beside `absent`.
     fn absent_beside(&mut self, file: &ExpectFile) {
         let lacks = "a trace cannot be absent and";
         if let Some(at) = &file.fails_at {
@@ -156,7 +156,7 @@ impl Resolver<'_> {
         Some(StatsExpect { counts, within: within.map_or(Duration::ZERO, |within| within.value.0) })
     }
 
-    /// A user's services may have other service names than their workloads, which are known where the environment tells them all.
+    /// A user's services may have other service names than their workloads, which are known where the environment names them all.
     fn workload(&mut self, at: &Spanned<String>, workloads: &Workloads) {
         let known = || {
             let workloads = workloads.services.iter().chain(workloads.named.iter().flatten());

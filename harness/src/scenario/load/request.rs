@@ -1,4 +1,4 @@
-//! What a scenario says of its requests.
+//! Loads a scenario's requests.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -178,7 +178,7 @@ impl Resolver<'_> {
                 headers: headers.map(|(name, condition)| (name.value, condition)).collect(),
             }
         });
-        // The body tells its type itself.
+        // The body implies its type.
         let headers = file
             .headers
             .into_iter()
@@ -242,7 +242,7 @@ impl Resolver<'_> {
         (*method, Spanned::clone(path))
     }
 
-    /// Whether a descriptor set has the method, and its message fits; one that uses saved values is not known yet.
+    /// Checks that a descriptor set has the method, and that the message fits it; one that uses saved values is not known yet.
     fn described_call(
         &mut self,
         path: &Spanned<String>,

@@ -1,4 +1,4 @@
-//! What a scenario says of its system: the built-in chain, or a system file.
+//! Loads a scenario's choice of system: the built-in chain, or a system file.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -63,7 +63,7 @@ impl Resolver<'_> {
             Err(findings) => {
                 self.wrong(
                     file,
-                    format!("the system file {} is not usable (see below)", path.display()),
+                    format!("the system file {} is invalid (see below)", path.display()),
                 );
                 self.findings.extend(findings);
             }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{API_KEY_HEADER, CollectorConfig, kind};
 use harness_core::source::{Finding, Place};
 
-/// What was found about them.
+/// Variables that a config refers to.
 pub(super) struct Variables {
     /// Those that stand for an API key, and that nobody set.
     pub(super) api_keys: BTreeSet<String>,
@@ -52,7 +52,7 @@ pub(super) fn check(
     Variables { api_keys, findings }
 }
 
-/// Whether the path is that of a Datadog component's API key, `exporters.datadog/x.api.key`, or of the header that carries it
+/// Returns whether the path is that of a Datadog component's API key, `exporters.datadog/x.api.key`, or of the header that carries it
 /// in OTLP, `exporters.otlphttp/x.headers.dd-api-key`.
 fn is_api_key(path: &[String]) -> bool {
     match path {
@@ -94,7 +94,7 @@ fn visit(value: &Value, path: &mut Vec<String>, see: &mut impl FnMut(&[String], 
     }
 }
 
-/// What stands between `${` and `}`; `$$` is a dollar sign.
+/// Returns the texts between `${` and `}`; `$$` is a dollar sign.
 fn references(text: &str) -> Vec<&str> {
     let (mut found, mut rest) = (Vec::new(), text);
     while let Some(dollar) = rest.find('$') {
@@ -126,7 +126,7 @@ fn variable_without_default(inside: &str) -> Option<&str> {
     (!name.is_empty() && !name.contains(":-")).then_some(name)
 }
 
-/// Where a text stands for the first time, outside comments.
+/// Finds the first occurrence of a text outside comments.
 fn place(text: &str, wanted: &str) -> Option<Place> {
     text.lines().zip(1..).find_map(|(line, number)| {
         let column = line.find(wanted).filter(|_| !line.trim_start().starts_with('#'))?;

@@ -15,7 +15,7 @@ const NO_SERVICE_NAME: &str = "otlpresourcenoservicename";
 /// Most bytes of a resource name.
 const MAX_RESOURCE: usize = 5000;
 
-/// What a span is named by.
+/// Inputs for a span's names.
 #[derive(Clone, Copy)]
 pub(super) struct Names<'a> {
     pub(super) span: &'a OtlpSpan,

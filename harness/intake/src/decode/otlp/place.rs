@@ -1,4 +1,4 @@
-//! Where spans come from: the host that Datadog shows for a resource.
+//! Determines the host that Datadog shows for a resource.
 
 use super::value::Attributes;
 

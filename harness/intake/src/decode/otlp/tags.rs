@@ -1,4 +1,4 @@
-//! What a span is shown with beside its names: meta and metrics.
+//! Builds a span's meta and metrics.
 
 use std::collections::BTreeMap;
 

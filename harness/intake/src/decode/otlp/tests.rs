@@ -235,7 +235,7 @@ fn spans_without_an_id_are_dropped_and_counted() {
     assert_eq!((payload.spans.len(), payload.dropped_spans), (0, 2));
 }
 
-/// What only Datadog's clients put into their payloads.
+/// Returns whether only Datadog's clients write a key into their payloads.
 fn is_clients_own(key: &str) -> bool {
     key.starts_with("_dd.p.")
         || key == "_top_level"

@@ -1,4 +1,4 @@
-//! Which expectation would tell of a breakage: those that hold while nothing is broken are tried on what the breakage left behind.
+//! Which expectation would report a breakage: those that hold while nothing is broken are tried on what the breakage left behind.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +17,7 @@ use harness::{
 
 use crate::cli::{init::quoted, record::seen};
 
-/// What would tell.
+/// What would report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Advice {
     /// Under `expect`, as it is written there; empty where it is not an expectation.
