@@ -129,14 +129,16 @@ impl Obfuscation {
 
     /// Returns what is to be taken out of a span of this type, in whatever language its queries are; `None` if nothing is asked
     /// for at all.
+    #[inline]
     pub(super) fn of_span(
         &self,
         attributes: Both<'_, '_>,
         span_type: &[u8],
     ) -> Option<TakenOut<'_>> {
-        if !self.is_on {
-            return None;
-        }
+        self.is_on.then(|| self.taken_out(attributes, span_type))
+    }
+
+    fn taken_out(&self, attributes: Both<'_, '_>, span_type: &[u8]) -> TakenOut<'_> {
         let language = match &*attributes.normal(DB_SYSTEM) {
             b"mongodb" => self.mongodb.as_ref().map(Language::Document),
             b"elasticsearch" => self.elasticsearch.as_ref().map(Language::Document),
@@ -151,7 +153,7 @@ impl Obfuscation {
                 (self.has_sql && !is_done && is_sql(system)).then_some(Language::Sql)
             }
         };
-        Some(TakenOut { of: self, language })
+        TakenOut { of: self, language }
     }
 
     /// Returns whether something is to be taken out of the attribute of this key.
