@@ -6,6 +6,8 @@
 //! and text need not be UTF-8.
 //!
 //! The request is written as it is read: no tree of it is made, so that it takes the memory of its two forms and no more.
+//! The JSON reader ends at 128 levels, which an attribute's value has long before it is too deep for OTLP; so a value that
+//! is nested further is found whole first, and read by a reader of its own.
 
 mod schema;
 #[cfg(test)]
@@ -20,11 +22,15 @@ use base64::engine::general_purpose::STANDARD;
 use schema::{Kind, Message};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
+use serde_json::value::RawValue;
 
-use super::check::DecodeError;
+use super::check::{DecodeError, MAX_DEPTH};
 use super::wire::{
     end_message, put_bytes, put_fixed32, put_fixed64, put_key, put_uint, put_varint,
 };
+
+/// How many messages within each other one reader reads: each is an object, and an array of objects at most.
+const MESSAGES_OF_A_READER: usize = 40;
 
 /// Rewrites an `ExportTraceServiceRequest` from JSON to protobuf.
 pub(super) fn to_protobuf(json: &[u8]) -> Result<Vec<u8>, DecodeError> {
@@ -32,6 +38,9 @@ pub(super) fn to_protobuf(json: &[u8]) -> Result<Vec<u8>, DecodeError> {
         out: Vec::with_capacity(json.len() / 2),
         path: Vec::new(),
         problem: "is not an object",
+        messages: 0,
+        values: 0,
+        inner: None,
     };
     let mut reader = serde_json::Deserializer::from_slice(json);
     let read = reader.deserialize_map(Fields { writer: &mut writer, message: &schema::REQUEST });
@@ -40,13 +49,19 @@ pub(super) fn to_protobuf(json: &[u8]) -> Result<Vec<u8>, DecodeError> {
             writer.out.shrink_to_fit();
             Ok(writer.out)
         }
-        Err(error) if error.classify() == Category::Data => Err(DecodeError::JsonShape {
-            path: writer.path(),
-            problem: writer.problem,
-            line: error.line(),
-            column: error.column(),
-        }),
-        Err(error) => Err(error.into()),
+        Err(_) if writer.values > MAX_DEPTH + 1 => Err(DecodeError::TooDeep),
+        Err(error) => {
+            let (line, column) = writer.place(json, &error);
+            match writer.inner.as_ref().map_or(&error, |inner| &inner.error).classify() {
+                Category::Data => Err(DecodeError::JsonShape {
+                    path: writer.path(),
+                    problem: writer.problem,
+                    line,
+                    column,
+                }),
+                _ => Err(error.into()),
+            }
+        }
     }
 }
 
@@ -56,6 +71,19 @@ struct Writer {
     path: Vec<Step>,
     /// Message for the case that the value that is being read has another shape.
     problem: &'static str,
+    /// How many messages one is in.
+    messages: usize,
+    /// How many values of attributes one is in.
+    values: usize,
+    /// What a reader of its own found wrong with a value.
+    inner: Option<Inner>,
+}
+
+/// An error within a value that has a reader of its own.
+struct Inner {
+    /// Where the value is in memory, which is within the request.
+    value: *const u8,
+    error: serde_json::Error,
 }
 
 enum Step {
@@ -71,17 +99,47 @@ impl Writer {
         })
     }
 
-    /// Writes the body of a message after its key and length.
-    fn message<E>(
+    /// The line and the column of an error.
+    fn place(&self, json: &[u8], error: &serde_json::Error) -> (usize, usize) {
+        let Some(inner) = &self.inner else { return (error.line(), error.column()) };
+        let start = (inner.value as usize).saturating_sub(json.as_ptr() as usize);
+        let before = json.get(..start).unwrap_or_default();
+        let lines = before.iter().filter(|byte| **byte == b'\n').count();
+        let behind = before.iter().rev().take_while(|byte| **byte != b'\n').count();
+        let (line, column) = (inner.error.line(), inner.error.column());
+        (lines + line, if line == 1 { behind + column } else { column })
+    }
+
+    /// Writes a message, with its key and length, from an object.
+    fn message<'de, D: Deserializer<'de>>(
         &mut self,
         field: u32,
-        message: &Message,
-        write: impl FnOnce(&mut Self) -> Result<(), E>,
-    ) -> Result<(), E> {
+        message: &'static Message,
+        from: D,
+    ) -> Result<(), D::Error> {
         put_key(&mut self.out, field, 2);
         let start = self.out.len();
         self.out.extend_from_slice(&[0; 4][..message.length_bytes]);
-        write(self)?;
+        self.messages += 1;
+        let is_value = std::ptr::eq(message, &raw const schema::ANY_VALUE);
+        self.values += usize::from(is_value);
+        if self.values > MAX_DEPTH + 1 {
+            return Err(D::Error::custom("nested too deep"));
+        }
+        if self.messages.is_multiple_of(MESSAGES_OF_A_READER) {
+            let value: &RawValue = serde::Deserialize::deserialize(from)?;
+            let mut reader = serde_json::Deserializer::from_str(value.get());
+            let read = reader.deserialize_map(Fields { writer: self, message });
+            if let Err(error) = read {
+                let value = value.get().as_ptr();
+                self.inner.get_or_insert(Inner { value, error });
+                return Err(D::Error::custom("not as OTLP has it"));
+            }
+        } else {
+            from.deserialize_map(Fields { writer: self, message })?;
+        }
+        self.messages -= 1;
+        self.values -= usize::from(is_value);
         end_message(&mut self.out, start, message.length_bytes);
         Ok(())
     }
@@ -143,7 +201,7 @@ impl Visitor<'_> for Name {
 /// The value of a field, or null.
 struct Field<'a> {
     writer: &'a mut Writer,
-    field: &'static schema::Field,
+    field: &'a schema::Field,
     /// Start of the message, if only the last of its fields counts.
     oneof: Option<usize>,
 }
@@ -246,16 +304,14 @@ impl<'de> Visitor<'de> for Field<'_> {
         match self.field.kind {
             Kind::Message(message) => {
                 self.replace();
-                let number = self.field.number;
-                self.writer.message(number, message, |writer| {
-                    from.deserialize_map(Fields { writer, message })
-                })
+                self.writer.message(self.field.number, message, from)
             }
             Kind::Messages(message) => from.deserialize_seq(Elements {
                 writer: self.writer,
                 number: self.field.number,
                 message,
             }),
+            Kind::Texts => from.deserialize_seq(self),
             // Not as `str`, which would have to be UTF-8.
             Kind::Text | Kind::Value | Kind::Id | Kind::Bytes => from.deserialize_bytes(self),
             _ => from.deserialize_any(self),
@@ -294,6 +350,24 @@ impl<'de> Visitor<'de> for Field<'_> {
 
     fn visit_bytes<E: Error>(self, text: &[u8]) -> Result<(), E> {
         self.text(&without_surrogates(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Self { writer, field, .. } = self;
+        if !matches!(field.kind, Kind::Texts) {
+            return Err(A::Error::custom(writer.problem));
+        }
+        let text = schema::Field { kind: Kind::Value, ..*field };
+        for index in 0.. {
+            writer.path.push(Step::Element(index));
+            writer.problem = text.kind.problem();
+            let is_there = seq.next_element_seed(Field { writer, field: &text, oneof: None })?.is_some();
+            writer.path.pop();
+            if !is_there {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -355,10 +429,7 @@ impl<'de> Visitor<'de> for Element<'_> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        let message = self.message;
-        self.writer.message(self.number, message, |writer| {
-            from.deserialize_map(Fields { writer, message })
-        })
+        self.writer.message(self.number, self.message, from)
     }
 }
 

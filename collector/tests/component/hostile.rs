@@ -68,7 +68,7 @@ async fn values_that_are_nested_too_deep_are_refused_at_any_depth() {
     let rig = rig().await;
     let status = async |headers, body: Vec<u8>| rig.post(&[headers], body).await.status;
     assert_eq!(status(PROTOBUF, nested_protobuf(100)).await, 200);
-    assert_eq!(status(JSON, nested_json(20).into_bytes()).await, 200);
+    assert_eq!(status(JSON, nested_json(100).into_bytes()).await, 200);
     for depth in [101, 1_000, 30_000] {
         assert_eq!(status(PROTOBUF, nested_protobuf(depth)).await, 400, "{depth} levels");
         assert_eq!(status(JSON, nested_json(depth).into_bytes()).await, 400, "{depth} levels");

@@ -42,6 +42,8 @@ pub(super) enum Kind {
     Message(&'static Message),
     /// An array of objects; as many messages.
     Messages(&'static Message),
+    /// An array of texts, written even if they are empty.
+    Texts,
 }
 
 impl Kind {
@@ -60,7 +62,7 @@ impl Kind {
             Self::Double => "is not a number",
             Self::Enumeration(_) => "is neither the name nor the number of a value",
             Self::Message(_) => "is not an object",
-            Self::Messages(_) => "is not an array",
+            Self::Messages(_) | Self::Texts => "is not an array",
         }
     }
 }
@@ -119,6 +121,17 @@ static RESOURCE: Message = Message::new(
     &[
         field(1, "attributes", Kind::Messages(&KEY_VALUE)),
         field(2, "droppedAttributesCount", Kind::Uint),
+        field(3, "entityRefs", Kind::Messages(&ENTITY_REF)),
+    ],
+);
+
+static ENTITY_REF: Message = Message::new(
+    1,
+    &[
+        field(1, "schemaUrl", Kind::Text),
+        field(2, "type", Kind::Text),
+        field(3, "idKeys", Kind::Texts),
+        field(4, "descriptionKeys", Kind::Texts),
     ],
 );
 
@@ -211,7 +224,7 @@ static STATUS: Message = Message::new(
 static KEY_VALUE: Message =
     Message::new(1, &[field(1, "key", Kind::Text), field(2, "value", Kind::Message(&ANY_VALUE))]);
 
-static ANY_VALUE: Message = Message {
+pub(super) static ANY_VALUE: Message = Message {
     fields: &[
         field(1, "stringValue", Kind::Value),
         field(3, "intValue", Kind::Int),

@@ -7,9 +7,10 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
 use super::{to_protobuf, tree};
-use crate::trace_batch::{AnyValue, SpanKind, StatusCode, TraceBatch};
+use crate::trace_batch::{AnyValue, DecodeError, MAX_DEPTH, SpanKind, StatusCode, TraceBatch};
 
-const REQUEST: &str = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]},
+const REQUEST: &str = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}],
+  "entityRefs":[{"schemaUrl":"u","type":"service","idKeys":["service.name",""],"descriptionKeys":["k"]}]},
   "scopeSpans":[{"scope":{"name":"lib","version":"1"},"spans":[{"traceId":"5B8EFFF798038103D269B633813FC60C",
     "spanId":"eee19b7ec3c1b174","parentSpanId":"","name":"I'm a server span","startTimeUnixNano":"1544712660000000000",
     "endTimeUnixNano":1544712661000000000,"kind":2,"droppedAttributesCount":null,"unknown":{"a":[]},
@@ -52,6 +53,49 @@ fn doubles_keep_their_last_digit() {
         let (_, span) = batch.resources().next().unwrap().spans().next().unwrap();
         let (_, value) = span.attributes().iter().nth(1).unwrap();
         assert!(matches!(value, AnyValue::Double(read) if Ok(read) == text.parse()), "{text}");
+    }
+}
+
+#[test]
+fn the_entities_of_a_resource_are_kept() {
+    let written = to_protobuf(REQUEST.as_bytes()).unwrap();
+    let entity = b"\x1a\x1f\x0a\x01u\x12\x07service\x1a\x0cservice.name\x1a\x00\x22\x01k";
+    assert!(written.windows(entity.len()).any(|bytes| bytes == entity), "{written:?}");
+}
+
+/// A request whose span has an attribute of so many arrays, or maps, within each other.
+fn nested(depth: usize, open: &str, close: &str, inmost: &str) -> String {
+    let value = [&open.repeat(depth), inmost, &close.repeat(depth)].concat();
+    format!(
+        "{{\"resourceSpans\":[{{\"scopeSpans\":[{{\"spans\":[\n{{\"attributes\":[{{\"key\":\"k\",\"value\":{value}}}]}}]}}]}}]}}"
+    )
+}
+
+#[test]
+fn values_may_be_nested_as_deep_in_json_as_in_protobuf() {
+    let array = (r#"{"arrayValue":{"values":["#, "]}}");
+    let map = (r#"{"kvlistValue":{"values":[{"key":"k","value":"#, "}]}}");
+    for (open, close) in [array, map] {
+        let batch = |depth, inmost| {
+            TraceBatch::from_json(nested(depth, open, close, inmost).as_bytes())
+        };
+        for depth in [1, 30, 38, 40, 99, MAX_DEPTH] {
+            let batch = batch(depth, r#"{"intValue":7}"#).unwrap();
+            let (_, span) = batch.resources().next().unwrap().spans().next().unwrap();
+            let (_, value) = span.attributes().iter().next().unwrap();
+            let shown = show((b"k", value));
+            let levels = shown.matches("Array").count() + shown.matches("Map").count();
+            assert_eq!(levels, depth, "{shown}");
+            assert!(shown.contains("Int(7)"), "{shown}");
+        }
+        let error = batch(MAX_DEPTH + 1, r#"{"intValue":7}"#).unwrap_err();
+        assert!(matches!(error, DecodeError::TooDeep), "{error}");
+        // What is wrong far down is told with its place in the whole request.
+        let text = nested(60, open, close, r#"{"intValue":"x"}"#);
+        let error = TraceBatch::from_json(text.as_bytes()).unwrap_err().to_string();
+        let column = text.lines().nth(1).unwrap().find("\"x\"").unwrap() + 3;
+        assert!(error.contains(".intValue` is not an integer"), "{error}");
+        assert!(error.ends_with(&format!("(line 2, column {column})")), "{error} {column}");
     }
 }
 

@@ -23,7 +23,16 @@ pub(super) fn to_protobuf(json: &[u8]) -> Result<Vec<u8>, String> {
                 message(out, 1, |out| {
                     let resource = resource.object()?;
                     resource.attributes(out, 1)?;
-                    resource.uint(out, 2, "droppedAttributesCount")
+                    resource.uint(out, 2, "droppedAttributesCount")?;
+                    resource.each("entityRefs", |entity| {
+                        message(out, 3, |out| {
+                            let entity = entity.object()?;
+                            entity.text(out, 1, "schemaUrl")?;
+                            entity.text(out, 2, "type")?;
+                            entity.texts(out, 3, "idKeys")?;
+                            entity.texts(out, 4, "descriptionKeys")
+                        })
+                    })
                 })?;
             }
             object
@@ -261,6 +270,13 @@ impl<'a> Object<'a> {
             }
         }
         Ok(())
+    }
+
+    fn texts(&'a self, out: &mut Vec<u8>, field: u32, name: &'static str) -> Written {
+        self.each(name, |text| {
+            put_bytes(out, field, text.str()?.as_bytes());
+            Ok(())
+        })
     }
 
     fn id(&'a self, out: &mut Vec<u8>, field: u32, name: &'static str) -> Written {
