@@ -30,6 +30,8 @@ pub struct TraceBatch {
     resources: VecDeque<ResourceSpans>,
     span_count: usize,
     byte_count: usize,
+    /// How many spans of the request that this is had a trace id or a span id of zeros, or none.
+    without_ids: usize,
 }
 
 /// The spans of one resource: one `ResourceSpans` message, or a part of it.
@@ -54,8 +56,12 @@ impl TraceBatch {
     ///
     /// If the bytes are no such message, nested deeper than [`check::MAX_DEPTH`], or too much for what they say.
     pub(crate) fn from_protobuf(request: Bytes) -> Result<Self, DecodeError> {
-        let mut batch = Self::default();
-        for message in check::resource_spans(&request)? {
+        let found = check::resource_spans(&request)?;
+        if found.has_library_spans {
+            return Self::from_protobuf(with_scope_spans(&request).into());
+        }
+        let mut batch = Self { without_ids: found.without_ids, ..Self::default() };
+        for message in found.resources {
             let check::Checked { body, spans: take, scopes_first, heads_first } = message;
             let (body, origins) = (request.slice_ref(body), Vec::new());
             batch.push(ResourceSpans { body, skip: 0, take, scopes_first, heads_first, origins });
@@ -94,6 +100,11 @@ impl TraceBatch {
     /// The number of spans in the batch.
     pub fn span_count(&self) -> usize {
         self.span_count
+    }
+
+    /// Returns how many spans had a trace id or a span id of zeros, or none, in a request as it came.
+    pub(crate) fn without_ids(&self) -> usize {
+        self.without_ids
     }
 
     /// Returns whether the batch has no spans.
@@ -300,6 +311,24 @@ impl ResourceSpans {
 }
 
 /// A message with the messages at one of its fields replaced.
+/// A request with its `InstrumentationLibrarySpans` as the `ScopeSpans` that replaced them, where there are no others: both
+/// have the same fields.
+fn with_scope_spans(request: &[u8]) -> Vec<u8> {
+    map_messages(request, 1, |body| {
+        let is_old = repeated(body, 2).next().is_none();
+        let mut out = Vec::with_capacity(body.len());
+        for (number, raw, value) in raw_fields(body) {
+            match value {
+                wire::Value::Bytes(spans) if number == check::LIBRARY_SPANS && is_old => {
+                    put_bytes(&mut out, 2, spans);
+                }
+                _ => out.extend_from_slice(raw),
+            }
+        }
+        out
+    })
+}
+
 fn map_messages(message: &[u8], field: u32, change: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.len() + 64);
     for (number, raw, value) in raw_fields(message) {
@@ -356,6 +385,32 @@ mod tests {
             assert_eq!(seen, all, "{size}");
             assert_eq!(whole.span_count(), 0);
         }
+    }
+
+    #[test]
+    fn spans_of_an_old_library_are_those_of_a_scope() {
+        let library_spans = b"\x0a\x06\x0a\x01a\x12\x011\x12\x03\x2a\x01n";
+        let read = |resource: Vec<u8>| {
+            let mut request = Vec::new();
+            put_bytes(&mut request, 1, &resource);
+            let batch = TraceBatch::from_protobuf(request.into()).unwrap();
+            let again = TraceBatch::from_protobuf(batch.to_protobuf().into()).unwrap();
+            let spans = again.resources().flat_map(|resource| resource.spans());
+            let spans: Vec<_> = spans
+                .map(|(scope, span)| [scope.name, scope.version, span.name].map(<[u8]>::to_vec))
+                .collect();
+            spans
+        };
+        let mut old = Vec::new();
+        put_bytes(&mut old, 1000, library_spans);
+        let span = |name: &[u8]| [b"a".to_vec(), b"1".to_vec(), name.to_vec()];
+        assert_eq!(read(old.clone()), [span(b"n")]);
+        // Who sends both means the same spans.
+        put_bytes(&mut old, 2, b"\x0a\x06\x0a\x01a\x12\x011\x12\x03\x2a\x01m");
+        assert_eq!(read(old), [span(b"m")]);
+        let mut broken = Vec::new();
+        put_bytes(&mut broken, 1, b"\xc2\x3e\x02\x12\x05");
+        assert!(TraceBatch::from_protobuf(broken.into()).is_err());
     }
 
     #[test]

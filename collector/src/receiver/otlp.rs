@@ -9,6 +9,7 @@ mod grpc;
 mod http;
 mod wrong_port;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -223,15 +224,19 @@ impl Entry {
         &self,
         request: TraceBatch,
         sender: &Sender,
-    ) -> Result<Option<&'static str>, Refused> {
-        if request.span_count() > 0 {
-            return self.offer(request, sender).await.map(|()| None);
+    ) -> Result<Option<Cow<'static, str>>, Refused> {
+        let (spans, without_ids) = (request.span_count(), request.without_ids());
+        if spans > 0 {
+            self.offer(request, sender).await?;
+            return Ok((without_ids > 0).then(|| {
+                format!("{without_ids} of {spans} spans have a trace id or a span id of zeros, or none, and belong to no trace: Datadog's exporter drops them").into()
+            }));
         }
         self.empty.add(1);
         if !self.empty_was_reported.swap(true, Ordering::Relaxed) {
             tracing::warn!("{EMPTY} (further requests like this are only counted)");
         }
-        Ok(Some(EMPTY))
+        Ok(Some(EMPTY.into()))
     }
 
     async fn offer(&self, batch: TraceBatch, sender: &Sender) -> Result<(), Refused> {

@@ -42,6 +42,20 @@ pub(super) struct Checked<'a> {
     pub(super) heads_first: bool,
 }
 
+/// What a request has.
+#[derive(Default)]
+pub(super) struct Found<'a> {
+    /// Its `ResourceSpans`, but for those without spans.
+    pub(super) resources: Vec<Checked<'a>>,
+    /// How many spans have a trace id or a span id of zeros, or none.
+    pub(super) without_ids: usize,
+    /// Whether there are spans only where OTLP had them before 0.15: see [`LIBRARY_SPANS`].
+    pub(super) has_library_spans: bool,
+}
+
+/// The field of `ResourceSpans` that had `InstrumentationLibrarySpans`, which are written as `ScopeSpans` are.
+pub(super) const LIBRARY_SPANS: u32 = 1000;
+
 /// How a span is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SpanForm {
@@ -50,14 +64,15 @@ enum SpanForm {
     Other,
 }
 
-/// Checks an `ExportTraceServiceRequest` and finds its `ResourceSpans`, but for those without spans.
-pub(super) fn resource_spans(request: &[u8]) -> Result<Vec<Checked<'_>>, DecodeError> {
-    let (mut found, mut unfolded) = (Vec::new(), 0usize);
+/// Checks an `ExportTraceServiceRequest` and finds what it has.
+pub(super) fn resource_spans(request: &[u8]) -> Result<Found<'_>, DecodeError> {
+    let (mut found, mut unfolded) = (Found::default(), 0usize);
     messages(request, "ExportTraceServiceRequest", |field, value| {
         if let (1, body) = (field, value) {
             let body = bytes(body, "ExportTraceServiceRequest", 1)?;
             let (mut spans, mut resource) = (0, 0);
             let (mut scopes_first, mut heads_first) = (true, true);
+            let (mut has_scopes, mut has_library_spans) = (false, false);
             messages(body, "ResourceSpans", |field, value| match field {
                 1 => {
                     let message = bytes(value, "ResourceSpans", 1)?;
@@ -67,6 +82,8 @@ pub(super) fn resource_spans(request: &[u8]) -> Result<Vec<Checked<'_>>, DecodeE
                 2 => {
                     let scope = scope_spans(bytes(value, "ResourceSpans", 2)?)?;
                     spans += scope.spans;
+                    has_scopes = true;
+                    found.without_ids += scope.without_ids;
                     scopes_first &= !scope.is_odd;
                     heads_first &= !scope.has_odd_spans;
                     let each = scope.bytes + SPAN_BYTES;
@@ -74,14 +91,19 @@ pub(super) fn resource_spans(request: &[u8]) -> Result<Vec<Checked<'_>>, DecodeE
                     Ok(())
                 }
                 3 => text(value, "ResourceSpans", 3),
+                LIBRARY_SPANS => {
+                    has_library_spans = true;
+                    bytes(value, "ResourceSpans", LIBRARY_SPANS).map(drop)
+                }
                 _ => Ok(()),
             })?;
+            found.has_library_spans |= has_library_spans && !has_scopes;
             unfolded = unfolded.saturating_add(spans.saturating_mul(resource));
             if unfolded > MAX_UNFOLDED {
                 return Err(DecodeError::TooMuch);
             }
             if spans > 0 {
-                found.push(Checked { body, spans, scopes_first, heads_first });
+                found.resources.push(Checked { body, spans, scopes_first, heads_first });
             }
         }
         Ok(())
@@ -98,6 +120,8 @@ struct Scope {
     /// Whether its scope comes behind a span, or more than once.
     is_odd: bool,
     has_odd_spans: bool,
+    /// How many spans have a trace id or a span id of zeros, or none.
+    without_ids: usize,
 }
 
 fn scope_spans(message: &[u8]) -> Result<Scope, DecodeError> {
@@ -116,8 +140,9 @@ fn scope_spans(message: &[u8]) -> Result<Scope, DecodeError> {
         }
         2 => {
             found.spans += 1;
-            let form = span(bytes(value, "ScopeSpans", 2)?)?;
+            let (form, has_ids) = span(bytes(value, "ScopeSpans", 2)?)?;
             found.has_odd_spans |= form == SpanForm::Other;
+            found.without_ids += usize::from(!has_ids);
             Ok(())
         }
         3 => text(value, "ScopeSpans", 3),
@@ -126,8 +151,10 @@ fn scope_spans(message: &[u8]) -> Result<Scope, DecodeError> {
     Ok(found)
 }
 
-fn span(message: &[u8]) -> Result<SpanForm, DecodeError> {
+/// Checks a span; tells its form, and whether it has both its ids.
+fn span(message: &[u8]) -> Result<(SpanForm, bool), DecodeError> {
     let (mut fields, mut is_past_head, mut form) = (Fields::new(message), false, SpanForm::Usual);
+    let (mut has_trace_id, mut has_span_id) = (false, false);
     loop {
         // Most of a span is attributes, and most of these are written in the same way.
         while let Some(key) = fields.usual_attribute() {
@@ -140,9 +167,14 @@ fn span(message: &[u8]) -> Result<SpanForm, DecodeError> {
             Some(field) => field,
             None => match fields.next() {
                 Some(field) => field?,
-                None => return Ok(form),
+                None => return Ok((form, has_trace_id && has_span_id)),
             },
         };
+        match (field, value) {
+            (1, Value::Bytes(id)) => has_trace_id = id.iter().any(|byte| *byte != 0),
+            (2, Value::Bytes(id)) => has_span_id = id.iter().any(|byte| *byte != 0),
+            _ => {}
+        }
         is_past_head |= is_behind_head(field);
         if is_past_head && field < 9 {
             form = SpanForm::Other;

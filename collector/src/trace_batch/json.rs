@@ -361,7 +361,8 @@ impl<'de> Visitor<'de> for Field<'_> {
         for index in 0.. {
             writer.path.push(Step::Element(index));
             writer.problem = text.kind.problem();
-            let is_there = seq.next_element_seed(Field { writer, field: &text, oneof: None })?.is_some();
+            let is_there =
+                seq.next_element_seed(Field { writer, field: &text, oneof: None })?.is_some();
             writer.path.pop();
             if !is_there {
                 break;

@@ -136,6 +136,32 @@ async fn a_request_without_spans_is_taken_with_a_warning_and_counted() {
 }
 
 #[tokio::test]
+async fn spans_without_ids_are_taken_with_a_warning() {
+    let rig = rig().await;
+    let span = |trace_id: &str, span_id: &str| serde_json::json!({ "traceId": trace_id, "spanId": span_id, "name": "n" });
+    let (trace_id, span_id) = ("1".repeat(32), "1".repeat(16));
+    let spans = [
+        span(&trace_id, &span_id),
+        span(&"0".repeat(32), &span_id),
+        span(&trace_id, &"0".repeat(16)),
+        span("", ""),
+    ];
+    let body = serde_json::json!({ "resourceSpans": [{ "scopeSpans": [{ "spans": spans }] }] });
+    let reply = rig.post(&[JSON], body.to_string()).await;
+    let text = String::from_utf8_lossy(&reply.body).into_owned();
+    assert_eq!(reply.status, 200);
+    assert!(text.contains("3 of 4 spans have a trace id or a span id of zeros"), "{text}");
+    // So they are where the same comes as protobuf.
+    let mut sound = request([1]).to_vec();
+    let reply = grpc::export(&rig.address("otlp-grpc"), sound.clone().into(), None).await.unwrap();
+    assert!(reply.is_empty(), "{reply:?}");
+    sound.extend_from_slice(b"\x0a\x07\x12\x05\x12\x03\x2a\x01n");
+    let reply = grpc::export(&rig.address("otlp-grpc"), sound.into(), None).await.unwrap();
+    let text = String::from_utf8_lossy(&reply).into_owned();
+    assert!(text.contains("1 of 2 spans have a trace id or a span id of zeros"), "{text}");
+}
+
+#[tokio::test]
 async fn http_that_is_sent_to_the_grpc_port_is_refused_and_counted() {
     let rig = rig().await;
     let url = format!("http://{}/v1/traces", rig.address("otlp-grpc"));

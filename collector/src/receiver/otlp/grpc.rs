@@ -199,7 +199,7 @@ async fn export(
         _ => Status::invalid_argument(error.to_string()),
     })?;
     match entry.offer_request(batch, sender).await {
-        Ok(warning) => Ok(Response::new(partial_success(warning).into())),
+        Ok(warning) => Ok(Response::new(partial_success(warning.as_deref()).into())),
         Err(Refused::Scripted(reply)) => Err(scripted(reply)),
         Err(refused) => Err(match refused.retry_after() {
             Some(after) => later(&refused, after),

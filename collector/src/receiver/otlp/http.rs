@@ -1,5 +1,6 @@
 //! OTLP over HTTP: `POST /v1/traces`, protobuf or JSON.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::io::Read;
 use std::sync::Arc;
@@ -91,7 +92,9 @@ async fn answer(
         (Ok(encoding), Ok(())) => export(config, entry, encoding, request).await,
     };
     let rejection = match outcome {
-        Ok(warning) => return respond(StatusCode::OK, reply_in, ok_body(reply_in, warning)),
+        Ok(warning) => {
+            return respond(StatusCode::OK, reply_in, ok_body(reply_in, warning.as_deref()));
+        }
         Err(rejection) => rejection,
     };
     if rejection.status.is_client_error() && !rejection.is_counted {
@@ -143,7 +146,7 @@ async fn export(
     entry: &Entry,
     encoding: Encoding,
     request: Request<Incoming>,
-) -> Result<Option<&'static str>, Rejection> {
+) -> Result<Option<Cow<'static, str>>, Rejection> {
     let sender = entry.sender(&request);
     let (head, body) = request.into_parts();
     let limit = config.max_request_body_size;

@@ -76,9 +76,8 @@ fn values_may_be_nested_as_deep_in_json_as_in_protobuf() {
     let array = (r#"{"arrayValue":{"values":["#, "]}}");
     let map = (r#"{"kvlistValue":{"values":[{"key":"k","value":"#, "}]}}");
     for (open, close) in [array, map] {
-        let batch = |depth, inmost| {
-            TraceBatch::from_json(nested(depth, open, close, inmost).as_bytes())
-        };
+        let batch =
+            |depth, inmost| TraceBatch::from_json(nested(depth, open, close, inmost).as_bytes());
         for depth in [1, 30, 38, 40, 99, MAX_DEPTH] {
             let batch = batch(depth, r#"{"intValue":7}"#).unwrap();
             let (_, span) = batch.resources().next().unwrap().spans().next().unwrap();
