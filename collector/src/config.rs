@@ -12,7 +12,7 @@ use crate::exporter::ExporterConfig;
 use crate::extension::ExtensionConfig;
 use crate::processor::ProcessorConfig;
 use crate::receiver::ReceiverConfig;
-use crate::settings::expand::{self, ExpandError, Unset};
+use crate::settings::expand::{self, ExpandError};
 use crate::settings::node::{Node, Value};
 use crate::settings::service::{self, Service};
 use crate::settings::{Component, ComponentId, Diagnostics, FeatureGates, Purpose, decode};
@@ -74,7 +74,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// The first source that cannot be read; else the first value of a wrong shape; else all that is inconsistent.
+    /// The first source that cannot be read; else all values that are unknown or of a wrong shape, and all that is inconsistent.
     pub fn load(
         sources: &Sources,
         environment: &dyn Fn(&str) -> Option<String>,
@@ -131,11 +131,7 @@ impl Config {
             }
         }
         let mut root = root.ok_or(ConfigError::NoSource)?;
-        let if_unset = match purpose {
-            Purpose::Run => Unset::IsWrong,
-            Purpose::Check => Unset::IsKept,
-        };
-        let unresolved = expand::expand(&mut root, environment, if_unset);
+        let unresolved = expand::expand(&mut root, environment);
         if !unresolved.is_empty() {
             return Err(ConfigError::expansion(&unresolved));
         }

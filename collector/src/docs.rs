@@ -23,9 +23,14 @@ fn reference() -> String {
          Written from the config types (`collector/src/docs.rs`); a test keeps it up to date.\n\n\
          The config is the OpenTelemetry Collector's YAML. `--config` takes a path, `file:`, `env:` or `yaml:`, and may come \
          several times: maps are merged key by key, anything else is replaced (with the gate `confmap.enableMergeAppendOption`, the \
-         lists of extensions, receivers and exporters are joined). `--set key.of.a.setting=value` comes last. Values may hold \
-         `${env:NAME}`, `${env:NAME:-default}`, `${NAME}`, and `$$` for a dollar sign. What is unknown, not supported or inconsistent is \
-         an error that names file, line and key.\n\n\
+         lists of extensions, receivers and exporters are joined). `--set key.of.a.setting=value` comes last. What is unknown, not \
+         supported or inconsistent is an error that names file, line and key; all of them are told at once. A key that is not supported is \
+         taken with a value that asks for nothing, such as `include_metadata: false`.\n\n\
+         Values may hold `${env:NAME}`, `${env:NAME:-default}`, `${NAME}`, `${file:PATH}`, `${yaml:TEXT}`, and `$$` for a dollar \
+         sign. Names, defaults and what is referred to may hold references again. A default is for a variable that is not set; one \
+         that is set to nothing stays so. A value that is one reference is of the type that its text has in YAML, lists and maps \
+         included. A file ends before the end of its last line. A variable that is not set and has no default is empty text, or an \
+         empty list or map, and a note says so; a key, a header, a number, a duration or a word of a few must be there.\n\n\
          `validate` needs neither key nor network: an API key that is empty, or a key or header whose variable is not set, is a \
          note there, and an error where the config is to run.\n",
     );
@@ -87,6 +92,8 @@ fn reference() -> String {
                     tls::UNSUPPORTED,
                 ]),
             ),
+            ("otlp_grpc", also("otlp")),
+            ("otlp_http", also("otlphttp")),
             (
                 "otlphttp",
                 component::<exporter::otlphttp::Config>(&[
@@ -123,6 +130,11 @@ fn reference() -> String {
     out.push_str("\n## `service`\n");
     out.push_str(&component::<service::Service>(&[service::UNSUPPORTED]));
     out
+}
+
+/// What is said of a component that is built under another name too.
+fn also(name: &str) -> String {
+    format!("\nThe exporter `{name}`, by the name that the Collector writes today.\n")
 }
 
 fn section<C: Component>(out: &mut String, components: &[(&str, String)]) {

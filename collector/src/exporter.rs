@@ -121,14 +121,18 @@ impl ExporterConfig {
 impl Component for ExporterConfig {
     const SECTION: &'static str = "exporters";
     const NOUN: &'static str = "exporter";
-    const KINDS: &'static [&'static str] = &["datadog", "debug", "otlp", "otlphttp"];
+    const KINDS: &'static [&'static str] =
+        &["datadog", "debug", "otlp", "otlp_grpc", "otlp_http", "otlphttp"];
     const UNSUPPORTED: Unsupported = unsupported::EXPORTERS;
 
     fn decode(kind: &str, _node: &Node, diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
         match kind {
             "debug" => debug::Config::decode(diagnostics).map(Self::Debug),
-            "otlp" => otlp::Config::decode(diagnostics).map(Box::new).map(Self::Otlp),
-            "otlphttp" => otlphttp::Config::decode(diagnostics).map(Box::new).map(Self::OtlpHttp),
+            // The Collector knows both names, and writes `otlp_grpc` and `otlp_http` today.
+            "otlp" | "otlp_grpc" => otlp::Config::decode(diagnostics).map(Box::new).map(Self::Otlp),
+            "otlphttp" | "otlp_http" => {
+                otlphttp::Config::decode(diagnostics).map(Box::new).map(Self::OtlpHttp)
+            }
             _ => datadog::Config::decode(diagnostics).map(Box::new).map(Self::Datadog),
         }
     }

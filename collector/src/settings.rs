@@ -11,6 +11,7 @@ mod endpoint;
 pub(crate) mod expand;
 pub(crate) mod feature_gates;
 mod headers;
+mod inert;
 pub(crate) mod node;
 pub(crate) mod secret;
 pub(crate) mod service;

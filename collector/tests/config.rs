@@ -91,19 +91,166 @@ fn a_check_asks_for_no_secret_and_for_everything_else() {
     );
     assert!(notes[1].contains("`exporters.otlphttp.tls.key_pem`: environment variable `PEM`"));
     for (exporter, finding) in [
-        ("datadog: {api: {key: '${KEY}', site: '${SITE}'}}", "`SITE` is not set; set it"),
+        (
+            "datadog: {api: {key: '${KEY}', site: '${SITE}'}}",
+            "`exporters.datadog.api.site`: is not a Datadog site",
+        ),
+        (
+            "datadog: {api: {key: '${KEY}', site: '${SITE}'}}",
+            "environment variable `SITE` is not set here",
+        ),
         ("datadog: {api: {key: '${KEY}', fail_on_invalid_key: '${FAIL}'}}", "`FAIL` is not set"),
         ("datadog: {api: {key: '${KEY}'}, timeout: '${TIMEOUT}'}", "`TIMEOUT` is not set"),
         ("datadog: {api: {key: '${KEY}'}, compression: '${HOW}'}", "`HOW` is not set"),
-        ("datadog: {api: {key: '${KEY}'}, traces: '${TRACES}'}", "`TRACES` is not set"),
         ("datadog: {api: {key: '${KEY}', sit: x}}", "unknown key `sit`"),
         ("datadog: {api: {key: '${vault:KEY}'}}", "unknown scheme `vault`"),
         ("datadog: {api: {key: 'a b'}}", "has a character that no API key has"),
     ] {
         let error = check(&config(exporter)).unwrap_err();
         assert!(error.contains(finding), "{exporter}: {error}");
-        assert!(!error.contains("`KEY`"), "{error}");
     }
+}
+
+/// A config with this exporter, called `e` in its pipeline.
+fn with_exporter(exporter: &str) -> String {
+    format!(
+        "yaml:{{exporters: {{{exporter}}}, service: {{pipelines: {{traces: {{exporters: [{}]}}}}}}}}",
+        exporter.split(':').next().unwrap()
+    )
+}
+
+#[test]
+fn a_variable_that_is_not_set_is_nothing_and_told_and_a_secret_must_be_set() {
+    let sources = |exporter: &str| Sources {
+        configs: vec![GOOD.into(), with_exporter(exporter)],
+        ..Sources::default()
+    };
+    let load = |exporter: &str| {
+        let config = Config::load(&sources(exporter), &|_| None);
+        config.map(|config| config.notes().to_vec()).map_err(|error| error.to_string())
+    };
+    let notes =
+        load("datadog: {api: {key: k}, hostname: '${env:HOST}', traces: '${TRACES}'}").unwrap();
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    let told = "`exporters.datadog.hostname`: environment variable `HOST` is not set; it is taken as empty, as the Collector does";
+    assert!(notes[0].ends_with(told), "{notes:?}");
+    // What is left is checked as it is.
+    let error = load("otlphttp: {endpoint: 'http://${NO_HOST}:4318'}").unwrap_err();
+    assert!(error.contains("`exporters.otlphttp.endpoint`: "), "{error}");
+    assert!(error.contains("variable `NO_HOST` is not set; it is taken as empty"), "{error}");
+    for (exporter, finding) in [
+        (
+            "datadog: {api: {key: '${KEY}'}}",
+            "`exporters.datadog.api.key`: environment variable `KEY` is not set; set it",
+        ),
+        (
+            "otlphttp: {endpoint: 'http://x', headers: {a: 'Bearer ${KEY}'}}",
+            "`exporters.otlphttp.headers.a`: environment variable `KEY` is not set; set it",
+        ),
+        (
+            "datadog: {api: {key: k}, timeout: '${T}'}",
+            "`exporters.datadog.timeout`: environment variable `T` is not set; set it",
+        ),
+    ] {
+        let error = load(exporter).unwrap_err();
+        assert!(error.contains(finding), "{exporter}: {error}");
+        assert_eq!(error.lines().count(), 2, "told once: {error}");
+    }
+}
+
+#[test]
+fn values_are_read_as_the_collector_reads_them() {
+    let over = |yaml: &str| load(&[GOOD, &format!("yaml:{yaml}")], &[]);
+    for yaml in [
+        "service::telemetry::logs::level: INFO",
+        "service::telemetry::logs::level: warning",
+        "service::telemetry::metrics::level: Detailed",
+        "exporters::debug::verbosity: Detailed",
+        "processors: {resource: {attributes: [{key: a, value: b, action: UPSERT}]}}",
+        "processors: {batch: ~, batch/2: {send_batch_size: 1_000, send_batch_max_size: 0o2000}}",
+        "processors: {batch: {send_batch_size: 8192}}\n---\n",
+        "service::pipelines::traces: {receivers: [otlp, otlp], exporters: [debug, debug]}",
+    ] {
+        assert!(over(yaml).is_ok(), "{yaml}: {:?}", over(yaml).err());
+    }
+    // Octal, as by the Collector's reader: 062 is 50.
+    let error =
+        over("processors: {batch: {send_batch_size: 062, send_batch_max_size: 049}}").unwrap_err();
+    assert!(error.contains("(49 < 50)"), "{error}");
+    let error = over("processors: {batch: }\n---\nreceivers: {}").unwrap_err();
+    assert!(error.contains("a second YAML document begins here"), "{error}");
+}
+
+#[test]
+fn keys_that_ask_for_nothing_are_taken_with_values_that_do_not() {
+    let over = |yaml: &str| load(&[GOOD, &format!("yaml:{yaml}")], &[]);
+    let grpc = "receivers::otlp::protocols::grpc";
+    for yaml in [
+        format!("{grpc}: {{transport: tcp, include_metadata: false, auth: ~, read_buffer_size: 524288, write_buffer_size: 0, middlewares: [], keepalive: {{enforcement_policy: {{}}}}}}"),
+        "receivers::otlp::protocols::http: {cors: ~, auth: null, include_metadata: false, keep_alives_enabled: true, idle_timeout: 1m0s, read_timeout: 0s, write_timeout: 30s, response_headers: {}, metrics_url_path: /v1/metrics}".into(),
+        "exporters::otlphttp: {endpoint: 'http://x', encoding: proto, disable_keep_alives: false, force_attempt_http2: true, idle_conn_timeout: 1m30s, cookies: {enabled: false}, compression_params: {level: 0}, max_idle_conns: 100}".into(),
+        "service::telemetry: {logs: {development: false, output_paths: [stderr], initial_fields: {}}, traces: ~, resource: {}}".into(),
+    ] {
+        assert!(over(&yaml).is_ok(), "{yaml}: {:?}", over(&yaml).err());
+    }
+    for (yaml, key) in [
+        (format!("{grpc}: {{transport: unix}}"), "transport"),
+        (format!("{grpc}: {{include_metadata: true}}"), "include_metadata"),
+        (
+            "receivers::otlp::protocols::http: {keep_alives_enabled: false}".into(),
+            "keep_alives_enabled",
+        ),
+        ("exporters::otlphttp: {endpoint: 'http://x', encoding: json}".into(), "encoding"),
+        ("service::telemetry::logs::output_paths: [stdout]".into(), "output_paths"),
+    ] {
+        let error = over(&yaml).unwrap_err();
+        assert!(error.contains(&format!("{key}`: not supported")), "{yaml}: {error}");
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once() {
+    let over = "yaml:\nreceivers::otlp::protocols::grpc: {endpont: x, max_recv_msg_size_mib: 50.7, transport: unix, tls: {cert: y}}\nprocessors:\n  batch:\n    tiemout: 5s\n    timeout: 5\n    send_batch_size: ~\n  attributes: {actions: [{key: a, action: upsrt}, {key: b}]}\nexporters::debug: {verbosty: x}\n";
+    let error = load(&[GOOD, over], &[]).unwrap_err();
+    for finding in [
+        "`receivers.otlp.protocols.grpc`: unknown key `endpont`; did you mean `endpoint`?",
+        "`receivers.otlp.protocols.grpc.max_recv_msg_size_mib`: expected an integer, found the number `50.7`; the Collector would take 50 without a word",
+        "`receivers.otlp.protocols.grpc.transport`: not supported",
+        "`receivers.otlp.protocols.grpc.tls`: unknown key `cert`",
+        "`processors.batch`: unknown key `tiemout`; did you mean `timeout`?",
+        "`processors.batch.timeout`: a duration has a unit; write for example `5s` (the Collector would take 5 ns without a word)",
+        "`processors.batch.send_batch_size`: expected an integer, found nothing (null); the Collector would take zero without a word",
+        "`processors.attributes.actions.0.action`: unknown value `upsrt`; did you mean `upsert`?",
+        "`exporters.debug`: unknown key `verbosty`",
+    ] {
+        assert_eq!(error.matches(finding).count(), 1, "{finding}\n{error}");
+    }
+}
+
+#[test]
+fn lists_maps_and_files_come_from_variables_too() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "0123\n").unwrap();
+    let yaml = format!(
+        "yaml:{{receivers: '${{env:RECEIVERS}}', exporters: {{datadog: {{api: {{key: '${{file:{}}}'}}, host_metadata: {{tags: '${{env:TAGS}}'}}, hostname: '${{env:NAME}}'}}}}, service: {{pipelines: {{traces: {{receivers: [otlp], exporters: '${{env:EXPORTERS}}'}}}}}}}}",
+        file.path().display()
+    );
+    let environment = |name: &str| {
+        let value = match name {
+            "RECEIVERS" => "otlp:\n  protocols:\n    grpc:\n",
+            "TAGS" => "[env:prod, 'team:${env:TEAM}']",
+            "TEAM" => "shop",
+            "EXPORTERS" => "[datadog]",
+            // A list by its looks, and text where text is wanted.
+            "NAME" => "[host]",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    };
+    let sources = Sources { configs: vec![yaml], ..Sources::default() };
+    let config = format!("{:?}", Config::load(&sources, &environment).unwrap());
+    assert!(config.contains(r#"tags: ["env:prod", "team:shop"]"#), "{config}");
+    assert!(config.contains(r#"hostname: "[host]""#), "{config}");
 }
 
 #[test]

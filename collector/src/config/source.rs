@@ -65,7 +65,7 @@ pub(crate) fn setting(setting: &str) -> Result<Node, SourceError> {
     for key in keys.iter().rev() {
         let at = node.at.clone();
         let key = Key { name: (*key).to_owned(), at: at.clone() };
-        node = Node { value: Value::Map(vec![(key, node)]), at };
+        node = Node::new(Value::Map(vec![(key, node)]), at);
     }
     Ok(node)
 }
@@ -73,13 +73,13 @@ pub(crate) fn setting(setting: &str) -> Result<Node, SourceError> {
 /// Makes `a::b: c` the same as `a: {b: c}`, as the Collector does.
 fn nest(node: &mut Node) {
     let Value::Map(entries) = &mut node.value else { return };
-    let mut nested = Node { value: Value::Map(Vec::new()), at: node.at.clone() };
+    let mut nested = Node::new(Value::Map(Vec::new()), node.at.clone());
     for (key, mut value) in std::mem::take(entries) {
         nest(&mut value);
         for part in key.name.rsplit("::") {
             let at = value.at.clone();
             let key = Key { name: part.to_owned(), at: key.at.clone() };
-            value = Node { value: Value::Map(vec![(key, value)]), at };
+            value = Node::new(Value::Map(vec![(key, value)]), at);
         }
         nested.merge(value);
     }

@@ -174,12 +174,14 @@ fn convert(value: &AnyValue<'_>, to: Type) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::{Action, OF_SPAN, apply};
+    use crate::settings::Purpose;
     use crate::settings::decode::decode;
     use crate::settings::node::Node;
     use crate::trace_batch::TraceBatch;
 
     fn changed(actions: &str) -> Vec<String> {
-        let mut actions: Vec<Action> = decode(&Node::parse("test", actions).unwrap()).unwrap();
+        let mut actions: Vec<Action> =
+            decode(&Node::parse("test", actions).unwrap(), Purpose::Run).unwrap();
         for action in &mut actions {
             action.compile();
         }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
+use super::diagnostics::Purpose;
 use super::expand;
 use super::node::{Key, Location, Node, Resolved, Scalar, Style, Value};
 use super::secret::SECRET;
@@ -15,6 +16,8 @@ pub(crate) struct DecodeError {
     path: Vec<String>,
     at: Option<Location>,
     problem: String,
+    /// The key that is not known, if that is what is wrong.
+    unknown_key: Option<String>,
 }
 
 impl DecodeError {
@@ -29,6 +32,15 @@ impl DecodeError {
 
     pub(crate) fn problem(&self) -> &str {
         &self.problem
+    }
+
+    /// The key below [`Self::path`] that is not known, if that is what is wrong.
+    pub(crate) fn unknown_key(&self) -> Option<&str> {
+        self.unknown_key.as_deref()
+    }
+
+    fn new(problem: String, at: Option<Location>) -> Self {
+        Self { path: Vec::new(), at, problem, unknown_key: None }
     }
 
     fn within(mut self, name: &str, at: &Location) -> Self {
@@ -48,7 +60,7 @@ impl std::error::Error for DecodeError {}
 
 impl de::Error for DecodeError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { path: Vec::new(), at: None, problem: message.to_string() }
+        Self::new(message.to_string(), None)
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -87,10 +99,12 @@ pub(crate) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
 }
 
 /// Decodes a node; null is the type's default if it takes an empty map.
-pub(crate) fn decode<T: de::DeserializeOwned>(node: &Node) -> Result<T, DecodeError> {
-    let node = Decoder { node };
-    T::deserialize(node).map_err(|mut error| {
-        error.at.get_or_insert_with(|| node.node.at.clone());
+pub(crate) fn decode<T: de::DeserializeOwned>(
+    node: &Node,
+    purpose: Purpose,
+) -> Result<T, DecodeError> {
+    T::deserialize(Decoder { node, purpose }).map_err(|mut error| {
+        error.at.get_or_insert_with(|| node.at.clone());
         error
     })
 }
@@ -98,27 +112,57 @@ pub(crate) fn decode<T: de::DeserializeOwned>(node: &Node) -> Result<T, DecodeEr
 #[derive(Clone, Copy)]
 struct Decoder<'a> {
     node: &'a Node,
+    purpose: Purpose,
 }
 
 impl<'a> Decoder<'a> {
     fn expected(self, what: &str) -> DecodeError {
+        let at = Some(self.node.at.clone());
         if let Some(name) = self.unset() {
-            let problem = expand::unset(name);
-            return DecodeError { path: Vec::new(), at: Some(self.node.at.clone()), problem };
+            return DecodeError::new(expand::unset(name), at);
         }
         let mut problem = format!("expected {what}, found {}", self.node.describe());
-        if what == "text" && matches!(self.node.value, Value::Scalar(_)) {
-            problem.push_str("; put it in quotes");
+        match &self.node.value {
+            Value::Scalar(_) if what == "text" => problem.push_str("; put it in quotes"),
+            Value::Scalar(scalar) if what == "an integer" => {
+                if let Resolved::Float(value) = scalar.resolve()
+                    && value.fract() != 0.0
+                {
+                    let taken = value.trunc();
+                    problem.push_str(&format!("; the Collector would take {taken} without a word"));
+                }
+            }
+            Value::Null if what != "text" => {
+                problem.push_str("; the Collector would take zero without a word: leave the key out for the default");
+            }
+            _ => {}
         }
-        DecodeError { path: Vec::new(), at: Some(self.node.at.clone()), problem }
+        DecodeError::new(problem, at)
     }
 
     /// The variable that is referred to and not set, if that is what stands here.
     fn unset(self) -> Option<&'a str> {
         match &self.node.value {
-            Value::Scalar(Scalar { text, style: Style::Unset }) => Some(text),
+            Value::Scalar(Scalar { style: Style::Unset(name), .. }) => Some(name),
             _ => None,
         }
+    }
+
+    /// Whether nothing stands here: null, or a variable that is not set or empty.
+    fn is_nothing(self) -> bool {
+        match &self.node.value {
+            Value::Null => true,
+            Value::Scalar(scalar) => scalar.text.is_empty() && scalar.style != Style::Quoted,
+            _ => false,
+        }
+    }
+
+    fn items(self, items: &'a [Node]) -> Items<'a> {
+        Items { items: items.iter(), index: 0, purpose: self.purpose }
+    }
+
+    fn entries(self, entries: &'a [(Key, Node)]) -> Entries<'a> {
+        Entries { entries: entries.iter(), value: None, purpose: self.purpose }
     }
 
     /// Hands text on; what came out of a variable may be a secret and is kept out of messages.
@@ -128,11 +172,11 @@ impl<'a> Decoder<'a> {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         visitor.visit_str(text).map_err(|mut error: DecodeError| {
-            let scalar = match &self.node.value {
-                Value::Scalar(scalar) => scalar,
-                _ => return error,
+            let is_held = match &self.node.value {
+                Value::Scalar(scalar) => scalar.style == Style::Expanded,
+                _ => true,
             };
-            if scalar.style == Style::Expanded && !text.is_empty() {
+            if is_held && !text.is_empty() {
                 error.problem = error.problem.replace(text, "***");
             }
             error
@@ -223,10 +267,12 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match &self.node.value {
             Value::Scalar(scalar)
-                if self.unset().is_none()
-                    && (scalar.style != Style::Plain || scalar.resolve() == Resolved::Text) =>
+                if scalar.style != Style::Plain || scalar.resolve() == Resolved::Text =>
             {
                 self.visit_text(&scalar.text, visitor)
+            }
+            Value::List(_) | Value::Map(_) if let Some(text) = &self.node.text => {
+                self.visit_text(text, visitor)
             }
             _ => Err(self.expected("text")),
         }
@@ -245,18 +291,16 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match &self.node.value {
-            Value::Null => visitor.visit_seq(Items { items: [].iter(), index: 0 }),
-            Value::List(items) => visitor.visit_seq(Items { items: items.iter(), index: 0 }),
+            Value::List(items) => visitor.visit_seq(self.items(items)),
+            _ if self.is_nothing() => visitor.visit_seq(self.items(&[])),
             _ => Err(self.expected("a list")),
         }
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match &self.node.value {
-            Value::Null => visitor.visit_map(Entries { entries: [].iter(), value: None }),
-            Value::Map(entries) => {
-                visitor.visit_map(Entries { entries: entries.iter(), value: None })
-            }
+            Value::Map(entries) => visitor.visit_map(self.entries(entries)),
+            _ if self.is_nothing() => visitor.visit_map(self.entries(&[])),
             _ => Err(self.expected("a map")),
         }
     }
@@ -273,13 +317,17 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _name: &'static str,
-        _variants: &'static [&'static str],
+        variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         match &self.node.value {
             Value::Scalar(scalar) if self.unset().is_none() => visitor
                 .visit_enum(IntoDeserializer::<DecodeError>::into_deserializer(
-                    scalar.text.as_str(),
+                    // `INFO` is `info`, as in the Collector.
+                    variants
+                        .iter()
+                        .find(|variant| variant.eq_ignore_ascii_case(&scalar.text))
+                        .map_or(scalar.text.as_str(), |variant| variant),
                 ))
                 .map_err(|mut error| {
                     error.at.get_or_insert_with(|| self.node.at.clone());
@@ -295,6 +343,8 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         match self.unset() {
+            // A run without the secret would be refused by whoever asks for it.
+            Some(_) if name == SECRET && self.purpose == Purpose::Run => Err(self.expected("text")),
             Some(_) if name == SECRET => visitor.visit_none(),
             _ => visitor.visit_newtype_struct(self),
         }
@@ -308,6 +358,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
 struct Items<'a> {
     items: std::slice::Iter<'a, Node>,
     index: usize,
+    purpose: Purpose,
 }
 
 impl<'de> de::SeqAccess<'de> for Items<'_> {
@@ -320,7 +371,7 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
         let Some(node) = self.items.next() else { return Ok(None) };
         let index = self.index;
         self.index += 1;
-        seed.deserialize(Decoder { node })
+        seed.deserialize(Decoder { node, purpose: self.purpose })
             .map(Some)
             .map_err(|error| error.within(&index.to_string(), &node.at))
     }
@@ -329,6 +380,7 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
 struct Entries<'a> {
     entries: std::slice::Iter<'a, (Key, Node)>,
     value: Option<(&'a Key, &'a Node)>,
+    purpose: Purpose,
 }
 
 impl<'de> de::MapAccess<'de> for Entries<'_> {
@@ -344,6 +396,7 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
             .map(Some)
             .map_err(|mut error| {
                 error.at.get_or_insert_with(|| key.at.clone());
+                error.unknown_key = Some(key.name.clone());
                 error
             })
     }
@@ -355,6 +408,7 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
         let (key, node) = self.value.take().ok_or_else(|| {
             <DecodeError as de::Error>::custom("a map's value was asked for before its key")
         })?;
-        seed.deserialize(Decoder { node }).map_err(|error| error.within(&key.name, &node.at))
+        let decoder = Decoder { node, purpose: self.purpose };
+        seed.deserialize(decoder).map_err(|error| error.within(&key.name, &node.at))
     }
 }

@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use super::decode::{self, DecodeError};
+use super::inert;
 use super::node::{Location, Node, Value};
 use super::unsupported::Unsupported;
 
@@ -77,9 +78,9 @@ impl<'a> Diagnostics<'a> {
         let full: Vec<String> =
             self.path.iter().cloned().chain(path.iter().map(|name| (*name).to_owned())).collect();
         let full: Vec<&str> = full.iter().map(String::as_str).collect();
-        let empty = Node { value: Value::Null, at: self.root.locate(full.iter().copied()).clone() };
+        let empty = Node::new(Value::Null, self.root.locate(full.iter().copied()).clone());
         let node = full.iter().try_fold(self.root, |node, name| node.get(name));
-        let node = node.unwrap_or(&empty).clone();
+        let mut node = node.unwrap_or(&empty).clone();
         let before = self.found.len();
         let groups = unsupported.iter().flat_map(|(prefix, table)| {
             table.0.iter().flat_map(move |(instead, keys)| {
@@ -88,19 +89,27 @@ impl<'a> Diagnostics<'a> {
         });
         for (key, instead) in groups {
             let keys: Vec<_> = key.split('.').collect();
-            if keys.iter().try_fold(&node, |node, name| node.get(name)).is_some() {
-                let keys: Vec<_> = path.iter().copied().chain(keys).collect();
+            let Some(found) = keys.iter().try_fold(&node, |node, name| node.get(name)) else {
+                continue;
+            };
+            if !inert::changes_nothing(&keys, found) {
+                let keys: Vec<_> = path.iter().copied().chain(keys.iter().copied()).collect();
                 self.add(&keys, &format!("not supported; {instead}"));
             }
+            node.remove(&keys);
         }
-        if self.found.len() > before {
-            return None;
-        }
-        match decode::decode(&node) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.wrong(&full.join("."), &node, &error);
-                None
+        // All that is wrong is told: what was told is left out, and the rest read again.
+        loop {
+            match decode::decode(&node, self.purpose) {
+                Ok(value) if self.found.len() == before => return Some(value),
+                Ok(_) => return None,
+                Err(error) => {
+                    self.wrong(&full.join("."), &node, &error);
+                    let wrong: Vec<_> = error.path().chain(error.unknown_key()).collect();
+                    if !node.remove(&wrong) {
+                        return None;
+                    }
+                }
             }
         }
     }
@@ -116,21 +125,28 @@ impl<'a> Diagnostics<'a> {
     ///
     /// All findings, if there are any, one line each.
     pub(crate) fn finish(mut self) -> Result<Vec<String>, Vec<String>> {
-        if self.found.is_empty() {
-            // What is not set was no finding, so that a secret is all that is missing for it.
-            let notes = &mut self.notes;
-            self.root.each_unset(&mut Vec::new(), &mut |path, node, name| {
-                let problem =
-                    format!("environment variable `{name}` is not set here; a run needs it");
-                notes.push((
-                    node.at.clone(),
-                    format!("{}: `{}`: {problem}", node.at, path.join(".")),
-                ));
-            });
-            notes.sort();
-            return Ok(self.notes.into_iter().map(|(_, line)| line).collect());
+        let end = match self.purpose {
+            Purpose::Run => "set; it is taken as empty, as the Collector does",
+            Purpose::Check => "set here; a run needs it",
+        };
+        let mut unset = Vec::new();
+        self.root.each_unset(&mut Vec::new(), &mut |path, node, name| {
+            let place = format!("{}: `{}`", node.at, path.join("."));
+            let problem = format!("environment variable `{name}` is not {end}");
+            unset.push((node.at.clone(), place, problem));
+        });
+        let is_wrong = !self.found.is_empty();
+        let lines = if is_wrong { &mut self.found } else { &mut self.notes };
+        for (at, place, problem) in unset {
+            // It may be why something is wrong, unless just that was told of it.
+            if !is_wrong
+                || !lines.iter().any(|(_, line)| line.starts_with(&format!("{place}: environment")))
+            {
+                lines.push((at, format!("{place}: {problem}")));
+            }
         }
-        self.found.sort();
-        Err(self.found.into_iter().map(|(_, line)| line).collect())
+        lines.sort();
+        let lines = std::mem::take(lines).into_iter().map(|(_, line)| line).collect();
+        if is_wrong { Err(lines) } else { Ok(lines) }
     }
 }

@@ -61,9 +61,9 @@ impl de::Visitor<'_> for Text {
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<Duration, E> {
         match number {
             0 => Ok(Duration::ZERO),
-            number => {
-                Err(E::custom(format_args!("a duration has a unit; write for example `{number}s`")))
-            }
+            number => Err(E::custom(format_args!(
+                "a duration has a unit; write for example `{number}s` (the Collector would take {number} ns without a word)"
+            ))),
         }
     }
 }

@@ -30,6 +30,8 @@ impl fmt::Display for Location {
 pub(crate) struct Node {
     pub(crate) value: Value,
     pub(crate) at: Location,
+    /// What a variable held that is a list or a map by its text, for where text is wanted.
+    pub(crate) text: Option<Box<str>>,
 }
 
 #[derive(Debug, Clone)]
@@ -48,7 +50,7 @@ pub(crate) struct Scalar {
 }
 
 /// Source of a scalar's type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Style {
     /// Its text: `5` is a number, `true` a boolean.
     Plain,
@@ -56,8 +58,8 @@ pub(crate) enum Style {
     Quoted,
     /// It came out of a reference such as `${env:NAME}`: a string where a string is wanted, else by its text.
     Expanded,
-    /// A reference to a variable that is not set: the text is the variable's name. There is none in a config that runs.
-    Unset,
+    /// It refers to the variable of this name, which is not set: the text is what there is without it.
+    Unset(String),
 }
 
 #[derive(Debug, Clone)]
@@ -75,6 +77,44 @@ pub(crate) struct YamlError {
 }
 
 impl Node {
+    pub(crate) fn new(value: Value, at: Location) -> Self {
+        Self { value, at, text: None }
+    }
+
+    /// The list or the map that a variable holds, if it is one; all of it stands where the reference does.
+    pub(crate) fn held_by_variable(text: &str, at: &Location) -> Option<Self> {
+        let mut node = Self::parse("", text).ok()?;
+        if !matches!(node.value, Value::List(_) | Value::Map(_)) {
+            return None;
+        }
+        node.settle(at);
+        node.text = Some(text.into());
+        Some(node)
+    }
+
+    /// Places all of a tree that came out of a variable at a reference to it.
+    fn settle(&mut self, at: &Location) {
+        self.at = at.clone();
+        match &mut self.value {
+            Value::Null => {}
+            // What came out of a variable may be a secret.
+            Value::Scalar(scalar) => {
+                let is_text =
+                    Scalar { style: Style::Plain, ..scalar.clone() }.resolve() == Resolved::Text;
+                if scalar.style == Style::Plain || is_text {
+                    scalar.style = Style::Expanded;
+                }
+            }
+            Value::List(items) => items.iter_mut().for_each(|item| item.settle(at)),
+            Value::Map(entries) => {
+                for (key, node) in entries {
+                    key.at = at.clone();
+                    node.settle(at);
+                }
+            }
+        }
+    }
+
     /// Reads one YAML document; an empty one is null.
     pub(crate) fn parse(source: &str, text: &str) -> Result<Self, YamlError> {
         let source: Arc<str> = source.into();
@@ -91,6 +131,9 @@ impl Node {
             match event {
                 Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
                 Event::StreamEnd => break,
+                // Nothing behind a last `---`, which generated files have.
+                Event::Scalar(text, ScalarStyle::Plain, ..)
+                    if root.is_some() && matches!(&*text, "" | "~") => {}
                 _ if root.is_some() => {
                     let problem = "a second YAML document begins here; one file is one document";
                     return Err(YamlError { at, problem: problem.into() });
@@ -98,7 +141,7 @@ impl Node {
                 event => root = Some(builder.node(event, at, 0)?),
             }
         }
-        Ok(root.unwrap_or(Self { value: Value::Null, at: Location { source, line: 1, column: 1 } }))
+        Ok(root.unwrap_or_else(|| Self::new(Value::Null, Location { source, line: 1, column: 1 })))
     }
 
     /// Lays `over` upon this tree: maps are merged key by key, anything else is replaced.
@@ -139,6 +182,29 @@ impl Node {
         }
     }
 
+    /// Takes the part with this path out; nothing if it is an item of a list, as the items behind it would be others then.
+    pub(crate) fn remove(&mut self, path: &[&str]) -> bool {
+        let Some((last, before)) = path.split_last() else { return false };
+        let mut node = self;
+        for name in before {
+            let next = match &mut node.value {
+                Value::List(items) => {
+                    name.parse().ok().and_then(|index: usize| items.get_mut(index))
+                }
+                Value::Map(entries) => {
+                    entries.iter_mut().find(|(key, _)| key.name == *name).map(|(_, node)| node)
+                }
+                Value::Null | Value::Scalar(_) => None,
+            };
+            let Some(next) = next else { return false };
+            node = next;
+        }
+        let Value::Map(entries) = &mut node.value else { return false };
+        let count = entries.len();
+        entries.retain(|(key, _)| key.name != *last);
+        entries.len() < count
+    }
+
     /// Returns whether both are the same text.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         match (&self.value, &other.value) {
@@ -170,7 +236,7 @@ impl Node {
         see: &mut impl FnMut(&[String], &Self, &str),
     ) {
         match &self.value {
-            Value::Scalar(Scalar { text, style: Style::Unset }) => see(path, self, text),
+            Value::Scalar(Scalar { style: Style::Unset(name), .. }) => see(path, self, name),
             Value::Null | Value::Scalar(_) => {}
             Value::List(items) => {
                 for (index, item) in items.iter().enumerate() {
@@ -195,8 +261,8 @@ impl Node {
             Value::Null => "nothing (null)".into(),
             Value::List(_) => "a list".into(),
             Value::Map(_) => "a map".into(),
-            Value::Scalar(Scalar { text, style: Style::Unset }) => {
-                format!("a reference to the variable `{text}`, which is not set")
+            Value::Scalar(Scalar { style: Style::Unset(name), .. }) => {
+                format!("a reference to the variable `{name}`, which is not set")
             }
             Value::Scalar(scalar) => match scalar.resolve() {
                 Resolved::Null => "nothing (null)".into(),
@@ -225,7 +291,7 @@ pub(crate) enum Resolved {
 impl Scalar {
     /// The type that the scalar's text has.
     pub(crate) fn resolve(&self) -> Resolved {
-        if matches!(self.style, Style::Quoted | Style::Unset) {
+        if matches!(self.style, Style::Quoted | Style::Unset(_)) {
             return Resolved::Text;
         }
         match self.text.as_str() {
@@ -241,14 +307,21 @@ impl Scalar {
         if !digits.starts_with(|first: char| first.is_ascii_digit() || first == '.') {
             return Resolved::Text;
         }
-        for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] {
-            if let Some(digits) = self.text.strip_prefix(prefix)
-                && let Ok(value) = i128::from_str_radix(digits, radix)
+        // As the Collector's reader has it: `1_000` is a thousand, and `062` octal.
+        let digits = digits.replace('_', "");
+        let sign = if self.text.starts_with('-') { "-" } else { "" };
+        let prefixes =
+            [("0x", 16), ("0X", 16), ("0o", 8), ("0O", 8), ("0b", 2), ("0B", 2), ("0", 8)];
+        for (prefix, radix) in prefixes {
+            if let Some(digits) = digits.strip_prefix(prefix)
+                && digits.starts_with(|first: char| first.is_digit(radix))
+                && let Ok(value) = i128::from_str_radix(&format!("{sign}{digits}"), radix)
             {
                 return Resolved::Int(value);
             }
         }
-        match (self.text.parse(), self.text.parse()) {
+        let number = format!("{sign}{digits}");
+        match (number.parse(), number.parse()) {
             (Ok(value), _) => Resolved::Int(value),
             (_, Ok(value)) => Resolved::Float(value),
             _ => Resolved::Text,
@@ -318,7 +391,7 @@ impl<'a, I: granit_parser::BorrowedInput<'a>> Builder<'a, I> {
             }
             _ => return Err(YamlError { at, problem: "not a YAML value".into() }),
         };
-        let node = Node { value, at };
+        let node = Node::new(value, at);
         if anchor > 0 {
             self.anchors.insert(anchor, node.clone());
         }

@@ -1,6 +1,6 @@
 //! The section `service`: which components run, how they are joined, and what the collector reports about itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
@@ -51,14 +51,14 @@ pub(crate) struct Service {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Pipeline {
-    #[serde(deserialize_with = "ids")]
+    #[serde(deserialize_with = "distinct_ids")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) receivers: Vec<ComponentId>,
     /// In this order.
-    #[serde(deserialize_with = "ids")]
+    #[serde(deserialize_with = "distinct_ids")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) processors: Vec<ComponentId>,
-    #[serde(deserialize_with = "ids")]
+    #[serde(deserialize_with = "distinct_ids")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) exporters: Vec<ComponentId>,
 }
@@ -90,6 +90,7 @@ pub(crate) enum LogLevel {
     Debug,
     #[default]
     Info,
+    #[serde(alias = "warning")]
     Warn,
     Error,
 }
@@ -305,8 +306,6 @@ impl Service {
                         exists(section, id) || section != "processors" && exists("connectors", id);
                     if !is_there {
                         diagnostics.add(&path, &missing(section, id));
-                    } else if ids[..index].contains(id) {
-                        diagnostics.add(&path, &format!("`{id}` is there twice"));
                     }
                 }
             }
@@ -326,6 +325,14 @@ impl Service {
 fn ids<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ComponentId>, D::Error> {
     let names = Option::<Vec<String>>::deserialize(from)?.unwrap_or_default();
     names.iter().map(|name| name.parse().map_err(D::Error::custom)).collect()
+}
+
+/// As [`ids`]; one that is listed several times is there once, where it stands first.
+fn distinct_ids<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ComponentId>, D::Error> {
+    let mut ids = ids(from)?;
+    let mut seen = BTreeSet::new();
+    ids.retain(|id| seen.insert(id.clone()));
+    Ok(ids)
 }
 
 fn pipelines<'de, D: Deserializer<'de>>(

@@ -39,6 +39,7 @@ pub(crate) const RECEIVERS: Unsupported = Unsupported(&[
             "prometheus_simple",
             "prometheusremotewrite",
             "hostmetrics",
+            "host_metrics",
             "kubeletstats",
             "k8s_cluster",
             "docker_stats",
@@ -100,7 +101,10 @@ pub(crate) const PROCESSORS: Unsupported = Unsupported(&[
     ),
     ("sample in the SDK (`OTEL_TRACES_SAMPLER`)", &["probabilistic_sampler"]),
     ("run another collector behind this one for it", &["tail_sampling"]),
-    ("set `OTEL_RESOURCE_ATTRIBUTES` where the spans are created", &["resourcedetection"]),
+    (
+        "set `OTEL_RESOURCE_ATTRIBUTES` where the spans are created",
+        &["resourcedetection", "resource_detection"],
+    ),
     ("set attributes where the spans are created", &["transform", "geoip", "dns_lookup"]),
     ("name spans where they are created", &["span"]),
     (
@@ -136,8 +140,6 @@ pub(crate) const PROCESSORS: Unsupported = Unsupported(&[
 
 /// Types of exporters.
 pub(crate) const EXPORTERS: Unsupported = Unsupported(&[
-    ("use `otlp`", &["otlp_grpc"]),
-    ("use `otlphttp`", &["otlp_http"]),
     ("this collector sends to Datadog; run another collector beside it for X-Ray", &["awsxray"]),
     ("it was renamed; use `debug`", &["logging"]),
     ("leave it out", &["nop"]),
@@ -192,7 +194,7 @@ pub(crate) const CONNECTORS: Unsupported = Unsupported(&[
     ("name the exporters in each pipeline", &["forward", "routing"]),
     (
         "this collector handles traces only; APM stats are computed by the exporter",
-        &["spanmetrics"],
+        &["spanmetrics", "span_metrics"],
     ),
     (
         "this collector handles traces only",
