@@ -17,6 +17,7 @@ mod answer;
 pub(crate) mod grpc;
 mod own_spans;
 
+pub(crate) use self::own_spans::OWN_HEADER;
 pub use self::own_spans::OtlpEndpoint;
 use self::own_spans::OwnSpans;
 

@@ -63,6 +63,12 @@ pub struct Expect {
     pub overlap: Vec<Overlap>,
     /// How many attempts the intake must at least have refused while the scenario ran: proof that an outage took place.
     pub refused_attempts: u64,
+    /// How many requests of services the collectors must at least have refused while the scenario ran.
+    #[serde(default)]
+    pub refused_exports: u64,
+    /// How many spans that services ended no collector took; `None` where it is not asked for.
+    #[serde(default)]
+    pub lost_by_senders: Option<u64>,
     /// Whether Datadog will make trace metrics of spans that are sent to its OTLP intake; `None` where it is not asked for.
     #[serde(default)]
     pub trace_metrics: Option<bool>,
@@ -88,10 +94,19 @@ impl Default for Expect {
             order: Vec::new(),
             overlap: Vec::new(),
             refused_attempts: 0,
+            refused_exports: 0,
+            lost_by_senders: None,
             trace_metrics: None,
             balance: None,
             stats: None,
         }
+    }
+}
+
+impl Expect {
+    /// Whether it asks what senders were refused, or lost.
+    pub(crate) fn asks_senders(&self) -> bool {
+        self.refused_exports > 0 || self.lost_by_senders.is_some()
     }
 }
 

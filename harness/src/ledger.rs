@@ -73,6 +73,12 @@ pub struct CollectorEntry {
     pub accepted: u64,
     /// Spans that they refused; the sender may have sent them again.
     pub refused: u64,
+    /// The refused ones by their sender: its `User-Agent`, and `(grpc)` or `(http)`.
+    #[serde(default)]
+    pub refused_from: BTreeMap<String, u64>,
+    /// Requests of all senders that came to the port of the other protocol, by their sender, with the protocol that it speaks.
+    #[serde(default)]
+    pub wrong_port: BTreeMap<String, u64>,
     /// Span counts by exporter.
     pub exporters: BTreeMap<String, Exported>,
     /// Whether the trace may have been pushed out of its bounded memory.
@@ -96,12 +102,12 @@ impl CollectorEntry {
             all.accepted += entry.accepted;
             all.refused += entry.refused;
             all.evicted |= entry.evicted;
+            add(&mut all.refused_from, entry.refused_from);
+            add(&mut all.wrong_port, entry.wrong_port);
             for (id, one) in entry.exporters {
                 let sum = all.exporters.entry(id).or_default();
                 sum.exported += one.exported;
-                for (reason, count) in one.dropped {
-                    *sum.dropped.entry(reason).or_default() += count;
-                }
+                add(&mut sum.dropped, one.dropped);
             }
         }
         all
@@ -116,6 +122,12 @@ impl CollectorEntry {
             (None, _) if self.exporters.is_empty() => Some(Exported::default()),
             _ => None,
         }
+    }
+}
+
+fn add(sums: &mut BTreeMap<String, u64>, more: BTreeMap<String, u64>) {
+    for (name, count) in more {
+        *sums.entry(name).or_default() += count;
     }
 }
 
@@ -170,6 +182,28 @@ impl LedgerClient {
     /// When the collector does not answer, or not as a ledger.
     pub async fn collector_entry(&self, trace_id: TraceId) -> Result<CollectorEntry, LedgerError> {
         self.read(format!("{}/debug/traces/{trace_id}", self.base_url)).await
+    }
+
+    /// Has a collector answer services what a query says, where it is one's ledger; as usual again without one.
+    ///
+    /// # Errors
+    ///
+    /// When the collector does not answer, or does not take the query.
+    pub async fn script(&self, query: Option<&str>) -> Result<(), LedgerError> {
+        let mut url = format!("{}/debug/replies", self.base_url);
+        let request = match query {
+            Some(query) => {
+                url.push('?');
+                url.push_str(query);
+                self.client.post(&url)
+            }
+            None => self.client.delete(&url),
+        };
+        let answer = request.send().await.and_then(reqwest::Response::error_for_status);
+        answer.map(drop).map_err(|error| LedgerError::Unreadable {
+            reason: crate::chain_of(&error.without_url()),
+            url,
+        })
     }
 
     async fn read<T: serde::de::DeserializeOwned>(&self, url: String) -> Result<T, LedgerError> {

@@ -59,6 +59,9 @@ pub struct Facts {
     pub gaps: Vec<String>,
     /// Attempts that the intake refused; `None` where nobody counted them.
     pub refused: Option<u64>,
+    /// Requests of services that the collectors refused; `None` where nobody counted them.
+    #[serde(default)]
+    pub refused_exports: Option<u64>,
     /// Steps that could not be carried out: injecting a fault, proving completeness, stopping a workload.
     pub undone: Vec<String>,
     /// Services that no span was captured of, and that have no ledger to say whether there should be one.

@@ -17,6 +17,7 @@ mod links;
 mod literals;
 mod naming;
 mod presence;
+mod senders;
 mod stage;
 mod stats;
 #[cfg(test)]

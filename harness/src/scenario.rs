@@ -109,11 +109,12 @@ impl Chain {
 pub const SHARED_SERVICE: &str = "gettingstartedservice";
 
 impl Scenario {
-    /// Returns whether it must have its system to itself: it scripts the intake, or acts on workloads, or its faults stand, or it asks
+    /// Returns whether it must have its system to itself: it scripts the intake or the collector, or acts on workloads, or its faults stand, or it asks
     /// for APM stats or a balance, which do not show whose they are.
     pub fn is_exclusive(&self) -> bool {
         self.expect.stats.is_some()
             || self.expect.balance.is_some()
+            || self.expect.asks_senders()
             || self.faults.iter().any(|fault| fault.kind.needs_own_system())
     }
 

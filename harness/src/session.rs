@@ -23,8 +23,9 @@ use crate::{
     environment::{Endpoints, Environment, EnvironmentError},
     evidence::EvidenceSource,
     intake::client::{ClientError, IntakeClient},
+    ledger::LedgerError,
     scenario::{Fault, Method, Request, fault, request::SavedValues},
-    stages::{BalanceExpect, Stages},
+    stages::Stages,
     system::System,
     verdict::CaseResult,
 };
@@ -69,6 +70,14 @@ pub enum SessionError {
         /// Why not.
         reason: String,
     },
+    /// A fault scripts the collector, which cannot be scripted.
+    #[error(
+        "a fault with a `status` at `collector` needs the built-in collector, whose ledger takes scripts; another one can be stopped, paused or killed"
+    )]
+    NoScripts,
+    /// A collector did not take a script.
+    #[error("the collector cannot be scripted: {0}")]
+    Script(#[from] LedgerError),
     /// The system lacks something that every system has.
     #[error("the system has no {0}")]
     Incomplete(&'static str),
@@ -250,12 +259,16 @@ impl Session {
         }
     }
 
-    /// The same once the stages balance, or when they have not within that time.
-    pub async fn balanced_stages(&self, expect: BalanceExpect, within: Duration) -> Stages {
+    /// The same once the stages are as is expected, or when they are not within that time.
+    pub async fn stages_when(
+        &self,
+        are_as_expected: impl Fn(&Stages) -> bool,
+        within: Duration,
+    ) -> Stages {
         let deadline = Instant::now() + within;
         loop {
             let stages = self.stages().await;
-            if stages.is_balanced(expect) || Instant::now() >= deadline {
+            if are_as_expected(&stages) || Instant::now() >= deadline {
                 return stages;
             }
             tokio::time::sleep(STAGES_AGAIN).await;

@@ -3,7 +3,7 @@
 //! A stage whose count is missing is *unknown*, with the reason. In a failure it explains; a scenario may also ask that all stages
 //! together report the same number of spans ([`BalanceExpect`]).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,9 @@ pub struct Counted {
     pub accepted: u64,
     /// Spans that they refused.
     pub refused: u64,
+    /// Requests that they refused.
+    #[serde(default)]
+    pub refused_requests: u64,
     /// Spans that its exporters got rid of.
     pub sent: u64,
     /// Spans that they gave up.
@@ -59,7 +62,7 @@ pub struct Counted {
 impl Counted {
     /// In words: `accepted 12, sent 12`.
     fn text(self) -> String {
-        let Self { accepted, refused, sent, failed } = self;
+        let Self { accepted, refused, refused_requests: _, sent, failed } = self;
         let mut text = format!("accepted {accepted}, sent {sent}");
         for (count, what) in [(refused, "refused"), (failed, "failed to send")] {
             if count > 0 {
@@ -92,6 +95,20 @@ impl Stages {
     pub fn is_balanced(&self, expect: BalanceExpect) -> bool {
         let findings = self.judge(expect);
         findings.failures.is_empty() && findings.not_evaluated.is_empty()
+    }
+
+    /// How many spans that services and harness ended no collector took: as many as there may be where the harness does not know of its
+    /// own.
+    ///
+    /// # Errors
+    ///
+    /// Why a stage cannot tell.
+    pub fn lost_by_senders(&self) -> Result<RangeInclusive<u64>, String> {
+        let ended = sum(self.services.iter().map(|(name, ended)| (name, ended.clone())))?;
+        let counted = sum(self.collectors.iter().map(|(name, counted)| (name, counted.clone())))?;
+        let made = ended + self.harness.iter().sum::<u64>();
+        let lost = |made: u64| made.saturating_sub(counted.accepted);
+        Ok(lost(made)..=lost(made + self.harness_undecided))
     }
 
     /// Judges the balance between the stages, all instances of each together.
@@ -167,6 +184,7 @@ impl std::ops::Add for Counted {
         Self {
             accepted: self.accepted + other.accepted,
             refused: self.refused + other.refused,
+            refused_requests: self.refused_requests + other.refused_requests,
             sent: self.sent + other.sent,
             failed: self.failed + other.failed,
         }
@@ -202,11 +220,13 @@ fn counted(text: &str) -> Option<Counted> {
         "otelcol_receiver_accepted_spans",
         "otelcol_receiver_refused_spans",
         "otelcol_receiver_failed_spans",
+        "otelcol_receiver_refused_requests",
         "otelcol_exporter_sent_spans",
         "otelcol_exporter_send_failed_spans",
     ];
     let known = names.iter().any(|name| sums.contains_key(name));
-    let [accepted, refused, broken, sent, failed] =
+    let [accepted, refused, broken, refused_requests, sent, failed] =
         names.map(|name| sums.get(name).copied().unwrap_or_default());
-    known.then_some(Counted { accepted, refused: refused + broken, sent, failed })
+    let refused = refused + broken;
+    known.then_some(Counted { accepted, refused, refused_requests, sent, failed })
 }

@@ -50,6 +50,10 @@ fn scenario_files_are_told_what_is_wrong_where_and_what_to_do() {
             format!("{GOOD}faults:\n  - {{ at: sample-app-2, status: 503, after: 1 }}\n  - {{ at: collector, kill: true, after: 1 }}\n"),
         ),
         (
+            "scripts_of_the_collector_that_cannot_be",
+            format!("{GOOD}faults:\n  - {{ at: collector, status: 200, next: 1, for: 1s }}\n  - {{ at: collector, status: 503, retry_after: 1500ms }}\n  - {{ at: sample-app-2, status: 503, retry_after: 1s, next: 1 }}\n"),
+        ),
+        (
             "instances_that_cannot_be",
             format!("{GOOD}system: {{ chain: {{ collector_instances: 0 }} }}\nexpect: {{ balance: {{ collector_instances: 21 }} }}\n"),
         ),

@@ -1,19 +1,22 @@
 //! The harness's own client spans, exported through the collector.
 
 use std::{
+    collections::HashMap,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::{Duration, SystemTime},
 };
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
     InstrumentationScope, KeyValue,
     trace::{SpanContext, SpanKind, Status, TraceFlags, TraceState},
 };
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
 use opentelemetry_sdk::{
     Resource,
     trace::{SpanData, SpanEvents, SpanExporter as _, SpanLinks},
 };
+use tonic::metadata::MetadataMap;
 
 use super::{DriverError, grpc};
 use crate::{
@@ -21,6 +24,8 @@ use crate::{
     scenario::Method,
 };
 
+/// The header of requests that carry the harness's own spans.
+pub(crate) const OWN_HEADER: &str = "x-tracecheck-own";
 /// Longest wait for the collector to take one of the harness's own spans.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The collector's endpoint for the harness's own spans.
@@ -169,8 +174,13 @@ impl OwnSpans {
 fn exporter(otlp: &OtlpEndpoint) -> Result<SpanExporter, DriverError> {
     let (built, endpoint) = match otlp {
         OtlpEndpoint::Grpc(url) => {
+            let own = HeaderMap::from_iter([(
+                HeaderName::from_static(OWN_HEADER),
+                HeaderValue::from_static("1"),
+            )]);
             let builder = SpanExporter::builder()
                 .with_tonic()
+                .with_metadata(MetadataMap::from_headers(own))
                 .with_endpoint(url)
                 .with_timeout(EXPORT_TIMEOUT);
             (builder.build(), url)
@@ -179,6 +189,7 @@ fn exporter(otlp: &OtlpEndpoint) -> Result<SpanExporter, DriverError> {
             let traces = format!("{url}/v1/traces");
             let builder = SpanExporter::builder()
                 .with_http()
+                .with_headers(HashMap::from([(OWN_HEADER.to_owned(), "1".to_owned())]))
                 .with_endpoint(traces)
                 .with_timeout(EXPORT_TIMEOUT);
             (builder.build(), url)

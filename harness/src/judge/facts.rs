@@ -14,6 +14,10 @@ use crate::{
 
 /// Name of the expectation that an outage took place.
 const REFUSED_ATTEMPTS: &str = "refused-attempts";
+/// Name of the expectation that collectors refused services.
+const REFUSED_EXPORTS: &str = "refused-exports";
+/// Name of the expectation of what senders gave up.
+const LOST_BY_SENDERS: &str = "lost-by-senders";
 
 /// Name of the rule that an injected fault shows.
 const WITHOUT_EFFECT: &str = "fault-without-effect";
@@ -28,6 +32,8 @@ pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
     balance(record, result);
     refused(record, result);
     struck(record, result);
+    refused_exports(record, result);
+    lost_by_senders(record, result);
     result.failures.extend(record.facts.proven.iter().cloned());
     if record.facts.intake_ended {
         // The mock is ours: that it is gone says nothing about the system.
@@ -98,6 +104,55 @@ fn struck(record: &Record, result: &mut ScenarioResult) {
             format!("`{}` between `{caller}` and `{callee}` had no effect", between.written());
         let failure = Failure::new(WITHOUT_EFFECT, detail).because(because);
         result.failures.push(failure.on_hop(caller, callee));
+    }
+}
+
+/// Services that are to be refused must have been.
+fn refused_exports(record: &Record, result: &mut ScenarioResult) {
+    let wanted = record.scenario.expect.refused_exports;
+    if wanted == 0 || record.cases.is_empty() {
+        return;
+    }
+    match record.facts.refused_exports {
+        Some(refused) if refused >= wanted => {}
+        Some(refused) => result.failures.push(Failure::new(
+            REFUSED_EXPORTS,
+            format!("the collector should have refused at least {wanted} requests of services, but refused {refused}"),
+        )),
+        None => result.not_evaluated.push(NotEvaluated {
+            rule: REFUSED_EXPORTS.to_owned(),
+            because: "the collector does not tell how many requests it refused".to_owned(),
+            required: true,
+        }),
+    }
+}
+
+/// Senders must have given up just as much as is said.
+fn lost_by_senders(record: &Record, result: &mut ScenarioResult) {
+    let Some(wanted) = record.scenario.expect.lost_by_senders else { return };
+    if record.cases.is_empty() {
+        return;
+    }
+    let stages = record.facts.stages.as_ref();
+    let lost = stages
+        .map_or(Err("the stages were not asked".to_owned()), |stages| stages.lost_by_senders());
+    match (lost, stages) {
+        (Ok(lost), Some(stages)) if !lost.contains(&wanted) => {
+            result.failures.push(Failure::new(
+                LOST_BY_SENDERS,
+                format!(
+                    "senders should have lost {wanted} spans, and the collectors lack {}: {}",
+                    lost.start(),
+                    stages.text()
+                ),
+            ));
+        }
+        (Ok(_), _) => {}
+        (Err(because), _) => result.not_evaluated.push(NotEvaluated {
+            rule: LOST_BY_SENDERS.to_owned(),
+            because,
+            required: true,
+        }),
     }
 }
 

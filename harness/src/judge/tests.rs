@@ -261,6 +261,35 @@ fn an_outage_that_was_asked_for_must_have_taken_place() {
 }
 
 #[test]
+fn senders_must_be_refused_and_lose_what_is_said() {
+    let refused = |refused: Option<u64>| {
+        judged(|world| {
+            world.expect().refused_exports = 2;
+            world.record.facts.refused_exports = refused;
+        })
+    };
+    assert_eq!(refused(Some(2)).verdict, Pass);
+    expect(&refused(Some(1)), Fail, "should have refused at least 2 requests of services");
+    expect(&refused(None), Inconclusive, "refused-exports: not evaluated");
+    let losing = |wanted: u64, stages: Option<Stages>| {
+        judged(|world| {
+            world.expect().lost_by_senders = Some(wanted);
+            world.record.facts.stages = stages;
+        })
+    };
+    assert_eq!(losing(0, Some(stages(4))).verdict, Pass);
+    expect(
+        &losing(3, Some(stages(4))),
+        Fail,
+        "should have lost 3 spans, and the collectors lack 0",
+    );
+    expect(&losing(0, None), Inconclusive, "lost-by-senders: not evaluated");
+    let mut lacking = stages(4);
+    lacking.services.push(("sample-app-3".to_owned(), Ok(3)));
+    assert_eq!(losing(3, Some(lacking)).verdict, Pass);
+}
+
+#[test]
 fn stages_that_are_to_balance_must_be_known_and_agree() {
     let balance = |stages: Option<Stages>| {
         judged(|world| {

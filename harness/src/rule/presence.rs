@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::{
     Checked,
     ledgers::{captured_ids, known_ledgers, refused, unreadable_ledger},
+    senders::suspects,
     stage::lost,
 };
 use crate::{
@@ -83,7 +84,12 @@ fn no_trace_cause(view: View<'_>) -> (Option<Stage>, String) {
             (Some(Stage::BeforeCollector), _) if !view.evidence.heard.is_empty() => {
                 unheard(view, &refused(view))
             }
-            (Some(Stage::BeforeCollector), _) => "the collector took no span of theirs: the services do not export, or send elsewhere, or what they send is lost in front of the collector; look at their logs and at OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(),
+            (Some(Stage::BeforeCollector), _) => {
+                let why = suspects(view).unwrap_or_else(|| {
+                    "the services do not export, or send elsewhere, or what they send is lost in front of the collector; look at their logs and at OTEL_EXPORTER_OTLP_ENDPOINT".to_owned()
+                });
+                format!("the collector took no span of theirs: {why}")
+            }
             (there, told) => {
                 stage = there;
                 told

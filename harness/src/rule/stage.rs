@@ -6,6 +6,7 @@
 use super::{
     Checked,
     ledgers::{captured_ids, known_ledgers, refused},
+    senders::suspects,
 };
 use crate::{
     case::View,
@@ -68,8 +69,11 @@ pub(super) fn lost(view: View<'_>, from: &str) -> (Option<Stage>, String) {
     let told = match stage {
         Stage::Service | Stage::BeforeCollector => {
             let of = made(view).map_or_else(String::new, |made| format!(" of the {}", made.len()));
+            let why = suspects(view).unwrap_or_else(|| {
+                "look at the service's log, and at what stands between the two".to_owned()
+            });
             format!(
-                "lost between {from} and the collector, which took {accepted}{of} spans of the trace; look at the service's log, and at what stands between the two"
+                "lost between {from} and the collector, which took {accepted}{of} spans of the trace; {why}"
             )
         }
         Stage::Collector if reasons.is_empty() => format!(

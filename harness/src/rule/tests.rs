@@ -959,6 +959,46 @@ fn a_lost_span_is_told_with_the_stage_that_alone_accounts_for_it() {
 }
 
 #[test]
+fn spans_that_were_refused_are_told_with_the_exporter_that_gave_them_up() {
+    let told = |refused_from: &[(&str, u64)], wrong_port: &[(&str, u64)]| {
+        let mut world = World::healthy();
+        world.remove(0xb1);
+        let by_sender = |of: &[(&str, u64)]| {
+            of.iter().map(|(sender, count)| ((*sender).to_owned(), *count)).collect()
+        };
+        world.evidence.collector = Some(CollectorEntry {
+            refused_from: by_sender(refused_from),
+            wrong_port: by_sender(wrong_port),
+            ..collector(3, 3, &[])
+        });
+        world.failing().1
+    };
+    let node = "OTel-OTLP-Exporter-JavaScript/0.301.0 grpc-node-js/1.14.7";
+    let gave_up = told(&[(&format!("{node} (grpc)"), 1)], &[]);
+    assert!(
+        gave_up.contains(&format!(
+            "the collector refused spans to `{node}` (1, each attempt counted): Node's exporter over gRPC does not try again"
+        )),
+        "{gave_up}"
+    );
+    let over_http = told(&[("OTel-OTLP-Exporter-JavaScript/0.301.0 (http)", 1)], &[]);
+    assert!(!over_http.contains("does not try again"), "{over_http}");
+    let rust = told(&[("OTel-OTLP-Exporter-Rust/0.33.1 (http)", 1)], &[]);
+    assert!(rust.contains("after a second where no delay is told"), "{rust}");
+    let unknown = told(&[("curl/8 (http)", 1)], &[]);
+    assert!(
+        unknown.contains("refused spans to `curl/8`") && !unknown.contains("exporters"),
+        "{unknown}"
+    );
+    let mistaken = told(&[], &[("OTel-OTLP-Exporter-Java/1.68.0 (http)", 7)]);
+    assert!(
+        mistaken.contains("an exporter that speaks HTTP (`OTel-OTLP-Exporter-Java/1.68.0`) is pointed at the gRPC port"),
+        "{mistaken}"
+    );
+    assert!(told(&[], &[]).contains("look at the service's log"));
+}
+
+#[test]
 fn of_services_without_a_ledger_what_the_collector_took_and_did_not_deliver_is_told() {
     let told = |entry: CollectorEntry, spans: usize| {
         let mut world = World::healthy();

@@ -26,6 +26,7 @@ use crate::{
     record::{CaseRecord, Record},
     scenario::{Fault, FaultKind, Scenario, request::SavedValues},
     session::{Session, Settled},
+    stages::Stages,
     stats::{Captured, Forms, StatsExpect, StatsRecord},
     trace::TraceId,
     verdict::ScenarioResult,
@@ -70,6 +71,7 @@ pub(super) async fn drive(
     tell.tell(Event::ScenarioStarted { name: name.clone(), requests: scenario.request_count() })
         .await;
     let refused_before: u64 = session.source().refused().values().sum();
+    let exports_before = refused_exports(session, &scenario).await;
     let topology = session.witness().topology().clone();
     let mut record = Record::new(
         Scenario::clone(&scenario),
@@ -141,6 +143,9 @@ pub(super) async fn drive(
     }
     record.strays = session.witness().strays_of(record.cases.iter().map(|of| &of.case));
     record.facts.refused = Some(session.source().refused().values().sum::<u64>() - refused_before);
+    let exports = refused_exports(session, &scenario).await;
+    record.facts.refused_exports =
+        exports.zip(exports_before).map(|(now, before)| now.saturating_sub(before));
     look_at_the_whole(session, &mut record).await;
     match session.let_pass(&scenario.faults).await {
         Ok(passed) => record.facts.passed = passed,
@@ -157,13 +162,26 @@ pub(super) async fn drive(
     Driven { record, result }
 }
 
+/// How many requests of services the collectors refused so far, where a scenario asks for that and all of them tell.
+async fn refused_exports(session: &Session, scenario: &Scenario) -> Option<u64> {
+    if scenario.expect.refused_exports == 0 {
+        return None;
+    }
+    let collectors = session.stages().await.collectors.into_iter();
+    collectors.map(|(_, counted)| counted.ok().map(|counted| counted.refused_requests)).sum()
+}
+
 /// Looks at what the requests of a scenario leave behind together: the balance of the stages, and APM stats.
 async fn look_at_the_whole(session: &Session, record: &mut Record) {
     let expect = record.scenario.expect.clone();
     if let Some(balance) = expect.balance {
         // Where traces failed, more time would not mend it.
         let within = if has_failed_cases(record) { Duration::ZERO } else { expect.within };
-        record.facts.stages = Some(session.balanced_stages(balance, within).await);
+        let balances = |stages: &Stages| stages.is_balanced(balance);
+        record.facts.stages = Some(session.stages_when(balances, within).await);
+    } else if let Some(lost) = expect.lost_by_senders {
+        let is_so = |stages: &Stages| stages.lost_by_senders().is_ok_and(|so| so.contains(&lost));
+        record.facts.stages = Some(session.stages_when(is_so, expect.within).await);
     }
     if !expect.totals.is_empty() && !has_failed_cases(record) {
         await_totals(session, record).await;

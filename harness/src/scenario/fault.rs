@@ -59,6 +59,8 @@ pub enum FaultKind {
     Intake(IntakeFault),
     /// Something stands between a caller and the workload, and does something to what passes.
     Between(Between),
+    /// The collector is scripted before the requests: it refuses what services send.
+    Collector(CollectorFault),
 }
 
 /// What is done to what passes between two workloads.
@@ -102,6 +104,20 @@ impl Between {
     }
 }
 
+/// What the collector answers services instead of taking their spans.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CollectorFault {
+    /// The status of HTTP; over gRPC, the code that stands for it there.
+    pub status: u16,
+    /// How long services are asked to wait.
+    pub retry_after: Option<Duration>,
+    /// For the next so many requests.
+    pub next: Option<u32>,
+    /// For this long.
+    pub lasting: Option<Duration>,
+}
+
 /// What the mock intake does instead of taking payloads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -138,6 +154,7 @@ impl FaultKind {
                 | Self::ScaleToZero
                 | Self::Intake(_)
                 | Self::Between(_)
+                | Self::Collector(_)
         )
     }
 
@@ -178,7 +195,8 @@ impl Fault {
             | FaultKind::Restart
             | FaultKind::ScaleToZero
             | FaultKind::Intake(_)
-            | FaultKind::Between(_) => return None,
+            | FaultKind::Between(_)
+            | FaultKind::Collector(_) => return None,
         };
         let first = self.first.map_or_else(String::new, |first| format!("*{first}"));
         Some(format!("{}={kind}{first}", self.at))
@@ -346,7 +364,9 @@ fn hop_shape(
             // Delays of several hops add up in the callers' waits, so success is likely but not certain.
             return (hop, seen, on);
         }
-        FaultKind::Kill | FaultKind::Restart | FaultKind::Intake(_) => return undisturbed(),
+        FaultKind::Kill | FaultKind::Restart | FaultKind::Intake(_) | FaultKind::Collector(_) => {
+            return undisturbed();
+        }
         FaultKind::Between(between) => {
             let (mut hop, seen, on) = between_shape(between, undisturbed(), timeout, carriers);
             if between.next.is_none() || (&hop, seen, on) == as_refs(&undisturbed()) {

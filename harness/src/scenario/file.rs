@@ -210,7 +210,7 @@ pub(super) struct TraceIdFromFile {
 
 /// Something that breaks: where, and exactly one way. At a service: `status`, `delay`, `abort`, `hang`, `panic` or
 /// `error_rate` travel with each request; `stop`, `pause`, `kill`, `restart` and `scale` act on the workload. At `intake`: `status`, `reset` or `delay`,
-/// for the `next` requests or `for` a time, else for good. `between` two workloads: `drop_header`, `set_header`, `upper_case_header`,
+/// and at `collector`: `status`, for the `next` requests or `for` a time, else for good. `between` two workloads: `drop_header`, `set_header`, `upper_case_header`,
 /// `double_header`, `duplicate`, `swallow`, `status` or `delay`, for the `next` requests, else for good.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -239,9 +239,13 @@ pub(super) struct FaultFile {
     /// What passes is not delivered, and answered as if it were.
     #[serde(default)]
     pub(super) swallow: bool,
-    /// Answers this HTTP status.
+    /// Answers this HTTP status. At `collector`, services are answered so instead of having their spans taken; over gRPC by the code that
+    /// stands for it there.
     #[schemars(with = "Option<u16>")]
     pub(super) status: Option<Spanned<u16>>,
+    /// The collector asks services to wait so long before they come again, in whole seconds; says nothing of that when left out.
+    #[schemars(with = "Option<DurationText>")]
+    pub(super) retry_after: Option<Spanned<DurationText>>,
     /// Waits this long first.
     pub(super) delay: Option<DurationText>,
     /// Resets the connection instead of answering.
@@ -281,9 +285,9 @@ pub(super) struct FaultFile {
     /// The intake resets the connection.
     #[serde(default)]
     pub(super) reset: bool,
-    /// The intake, or what stands between two workloads, does so for the next so many requests.
+    /// The intake, the collector, or what stands between two workloads, does so for the next so many requests.
     pub(super) next: Option<u32>,
-    /// The intake does so for this long.
+    /// The intake, or the collector, does so for this long.
     #[serde(rename = "for")]
     pub(super) lasting: Option<DurationText>,
 }
@@ -342,6 +346,12 @@ pub(super) struct ExpectFile {
     /// How many attempts the intake must at least have refused meanwhile: proof that an outage took place; 0 when left out.
     #[serde(default)]
     pub(super) refused_attempts: u64,
+    /// How many requests of services the collectors must at least have refused meanwhile; 0 when left out.
+    #[serde(default)]
+    pub(super) refused_exports: u64,
+    /// How many spans of all that the services ended no collector may have taken, because their senders gave them up: just so many. Not
+    /// compared when left out.
+    pub(super) lost_by_senders: Option<u64>,
     /// Every stage of the whole system must tell of the same number of spans, all its instances together: ended by the services and
     /// the harness, accepted by the collectors, taken by the intake.
     #[schemars(with = "Option<BalanceFile>")]
@@ -570,7 +580,7 @@ impl KindFile {
 pub(super) struct RequireFile {
     /// The feature of the collector: `apm-stats` (computes APM stats, and sends them to Datadog), `otlphttp-exporter` (has that
     /// exporter), `outage-survival` (exports within a second, and keeps what the intake did not take until it does),
-    /// `stats-at-end` (sends what it has of APM stats when it ends).
+    /// `stats-at-end` (sends what it has of APM stats when it ends), `scripted-refusals` (refuses services on demand).
     pub(super) collector: CollectorFeature,
     /// Why it is needed here.
     pub(super) because: String,

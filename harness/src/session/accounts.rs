@@ -9,7 +9,7 @@ use super::up::Stopped;
 use crate::{
     case::{Evidence, LedgerReport},
     environment::Endpoints,
-    ledger::{CollectorEntry, LedgerClient, LedgerEntry},
+    ledger::{CollectorEntry, LedgerClient, LedgerEntry, LedgerError},
     stages::{self, Counted},
     system::{Role, collector_overlay::LEDGER_PORT},
     trace::TraceId,
@@ -80,6 +80,14 @@ impl Accounts {
     /// Returns whether every collector reports what became of a trace's spans.
     pub(super) fn has_collector_ledger(&self) -> bool {
         !self.collector_ledgers.is_empty()
+    }
+
+    /// Has every collector answer services what a query says; as usual again without one.
+    pub(super) async fn script(&self, query: Option<&str>) -> Result<(), LedgerError> {
+        for (_, ledger) in &self.collector_ledgers {
+            ledger.script(query).await?;
+        }
+        Ok(())
     }
 
     /// Reads the ledger entries of services and collectors for one trace; `stopped` are the workloads stopped on purpose by now.

@@ -9,6 +9,7 @@ use harness_core::wire::{self, Passed, WireFault};
 
 use super::{Session, SessionError, up::Stopped};
 use crate::{
+    driver::OWN_HEADER,
     environment::EnvironmentError,
     intake::{
         client::IntakeClient,
@@ -17,7 +18,7 @@ use crate::{
     },
     scenario::{
         Fault, FaultKind,
-        fault::{IntakeFault, IntakeReply},
+        fault::{CollectorFault, IntakeFault, IntakeReply},
     },
     system::taps::tap_name,
 };
@@ -83,6 +84,12 @@ impl Session {
                     for script in scripts(fault) {
                         self.scripted()?.script_reply(&script).await?;
                     }
+                }
+                FaultKind::Collector(fault) => {
+                    if !self.accounts.has_collector_ledger() {
+                        return Err(SessionError::NoScripts);
+                    }
+                    self.accounts.script(Some(&query(fault))).await?;
                 }
                 _ => {}
             }
@@ -189,6 +196,7 @@ impl Session {
                         intake.clear_replies().await?;
                     }
                 }
+                FaultKind::Collector(_) => self.accounts.script(None).await?,
                 _ => {}
             }
         }
@@ -208,6 +216,22 @@ fn tap_of(fault: &Fault) -> Option<String> {
 
 fn taps(faults: &[Fault]) -> BTreeSet<String> {
     faults.iter().filter_map(tap_of).collect()
+}
+
+/// A fault of the collector as its ledger takes it. The harness's own spans are taken as usual.
+fn query(fault: &CollectorFault) -> String {
+    let CollectorFault { status, retry_after, next, lasting } = fault;
+    let mut query = format!("status={status}&except={OWN_HEADER}");
+    if let Some(after) = retry_after {
+        query.push_str(&format!("&retry_after={}s", after.as_secs()));
+    }
+    if let Some(next) = next {
+        query.push_str(&format!("&next={next}"));
+    }
+    if let Some(lasting) = lasting {
+        query.push_str(&format!("&for={}ms", lasting.as_millis()));
+    }
+    query
 }
 
 /// A fault of the intake as its control API takes it: at every route that takes spans, since a collector uses one of them.

@@ -7,9 +7,10 @@ fn counters_are_summed_over_their_labels_with_either_name() {
         otelcol_receiver_accepted_spans_total{receiver=\"otlp\",transport=\"http\"} 2\n\
         otelcol_receiver_refused_spans{receiver=\"otlp\",transport=\"grpc\"} 3\n\
         otelcol_receiver_failed_spans{receiver=\"otlp\",transport=\"grpc\"} 4\n\
+        otelcol_receiver_refused_requests{receiver=\"otlp\",transport=\"grpc\"} 2\n\
         otelcol_exporter_sent_spans{exporter=\"datadog\"} 7\n\
         otelcol_process_uptime 3\n";
-    let expected = Counted { accepted: 12, refused: 7, sent: 7, failed: 0 };
+    let expected = Counted { accepted: 12, refused: 7, refused_requests: 2, sent: 7, failed: 0 };
     assert_eq!(counted(text), Some(expected));
     assert_eq!(counted("otelcol_process_uptime 3\n"), None);
 }
@@ -75,7 +76,8 @@ fn each_difference_is_told_with_what_every_stage_says() {
     let told = failures(&lost_after, 1);
     assert!(told[0].contains("accepted 18 spans, and the intake took 17"), "{told:?}");
     let mut given_up = balanced();
-    given_up.collectors[0].1 = Ok(Counted { accepted: 8, sent: 7, failed: 1, refused: 0 });
+    given_up.collectors[0].1 =
+        Ok(Counted { accepted: 8, sent: 7, failed: 1, ..Counted::default() });
     assert!(failures(&given_up, 1)[0].contains("gave 1 up"));
 }
 
@@ -102,4 +104,18 @@ fn a_stage_that_cannot_tell_decides_nothing() {
     assert!(findings.not_evaluated[0].because.contains("c-2 is unknown"), "{findings:?}");
     let elsewhere = Stages { captured: None, ..balanced() };
     assert!(!elsewhere.is_balanced(BalanceExpect { collector_instances: 1 }));
+}
+
+#[test]
+fn what_no_collector_took_was_lost_by_senders() {
+    assert_eq!(balanced().lost_by_senders(), Ok(0..=0));
+    let mut lossy = balanced();
+    lossy.services[1].1 = Ok(10);
+    assert_eq!(lossy.lost_by_senders(), Ok(3..=3));
+    // Of its own spans the harness may not know.
+    lossy.harness_undecided = 2;
+    assert_eq!(lossy.lost_by_senders(), Ok(3..=5));
+    lossy.collectors[0].1 = Err("it does not answer".to_owned());
+    let unknown = lossy.lost_by_senders().unwrap_err();
+    assert!(unknown.contains("c-1 is unknown: it does not answer"), "{unknown}");
 }

@@ -335,7 +335,7 @@ mod tests {
             let features = collector_features(&chain, &overrides, &CollectorFeature::ALL).unwrap();
             CollectorFeature::ALL.map(|feature| features.lack(feature).is_some())
         };
-        let (all, no_stats) = ([false; 4], [true, false, false, true]);
+        let (all, no_stats) = ([false; 5], [true, false, false, true, false]);
         for command in [&[] as &[&str], &["otelcol"]] {
             assert_eq!(lacks("{ otlphttp/datadog: {}, debug: {} }", command), no_stats);
             assert_eq!(lacks("{ otlphttp: {}, datadog/x: {} }", command), all);

@@ -26,12 +26,19 @@ pub enum CollectorFeature {
     OutageSurvival,
     /// Sends what it has of APM stats when it ends, instead of losing its last buckets.
     StatsAtEnd,
+    /// Refuses services on demand, by scripts that its ledger takes.
+    ScriptedRefusals,
 }
 
 impl CollectorFeature {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::ApmStats, Self::OtlphttpExporter, Self::OutageSurvival, Self::StatsAtEnd];
+    pub const ALL: [Self; 5] = [
+        Self::ApmStats,
+        Self::OtlphttpExporter,
+        Self::OutageSurvival,
+        Self::StatsAtEnd,
+        Self::ScriptedRefusals,
+    ];
 
     /// As it is written.
     pub fn name(self) -> &'static str {
@@ -40,6 +47,7 @@ impl CollectorFeature {
             Self::OtlphttpExporter => "otlphttp-exporter",
             Self::OutageSurvival => "outage-survival",
             Self::StatsAtEnd => "stats-at-end",
+            Self::ScriptedRefusals => "scripted-refusals",
         }
     }
 }

@@ -56,6 +56,8 @@ impl Resolver<'_> {
             order: file.order.into_iter().map(|order| self.order(order, workloads)).collect(),
             overlap: file.overlap.into_iter().map(|one| self.overlap(one, workloads)).collect(),
             refused_attempts: file.refused_attempts,
+            refused_exports: file.refused_exports,
+            lost_by_senders: file.lost_by_senders,
             trace_metrics: file.trace_metrics,
             balance: file.balance.map(|balance| BalanceExpect {
                 collector_instances: self.instances(balance.value.collector_instances.as_ref()),

@@ -6,7 +6,7 @@ use super::{Resolver, Workloads};
 use crate::{
     scenario::{
         Fault, FaultKind,
-        fault::{IntakeFault, IntakeReply},
+        fault::{CollectorFault, IntakeFault, IntakeReply},
         file::FaultFile,
     },
     source,
@@ -46,7 +46,7 @@ impl Resolver<'_> {
                 format!("`{key}` is done to what passes between two workloads: `between: [CALLER, {}]` in place of `at`", at.value),
             );
         }
-        let is_intake = at.value == "intake";
+        let (is_intake, is_collector) = (at.value == "intake", at.value == "collector");
         let mut known: Vec<&str> = workloads.services.iter().map(String::as_str).collect();
         let is_service = known.contains(&at.value.as_str());
         known.extend(["intake", "collector"]);
@@ -63,7 +63,33 @@ impl Resolver<'_> {
             self.http_status(status);
         }
         let mut kinds = Vec::new();
-        if is_intake {
+        if (is_intake || is_collector) && file.next.is_some() && file.lasting.is_some() {
+            self.wrong(&fault, "give one of `next` and `for`");
+        }
+        if let Some(after) = &file.retry_after {
+            if !is_collector || file.status.is_none() {
+                self.wrong(after, "`retry_after` is for a `status` of the collector");
+            } else if after.value.0.subsec_nanos() != 0 || after.value.0.is_zero() {
+                self.wrong(after, "`retry_after` is told in whole seconds, from 1s");
+            }
+        }
+        if is_collector && let Some(status) = &file.status {
+            if !(400..600).contains(&status.value) {
+                self.wrong(
+                    status,
+                    "the collector is scripted to refuse: give a status from 400 to 599",
+                );
+            }
+            if file.delay.is_some() || file.reset {
+                self.wrong(&fault, "the collector is scripted by a `status` alone");
+            }
+            kinds.push(FaultKind::Collector(CollectorFault {
+                status: status.value,
+                retry_after: file.retry_after.as_ref().map(|after| after.value.0),
+                next: file.next,
+                lasting: file.lasting.map(|lasting| lasting.0),
+            }));
+        } else if is_intake {
             let reply = match (&file.status, file.reset) {
                 (Some(_), true) => {
                     self.wrong(&fault, "give one of `status` and `reset`");
@@ -74,9 +100,6 @@ impl Resolver<'_> {
                 (None, false) => None,
             };
             let delay = file.delay.map(|delay| delay.0);
-            if file.next.is_some() && file.lasting.is_some() {
-                self.wrong(&fault, "give one of `next` and `for`");
-            }
             if reply.is_some() || delay.is_some() {
                 kinds.push(FaultKind::Intake(IntakeFault {
                     reply,
@@ -87,7 +110,7 @@ impl Resolver<'_> {
             }
         } else {
             if file.reset || file.next.is_some() || file.lasting.is_some() {
-                self.wrong(&fault, "`reset`, `next` and `for` are for the intake; a service's connection is cut by `abort`");
+                self.wrong(&fault, "`reset`, `next` and `for` are for the intake, and the latter two for a `status` of the collector; a service's connection is cut by `abort`");
             }
             kinds.extend(file.status.as_ref().map(|status| FaultKind::Status(status.value)));
             kinds.extend(file.delay.map(|delay| FaultKind::Delay(delay.0)));
@@ -125,7 +148,8 @@ impl Resolver<'_> {
                 return None;
             }
         };
-        let acts = kind.needs_own_system() && !matches!(kind, FaultKind::Intake(_));
+        let is_scripted = matches!(kind, FaultKind::Intake(_) | FaultKind::Collector(_));
+        let acts = kind.needs_own_system() && !is_scripted;
         if is_intake && acts {
             self.wrong(
                 &fault,
