@@ -57,6 +57,7 @@ impl Resolver<'_> {
             ("after", file.after.is_some()),
             ("reset", file.reset),
             ("for", file.lasting.is_some()),
+            ("retry_after", file.retry_after.is_some()),
         ];
         for (key, _) in other_ways.into_iter().filter(|(_, given)| *given) {
             self.wrong(
