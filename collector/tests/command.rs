@@ -88,7 +88,7 @@ fn validate_needs_no_key_and_a_run_does() {
         "{article}:19:12: `exporters.datadog.api.key`: environment variable `datadog_api_key` is not set"
     );
     let validated = output(&["validate", "--config", article]);
-    let note = format!("note: {unset} here; a run needs it\n");
+    let note = format!("note: {unset} here; set it where the config runs\n");
     assert_eq!((validated.status.code(), stderr(&validated)), (Some(0), note));
     let run = output(&["--config", article]);
     let error = format!("error: the config is not valid\n  {unset}; set it,");

@@ -127,7 +127,7 @@ impl<'a> Diagnostics<'a> {
     pub(crate) fn finish(mut self) -> Result<Vec<String>, Vec<String>> {
         let end = match self.purpose {
             Purpose::Run => "set; it is taken as empty, as the Collector does",
-            Purpose::Check => "set here; a run needs it",
+            Purpose::Check => "set here; set it where the config runs",
         };
         let mut unset = Vec::new();
         self.root.each_unset(&mut Vec::new(), &mut |path, node, name| {
