@@ -184,7 +184,7 @@ fn a_wrong_collector_config_that_only_the_collector_can_tell_is_refused_with_its
     let path = file.path().replace("scenario.yaml", "collector.yaml");
     file.run(&["--collector-config", &path])
         .expect_code(2)
-        .expect_stderr("refuses its config")
+        .expect_stderr("rejects its config")
         .expect_stderr(&path)
         .expect_stderr("timeout_")
         .expect_stderr("did you mean `timeout`");

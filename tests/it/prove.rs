@@ -83,5 +83,5 @@ fn a_scenario_that_does_not_pass_while_nothing_is_broken_proves_nothing() {
 fn a_name_that_no_breakage_has_is_told() {
     tracecheck(&["prove", "--filter", "no-such-thing"])
         .expect_code(2)
-        .expect_stderr("no breakage's name contains that");
+        .expect_stderr("no breakage's name contains it");
 }

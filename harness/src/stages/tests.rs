@@ -89,7 +89,7 @@ fn an_instance_that_had_only_the_harnesses_spans_had_no_share() {
     assert_eq!(failures(&stages, 2), Vec::<String>::new());
     let told = failures(&stages, 3);
     assert!(
-        told[0].contains("2 of 3 instances") && told[0].contains("spreads connections"),
+        told[0].contains("2 of 3 instances") && told[0].contains("balances connections"),
         "{told:?}"
     );
 }

@@ -180,9 +180,9 @@ fn queries_ask_for_every_spelling() {
 #[test]
 fn keys_go_nowhere_in_the_clear_and_must_fit_a_header() {
     let refused = |access: &Access| Client::new(access).unwrap_err().to_string();
-    assert!(refused(&access("http://api.example.com")).contains("in the clear"));
+    assert!(refused(&access("http://api.example.com")).contains("in plain text"));
     assert!(refused(&access("ftp://api.example.com")).contains("neither https nor http"));
-    assert!(refused(&access("nonsense")).contains("cannot be asked"));
+    assert!(refused(&access("nonsense")).contains("cannot be queried"));
     assert_eq!(Client::new(&access("http://[::1]:8080/")).unwrap().host(), "::1:8080");
     let with_line_end =
         Access { api_key: Secret::new("5ecret\n"), ..access("https://api.datadoghq.eu") };
