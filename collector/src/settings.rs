@@ -13,15 +13,17 @@ pub(crate) mod feature_gates;
 mod headers;
 mod inert;
 pub(crate) mod node;
+mod purpose;
 pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod unsupported;
 
 pub(crate) use component_id::ComponentId;
-pub(crate) use diagnostics::{Diagnostics, Purpose};
+pub(crate) use diagnostics::Diagnostics;
 pub(crate) use endpoint::check_endpoint;
 pub(crate) use feature_gates::FeatureGates;
 pub(crate) use headers::check_headers;
+pub(crate) use purpose::Purpose;
 pub(crate) use service::{LogEncoding, LogLevel, MetricsEndpoint, Service};
 pub(crate) use unsupported::Unsupported;
 

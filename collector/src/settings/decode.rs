@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
-use super::diagnostics::Purpose;
 use super::expand;
 use super::node::{Key, Location, Node, Resolved, Scalar, Style, Value};
+use super::purpose::Purpose;
 use super::secret::SECRET;
 
 /// Error for a part of a config that does not fit its type.
@@ -148,7 +148,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Whether nothing stands here: null, or a variable that is not set or empty.
+    /// Returns whether nothing stands here: null, or a variable that is not set or empty.
     fn is_nothing(self) -> bool {
         match &self.node.value {
             Value::Null => true,

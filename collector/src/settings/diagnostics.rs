@@ -5,16 +5,8 @@ use serde::de::DeserializeOwned;
 use super::decode::{self, DecodeError};
 use super::inert;
 use super::node::{Location, Node, Value};
+use super::purpose::Purpose;
 use super::unsupported::Unsupported;
-
-/// Purpose of reading a config.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// It is to run, here and now.
-    Run,
-    /// It may run elsewhere, where the secrets are.
-    Check,
-}
 
 /// Collects what is wrong, and knows where in the config one is looking.
 #[derive(Debug)]
@@ -98,7 +90,7 @@ impl<'a> Diagnostics<'a> {
             }
             node.remove(&keys);
         }
-        // All that is wrong is told: what was told is left out, and the rest read again.
+        // All that is wrong is reported: what was reported is left out, and the rest is read again.
         loop {
             match decode::decode(&node, self.purpose) {
                 Ok(value) if self.found.len() == before => return Some(value),
@@ -138,7 +130,7 @@ impl<'a> Diagnostics<'a> {
         let is_wrong = !self.found.is_empty();
         let lines = if is_wrong { &mut self.found } else { &mut self.notes };
         for (at, place, problem) in unset {
-            // It may be why something is wrong, unless just that was told of it.
+            // It may be why something is wrong, unless just that was reported of it.
             if !is_wrong
                 || !lines.iter().any(|(_, line)| line.starts_with(&format!("{place}: environment")))
             {

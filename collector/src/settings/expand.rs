@@ -101,14 +101,14 @@ fn scalar_of(
     Ok(Node::new(Value::Scalar(Scalar { text, style }), at.clone()))
 }
 
-/// What stands in the braces of a text that is one reference.
+/// Returns the inside of the braces of a text that is one reference.
 fn whole_reference(text: &str) -> Option<&str> {
     let inside = text.strip_prefix("${")?;
     let end = closing_brace(inside)?;
     (end + 1 == inside.len()).then(|| &inside[..end])
 }
 
-/// Where the brace is that closes what was opened before `text`; references within it have their own.
+/// Returns the place of the brace that closes the one before `text`; references within it have their own.
 fn closing_brace(text: &str) -> Option<usize> {
     let (mut depth, mut position) = (0, 0);
     while let Some(rest) = text.get(position..).filter(|rest| !rest.is_empty()) {
@@ -177,7 +177,7 @@ impl Expander<'_> {
         Ok(out)
     }
 
-    /// What a reference refers to, as it stands there.
+    /// Returns what a reference refers to, as it stands there.
     fn resolve(&mut self, reference: &str, steps: usize) -> Result<String, String> {
         if steps > MAX_STEPS {
             return Err(format!(

@@ -30,7 +30,7 @@ impl fmt::Display for Location {
 pub(crate) struct Node {
     pub(crate) value: Value,
     pub(crate) at: Location,
-    /// What a variable held that is a list or a map by its text, for where text is wanted.
+    /// The text of a variable that is a list or a map by it, for where text is wanted.
     pub(crate) text: Option<Box<str>>,
 }
 

@@ -42,7 +42,7 @@ pub(super) struct Checked<'a> {
     pub(super) heads_first: bool,
 }
 
-/// What a request has.
+/// Properties of a checked request.
 #[derive(Default)]
 pub(super) struct Found<'a> {
     /// Its `ResourceSpans`, but for those without spans.
@@ -151,7 +151,7 @@ fn scope_spans(message: &[u8]) -> Result<Scope, DecodeError> {
     Ok(found)
 }
 
-/// Checks a span; tells its form, and whether it has both its ids.
+/// Checks a span; returns its form, and whether it has both its ids.
 fn span(message: &[u8]) -> Result<(SpanForm, bool), DecodeError> {
     let (mut fields, mut is_past_head, mut form) = (Fields::new(message), false, SpanForm::Usual);
     let (mut has_trace_id, mut has_span_id) = (false, false);

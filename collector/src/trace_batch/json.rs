@@ -75,13 +75,13 @@ struct Writer {
     messages: usize,
     /// How many values of attributes one is in.
     values: usize,
-    /// What a reader of its own found wrong with a value.
+    /// The error that a reader of its own found in a value.
     inner: Option<Inner>,
 }
 
 /// An error within a value that has a reader of its own.
 struct Inner {
-    /// Where the value is in memory, which is within the request.
+    /// The value's place in memory, which is within the request.
     value: *const u8,
     error: serde_json::Error,
 }

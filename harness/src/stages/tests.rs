@@ -78,7 +78,7 @@ fn each_difference_is_told_with_what_every_stage_says() {
     let mut given_up = balanced();
     given_up.collectors[0].1 =
         Ok(Counted { accepted: 8, sent: 7, failed: 1, ..Counted::default() });
-    assert!(failures(&given_up, 1)[0].contains("gave 1 up"));
+    assert!(failures(&given_up, 1)[0].contains("gave up 1"));
 }
 
 #[test]

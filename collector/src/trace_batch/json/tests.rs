@@ -89,7 +89,7 @@ fn values_may_be_nested_as_deep_in_json_as_in_protobuf() {
         }
         let error = batch(MAX_DEPTH + 1, r#"{"intValue":7}"#).unwrap_err();
         assert!(matches!(error, DecodeError::TooDeep), "{error}");
-        // What is wrong far down is told with its place in the whole request.
+        // An error far down is reported with its place in the whole request.
         let text = nested(60, open, close, r#"{"intValue":"x"}"#);
         let error = TraceBatch::from_json(text.as_bytes()).unwrap_err().to_string();
         let column = text.lines().nth(1).unwrap().find("\"x\"").unwrap() + 3;
