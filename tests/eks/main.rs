@@ -89,7 +89,7 @@ fn a_system_may_not_stay_longer_than_its_cluster() {
     account
         .run("", &up)
         .expect_code(2)
-        .expect_stderr("with `--env eks` a system stays 11h at most");
+        .expect_stderr("with `--env eks` a system stays up for 11h at most");
     assert_eq!(account.calls(), [""; 0]);
 }
 
