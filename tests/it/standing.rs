@@ -84,7 +84,9 @@ fn a_system_stays_until_it_is_taken_down_and_scenarios_run_through_it() {
     let mut run = vec!["run", "scenarios/happy-path.yaml"];
     run.extend(options.split(' '));
     tracecheck(home, &run).expect_code(0).expect_stdout("PASS  happy-path");
-    tracecheck(home, &["up"]).expect_code(2).expect_stderr("a system `default` is up or starting already");
+    tracecheck(home, &["up"])
+        .expect_code(2)
+        .expect_stderr("a system `default` is up or starting already");
     assert_eq!(status(home)["state"], "up", "the second one left the first one alone");
     tracecheck(home, &["up", "--name", "other"]).expect_code(0);
     tracecheck(home, &["down", "other"]).expect_code(0).expect_stdout("`other` is down");

@@ -313,6 +313,9 @@ impl Placing<'_> {
             if foreign && (self.collector_image.is_some() || self.operator) {
                 container.entrypoint.clear();
             }
+            if foreign {
+                operator::config::without_ledger(container);
+            }
             if self.operator {
                 operator::config::take_over(container).map_err(unfit)?;
             }

@@ -24,7 +24,7 @@ const API_KEY_HEADER: &str = "dd-api-key";
 /// Name of the port at which our collector reports what became of a trace's spans.
 pub const LEDGER_PORT: &str = "ledger";
 /// The extension that reports it.
-const TRACE_LEDGER: &str = "trace_ledger";
+pub const TRACE_LEDGER: &str = "trace_ledger";
 
 /// Reference to the port of the collector's own metrics.
 const METRICS_PORT: &str = "${port:metrics}";

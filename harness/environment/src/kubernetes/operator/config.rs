@@ -11,6 +11,7 @@ use crate::container::Container;
 use harness_core::source;
 use harness_system::{
     Workload,
+    collector_overlay::{LEDGER_PORT, TRACE_LEDGER},
     parts::{CONFIG_FILE, OVERLAY_FILE},
 };
 
@@ -149,6 +150,21 @@ pub fn take_over(container: &mut Container) -> Result<(), ConfigError> {
     }
 }
 
+/// Takes the ledger of traces out of what a run adds to a collector's config: only our collector has one, and another one does not
+/// start with it.
+pub fn without_ledger(container: &mut Container) {
+    container.ports.remove(LEDGER_PORT);
+    let Some(text) = container.files.get_mut(OVERLAY_FILE) else { return };
+    let Ok(mut overlay) = serde_json::from_str::<Value>(text) else { return };
+    if let Some(extensions) = overlay.get_mut("extensions").and_then(Value::as_object_mut) {
+        extensions.retain(|id, _| kind(id) != TRACE_LEDGER);
+    }
+    if let Some(used) = overlay.pointer_mut("/service/extensions").and_then(Value::as_array_mut) {
+        used.retain(|id| id.as_str().is_none_or(|id| kind(id) != TRACE_LEDGER));
+    }
+    *text = overlay.to_string();
+}
+
 /// Name and value of an argument as the operator writes it, `--name=value`.
 pub(in super::super) fn argument(arg: &str) -> Option<(&str, &str)> {
     arg.strip_prefix("--")?.split_once('=').filter(|(name, _)| !name.is_empty())
@@ -159,11 +175,23 @@ fn read(text: &str) -> Result<Value, ConfigError> {
         .map_err(|finding| ConfigError::Unreadable(finding.to_string()))
 }
 
-/// The user's config with the overlay's exporters.
+/// Returns the user's config with the overlay's exporters and its ledger of traces. Where components listen is the user's to say.
 pub fn merged(user: Value, overlay: &Value) -> Value {
     let Value::Object(mut root) = user else { return user };
     root.retain(|section, _| SECTIONS.contains(&section.as_str()));
     merge(root.entry("exporters").or_insert_with(|| json!({})), &overlay["exporters"]);
+    let extensions = overlay["extensions"].as_object().into_iter().flatten();
+    let ledger: Map<String, Value> = extensions
+        .filter(|(id, _)| kind(id) == TRACE_LEDGER)
+        .map(|(id, settings)| (id.clone(), settings.clone()))
+        .collect();
+    if !ledger.is_empty() {
+        merge(root.entry("extensions").or_insert_with(|| json!({})), &Value::Object(ledger));
+        let used = &overlay["service"]["extensions"];
+        if let (Some(Value::Object(service)), true) = (root.get_mut("service"), used.is_array()) {
+            service.insert("extensions".to_owned(), used.clone());
+        }
+    }
     for section in SECTIONS {
         let Some(Value::Object(components)) = root.get_mut(section) else { continue };
         if section != "service" {

@@ -149,3 +149,26 @@ fn another_collectors_options_are_args_and_what_is_none_is_refused() {
         assert_eq!(config::argument(none), None);
     }
 }
+
+#[test]
+fn the_ledger_of_traces_is_our_collectors_alone() {
+    let config = collector(ARTICLE, Version::V1Beta1)["spec"]["config"].clone();
+    assert_eq!(config["extensions"]["trace_ledger"]["endpoint"], "0.0.0.0:9000", "{config}");
+    let used = config["service"]["extensions"].as_array().unwrap();
+    assert!(used.contains(&"trace_ledger".into()), "{config}");
+    // Another one does not start with it.
+    let system = system(ARTICLE);
+    for operator in [true, false] {
+        let placing = super::super::Placing {
+            environment: "cluster",
+            image: "r/t:1",
+            images: &BTreeMap::new(),
+            operator,
+            collector_image: Some("r/adot:1"),
+        };
+        let containers = placing.plan(&system).unwrap();
+        let collector = containers.iter().find(|one| one.workload == COLLECTOR).unwrap();
+        assert!(collector.files.values().all(|text| !text.contains("trace_ledger")), "{operator}");
+        assert!(!collector.ports.contains_key("ledger"), "{operator}");
+    }
+}
