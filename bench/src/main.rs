@@ -74,6 +74,8 @@ enum Table {
     Latency,
     /// Cost against attributes, spans of a trace, services, and groups of stats
     Scale,
+    /// Cost of ours with each processor
+    Processors,
 }
 
 #[derive(Subcommand)]
@@ -114,7 +116,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     };
     let subjects: Vec<Subject> = subjects.into_iter().filter(chosen).collect();
     anyhow::ensure!(
-        !subjects.is_empty(),
+        !subjects.is_empty() || !cli.tables.iter().any(|table| *table != Table::Processors),
         "no subject has a name with `{}`",
         cli.only.join("` or `")
     );
@@ -142,6 +144,19 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
                             report::progress(cli.json, &run);
                             runs.push(run);
                         }
+                    }
+                }
+                report::cost(&runs);
+            }
+            Table::Processors => {
+                let subjects = Subject::processors();
+                let mut runs = Vec::new();
+                for _ in 0..cli.rounds {
+                    for subject in subjects.iter().filter(|subject| chosen(subject)) {
+                        let shape = Shape { spans_per_request: 100, ..Shape::default() };
+                        let run = runtime.block_on(measure::cost(&plan, subject, shape))?;
+                        report::progress(cli.json, &run);
+                        runs.push(run);
                     }
                 }
                 report::cost(&runs);

@@ -12,7 +12,24 @@ pub(crate) struct Subject {
     pub(crate) kind: Kind,
     pub(crate) compression: &'static str,
     pub(crate) stats: bool,
+    /// A processor in front of `batch`, and its settings.
+    processor: Option<(&'static str, &'static str)>,
 }
+
+/// Processors whose cost is measured, with settings that keep every span. `k8s_attributes` asks no cluster so: what is measured is to read
+/// and to write resources.
+const PROCESSORS: [(&str, &str); 7] = [
+    ("attributes", "{actions: [{key: bench, value: x, action: upsert}]}"),
+    ("resource_detection", "{detectors: [env, system]}"),
+    ("k8s_attributes", "{passthrough: true}"),
+    ("span", "{name: {to_attributes: {rules: ['^(?P<bench>[A-Z]+) '], keep_original_name: true}}}"),
+    ("probabilistic_sampler", "{sampling_percentage: 100}"),
+    ("groupbytrace", "{wait_duration: 100ms}"),
+    (
+        "tail_sampling",
+        "{decision_wait: 100ms, policies: [{name: all, type: latency, latency: {threshold_ms: 0}}]}",
+    ),
+];
 
 /// Which program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,13 +67,30 @@ impl Subject {
         Ok(subjects)
     }
 
+    /// Ours without and with each processor.
+    pub(crate) fn processors() -> Vec<Self> {
+        let alone = Self::new("ours", Kind::Ours, "zstd", true);
+        let with = PROCESSORS.into_iter().map(|processor| Self {
+            name: format!("{} with {}", alone.name, processor.0),
+            processor: Some(processor),
+            ..alone.clone()
+        });
+        std::iter::once(alone.clone()).chain(with).collect()
+    }
+
     fn new(what: &str, kind: Kind, compression: &'static str, stats: bool) -> Self {
         let stats_name = match (&kind, stats) {
             (Kind::Floor, _) => "",
             (_, true) => ", stats",
             (_, false) => ", no stats",
         };
-        Self { name: format!("{what}, {compression}{stats_name}"), kind, compression, stats }
+        Self {
+            name: format!("{what}, {compression}{stats_name}"),
+            kind,
+            compression,
+            stats,
+            processor: None,
+        }
     }
 
     /// Returns whether it makes Datadog's spans of OTLP's.
@@ -80,16 +114,21 @@ impl Subject {
             uses = "extensions: [file_storage], ".into();
             queue = "sending_queue: {storage: file_storage}, ".into();
         }
+        let (mut processor, mut first) = (String::new(), String::new());
+        if let Some((name, settings)) = self.processor {
+            processor = format!("{name}: {settings}, ");
+            first = format!("{name}, ");
+        }
         let endpoint = format!("{{endpoint: 'http://127.0.0.1:{sink}'}}");
         let config = format!(
             "yaml:{{{extension}\
              receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:{port}', max_recv_msg_size_mib: 64}}}}}}}}, \
-             processors: {{batch: {{timeout: {batch_timeout_ms}ms, send_batch_size: 8192}}}}, \
+             processors: {{{processor}batch: {{timeout: {batch_timeout_ms}ms, send_batch_size: 8192}}}}, \
              exporters: {{datadog: {{{compression}{queue}\
              api: {{key: '0123456789abcdef0123456789abcdef'}}, hostname: bench, \
              metrics: {endpoint}, traces: {endpoint}, logs: {endpoint}, host_metadata: {{enabled: false}}}}}}, \
              service: {{{uses}telemetry: {{metrics: {{level: none}}, logs: {{level: warn}}}}, \
-             pipelines: {{traces: {{receivers: [otlp], processors: [batch], exporters: [datadog]}}}}}}}}"
+             pipelines: {{traces: {{receivers: [otlp], processors: [{first}batch], exporters: [datadog]}}}}}}}}"
         );
         let sign = if self.stats { "-" } else { "+" };
         vec!["--config".into(), config, format!("--feature-gates={sign}{NO_STATS}")]

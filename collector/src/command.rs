@@ -50,14 +50,53 @@ struct SourceArgs {
     /// Feature gates by the names of the Collector's Datadog exporter, joined by commas; `-` in front switches one off
     #[arg(long, value_name = "GATES", allow_hyphen_values = true)]
     feature_gates: Vec<String>,
+    /// Leave out pipelines of other signals, and what they alone use, instead of refusing them
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    traces_only: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check a config without running it; needs neither key nor network
     Validate(SourceArgs),
+    /// Print a config after checking it as `validate` does
+    #[command(visible_alias = "print-initial-config")]
+    PrintConfig(PrintArgs),
     /// List the components that are built in
     Components,
+}
+
+#[derive(Debug, clap::Args)]
+struct PrintArgs {
+    #[command(flatten)]
+    sources: SourceArgs,
+    /// `redacted`: as it is understood, with every default and without secrets; `unredacted`: as it was put together, with them
+    #[arg(long, value_enum, default_value = "redacted", hide_possible_values = true)]
+    mode: PrintMode,
+    /// `yaml` or `json`
+    #[arg(long, value_enum, default_value = "yaml", hide_possible_values = true)]
+    format: PrintFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PrintMode {
+    Redacted,
+    Unredacted,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PrintFormat {
+    Yaml,
+    Json,
 }
 
 /// `--version` as the Collector has it, so also with a small `v`, and below a command that carries the collector in itself.
@@ -75,6 +114,7 @@ pub fn run(args: Args) -> ExitCode {
     ExitCode::from(match args.command {
         Some(Command::Components) => components(),
         Some(Command::Validate(sources)) => validate(args.sources.and(sources)),
+        Some(Command::PrintConfig(print)) => print_config(args.sources, print),
         None => match load(args.sources) {
             Ok(config) => serve(config, args.shutdown_timeout),
             Err(code) => code,
@@ -88,7 +128,12 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 impl From<SourceArgs> for Sources {
     fn from(args: SourceArgs) -> Self {
-        Self { configs: args.config, settings: args.set, feature_gates: args.feature_gates }
+        Self {
+            configs: args.config,
+            settings: args.set,
+            feature_gates: args.feature_gates,
+            traces_only: args.traces_only,
+        }
     }
 }
 
@@ -98,6 +143,7 @@ impl SourceArgs {
         self.config.extend(behind.config);
         self.set.extend(behind.set);
         self.feature_gates.extend(behind.feature_gates);
+        self.traces_only |= behind.traces_only;
         self
     }
 }
@@ -111,6 +157,37 @@ fn validate(sources: SourceArgs) -> u8 {
         Err(error) => {
             last_word(&error, "error");
             USAGE
+        }
+    }
+}
+
+fn print_config(before: SourceArgs, args: PrintArgs) -> u8 {
+    let sources = before.and(args.sources).into();
+    let unredacted = args.mode == PrintMode::Unredacted;
+    let printed = Config::printed(&sources, &|name| std::env::var(name).ok(), unredacted);
+    let (printed, notes) = match printed {
+        Ok(printed) => printed,
+        Err(error) => {
+            last_word(&error, "error");
+            return USAGE;
+        }
+    };
+    notes.iter().for_each(|note| last_word(note, "note"));
+    let text = match args.format {
+        PrintFormat::Json => {
+            serde_json::to_string_pretty(&printed).map_err(|error| error.to_string())
+        }
+        PrintFormat::Yaml => serde_saphyr::to_string(&printed).map_err(|error| error.to_string()),
+    };
+    match text {
+        Ok(text) => {
+            // Nobody may be reading it.
+            let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+            OK
+        }
+        Err(error) => {
+            last_word(&format_args!("the config cannot be written: {error}"), "error");
+            FAILED
         }
     }
 }

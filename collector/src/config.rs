@@ -3,9 +3,11 @@
 //! Strict: what is unknown, not supported or inconsistent is an error with its place. What a component's settings mean is
 //! the component's matter; this module knows the sections around them.
 
+mod print;
 mod source;
+mod traces_only;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::connector::ConnectorConfig;
 use crate::exporter::ExporterConfig;
@@ -67,6 +69,8 @@ pub struct Sources {
     pub settings: Vec<String>,
     /// Feature gates by the reference's names, with `-` in front to switch one off.
     pub feature_gates: Vec<String>,
+    /// Whether pipelines of other signals are left out, with what they alone use, rather than refused.
+    pub traces_only: bool,
 }
 
 impl Config {
@@ -100,11 +104,62 @@ impl Config {
         &self.notes
     }
 
+    /// Reads and checks a config as [`Config::check`] does. Returns it as it is understood, without secrets, or with `unredacted` as
+    /// it was put together, with them; and the notes on it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`].
+    pub fn printed(
+        sources: &Sources,
+        environment: &dyn Fn(&str) -> Option<String>,
+        unredacted: bool,
+    ) -> Result<(serde_json::Value, Vec<String>), ConfigError> {
+        let (root, _, notes) = Self::put_together(sources, environment)?;
+        let config = Self::decode(&root, Purpose::Check)?;
+        let printed = match unredacted {
+            true => print::as_put_together(&root),
+            false => config.as_understood(),
+        };
+        Ok((printed, [notes, config.notes].concat()))
+    }
+
     fn read(
         sources: &Sources,
         environment: &dyn Fn(&str) -> Option<String>,
         purpose: Purpose,
     ) -> Result<Self, ConfigError> {
+        let (root, gates, mut notes) = Self::put_together(sources, environment)?;
+        let mut config = Self::decode(&root, purpose)?;
+        let mut missing = Vec::new();
+        for (id, processor) in &mut config.processors {
+            match processor {
+                ProcessorConfig::ResourceDetection(detection) => detection.look_up(environment),
+                ProcessorConfig::K8sAttributes(pods) => {
+                    if let Some((key, problem)) = pods.look_up(environment) {
+                        let id = id.to_string();
+                        let path: Vec<_> =
+                            ["processors", &id].into_iter().chain(key.iter().copied()).collect();
+                        let at = root.locate(path.iter().copied());
+                        missing.push(format!("{at}: `{}`: {problem}", path.join(".")));
+                    }
+                }
+                _ => {}
+            }
+        }
+        match purpose {
+            Purpose::Run if !missing.is_empty() => return Err(ConfigError::Invalid(missing)),
+            Purpose::Run | Purpose::Check => notes.append(&mut missing),
+        }
+        notes.extend_from_slice(&config.notes);
+        Ok(Self { gates, notes, ..config })
+    }
+
+    /// Reads and merges sources, and follows references.
+    fn put_together(
+        sources: &Sources,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(Node, FeatureGates, Vec<String>), ConfigError> {
         let gates = FeatureGates::parse(sources.feature_gates.iter().map(String::as_str));
         let (gates, mut notes) = gates.map_err(ConfigError::Source)?;
         let lay = |root: &mut Node, mut over: Node| {
@@ -135,9 +190,10 @@ impl Config {
         if !unresolved.is_empty() {
             return Err(ConfigError::expansion(&unresolved));
         }
-        let config = Self::decode(&root, purpose)?;
-        notes.extend_from_slice(&config.notes);
-        Ok(Self { gates, notes, ..config })
+        if sources.traces_only {
+            notes.extend(traces_only::leave_others_out(&mut root));
+        }
+        Ok((root, gates, notes))
     }
 
     fn decode(root: &Node, purpose: Purpose) -> Result<Self, ConfigError> {
@@ -181,6 +237,9 @@ impl Config {
             };
             config.service.check(&mut diagnostics, exists);
             config.check_storage(&mut diagnostics, exists);
+            config.check_samplers(&mut diagnostics);
+            config.check_addresses(&mut diagnostics);
+            config.check_promises(&mut diagnostics);
         }
         let notes = diagnostics.finish().map_err(ConfigError::Invalid)?;
         config.map(|config| Self { notes, ..config }).ok_or(ConfigError::NoSource)
@@ -188,6 +247,97 @@ impl Config {
 }
 
 impl Config {
+    /// Checks that no sampler stands behind a connector, where APM stats are to be of all spans.
+    fn check_samplers(&self, diagnostics: &mut Diagnostics<'_>) {
+        for (id, pipeline) in &self.service.pipelines {
+            if !pipeline.receivers.iter().any(|id| self.connectors.contains_key(id)) {
+                continue;
+            }
+            for (index, sampler) in pipeline.processors.iter().enumerate() {
+                let samplers = ["probabilistic_sampler", "tail_sampling", "tailsampling"];
+                if samplers.contains(&sampler.kind()) {
+                    let problem = format!(
+                        "`{sampler}` stands behind a connector, so that APM stats would be expected of all spans, and the exporter counts those that are left; put it into the pipeline in front of the connector, or sample in the SDK"
+                    );
+                    let (id, index) = (id.to_string(), index.to_string());
+                    diagnostics.add(&["service", "pipelines", &id, "processors", &index], &problem);
+                }
+            }
+        }
+    }
+
+    /// Notes where the address that a request comes from is not known any more to a processor that needs it.
+    fn check_addresses(&self, diagnostics: &mut Diagnostics<'_>) {
+        for (id, pipeline) in &self.service.pipelines {
+            let (mut keeper, mut done) = (None, BTreeSet::new());
+            for (index, processor) in pipeline.processors.iter().enumerate() {
+                match self.processors.get(processor) {
+                    Some(
+                        ProcessorConfig::Batch(_)
+                        | ProcessorConfig::GroupByTrace(_)
+                        | ProcessorConfig::TailSampling(_),
+                    ) => keeper = Some(processor),
+                    Some(ProcessorConfig::K8sAttributes(pods)) if pods.needs_connection() => {
+                        let Some(keeper) = keeper.filter(|_| done.insert(processor)) else {
+                            continue;
+                        };
+                        let problem = format!(
+                            "`{processor}` stands behind `{keeper}`, where it is not known any more which address a request came from, so that it finds pods by attributes alone; put it in front"
+                        );
+                        let (id, index) = (id.to_string(), index.to_string());
+                        diagnostics
+                            .note(&["service", "pipelines", &id, "processors", &index], &problem);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Notes where processors that keep spans in memory, and answer for them, stand in front of exporters that promise more.
+    fn check_promises(&self, diagnostics: &mut Diagnostics<'_>) {
+        for (id, pipeline) in &self.service.pipelines {
+            let keeper = pipeline.processors.iter().enumerate().find(|(_, processor)| {
+                matches!(
+                    self.processors.get(processor),
+                    Some(ProcessorConfig::TailSampling(_) | ProcessorConfig::GroupByTrace(_))
+                )
+            });
+            let Some((index, keeper)) = keeper else { continue };
+            let (id, index) = (id.to_string(), index.to_string());
+            for exporter in self.exporters_behind(pipeline) {
+                let queue = self.exporters.get(exporter).and_then(ExporterConfig::sending_queue);
+                let promises = [
+                    (queue.is_some_and(|queue| queue.storage.is_some()), "sending_queue.storage"),
+                    (
+                        queue.is_some_and(|queue| queue.wait_for_result),
+                        "sending_queue.wait_for_result",
+                    ),
+                ];
+                for (_, key) in promises.into_iter().filter(|(is_promised, _)| *is_promised) {
+                    let problem = format!(
+                        "`{keeper}` answers senders when their spans are in memory, and keeps them there until their traces go on: `{key}` of the exporter `{exporter}` holds from then on only"
+                    );
+                    diagnostics
+                        .note(&["service", "pipelines", &id, "processors", &index], &problem);
+                }
+            }
+        }
+    }
+
+    /// The exporters of a pipeline, those behind connectors included.
+    fn exporters_behind<'a>(
+        &'a self,
+        pipeline: &'a service::Pipeline,
+    ) -> BTreeSet<&'a ComponentId> {
+        let is_behind = |other: &&service::Pipeline| {
+            other.receivers.iter().any(|id| pipeline.exporters.contains(id))
+        };
+        let behind = self.service.pipelines.values().filter(is_behind);
+        let exporters = behind.flat_map(|other| &other.exporters).chain(&pipeline.exporters);
+        exporters.filter(|id| self.exporters.contains_key(*id)).collect()
+    }
+
     /// Checks that exporters refer to storage that there is.
     fn check_storage(
         &self,

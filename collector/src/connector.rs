@@ -7,11 +7,14 @@ pub(crate) mod config;
 
 pub(crate) use config::Config;
 
+use serde::Serialize;
+
 use crate::settings::node::Node;
 use crate::settings::{Component, Diagnostics, Unsupported, unsupported};
 
 /// The settings of a connector.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
 pub(crate) enum ConnectorConfig {
     /// Its settings are only checked: what it would do, the exporter does.
     Datadog(Config),

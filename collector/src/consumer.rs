@@ -1,5 +1,6 @@
 //! How a batch is handed from one stage of a pipeline to the next.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,15 +158,26 @@ impl Consumer for Fanout {
     }
 }
 
+/// Makes a batch of one, and of the address that it comes from, if that is known.
+type EditFn = dyn Fn(&TraceBatch, Option<IpAddr>) -> TraceBatch + Send + Sync;
+
 /// A stage that changes batches on their way to the next one.
 pub(crate) struct Edit {
-    edit: Arc<dyn Fn(&TraceBatch) -> TraceBatch + Send + Sync>,
+    edit: Arc<EditFn>,
     next: Arc<dyn Consumer>,
 }
 
 impl Edit {
     pub(crate) fn new(
         edit: impl Fn(&TraceBatch) -> TraceBatch + Send + Sync + 'static,
+        next: Arc<dyn Consumer>,
+    ) -> Self {
+        Self::by_address(move |batch, _| edit(batch), next)
+    }
+
+    /// Changes batches also by the address that they come from, which is known in front of stages that keep them.
+    pub(crate) fn by_address(
+        edit: impl Fn(&TraceBatch, Option<IpAddr>) -> TraceBatch + Send + Sync + 'static,
         next: Arc<dyn Consumer>,
     ) -> Self {
         Self { edit: Arc::new(edit), next }
@@ -175,7 +187,7 @@ impl Edit {
 #[async_trait]
 impl Consumer for Edit {
     async fn reserve(&self, batch: TraceBatch, sender: &Sender) -> Result<Commit, Refused> {
-        self.next.reserve((self.edit)(&batch), sender).await
+        self.next.reserve((self.edit)(&batch, sender.peer.address()), sender).await
     }
 
     fn needs(&self) -> Needs {
@@ -184,11 +196,11 @@ impl Consumer for Edit {
 
     async fn note(&self, request: &TraceBatch, sender: &Sender) -> Result<Vec<Note>, Refused> {
         // What is noted is what will come. An edit changes spans, and neither their number nor their order.
-        self.next.note(&(self.edit)(request), sender).await
+        self.next.note(&(self.edit)(request, sender.peer.address()), sender).await
     }
 
     async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {
-        self.next.deliver((self.edit)(&batch)).await
+        self.next.deliver((self.edit)(&batch, None)).await
     }
 
     fn press(&self) {

@@ -15,7 +15,7 @@ use crate::processor::{self, ProcessorConfig};
 use crate::receiver::otlp::arrival;
 use crate::receiver::{self, ReceiverConfig};
 use crate::settings::{Component, Unsupported, service};
-use crate::{connector, server, tls, trace_batch};
+use crate::{connector, sender, server, tls, trace_batch};
 
 fn reference() -> String {
     let mut out = String::from(
@@ -24,7 +24,7 @@ fn reference() -> String {
          The config is the OpenTelemetry Collector's YAML. `--config` takes a path, `file:`, `env:` or `yaml:`, and may come \
          several times: maps are merged key by key, anything else is replaced (with the gate `confmap.enableMergeAppendOption`, the \
          lists of extensions, receivers and exporters are joined). `--set key.of.a.setting=value` comes last. What is unknown, not \
-         supported or inconsistent is an error that names file, line and key; all of them are told at once. A key that is not supported is \
+         supported or inconsistent is an error that names file, line and key; all of them are reported at once. A key that is not supported is \
          taken with a value that asks for nothing, such as `include_metadata: false`.\n\n\
          Values may hold `${env:NAME}`, `${env:NAME:-default}`, `${NAME}`, `${file:PATH}`, `${yaml:TEXT}`, and `$$` for a dollar \
          sign. Names, defaults and what is referred to may hold references again. A default is for a variable that is not set; one \
@@ -32,7 +32,10 @@ fn reference() -> String {
          included. A file ends before the end of its last line. A variable that is not set and has no default is empty text, or an \
          empty list or map, and a note says so; a key, a header, a number, a duration or a word of a few must be there.\n\n\
          `validate` needs neither key nor network: an API key that is empty, or a key or header whose variable is not set, is a \
-         note there, and an error where the config is to run.\n",
+         note there, and an error where the config is to run.\n\n\
+         With `--traces-only`, a config for all signals is read as one for traces: pipelines of `metrics`, `logs` and `profiles` are \
+         left out, and so is what only they use, supported or not, and extensions that are not supported and that nothing left \
+         refers to. A note says so of each. Without it, they are refused.\n",
     );
     section::<ReceiverConfig>(
         &mut out,
@@ -51,21 +54,53 @@ fn reference() -> String {
         &[
             (
                 "attributes",
-                component::<processor::attributes::Config>(&[
-                    processor::attributes::config::UNSUPPORTED,
-                ]),
+                component::<processor::attributes::Config>(&[processor::matching::UNSUPPORTED]),
             ),
             (
                 "batch",
                 component::<processor::batch::Config>(&[processor::batch::config::UNSUPPORTED]),
             ),
             (
+                "groupbytrace",
+                component::<processor::group_by_trace::Config>(&[
+                    processor::group_by_trace::config::UNSUPPORTED,
+                ]),
+            ),
+            (
+                "k8s_attributes",
+                component::<processor::k8s_attributes::Config>(&[
+                    processor::k8s_attributes::config::UNSUPPORTED,
+                ]),
+            ),
+            ("k8sattributes", also("processor", "k8s_attributes")),
+            (
                 "memory_limiter",
                 component::<processor::memory_limiter::Config>(&[
                     processor::memory_limiter::config::UNSUPPORTED,
                 ]),
             ),
+            (
+                "probabilistic_sampler",
+                component::<processor::probabilistic_sampler::Config>(&[
+                    processor::probabilistic_sampler::config::UNSUPPORTED,
+                ]),
+            ),
             ("resource", component::<processor::resource::Config>(&[])),
+            (
+                "resource_detection",
+                component::<processor::resource_detection::Config>(&[
+                    processor::resource_detection::config::UNSUPPORTED,
+                ]),
+            ),
+            ("resourcedetection", also("processor", "resource_detection")),
+            ("span", component::<processor::span::Config>(&[processor::matching::UNSUPPORTED])),
+            (
+                "tail_sampling",
+                component::<processor::tail_sampling::Config>(&[
+                    processor::tail_sampling::config::UNSUPPORTED,
+                ]),
+            ),
+            ("tailsampling", also("processor", "tail_sampling")),
         ],
     );
     section::<ExporterConfig>(
@@ -92,8 +127,8 @@ fn reference() -> String {
                     tls::UNSUPPORTED,
                 ]),
             ),
-            ("otlp_grpc", also("otlp")),
-            ("otlp_http", also("otlphttp")),
+            ("otlp_grpc", also("exporter", "otlp")),
+            ("otlp_http", also("exporter", "otlphttp")),
             (
                 "otlphttp",
                 component::<exporter::otlphttp::Config>(&[
@@ -132,9 +167,9 @@ fn reference() -> String {
     out
 }
 
-/// What is said of a component that is built under another name too.
-fn also(name: &str) -> String {
-    format!("\nThe exporter `{name}`, by the name that the Collector writes today.\n")
+/// Says which other name a component is built under, too.
+fn also(noun: &str, name: &str) -> String {
+    format!("\nThe {noun} `{name}` by another name.\n")
 }
 
 fn section<C: Component>(out: &mut String, components: &[(&str, String)]) {
@@ -163,7 +198,7 @@ fn component<T: JsonSchema>(unsupported: &[Unsupported]) -> String {
         let _ = writeln!(out, "\n{}", one_line(about));
     }
     let mut rows = Vec::new();
-    keys(&schema, &schema, "", &mut rows);
+    keys(&schema, &schema, "", &mut Vec::new(), &mut rows);
     if !rows.is_empty() {
         out.push_str("\n| key | type | |\n| --- | --- | --- |\n");
         for (key, kind, about) in rows {
@@ -178,8 +213,20 @@ fn component<T: JsonSchema>(unsupported: &[Unsupported]) -> String {
 }
 
 /// All keys below a schema, each with its type and what it does.
-fn keys(root: &Value, schema: &Value, path: &str, rows: &mut Vec<(String, String, String)>) {
+///
+/// A map that may hold itself is described once: `above` has the maps around this one.
+fn keys<'a>(
+    root: &'a Value,
+    schema: &'a Value,
+    path: &str,
+    above: &mut Vec<&'a Value>,
+    rows: &mut Vec<(String, String, String)>,
+) {
     let Some(properties) = schema["properties"].as_object() else { return };
+    if above.iter().any(|known| std::ptr::eq(*known, schema)) {
+        return;
+    }
+    above.push(schema);
     for (name, property) in properties {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         let target = resolve(root, property);
@@ -194,9 +241,10 @@ fn keys(root: &Value, schema: &Value, path: &str, rows: &mut Vec<(String, String
         };
         rows.push((path, kind(root, property), one_line(about.unwrap_or_default())));
         if let Some((schema, path)) = nested {
-            keys(root, schema, &path, rows);
+            keys(root, schema, &path, above, rows);
         }
     }
+    above.pop();
 }
 
 /// Resolves a reference; of an option, returns the schema of its value.
@@ -274,8 +322,25 @@ fn limits(out: &mut String) {
                 server::HEADER_TIMEOUT.as_secs()
             ),
         ),
-        ("head of a request", format!("{} KiB", server::MAX_HEAD_BYTES >> 10)),
-        ("time for a request to arrive", format!("{} s", arrival::ARRIVAL.as_secs())),
+        (
+            "head of a request",
+            format!(
+                "{} KiB, and in HTTP/1 {} headers; larger ones are answered 431",
+                server::MAX_HEAD_BYTES >> 10,
+                server::MAX_HEADERS
+            ),
+        ),
+        (
+            "time for a request to arrive",
+            format!("{} s, or its `grpc-timeout` where that is less", arrival::ARRIVAL.as_secs()),
+        ),
+        (
+            "time for which a sender is held while there is no room",
+            format!(
+                "{} s, or four fifths of its `grpc-timeout` where that is less",
+                sender::LONGEST_HOLD.as_secs()
+            ),
+        ),
         (
             "bytes of requests that are not answered yet, over all connections of a receiver",
             format!(

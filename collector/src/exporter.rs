@@ -6,6 +6,7 @@
 pub(crate) mod compression;
 pub(crate) mod datadog;
 pub(crate) mod debug;
+mod delivery;
 pub(crate) mod http_client;
 pub(crate) mod otlp;
 pub(crate) mod otlphttp;
@@ -15,6 +16,8 @@ pub(crate) mod retry;
 
 use std::future::Future;
 use std::time::Duration;
+
+use serde::Serialize;
 
 use crate::settings::node::Node;
 use crate::settings::{Component, Diagnostics, Unsupported, unsupported};
@@ -50,6 +53,9 @@ pub(crate) trait Outgoing: Sized + Send + Sync + 'static {
 
     /// The trace id of each span.
     fn trace_ids(&self) -> Vec<u128>;
+
+    /// Calls `show` with each span's trace id and message, where they are in Datadog's form.
+    fn show_spans(&self, _show: &mut dyn FnMut(u128, &[u8])) {}
 
     /// About how many bytes of memory it takes.
     fn byte_count(&self) -> usize;
@@ -98,7 +104,8 @@ pub(crate) enum ExportError {
 }
 
 /// The settings of an exporter.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
 pub(crate) enum ExporterConfig {
     Datadog(Box<datadog::Config>),
     Debug(debug::Config),

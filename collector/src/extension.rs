@@ -4,11 +4,14 @@ pub(crate) mod file_storage;
 pub(crate) mod health_check;
 pub(crate) mod trace_ledger;
 
+use serde::Serialize;
+
 use crate::settings::node::Node;
 use crate::settings::{Component, Diagnostics, Unsupported, unsupported};
 
 /// The settings of an extension.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
 pub(crate) enum ExtensionConfig {
     FileStorage(file_storage::Config),
     HealthCheck(health_check::Config),

@@ -13,7 +13,7 @@ mod table;
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use table::{Table, Told};
+use table::{Notice, Table};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
@@ -61,14 +61,14 @@ impl HeldSenders {
         bytes: usize,
         room: impl Future<Output = T>,
     ) -> Result<T, Refused> {
-        let (tell, told) = oneshot::channel();
-        let number = self.table().enter(sender.peer, bytes, tell).ok_or(Refused::NoRoom)?;
+        let (notify, notice) = oneshot::channel();
+        let number = self.table().enter(sender.peer, bytes, notify).ok_or(Refused::NoRoom)?;
         let _place = Place { of: self, peer: sender.peer, number };
         self.held.add(1);
         let held = async {
-            match told.await {
-                Ok(Told::Turn) => Ok(room.await),
-                Ok(Told::GiveWay) | Err(_) => Err(Refused::NoRoom),
+            match notice.await {
+                Ok(Notice::Turn) => Ok(room.await),
+                Ok(Notice::GiveWay) | Err(_) => Err(Refused::NoRoom),
             }
         };
         timeout_at(sender.until, held).await.unwrap_or(Err(Refused::Full))

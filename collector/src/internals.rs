@@ -127,6 +127,11 @@ pub fn pieces(batch: TraceBatch) -> Vec<TraceBatch> {
     pieces
 }
 
+/// Takes a batch apart by trace; gives each trace's id and spans.
+pub fn traces(batch: &TraceBatch) -> Vec<(u128, TraceBatch)> {
+    batch.by_trace()
+}
+
 /// The trace id of each span.
 pub fn trace_ids(batch: &TraceBatch) -> Vec<u128> {
     batch.trace_ids().collect()

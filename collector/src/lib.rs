@@ -21,6 +21,7 @@ mod docs;
 mod exporter;
 mod extension;
 mod grpc_codec;
+mod grpc_snappy;
 mod held_senders;
 mod hold;
 #[doc(hidden)]

@@ -1,6 +1,7 @@
 //! Builds what a config describes, from the exporters backwards, and takes it down from the receivers forwards.
 
 mod exporters;
+mod stages;
 mod supervisor;
 
 use std::collections::BTreeMap;
@@ -9,20 +10,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exporters::{Common, Exporters, open_storages};
+use stages::{Around, Stage};
 use supervisor::{finish, supervise, wait};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::consumer::{Consumer, Edit, Fanout};
+use crate::consumer::{Consumer, Fanout};
 use crate::exporter::queue;
 use crate::extension::ExtensionConfig;
 use crate::extension::health_check::{self, Health};
 use crate::extension::trace_ledger::{Handle, Ledger};
 use crate::journal::{Journal, Recovery};
-use crate::processor::memory_limiter::MemoryLimiter;
-use crate::processor::{ProcessorConfig, attributes, batch, resource};
+use crate::processor::inbox::Inside;
 use crate::receiver::ReceiverConfig;
 use crate::receiver::otlp::{Receiver, ReceiverError};
 use crate::server::{self, BindError, Bound, Limits};
@@ -46,6 +47,14 @@ pub enum StartError {
         /// The exporter's id.
         id: String,
         /// The problem with its storage.
+        problem: String,
+    },
+    /// A processor has no way to what it needs.
+    #[error("processor `{id}`: {problem}")]
+    Processor {
+        /// The processor's id.
+        id: String,
+        /// The problem, and what to do.
         problem: String,
     },
     /// An exporter cannot be set up.
@@ -74,7 +83,7 @@ impl From<ReceiverError> for StartError {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Drained {
-    /// Spans that were accepted and could not be sent in time, by exporter: they are lost.
+    /// Spans that were accepted and could not be sent in time, by the exporter or processor that had them: they are lost.
     pub left: BTreeMap<String, u64>,
     /// Spans that were accepted and could not be sent in time, by exporter, and are on disk for the next start.
     pub kept: BTreeMap<String, u64>,
@@ -179,7 +188,7 @@ impl Collector {
     ///
     /// # Errors
     ///
-    /// If an exporter cannot be set up.
+    /// If a processor or an exporter cannot be set up.
     pub async fn run(
         self,
         shutdown: CancellationToken,
@@ -189,6 +198,7 @@ impl Collector {
         let registry = Registry::default();
         let health = Health::default();
         let stop = shutdown.child_token();
+        let pods = self.pod_attributes(&registry).await?;
         let mut exporters = Exporters { storages: self.storages.clone(), ..Exporters::default() };
         let ledger: Handle = self.ledger.as_ref().map(|(_, ledger)| Arc::clone(ledger));
         let common = Common {
@@ -206,7 +216,15 @@ impl Collector {
             }
         }
         let mut stages = Vec::new();
-        let entries = self.entries(&exporters, &registry, &health, &mut stages);
+        let detected = self.detect(&registry).await;
+        let around = Around {
+            registry: &registry,
+            health: &health,
+            ledger: &ledger,
+            detected: &detected,
+            pods: &pods,
+        };
+        let entries = self.entries(&exporters, around, &mut stages);
         let Exporters { inputs, tasks, counters, stats, stats_end, .. } = exporters;
         drop(inputs);
 
@@ -251,19 +269,19 @@ impl Collector {
         }
 
         let failure = supervise(&shutdown, || {
-            let stage = |task: &JoinHandle<()>| task.is_finished();
+            let is_over = |task: &JoinHandle<()>| task.is_finished();
             let died = |what: &str| Some(format!("{what} ended by itself"));
             // A processor ends when nobody is in front of it any more, and so is looked at behind the receivers.
             if receivers.len() < receiver_count || receivers.try_join_next().is_some() {
                 return died("a receiver");
             }
-            if stages.iter().any(stage) {
+            if stages.iter().any(|stage| is_over(&stage.task)) {
                 return died("a processor");
             }
             if pages.try_join_next().is_some() {
                 return died("the server of self-metrics, health or the ledger");
             }
-            if stats.iter().any(stage) {
+            if stats.iter().any(is_over) {
                 return died("the sender of APM stats or of usage");
             }
             tasks.iter().find_map(|(id, task)| match counters.get(id).map(queue::Counters::state) {
@@ -299,8 +317,17 @@ impl Collector {
         let patience = deadline.min(Instant::now() + REFUSAL);
         while let Ok(Some(_)) = timeout_at(patience, receivers.join_next()).await {}
         receivers.shutdown().await;
-        for task in stages {
+        for Stage { id, task, inside } in stages {
             finish(task, deadline).await;
+            let left = inside.as_ref().map_or(0, Inside::spans);
+            if left > 0 {
+                tracing::error!(
+                    processor = id,
+                    spans = left,
+                    "spans could not be handed on before the deadline of the shutdown"
+                );
+                drained.left.insert(id, left);
+            }
         }
         for (id, task) in tasks {
             finish(task, deadline).await;
@@ -345,9 +372,8 @@ impl Collector {
     fn entries(
         &self,
         exporters: &Exporters,
-        registry: &Registry,
-        health: &Health,
-        stages: &mut Vec<JoinHandle<()>>,
+        around: Around<'_>,
+        stages: &mut Vec<Stage>,
     ) -> BTreeMap<ComponentId, Arc<dyn Consumer>> {
         let mut entries: BTreeMap<ComponentId, Vec<Arc<dyn Consumer>>> = BTreeMap::new();
         // Pipelines behind connectors are built first, and end last.
@@ -364,8 +390,7 @@ impl Collector {
                 .iter()
                 .filter_map(|id| self.config.connectors.get(id).and_then(|_| entries.get(id)));
             let to = exporters.chain(connectors.flatten()).cloned().collect();
-            let (next, tasks) =
-                self.stages(&pipeline.processors, Fanout::join(to), registry, health);
+            let (next, tasks) = self.stages(&pipeline.processors, Fanout::join(to), around);
             built.push(tasks);
             for id in &pipeline.receivers {
                 entries.entry(id.clone()).or_default().push(Arc::clone(&next));
@@ -373,47 +398,6 @@ impl Collector {
         }
         stages.extend(built.into_iter().rev().flatten());
         entries.into_iter().map(|(id, to)| (id, Fanout::join(to))).collect()
-    }
-}
-
-impl Collector {
-    /// Puts processors in front of what comes behind them; their tasks, the first of them first.
-    fn stages(
-        &self,
-        ids: &[ComponentId],
-        mut next: Arc<dyn Consumer>,
-        registry: &Registry,
-        health: &Health,
-    ) -> (Arc<dyn Consumer>, Vec<JoinHandle<()>>) {
-        let mut tasks = Vec::new();
-        for id in ids.iter().rev() {
-            let name = id.to_string();
-            next = match self.config.processors.get(id).cloned() {
-                Some(ProcessorConfig::Batch(config)) => {
-                    let (input, task) = batch::start(config, &name, registry, next);
-                    tasks.push(task);
-                    Arc::new(input)
-                }
-                Some(ProcessorConfig::MemoryLimiter(config)) => {
-                    let measure = Box::new(telemetry::process::own_bytes);
-                    let limiter =
-                        MemoryLimiter::new(config, &name, registry, health, measure, next);
-                    let limiter = Arc::new(limiter);
-                    limiter.watch();
-                    limiter
-                }
-                Some(ProcessorConfig::Attributes(config)) => {
-                    Arc::new(Edit::new(move |batch| attributes::process(&config, batch), next))
-                }
-                Some(ProcessorConfig::Resource(config)) => {
-                    Arc::new(Edit::new(move |batch| resource::process(&config, batch), next))
-                }
-                // That it is configured was checked with the config.
-                None => next,
-            };
-        }
-        tasks.reverse();
-        (next, tasks)
     }
 }
 

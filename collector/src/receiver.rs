@@ -2,11 +2,14 @@
 
 pub(crate) mod otlp;
 
+use serde::Serialize;
+
 use crate::settings::node::Node;
 use crate::settings::{Component, Diagnostics, Unsupported, unsupported};
 
 /// The settings of a receiver.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
 pub(crate) enum ReceiverConfig {
     Otlp(otlp::Config),
 }

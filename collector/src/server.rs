@@ -5,6 +5,7 @@
 //! answered.
 
 mod connections;
+mod large_heads;
 mod lingering;
 
 use std::convert::Infallible;
@@ -19,6 +20,7 @@ use hyper::body::{Body, Bytes, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use large_heads::LargeHeads;
 use lingering::Lingering;
 use nix::sys::resource::{Resource, getrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -29,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::sender::Peer;
+use crate::telemetry::Counter;
 
 /// How many connections one port serves at a time; fewer where the process may not have that many files. A newcomer beyond
 /// that takes the place of an idle one.
@@ -37,6 +40,9 @@ pub(crate) const MAX_CONNECTIONS: usize = 16_384;
 pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest head of a request, in bytes. In HTTP/1 it is the size of the buffer for reading too.
 pub(crate) const MAX_HEAD_BYTES: u32 = 64 << 10;
+/// How many headers a request of HTTP/1 may have: what hyper takes. More are a head that is too large.
+#[cfg(test)]
+pub(crate) const MAX_HEADERS: usize = 100;
 /// How long a client may take to agree on TLS.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection that is to be closed for being idle may take to do so.
@@ -60,6 +66,7 @@ pub(crate) struct BindError {
 pub(crate) struct Bound {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
+    large_heads: Option<LargeHeads>,
     pub(crate) address: SocketAddr,
 }
 
@@ -67,6 +74,12 @@ impl Bound {
     /// Makes connections with TLS, if there is a config for it.
     pub(crate) fn with_tls(mut self, config: Option<rustls::ServerConfig>) -> Self {
         self.tls = config.map(|config| TlsAcceptor::from(Arc::new(config)));
+        self
+    }
+
+    /// Counts requests of HTTP/1 whose heads are too large, and names the first in the log.
+    pub(crate) fn counting_large_heads(mut self, counter: Counter) -> Self {
+        self.large_heads = Some(LargeHeads::new(counter));
         self
     }
 }
@@ -97,7 +110,7 @@ pub(crate) async fn bind(endpoint: &str, key: &str) -> Result<Bound, BindError> 
                 let bound = listener.local_addr().map_err(failed)?;
                 // Whoever reads it knows the address that was asked for.
                 let address = SocketAddr::new(asked.ip(), bound.port());
-                return Ok(Bound { listener, tls: None, address });
+                return Ok(Bound { listener, tls: None, large_heads: None, address });
             }
             Err(error) => last = error,
         }
@@ -235,9 +248,12 @@ pub(crate) async fn serve<S, B>(
             connection,
             shutdown: shutdown.clone(),
         };
-        let tls = bound.tls.clone();
+        let (tls, large_heads) = (bound.tls.clone(), bound.large_heads.clone());
         tokio::spawn(async move {
             if let Err(error) = serving.accepted(stream, tls).await {
+                if let Some(large_heads) = large_heads {
+                    large_heads.note(address, &*error);
+                }
                 tracing::debug!(error, "a connection ended early");
             }
         });
@@ -327,7 +343,7 @@ where
     }
 }
 
-/// Who sent a request.
+/// Returns the peer that sent a request.
 pub(crate) fn peer<B>(request: &Request<B>) -> Peer {
     request.extensions().get().copied().unwrap_or(Peer::UNKNOWN)
 }
@@ -372,7 +388,7 @@ mod tests {
             }
         }
         let bound = bind("0.0.0.0:0", "endpoint").await.unwrap();
-        assert_eq!(bound.address.ip(), Ipv4Addr::UNSPECIFIED, "it is told as it was asked for");
+        assert_eq!(bound.address.ip(), Ipv4Addr::UNSPECIFIED, "it is reported as it was asked for");
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ pub(crate) mod duration;
 mod endpoint;
 pub(crate) mod expand;
 pub(crate) mod feature_gates;
-mod headers;
+pub(crate) mod headers;
 mod inert;
 pub(crate) mod node;
 mod purpose;

@@ -4,6 +4,7 @@
 //! door, and are read in place afterwards. Batches are joined and cut without copying spans. What is not UTF-8 is kept
 //! as it came. The batch knows OTLP's shape and nothing of what an exporter makes of it.
 
+mod by_trace;
 mod check;
 mod held;
 mod json;
@@ -24,6 +25,9 @@ pub(crate) use view::{
 };
 use wire::{checked, first_before, put_bytes, put_message, raw_fields, repeated};
 
+/// Bytes around the message of a usual span: its key and its length.
+const SPAN_FRAME: usize = 3;
+
 /// Spans of one or several OTLP requests, grouped by resource as they were sent.
 #[derive(Debug, Clone, Default)]
 pub struct TraceBatch {
@@ -32,6 +36,15 @@ pub struct TraceBatch {
     byte_count: usize,
     /// How many spans of the request that this is had a trace id or a span id of zeros, or none.
     without_ids: usize,
+}
+
+/// Outcome of a span.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Stays,
+    /// It is this message now.
+    Becomes(Vec<u8>),
+    Goes,
 }
 
 /// The spans of one resource: one `ResourceSpans` message, or a part of it.
@@ -117,6 +130,27 @@ impl TraceBatch {
         self.byte_count
     }
 
+    /// As [`Self::byte_count`]; of a message that is here in part, only this part counts.
+    pub(crate) fn own_byte_count(&self) -> usize {
+        self.resources.iter().map(|resource| resource.head_bytes() + resource.span_bytes()).sum()
+    }
+
+    /// How many of the first spans come to no more than so many bytes; one at least.
+    pub(crate) fn spans_within(&self, max_bytes: usize) -> usize {
+        let (mut bytes, mut spans) = (0, 0);
+        for resource in &self.resources {
+            bytes += resource.head_bytes();
+            for (_, span) in resource.messages() {
+                bytes += span.len() + SPAN_FRAME;
+                if bytes > max_bytes && spans > 0 {
+                    return spans;
+                }
+                spans += 1;
+            }
+        }
+        spans
+    }
+
     /// The resources with their spans, in the order of arrival.
     pub(crate) fn resources(&self) -> impl ExactSizeIterator<Item = &ResourceSpans> {
         self.resources.iter()
@@ -193,6 +227,44 @@ impl TraceBatch {
             }
             out
         })
+    }
+
+    /// The batch with only those of its spans that stay, some of them as other messages; what is left empty is left out.
+    pub(crate) fn sift(&self, mut judge: impl FnMut(&[u8]) -> Fate) -> Self {
+        self.sift_within(|_, _, span| judge(span))
+    }
+
+    /// The batch with some of its spans' messages replaced, by what is around them; `change` gives a message of a span, or leaves the
+    /// span as it is.
+    pub(crate) fn change_spans(
+        &self,
+        change: impl Fn(&ResourceSpans, Scope<'_>, &[u8]) -> Option<Vec<u8>>,
+    ) -> Self {
+        self.sift_within(|resource, scope, span| {
+            change(resource, scope, span).map_or(Fate::Stays, Fate::Becomes)
+        })
+    }
+
+    fn sift_within(&self, mut judge: impl FnMut(&ResourceSpans, Scope<'_>, &[u8]) -> Fate) -> Self {
+        let mut batch = Self::default();
+        for resource in &self.resources {
+            let fates: Vec<_> =
+                resource.messages().map(|(scope, span)| judge(resource, scope, span)).collect();
+            let left = fates.iter().filter(|fate| !matches!(fate, Fate::Goes)).count();
+            if fates.iter().all(|fate| matches!(fate, Fate::Stays)) {
+                batch.push(resource.clone());
+            } else if left > 0 {
+                let body = resource.sifted(&fates).into();
+                batch.push(ResourceSpans {
+                    body,
+                    skip: 0,
+                    take: left,
+                    heads_first: false,
+                    ..resource.clone()
+                });
+            }
+        }
+        batch
     }
 
     fn map_bodies(&self, change: impl Fn(&[u8]) -> Vec<u8>) -> Self {
@@ -272,6 +344,49 @@ impl ResourceSpans {
             })
             .skip(self.skip)
             .take(self.take)
+    }
+
+    /// How many bytes of the message are of no span.
+    fn head_bytes(&self) -> usize {
+        let spans = repeated(&self.body, 2).flat_map(|scope_spans| repeated(scope_spans, 2));
+        self.body.len().saturating_sub(spans.map(|span| span.len() + SPAN_FRAME).sum())
+    }
+
+    /// How many bytes the spans of this part have.
+    fn span_bytes(&self) -> usize {
+        self.messages().map(|(_, span)| span.len() + SPAN_FRAME).sum()
+    }
+
+    /// Writes the message with what the fates of this part's spans leave of them.
+    fn sifted(&self, fates: &[Fate]) -> Vec<u8> {
+        let mut fates = std::iter::repeat_n(&Fate::Goes, self.skip).chain(fates);
+        let mut out = Vec::with_capacity(self.body.len());
+        for (number, raw, value) in raw_fields(&self.body) {
+            let wire::Value::Bytes(scope_spans) = value else { continue };
+            if number != 2 {
+                out.extend_from_slice(raw);
+                continue;
+            }
+            let (mut scope, mut is_empty) = (Vec::with_capacity(scope_spans.len()), true);
+            for (number, raw, value) in raw_fields(scope_spans) {
+                match value {
+                    wire::Value::Bytes(_) if number == 2 => {
+                        let fate = fates.next().unwrap_or(&Fate::Goes);
+                        is_empty &= matches!(fate, Fate::Goes);
+                        match fate {
+                            Fate::Goes => {}
+                            Fate::Stays => scope.extend_from_slice(raw),
+                            Fate::Becomes(span) => put_bytes(&mut scope, 2, span),
+                        }
+                    }
+                    _ => scope.extend_from_slice(raw),
+                }
+            }
+            if !is_empty {
+                put_bytes(&mut out, 2, &scope);
+            }
+        }
+        out
     }
 
     fn is_whole(&self) -> bool {
@@ -385,6 +500,31 @@ mod tests {
             assert_eq!(seen, all, "{size}");
             assert_eq!(whole.span_count(), 0);
         }
+    }
+
+    #[test]
+    fn a_batch_is_sifted_span_by_span_and_nothing_empty_is_left() {
+        let whole = batch(&[&[&["a", "b"], &["c"]], &[], &[&["d", "e", "f"]]]);
+        let sift = |batch: &TraceBatch, stay: &str| {
+            batch.sift(|span| match super::Span::new(span).name {
+                [name] if stay.contains(char::from(*name)) => super::Fate::Stays,
+                _ => super::Fate::Goes,
+            })
+        };
+        for (stay, resources) in [("abcdef", 3), ("bf", 2), ("c", 1), ("de", 1), ("", 0)] {
+            let left = sift(&whole, stay);
+            let expected: Vec<_> = stay.chars().map(String::from).collect();
+            assert_eq!((names(&left), left.span_count()), (expected.clone(), stay.len()));
+            assert!(left.resources().len() <= resources.max(1), "{stay}");
+            let again = TraceBatch::from_protobuf(left.to_protobuf().into()).unwrap();
+            assert_eq!(names(&again), expected);
+        }
+        // Of a part, only its own.
+        let mut rest = whole;
+        rest.split_front(1);
+        assert_eq!(names(&sift(&rest, "abf")), ["b", "f"]);
+        let renamed = rest.sift(|_| super::Fate::Becomes(b"\x2a\x01x".to_vec()));
+        assert_eq!(names(&renamed), ["x"; 5]);
     }
 
     #[test]

@@ -126,18 +126,69 @@ fn a_config_may_be_given_before_or_behind_the_subcommand() {
 }
 
 #[test]
+fn a_config_is_printed_as_it_is_understood_and_without_secrets() {
+    let exporter =
+        "exporters.otlphttp={endpoint: 'http://x', timeout: 90s, headers: {token: '${TOKEN}'}}";
+    let batch = "exporters.otlphttp.sending_queue.batch={max_size: 0x2710}";
+    let args = ["print-config", "--config", YAML, "--set", exporter, "--set", batch];
+    let print = |more: &[&str]| {
+        let mut command = collector(&[&args[..], more].concat());
+        let output = command.env("TOKEN", "a secret").output().unwrap();
+        assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let json = |more: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&print(&[&["--format=json"], more].concat())).unwrap()
+    };
+    let understood = json(&[]);
+    let http = &understood["exporters"]["otlphttp"];
+    assert_eq!((&http["timeout"], &http["compression"]), (&"1m30s".into(), &"gzip".into()));
+    assert_eq!(http["headers"]["token"], "[REDACTED]");
+    assert_eq!(http["sending_queue"]["batch"]["max_size"], 10_000);
+    assert_eq!(understood["service"]["pipelines"]["traces"]["receivers"][0], "otlp");
+    let put_together = json(&["--mode=unredacted"]);
+    let http = &put_together["exporters"]["otlphttp"];
+    assert_eq!(
+        (&http["headers"]["token"], &http["compression"]),
+        (&"a secret".into(), &serde_json::Value::Null)
+    );
+    // What is printed is a config again.
+    let printed = format!("yaml:{}", print(&[]));
+    let again = output(&["print-config", "--format=json", "--config", &printed]);
+    let again: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(again, understood);
+    let wrong =
+        output(&["print-config", "--config", YAML, "--set", "exporters.debug.verbosity=loud"]);
+    assert_eq!((wrong.status.code(), wrong.stdout.as_slice()), (Some(2), &b""[..]));
+}
+
+#[test]
+fn pipelines_of_other_signals_are_left_out_where_that_is_asked_for() {
+    let metrics = "service.pipelines.metrics={receivers: [otlp, hostmetrics], exporters: [debug]}";
+    let args = ["validate", "--config", YAML, "--set", metrics];
+    assert_eq!(output(&args).status.code(), Some(2));
+    for flag in ["--traces-only", "--traces-only=true"] {
+        let output = output(&[&args[..], &[flag]].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let note = "`service.pipelines.metrics`: is left out, and with it `hostmetrics`";
+        assert!(stderr(&output).contains(note), "{}", stderr(&output));
+    }
+    assert_eq!(output(&[&args[..], &["--traces-only=false"]].concat()).status.code(), Some(2));
+}
+
+#[test]
 fn components_are_listed_as_json() {
     let list: serde_json::Value = serde_json::from_slice(&output(&["components"]).stdout).unwrap();
     assert!(list["exporters"].as_array().unwrap().contains(&"datadog".into()), "{list}");
 }
 
 #[test]
-fn the_version_is_told_as_the_collector_tells_it() {
+fn the_version_is_reported_as_the_collector_reports_it() {
     for flag in ["--version", "-v", "-V"] {
         let output = output(&[flag]);
-        let told = String::from_utf8(output.stdout).unwrap();
+        let reported = String::from_utf8(output.stdout).unwrap();
         assert_eq!(
-            (output.status.code(), told.as_str()),
+            (output.status.code(), reported.as_str()),
             (Some(0), concat!("collector ", env!("CARGO_PKG_VERSION"), "\n")),
             "{flag}"
         );
@@ -160,8 +211,31 @@ fn send_span(address: &str, trace_id: u128) -> String {
     reply.lines().next().unwrap_or_default().to_owned()
 }
 
+/// Behind a destination that nobody can reach, the queue is full; what processors still have then is lost, too.
 #[test]
-fn what_a_shutdown_cannot_send_is_told_and_makes_the_exit_code_1() {
+fn what_processors_cannot_hand_on_before_the_end_is_reported() {
+    for processor in
+        ["batch: {send_batch_size: 1, timeout: 0s}", "groupbytrace: {wait_duration: 10ms}"]
+    {
+        let (name, _) = processor.split_once(':').unwrap();
+        let yaml = format!(
+            "yaml:{{receivers: {{otlp: {{protocols: {{http: {{endpoint: '127.0.0.1:0'}}}}}}}}, processors: {{{processor}}}, exporters: {{otlphttp: {{endpoint: 'http://127.0.0.1:1', sending_queue: {{queue_size: 1, num_consumers: 1}}}}}}, service: {{telemetry: {{metrics: {{level: none}}}}, pipelines: {{traces: {{receivers: [otlp], processors: [{name}], exporters: [otlphttp]}}}}}}}}"
+        );
+        let (child, line) = start(&["--config", &yaml, "--shutdown-timeout", "500ms"]);
+        for id in 1..=6 {
+            let status = send_span(line["listening"]["otlp-http"].as_str().unwrap(), id);
+            assert_eq!(status, "HTTP/1.1 200 OK", "{processor}");
+        }
+        let (code, log) = end(child, "TERM");
+        assert_eq!(code, Some(1), "{log}");
+        let reported =
+            "error: 6 spans could not be sent within 500ms of shutting down; they are lost";
+        assert!(log.contains(reported), "{processor}: {log}");
+    }
+}
+
+#[test]
+fn what_a_shutdown_cannot_send_is_reported_and_makes_the_exit_code_1() {
     // Nobody listens on port 1.
     let yaml = "yaml:{receivers: {otlp: {protocols: {http: {endpoint: '127.0.0.1:0'}}}}, processors: {batch: }, exporters: {otlphttp: {endpoint: 'http://127.0.0.1:1'}}, service: {telemetry: {metrics: {level: none}}, pipelines: {traces: {receivers: [otlp], processors: [batch], exporters: [otlphttp]}}}}";
     let (child, line) = start(&["--config", yaml, "--shutdown-timeout", "500ms"]);
@@ -169,12 +243,12 @@ fn what_a_shutdown_cannot_send_is_told_and_makes_the_exit_code_1() {
     assert_eq!(status, "HTTP/1.1 200 OK");
     let (code, log) = end(child, "TERM");
     assert_eq!(code, Some(1), "{log}");
-    let told = "error: 1 spans could not be sent within 500ms of shutting down; they are lost";
-    assert!(log.contains(told), "{log}");
+    let reported = "error: 1 spans could not be sent within 500ms of shutting down; they are lost";
+    assert!(log.contains(reported), "{log}");
 }
 
 #[test]
-fn spans_that_no_destination_takes_are_told_in_the_log_but_not_each_time() {
+fn spans_that_no_destination_takes_are_reported_in_the_log_but_not_each_time() {
     let yaml = "yaml:{receivers: {otlp: {protocols: {http: {endpoint: '127.0.0.1:0'}}}}, exporters: {datadog: {api: {key: abc}, traces: {endpoint: 'http://127.0.0.1:1'}, metrics: {endpoint: 'http://127.0.0.1:1'}, host_metadata: {enabled: false}}}, service: {telemetry: {metrics: {level: none}}, pipelines: {traces: {receivers: [otlp], exporters: [datadog]}}}}";
     let (child, line) = start(&["--config", yaml, "--shutdown-timeout", "10s"]);
     for _ in 0..9 {
@@ -183,6 +257,6 @@ fn spans_that_no_destination_takes_are_told_in_the_log_but_not_each_time() {
     }
     let (code, log) = end(child, "TERM");
     assert_eq!(code, Some(0), "{log}");
-    let told = log.lines().filter(|line| line.contains("reason=\"zero_trace_id\"")).count();
-    assert_eq!(told, 1, "{log}");
+    let reported = log.lines().filter(|line| line.contains("reason=\"zero_trace_id\"")).count();
+    assert_eq!(reported, 1, "{log}");
 }

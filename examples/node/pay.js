@@ -1,4 +1,4 @@
-// Payments over gRPC: charges for an order, and tells how its delivery goes on.
+// Payments over gRPC: charges for an order, and streams how its delivery goes on.
 const grpc = require("@grpc/grpc-js");
 const { Payments } = require("./payments.js");
 

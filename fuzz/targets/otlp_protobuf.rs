@@ -1,9 +1,9 @@
-//! Any bytes as an OTLP request in protobuf: what is accepted can be cut, joined, written and read again.
+//! Any bytes as an OTLP request in protobuf: what is accepted can be cut, joined, taken apart by trace, written and read again.
 
 #![no_main]
 
 use bytes::Bytes;
-use collector::internals::{decode_protobuf, encode_protobuf, pieces, trace_ids};
+use collector::internals::{decode_protobuf, encode_protobuf, pieces, trace_ids, traces};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|request: &[u8]| {
@@ -12,6 +12,16 @@ fuzz_target!(|request: &[u8]| {
     assert_eq!(ids.len(), batch.span_count());
     let again = decode_protobuf(encode_protobuf(&batch)).expect("what was written can be read");
     assert_eq!(trace_ids(&again), ids);
+
+    let (mut apart, mut sorted) = (Vec::new(), ids.clone());
+    for (id, trace) in traces(&batch) {
+        let read = decode_protobuf(encode_protobuf(&trace)).expect("a trace can be read");
+        assert!(trace_ids(&read).iter().all(|of| *of == id));
+        apart.extend(trace_ids(&read));
+    }
+    sorted.sort_unstable();
+    apart.sort_unstable();
+    assert_eq!(apart, sorted);
 
     // Cutting is quadratic in the number of spans.
     if ids.len() <= 64 {

@@ -16,8 +16,14 @@ const NOW: i64 = 1_800_000_000_000_000_000;
 const SETTINGS: [(&str, bool); 4] = [
     ("{api: {key: x}}", true),
     ("{api: {key: x}, hostname: h}", false),
-    ("{api: {key: x}, traces: {compute_top_level_by_span_kind: true, ignore_resources: ['^/health'], peer_tags: [x]}}", true),
-    ("{api: {key: x}, traces: {span_name_remappings: {a: b}, compute_stats_by_span_kind: false}}", true),
+    (
+        "{api: {key: x}, traces: {compute_top_level_by_span_kind: true, ignore_resources: ['^/health'], peer_tags: [x]}}",
+        true,
+    ),
+    (
+        "{api: {key: x}, traces: {span_name_remappings: {a: b}, compute_stats_by_span_kind: false}}",
+        true,
+    ),
 ];
 
 static STAGES: LazyLock<[DatadogStages; 4]> = LazyLock::new(|| {

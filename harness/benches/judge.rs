@@ -103,6 +103,8 @@ fn attempt(seq: usize, traces: impl Iterator<Item = usize>, spans: Range<usize>)
     };
     let tracer = pb::TracerPayload {
         hostname: "host".to_owned(),
+        // As the resources of the spans say.
+        env: "staging".to_owned(),
         chunks: traces.map(chunk).collect(),
         ..pb::TracerPayload::default()
     };
@@ -159,6 +161,7 @@ impl World {
             service: Some(workload.to_owned()),
             instances: vec![format!("{workload}-instance")],
             meant: Some(workload.to_owned()),
+            ..ServiceIdentity::default()
         });
         Self { scenario, topology: Topology { services: services.into() } }
     }
@@ -174,6 +177,7 @@ impl World {
                 kind: span.kind().to_owned(),
                 sampled: true,
                 parent_sampled: None,
+                recorded: None,
             });
             let spans = spans.collect();
             LedgerReport::Known(LedgerEntry { trace_id: trace.id, spans, evicted: false })
@@ -208,6 +212,7 @@ impl World {
             collector: None,
             elsewhere: Vec::new(),
             heard: Default::default(),
+            late: None,
         };
         let shape = judge::case::shape(&self.scenario, &self.scenario.requests[0]);
         let view = View {

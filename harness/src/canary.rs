@@ -163,7 +163,7 @@ pub fn as_one_run(rounds: Vec<Summary>) -> Summary {
 
 /// A round for people: a line, and what did not pass in full.
 pub fn describe(round: &Round, summary: &Summary) -> String {
-    let mut told = format!(
+    let mut reported = format!(
         "round {:<4} {}  {:<12} {:>7.2} s",
         round.round,
         round.started,
@@ -172,14 +172,14 @@ pub fn describe(round: &Round, summary: &Summary) -> String {
     );
     for result in summary.scenarios.iter().filter(|result| result.verdict != Verdict::Pass) {
         let _infallible = write!(
-            told,
+            reported,
             "\n      {}: {}\n{}",
             result.name,
             result.verdict.name(),
             plain::details(result, 1)
         );
     }
-    told
+    reported
 }
 
 /// The last round and the tally in Prometheus' text form, for a text file collector.
@@ -286,7 +286,7 @@ mod tests {
             "tracecheck_canary_round_duration_seconds 1.5",
             "tracecheck_canary_last_round_timestamp_seconds 1795000000",
         ] {
-            assert!(text.lines().any(|told| told == line), "{line}\n{text}");
+            assert!(text.lines().any(|reported| reported == line), "{line}\n{text}");
         }
         assert_eq!(text.matches("# TYPE").count(), 5);
         let mut undecided = summary(Pass);

@@ -114,7 +114,7 @@ pub struct Topology {
 }
 
 /// How a workload's spans are identified.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceIdentity {
     /// The workload.
@@ -126,6 +126,21 @@ pub struct ServiceIdentity {
     /// The service name that Datadog is to get from it, where that is written down: by the built-in chain, or in a system file.
     #[serde(default)]
     pub meant: Option<String>,
+    /// The environment and the version that it is given for its resource, by attribute.
+    #[serde(default)]
+    pub meant_attributes: BTreeMap<String, String>,
+    /// The formats in which it is set to read and write contexts (`OTEL_PROPAGATORS`), where that is written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub propagators: Option<String>,
+    /// How long spans may wait in its SDK, where that is written down (`OTEL_BSP_SCHEDULE_DELAY`): milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_for_ms: Option<u64>,
+    /// The setting by which its SDK makes or sends no span, as `NAME=value`, where one has that effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silenced_by: Option<String>,
+    /// The services whose addresses it is given.
+    #[serde(default)]
+    pub callees: Vec<String>,
 }
 
 impl Topology {
@@ -153,7 +168,7 @@ impl Topology {
 
 impl Topology {
     /// Returns whether the spans of these workloads can be distinguished; those of one name only by their instances.
-    pub fn tells_apart<'a>(&self, workloads: impl Iterator<Item = &'a str>) -> bool {
+    pub fn distinguishes<'a>(&self, workloads: impl Iterator<Item = &'a str>) -> bool {
         let mut names = HashSet::new();
         workloads.filter_map(|name| self.services.iter().find(|one| one.workload == name)).all(
             |one| {
@@ -203,6 +218,22 @@ pub struct Evidence {
     /// The workloads, or services, that spans of other traces came from, where no service's came of this one.
     #[serde(default)]
     pub heard: BTreeSet<String>,
+    /// Spans of the trace that were captured when the case had been judged already; `None` where nobody looked for them once services
+    /// and collectors had stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<Vec<LateSpan>>,
+}
+
+/// A span that was captured when its case had been judged already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LateSpan {
+    /// Its id.
+    pub span: SpanId,
+    /// The workload, or the service where that is not known, that it comes from.
+    pub workload: String,
+    /// From the request's answer to its capture: milliseconds.
+    pub after_ms: u64,
 }
 
 impl Evidence {
@@ -217,6 +248,7 @@ impl Evidence {
             elsewhere: Vec::new(),
             collector: None,
             heard: BTreeSet::new(),
+            late: None,
         }
     }
 }
@@ -282,11 +314,11 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// Returns the reason why the evidence lacks a capability that a check needs; `None` when it has it.
     pub fn lacks(self, need: Capability) -> Option<String> {
-        if need == Capability::Settled {
-            return self.evidence.unsettled.clone();
-        }
-        if !self.capabilities.contains(&need) {
+        if need != Capability::Settled && !self.capabilities.contains(&need) {
             return Some(format!("the evidence does not give {}", need.name()));
+        }
+        if need.is_about_absence() {
+            return self.evidence.unsettled.clone();
         }
         let is_otlp = |span: &Span| span.form == PayloadForm::Otlp;
         (need == Capability::RawPayloads && self.spans().iter().any(is_otlp)).then(|| {

@@ -12,14 +12,18 @@ mod canary;
 mod check;
 mod choice;
 mod collector_check;
+mod compare;
+mod completions;
 mod datadog;
 mod doctor;
 mod down;
 mod environment;
 mod explain;
+mod html;
 mod image;
 mod init;
 mod inside;
+mod man;
 mod manifests;
 mod output;
 mod prove;
@@ -27,13 +31,15 @@ mod reap;
 mod record;
 mod replay;
 mod run;
+mod schema;
 mod show;
 mod standing;
 mod status;
+mod ui;
 mod up;
 mod verify;
 
-/// What the process tells by its exit code; part of the public contract.
+/// Exit codes of the process; part of the public contract.
 pub(crate) mod exit_code {
     use std::process::ExitCode;
 
@@ -60,7 +66,12 @@ pub(crate) mod exit_code {
     name = "tracecheck",
     version,
     after_help = "Exit codes: 0 all passed; 1 something failed; 2 usage or an invalid scenario; \
-                  3 nothing failed, but something could not be decided."
+                  3 nothing failed, but something could not be decided.\n\n\
+                  Examples:\n  \
+                  tracecheck run scenarios --html report.html     run scenarios, and look at every trace\n  \
+                  tracecheck init                                 begin with services of one's own\n  \
+                  tracecheck explain orphan-span                  what a rule checks, and what usually breaks it\n  \
+                  tracecheck compare before after                 what a new collector changes in Datadog"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -70,26 +81,43 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Brings systems up, drives scenarios through them, and judges every trace.
+    #[command(after_help = "Examples:\n  \
+                            tracecheck run scenarios --filter second-hop -v\n  \
+                            tracecheck run my-scenario.yaml --html report.html --save my-run\n  \
+                            tracecheck run scenarios --collector-config my-collector.yaml\n  \
+                            tracecheck run scenarios --compare-with-collector my-new-collector.yaml\n  \
+                            tracecheck run my-scenario.yaml --attach --entry http://localhost:8080")]
     Run(Box<run::Args>),
+    /// Runs scenarios as `run` does, with the report as a page that follows them, and that stays until Ctrl-C.
+    #[command(after_help = "Examples:\n  \
+                            tracecheck ui scenarios\n  \
+                            tracecheck ui my-scenario.yaml --page 127.0.0.1:0")]
+    Ui(Box<ui::Args>),
     /// Runs scenarios again and again, and comes to one verdict: for a schedule, or as a gate.
     Canary(Box<canary::Args>),
     /// Writes a system file and a first scenario for services of one's own.
     Init(init::Args),
     /// Checks scenario files, and runs nothing.
     Check(check::Args),
-    /// Prints the JSON Schema of scenario files, for editors.
-    Schema,
+    /// Prints the JSON Schema of scenario files, for editors, or of what `--format json` prints, for programs.
+    Schema(schema::Args),
+    /// Prints the completions of a shell.
+    Completions(completions::Args),
+    /// Writes the manual: a page for the program, and one for each command.
+    Man(man::Args),
     /// Prints one captured trace: its waterfall and its spans.
     Show(show::Args),
     /// Judges a saved run again, and runs nothing.
     Replay(replay::Args),
+    /// Compares two saved runs: what differs in Datadog's payloads and APM stats, and what that means there.
+    Compare(compare::Args),
     /// Judges traces that are in Datadog, asked for by their ids.
     Verify(Box<verify::Args>),
     /// Drives a scenario once, and writes it with expectations that match what was seen, for review.
     Record(Box<record::Args>),
     /// Says what a rule checks and what usually causes its failure, or why a span has its name in Datadog.
     Explain(explain::Args),
-    /// Breaks systems that run, one way after the other, and tells which breakages the rules catch.
+    /// Breaks systems that run, one way after the other, and reports which breakages the rules catch.
     Prove(prove::Args),
     /// Makes the container image that the environments run.
     Image(image::Args),
@@ -97,15 +125,15 @@ enum Command {
     Manifests(Box<manifests::Args>),
     /// Brings a system up and leaves it up, for work on it or for runs with `--attach`.
     Up(Box<up::Args>),
-    /// Tells which systems are up, where their parts are, and whether each can be used.
+    /// Shows which systems are up, where their parts are, and whether each can be used.
     Status(status::Args),
     /// Takes a system down that `up` brought up.
     Down(down::Args),
-    /// Tells what each environment needs, and what of it is there.
+    /// Shows what each environment needs, and what of it is there.
     Doctor(doctor::Args),
     /// Removes what runs left behind that were killed.
     Reap(reap::Args),
-    /// What the harness has done inside a pod.
+    /// Commands that the harness runs inside a pod.
     #[command(hide = true)]
     Inside(inside::Args),
     #[command(flatten)]
@@ -117,12 +145,16 @@ pub(crate) fn main() -> ExitCode {
     match Cli::parse_from(called_as_collector(std::env::args_os().collect())).command {
         Command::Embedded(embedded) => embedded.run(),
         Command::Run(args) => ended(run::run(*args)),
+        Command::Ui(args) => ended(ui::run(*args)),
         Command::Canary(args) => ended(canary::run(*args)),
         Command::Init(args) => ended(init::run(&args)),
         Command::Check(args) => ended(check::run(&args)),
-        Command::Schema => ended(print(&harness::scenario::schema::json())),
+        Command::Schema(args) => ended(schema::run(&args)),
+        Command::Completions(args) => ended(completions::run(&args)),
+        Command::Man(args) => ended(man::run(&args)),
         Command::Show(args) => ended(show::run(&args)),
         Command::Replay(args) => ended(replay::run(&args)),
+        Command::Compare(args) => ended(compare::run(&args)),
         Command::Record(args) => ended(record::run(*args)),
         Command::Verify(args) => ended(verify::run(*args)),
         Command::Explain(args) => ended(explain::run(&args)),
@@ -155,14 +187,14 @@ fn called_as_collector(mut words: Vec<OsString>) -> Vec<OsString> {
 #[expect(clippy::print_stderr, reason = "the process's last word")]
 fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|error| {
-        // The reader of our output went away, as `| head` does: nobody is left to be told.
+        // The reader of our output went away, as `| head` does: nobody is left to read.
         let broken_pipe = |cause: &(dyn std::error::Error + 'static)| {
             cause
                 .downcast_ref::<std::io::Error>()
                 .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
         };
         if !error.chain().any(broken_pipe) {
-            eprintln!("error: {}", told(&error));
+            eprintln!("error: {}", harness_core::chain_of(&*error));
         }
         // An environment that is not there decides nothing.
         let unavailable = |cause: &(dyn std::error::Error + 'static)| {
@@ -175,23 +207,8 @@ fn ended(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     })
 }
 
-/// An error with its causes; one that has told its cause itself is not made to tell it twice.
-fn told(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.contains(&cause) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause);
-    }
-    text
-}
-
 /// Those of the scenarios' names that contain one of the texts, all where there is no text. A text that none contains
-/// is told of, since it is likely mistyped.
+/// is warned about, since it is likely mistyped.
 fn filter(names: &[String], texts: &[String]) -> Vec<String> {
     for text in texts.iter().filter(|text| !names.iter().any(|name| name.contains(*text))) {
         let known = names.iter().map(String::as_str);
@@ -206,16 +223,22 @@ fn filter(names: &[String], texts: &[String]) -> Vec<String> {
     names.iter().filter(wanted).cloned().collect()
 }
 
-/// Tells something that does not end the program.
+/// Prints something that does not end the program.
 #[expect(clippy::print_stderr, reason = "it is for the user, not for the log")]
 fn warn(text: &str) {
     eprintln!("warning: {text}");
 }
 
-/// Tells something beside what the program writes to stdout.
+/// Prints something beside what the program writes to stdout.
 #[expect(clippy::print_stderr, reason = "it is for the user, not for the log")]
-fn tell(text: &str) {
+fn progress(text: &str) {
     eprintln!("{text}");
+}
+
+/// The width of the terminal that stdout is: columns. Where it is none, lines are left as they are.
+fn width() -> usize {
+    let size = console::Term::stdout().size_checked();
+    size.map_or(usize::MAX, |(_, columns)| usize::from(columns))
 }
 
 /// Writes data to stdout.
@@ -229,15 +252,7 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::Context;
-
     use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("x.yaml: cannot be read: {source}")]
-    struct TellsItsCause {
-        source: std::io::Error,
-    }
 
     #[test]
     fn the_collectors_options_alone_are_the_collector() {
@@ -255,15 +270,5 @@ mod tests {
         {
             assert_eq!(called(unchanged), unchanged);
         }
-    }
-
-    #[test]
-    fn a_cause_is_told_once() {
-        let source = std::io::Error::from_raw_os_error(28);
-        let error = Err::<(), _>(TellsItsCause { source }).context("the system").unwrap_err();
-        assert_eq!(
-            told(&error),
-            "the system: x.yaml: cannot be read: No space left on device (os error 28)"
-        );
     }
 }

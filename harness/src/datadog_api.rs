@@ -1,6 +1,6 @@
 //! Datadog's API as a source of evidence: what did arrive there, not what would.
 //!
-//! [`client`] asks for a trace or searches spans, [`budget`] says when it may, [`answer`] reads the answers, and [`source`]
+//! `client` asks for a trace or searches spans, `budget` says when it may, `answer` reads the answers, and `source`
 //! looks for a run's traces until they are whole or their time is over. What the API cannot show (raw payloads, APM stats, that
 //! something is *not* there) is not made up: checks that need it are not evaluated.
 //!
@@ -14,10 +14,10 @@ pub use self::{
 };
 use crate::secret::Secret;
 
-pub mod answer;
-pub mod budget;
-pub mod client;
-pub mod source;
+mod answer;
+mod budget;
+mod client;
+mod source;
 
 /// Datadog's sites; keys of one mean nothing at another.
 pub const SITES: [&str; 9] = [

@@ -24,6 +24,11 @@ use self::own_spans::OwnSpans;
 /// The header that carries faults to the sample apps, which read and forward it themselves.
 pub const FAULT_HEADER: &str = "x-tracecheck-fault";
 
+/// Key of the harness's own entry in the `tracestate` that it sends.
+pub(crate) const STATE_KEY: &str = "tracecheck";
+/// That `tracestate`.
+const STATE: &str = "tracecheck=1";
+
 /// Longest wait for a connection to the entry.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -85,9 +90,16 @@ impl Ids {
                 let root = trace_id.to_xray();
                 Some(("x-amzn-trace-id", format!("Root={root};Parent={span_id};Sampled={flag}")))
             }
+            Propagation::B3 => Some(("b3", format!("{trace_id}-{span_id}-{flag}"))),
             Propagation::None => None,
         }
     }
+}
+
+/// The header beside the context that shows whether it is handed on whole, unless a request sets it itself.
+fn state(request: &Request) -> Option<(&'static str, &'static str)> {
+    let is_set = request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("tracestate"));
+    (request.propagation == Propagation::W3c && !is_set).then_some(("tracestate", STATE))
 }
 
 impl Driver {
@@ -147,6 +159,9 @@ impl Driver {
         if let Some((name, value)) = context {
             builder = builder.header(name, value);
         }
+        if let Some((name, value)) = state(request) {
+            builder = builder.header(name, value);
+        }
         if let Some(fault) = fault {
             builder = builder.header(FAULT_HEADER, fault);
         }
@@ -167,8 +182,8 @@ impl Driver {
             answer,
             ..not_sent(request, place, ids, String::new())
         };
-        if !context_sent && let Outcome::Response { trace_id: Some(told), .. } = &case.outcome {
-            case.trace_id = *told;
+        if !context_sent && let Outcome::Response { trace_id: Some(reported), .. } = &case.outcome {
+            case.trace_id = *reported;
         }
         if context_sent && request.sampled {
             case.driver_exported = self.own_spans.export(&case, &url, started, ended).await;
@@ -187,11 +202,12 @@ impl Driver {
             request.headers.iter().map(|(name, value)| (name.to_lowercase(), value.clone()));
         let context = ids.headers(request.propagation, request.sampled);
         let context = context.map(|(name, value)| (name.to_owned(), value));
+        let state = state(request).map(|(name, value)| (name.to_owned(), value.to_owned()));
         let called = self.grpc.call(grpc::Call {
             url: base,
             path: &request.path,
             message,
-            metadata: headers.chain(context).collect(),
+            metadata: headers.chain(context).chain(state).collect(),
             timeout: request.timeout,
             descriptors: request.descriptors.as_ref().map(|set| set.bytes.as_ref()),
         });
@@ -299,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_no_json_is_told_as_such() {
+    async fn an_answer_that_is_no_json_is_reported_as_such() {
         let mut request = Request::get("/orders");
         request.save = [("id".to_owned(), "id".to_owned())].into();
         let (case, _) = sent(&request, ResponseTemplate::new(200).set_body_string("<html>")).await;
@@ -309,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_handed_on_in_both_spellings() {
+    fn ids_are_handed_on_in_each_spelling() {
         let ids = Ids {
             trace_id: TraceId(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c),
             span_id: SpanId(0xb7),
@@ -328,6 +344,10 @@ mod tests {
                 "Root=1-0af76519-16cd43dd8448eb211c80319c;Parent=00000000000000b7;Sampled=0"
                     .to_owned()
             ))
+        );
+        assert_eq!(
+            ids.headers(Propagation::B3, true),
+            Some(("b3", "0af7651916cd43dd8448eb211c80319c-00000000000000b7-1".to_owned()))
         );
         assert_eq!(ids.headers(Propagation::None, true), None);
     }

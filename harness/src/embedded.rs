@@ -18,7 +18,7 @@ const EXIT_WITH_PARENT: &str = "TRACECHECK_EXIT_WITH_PARENT";
 /// A workload's program.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Embedded {
-    /// Runs the mock Datadog intake: a stand-in for Datadog that tells what it was sent.
+    /// Runs the mock Datadog intake: a stand-in for Datadog that shows what it was sent.
     Intake(intake::command::Args),
     /// Runs the OpenTelemetry collector: OTLP in, Datadog out.
     Collector(collector::command::Args),
@@ -48,7 +48,7 @@ fn exit_with_parent() {
     }
     thread::spawn(|| {
         let mut sink = [0; 64];
-        // Nothing is ever written to it; only its end tells something.
+        // Nothing is ever written to it; only its end means something.
         while matches!(std::io::stdin().read(&mut sink), Ok(1..)) {}
         let _already_ending = kill(Pid::this(), Signal::SIGTERM);
     });

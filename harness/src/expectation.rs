@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    case::{Capability, DRIVER_SERVICE, Outcome, View},
+    case::{Capability, Outcome, View},
     finding::{Failure, Findings, NotEvaluated},
     scenario::request::Request,
     stages::BalanceExpect,
@@ -16,7 +16,7 @@ use crate::{
     trace::Span,
 };
 
-pub mod condition;
+pub(crate) mod condition;
 mod failing;
 mod linked;
 mod matcher;
@@ -24,6 +24,7 @@ mod matcher;
 mod tests;
 mod timing;
 mod totals;
+mod tree;
 
 pub use self::{
     matcher::{EventMatcher, LinkMatcher, LinkedTrace, Matcher},
@@ -104,7 +105,7 @@ impl Default for Expect {
 }
 
 impl Expect {
-    /// Whether it asks what senders were refused, or lost.
+    /// Returns whether it asks what senders were refused, or lost.
     pub(crate) fn asks_senders(&self) -> bool {
         self.refused_exports > 0 || self.lost_by_senders.is_some()
     }
@@ -167,7 +168,8 @@ pub fn check(expect: &Expect, request: &Request, view: View<'_>) -> Findings {
     }
     let mut of_spans = services(expect, view);
     if let Some(node) = &expect.tree {
-        of_spans.extend(tree(node, view).into_iter().map(|detail| Failure::new("tree", detail)));
+        of_spans
+            .extend(tree::wrong(node, view).into_iter().map(|detail| Failure::new("tree", detail)));
     }
     of_spans.extend(expect.spans.iter().filter_map(|count| span_count(count, view)));
     let more = |rule: &'static str| move |detail: String| Failure::new(rule, detail);
@@ -250,24 +252,24 @@ fn answer(request: &Request, view: View<'_>) -> Vec<Failure> {
     let (expect, got) = (&request.answer, &view.case.answer);
     let title = request.title();
     let mut failures = Vec::new();
-    let mut tell = |rule: &str, detail: String| failures.push(Failure::new(rule, detail));
+    let mut report = |rule: &str, detail: String| failures.push(Failure::new(rule, detail));
     let begins = match got.excerpt.as_str() {
         "" => "the body is empty".to_owned(),
         excerpt => format!("the body begins with `{excerpt}`"),
     };
     if let Some(reason) = &got.no_json {
-        tell(
+        report(
             "answer",
             format!("the answer to {title} should be JSON, but is not ({reason}); {begins}"),
         );
     } else {
         for (path, condition) in &expect.json {
             if let Some(wrong) = condition.wrong_with(got.json.get(path)) {
-                tell("answer", format!("in the answer to {title}, `{path}` {wrong}; {begins}"));
+                report("answer", format!("in the answer to {title}, `{path}` {wrong}; {begins}"));
             }
         }
         for (name, path) in request.save.iter().filter(|(_, path)| !got.json.contains_key(*path)) {
-            tell(
+            report(
                 "save",
                 format!(
                     "the answer to {title} has nothing at `{path}`, which is to be saved as `{name}`; {begins}"
@@ -278,11 +280,11 @@ fn answer(request: &Request, view: View<'_>) -> Vec<Failure> {
     if let Some(condition) = &expect.text
         && let Some(wrong) = condition.wrong_with_text(got.text.as_deref())
     {
-        tell("answer", format!("the body of the answer to {title} {wrong}"));
+        report("answer", format!("the body of the answer to {title} {wrong}"));
     }
     for (name, condition) in &expect.headers {
         if let Some(wrong) = condition.wrong_with_text(got.headers.get(name).map(String::as_str)) {
-            tell("answer", format!("in the answer to {title}, the header `{name}` {wrong}"));
+            report("answer", format!("in the answer to {title}, the header `{name}` {wrong}"));
         }
     }
     failures
@@ -325,7 +327,7 @@ fn services(expect: &Expect, view: View<'_>) -> Vec<Failure> {
         });
         let id = view.case.trace_id;
         let detail = format!("`{service}` has no span in trace {id}: it has {}{own}", present(view));
-        Some(Failure::new("services", detail))
+        Some(Failure::new("services", detail).about(service))
     });
     missing.collect()
 }
@@ -336,28 +338,28 @@ fn present(view: View<'_>) -> String {
     for span in view.service_spans() {
         *counts.entry(view.workload_of(span)).or_default() += 1;
     }
-    let told = counts.iter().map(|(name, count)| match count {
+    let reported = counts.iter().map(|(name, count)| match count {
         1 => format!("1 span of `{name}`"),
         count => format!("{count} of `{name}`"),
     });
-    let told: Vec<String> = told.collect();
-    if told.is_empty() { "no span of any service".to_owned() } else { told.join(", ") }
+    let reported: Vec<String> = reported.collect();
+    if reported.is_empty() { "no span of any service".to_owned() } else { reported.join(", ") }
 }
 
 fn span_count(count: &SpanCount, view: View<'_>) -> Option<Failure> {
     let matching: Vec<&Span> =
         view.service_spans().filter(|span| count.span.mismatches(span, view).is_empty()).collect();
     let found = matching.len();
-    let told = format!("{} expected, {found} captured", count.wanted());
+    let reported = format!("{} expected, {found} captured", count.wanted());
     let detail = if found < count.at_least {
-        format!("{told}; {}", nearest(&count.span, &matching, &[view]))
+        format!("{reported}; {}", nearest(&count.span, &matching, &[view]))
     } else if count.at_most.is_some_and(|most| found > most) {
-        let names = matching.iter().take(SPANS_TOLD).map(|span| view.name(span));
-        let more = if found > SPANS_TOLD { ", …" } else { "" };
-        format!("{told}: {}{more}", names.collect::<Vec<_>>().join(", "))
+        let names = matching.iter().take(SPANS_SHOWN).map(|span| view.name(span));
+        let more = if found > SPANS_SHOWN { ", …" } else { "" };
+        format!("{reported}: {}{more}", names.collect::<Vec<_>>().join(", "))
     } else if let Some(at) = vacuous(count, view) {
         format!(
-            "{told}, but trace {} has no span of `{at}` at all, so that says nothing: ask for `{at}` in `services`, or leave the details out",
+            "{reported}, but trace {} has no span of `{at}` at all, so that says nothing: ask for `{at}` in `services`, or leave the details out",
             view.case.trace_id
         )
     } else {
@@ -375,7 +377,7 @@ fn vacuous<'a>(count: &'a SpanCount, view: View<'_>) -> Option<&'a str> {
 }
 
 /// How many spans that are too many are named.
-const SPANS_TOLD: usize = 5;
+const SPANS_SHOWN: usize = 5;
 
 /// The span that comes nearest to what is asked for, of those that are not taken, and what is wrong with it.
 fn nearest(wanted: &Matcher, taken: &[&Span], views: &[View<'_>]) -> String {
@@ -397,21 +399,10 @@ fn nearest_among<'a>(
     let judged = at_it.map(|(span, view)| (span, view, wanted.mismatches(span, view)));
     let (span, view, wrong) =
         judged.min_by_key(|(span, view, wrong)| (!wanted.is_about(span, *view), wrong.len()))?;
-    Some(format!("the nearest is {}: {}", view.name(span), wrong.join(", ")))
-}
-
-/// Describes where a misplaced span is, or the span at its place that comes nearest to it.
-fn elsewhere(wanted: &Matcher, here: &[&Span], view: View<'_>) -> String {
-    if let Some(span) = view.service_spans().find(|span| wanted.is_about(span, view)) {
-        let parent = span.parent_id.and_then(|id| view.spans().iter().find(|one| one.id == id));
-        let below =
-            parent.map_or_else(|| "no captured span".to_owned(), |parent| view.name(parent));
-        return format!("{} is below {below}", view.name(span));
-    }
-    match here.iter().find(|span| wanted.is_at(span, view)) {
-        Some(span) => format!("there is {}", view.name(span)),
-        None => format!("the trace has {}", present(view)),
-    }
+    Some(match wrong.as_slice() {
+        [] => format!("the nearest is {}", view.name(span)),
+        wrong => format!("the nearest is {}: {}", view.name(span), wrong.join(", ")),
+    })
 }
 
 /// The services' spans at the top: those below the harness's own span, or without any parent.
@@ -422,51 +413,4 @@ pub fn top_spans(view: View<'_>) -> Vec<&Span> {
             Some(parent) => parent == view.case.driver_span,
         })
         .collect()
-}
-
-fn tree(node: &Node, view: View<'_>) -> Vec<String> {
-    let mut found = Vec::new();
-    let root = Node { span: Matcher::default(), children: vec![node.clone()], more: false };
-    match_children(&root, top_spans(view), DRIVER_SERVICE, view, &mut found);
-    found
-}
-
-/// Pairs each expected child with the captured one that fits best, and reports what differs.
-fn match_children(
-    node: &Node,
-    mut captured: Vec<&Span>,
-    parent: &str,
-    view: View<'_>,
-    found: &mut Vec<String>,
-) {
-    for expected in &node.children {
-        let best = captured
-            .iter()
-            .enumerate()
-            .filter(|(_, span)| expected.span.is_about(span, view))
-            .min_by_key(|(_, span)| expected.span.mismatches(span, view).len())
-            .map(|(index, _)| index);
-        let Some(index) = best else {
-            found.push(format!(
-                "`{}` is missing below {parent}; {}",
-                expected.span.describe(),
-                elsewhere(&expected.span, &captured, view)
-            ));
-            continue;
-        };
-        let span = captured.remove(index);
-        for mismatch in expected.span.mismatches(span, view) {
-            found.push(format!("{}: {mismatch}", view.name(span)));
-        }
-        let children =
-            view.spans().iter().filter(|child| child.parent_id == Some(span.id)).collect();
-        match_children(expected, children, &view.name(span), view, found);
-    }
-    if !node.more {
-        found.extend(
-            captured
-                .iter()
-                .map(|span| format!("{} was not expected below {parent}", view.name(span))),
-        );
-    }
 }

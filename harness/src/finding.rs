@@ -1,11 +1,12 @@
 //! Findings of checks: failures, in words for people and as fields for programs, and checks that could not be evaluated.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::trace::{Span, SpanId};
 
 /// Something that should hold and does not.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Failure {
     /// Name of the rule, or of the kind of expectation.
@@ -20,6 +21,7 @@ pub struct Failure {
     pub hop: Option<Hop>,
     /// The span that it is about; of several, the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", regex(pattern = "^[0-9a-f]{16}$"))]
     pub span: Option<SpanId>,
     /// The stage at which it happened, where that is proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,10 +32,13 @@ pub struct Failure {
     /// Further failures that this one explains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub symptoms: Vec<Failure>,
+    /// Whether it stands beside what other rules find of the same span, and explains none of that.
+    #[serde(skip)]
+    pub is_beside: bool,
 }
 
 /// A link between two workloads.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hop {
     /// The calling workload.
@@ -43,7 +48,7 @@ pub struct Hop {
 }
 
 /// A stage that spans pass on their way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// In the service that made them.
@@ -68,8 +73,17 @@ impl Stage {
     }
 }
 
+/// Something that fails nothing and that the user should know.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Warning {
+    /// In words; of many findings, it has the first ones, and counts the others.
+    pub text: String,
+    /// The findings that the text only counts, each in words.
+    pub more: Vec<String>,
+}
+
 /// A check that could not be evaluated.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NotEvaluated {
     /// Name of the rule or expectation.
@@ -81,7 +95,7 @@ pub struct NotEvaluated {
 }
 
 /// Findings of all rules on one case.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Findings {
     /// Failures.
@@ -132,10 +146,30 @@ impl Failure {
         Self { stage, ..self }
     }
 
+    /// Says that it explains nothing else.
+    pub(crate) fn beside(self) -> Self {
+        Self { is_beside: true, ..self }
+    }
+
+    /// Says what it comes of, in place of what was said of that.
+    pub(crate) fn set_cause(&mut self, cause: String) {
+        let old = self.cause.as_deref();
+        let rest = old.and_then(|old| self.detail.strip_suffix(old)).unwrap_or(&self.detail);
+        let what = rest.trim_end_matches([' ', ':', ';']);
+        self.detail = format!("{what}: {cause}");
+        self.cause = Some(cause);
+    }
+
     /// Says what it comes of, as a part of the detail and by itself.
     pub(crate) fn because(self, cause: impl Into<String>) -> Self {
         let cause = cause.into();
         Self { detail: format!("{}: {cause}", self.detail), cause: Some(cause), ..self }
+    }
+
+    /// The finding without its cause.
+    pub fn without_cause(&self) -> &str {
+        let cause = self.cause.as_deref().and_then(|cause| self.detail.strip_suffix(cause));
+        cause.and_then(|detail| detail.strip_suffix(": ")).unwrap_or(&self.detail)
     }
 
     /// The failure and its symptoms, each with how deep it is folded.

@@ -3,10 +3,13 @@
 //! A run, a saved run that is judged again, and `tracecheck verify` all come here; there is no other place where a verdict is put
 //! together.
 
+use std::collections::BTreeSet;
+
 use crate::{
     case::{Stray, View},
     expectation,
     record::Record,
+    rule,
     strays::Strays,
     verdict::ScenarioResult,
 };
@@ -15,24 +18,38 @@ pub mod case;
 mod consistency;
 mod diagnosis;
 mod facts;
+mod late;
+mod sampled;
+mod silenced;
 mod stats;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-pub mod tree;
+pub(crate) mod tree;
 
 pub(crate) use self::{case::CHAIN_PATH, stats::is_whole as stats_are_whole};
+pub use self::{consistency::warning as consistency_warning, sampled::warning as sampled_warning};
 
 /// Judges a scenario. Times are left out; they are the run's to add.
 pub fn judge(record: &Record) -> ScenarioResult {
     let Record { scenario, capabilities, .. } = record;
-    let mut result = ScenarioResult::new(&scenario.name, &scenario.description);
+    let mut result =
+        ScenarioResult::new(&scenario.name, &scenario.description).in_file(&scenario.file);
     let tolerated = |rule: &str| scenario.tolerate.contains_key(rule);
     let totals = look(record, |views| {
         let of_case =
             |view: &View<'_>| case::result(scenario, *view, case::findings(scenario, *view));
         result.cases = views.iter().map(of_case).collect();
+        let dropped: BTreeSet<_> =
+            views.iter().filter_map(|view| rule::dropping_samplers(*view)).collect();
+        let is_dropped = |view: &View<'_>| rule::dropping_samplers(*view).is_some();
+        if !views.is_empty() && views.iter().all(is_dropped) {
+            let by = dropped.into_iter().collect::<Vec<_>>().join(", ");
+            result.undecided.push(format!(
+                "the collector's sampler {by} dropped every trace, so that none was seen; send more requests, or some that it keeps"
+            ));
+        }
         expectation::totals(&scenario.expect, views)
     });
     let stats = stats::judge(&record.stats, &scenario.expect, capabilities, tolerated);
@@ -42,6 +59,7 @@ pub fn judge(record: &Record) -> ScenarioResult {
     }
     facts::apply(record, &mut result);
     consistency::apply(record, &mut result);
+    result.failures.extend(rule::leveled_failures(record));
     result.conclude();
     result.revised = record.facts.first_verdict.is_some_and(|first| first != result.verdict);
     result

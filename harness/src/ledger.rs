@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::trace::{SpanId, TraceId};
+use crate::{
+    intake::decode::{SentSpan, TakenSpan},
+    trace::{SpanId, TraceId},
+};
 
 /// A service's own record of one trace, as its route `/ledger/{trace_id}` reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +48,26 @@ pub struct LedgerSpan {
     /// Whether the context that the service was sent said *sampled*, where one was sent, the span was not, and the service reports it.
     #[serde(default)]
     pub parent_sampled: Option<bool>,
+    /// Recorded parts of it, where the service reports that.
+    #[serde(flatten)]
+    pub recorded: Option<Recorded>,
+}
+
+/// Recorded parts of a span, as they were when it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// Nanoseconds since the Unix epoch.
+    pub start: u64,
+    /// Nanoseconds since the Unix epoch.
+    pub end: u64,
+    /// `unset`, `ok` or `error`.
+    pub status: String,
+    /// How the text of each attribute begins; without lists.
+    pub attributes: BTreeMap<String, String>,
+    /// How many events it has.
+    pub events: usize,
+    /// How many links it has.
+    pub links: usize,
 }
 
 /// A service's totals, as its route `/ledger` reports them.
@@ -66,8 +89,11 @@ pub struct LedgerTotals {
     pub open_spans: u64,
 }
 
+/// Reasons for which a sampler drops spans that it did not decide about.
+const NO_DECISIONS: [&str; 2] = ["shutdown", "too_large"];
+
 /// Span counts of one trace in a collector, summed over its instances, as the route `/debug/traces/{trace_id}` of ours reports them.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct CollectorEntry {
     /// Spans that its receivers took.
     pub accepted: u64,
@@ -79,19 +105,60 @@ pub struct CollectorEntry {
     /// Requests of all senders that came to the port of the other protocol, by their sender, with the protocol that it speaks.
     #[serde(default)]
     pub wrong_port: BTreeMap<String, u64>,
+    /// Spans that samplers dropped, by the processor's id and the reason.
+    #[serde(default)]
+    pub sampled_out: BTreeMap<String, BTreeMap<String, u64>>,
     /// Span counts by exporter.
     pub exporters: BTreeMap<String, Exported>,
     /// Whether the trace may have been pushed out of its bounded memory.
     pub evicted: bool,
+    /// The spans that its receivers took, as far as they are kept.
+    #[serde(default, deserialize_with = "taken")]
+    pub spans: Vec<TakenSpan>,
 }
 
 /// Span counts of one trace in an exporter.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Exported {
     /// Sent, and answered that they were taken.
     pub exported: u64,
     /// Dropped, by the reason.
     pub dropped: BTreeMap<String, u64>,
+    /// The spans that were sent, as far as they are kept.
+    #[serde(default, deserialize_with = "sent")]
+    pub spans: Vec<SentSpan>,
+    /// Reason for which the last attempt to send spans failed that was made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried: Option<String>,
+}
+
+/// A span as a collector shows it, its message, or as a saved run has it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Shown<T> {
+    Message(String),
+    Read(T),
+}
+
+/// Reads spans; what a collector shows and cannot be read is left out.
+fn shown<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+    read: fn(&str) -> Option<T>,
+) -> Result<Vec<T>, D::Error> {
+    let spans = Vec::<Shown<T>>::deserialize(deserializer)?.into_iter();
+    let spans = spans.filter_map(|span| match span {
+        Shown::Message(message) => read(&message),
+        Shown::Read(span) => Some(span),
+    });
+    Ok(spans.collect())
+}
+
+fn taken<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TakenSpan>, D::Error> {
+    shown(deserializer, TakenSpan::read)
+}
+
+fn sent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SentSpan>, D::Error> {
+    shown(deserializer, SentSpan::read)
 }
 
 impl CollectorEntry {
@@ -102,26 +169,48 @@ impl CollectorEntry {
             all.accepted += entry.accepted;
             all.refused += entry.refused;
             all.evicted |= entry.evicted;
+            all.spans.extend(entry.spans);
             add(&mut all.refused_from, entry.refused_from);
             add(&mut all.wrong_port, entry.wrong_port);
+            for (sampler, reasons) in entry.sampled_out {
+                add(all.sampled_out.entry(sampler).or_default(), reasons);
+            }
             for (id, one) in entry.exporters {
                 let sum = all.exporters.entry(id).or_default();
                 sum.exported += one.exported;
+                sum.spans.extend(one.spans);
+                sum.retried = one.retried.or(sum.retried.take());
                 add(&mut sum.dropped, one.dropped);
             }
         }
         all
     }
 
+    /// Returns how many spans samplers dropped.
+    pub(crate) fn sampled_out(&self) -> u64 {
+        self.sampled_out.values().flat_map(BTreeMap::values).sum()
+    }
+
+    /// Returns how many spans samplers dropped by their decision, and not since they were too large or the collector ended.
+    pub(crate) fn decided_against(&self) -> u64 {
+        let reasons = self.sampled_out.values().flatten();
+        let decided = reasons.filter(|(reason, _)| !NO_DECISIONS.contains(&reason.as_str()));
+        decided.map(|(_, count)| count).sum()
+    }
+
     /// Returns the counts of the exporter to Datadog; `None` where several send there, as each of them sends every span.
     pub(crate) fn to_datadog(&self) -> Option<Exported> {
+        match self.only_to_datadog() {
+            Some(only) => Some(only.clone()),
+            None => self.exporters.is_empty().then(Exported::default),
+        }
+    }
+
+    /// The exporter to Datadog, where there is just one that sent spans of the trace.
+    pub(crate) fn only_to_datadog(&self) -> Option<&Exported> {
         let is_datadog = |id: &str| id == "datadog" || id.starts_with("datadog/");
         let mut of_datadog = self.exporters.iter().filter(|(id, _)| is_datadog(id));
-        match (of_datadog.next(), of_datadog.next()) {
-            (Some((_, only)), None) => Some(only.clone()),
-            (None, _) if self.exporters.is_empty() => Some(Exported::default()),
-            _ => None,
-        }
+        of_datadog.next().filter(|_| of_datadog.next().is_none()).map(|(_, only)| only)
     }
 }
 

@@ -1,7 +1,18 @@
 //! Proves, per `trace_id`, that what Datadog would receive is a complete, correctly linked trace.
+//!
+//! | To | Use |
+//! | --- | --- |
+//! | check the instrumentation of services in `cargo test` | [`test_system::TestSystem`] |
+//! | see what one exporter sends to Datadog | [`intake::Intake`] |
+//! | judge a record of one's own | [`judge::judge`] |
+//!
+//! What the program `tracecheck` alone needs of the library is hidden here, and may change at any time.
 
+#[doc(hidden)]
 pub mod canary;
 pub mod case;
+pub mod compare;
+#[doc(hidden)]
 pub mod datadog_api;
 pub mod driver;
 pub mod event;
@@ -13,10 +24,13 @@ pub mod ledger;
 pub mod record;
 pub mod report;
 pub mod rule;
+#[doc(hidden)]
 pub mod run;
 pub mod scenario;
 pub mod session;
-pub mod stages;
+mod span_links;
+pub(crate) mod stages;
+#[doc(hidden)]
 pub mod standing;
 pub mod stats;
 pub mod strays;

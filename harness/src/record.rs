@@ -75,10 +75,10 @@ pub struct Facts {
     /// Spans of a request of the harness's own that are proved lost, once nothing more can arrive.
     #[serde(default)]
     pub proven: Vec<Failure>,
-    /// What passed between workloads while a fault struck it, by what stood there.
+    /// Traffic between workloads while a fault struck it, by what stood there.
     #[serde(default)]
     pub passed: BTreeMap<String, Passed>,
-    /// Whether services and collectors were stopped in peace before it was judged, so that nothing can come any more.
+    /// Whether services and collectors were stopped cleanly before it was judged, so that nothing can come any more.
     #[serde(default)]
     pub sources_ended: bool,
     /// The verdict before the audit at the end; `None` before there is one, and where there is no audit.

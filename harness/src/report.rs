@@ -4,6 +4,11 @@ use std::io;
 
 use crate::event::Event;
 
+pub mod compare;
+#[cfg(feature = "cli")]
+pub mod github;
+#[cfg(feature = "cli")]
+pub mod html;
 pub mod json;
 #[cfg(feature = "cli")]
 pub mod junit;
@@ -11,6 +16,8 @@ pub mod plain;
 #[cfg(feature = "cli")]
 pub mod text;
 pub mod trace;
+pub mod visible;
+pub mod wrapped;
 
 /// Something that renders events.
 pub trait Reporter {

@@ -15,10 +15,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::kept_logs::KeptLogs;
+pub use self::{foreseen::foreseen, watch::Watch};
 use crate::{
     environment::{Environment, EnvironmentError},
     event::{self, Event},
     evidence::EvidenceSource,
+    record::Record,
     scenario::{Scenario, SystemChoice},
     session::Session,
     system::System,
@@ -27,11 +29,13 @@ use crate::{
 
 mod audit;
 mod drive;
+mod foreseen;
 mod group;
 pub mod kept_logs;
 mod refresh;
 pub mod saved;
 mod take_down;
+mod watch;
 
 /// Makes an environment, one for each system of a run.
 pub type NewEnvironment =
@@ -63,6 +67,8 @@ pub struct Plan {
     pub save: Option<PathBuf>,
     /// Folder for logs of systems with a scenario that does not pass, where the run is not saved.
     pub logs: Option<KeptLogs>,
+    /// Somebody who looks at it while it goes on.
+    pub watch: Option<Arc<dyn Watch>>,
     /// Cancelled when the user wants an early end; everything is still taken down.
     pub cancel: CancellationToken,
     /// Ends the driving: a child of `cancel`, cancelled by the runner at the first failure of a run that is to end there.
@@ -82,6 +88,10 @@ struct Group {
 }
 
 impl Group {
+    fn scenario_names(&self) -> Vec<String> {
+        self.scenarios.iter().map(|scenario| scenario.name.clone()).collect()
+    }
+
     /// The system in words.
     fn name(&self) -> String {
         match &self.choice {
@@ -127,21 +137,23 @@ fn groups(scenarios: Vec<Scenario>) -> Vec<Group> {
 /// run down.
 pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Summary {
     let started = Instant::now();
-    let tell = Teller(events);
-    tell.tell(Event::RunStarted {
-        schema: event::SCHEMA,
-        run_id: run_id.clone(),
-        environment: plan.environment_name.clone(),
-        scenarios: plan.scenarios.len() + plan.skipped.len(),
-    })
-    .await;
+    let events = Events { events, watch: plan.watch.clone() };
+    events
+        .send(Event::RunStarted {
+            schema: event::SCHEMA,
+            run_id: run_id.clone(),
+            environment: plan.environment_name.clone(),
+            scenarios: plan.scenarios.len() + plan.skipped.len(),
+        })
+        .await;
     let mut order: Vec<String> =
         plan.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
     let mut plan = plan;
     let mut summary = Summary::new(run_id);
     for (scenario, because) in std::mem::take(&mut plan.skipped) {
-        let result = ScenarioResult::skipped(&scenario.name, &scenario.description, because);
-        tell.tell(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
+        let result = ScenarioResult::skipped(&scenario.name, &scenario.description, because)
+            .in_file(&scenario.file);
+        events.send(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
         order.push(scenario.name);
         summary.scenarios.push(result);
     }
@@ -151,11 +163,11 @@ pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Sum
     let places = Arc::new(Semaphore::new(plan.parallel.max(1)));
     let mut running = JoinSet::new();
     for group in groups {
-        let (plan, places, tell, run_id) =
-            (Arc::clone(&plan), Arc::clone(&places), tell.clone(), summary.run_id.clone());
+        let (plan, places, events, run_id) =
+            (Arc::clone(&plan), Arc::clone(&places), events.clone(), summary.run_id.clone());
         running.spawn(async move {
             match places.acquire_owned().await {
-                Ok(place) => group::run(group, &plan, &run_id, &tell, place).await,
+                Ok(place) => group::run(group, &plan, &run_id, &events, place).await,
                 Err(_never_closed) => group::GroupOutcome::default(),
             }
         });
@@ -170,7 +182,7 @@ pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Sum
             }
             Err(panicked) => {
                 let text = format!("a group of scenarios was not judged: {panicked}");
-                tell.tell(Event::Warning { text: text.clone() }).await;
+                events.send(Event::warning(&text)).await;
                 summary.warnings.push(text);
             }
         }
@@ -179,32 +191,42 @@ pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Sum
         if !summary.scenarios.iter().any(|result| &result.name == name) {
             let because = "it was not judged: its group was cancelled";
             let result = ScenarioResult::undecided(name, "", because);
-            tell.tell(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
+            events.send(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
             summary.scenarios.push(result);
         }
     }
     summary.scenarios.sort_by_key(|result| order.iter().position(|name| name == &result.name));
     if let Some(text) = plan.evidence.as_ref().and_then(|source| source.usage()) {
-        tell.tell(Event::Usage { text }).await;
+        events.send(Event::Usage { text }).await;
     }
     summary.took_ms = millis(started.elapsed());
-    tell.tell(Event::RunFinished { summary: Box::new(summary.clone()) }).await;
+    events.send(Event::RunFinished { summary: Box::new(summary.clone()) }).await;
     summary
 }
 
 /// Sends events; that nobody listens any more is no reason to stop.
 #[derive(Clone)]
-struct Teller(mpsc::Sender<Event>);
+struct Events {
+    events: mpsc::Sender<Event>,
+    watch: Option<Arc<dyn Watch>>,
+}
 
-impl Teller {
-    async fn tell(&self, event: Event) {
-        let _nobody_listens = self.0.send(event).await;
+impl Events {
+    async fn send(&self, event: Event) {
+        let _nobody_listens = self.events.send(event).await;
+    }
+
+    /// Shows how a scenario was judged to whoever looks at the run.
+    fn show_judged(&self, record: &Record, result: &ScenarioResult) {
+        if let Some(watch) = &self.watch {
+            watch.judged(record, result);
+        }
     }
 
     /// Reports how workloads ended that were stopped on purpose, where that is worth a word.
-    async fn tell_notes(&self, session: &Session) {
+    async fn send_notes(&self, session: &Session) {
         for text in session.up().take_notes() {
-            self.tell(Event::Warning { text }).await;
+            self.send(Event::warning(text)).await;
         }
     }
 }
@@ -228,6 +250,7 @@ mod tests {
             faults,
             expect: crate::expectation::Expect::default(),
             tolerate: BTreeMap::new(),
+            levels: BTreeMap::new(),
             requires: BTreeMap::new(),
         }
     }

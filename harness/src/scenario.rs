@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub mod fault;
-pub mod file;
+mod file;
 pub mod load;
 pub mod request;
 pub mod schema;
@@ -41,9 +41,34 @@ pub struct Scenario {
     pub expect: Expect,
     /// Rules that may fail here, by name, with the reason the scenario gives.
     pub tolerate: BTreeMap<String, String>,
+    /// The level of each rule about conventions that the scenario gives one; the others warn.
+    #[serde(default)]
+    pub levels: BTreeMap<String, Leveled>,
     /// Features it requires of the collector, each with the scenario's reason.
     #[serde(default)]
     pub requires: BTreeMap<CollectorFeature, String>,
+}
+
+/// The effect of a broken convention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// It fails the scenario.
+    Error,
+    /// It is reported, and fails nothing.
+    Warn,
+    /// It is not reported.
+    Off,
+}
+
+/// A level, and the scenario's reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leveled {
+    /// The level.
+    pub level: Level,
+    /// The reason.
+    pub because: String,
 }
 
 /// Which system a scenario needs. Scenarios with equal choices share one.

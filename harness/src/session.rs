@@ -14,7 +14,7 @@ use futures_util::future;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::accounts::Told;
+pub(crate) use self::accounts::Reports;
 use self::{accounts::Accounts, connect::Parts};
 pub use self::{rest::Unrest, up::Up, witness::Witness};
 use crate::{
@@ -62,12 +62,12 @@ pub enum SessionError {
     /// A fault is for the mock intake, and there is none.
     #[error("a fault at `intake` needs the mock intake, but evidence comes from {0}")]
     NoMockIntake(&'static str),
-    /// What stands between two workloads does not do what it is reported.
-    #[error("`{tap}` was not told what to do between two workloads: {reason}")]
+    /// The tap between two workloads does not do what it was asked to.
+    #[error("`{tap}` was not given its faults between two workloads: {reason}")]
     Tap {
         /// Its name.
         tap: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// A fault scripts the collector, which cannot be scripted.
@@ -98,6 +98,8 @@ pub struct Session {
     witness: Witness,
     accounts: Accounts,
     driver: Driver,
+    /// Longest time that spans wait in a service's SDK; `None` where it is not known.
+    export_delay: Option<Duration>,
     /// When the newest request was sent whose spans are to prove that what began earlier had its time.
     later_sent_at: AsyncMutex<i64>,
 }
@@ -156,12 +158,16 @@ impl Session {
                 return Err(error);
             }
         };
-        let Parts { endpoints, intake, source, driver, topology, places, http, ledgers } = parts;
+        let Parts { endpoints, intake, source, driver, topology, .. } = parts;
+        let Parts { places, http, ledgers, export_delay, .. } = parts;
         let accounts = Accounts::new(http, ledgers, &endpoints);
         let up = Up::new(environment, endpoints);
         let ledgers = (accounts.services(), accounts.has_collector_ledger());
         let witness = Witness::new(intake, source, (topology, places), ledgers, up.is_attached());
-        Ok(Self { up, witness, accounts, driver, later_sent_at: AsyncMutex::default() })
+        // Of what was there before, it is not known how it exports.
+        let export_delay = export_delay.filter(|_| !up.is_attached());
+        let later_sent_at = AsyncMutex::default();
+        Ok(Self { up, witness, accounts, driver, export_delay, later_sent_at })
     }
 
     /// Returns the running system.

@@ -13,7 +13,7 @@ use crate::finding::{Failure, Findings, NotEvaluated};
 mod tests;
 
 /// Name of the expectation that the stages agree.
-pub const BALANCE: &str = "balance";
+pub(crate) const BALANCE: &str = "balance";
 
 /// Expected balance of all stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,9 +86,9 @@ impl Stages {
         });
         let harness = (self.harness_undecided > 0)
             .then(|| format!("tracecheck had no OK in time for {}", self.harness_undecided));
-        let told: Vec<String> =
+        let reported: Vec<String> =
             services.chain(harness).chain(collectors).chain([self.source.clone()]).collect();
-        told.join("; ")
+        reported.join("; ")
     }
 
     /// Returns whether the stages are known and agree, so that looking again would change nothing.
@@ -102,7 +102,7 @@ impl Stages {
     ///
     /// # Errors
     ///
-    /// Why a stage cannot tell.
+    /// The reason why a stage cannot report.
     pub fn lost_by_senders(&self) -> Result<RangeInclusive<u64>, String> {
         let ended = sum(self.services.iter().map(|(name, ended)| (name, ended.clone())))?;
         let counted = sum(self.collectors.iter().map(|(name, counted)| (name, counted.clone())))?;

@@ -178,7 +178,7 @@ pub async fn keep(
     let down = environment.down().await;
     // The first thing that went wrong is what is reported.
     kept.and(down.map_err(KeepError::from))?;
-    Ok(place.tell_end("")?)
+    Ok(place.report_end("")?)
 }
 
 async fn until_stopped(
@@ -194,7 +194,7 @@ async fn until_stopped(
         () = stop.cancelled() => return Ok(()),
     };
     let mut standing = Standing::of(what, system, &endpoints);
-    place.tell(&standing)?;
+    place.report(&standing)?;
     ready(&standing);
     let end = Instant::now() + what.time;
     loop {
@@ -211,7 +211,7 @@ async fn until_stopped(
             }
         }
         if !exits.is_empty() {
-            place.tell(&standing)?;
+            place.report(&standing)?;
         }
     }
 }

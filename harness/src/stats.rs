@@ -215,6 +215,15 @@ pub(crate) struct More {
     pub(crate) statuses: BTreeMap<u32, u64>,
     /// Environments; empty for none.
     pub(crate) envs: BTreeSet<String>,
+    /// How many latencies there are of spans that did not fail.
+    #[serde(default)]
+    pub(crate) ok: u64,
+    /// The same of spans that failed.
+    #[serde(default)]
+    pub(crate) failed: u64,
+    /// All latencies together, in nanoseconds; in stats as exact as their sketches are.
+    #[serde(default)]
+    pub(crate) latencies: u64,
     /// When the first span ended, or its bucket began, and when the last one ended, or its bucket was over: nanoseconds.
     pub(crate) times: Option<(u64, u64)>,
 }
@@ -229,7 +238,11 @@ impl More {
 
     fn add_span(&mut self, span: &Span) {
         self.top_level += u64::from(span.metrics.get("_top_level") == Some(&1.0));
-        self.duration = self.duration.saturating_add(u64::try_from(span.duration).unwrap_or(0));
+        let duration = u64::try_from(span.duration).unwrap_or(0);
+        self.duration = self.duration.saturating_add(duration);
+        self.ok += u64::from(!span.error);
+        self.failed += u64::from(span.error);
+        self.latencies = self.latencies.saturating_add(duration);
         let number = span.metrics.get("http.status_code").map(|status| *status as u32);
         let text = || span.meta.get("http.status_code").and_then(|text| text.parse().ok());
         let ended = u64::try_from(span.end()).unwrap_or(0);
@@ -239,6 +252,11 @@ impl More {
     fn add_group(&mut self, group: &StatsGroup) {
         self.top_level += group.top_level_hits;
         self.duration = self.duration.saturating_add(group.duration);
+        let [ok, failed] = [&group.ok_summary, &group.error_summary]
+            .map(|sketch| sketch.latencies().unwrap_or_default());
+        self.ok += ok.count;
+        self.failed += failed.count;
+        self.latencies = self.latencies.saturating_add(ok.sum).saturating_add(failed.sum);
         let times = (group.start, group.start.saturating_add(group.bucket));
         self.add(group.hits, group.http_status_code, &group.env, times);
     }
@@ -280,12 +298,7 @@ impl Captured {
                 }
             }
             for group in entry.stats.iter().flat_map(|payload| &payload.groups) {
-                let key = Key {
-                    service: group.service.clone(),
-                    name: group.name.clone(),
-                    resource: group.resource.clone(),
-                    kind: group.span_kind.clone(),
-                };
+                let key = Key::of_group(group);
                 more.entry(key.clone()).or_default().add_group(group);
                 captured.stats.add(key, group.hits, group.errors);
             }
@@ -311,7 +324,7 @@ pub fn no_trace_metrics_warning() -> String {
 }
 
 /// Returns whether the reference's concentrator counts a span: it is top-level, or measured, or of a kind that crosses services.
-fn counts(span: &Span, by_kind: bool) -> bool {
+pub(crate) fn counts(span: &Span, by_kind: bool) -> bool {
     let is_one = |key: &str| span.metrics.get(key) == Some(&1.0);
     let is_partial = span.metrics.get("_dd.partial_version").is_some_and(|version| *version >= 0.0);
     let crosses = matches!(
@@ -322,12 +335,23 @@ fn counts(span: &Span, by_kind: bool) -> bool {
 }
 
 impl Key {
-    fn of(span: &Span) -> Self {
+    /// The key of the group that counts a span.
+    pub(crate) fn of(span: &Span) -> Self {
         Self {
             service: span.service.clone(),
             name: span.name.clone(),
             resource: span.resource.clone(),
             kind: span.kind().to_owned(),
+        }
+    }
+
+    /// The key of a captured group.
+    pub(crate) fn of_group(group: &StatsGroup) -> Self {
+        Self {
+            service: group.service.clone(),
+            name: group.name.clone(),
+            resource: group.resource.clone(),
+            kind: group.span_kind.clone(),
         }
     }
 }

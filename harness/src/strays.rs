@@ -20,7 +20,7 @@ mod tests;
 pub use self::nobodys::{Findings, Group, Nobodys, When};
 pub(crate) use self::{
     ground::{Ground, Places, Requests},
-    origin::resolve,
+    origin::{called, resolve},
 };
 
 /// How many strays are kept with one case: enough to see what goes on.

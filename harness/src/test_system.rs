@@ -94,6 +94,7 @@ impl TestSystem {
             faults: Vec::new(),
             expect: Expect::default(),
             tolerate: BTreeMap::new(),
+            levels: BTreeMap::new(),
             requires: BTreeMap::new(),
         };
         TestRequest { session: &self.session, scenario }

@@ -1,5 +1,8 @@
 //! The verdict: pass, fail, or inconclusive; never a pass when nothing was seen.
 
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -8,7 +11,9 @@ use crate::{
 };
 
 /// The outcome of a scenario, or of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Everything that was asked for was seen to hold.
@@ -34,10 +39,11 @@ impl Verdict {
 }
 
 /// The judgement of one case.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CaseResult {
     /// The trace that was judged.
+    #[schemars(with = "String", regex(pattern = "^[0-9a-f]{32}$"))]
     pub trace_id: TraceId,
     /// Which of the scenario's requests, and which repetition, both from 0.
     pub place: (usize, u32),
@@ -59,7 +65,7 @@ pub struct CaseResult {
 }
 
 /// Two trees side by side, one line a span.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Trees {
     /// The expected tree, by faults and scenario.
@@ -68,14 +74,21 @@ pub struct Trees {
     pub captured: Vec<String>,
 }
 
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
+}
+
 /// The judgement of one scenario.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScenarioResult {
     /// Its name.
     pub name: String,
     /// Its description.
     pub description: String,
+    /// The file that it is in; empty where it is in none.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub file: PathBuf,
     /// Outcome of all its cases together.
     pub verdict: Verdict,
     /// From its first request to its verdict: milliseconds.
@@ -101,6 +114,7 @@ impl ScenarioResult {
         Self {
             name: name.to_owned(),
             description: description.to_owned(),
+            file: PathBuf::new(),
             verdict: Verdict::Inconclusive,
             took_ms: 0,
             cases: Vec::new(),
@@ -110,6 +124,11 @@ impl ScenarioResult {
             ledger: None,
             revised: false,
         }
+    }
+
+    /// The result of a scenario that is in this file.
+    pub(crate) fn in_file(self, file: &Path) -> Self {
+        Self { file: file.to_owned(), ..self }
     }
 
     /// A scenario that could not be run at all.
@@ -161,7 +180,7 @@ impl ScenarioResult {
 }
 
 /// The outcome of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
     /// The run's id.

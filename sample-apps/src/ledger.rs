@@ -1,16 +1,16 @@
 //! Ledger of this service's own spans, by trace: the first of the accounts that a harness audits.
 //!
 //! The ledger learns of recorded spans as a span processor, from the same `SpanData` that the exporter is handed, and
-//! of unsampled ones (which no processor ever sees) from the module `span`. It keeps ids and names only, for a bounded
-//! number of spans and traces; the oldest trace goes first, and what went is counted.
+//! of unsampled ones (which no processor ever sees) from the module `span`. Of recorded ones it keeps what the exporter
+//! is to hand on. The number of spans and traces is bounded; the oldest trace goes first, and what went is counted.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use opentelemetry::trace::{SpanContext, SpanKind};
-use opentelemetry::{Context, SpanId, TraceId};
+use opentelemetry::trace::{SpanContext, SpanKind, Status};
+use opentelemetry::{Context, Key, SpanId, TraceId, Value};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 use serde::Serialize;
@@ -25,9 +25,9 @@ pub struct LedgerLimits {
 }
 
 impl Default for LedgerLimits {
-    /// 100 000 spans of 20 000 traces: about 20 MB when full.
+    /// 40 000 spans of 20 000 traces: about 40 MB when full.
     fn default() -> Self {
-        Self { max_spans: 100_000, max_traces: 20_000 }
+        Self { max_spans: 40_000, max_traces: 20_000 }
     }
 }
 
@@ -44,6 +44,52 @@ pub struct LedgerSpan {
     /// Whether the context that was sent said *sampled*, where one was sent and this span was not.
     #[serde(skip_serializing_if = "Option::is_none")]
     parent_sampled: Option<bool>,
+    /// Recorded parts of it; `None` of a span that was not sampled.
+    #[serde(flatten)]
+    recorded: Option<Recorded>,
+}
+
+/// Longest text of an attribute that is kept, in characters.
+const MAX_TEXT: usize = 64;
+
+/// Recorded parts of a span, as they were when it ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Recorded {
+    /// Nanoseconds since the Unix epoch.
+    start: u64,
+    /// Nanoseconds since the Unix epoch.
+    end: u64,
+    /// `unset`, `ok` or `error`.
+    status: &'static str,
+    /// Text of each attribute that is no list, as far as [`MAX_TEXT`].
+    #[serde(serialize_with = "as_map")]
+    attributes: Vec<(Key, String)>,
+    events: usize,
+    links: usize,
+}
+
+impl From<&SpanData> for Recorded {
+    fn from(span: &SpanData) -> Self {
+        let nanos = |time: SystemTime| {
+            let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        };
+        let attributes = span.attributes.iter();
+        let plain = attributes.filter(|one| !matches!(one.value, Value::Array(_)));
+        let text = |value: &Value| value.as_str().chars().take(MAX_TEXT).collect();
+        Self {
+            start: nanos(span.start_time),
+            end: nanos(span.end_time),
+            status: match span.status {
+                Status::Unset => "unset",
+                Status::Ok => "ok",
+                Status::Error { .. } => "error",
+            },
+            attributes: plain.map(|one| (one.key.clone(), text(&one.value))).collect(),
+            events: span.events.events.len(),
+            links: span.links.links.len(),
+        }
+    }
 }
 
 impl LedgerSpan {
@@ -63,6 +109,7 @@ impl LedgerSpan {
             kind: kind_word(kind),
             sampled: false,
             parent_sampled: parent.is_remote().then(|| parent.is_sampled()),
+            recorded: None,
         }
     }
 }
@@ -76,6 +123,7 @@ impl From<&SpanData> for LedgerSpan {
             kind: kind_word(&span.span_kind),
             sampled: span.span_context.is_sampled(),
             parent_sampled: None,
+            recorded: span.span_context.is_sampled().then(|| Recorded::from(span)),
         }
     }
 }
@@ -273,6 +321,16 @@ fn kind_word(kind: &SpanKind) -> &'static str {
 
 fn as_text<S: serde::Serializer>(id: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&id.to_string())
+}
+
+/// An attribute that was set twice has the last value.
+fn as_map<S: serde::Serializer>(
+    attributes: &[(Key, String)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let map: BTreeMap<&str, &str> =
+        attributes.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
+    map.serialize(serializer)
 }
 
 fn as_text_unless_invalid<S: serde::Serializer>(

@@ -8,6 +8,7 @@
 #[path = "../kubernetes/support.rs"]
 mod support;
 
+mod pods;
 mod proxy;
 mod refused;
 mod standing;
@@ -36,9 +37,26 @@ async fn replicas_share_a_load_and_workloads_break_under_one() {
     cluster.expect_nothing_left(&ran).await;
 }
 
+/// It passes only where the faults strike: what stands between has taken what went there, and changed it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_between_two_workloads_strikes_what_passes() {
+    let _alone = one_at_a_time().await;
+    let cluster = cluster().await;
+    let scenario = scenario_file(
+        "name: between\ndescription: The context is lost on the way, and payloads come late.\n\
+         requests: [{ get: /outgoing-sampleapp }]\n\
+         faults:\n\
+         \x20 - { between: [sample-app-1, sample-app-2], drop_header: traceparent }\n\
+         \x20 - { between: [collector, intake], delay: 10ms }\n",
+    );
+    let ran = cluster.run(&[&scenario.path().display().to_string()]).await.expect_code(0);
+    let ran = ran.expect_stdout("1 passed");
+    cluster.expect_nothing_left(&ran).await;
+}
+
 /// The check that all stages agree is one that can fail: here nobody is left to share a load with.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_load_that_no_replica_shares_is_told() {
+async fn a_load_that_no_replica_shares_is_reported() {
     let _alone = one_at_a_time().await;
     let cluster = cluster().await;
     let scenario = scenario_file(
@@ -156,7 +174,7 @@ async fn logs_events_and_the_states_of_resources_are_kept_with_the_run() {
     assert!(read("sample-app-1.log").contains("listening"));
 }
 
-/// Where the run is not kept, what is needed to find out why it did not pass is, as it was before the system was taken down.
+/// Of a run that is not kept, what shows why it did not pass is kept, as it was before the system was taken down.
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_events_and_states_are_kept_where_a_scenario_does_not_pass() {
     let _alone = one_at_a_time().await;
@@ -169,7 +187,7 @@ async fn logs_events_and_states_are_kept_where_a_scenario_does_not_pass() {
     let args = [&path, "--app-env", "sample-app-1:OTEL_PROPAGATORS=none"];
     let ran = cluster.run(&args).await.expect_code(1).expect_stdout("sample-app-1.log: ");
     let dir = ran.stdout.split("are kept in ").nth(1).and_then(|rest| rest.lines().next());
-    let dir = std::path::PathBuf::from(dir.expect("a folder is told"));
+    let dir = std::path::PathBuf::from(dir.expect("a folder is named"));
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
     assert!(read("kubernetes-events.txt").contains("Pod/sample-app-1"));
     let states: serde_json::Value =
@@ -216,21 +234,17 @@ async fn an_api_server_that_goes_away_for_ten_seconds_fails_no_scenario() {
          expect: { within: 40s }\n",
     );
     let path = scenario.path().display().to_string();
-    let mut run = through.start(&[&path]);
-    let id = run.run_id().await;
-    // Ready, and then some requests.
-    wait_until("the system is up", Duration::from_secs(90), async || {
-        cluster.ready_pods_of(&id).await == 4
-    })
-    .await;
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    let mut run = through.start(&[&path, "--format", "json"]);
+    // Up, and then some requests, of which some may be judged.
+    run.has_printed("\"event\":\"scenario-started\"", Duration::from_secs(90)).await;
+    run.has_printed("\"judged\":3", Duration::from_secs(60)).await;
     proxy.away_for(Duration::from_secs(10)).await;
     let ran = run.ended().await;
     let broken = proxy.broken();
     assert!(broken > 0, "no connection was broken, so nothing was tried");
     let code = ran.code;
     assert!(code == Some(0) || code == Some(3), "{code:?}\n{}\n{}", ran.stdout, ran.stderr);
-    assert!(!ran.stdout.contains("FAIL  long"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("\"verdict\":\"fail\""), "{}", ran.stdout);
     if code == Some(3) {
         let ran = ran.expect_stdout("got no answer while the way to the system was broken");
         cluster.expect_nothing_left(&ran).await;

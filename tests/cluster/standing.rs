@@ -61,7 +61,7 @@ async fn a_cluster_that_eksctl_made_is_used_and_deleted() {
     command.current_dir(root()).stdin(Stdio::null());
     command.env("PATH", format!("{}:{path}", root().join("tests/eks").display()));
     command.env("EKSCTL_STATE", account.path()).env("EKSCTL_KUBECONFIG", &cluster.kubeconfig);
-    // That the collector's role is for one namespace only is told, and no reason to give the cluster up.
+    // That the collector's role is for one namespace only is reported, and no reason to give the cluster up.
     command.env("AWS_MODE", "denied");
     let output = command.env_remove("KUBECONFIG").output().await.unwrap();
     let text = [&output.stdout, &output.stderr]
@@ -76,8 +76,8 @@ async fn a_cluster_that_eksctl_made_is_used_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doctor_tells_the_clusters_version_and_that_no_permission_is_missing() {
+async fn doctor_reports_the_clusters_version_and_that_no_permission_is_missing() {
     let cluster = cluster().await;
-    let told = cluster.tracecheck(&["doctor", "--env", "cluster"]).await.expect_code(0);
-    told.expect_stdout("cluster: can be used").expect_stdout("all that a run needs");
+    let reported = cluster.tracecheck(&["doctor", "--env", "cluster"]).await.expect_code(0);
+    reported.expect_stdout("cluster: can be used").expect_stdout("all that a run needs");
 }

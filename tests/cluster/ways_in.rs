@@ -14,7 +14,7 @@ async fn a_context_that_is_not_there_is_a_mistake_of_the_callers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kubeconfig_that_is_not_there_or_none_is_told_with_its_path() {
+async fn a_kubeconfig_that_is_not_there_or_none_is_reported_with_its_path() {
     let cluster = cluster().await;
     let ran = cluster.with(&["--kubeconfig", "/no/such/file"]).run(&ARGS).await.expect_code(2);
     ran.expect_stderr("/no/such/file").expect_stderr("--kubeconfig");
@@ -33,7 +33,7 @@ async fn an_expired_token_decides_nothing_and_says_to_log_in_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_that_does_not_answer_is_told_with_its_address() {
+async fn an_api_server_that_does_not_answer_is_reported_with_its_address() {
     let cluster = cluster().await;
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = nobody.local_addr().unwrap();
@@ -43,7 +43,7 @@ async fn an_api_server_that_does_not_answer_is_told_with_its_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_credential_plugin_that_fails_is_told() {
+async fn a_credential_plugin_that_fails_is_reported() {
     let cluster = cluster().await;
     let plugin = script("#!/bin/sh\necho 'the session has ended' >&2\nexit 7\n");
     let user = format!(

@@ -28,7 +28,7 @@ pub(crate) struct Rule {
     since: Option<String>,
     /// The reference beside which it is meant, where that is one of them alone.
     beside: Option<Beside>,
-    /// Why.
+    /// The reason.
     reason: String,
 }
 
@@ -39,12 +39,12 @@ enum Beside {
     Contrib,
 }
 
-/// Where a difference was seen.
+/// Place of a difference.
 pub(crate) struct Context<'a> {
     pub(crate) resource: &'a ResourceSpans,
     pub(crate) scope: &'a ScopeSpans,
     pub(crate) span: &'a Span,
-    /// What ours sent of it.
+    /// The span as ours sent it.
     pub(crate) ours: Option<&'a Fields>,
 }
 
@@ -120,12 +120,12 @@ pub(crate) fn load() -> anyhow::Result<Vec<Rule>> {
 }
 
 impl Rule {
-    /// Whether it is about a rule of the mapping that contrib has not yet.
+    /// Returns whether it is about a rule of the mapping that contrib has not yet.
     pub(crate) fn is_newer(&self) -> bool {
         self.since.is_some()
     }
 
-    /// Whether this difference of `span` from the reference of this name is meant.
+    /// Returns whether this difference of `span` from the reference of this name is meant.
     pub(crate) fn allows(
         &self,
         reference: &str,
@@ -219,7 +219,7 @@ fn is_json(value: &Option<Value>) -> bool {
     serde_json::from_slice::<serde_json::Value>(text).is_ok()
 }
 
-/// Whether the texts are the same but for backslashes, of which theirs has fewer.
+/// Returns whether the texts are the same but for backslashes, of which theirs has fewer.
 fn lacks_backslashes(ours: &Option<Value>, theirs: &Option<Value>) -> bool {
     let (Some(Value::Text(ours)), Some(Value::Text(theirs))) = (ours, theirs) else { return false };
     let others =
@@ -231,7 +231,7 @@ fn is_cut(value: &Option<Value>) -> bool {
     matches!(value, Some(Value::Text(text)) if text.len() > 24_990 && text.ends_with(b"..."))
 }
 
-/// Whether the text is the pattern, in which one `*` stands for any text.
+/// Returns whether the text is the pattern, in which one `*` stands for any text.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,

@@ -1,4 +1,4 @@
-//! What is different between the two sides' spans and stats.
+//! Comparison of the two sides' spans and stats.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -62,7 +62,7 @@ struct Counted {
     error: BTreeMap<u64, f64>,
 }
 
-/// What tells a group of stats from others, by field.
+/// Fields that distinguish a group of stats from others, with their values.
 type Key = BTreeMap<&'static str, String>;
 
 /// A difference of stats.
@@ -192,7 +192,7 @@ fn differing(ours: &Counted, theirs: &Counted) -> Vec<(&'static str, String)> {
     found
 }
 
-/// Whether two sketches have equally many latencies, and each is as large as the other's of the same rank, within
+/// Returns whether two sketches have equally many latencies, and each is as large as the other's of the same rank, within
 /// what two neighbouring bins may differ by.
 fn same_latencies(ours: &BTreeMap<u64, f64>, theirs: &BTreeMap<u64, f64>) -> bool {
     // Positive doubles are in the order of their bits.

@@ -14,10 +14,10 @@ use std::{
 use harness::intake::attempt::Attempt;
 use prost::Message;
 
-/// The attribute that tells a span apart from all others of a run.
+/// The attribute that distinguishes a span from all others of a run.
 pub(crate) const MARKER: &str = "differential.marker";
 
-/// Whether a key of meta or metrics is one that the translation makes.
+/// Returns whether a key of meta or metrics is one that the translation makes.
 pub(crate) fn is_ours(key: &str) -> bool {
     key.starts_with('_')
         || ["otel.", "http.", "error.", "w3c.", "sql.", "db."]
@@ -210,7 +210,7 @@ impl Span {
         marker.map_or_else(String::new, |entry| readable(&entry.value))
     }
 
-    /// What names the span within its chunk.
+    /// Names the span within its chunk.
     fn place(&self) -> String {
         let marker = self.marker();
         if marker.is_empty() { self.span_id.to_string() } else { marker }

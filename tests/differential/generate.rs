@@ -27,7 +27,7 @@ pub(crate) const YEAR_2000: u64 = 946_684_800_000_000_000;
 /// A resource's attribute that says whether its stats are there already.
 pub(crate) const STATS_COMPUTED: &str = "_dd.stats_computed";
 
-/// Whether this is the name of an attribute that means something; all others are made up.
+/// Returns whether this is the name of an attribute that means something; all others are made up.
 pub(crate) fn is_known(key: &str) -> bool {
     let keys = vocabulary::CONVENTIONS.iter().copied();
     let all = [vocabulary::DATADOG, vocabulary::SCOPE, vocabulary::SERVICE];
@@ -37,7 +37,7 @@ pub(crate) fn is_known(key: &str) -> bool {
         .any(|(known, _)| *known == key)
 }
 
-/// What the cases of a run may hold.
+/// Limits on the cases of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// The time of the run, in nanoseconds since the epoch.

@@ -14,7 +14,7 @@
 //! `DIFFERENTIAL_CASES` (default 500) says how many requests are sent, `DIFFERENTIAL_SEED` which ones;
 //! `DIFFERENTIAL_ONLY` sends one alone, by its number; `DIFFERENTIAL_PROGRAM` tests another build of `tracecheck`.
 //! Everything but the times, which are relative to now, depends on seed and number only. What is meant to differ
-//! stands in `allowed.yaml`. The last run of each test tells our side to rename spans, and must find that.
+//! stands in `allowed.yaml`. The last run of each test has our side rename spans, and must find that.
 
 mod allowed;
 mod compare;
@@ -49,7 +49,7 @@ use self::{
     otlp::{KeyValue, Request, Resource, ResourceSpans, ScopeSpans, Span},
     profile::{PROFILES, Profile, STATS_OFF, STATS_ON},
     report::{Outcome, class, say, shortened, shown},
-    side::{AGENT, CONTRIB, Options, Program, Side, TOLD_TO_AGENT},
+    side::{AGENT, CONTRIB, GIVEN_TO_AGENT, Options, Program, Side},
 };
 
 const HOW_TO_BUILD: &str = "build it with tests/differential/build-reference (needs Go), and set \
@@ -63,13 +63,13 @@ const ARRIVAL: Duration = Duration::from_secs(90);
 
 /// As many cases go through one set of collectors: contrib's sampler of errors keeps ten traces a second once it has seen for
 /// a while that more come (ours keeps all, ADR 0004), so that after many cases speed would decide what is sent. The agent's is
-/// told to keep all.
+/// configured to keep all.
 const AT_ONCE: usize = 2_000;
 
 const JSON: &str = "application/json";
 const PROTOBUF: &str = "application/x-protobuf";
 
-/// What a run is told by the environment.
+/// Settings of a run, from the environment.
 #[derive(Clone)]
 struct Plan {
     ours: PathBuf,
@@ -236,7 +236,7 @@ async fn compare_profile(
         }
     }
     if profile.stats {
-        // Those of contrib are another mapping's, and no span tells which group it made different.
+        // Those of contrib are another mapping's, and no span shows which group it made different.
         with_agent.stats_groups = agent.stats.len();
         for difference in compare::stats(&ours.stats, &agent.stats)? {
             let class = format!("(stats: {})", difference.what);
@@ -368,11 +368,11 @@ fn compare_spans(
                         .iter()
                         .any(|rule| !rule.is_newer() && rule.allows(AGENT, other, &context))
             });
-            let is_told = |difference: &Difference| {
-                name == AGENT && TOLD_TO_AGENT.contains(&&*difference.field)
+            let is_reported = |difference: &Difference| {
+                name == AGENT && GIVEN_TO_AGENT.contains(&&*difference.field)
             };
             for difference in compare::spans(ours_sent, theirs_sent) {
-                if is_told(&difference) {
+                if is_reported(&difference) {
                     continue;
                 }
                 let is_newest = name != AGENT
@@ -418,7 +418,7 @@ fn compare_spans(
     }
 }
 
-/// Proves that this test can fail: our side is told to name spans otherwise.
+/// Proves that this test can fail: our side is configured to name spans otherwise.
 async fn must_find(plan: &Plan, rules: &[Rule]) -> anyhow::Result<()> {
     let limits = Limits { now: plan.now, tame: true, ignoring: false, asking: false };
     let cases: Vec<_> = (0..20).map(|number| generate::case(plan.seed, number, limits)).collect();
@@ -427,7 +427,7 @@ async fn must_find(plan: &Plan, rules: &[Rule]) -> anyhow::Result<()> {
     let usual = Options { traces: &[], gates: &[STATS_ON], flags: &["--stats"] };
     let Sides { ours, agent, contrib, .. } = sent(plan, &cases, renaming, usual, true)
         .await
-        .context("the run in which our side is told to rename spans")?;
+        .context("the run in which our side renames spans")?;
     let stats = compare::stats(&ours.stats, &agent.stats)?.len();
     let spans = [&agent, &contrib].map(|theirs| {
         let mut outcome = Outcome::default();
@@ -443,7 +443,7 @@ async fn must_find(plan: &Plan, rules: &[Rule]) -> anyhow::Result<()> {
          the agent and of contrib: the comparison is blind"
     );
     say(&format!(
-        "as it must, the comparison finds {spans:?} names that our side was told to change, and {stats} groups of stats"
+        "as it must, the comparison finds {spans:?} names that our side was configured to change, and {stats} groups of stats"
     ));
     Ok(())
 }

@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 
 use crate::datadog::readable;
 
-/// Whether a sampler's rate may be in a tracestate: it has a member of OpenTelemetry's.
+/// Returns whether a sampler's rate may be in a tracestate: it has a member of OpenTelemetry's.
 pub(crate) fn may_have_rate(trace_state: &[u8]) -> bool {
     trace_state.windows(3).any(|window| window == b"ot=")
 }
@@ -178,7 +178,7 @@ pub(crate) struct Map {
 }
 
 impl ResourceSpans {
-    /// Whether it has spans of several traces, told apart by the lower halves of their ids.
+    /// Returns whether it has spans of several traces, distinguished by the lower halves of their ids.
     pub(crate) fn has_several_traces(&self) -> bool {
         let spans = self.scope_spans.iter().flat_map(|scope| &scope.spans);
         let ids: BTreeSet<_> = spans.map(Span::lower_trace_id).collect();
@@ -191,7 +191,7 @@ impl ResourceSpans {
         spans.filter(|other| other.lower_trace_id() == span.lower_trace_id())
     }
 
-    /// Whether the reference has several spans of this one's trace to choose a root from, and takes any.
+    /// Returns whether the reference has several spans of this one's trace to choose a root from, and takes any.
     pub(crate) fn root_is_random(&self, span: &Span) -> bool {
         let chunk: Vec<_> = self.trace_of(span).collect();
         let mut parents: BTreeSet<_> = chunk.iter().map(|span| &span.parent_span_id).collect();

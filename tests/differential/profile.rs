@@ -24,7 +24,7 @@ const FIRST_NAMES: &str = "-datadog.EnableOperationAndResourceNameV2";
 const FIRST_RECEIVER: &str = "-datadog.EnableReceiveResourceSpansV2";
 
 impl Profile {
-    /// Whether only those resources have stats that ask for them.
+    /// Returns whether only those resources have stats that ask for them.
     pub(crate) fn asks_for_stats(&self) -> bool {
         self.stats && self.options.gates.contains(&STATS_OFF)
     }

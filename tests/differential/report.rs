@@ -1,4 +1,4 @@
-//! What a run says.
+//! Report of a run.
 
 use std::{collections::BTreeMap, io::Write as _, time::Duration};
 
@@ -6,11 +6,11 @@ use crate::{datadog, generate};
 
 /// How many examples of one difference are shown.
 const EXAMPLES: usize = 2;
-/// What one profile came to.
+/// Outcome of one profile.
 #[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) profile: &'static str,
-    /// What ours was compared with.
+    /// The reference that ours was compared with.
     pub(crate) reference: &'static str,
     pub(crate) cases: usize,
     pub(crate) spans: usize,

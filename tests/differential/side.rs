@@ -29,14 +29,14 @@ use crate::datadog::{self, Fields};
 const HOST: &str = "cfg-host";
 pub(crate) const CONTRIB: &str = "contrib";
 pub(crate) const AGENT: &str = "the agent";
-/// What the agent says of its samplers' aims, which it is told here.
-pub(crate) const TOLD_TO_AGENT: [&str; 2] = ["agent_payload.targetTPS", "agent_payload.errorTPS"];
+/// Fields in which the agent reports its samplers' aims, which it is given here.
+pub(crate) const GIVEN_TO_AGENT: [&str; 2] = ["agent_payload.targetTPS", "agent_payload.errorTPS"];
 const START: Duration = Duration::from_secs(30);
 
 /// How a collector is started.
 #[derive(Debug, Clone)]
 pub(crate) enum Program {
-    /// Ours: it tells its ports itself.
+    /// Ours: it reports its ports itself.
     Ours(PathBuf),
     /// The OpenTelemetry Collector with contrib's exporter: its ports are given.
     Contrib(PathBuf),
@@ -44,7 +44,7 @@ pub(crate) enum Program {
     Agent(PathBuf),
 }
 
-/// What the collectors are told.
+/// Options of the collectors.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Options {
     /// Settings of the exporter's `traces`, each a line of YAML.
@@ -70,7 +70,7 @@ pub(crate) struct Side {
     read: u64,
     pub(crate) spans: BTreeMap<String, Vec<Fields>>,
     pub(crate) stats: Vec<StatsGroup>,
-    /// What arrived and could not be read.
+    /// Requests that arrived and could not be read.
     pub(crate) unreadable: Vec<String>,
 }
 

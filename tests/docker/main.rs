@@ -34,8 +34,8 @@ fn command(args: &[&str]) -> Command {
 }
 
 fn text(output: &Output) -> String {
-    let told = [&output.stdout, &output.stderr];
-    told.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat()
+    let reported = [&output.stdout, &output.stderr];
+    reported.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat()
 }
 
 #[track_caller]
@@ -97,8 +97,26 @@ fn signal(child: &Child, signal: Signal) {
 #[test]
 fn every_scenario_passes_and_nothing_is_left() {
     let _alone = alone();
-    let told = tracecheck(&["run", "scenarios", "--env", "docker"], 0);
-    assert!(!told.contains("skipped") && told.contains(" passed in "), "{told}");
+    let reported = tracecheck(&["run", "scenarios", "--env", "docker"], 0);
+    assert!(!reported.contains("skipped") && reported.contains(" passed in "), "{reported}");
+    nothing_is_left();
+}
+
+/// It passes only where the faults strike: what stands between has taken what went there, and changed it.
+#[test]
+fn what_stands_between_two_workloads_strikes_what_passes() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = scenario(
+        dir.path(),
+        "name: between\ndescription: The context is lost on the way, and payloads come late.\n\
+         requests: [{ get: /outgoing-sampleapp }]\n\
+         faults:\n\
+         \x20 - { between: [sample-app-1, sample-app-2], drop_header: traceparent }\n\
+         \x20 - { between: [collector, intake], delay: 10ms }\n",
+    );
+    let reported = tracecheck(&["run", &path, "--env", "docker"], 0);
+    assert!(reported.contains("1 passed"), "{reported}");
     nothing_is_left();
 }
 
@@ -186,13 +204,13 @@ fn two_runs_at_once_do_not_disturb_each_other() {
 }
 
 #[test]
-fn an_image_that_does_not_work_is_told_and_decides_nothing() {
+fn an_image_that_does_not_work_is_reported_and_decides_nothing() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let path = scenario(dir.path(), ONE);
     let missing = "sample-app-2=localhost/no-such-image:1";
-    let told = tracecheck(&["run", &path, "--env", "docker", "--image", missing], 3);
-    assert!(told.contains("localhost/no-such-image:1"), "{told}");
+    let reported = tracecheck(&["run", &path, "--env", "docker", "--image", missing], 3);
+    assert!(reported.contains("localhost/no-such-image:1"), "{reported}");
     nothing_is_left();
 }
 
@@ -200,9 +218,9 @@ fn an_image_that_does_not_work_is_told_and_decides_nothing() {
 struct Kept(PathBuf);
 
 impl Kept {
-    fn said_in(told: &str) -> Self {
-        let path = told.split("are kept in ").nth(1).and_then(|rest| rest.lines().next());
-        Self(PathBuf::from(path.unwrap_or_else(|| panic!("no folder is told: {told}"))))
+    fn said_in(reported: &str) -> Self {
+        let path = reported.split("are kept in ").nth(1).and_then(|rest| rest.lines().next());
+        Self(PathBuf::from(path.unwrap_or_else(|| panic!("no folder is named: {reported}"))))
     }
 
     fn read(&self, name: &str) -> String {
@@ -217,34 +235,34 @@ impl Drop for Kept {
 }
 
 #[test]
-fn logs_of_a_system_that_did_not_pass_are_kept_and_their_ends_told() {
+fn logs_of_a_system_that_did_not_pass_are_kept_and_their_ends_reported() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let path = scenario(dir.path(), &format!("{ONE}expect: {{ within: 3s }}\n"));
     let broken = ["--app-env", "sample-app-1:OTEL_PROPAGATORS=none"];
-    let told = tracecheck(&[&["run", &path, "--env", "docker"], &broken[..]].concat(), 1);
-    let kept = Kept::said_in(&told);
+    let reported = tracecheck(&[&["run", &path, "--env", "docker"], &broken[..]].concat(), 1);
+    let kept = Kept::said_in(&reported);
     // From its start to its end, though its container is gone.
     let log = kept.read("sample-app-1.log");
     assert!(log.starts_with("{\"listening\":") && log.lines().count() > 1, "{log}");
     let last = log.lines().last().unwrap();
     let shown: String = last.chars().take(160).collect();
-    assert!(told.contains(&format!("sample-app-1.log: {shown}")), "{told}");
+    assert!(reported.contains(&format!("sample-app-1.log: {shown}")), "{reported}");
     assert!(kept.0.join("collector.log").exists() && kept.0.join("intake.log").exists());
     nothing_is_left();
 
     // As well where the system did not come up; and not where the run itself is kept, or all passed.
     let missing = ["--image", "sample-app-2=localhost/no-such-image:1"];
-    let told = tracecheck(&[&["run", &path, "--env", "docker"], &missing[..]].concat(), 3);
-    assert!(Kept::said_in(&told).0.join("sample-app-2.log").exists());
+    let reported = tracecheck(&[&["run", &path, "--env", "docker"], &missing[..]].concat(), 3);
+    assert!(Kept::said_in(&reported).0.join("sample-app-2.log").exists());
     let saved = dir.path().join("saved").display().to_string();
-    let told = tracecheck(
+    let reported = tracecheck(
         &[&["run", &path, "--env", "docker", "--save", &saved], &broken[..]].concat(),
         1,
     );
-    assert!(!told.contains("are kept in"), "{told}");
-    let told = tracecheck(&["run", &path, "--env", "docker"], 0);
-    assert!(!told.contains("are kept in"), "{told}");
+    assert!(!reported.contains("are kept in"), "{reported}");
+    let reported = tracecheck(&["run", &path, "--env", "docker"], 0);
+    assert!(!reported.contains("are kept in"), "{reported}");
     nothing_is_left();
 }
 
@@ -257,7 +275,10 @@ fn without_docker_it_says_what_is_missing_and_decides_nothing() {
         .env("DOCKER_HOST", format!("unix://{}", socket.display()))
         .output()
         .unwrap();
-    let told = text(&output);
-    assert_eq!(output.status.code(), Some(3), "{told}");
-    assert!(told.contains("no Docker engine answers") && told.contains("DOCKER_HOST"), "{told}");
+    let reported = text(&output);
+    assert_eq!(output.status.code(), Some(3), "{reported}");
+    assert!(
+        reported.contains("no Docker engine answers") && reported.contains("DOCKER_HOST"),
+        "{reported}"
+    );
 }

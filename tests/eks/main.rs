@@ -114,9 +114,11 @@ fn without_credentials_nothing_is_made() {
 
 #[test]
 fn what_failed_and_what_is_half_made_is_deleted() {
-    for (mode, told) in [("fails", "no room for another VPC"), ("half", "exceeded max wait time")] {
+    for (mode, reported) in
+        [("fails", "no room for another VPC"), ("half", "exceeded max wait time")]
+    {
         let account = Account::new();
-        let ran = account.run(mode, &RUN).expect_code(3).expect_stderr(told);
+        let ran = account.run(mode, &RUN).expect_code(3).expect_stderr(reported);
         ran.expect_stderr("what there was of cluster `tracecheck` is deleted")
             .expect_stderr("eksctl: [i]  building cluster stack");
         assert!(!account.cluster("tracecheck").exists());

@@ -13,7 +13,7 @@ fn finding(yaml: &str) -> String {
 const GOOD: &str = "name: one\ndescription: One request.\nrequests:\n  - { get: / }\n";
 
 #[test]
-fn scenario_files_are_told_what_is_wrong_where_and_what_to_do() {
+fn of_scenario_files_it_is_reported_what_is_wrong_where_and_what_to_do() {
     let cases = [
         ("syntax", "name: [one\n".to_owned()),
         ("unknown_key", format!("{GOOD}expects: {{}}\n")),
@@ -26,6 +26,10 @@ fn scenario_files_are_told_what_is_wrong_where_and_what_to_do() {
         ("bad_duration", format!("{GOOD}expect: {{ within: soon }}\n")),
         ("unknown_workload", format!("{GOOD}faults: [{{ at: sample-ap-2, status: 503 }}]\n")),
         ("unknown_rule", format!("{GOOD}tolerate: [{{ rule: orphan-spn, because: x }}]\n")),
+        (
+            "levels_that_cannot_be",
+            format!("{GOOD}levels: [{{ rule: service-tag, level: warn, because: x }}, {{ rule: orphan-span, level: off, because: '' }}]\n"),
+        ),
         ("unknown_service_in_the_tree", format!("{GOOD}expect: {{ tree: {{ server: sample-app-3 }} }}\n")),
         (
             "several_at_once",
@@ -111,11 +115,11 @@ fn all_files_are_checked_and_names_must_differ() {
 fn system_files_beside_scenarios_are_checked_and_are_no_scenarios() {
     let file = ScenarioFile::new(GOOD).with("own.yaml", SYSTEM).with("shop.system.yaml", SYSTEM);
     let folder = file.path().replace("/scenario.yaml", "");
-    let told = tracecheck(&["check", &folder]).expect_code(0).stdout;
-    assert_eq!(told, "1 scenario with 1 request and 2 system files are valid\n");
+    let reported = tracecheck(&["check", &folder]).expect_code(0).stdout;
+    assert_eq!(reported, "1 scenario with 1 request and 2 system files are valid\n");
     let own = format!("{folder}/own.yaml");
-    let told = tracecheck(&["check", &own]).expect_code(0).stdout;
-    assert_eq!(told, "1 system file is valid\n");
+    let reported = tracecheck(&["check", &own]).expect_code(0).stdout;
+    assert_eq!(reported, "1 system file is valid\n");
     tracecheck(&["run", &own])
         .expect_code(2)
         .expect_stderr("own.yaml: is a system file, and there is no scenario; a scenario names it");
@@ -153,6 +157,15 @@ fn usage_errors_say_how_to_write_it() {
     tracecheck(&["run", "scenarios", "--junit", "no/such/dir/report.xml"])
         .expect_code(2)
         .expect_stderr("no/such/dir/report.xml");
+    tracecheck(&["run", "scenarios", "--html", "no/such/dir/report.html"])
+        .expect_code(2)
+        .expect_stderr("--html: the report no/such/dir/report.html cannot be written; name a file in a folder that is there");
+    tracecheck(&["replay", "no/such/run", "--html", "/"])
+        .expect_code(2)
+        .expect_stderr("--html: the report / cannot");
+    tracecheck(&["canary", "scenarios", "--html", "report.html"])
+        .expect_code(2)
+        .expect_stderr("`tracecheck replay --html`");
 }
 
 #[test]
@@ -178,7 +191,7 @@ fn a_collector_config_that_sends_elsewhere_or_is_wrong_is_refused_before_anythin
 }
 
 #[test]
-fn a_wrong_collector_config_that_only_the_collector_can_tell_is_refused_with_its_message() {
+fn a_wrong_collector_config_that_only_the_collector_can_find_is_refused_with_its_message() {
     let text = "receivers: { otlp: { protocols: { grpc: , http: } } }\nprocessors: { batch: { timeout_: 1s } }\nexporters: { datadog: { api: { key: x } } }\nservice: { pipelines: { traces: { receivers: [otlp], processors: [batch], exporters: [datadog] } } }\n";
     let file = ScenarioFile::new(GOOD).with("collector.yaml", text);
     let path = file.path().replace("scenario.yaml", "collector.yaml");
@@ -193,7 +206,7 @@ fn a_wrong_collector_config_that_only_the_collector_can_tell_is_refused_with_its
 const SYSTEM: &str = "entry: web\nworkloads:\n  - name: web\n    builtin: sample-app\n    env: { LISTEN_ADDR: '${listen:http}', OTEL_SERVICE_NAME: web }\n    ports: [http]\n";
 
 #[test]
-fn a_system_s_programs_that_are_not_there_and_limits_beyond_the_run_s_are_told_before_anything_starts()
+fn a_system_s_programs_that_are_not_there_and_limits_beyond_the_run_s_are_reported_before_anything_starts()
  {
     let system = SYSTEM.replace("builtin: sample-app", "command: [./bin/web]\n    start_limit: 3m");
     let yaml = format!("{GOOD}system: {{ file: own.yaml }}\n");
@@ -206,15 +219,15 @@ fn a_system_s_programs_that_are_not_there_and_limits_beyond_the_run_s_are_told_b
             .replace(&format!("{folder}/"), "")
             .replace(path.strip_suffix("scenario.yaml").expect("its name"), "")
     };
-    let told = tracecheck(&["check", &path]).expect_code(2).stderr;
-    insta::assert_snapshot!("system_program_that_is_not_there", plain(&told));
+    let reported = tracecheck(&["check", &path]).expect_code(2).stderr;
+    insta::assert_snapshot!("system_program_that_is_not_there", plain(&reported));
     tracecheck(&["check", "--for-images", &path]).expect_code(0);
-    let told = file.run(&["--start-limit", "1m"]).expect_code(2).stderr;
-    insta::assert_snapshot!("system_limits_that_cannot_be", plain(&told));
+    let reported = file.run(&["--start-limit", "1m"]).expect_code(2).stderr;
+    insta::assert_snapshot!("system_limits_that_cannot_be", plain(&reported));
 }
 
 #[test]
-fn a_service_that_nobody_in_a_system_file_has_is_told_where_all_names_are_known() {
+fn a_service_that_nobody_in_a_system_file_has_is_reported_where_all_names_are_known() {
     let yaml = format!(
         "{GOOD}system: {{ file: own.yaml }}\nexpect: {{ services: [wed], spans: [{{ at: shop, count: 1 }}] }}\n"
     );

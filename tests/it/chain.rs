@@ -62,14 +62,14 @@ async fn where_a_failure_begins_and_what_comes_after_what_is_asked_for_in_rust_t
         ..Order::default()
     };
     let wrong = failing().within(Duration::from_millis(500)).fails_at("sample-app-1").order(after);
-    let told = wrong.send().await.whole_trace().map(drop).unwrap_err().to_string();
+    let reported = wrong.send().await.whole_trace().map(drop).unwrap_err().to_string();
     assert!(
-        told.contains("fails_at: the failure should begin at `sample-app-1`, but begins at "),
-        "{told}"
+        reported.contains("fails_at: the failure should begin at `sample-app-1`, but begins at "),
+        "{reported}"
     );
     assert!(
-        told.contains("order: `sample-app-2 server` should begin after `sample-app-1 client`"),
-        "{told}"
+        reported.contains("order: `sample-app-2 server` should begin after `sample-app-1 client`"),
+        "{reported}"
     );
     chain.stop().await?;
     Ok(())

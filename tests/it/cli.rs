@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use crate::support::{ScenarioFile, TRACECHECK, root, tracecheck};
 
 #[test]
-fn help_tells_the_commands_and_the_exit_codes() {
+fn help_reports_the_commands_and_the_exit_codes() {
     let help = tracecheck(&["--help"]).expect_code(0).stdout;
     insta::assert_snapshot!("help", help);
 }
@@ -142,7 +142,7 @@ fn manifests_of_a_collector_that_the_operator_makes_are_its_resource_and_its_acc
 }
 
 #[test]
-fn the_collector_inside_tells_its_version() {
+fn the_collector_inside_reports_its_version() {
     for flag in ["--version", "-v"] {
         tracecheck(&["collector", flag]).expect_code(0).expect_stdout(env!("CARGO_PKG_VERSION"));
     }
@@ -156,8 +156,8 @@ fn check_counts_what_is_valid() {
 #[test]
 fn check_counts_one_as_one() {
     let file = ScenarioFile::new("name: one\ndescription: One request.\nrequests: [{ get: / }]\n");
-    let told = tracecheck(&["check", &file.path()]).expect_code(0).stdout;
-    assert_eq!(told, "1 scenario with 1 request is valid\n");
+    let reported = tracecheck(&["check", &file.path()]).expect_code(0).stdout;
+    assert_eq!(reported, "1 scenario with 1 request is valid\n");
 }
 
 #[test]
@@ -180,8 +180,8 @@ fn a_reader_of_stdout_that_goes_away_does_not_change_the_verdict() {
         .unwrap();
     drop(child.stdout.take());
     let ended = child.wait_with_output().unwrap();
-    let told = String::from_utf8_lossy(&ended.stderr);
-    assert_eq!((ended.status.code(), told.as_ref()), (Some(0), ""));
+    let reported = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!((ended.status.code(), reported.as_ref()), (Some(0), ""));
 }
 
 #[test]
@@ -214,20 +214,33 @@ fn a_saved_run_is_judged_again_in_the_formats_of_a_run() {
     let dir = tempfile::tempdir().unwrap();
     let saved = dir.path().display().to_string();
     let junit = dir.path().join("report.xml");
-    file.run(&["--save", &saved]).expect_code(0);
+    let page = dir.path().join("run.html").display().to_string();
+    file.run(&["--save", &saved, "--html", &page]).expect_code(0);
     let report = junit.display().to_string();
     let args = ["replay", &saved, "--format", "json", "--junit", &report, "--filter", "on"];
     let last = tracecheck(&args).expect_code(0).stdout;
     let last: serde_json::Value = serde_json::from_str(last.lines().last().unwrap()).unwrap();
     assert_eq!(last["summary"]["scenarios"][0]["name"], "one");
     assert!(std::fs::read_to_string(junit).unwrap().contains("name=\"one\""));
+    // Without a script, the verdicts are there.
+    let again = dir.path().join("replay.html").display().to_string();
+    tracecheck(&["replay", &saved, "--html", &again]).expect_code(0);
+    for page in [page, again] {
+        let page = std::fs::read_to_string(page).unwrap();
+        assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
+        assert!(
+            page.contains("pass  one") && page.contains("id=\"block-0\""),
+            "{}",
+            &page[..2_000]
+        );
+    }
     tracecheck(&["replay", &saved, "--filter", "zzz"])
         .expect_code(3)
         .expect_stderr("there are `one`");
 }
 
 #[test]
-fn explain_lists_the_rules_and_tells_of_each() {
+fn explain_lists_the_rules_and_reports_of_each() {
     let list = tracecheck(&["explain"]).expect_code(0).stdout;
     insta::assert_snapshot!("explain", list);
     for rule in list.lines().filter_map(|line| line.split_whitespace().next()) {
@@ -311,8 +324,7 @@ fn a_scenario_that_needs_what_another_collector_has_not_is_skipped_and_never_pas
     let file = ScenarioFile::new(yaml).with("plain.yaml", plain);
     let both = file.path().replace("/scenario.yaml", "");
     let other = format!("{TRACECHECK} collector");
-    let because =
-        "it needs a collector with `apm-stats` (it counts), and nobody says that this one has it";
+    let because = "it needs a collector with `apm-stats` (it counts), and this one is not declared to have it";
 
     let junit = file.path().replace("scenario.yaml", "junit.xml");
     tracecheck(&["run", &both, "--collector-command", &other, "--junit", &junit])
@@ -321,7 +333,7 @@ fn a_scenario_that_needs_what_another_collector_has_not_is_skipped_and_never_pas
         .expect_stdout(because)
         .expect_stdout("1 passed, 1 skipped");
     let report = std::fs::read_to_string(junit).unwrap();
-    assert!(report.contains("<skipped") && report.contains("nobody says"), "{report}");
+    assert!(report.contains("<skipped") && report.contains("is not declared"), "{report}");
 
     file.run(&["--collector-command", &other]).expect_code(3).expect_stdout("????  1 skipped");
     file.run(&["--collector-command", &other, "--collector-has", "apm-stats"])
@@ -331,4 +343,54 @@ fn a_scenario_that_needs_what_another_collector_has_not_is_skipped_and_never_pas
     file.run(&["--collector-command", &other, "--collector-has", "apm-stat"])
         .expect_code(2)
         .expect_stderr("did you mean `apm-stats`?");
+}
+
+#[test]
+fn github_gets_annotations_and_a_summary_of_the_step() {
+    let file = ScenarioFile::new(
+        "# A comment.\nname: asks-for-too-much\ndescription: It fails.\nrequests:\n  - { get: /outgoing-sampleapp, status: 418 }\nexpect: { within: 2s }\n",
+    );
+    let summary = file.path().replace("scenario.yaml", "summary.md");
+    let run = |summary: &str| {
+        let mut command = std::process::Command::new(TRACECHECK);
+        command.args(["run", &file.path(), "--format", "github"]).current_dir(root());
+        let folder = file.path().replace("/scenario.yaml", "");
+        command.env("GITHUB_WORKSPACE", folder).env("GITHUB_STEP_SUMMARY", summary);
+        crate::support::ran(command.output())
+    };
+    let ran = run(&summary).expect_code(1);
+    let annotations: Vec<&str> =
+        ran.stdout.lines().filter(|line| line.starts_with("::error")).collect();
+    assert_eq!(annotations.len(), 1, "{}", ran.stdout);
+    let expected = "::error file=scenario.yaml,line=2,title=asks-for-too-much%3A ";
+    assert!(annotations[0].starts_with(expected), "{}", annotations[0]);
+    // Everything else is between marks that stop commands.
+    let stopped = ran.stdout.matches("::stop-commands::").count();
+    assert!(stopped >= 3 && ran.stdout.starts_with("::stop-commands::"), "{}", ran.stdout);
+    let page = std::fs::read_to_string(&summary).unwrap();
+    assert!(
+        page.starts_with("### tracecheck: fail\n")
+            && page.contains("| ❌ fail | asks-for-too-much | 1 |")
+    );
+    assert!(page.contains("<details><summary>❌ asks-for-too-much</summary>"), "{page}");
+    run("no/such/folder/summary.md").expect_code(2).expect_stderr(
+        "GITHUB_STEP_SUMMARY names no/such/folder/summary.md, which cannot be written",
+    );
+}
+
+#[test]
+fn shells_get_completions_and_man_gets_pages() {
+    let bash = tracecheck(&["completions", "bash"]).expect_code(0);
+    bash.expect_stdout("_tracecheck()").expect_stdout("--compare-with-collector");
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("man1").display().to_string();
+    tracecheck(&["man", "--dir", &folder]).expect_code(0);
+    let page = |name: &str| std::fs::read_to_string(dir.path().join("man1").join(name)).unwrap();
+    assert!(page("tracecheck.1").contains("Exit codes"), "{}", page("tracecheck.1"));
+    assert!(page("tracecheck-run.1").contains("compare\\-with\\-collector"));
+    assert!(!dir.path().join("man1/tracecheck-inside.1").exists());
+    tracecheck(&["man"]).expect_code(0).expect_stdout(".TH tracecheck 1");
+    tracecheck(&["man", "--dir", "/dev/null/man"])
+        .expect_code(2)
+        .expect_stderr("--dir: the manual cannot be written");
 }

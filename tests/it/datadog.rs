@@ -212,7 +212,7 @@ async fn a_system_that_is_there_is_driven_and_judged_by_what_datadog_shows_late(
     .expect_code(0)
     .expect_stdout("environment attached")
     .expect_stdout("2 passed")
-    .expect_stdout("not evaluated: stats-disagree, because the evidence does not give APM stats")
+    .expect_stdout("not evaluated, because the evidence does not give APM stats: stats-disagree")
     .expect_stdout("trace API: ");
     let id = saved_trace(&saved);
     tracecheck(&url, &["replay", &saved]).await.expect_code(0).expect_stdout("2 passed");
@@ -367,7 +367,7 @@ async fn a_system_that_is_there_is_judged_by_a_mock_intake_alone_too() {
         .await
         .expect_code(0)
         .expect_stdout(
-            "not evaluated: stray-trace, because the evidence does not give exclusive evidence",
+            "not evaluated, because the evidence does not give exclusive evidence: stray-trace",
         )
         .expect_stderr(&format!("traces: {{ endpoint: {intake} }}"));
     // Whose collector it is that sends there is seen by requests of the run's own.

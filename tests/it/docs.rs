@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::{root, tracecheck};
 
 /// The sections of the reference with a table of keys, and the part of the schema that each explains.
-const SECTIONS: [(&str, &str); 23] = [
+const SECTIONS: [(&str, &str); 24] = [
     ("Scenario", ""),
     ("System", "SystemFile"),
     ("Chain", "ChainFile"),
@@ -30,6 +30,7 @@ const SECTIONS: [(&str, &str); 23] = [
     ("Overlap", "OverlapFile"),
     ("Balance", "BalanceFile"),
     ("Stats", "StatsCountFile"),
+    ("Levels", "LevelFile"),
     ("Requirements", "RequireFile"),
     ("Tolerated rules", "TolerateFile"),
 ];

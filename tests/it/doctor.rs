@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use crate::support::{TRACECHECK, ran, root, tracecheck};
 
 #[test]
-fn doctor_tells_what_is_missing_and_never_a_key() {
+fn doctor_reports_what_is_missing_and_never_a_key() {
     tracecheck(&["doctor", "--env", "process"])
         .expect_code(0)
         .expect_stdout("process: can be used");
@@ -20,8 +20,8 @@ fn doctor_tells_what_is_missing_and_never_a_key() {
         ran(command.env("DOCKER_HOST", "tcp://127.0.0.1:1").output())
     };
     for env in ["docker", "kind", "cluster", "eks", "datadog"] {
-        let told = format!("{env}: cannot be used");
-        let ran = doctor(&["--env", env]).expect_code(3).expect_stdout(&told);
+        let reported = format!("{env}: cannot be used");
+        let ran = doctor(&["--env", env]).expect_code(3).expect_stdout(&reported);
         assert!(!ran.stdout.contains("0123456789abcdef"), "{}", ran.stdout);
     }
     // What is not asked for by name may be missing.

@@ -1,8 +1,9 @@
 //! A user's own services, described in a system file: what nobody can see must not pass.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use crate::support::{ScenarioFile, TRACECHECK, ran, tracecheck};
+use crate::support::{Ran, ScenarioFile, TRACECHECK, ran, tracecheck};
 
 /// A shop that calls payments; `pay` is put into the environment of the second.
 fn system(pay: &str) -> String {
@@ -46,10 +47,9 @@ fn services_without_a_ledger_pass_when_all_of_them_are_heard_of() {
 
 #[test]
 fn a_service_that_is_never_heard_of_is_inconclusive() {
-    scenario("OTEL_TRACES_EXPORTER: none", "")
-        .run(&[])
-        .expect_code(3)
-        .expect_stdout("silent-service: no span of `pay` was captured in the whole run");
+    scenario("OTEL_TRACES_EXPORTER: none", "").run(&[]).expect_code(3).expect_stdout(
+        "silent-service: no span of `pay` was captured of any request in the whole run",
+    );
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_value_of_an_answer_goes_into_a_later_request() {
 }
 
 #[test]
-fn what_is_wrong_with_an_answer_is_told_with_what_it_was() {
+fn what_is_wrong_with_an_answer_is_reported_with_what_it_was() {
     let wrong = requests(
         "  - { get: /, answer: { json: { name: nobody, none.at.all: { exists: true } }, headers: { content-type: text/html } } }\n",
     );
@@ -104,6 +104,62 @@ fn what_is_wrong_with_an_answer_is_told_with_what_it_was() {
         .expect_stdout("answer: in the answer to GET /, `name` should be `nobody`, is `")
         .expect_stdout("`none.at.all` should be there, is not there; the body begins with `{")
         .expect_stdout("the header `content-type` should be `text/html`, is `application/json`");
+}
+
+/// Runs a scenario that fails, in less time than its traces are given.
+fn fails_within(scenario: &ScenarioFile, more: &[&str], within: Duration) -> Ran {
+    let began = Instant::now();
+    let ran = scenario.run(more).expect_code(1);
+    assert!(began.elapsed() < within, "it waited for its traces: {}", ran.stdout);
+    ran
+}
+
+#[test]
+fn a_wrong_answer_is_reported_without_waiting_for_what_would_not_mend_it() {
+    // Five spans are never made, so that the trace is never whole.
+    let wrong = requests(
+        "  - { get: /outgoing-sampleapp, status: 201 }\nexpect: { within: 2m, spans: [{ at: pay, kind: server, count: 5 }] }\n",
+    );
+    fails_within(&wrong, &[], Duration::from_secs(120))
+        .expect_stdout("should be answered with status 201: got status 200")
+        .expect_stdout("the request fails in any case, so that no more spans were waited for")
+        .expect_stdout("Seen so far: 5 of `pay server` expected, 1 captured");
+    // The answer says that its trace is another one.
+    let scenario = ScenarioFile::new(
+        "name: own\ndescription: It breaks.\nrequests: [{ get: /outgoing-sampleapp }]\nexpect: { within: 2m }\n",
+    );
+    let broken = ["--app-env", "sample-app-1:OTEL_PROPAGATORS=none"];
+    fails_within(&scenario, &broken, Duration::from_secs(120))
+        .expect_stdout("the link tracecheck -> sample-app-1 is broken");
+}
+
+/// A collector that gives every span the status of a failure.
+const MARKING: &str = "receivers: { otlp: { protocols: { grpc: , http: } } }
+processors: { span: { status: { code: Error } }, batch: { timeout: 50ms } }
+exporters: { datadog: { api: { key: '${env:DD_API_KEY}' } } }
+service: { pipelines: { traces: { receivers: [otlp], processors: [span, batch], exporters: [datadog] } } }
+";
+
+#[test]
+fn a_link_that_breaks_further_down_is_reported_without_waiting_for_what_went_elsewhere() {
+    let patient = "expect: { within: 2m, services: [shop, pay] }\n";
+    let scenario = scenario("OTEL_BSP_SCHEDULE_DELAY: \"50\"", patient);
+    let broken = ["--app-env", "pay:OTEL_PROPAGATORS=none"];
+    fails_within(&scenario, &broken, Duration::from_secs(120))
+        .expect_stdout("the link shop -> pay is broken")
+        .expect_stdout("services: `pay` has no span in trace");
+    let chain = ScenarioFile::new(
+        "name: own\ndescription: It breaks.\nrequests: [{ get: /outgoing-sampleapp }]\nexpect: { within: 2m }\n",
+    );
+    let broken = ["--app-env", "sample-app-2:OTEL_PROPAGATORS=none"];
+    fails_within(&chain, &broken, Duration::from_secs(120))
+        .expect_stdout("missing-hop: `sample-app-2` has no server span");
+    // Marks that nothing accounts for do not go away, though a span that is expected never comes.
+    let marked = ScenarioFile::new(
+        "name: own\ndescription: All spans are errors.\nsystem: { chain: { collector_config: collector.yaml } }\nrequests: [{ get: /outgoing-sampleapp }]\nexpect: { within: 2m, spans: [{ at: sample-app-2, kind: server, count: 5 }] }\n",
+    )
+    .with("collector.yaml", MARKING);
+    fails_within(&marked, &[], Duration::from_secs(120)).expect_stdout("error-not-injected: ");
 }
 
 #[test]

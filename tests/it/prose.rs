@@ -1,36 +1,39 @@
-//! Keeps the comments of sources to the words of docs/glossary.md.
+//! Keeps comments, messages and pages to the words of docs/glossary.md.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
+use proc_macro2::{TokenStream, TokenTree};
 use regex::Regex;
 
 use crate::support::root;
 
-/// Folders whose comments keep to the glossary; whoever rewrites another one adds it.
-const REWRITTEN: [&str; 18] = [
-    "bench/src",
-    "collector/src/journal",
-    "collector/src/pipeline",
-    "collector/src/processor",
-    "collector/src/settings",
-    "collector/src/telemetry",
-    "collector/src/trace_batch",
-    "harness/environment/src/docker",
-    "harness/environment/src/image",
-    "harness/environment/src/process",
-    "harness/intake/src/server",
-    "harness/intake/src/store",
-    "harness/src/datadog_api",
-    "harness/src/driver",
-    "harness/src/report",
-    "harness/src/standing",
-    "harness/src/strays",
-    "sample-apps/src",
+/// Folders with sources, whose comments and messages are checked.
+const SOURCES: [&str; 6] = ["bench", "collector", "examples", "fuzz", "harness", "sample-apps"];
+
+/// Folders and files with pages, which are checked as a whole: Markdown, scenarios, and what tests expect of the program's output.
+const PAGES: [&str; 9] = [
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "README.md",
+    "collector",
+    "docs",
+    "examples",
+    "harness",
+    "sample-apps",
+    "scenarios",
+];
+
+/// Files that are not checked, each with the reason.
+const EXEMPT: [(&str, &str); 3] = [
+    ("docs/glossary.md", "it lists the words that are not used"),
+    ("docs/performance.md", "it is a record of what was measured"),
+    ("tests/it/prose.rs", "this file, which has the words for its own tests"),
 ];
 
 /// Words and phrases that are not used, each with what to write instead.
@@ -43,41 +46,70 @@ const WORDS: [(&str, &str); 5] = [
 ];
 
 #[test]
-fn comments_keep_to_the_glossary() {
+fn sources_keep_to_the_glossary() {
     let mut found = Vec::new();
-    for folder in REWRITTEN {
-        let mut files = Vec::new();
-        find(&root().join(folder), &mut files);
-        assert!(!files.is_empty(), "{folder} has no sources");
-        for path in files {
-            let name = path.strip_prefix(root()).unwrap().display();
-            let complaints = complaints(&fs::read_to_string(&path).unwrap());
-            found.extend(complaints.into_iter().map(|one| format!("{name}:{one}")));
+    for (name, text) in files(&[&SOURCES[..], &["tests"]].concat(), &["rs"]) {
+        let complaints = [complaints(&text), complaints_of_messages(&text)].concat();
+        found.extend(complaints.into_iter().map(|one| format!("{name}:{one}")));
+    }
+    assert!(found.is_empty(), "see docs/glossary.md, \"Prose\":\n{}", found.join("\n"));
+}
+
+#[test]
+fn pages_keep_to_the_glossary() {
+    let mut found = Vec::new();
+    for (name, text) in files(&[&PAGES[..], &["tests"]].concat(), &["md", "yaml", "snap"]) {
+        for (at, line) in text.lines().enumerate() {
+            // The expression that a snapshot is of is code.
+            let line = if line.starts_with("expression: ") { "" } else { line };
+            let complaints = complaints_of_words(line);
+            found.extend(complaints.into_iter().map(|one| format!("{name}:{}: {one}", at + 1)));
         }
     }
     assert!(found.is_empty(), "see docs/glossary.md, \"Prose\":\n{}", found.join("\n"));
 }
 
-fn find(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            find(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
+/// Returns the files of these places that end so, each with its path below the root and its text.
+fn files(places: &[&str], extensions: &[&str]) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for place in places {
+        let mut found = Vec::new();
+        find(&root().join(place), extensions, &mut found);
+        assert!(!found.is_empty(), "{place} has no file to check");
+        all.extend(found);
+    }
+    let named = all.into_iter().map(|path| {
+        let name = path.strip_prefix(root()).unwrap().display().to_string();
+        let text = fs::read_to_string(&path).unwrap();
+        (name, text)
+    });
+    named.filter(|(name, _)| !EXEMPT.iter().any(|(exempt, _)| exempt == name)).collect()
+}
+
+fn find(place: &Path, extensions: &[&str], found: &mut Vec<PathBuf>) {
+    if place.is_dir() {
+        // What was built or installed beside sources is not the project's.
+        let name = place.file_name().unwrap().to_string_lossy();
+        if name == "target" || name == "node_modules" || name.starts_with('.') {
+            return;
         }
+        for entry in fs::read_dir(place).unwrap() {
+            find(&entry.unwrap().path(), extensions, found);
+        }
+    } else if place.extension().is_some_and(|is| extensions.iter().any(|one| is == *one)) {
+        found.push(place.to_owned());
     }
 }
 
-/// Returns the lines of a file that do not keep to the glossary, each as `LINE: what is wrong`.
+/// Returns the comments of a source that do not keep to the glossary, each as `LINE: what is wrong`.
 fn complaints(text: &str) -> Vec<String> {
-    let opening = Regex::new(r"^\s*//[/!] (What|Why|Where|Who|Whose|Whether)\b").unwrap();
-    let words = WORDS.map(|(word, instead)| (Regex::new(word).unwrap(), instead));
+    static OPENING: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^\s*//[/!] (What|Why|Where|Who|Whose|Whether)\b").unwrap());
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();
     for (at, line) in lines.iter().enumerate() {
         let is_first = at == 0 || !is_doc(lines[at - 1]);
-        if let Some(word) = opening.captures(line).filter(|_| is_first)
+        if let Some(word) = OPENING.captures(line).filter(|_| is_first)
             && !(&word[1] == "Whether" && documents_a_field(&lines[at..]))
         {
             found.push(format!(
@@ -87,13 +119,68 @@ fn complaints(text: &str) -> Vec<String> {
             ));
         }
         let Some(comment) = line.find("//").map(|begin| &line[begin..]) else { continue };
-        for (word, instead) in &words {
-            if let Some(one) = word.find(comment) {
-                found.push(format!("{}: `{}`; write instead: {instead}", at + 1, one.as_str()));
-            }
-        }
+        let complaints = complaints_of_words(comment);
+        found.extend(complaints.into_iter().map(|one| format!("{}: {one}", at + 1)));
     }
     found
+}
+
+/// Returns the string literals of a source that do not keep to the glossary.
+fn complaints_of_messages(text: &str) -> Vec<String> {
+    let mut messages = Vec::new();
+    collect_messages(text.parse().unwrap(), &mut messages);
+    let mut found = Vec::new();
+    for message in messages {
+        let complaints = complaints_of_words(&without_arguments(&message));
+        found.extend(complaints.into_iter().map(|one| format!(" {message}: {one}")));
+    }
+    found
+}
+
+fn collect_messages(tokens: TokenStream, messages: &mut Vec<String>) {
+    let mut after_hash = false;
+    for token in tokens {
+        match &token {
+            TokenTree::Group(group) => {
+                let mut inner = group.stream().into_iter();
+                let is_doc = after_hash
+                    && matches!(inner.next(), Some(TokenTree::Ident(name)) if name == "doc");
+                if !is_doc {
+                    collect_messages(group.stream(), messages);
+                }
+            }
+            TokenTree::Literal(literal) => {
+                let literal = literal.to_string();
+                if literal.contains('"') {
+                    messages.push(literal);
+                }
+            }
+            TokenTree::Ident(_) | TokenTree::Punct(_) => {}
+        }
+        // `#[doc = "…"]`, or `#![doc = "…"]`: a comment.
+        after_hash = match &token {
+            TokenTree::Punct(punct) => {
+                punct.as_char() == '#' || (after_hash && punct.as_char() == '!')
+            }
+            _ => false,
+        };
+    }
+}
+
+/// Removes the names that a format string has in braces.
+fn without_arguments(message: &str) -> String {
+    static ARGUMENT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\{\w+(:[^{}]*)?\}").unwrap());
+    ARGUMENT.replace_all(message, "{}").into_owned()
+}
+
+/// Returns the words of a text that are not used, each with what to write instead.
+fn complaints_of_words(text: &str) -> Vec<String> {
+    static COMPILED: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
+        let compiled = WORDS.iter().map(|(word, instead)| (Regex::new(word).unwrap(), *instead));
+        compiled.collect()
+    });
+    let found = COMPILED.iter().filter_map(|(word, instead)| Some((word.find(text)?, instead)));
+    found.map(|(word, instead)| format!("`{}`; write instead: {instead}", word.as_str())).collect()
 }
 
 fn is_doc(line: &str) -> bool {
@@ -101,11 +188,13 @@ fn is_doc(line: &str) -> bool {
     line.starts_with("///") || line.starts_with("//!")
 }
 
-/// Returns whether the doc comment at the beginning of these lines is that of a field: a Boolean one may begin with *Whether*.
+/// Returns whether the doc comment at the beginning of these lines is that of a field: a yes-or-no one may begin with *Whether*.
 fn documents_a_field(lines: &[&str]) -> bool {
-    let field = Regex::new(r"^\s*(pub(\([a-z ]+\))? )?\w+: .*bool\b").unwrap();
+    static FIELD: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"^\s*(pub(\([a-z: ]+\))? )?\w+: .*(bool|Expected)\b").unwrap()
+    });
     let item = lines.iter().find(|line| !is_doc(line) && !line.trim_start().starts_with("#["));
-    item.is_some_and(|item| field.is_match(item))
+    item.is_some_and(|item| FIELD.is_match(item))
 }
 
 #[test]
@@ -122,4 +211,13 @@ fn what_does_not_keep_to_the_glossary_is_found() {
         found[2],
         "11: `told`; write instead: report, notify, ask, give, distinguish, determine"
     );
+}
+
+#[test]
+fn messages_that_do_not_keep_to_the_glossary_are_found() {
+    let text = "#![doc = \"told\"]\n/// told\nfn told(tell: u8) {\n    let told = b'x';\n    panic!(\"{told:?} is {tell}\");\n    \
+                panic!(r#\"it is \"told\"\"#);\n}\n";
+    let found = complaints_of_messages(text);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with(" r#\"it is \"told\"\"#: `told`; "), "{found:?}");
 }

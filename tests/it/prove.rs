@@ -46,29 +46,29 @@ fn prove_scenario(file: &ScenarioFile, filters: &[&str], more: &[&str]) -> Ran {
 }
 
 #[test]
-fn what_a_users_scenario_misses_is_told_with_what_would_tell_of_it_and_then_it_does() {
+fn what_a_users_scenario_misses_is_reported_with_what_would_report_it_and_then_it_does() {
     let file = own_services("");
-    let filters = ["kind-changed", "client-span-lost", "error-lost", "stats-hits"];
-    let would = "spans: [{ at: pay, kind: server, count: 1 }]";
+    let filters = ["route-lost", "client-span-lost", "error-lost", "stats-hits"];
+    let would = "spans: [{ at: pay, kind: server, is: { resource: \"GET /outgoing-sampleapp\" }, count: 1 }]";
     prove_scenario(&file, &filters, &[])
         .expect_code(1)
         .expect_stdout("caught     client-span-lost                               orphan-span\n")
-        .expect_stdout("MISSED     kind-changed")
-        .expect_stdout(&format!("`happy` would tell by `expect: {{ {would} }}`"))
+        .expect_stdout("MISSED     route-lost")
+        .expect_stdout(&format!("`happy` would report it by `expect: {{ {would} }}`"))
         .expect_stdout("not there  error-lost")
         .expect_stdout(
-            "`happy` would tell by `expect: { stats: [{ service: web, kind: server, hits: 3 }] }`",
+            "`happy` would report it by `expect: { stats: [{ service: web, kind: server, hits: 3 }] }`",
         )
         .expect_stdout(
             "2 missed, 0 undecided; 1 cannot be made there; between shop and pay, entered at web",
         );
     let advised = own_services(&format!(", {would}"));
-    let ran = prove_scenario(&advised, &["kind-changed"], &["--format", "json"]).expect_code(0);
-    let told: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!((&told["caught"], &told["missed"]), (&1.into(), &0.into()), "{told}");
-    assert_eq!(told["sites"], serde_json::json!(["web", "shop", "pay"]));
-    let one = &told["breakages"][0];
-    assert_eq!((&one["outcome"], &one["by"][0]), (&"caught".into(), &"spans".into()), "{told}");
+    let ran = prove_scenario(&advised, &["route-lost"], &["--format", "json"]).expect_code(0);
+    let reported: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&reported["caught"], &reported["missed"]), (&1.into(), &0.into()), "{reported}");
+    assert_eq!(reported["sites"], serde_json::json!(["web", "shop", "pay"]));
+    let one = &reported["breakages"][0];
+    assert_eq!((&one["outcome"], &one["by"][0]), (&"caught".into(), &"spans".into()), "{reported}");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_scenario_that_does_not_pass_while_nothing_is_broken_proves_nothing() {
 }
 
 #[test]
-fn a_name_that_no_breakage_has_is_told() {
+fn a_name_that_no_breakage_has_is_reported() {
     tracecheck(&["prove", "--filter", "no-such-thing"])
         .expect_code(2)
         .expect_stderr("no breakage's name contains it");

@@ -129,8 +129,8 @@ fn broken_systems_come_to_the_same_results_when_they_are_judged_again() {
     for (name, _, verdict, text) in BROKEN {
         let result = &results[*name];
         assert_eq!(result["verdict"], *verdict, "{name}: {result:#}");
-        let told = result.to_string().replace("\\\"", "\"");
-        assert!(told.contains(text), "`{text}` is not told of {name}: {result:#}");
+        let reported = result.to_string().replace("\\\"", "\"");
+        assert!(reported.contains(text), "`{text}` is not said of {name}: {result:#}");
     }
 }
 

@@ -9,6 +9,33 @@ use crate::support::{Ran, TRACECHECK, ran, root};
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A state directory of a test's own. What still stands when the test ends, however it ends, is taken down.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        for name in ["default", "other"] {
+            // Exits with 2 where there is none.
+            let mut down = Command::new(TRACECHECK);
+            down.args(["down", name]).env("TRACECHECK_STATE_DIR", self.path().join("state"));
+            let ended = down.env("TMPDIR", self.path()).current_dir(root()).output();
+            if ended.is_ok_and(|ended| ended.status.success()) && !std::thread::panicking() {
+                panic!("the system `{name}` was left behind");
+            }
+        }
+    }
+}
+
 fn tracecheck(home: &Path, args: &[&str]) -> Ran {
     let mut command = Command::new(TRACECHECK);
     command.args(args).env("TRACECHECK_STATE_DIR", home.join("state")).env("TMPDIR", home);
@@ -16,8 +43,8 @@ fn tracecheck(home: &Path, args: &[&str]) -> Ran {
 }
 
 fn status(home: &Path) -> serde_json::Value {
-    let told = tracecheck(home, &["status", "--format", "json"]).stdout;
-    serde_json::from_str(&told).unwrap_or_else(|error| panic!("{error}: {told}"))
+    let reported = tracecheck(home, &["status", "--format", "json"]).stdout;
+    serde_json::from_str(&reported).unwrap_or_else(|error| panic!("{error}: {reported}"))
 }
 
 /// Waits until the status is so.
@@ -47,7 +74,7 @@ fn processes(home: &Path) -> Vec<serde_json::Value> {
 
 #[test]
 fn a_system_file_is_brought_up_without_a_scenario() {
-    let home = tempfile::tempdir().unwrap();
+    let home = Home::new();
     let file = home.path().join("shop.system.yaml");
     let text = "entry: shop\nworkloads:\n  - name: shop\n    builtin: sample-app\n    env: { LISTEN_ADDR: '${listen:http}', OTEL_SERVICE_NAME: shop }\n    ports: [http]\n";
     std::fs::write(&file, text).unwrap();
@@ -58,7 +85,7 @@ fn a_system_file_is_brought_up_without_a_scenario() {
 
 #[test]
 fn a_system_file_is_checked_for_its_environment_before_anything_starts() {
-    let home = tempfile::tempdir().unwrap();
+    let home = Home::new();
     let file = home.path().join("shop.system.yaml");
     let path = file.display().to_string();
     let up = |program: &str, environment: &str| {
@@ -75,7 +102,7 @@ fn a_system_file_is_checked_for_its_environment_before_anything_starts() {
 
 #[test]
 fn a_system_stays_until_it_is_taken_down_and_scenarios_run_through_it() {
-    let home = tempfile::tempdir().unwrap();
+    let home = Home::new();
     let home = home.path();
     tracecheck(home, &["status"]).expect_code(0).expect_stdout("no system is up");
     let up = tracecheck(home, &["up"]).expect_code(0);
@@ -97,10 +124,10 @@ fn a_system_stays_until_it_is_taken_down_and_scenarios_run_through_it() {
     // A part that ends by itself is reported.
     let pids = processes(home);
     kill(&pids.iter().find(|process| process["workload"] == "sample-app-2").unwrap()["pid"]);
-    let told = until(home, "the end is told", |now| {
+    let reported = until(home, "the end is reported", |now| {
         now["system"]["workloads"]["sample-app-2"]["ended"].is_string()
     });
-    assert_eq!(told["unusable"][0]["workload"], "sample-app-2", "{told:#}");
+    assert_eq!(reported["unusable"][0]["workload"], "sample-app-2", "{reported:#}");
     tracecheck(home, &["status"]).expect_code(1).expect_stdout("NOT USABLE");
 
     tracecheck(home, &["down"]).expect_code(0).expect_stdout("`default` is down");
@@ -110,8 +137,8 @@ fn a_system_stays_until_it_is_taken_down_and_scenarios_run_through_it() {
 }
 
 #[test]
-fn what_a_killed_keeper_left_is_told_and_removed() {
-    let home = tempfile::tempdir().unwrap();
+fn what_a_killed_keeper_left_is_reported_and_removed() {
+    let home = Home::new();
     let home = home.path();
     // A program that is not asked to end with its harness does not.
     let scenario = home.join("stays.yaml");
@@ -144,8 +171,8 @@ workloads:
 }
 
 #[test]
-fn what_does_not_come_up_is_told_and_leaves_nothing() {
-    let home = tempfile::tempdir().unwrap();
+fn what_does_not_come_up_is_reported_and_leaves_nothing() {
+    let home = Home::new();
     let home = home.path();
     tracecheck(home, &["up", "no-such.yaml"]).expect_code(2).expect_stderr("no-such.yaml");
     tracecheck(home, &["up", "--for", "25h"]).expect_code(2).expect_stderr("at most 24h");

@@ -63,16 +63,16 @@ fn a_linked_consumer_fails_nothing_alone_and_beside_others() {
 
 #[test]
 fn a_lost_context_is_named_at_the_run_alone_and_beside_others() {
-    let told = "`sample-app-1` began `process later` (consumer) 4 times; the first is trace ";
+    let reported = "`sample-app-1` began `process later` (consumer) 4 times; the first is trace ";
     let alone = ScenarioFile::new(&chain("apart", "/later?linked=false")).run(&[]);
     alone
         .expect_code(3)
         .expect_stdout("1 passed")
         .expect_stdout("undecided: chain of 2: 4 traces began by no known request")
-        .expect_stdout(told)
+        .expect_stdout(reported)
         .expect_stdout("own_traces");
     let beside = run_beside_others("/later?linked=false");
-    beside.expect_code(3).expect_stdout("12 passed").expect_stdout(told);
+    beside.expect_code(3).expect_stdout("12 passed").expect_stdout(reported);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_traced_start_fails_nothing() {
 }
 
 #[tokio::test]
-async fn somebody_elses_request_fails_no_scenario_and_is_told() -> TestResult {
+async fn somebody_elses_request_fails_no_scenario_and_is_reported() -> TestResult {
     let chain = TestSystem::chain(TRACECHECK).await?;
     chain.get("/outgoing-sampleapp").send().await.whole_trace()?;
     let session = chain.session();
@@ -138,8 +138,8 @@ async fn somebody_elses_request_fails_no_scenario_and_is_told() -> TestResult {
     assert_eq!(found.groups[0].origin, Origin::Foreign);
     let found = found.judge();
     assert!(found.undecided.is_empty(), "{found:?}");
-    let told = "`sample-app-2` began `POST` (server, answered 404)";
-    assert!(found.warnings[0].contains(told), "{found:?}");
+    let reported = "`sample-app-2` began `POST` (server, answered 404)";
+    assert!(found.warnings[0].contains(reported), "{found:?}");
     chain.stop().await?;
     Ok(())
 }

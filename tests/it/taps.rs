@@ -1,5 +1,5 @@
-//! What is done to what passes between two workloads: what a scenario asks for is done, told where it has no effect, and nothing else
-//! is changed by what stands there.
+//! Tests of what is done to what passes between two workloads: what a scenario asks for is done, reported where it has no effect, and
+//! nothing else is changed by what stands there.
 
 use crate::support::{Ran, ScenarioFile, tracecheck};
 
@@ -31,7 +31,7 @@ fn what_is_between_passes_calls_grpc_and_payloads_on_as_they_came() {
         between("collector", "intake", late),
         between("sample-app-1", "sample-app-2", "drop_header: x-nobody-sends-this, next: 0"),
     ];
-    // The last one has no effect, which is told; all the others have.
+    // The last one has no effect, which is reported; all the others have.
     chain(&all.concat(), ", times: 3")
         .expect_code(1)
         .expect_stdout("fault-without-effect: `drop_header: x-nobody-sends-this` between `sample-app-1` and `sample-app-2` had no effect")
@@ -62,14 +62,14 @@ fn what_is_refused_once_is_sent_again_and_what_is_delivered_twice_unchanged_is_n
 }
 
 #[test]
-fn what_cannot_stand_between_two_workloads_is_told_before_anything_runs() {
+fn what_cannot_stand_between_two_workloads_is_reported_before_anything_runs() {
     let check = |faults: &str| {
         let yaml =
             format!("name: tapped\ndescription: x\nrequests: [{{ get: / }}]\nfaults:\n{faults}");
         tracecheck(&["check", &ScenarioFile::new(&yaml).path()]).expect_code(2)
     };
     check(&between("sample-app-2", "sample-app-1", "delay: 1s")).expect_stderr(
-        "`sample-app-2` is not told where `sample-app-1` is by a reference such as `${endpoint:sample-app-1.http}`; it is told of `collector`",
+        "`sample-app-2` is not given the address of `sample-app-1` by a reference such as `${endpoint:sample-app-1.http}`; it is given that of `collector`",
     );
     check(&between("sample-app-1", "sample-ap-2", "delay: 1s")).expect_stderr(
         "there is no workload `sample-ap-2` in the system; did you mean `sample-app-2`?",
@@ -83,4 +83,8 @@ fn what_cannot_stand_between_two_workloads_is_told_before_anything_runs() {
         .expect_stderr("does several things: write a fault of its own for each");
     check(&between("sample-app-1", "sample-app-2", "drop_header: 'a b'"))
         .expect_stderr("`a b` cannot be the name of a header");
+    let two = "set_header: { name: x-a, value: b }";
+    let refused = check(&between("sample-app-1", "sample-app-2", two))
+        .expect_stderr("one header, with its value: `set_header: { traceparent: … }`");
+    assert!(!refused.stderr.contains("says nothing of what is done"), "{}", refused.stderr);
 }

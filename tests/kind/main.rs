@@ -94,9 +94,13 @@ fn kind(args: &[&str]) -> Output {
 }
 
 fn clusters() -> Vec<String> {
-    let told = kind(&["get", "clusters"]);
-    assert!(told.status.success(), "kind does not work: {}", String::from_utf8_lossy(&told.stderr));
-    String::from_utf8_lossy(&told.stdout).lines().map(str::to_owned).collect()
+    let reported = kind(&["get", "clusters"]);
+    assert!(
+        reported.status.success(),
+        "kind does not work: {}",
+        String::from_utf8_lossy(&reported.stderr)
+    );
+    String::from_utf8_lossy(&reported.stdout).lines().map(str::to_owned).collect()
 }
 
 #[track_caller]
@@ -166,7 +170,7 @@ fn a_run_that_is_interrupted_while_the_cluster_is_made_leaves_none() {
 }
 
 #[test]
-fn a_machine_without_kind_is_told_what_to_install() {
+fn a_machine_without_kind_is_given_what_to_install() {
     let cluster = Kind::new("tracecheck-none");
     let output = cluster.command(&["scenarios"]).env("PATH", "/no/such/folder").output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -167,18 +167,6 @@ impl Cluster {
         list.expect("namespaces").iter().map(ResourceExt::name_any).collect()
     }
 
-    /// How many pods of a run take requests.
-    pub(crate) async fn ready_pods_of(&self, run_id: &str) -> usize {
-        let params = ListParams::default().labels(&format!("tracecheck/run={run_id}"));
-        let pods = Api::<Pod>::all(self.client.clone()).list(&params).await.expect("pods");
-        let ready = |pod: &&Pod| {
-            let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-            let mut conditions = conditions.into_iter().flatten();
-            conditions.any(|one| one.type_ == "Ready" && one.status == "True")
-        };
-        pods.iter().filter(ready).count()
-    }
-
     /// Fails the test when anything of a run is still there.
     pub(crate) async fn expect_nothing_left(&self, ran: &Ran) {
         let left = self.namespaces_of(&ran.run_id()).await;
@@ -219,6 +207,20 @@ impl Run {
         id_in(&self.said)
     }
 
+    /// Waits until it has printed a line that has this in it.
+    pub(crate) async fn has_printed(&mut self, what: &str, limit: Duration) {
+        let from = self.said.len();
+        let read = tokio::time::timeout(limit, async {
+            while !self.said[from..].contains(what) {
+                let read =
+                    self.stdout.read_line(&mut self.said).await.expect("its output can be read");
+                assert!(read > 0, "it ended without `{what}`:\n{}", self.said);
+            }
+        });
+        let in_time = read.await.is_ok();
+        assert!(in_time, "`{what}` is not printed within {limit:?}:\n{}", self.said);
+    }
+
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.expect("it runs");
     }
@@ -244,7 +246,7 @@ impl Run {
     }
 }
 
-/// What a run of the program came to.
+/// Result of a run of the program.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -278,10 +280,11 @@ impl Ran {
     }
 }
 
-/// The id in `run 590bc6e5: 1 scenario, …`.
+/// The id in `run 590bc6e5: 1 scenario, …`, or in the first event.
 fn id_in(said: &str) -> String {
     let line = said.lines().find_map(|line| line.strip_prefix("run "));
-    let id = line.and_then(|line| line.split(':').next());
+    let event = || said.split("\"run_id\":\"").nth(1)?.split('"').next();
+    let id = line.and_then(|line| line.split(':').next()).or_else(event);
     id.unwrap_or_else(|| panic!("no id of a run in:\n{said}")).to_owned()
 }
 

@@ -120,7 +120,7 @@ async fn tracecheck(datadog: &str, args: &[&str], code: i32, said: &[&str]) -> S
         assert!(all.contains(text), "`{text}` is not in {all}");
     }
     for key in [API_KEY, APP_KEY] {
-        assert!(!all.contains(key), "a key is told: {all}");
+        assert!(!all.contains(key), "a key is shown: {all}");
     }
     stdout
 }
@@ -182,7 +182,7 @@ async fn a_chain_in_the_cluster_is_driven_and_judged_by_what_datadog_shows() {
     let attach = ["--attach", "--entry", &entry, "--evidence", "datadog", "--patience", "90s"];
     let run = [&["run", &happy, "-v", "--save", &saved], attach.as_slice()].concat();
     let not_evaluated =
-        "not evaluated: stray-trace, because the evidence does not give exclusive evidence";
+        "not evaluated, because the evidence does not give exclusive evidence: stray-trace";
     world.tracecheck(&run, 0, &["1 passed", "trace API: ", not_evaluated]).await;
 
     let saved =
@@ -211,9 +211,9 @@ async fn a_chain_in_the_cluster_is_driven_and_judged_by_what_datadog_shows() {
     world.tracecheck(&elsewhere, 3, &[]).await;
 
     let canary = ["canary", &happy, "--every", "1s", "--for", "1s", "--format", "json"];
-    let told =
+    let reported =
         world.tracecheck(&[canary.as_slice(), &attach].concat(), 0, &["\"canary\":\"pass\""]).await;
-    assert_eq!(told.lines().count(), 1, "{told}");
+    assert_eq!(reported.lines().count(), 1, "{reported}");
     world.down().await;
 }
 
@@ -327,10 +327,10 @@ async fn a_system_that_is_there_is_judged_by_a_mock_intake_that_the_run_makes_in
     };
     let whole = Pointed::at(namespace, dir.path(), &[]).await;
     let saved = dir.path().join("saved").display().to_string();
-    let told = format!("traces: {{ endpoint: http://intake.{namespace}.svc:8080 }}");
+    let reported = format!("traces: {{ endpoint: http://intake.{namespace}.svc:8080 }}");
     let named = ["--intake-namespace", namespace];
     let more = [named.as_slice(), &["--save", &saved]].concat();
-    run(&whole, &more, 0, &["1 passed", "environment attached", &told]).await;
+    run(&whole, &more, 0, &["1 passed", "environment attached", &reported]).await;
     let gone = Api::<Namespace>::all(client.clone()).get_opt(namespace).await.unwrap();
     assert!(gone.is_none(), "the intake's namespace is left behind");
     without_keys(dir.path());
@@ -416,7 +416,7 @@ async fn a_canary_on_a_schedule_comes_to_its_verdict_in_the_cluster() {
             None => "no pod".to_owned(),
         }
     };
-    until("the Job has ended well", Duration::from_secs(150), async || {
+    until("the Job has completed", Duration::from_secs(150), async || {
         let status = jobs.get("first").await.map_err(|error| error.to_string())?.status;
         match status.as_ref().and_then(|status| status.succeeded) {
             Some(1) => Ok(()),
@@ -430,7 +430,7 @@ async fn a_canary_on_a_schedule_comes_to_its_verdict_in_the_cluster() {
     let log = said().await;
     assert!(log.contains("\"canary\":\"pass\""), "{log}");
     for key in [API_KEY, APP_KEY] {
-        assert!(!log.contains(key) && !printed.contains(key), "a key is told");
+        assert!(!log.contains(key) && !printed.contains(key), "a key is shown");
     }
     remove_namespace(&client, NAMESPACE).await;
     world.down().await;

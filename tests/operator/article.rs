@@ -12,9 +12,9 @@ use crate::{HAPPY, TRACECHECK, install, rolled_out, run_with};
 
 /// As it is copied out of the article.
 const MANIFEST: &str = include_str!("article.yaml");
-/// Where the user applies it.
+/// Namespace in which the user applies it.
 const NAMESPACE: &str = "tracecheck-test-article";
-/// Where the run makes the mock intake.
+/// Namespace in which the run creates the mock intake.
 const INTAKE: &str = "tracecheck-test-article-intake";
 
 /// The article's manifest with a key, an image and an endpoint.

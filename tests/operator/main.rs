@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What the program is where the operator runs its image as a collector: one of which nothing is known but the image.
+/// Runs this program where the operator runs its image as a collector: one of which nothing is known but the image.
 fn other_collector() -> ExitCode {
     #[derive(clap::Parser)]
     struct Cli {
@@ -301,9 +301,9 @@ async fn until_refused(name: &str, options: &[&str], reasons: &[&str]) {
     println!("case: {name}");
     until(name, async || {
         let (output, said) = run(HAPPY, options);
-        let told =
+        let reported =
             output.status.code() == Some(3) && reasons.iter().all(|reason| said.contains(reason));
-        if told { Ok(()) } else { Err(said) }
+        if reported { Ok(()) } else { Err(said) }
     })
     .await;
 }

@@ -60,7 +60,7 @@ pub(crate) async fn serve(dir: &str) {
     }
 }
 
-/// Reconciles the resources of a version until they cannot be watched any more; tells why not.
+/// Reconciles the resources of a version until they cannot be watched any more; returns why not.
 async fn follow(client: &Client, version: &ApiResource) -> watcher::Error {
     let collectors = Api::<DynamicObject>::all_with(client.clone(), version);
     let mut changed = pin!(watcher(collectors, watcher::Config::default()).applied_objects());
@@ -138,7 +138,7 @@ fn converted(mut object: Value, to: &str) -> Value {
     object
 }
 
-/// What a webhook answers: a patch, or a refusal, and warnings.
+/// Response of a webhook: a patch, or a refusal, and warnings.
 type Answer = Result<(Option<Value>, Vec<String>), String>;
 
 fn admission(review: &Value, decide: fn(&Value) -> Answer) -> Value {
@@ -457,7 +457,7 @@ fn exponent(number: f64) -> String {
     format!("{mantissa}e+{exponent:0>2}")
 }
 
-/// What was seen of the real one.
+/// Compares the stand-in with what was seen of the real one.
 pub(crate) fn check_itself() {
     let config = json!({ "processors": { "batch": { "send_batch_size": 1_234_567, "timeout": "5s" } }, "receivers": {},
         "exporters": { "datadog": { "api": { "key": "${datadog_api_key}", "id": "0777" } } } });

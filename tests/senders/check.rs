@@ -18,7 +18,7 @@ const SHUTDOWN: Duration = Duration::from_secs(40);
 /// How many spans of each exporter arrived.
 type Arrived = BTreeMap<Exporter, u32>;
 
-/// Whether an exporter gives a batch up at its first refusal, whatever delay is told.
+/// Returns whether an exporter gives a batch up at its first refusal, whatever delay is given.
 fn gives_up_at_once(exporter: Exporter) -> bool {
     exporter.language == Language::Node && exporter.is_grpc()
 }

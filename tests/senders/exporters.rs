@@ -248,7 +248,7 @@ pub(crate) async fn install() -> anyhow::Result<BTreeMap<Language, Sender>> {
     Ok(senders)
 }
 
-/// What a sending program is to do.
+/// Plan of a sending program.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Plan {
     pub(crate) cases: Vec<Case>,

@@ -1,4 +1,4 @@
-//! What the official OTLP exporters do with each reply, and what is lost behind a collector that cannot take more.
+//! Shows how the official OTLP exporters react to each reply, and what is lost behind a collector that cannot take more.
 //!
 //! Needs the toolchains of the languages and their package registries, so it is no part of `cargo test`:
 //!

@@ -1,4 +1,4 @@
-//! What senders lose while the queue is full: every exporter sends through outages of the intake to our collector.
+//! Losses of senders while the queue is full: every exporter sends through outages of the intake to our collector.
 
 use std::{
     collections::BTreeMap,
@@ -52,8 +52,8 @@ pub(crate) async fn run() -> anyhow::Result<bool> {
         }
         rows.push(row);
     }
-    let told = format!("Seen on {}.\n\n{}", today(), table(&head, &rows));
-    write("reliability.md", "outages", &told)?;
+    let reported = format!("Seen on {}.\n\n{}", today(), table(&head, &rows));
+    write("reliability.md", "outages", &reported)?;
     say("docs/reliability.md is written");
     Ok(true)
 }

@@ -30,7 +30,7 @@ pub(crate) fn table(head: &[String], rows: &[Vec<String>]) -> String {
     format!("{}{rule}{rows}", line(head))
 }
 
-/// The day, in UTC, as it is told of measurements.
+/// The day, in UTC, as it is written of measurements.
 pub(crate) fn today() -> String {
     humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()[..10].to_owned()
 }

@@ -11,7 +11,7 @@ use crate::{
     scripted::{Attempt, Kind, Reply, Scripted},
 };
 
-/// How long is looked for attempts: the longest delay that is told, the batch processor's, and some more.
+/// How long is looked for attempts: the longest delay that is given, the batch processor's, and some more.
 const WATCHED: Duration = Duration::from_secs(140);
 /// Longer than any exporter waits for a reply.
 const LATE: Duration = Duration::from_secs(15);
@@ -24,7 +24,7 @@ struct Run {
     stand_in: Scripted,
 }
 
-/// What a partial success says to this one.
+/// Returns a partial success's message to this exporter.
 fn rejected(exporter: Exporter) -> String {
     format!("one span was rejected over {}", exporter.protocol)
 }
@@ -37,17 +37,17 @@ const fn after(kind: Kind, seconds: u64) -> Reply {
     Reply { kind, after: Some(Duration::from_secs(seconds)), delay: Duration::ZERO }
 }
 
-/// Refusals that are to be tried again, by what they tell.
+/// Refusals that are to be tried again, by what they say.
 const REFUSALS: [(&str, [Option<Reply>; 2]); 6] = {
     const BUSY: Kind = Kind::Http(503);
     const AWAY: Kind = Kind::Grpc(Code::Unavailable);
     const SPENT: Kind = Kind::Grpc(Code::ResourceExhausted);
     [
-        ("no delay told", [Some(at_once(BUSY)), Some(at_once(AWAY))]),
+        ("no delay given", [Some(at_once(BUSY)), Some(at_once(AWAY))]),
         ("1 s", [Some(after(BUSY, 1)), Some(after(AWAY, 1))]),
         ("3 s", [Some(after(BUSY, 3)), Some(after(AWAY, 3))]),
         ("120 s", [Some(after(BUSY, 120)), Some(after(AWAY, 120))]),
-        ("RESOURCE_EXHAUSTED, no delay told", [None, Some(at_once(SPENT))]),
+        ("RESOURCE_EXHAUSTED, no delay given", [None, Some(at_once(SPENT))]),
         ("RESOURCE_EXHAUSTED, 3 s", [None, Some(after(SPENT, 3))]),
     ]
 };
@@ -141,7 +141,7 @@ pub(crate) async fn run() -> anyhow::Result<bool> {
     Ok(silent.is_empty())
 }
 
-/// What was seen of all.
+/// Results of all exporters.
 struct Results {
     runs: Vec<Run>,
     said: BTreeMap<Language, String>,
@@ -207,7 +207,7 @@ impl Results {
         table(&head, &rows)
     }
 
-    /// How many more attempts follow a reply that tells no delay.
+    /// How many more attempts follow a reply that gives no delay.
     fn again(&self, exporter: Exporter, kind: Kind) -> String {
         match self.attempts(exporter, at_once(kind)).map(|attempts| attempts.len()) {
             None => "–".to_owned(),
@@ -239,15 +239,15 @@ impl Results {
                 exporter.name(),
                 format!("`{}`", first.map_or("", |attempt| attempt.agent.as_str())),
                 compression.to_owned(),
-                self.tells_partial(exporter),
+                self.reports_partial(exporter),
                 late,
             ]
         });
         table(&head.map(str::to_owned), &rows)
     }
 
-    /// Whether a language's SDK says what a partial success does, as it is set up without anything further.
-    fn tells_partial(&self, exporter: Exporter) -> String {
+    /// Returns whether a language's SDK says what a partial success does, as it is set up without anything further.
+    fn reports_partial(&self, exporter: Exporter) -> String {
         let said = self.said.get(&exporter.language).map_or("", String::as_str);
         if said.contains(&rejected(exporter)) { "yes".to_owned() } else { "no".to_owned() }
     }

@@ -23,7 +23,7 @@ use tonic::{
 };
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// What is replied to every request.
+/// Response to every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reply {
     pub(crate) kind: Kind,
@@ -33,7 +33,7 @@ pub(crate) struct Reply {
     pub(crate) delay: Duration,
 }
 
-/// What kind of reply it is.
+/// Kind of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// OK.
@@ -63,7 +63,7 @@ pub(crate) struct Scripted {
 
 struct Shared {
     reply: Reply,
-    /// What a partial success says.
+    /// Message of a partial success.
     rejected: String,
     attempts: Mutex<Vec<Attempt>>,
 }
@@ -81,7 +81,7 @@ impl Scripted {
         Ok(Self { address, shared, server: server.abort_handle() })
     }
 
-    /// What came so far.
+    /// Returns the attempts that came so far.
     pub(crate) fn attempts(&self) -> Vec<Attempt> {
         self.shared.attempts().clone()
     }

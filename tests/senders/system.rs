@@ -104,7 +104,7 @@ impl System {
         async move { post.await.map(drop).context("a request that is to fill the queue") }
     }
 
-    /// Has the collector refuse the next request, and tell a delay of 1 s.
+    /// Has the collector refuse the next request, and give a delay of 1 s.
     pub(crate) async fn refuse_next(&self) -> anyhow::Result<()> {
         let url = self.collector.url("ledger");
         let script =
@@ -138,7 +138,7 @@ impl System {
         Ok(values.sum::<f64>() as u64)
     }
 
-    /// Waits until so many spans of each of these have arrived, or for as long as is waited for anything: what is missing is told by
+    /// Waits until so many spans of each of these have arrived, or for as long as is waited for anything: what is missing is reported by
     /// who counts them.
     pub(crate) async fn until_all_of(
         &self,

@@ -1,6 +1,6 @@
 //! Settings of the Datadog connector.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings::{Diagnostics, Unsupported};
 
@@ -34,14 +34,14 @@ pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
 ]);
 
 /// Nothing: stats are computed by the exporter, and set up there.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     traces: Traces,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 struct Traces {}

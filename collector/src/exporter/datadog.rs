@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use translate::direct::{self, Scratch};
 use translate::obfuscation::Obfuscation;
 use translate::{Naming, Settings};
-use usage::{Teller, Usage};
+use usage::{Reporter, Usage};
 
 use super::compression::{Compression, Compressor};
 use super::http_client::ClientError;
@@ -45,7 +45,7 @@ pub(crate) struct Datadog {
     /// Whether all resources have their spans counted, and not only those that ask for it.
     counts_all: bool,
     usage: Arc<Usage>,
-    teller: Teller,
+    reporter: Reporter,
     retry: crate::exporter::retry::Config,
     /// Pool of buffers for translating: as many as were ever in use at once.
     tools: Mutex<Vec<Tools>>,
@@ -89,7 +89,7 @@ impl Datadog {
             stats: Arc::new(Concentrator::new(counting(config), now() as u64)),
             counts_all: !gates.disable_apm_stats,
             usage: Arc::default(),
-            teller: Teller {
+            reporter: Reporter {
                 hostname: hostname.into(),
                 version: env!("CARGO_PKG_VERSION"),
                 metadata: config.host_metadata.clone(),
@@ -153,7 +153,7 @@ impl Datadog {
         &self,
         end: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<> {
-        usage::run(Arc::clone(&self.usage), self.client.clone(), self.teller.clone(), end)
+        usage::run(Arc::clone(&self.usage), self.client.clone(), self.reporter.clone(), end)
     }
 
     /// Asks Datadog whether the API key is valid.
@@ -221,6 +221,10 @@ impl Outgoing for Request {
 
     fn trace_ids(&self) -> Vec<u128> {
         payload::trace_ids(&self.payload())
+    }
+
+    fn show_spans(&self, show: &mut dyn FnMut(u128, &[u8])) {
+        payload::spans(&self.payload()).for_each(|(id, span)| show(id, span));
     }
 
     fn byte_count(&self) -> usize {

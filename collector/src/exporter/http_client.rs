@@ -15,7 +15,7 @@ pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
         "`sending_queue.num_consumers` limits the connections; remove the key",
         &["max_idle_conns", "max_idle_conns_per_host", "max_conns_per_host"],
     ),
-    ("idle connections are closed after 90 s; remove the key", &["idle_conn_timeout"]),
+    ("idle connections are closed after 90 s; remove the key", &["idle_conn_timeout", "keepalive"]),
     ("connections are reused; remove the key", &["disable_keep_alives"]),
     ("buffers are sized automatically; remove the key", &["read_buffer_size", "write_buffer_size"]),
     (

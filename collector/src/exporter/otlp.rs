@@ -13,6 +13,8 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tonic::body::Body;
+use tonic::client::GrpcService;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Channel, Endpoint};
@@ -24,6 +26,7 @@ use super::http_client::ClientError;
 use super::otlphttp::partial_success;
 use super::{ExportError, Exporter, Outgoing, Prepared, Sent};
 use crate::grpc_codec::BytesCodec;
+use crate::grpc_snappy::SnappyChannel;
 use crate::trace_batch::TraceBatch;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -124,19 +127,24 @@ impl Exporter for Otlp {
     }
 
     async fn send(&self, request: &Request) -> Result<Sent, ExportError> {
-        let mut client = tonic::client::Grpc::new(self.channel.clone());
-        client = match self.compression {
-            Compression::Gzip => client.send_compressed(CompressionEncoding::Gzip),
-            Compression::Zstd => client.send_compressed(CompressionEncoding::Zstd),
-            Compression::None => client,
-        };
-        let call = async {
-            client.ready().await.map_err(|error| Status::unavailable(causes(&error)))?;
-            let mut message = tonic::Request::new(request.message.clone());
-            *message.metadata_mut() = self.metadata.clone();
-            client.unary(message, PathAndQuery::from_static(EXPORT), BytesCodec).await
-        };
-        match tokio::time::timeout(self.timeout, call).await {
+        let client = tonic::client::Grpc::new(self.channel.clone());
+        let answer = tokio::time::timeout(self.timeout, async {
+            match self.compression {
+                Compression::Gzip => {
+                    self.call(client.send_compressed(CompressionEncoding::Gzip), request).await
+                }
+                Compression::Zstd => {
+                    self.call(client.send_compressed(CompressionEncoding::Zstd), request).await
+                }
+                Compression::Snappy => {
+                    let channel = SnappyChannel(self.channel.clone());
+                    self.call(tonic::client::Grpc::new(channel), request).await
+                }
+                // The others are none of gRPC's: checked with the config.
+                _ => self.call(client, request).await,
+            }
+        });
+        match answer.await {
             Ok(Ok(reply)) => Ok(partial_success(reply.get_ref())),
             Ok(Err(status)) => Err(judge(&status)),
             Err(_) => {
@@ -144,6 +152,26 @@ impl Exporter for Otlp {
                 Err(ExportError::Retryable { reason, after: None, is_doubtful: true })
             }
         }
+    }
+}
+
+impl Otlp {
+    async fn call<C>(
+        &self,
+        mut client: tonic::client::Grpc<C>,
+        request: &Request,
+    ) -> Result<tonic::Response<Bytes>, Status>
+    where
+        C: GrpcService<Body>,
+        C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        C::ResponseBody: hyper::body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+            + Send
+            + 'static,
+    {
+        client.ready().await.map_err(|error| Status::unavailable(causes(&*error.into())))?;
+        let mut message = tonic::Request::new(request.message.clone());
+        *message.metadata_mut() = self.metadata.clone();
+        client.unary(message, PathAndQuery::from_static(EXPORT), BytesCodec).await
     }
 }
 

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partial_success_tells_what_was_rejected() {
+    fn a_partial_success_reports_what_was_rejected() {
         let mut body = Vec::new();
         put_message(&mut body, 1, |out| {
             put_uint(out, 1, 3);

@@ -6,6 +6,7 @@
 
 mod config;
 mod counters;
+mod gather;
 mod outage;
 mod storage;
 mod worker;
@@ -15,13 +16,17 @@ use std::future::Future;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
+#[cfg(test)]
+use config::Batch;
 pub(crate) use config::{Config, Sizer, UNSUPPORTED};
 pub(crate) use counters::Counters;
 use counters::Doubt;
+use gather::{Gathered, Gatherer};
 use outage::Outage;
 use storage::{Restored, Storage};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use worker::Worker;
 
@@ -56,8 +61,15 @@ pub(crate) struct Input {
 /// A batch in the queue, with the room it takes.
 struct Held {
     content: Content,
+    permits: Permits,
+    spans: usize,
+    bytes: usize,
+}
+
+/// The room that a batch takes in the queue, and in memory where that is bounded too.
+struct Permits {
     _room: OwnedSemaphorePermit,
-    _memory: Option<OwnedSemaphorePermit>,
+    memory: Option<OwnedSemaphorePermit>,
 }
 
 /// Location of a batch's spans.
@@ -99,7 +111,7 @@ pub(crate) fn start<E: Exporter>(
     let has_stats = exporter.has_stats();
     let mut restored = VecDeque::new();
     let storage = storage.map(|(journal, recovery)| {
-        tell(id, registry, &recovery);
+        log_recovery(id, registry, &recovery);
         restored = storage::restore(&name, has_stats, &journal, &recovery.found).into();
         Arc::new(Storage::new(journal, id, health))
     });
@@ -124,7 +136,8 @@ pub(crate) fn start<E: Exporter>(
         "Number of batches of the sending queue that are being sent.",
         &[("exporter", id), ("data_type", "traces")],
     );
-    let queue = Queue { worker, waiting, restored, consumers, in_flight };
+    let gatherer = if config.enabled { Gatherer::new(config) } else { None };
+    let queue = Queue { worker, waiting, restored, consumers, in_flight, gatherer };
     let task = tokio::spawn(queue.run());
     let held_requests = registry.counter(
         "otelcol_exporter_held_requests",
@@ -149,7 +162,7 @@ pub(crate) fn start<E: Exporter>(
 }
 
 /// Reports what was found on disk at the start.
-fn tell(exporter: &str, registry: &Registry, recovery: &Recovery) {
+fn log_recovery(exporter: &str, registry: &Registry, recovery: &Recovery) {
     let labels = [("exporter", exporter)];
     let count = |name, help, value| registry.counter(name, help, &labels).add(value);
     let number = |value| usize::try_from(value).unwrap_or(usize::MAX);
@@ -236,13 +249,13 @@ impl Input {
             Err(AppendError::Full) => {
                 let room = storage.append_when_there_is_room(request);
                 let held = self.hold(request, sender, room).await;
-                held.inspect_err(|_| storage.tell(&AppendError::Full, &self.counters))?
+                held.inspect_err(|_| storage.report(&AppendError::Full, &self.counters))?
             }
             outcome => outcome,
         };
         appended.map_err(|error| {
             self.counters.refused.add(request.span_count());
-            storage.tell(&error, &self.counters);
+            storage.report(&error, &self.counters);
             Refused::Storage
         })
     }
@@ -326,16 +339,18 @@ impl Consumer for Input {
 impl Held {
     /// Holds a batch in memory if there is room for it or it is nowhere else, else by what is on disk.
     fn new(batch: TraceBatch, room: OwnedSemaphorePermit, storage: Option<&Storage>) -> Self {
+        let (spans, bytes) = (batch.span_count(), batch.byte_count());
         let Some(storage) = storage else {
-            return Self { content: Content::Memory(batch), _room: room, _memory: None };
+            let permits = Permits { _room: room, memory: None };
+            return Self { content: Content::Memory(batch), permits, spans, bytes };
         };
-        let size = u32::try_from(batch.byte_count()).unwrap_or(u32::MAX);
+        let size = u32::try_from(bytes).unwrap_or(u32::MAX);
         let memory = Arc::clone(&storage.memory).try_acquire_many_owned(size).ok();
         let content = match (&memory, batch.parts()) {
             (None, Some(parts)) => Content::Disk(parts),
             _ => Content::Memory(batch),
         };
-        Self { content, _room: room, _memory: memory }
+        Self { content, permits: Permits { _room: room, memory }, spans, bytes }
     }
 }
 
@@ -384,11 +399,15 @@ struct Queue<E> {
     restored: VecDeque<Restored>,
     consumers: usize,
     in_flight: Gauge,
+    gatherer: Option<Gatherer>,
 }
 
 impl<E: Exporter> Queue<E> {
     /// Gives batches to workers until the queue is closed and empty, and waits for the last of them.
     async fn run(mut self) {
+        if let Some(gatherer) = self.gatherer.take() {
+            return self.run_gathering(gatherer).await;
+        }
         let mut busy = JoinSet::new();
         loop {
             self.in_flight.set(busy.len() as u64);
@@ -414,6 +433,50 @@ impl<E: Exporter> Queue<E> {
         }
         while let Some(ended) = busy.join_next().await {
             self.worker.counters.watch.ended(&ended);
+        }
+    }
+
+    /// As [`Self::run`], joining batches on their way to the workers.
+    async fn run_gathering(mut self, mut gatherer: Gatherer) {
+        let (mut busy, mut ready) = (JoinSet::new(), VecDeque::<Gathered>::new());
+        let (mut is_open, cut) = (true, gatherer.cut());
+        loop {
+            self.in_flight.set(busy.len() as u64);
+            if busy.len() < self.consumers {
+                let worker = Arc::clone(&self.worker);
+                if let Some(restored) = self.restored.pop_front() {
+                    busy.spawn(async move { worker.restore(restored).await });
+                    continue;
+                }
+                if let Some(gathered) = ready.pop_front() {
+                    busy.spawn(async move { worker.work_together(gathered, cut).await });
+                    continue;
+                }
+            }
+            if !is_open && ready.is_empty() && busy.is_empty() {
+                break;
+            }
+            let deadline = gatherer.deadline();
+            let flush = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // What is ready goes first, so that no more is taken out of the queue than is sent.
+                held = self.waiting.recv(), if is_open && ready.is_empty() => match held {
+                    Some(held) => ready.extend(gatherer.add(held)),
+                    None => {
+                        is_open = false;
+                        ready.extend(gatherer.flush());
+                    }
+                },
+                () = flush, if deadline.is_some() => ready.extend(gatherer.flush()),
+                Some(ended) = busy.join_next(), if !busy.is_empty() => {
+                    self.worker.counters.watch.ended(&ended);
+                }
+            }
         }
     }
 }

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings::{Diagnostics, duration};
 
 /// Retrying, in the Collector's words. The default outlives an outage: nothing is given up while there is room for it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// Whether a failed attempt is made again at all. Default `true`.
     pub(crate) enabled: bool,
     /// The first wait. Default `500ms`.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) initial_interval: Duration,
     /// By how much each wait is moved at random, as a part of it. Default 0.5.
@@ -22,11 +22,11 @@ pub(crate) struct Config {
     /// Factor from each wait to the next. Default 1.5.
     pub(crate) multiplier: f64,
     /// The longest wait. Default `30s`. Waits end early when the receiver takes something again after an outage.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) max_interval: Duration,
     /// After this time a request is given up. Default 0: never.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) max_elapsed_time: Duration,
 }
@@ -49,6 +49,11 @@ impl Config {
         if !(0.0..=1.0).contains(&self.randomization_factor) {
             let path = ["retry_on_failure", "randomization_factor"];
             diagnostics.add(&path, "must be from 0 to 1");
+        }
+        let longest = self.max_elapsed_time;
+        if self.enabled && !longest.is_zero() && longest < self.initial_interval {
+            let problem = "must not be less than `initial_interval`; 0 is for ever";
+            diagnostics.add(&["retry_on_failure", "max_elapsed_time"], problem);
         }
         if !(1.0..=1e6).contains(&self.multiplier) {
             diagnostics.add(&["retry_on_failure", "multiplier"], "must be at least 1");

@@ -1,4 +1,4 @@
-//! Who is held, and whose turn it is.
+//! Table of who is held, and whose turn it is.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -8,12 +8,12 @@ use tokio::sync::oneshot;
 use super::{MAX_HELD_BYTES, MAX_HELD_REQUESTS};
 use crate::sender::Peer;
 
-/// What a request weighs at least, when it is asked which host has most: as much as one of as many as may be held.
+/// Least weight of a request, when it is asked which host has most: as much as one of as many as may be held.
 const LEAST_WEIGHT: usize = MAX_HELD_BYTES / MAX_HELD_REQUESTS;
 
-/// What a held request is reported.
+/// Notice to a held request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum Notice {
     /// It is the next one to take the room that there will be.
     Turn,
     /// Another host needs its place.
@@ -29,13 +29,13 @@ pub(super) struct Table {
     bytes: usize,
     next: u64,
     hosts: BTreeMap<Peer, Host>,
-    /// Whose turn it is.
+    /// The peer and request whose turn it is.
     turn: Option<(Peer, u64)>,
-    /// Whose turn it was at last, also when nothing of it is held any more.
+    /// The peer whose turn it was last, also when nothing of it is held any more.
     last: Option<Peer>,
 }
 
-/// What is held of one host, the oldest first.
+/// Requests that are held of one host, the oldest first.
 #[derive(Debug, Default)]
 struct Host {
     held: BTreeMap<u64, Held>,
@@ -46,7 +46,7 @@ struct Host {
 struct Held {
     bytes: usize,
     /// None once it was reported.
-    tell: Option<oneshot::Sender<Told>>,
+    notify: Option<oneshot::Sender<Notice>>,
 }
 
 impl Host {
@@ -75,7 +75,7 @@ impl Table {
         &mut self,
         peer: Peer,
         bytes: usize,
-        tell: oneshot::Sender<Told>,
+        notify: oneshot::Sender<Notice>,
     ) -> Option<u64> {
         while !self.has_place(bytes) {
             self.make_place(peer, bytes)?;
@@ -86,7 +86,7 @@ impl Table {
         self.bytes += bytes;
         let host = self.hosts.entry(peer).or_default();
         host.bytes += bytes;
-        host.held.insert(number, Held { bytes, tell: Some(tell) });
+        host.held.insert(number, Held { bytes, notify: Some(notify) });
         self.pass_turn();
         Some(number)
     }
@@ -116,11 +116,11 @@ impl Table {
         }
         let (number, newest) = host.held.last_key_value()?;
         // Whose turn it is keeps its place.
-        newest.tell.as_ref()?;
+        newest.notify.as_ref()?;
         let (peer, number) = (*peer, *number);
-        if let Some(tell) = self.remove(peer, number)?.tell {
+        if let Some(notify) = self.remove(peer, number)?.notify {
             // Who is gone meanwhile need not be reported.
-            let _ = tell.send(Told::GiveWay);
+            let _ = notify.send(Notice::GiveWay);
         }
         Some(())
     }
@@ -151,9 +151,9 @@ impl Table {
         let Some(mut first) = host.held.first_entry() else { return };
         self.turn = Some((peer, *first.key()));
         self.last = Some(peer);
-        if let Some(tell) = first.get_mut().tell.take() {
+        if let Some(notify) = first.get_mut().notify.take() {
             // Who is gone gives its place, and with it the turn, back.
-            let _ = tell.send(Told::Turn);
+            let _ = notify.send(Notice::Turn);
         }
     }
 }

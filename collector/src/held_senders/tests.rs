@@ -1,4 +1,4 @@
-//! Who is held for how long, within which bounds, and in which order room is given.
+//! Tests of who is held for how long, within which bounds, and in which order room is given.
 
 use std::future::{Future, pending, ready};
 use std::pin::Pin;

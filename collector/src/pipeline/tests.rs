@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::Collector;
+use super::{Collector, Stage};
 use crate::config::{Config, Sources};
 
 /// Which part is killed as soon as everything is ready.
@@ -21,14 +21,14 @@ pub(super) enum Sabotage {
 impl Sabotage {
     pub(super) fn strike(
         self,
-        stages: &[JoinHandle<()>],
+        stages: &[Stage],
         receivers: &mut JoinSet<()>,
         pages: &mut JoinSet<()>,
         stats: &[JoinHandle<()>],
         queue: Option<&JoinHandle<()>>,
     ) {
         match self {
-            Self::Processor => stages[0].abort(),
+            Self::Processor => stages[0].task.abort(),
             Self::Receiver => receivers.abort_all(),
             Self::Page => pages.abort_all(),
             Self::Stats => stats[0].abort(),
@@ -67,7 +67,7 @@ async fn a_collector_ends_when_any_of_its_parts_dies() {
 }
 
 #[tokio::test]
-async fn a_collector_whose_parts_all_live_goes_on_until_it_is_told_to_end() {
+async fn a_collector_whose_parts_all_live_goes_on_until_it_is_asked_to_end() {
     let shutdown = CancellationToken::new();
     let running = collector(None).await.run(shutdown.clone(), Duration::from_secs(10));
     let mut running = std::pin::pin!(running);

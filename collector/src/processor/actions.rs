@@ -6,8 +6,8 @@ mod config;
 
 use std::borrow::Cow;
 
-pub(crate) use config::{Action, check};
-use config::{Kind, Type, Value};
+pub(crate) use config::{Action, Value, check};
+use config::{Kind, Type};
 
 use crate::trace_batch::AnyValue;
 use crate::trace_batch::wire::{
@@ -65,6 +65,17 @@ impl Action {
         match self.action {
             Kind::Delete => attributes
                 .retain(|known| *known.key != *self.key.as_bytes() && !self.matches(&known.key)),
+            Kind::Hash => {
+                for hashed in
+                    attributes.iter_mut().filter(|known| *known.key == *self.key.as_bytes()).take(1)
+                {
+                    hashed.value = Cow::Owned(hash(&AnyValue::new(&hashed.value)));
+                }
+                // A key that the pattern has too is hashed again, as the Collector does.
+                for hashed in attributes.iter_mut().filter(|known| self.matches(&known.key)) {
+                    hashed.value = Cow::Owned(hash(&AnyValue::new(&hashed.value)));
+                }
+            }
             Kind::Extract => {
                 if let Some(position) = position {
                     self.extract(position, attributes);
@@ -95,19 +106,21 @@ impl Action {
     }
 
     fn matches(&self, key: &[u8]) -> bool {
-        let pattern = if self.action == Kind::Delete { self.compiled.as_ref() } else { None };
-        pattern.is_some_and(|pattern| pattern.is_match(&String::from_utf8_lossy(key)))
+        self.compiled
+            .as_ref()
+            .is_some_and(|pattern| pattern.is_match(&String::from_utf8_lossy(key)))
     }
 
     /// The value to set: the config's, or that of another attribute, if it is there.
     fn new_value(&self, attributes: &[Attribute<'_>]) -> Option<Vec<u8>> {
-        match &self.from_attribute {
+        let value = match &self.from_attribute {
             Some(from) => {
                 let found = attributes.iter().find(|known| *known.key == *from.as_bytes());
                 found.map(|attribute| attribute.value.to_vec())
             }
             None => self.value.as_ref().map(encode),
-        }
+        };
+        value.or_else(|| self.default_value.as_ref().map(encode))
     }
 
     /// Sets an attribute for each named group of the pattern that matches the value.
@@ -120,8 +133,9 @@ impl Action {
         let text = String::from_utf8_lossy(text).into_owned();
         let Some(captures) = pattern.captures(&text) else { return };
         for name in pattern.capture_names().flatten() {
-            let Some(found) = captures.name(name) else { continue };
-            let value = Cow::Owned(encode(&Value::Text(found.as_str().into())));
+            // A group that has no part in the match is empty, as in Go.
+            let found = captures.name(name).map_or("", |found| found.as_str());
+            let value = Cow::Owned(encode(&Value::Text(found.into())));
             match attributes.iter_mut().find(|known| *known.key == *name.as_bytes()) {
                 Some(known) => known.value = value,
                 None => {
@@ -151,6 +165,23 @@ fn encode(value: &Value) -> Vec<u8> {
         }
     }
     out
+}
+
+/// The SHA-256 of a value in hexadecimal, of the bytes that the Collector takes: text as it is, numbers in little endian. Other
+/// values become empty.
+fn hash(value: &AnyValue<'_>) -> Vec<u8> {
+    let digest = |bytes: &[u8]| -> String {
+        let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let hashed = match value {
+        AnyValue::String(text) => digest(text),
+        AnyValue::Bool(value) => digest(&[u8::from(*value)]),
+        AnyValue::Int(value) => digest(&value.to_le_bytes()),
+        AnyValue::Double(value) => digest(&value.to_le_bytes()),
+        _ => String::new(),
+    };
+    encode(&Value::Text(hashed))
 }
 
 /// The value in another type; none where it has no such form.
@@ -225,7 +256,55 @@ mod tests {
             changed("[{key: a, pattern: '^(?P<m>\\w+) ', action: extract}]"),
             [A, N, "m=String([71, 69, 84])"]
         );
+        assert_eq!(
+            changed("[{key: a, pattern: '^(?P<m>\\w+)(?P<none>!)?', action: extract}]"),
+            [A, N, "m=String([71, 69, 84])", "none=String([])"]
+        );
         assert_eq!(changed("[{key: n, converted_type: int, action: convert}]"), [A, "n=Int(42)"]);
         assert_eq!(changed("[{key: a, converted_type: int, action: convert}]"), [A, N]);
+    }
+
+    #[test]
+    fn a_default_is_set_where_there_is_nothing_else() {
+        let upsert = |from: &str| {
+            changed(&format!(
+                "[{{key: b, from_attribute: {from}, default_value: 7, action: upsert}}]"
+            ))
+        };
+        assert_eq!(upsert("n"), [A, N, "b=String([52, 50])"]);
+        assert_eq!(upsert("no"), [A, N, "b=Int(7)"]);
+    }
+
+    #[test]
+    fn attributes_are_hashed_as_the_collector_hashes_them() {
+        let hashed = |value: &str| {
+            let changed = changed(&format!(
+                "[{{key: b, value: {value}, action: insert}}, {{key: b, action: HASH}}]"
+            ));
+            let text = changed[2].trim_start_matches("b=String([").trim_end_matches("])");
+            text.split(", ")
+                .filter_map(|byte| byte.parse::<u8>().ok())
+                .map(char::from)
+                .collect::<String>()
+        };
+        // As the SHA-256 of these bytes is known.
+        assert_eq!(
+            hashed("abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(
+            hashed("true"),
+            "4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a"
+        );
+        assert_eq!(hashed("0"), "af5570f5a1810b7af78caf4bc70a660f0df51e42baf91d4de5b2328de0e83dfc");
+        assert_eq!(hashed("1"), hashed("4.9406564584124654e-324"), "by its bits");
+        assert_eq!(
+            hashed("''"),
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
+        let twice = "[{key: a, action: hash}, {key: a, action: hash}]";
+        assert_eq!(changed("[{key: a, pattern: a, action: hash}]"), changed(twice));
+        assert_ne!(changed("[{pattern: '^(a|n)$', action: hash}]")[1], N);
+        assert_eq!(changed("[{key: no, action: hash}]"), [A, N]);
     }
 }

@@ -7,7 +7,13 @@ pub(crate) use config::Config;
 use super::actions::{OF_SPAN, apply};
 use crate::trace_batch::TraceBatch;
 
-/// Applies the actions to every span.
+/// Applies the actions to every span that is chosen.
 pub(crate) fn process(config: &Config, batch: &TraceBatch) -> TraceBatch {
-    batch.map_spans(|span| apply(&config.actions, span, OF_SPAN))
+    if config.chosen.is_all() {
+        return batch.map_spans(|span| apply(&config.actions, span, OF_SPAN));
+    }
+    batch.change_spans(|resource, scope, span| {
+        let is_chosen = config.chosen.has(resource, scope, span);
+        is_chosen.then(|| apply(&config.actions, span, OF_SPAN))
+    })
 }

@@ -4,29 +4,15 @@ pub(crate) mod config;
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 pub(crate) use config::Config;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use crate::consumer::{Commit, Consumer, Needs, Refused};
-use crate::held_senders::HeldSenders;
-use crate::hold::Note;
-use crate::sender::Sender;
+use super::inbox::{Inbox, Inside};
+use crate::consumer::Consumer;
 use crate::telemetry::{Counter, Histogram, Registry, histogram};
 use crate::trace_batch::TraceBatch;
-
-/// How many requests may wait in front of the batch that is being filled; the senders of more are held.
-const WAITING_REQUESTS: usize = 64;
-
-/// The way into the processor. When the last one is gone, what is batched is flushed and the processor ends.
-pub(crate) struct Input {
-    requests: mpsc::Sender<TraceBatch>,
-    next: Arc<dyn Consumer>,
-    needs: Needs,
-    held: HeldSenders,
-}
 
 /// Starts the processor in front of `next`.
 pub(crate) fn start(
@@ -34,8 +20,7 @@ pub(crate) fn start(
     id: &str,
     registry: &Registry,
     next: Arc<dyn Consumer>,
-) -> (Input, JoinHandle<()>) {
-    let (requests, waiting) = mpsc::channel(WAITING_REQUESTS);
+) -> (Inbox, JoinHandle<()>) {
     let labels = [("processor", id)];
     let by_size = registry.counter(
         "otelcol_processor_batch_batch_size_trigger_send",
@@ -72,81 +57,12 @@ pub(crate) fn start(
             &labels,
         )
         .set(1);
-    let held = registry.counter(
-        "otelcol_processor_held_requests",
-        "Number of requests whose senders were held until there was room, or refused after that.",
-        &labels,
-    );
-    let (needs, to) = (next.needs(), Arc::clone(&next));
-    let held = HeldSenders::new(!needs.blocks, held);
+    let (inbox, waiting) = Inbox::new(id, registry, &next);
+    let inside = inbox.inside();
     let task = tokio::spawn(
-        Batcher { config, next, by_size, by_timeout, lost, spans, bytes }.run(waiting),
+        Batcher { config, next, by_size, by_timeout, lost, inside, spans, bytes }.run(waiting),
     );
-    (Input { requests, next: to, needs, held }, task)
-}
-
-#[async_trait]
-impl Consumer for Input {
-    async fn reserve(&self, mut batch: TraceBatch, sender: &Sender) -> Result<Commit, Refused> {
-        let requests = self.requests.clone();
-        let at_once = match self.held.is_empty() {
-            true => requests.try_reserve_owned(),
-            false => Err(mpsc::error::TrySendError::Full(requests)),
-        };
-        let permit = match at_once {
-            Ok(permit) => permit,
-            Err(mpsc::error::TrySendError::Full(requests)) => {
-                // None is left because the next stage has none.
-                self.next.press();
-                let room = requests.reserve_owned();
-                let room = self.held.hold(sender, batch.byte_count(), room).await;
-                match room {
-                    Ok(Ok(permit)) => permit,
-                    Ok(Err(_)) => return Err(Refused::Closed),
-                    Err(refused) => {
-                        self.next.count_refused(batch.span_count());
-                        return Err(refused);
-                    }
-                }
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Refused::Closed),
-        };
-        let notes =
-            if self.needs.notes { self.next.note(&batch, sender).await? } else { Vec::new() };
-        Ok(Box::new(move || {
-            let mut answers = Vec::new();
-            for note in notes {
-                let (hold, answer) = note.keep();
-                batch.attach(&hold);
-                answers.extend(answer);
-            }
-            permit.send(batch);
-            answers
-        }))
-    }
-
-    fn needs(&self) -> Needs {
-        self.needs
-    }
-
-    async fn note(&self, request: &TraceBatch, sender: &Sender) -> Result<Vec<Note>, Refused> {
-        match self.needs.notes {
-            true => self.next.note(request, sender).await,
-            false => Ok(Vec::new()),
-        }
-    }
-
-    async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {
-        self.requests.send(batch).await.map_err(|_| Refused::Closed)
-    }
-
-    fn press(&self) {
-        self.next.press();
-    }
-
-    fn count_refused(&self, spans: usize) {
-        self.next.count_refused(spans);
-    }
+    (inbox, task)
 }
 
 struct Batcher {
@@ -155,6 +71,7 @@ struct Batcher {
     by_size: Counter,
     by_timeout: Counter,
     lost: Counter,
+    inside: Inside,
     spans: Histogram,
     bytes: Histogram,
 }
@@ -212,6 +129,7 @@ impl Batcher {
         if self.next.deliver(part).await.is_err() {
             self.lost.add(spans);
         }
+        self.inside.let_go(spans);
     }
 }
 

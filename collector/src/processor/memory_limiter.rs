@@ -200,8 +200,8 @@ mod tests {
         };
         assert_eq!(refused(79).await, None);
         assert_eq!(refused(81).await, Some(Refused::Memory));
-        let told = "`memory_limiter` refuses traces: 81 MiB of memory are used, and more than 80 MiB may not be (`limit_mib` 100 less `spike_limit_mib` 20)";
-        assert_eq!(said(&health), (200, json!([]), json!([told])));
+        let reported = "`memory_limiter` refuses traces: 81 MiB of memory are used, and more than 80 MiB may not be (`limit_mib` 100 less `spike_limit_mib` 20)";
+        assert_eq!(said(&health), (200, json!([]), json!([reported])));
         assert_eq!(refused(79).await, None);
         assert_eq!(said(&health), (200, json!([]), json!([])));
     }

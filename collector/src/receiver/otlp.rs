@@ -6,6 +6,7 @@
 pub(crate) mod arrival;
 pub(crate) mod config;
 mod grpc;
+mod grpc_timeout;
 mod http;
 mod wrong_port;
 
@@ -103,12 +104,14 @@ impl Receiver {
             let limits = config.limits();
             let entry = entry("grpc");
             let wrong = WrongPort::new(&self.id, Protocol::Grpc, http_port, &entry);
+            let bound = bound.counting_large_heads(entry.malformed.clone());
             server::serve(bound, grpc::service(config, entry, wrong), limits, shutdown.clone())
         });
         let http = self.http.zip(self.config.protocols.http.as_ref()).map(|(bound, config)| {
             let limits = server::Limits::default();
             let entry = entry("http");
             let wrong = WrongPort::new(&self.id, Protocol::Http, grpc_port, &entry);
+            let bound = bound.counting_large_heads(entry.malformed.clone());
             server::serve(bound, http::service(config, entry, wrong), limits, shutdown.clone())
         });
         drop(to);
@@ -143,7 +146,7 @@ struct Entry {
 /// The longest name of a sender that is kept, in bytes.
 const LONGEST_NAME: usize = 200;
 
-/// What a sender says it is, and by which protocol it came: `OTel-OTLP-Exporter-JavaScript/0.301.0 (http)`.
+/// Returns a sender's name of itself, and the protocol by which it came: `OTel-OTLP-Exporter-JavaScript/0.301.0 (http)`.
 fn sender_name(transport: &str, headers: &::http::HeaderMap) -> String {
     let agent = headers.get(::http::header::USER_AGENT).map(::http::HeaderValue::as_bytes);
     let agent = String::from_utf8_lossy(agent.unwrap_or(b"unnamed"));
@@ -213,7 +216,7 @@ impl Entry {
         }
     }
 
-    /// Who sent a request.
+    /// Returns the sender of a request.
     fn sender<B>(&self, request: &::http::Request<B>) -> Sender {
         let head = self.ledger.as_ref().map(|_| Box::new(request.headers().clone()));
         Sender { head, ..Sender::new(server::peer(request)) }
@@ -242,8 +245,8 @@ impl Entry {
     async fn offer(&self, batch: TraceBatch, sender: &Sender) -> Result<(), Refused> {
         let spans = batch.span_count();
         let entered = self.ledger.as_ref().map(|ledger| (ledger, batch.clone()));
-        let told = self.ledger.as_ref().zip(sender.head.as_deref());
-        let room = match told.and_then(|(ledger, head)| ledger.scripted(head)) {
+        let reported = self.ledger.as_ref().zip(sender.head.as_deref());
+        let room = match reported.and_then(|(ledger, head)| ledger.scripted(head)) {
             Some(reply) => Err(Refused::Scripted(reply)),
             None => tokio::select! {
                 biased;
@@ -260,7 +263,8 @@ impl Entry {
                     ledger.accepted(batch);
                 }
                 let mut outcome = Ok(());
-                let deadline = Instant::now() + MAX_WAIT_FOR_RESULT;
+                let longest = Instant::now() + MAX_WAIT_FOR_RESULT;
+                let deadline = sender.gives_up.map_or(longest, |gives_up| gives_up.min(longest));
                 // All are waited for: what one exporter drops, another may still have to send.
                 for answer in commit() {
                     let one = match timeout_at(deadline, answer).await {

@@ -106,9 +106,9 @@ mod tests {
         peer.write_all(&[7; 10_000]).await.unwrap();
         server.write_all(b"the end").await.unwrap();
         let closing = tokio::spawn(async move { server.shutdown().await });
-        let mut told = Vec::new();
-        timeout(LIMIT * 10, peer.read_to_end(&mut told)).await.unwrap().unwrap();
-        assert_eq!(told, b"the end");
+        let mut reported = Vec::new();
+        timeout(LIMIT * 10, peer.read_to_end(&mut reported)).await.unwrap().unwrap();
+        assert_eq!(reported, b"the end");
         // It may go on until it has taken note.
         peer.write_all(&[7; 10_000]).await.unwrap();
         drop(peer);

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Serialize, Serializer};
+
 /// The id of a component or a pipeline: its type, and a name where there are several of one type.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ComponentId {
@@ -23,6 +25,12 @@ impl fmt::Display for ComponentId {
             Some(name) => write!(out, "{}/{name}", self.kind),
             None => out.write_str(&self.kind),
         }
+    }
+}
+
+impl Serialize for ComponentId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }
 

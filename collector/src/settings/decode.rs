@@ -88,7 +88,8 @@ pub(crate) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
             message.push_str(&format!("; did you mean `{nearest}`?"));
         }
         _ => {
-            let mut known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+            let named = known.iter().filter(|name| !name.is_empty());
+            let mut known: Vec<_> = named.map(|name| format!("`{name}`")).collect();
             known.sort();
             if !known.is_empty() {
                 message.push_str(&format!("; known are {}", known.join(", ")));

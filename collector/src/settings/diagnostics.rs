@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 
 use super::decode::{self, DecodeError};
 use super::inert;
-use super::node::{Location, Node, Value};
+use super::node::{Location, Node, Removed, Value};
 use super::purpose::Purpose;
 use super::unsupported::Unsupported;
 
@@ -16,11 +16,20 @@ pub(crate) struct Diagnostics<'a> {
     path: Vec<String>,
     found: Vec<(Location, String)>,
     notes: Vec<(Location, String)>,
+    /// Parts that were wrong and left out, so that the rest could be read, by their full paths.
+    left_out: Vec<(Vec<String>, Removed)>,
 }
 
 impl<'a> Diagnostics<'a> {
     pub(crate) fn new(root: &'a Node, purpose: Purpose) -> Self {
-        Self { root, purpose, path: Vec::new(), found: Vec::new(), notes: Vec::new() }
+        Self {
+            root,
+            purpose,
+            path: Vec::new(),
+            found: Vec::new(),
+            notes: Vec::new(),
+            left_out: Vec::new(),
+        }
     }
 
     /// Looks at a part of the config: paths given within `look` begin there.
@@ -33,26 +42,70 @@ impl<'a> Diagnostics<'a> {
     }
 
     /// Adds a finding about the value at this path.
+    ///
+    /// Nothing where just that was left out for being wrong, or was all that there was: that is reported.
     pub(crate) fn add(&mut self, path: &[&str], problem: &str) {
-        let line = self.line(path, problem);
-        self.found.push(line);
+        let full = self.as_written(path);
+        if !self.follows(&full) {
+            let line = self.line(&full, problem);
+            self.found.push(line);
+        }
+    }
+
+    /// Adds something that a user should know of what is not wrong.
+    pub(crate) fn note(&mut self, path: &[&str], text: &str) {
+        let line = self.line(&self.as_written(path), text);
+        self.notes.push(line);
     }
 
     /// Adds a finding about a secret, which need not be here unless the config is to run.
     pub(crate) fn add_for_run(&mut self, path: &[&str], problem: &str) {
-        let line = self.line(path, problem);
+        let full = self.as_written(path);
+        if self.follows(&full) {
+            return;
+        }
+        let line = self.line(&full, problem);
         match self.purpose {
             Purpose::Run => self.found.push(line),
             Purpose::Check => self.notes.push(line),
         }
     }
 
-    fn line(&self, path: &[&str], problem: &str) -> (Location, String) {
-        let full: Vec<&str> =
-            self.path.iter().map(String::as_str).chain(path.iter().copied()).collect();
-        let at = self.root.locate(full.iter().copied()).clone();
+    fn line(&self, full: &[String], problem: &str) -> (Location, String) {
+        let at = self.root.locate(full.iter().map(String::as_str)).clone();
         let line = format!("{at}: `{}`: {problem}", full.join("."));
         (at, line)
+    }
+
+    /// The full path of a part, with the numbers that items of lists have in the config, where some may be left out now.
+    fn as_written(&self, path: &[&str]) -> Vec<String> {
+        let mut full: Vec<String> = Vec::new();
+        for name in self.path.iter().map(String::as_str).chain(path.iter().copied()) {
+            let mut left_out: Vec<usize> = self
+                .left_out
+                .iter()
+                .filter(|(_, removed)| *removed == Removed::Item)
+                .filter_map(|(gone, _)| gone.strip_prefix(full.as_slice()))
+                .filter_map(|rest| if let [index] = rest { index.parse().ok() } else { None })
+                .collect();
+            left_out.sort_unstable();
+            let name = match name.parse::<usize>() {
+                Ok(index) if !left_out.is_empty() => {
+                    let written = |index, gone| if gone <= index { index + 1 } else { index };
+                    left_out.into_iter().fold(index, written).to_string()
+                }
+                _ => name.to_owned(),
+            };
+            full.push(name);
+        }
+        full
+    }
+
+    /// Returns whether a finding about this may come of what was left out.
+    fn follows(&self, full: &[String]) -> bool {
+        self.left_out.iter().any(|(gone, _)| {
+            full.starts_with(gone) || gone.split_last().is_some_and(|(_, around)| around == full)
+        })
     }
 
     /// Adds a finding whose place is known.
@@ -73,7 +126,6 @@ impl<'a> Diagnostics<'a> {
         let empty = Node::new(Value::Null, self.root.locate(full.iter().copied()).clone());
         let node = full.iter().try_fold(self.root, |node, name| node.get(name));
         let mut node = node.unwrap_or(&empty).clone();
-        let before = self.found.len();
         let groups = unsupported.iter().flat_map(|(prefix, table)| {
             table.0.iter().flat_map(move |(instead, keys)| {
                 keys.iter().map(move |key| (format!("{prefix}{key}"), instead))
@@ -84,31 +136,38 @@ impl<'a> Diagnostics<'a> {
             let Some(found) = keys.iter().try_fold(&node, |node, name| node.get(name)) else {
                 continue;
             };
-            if !inert::changes_nothing(&keys, found) {
-                let keys: Vec<_> = path.iter().copied().chain(keys.iter().copied()).collect();
-                self.add(&keys, &format!("not supported; {instead}"));
+            let asks = !inert::changes_nothing(&keys, found);
+            let below: Vec<_> = path.iter().copied().chain(keys.iter().copied()).collect();
+            if asks {
+                self.add(&below, &format!("not supported; {instead}"));
             }
-            node.remove(&keys);
+            let below = self.as_written(&below);
+            if let Some(removed) = node.remove(&keys).filter(|_| asks) {
+                self.left_out.push((below, removed));
+            }
         }
-        // All that is wrong is reported: what was reported is left out, and the rest is read again.
+        // All that is wrong is reported: what was reported is left out, and the rest is read again, and checked by who asked.
         loop {
             match decode::decode(&node, self.purpose) {
-                Ok(value) if self.found.len() == before => return Some(value),
-                Ok(_) => return None,
+                Ok(value) => return Some(value),
                 Err(error) => {
-                    self.wrong(&full.join("."), &node, &error);
+                    self.wrong(path, &node, &error);
                     let wrong: Vec<_> = error.path().chain(error.unknown_key()).collect();
-                    if !node.remove(&wrong) {
-                        return None;
-                    }
+                    let below: Vec<_> = path.iter().copied().chain(wrong.iter().copied()).collect();
+                    let below = self.as_written(&below);
+                    let removed = node.remove(&wrong)?;
+                    self.left_out.push((below, removed));
                 }
             }
         }
     }
 
-    fn wrong(&mut self, path: &str, node: &Node, error: &DecodeError) {
-        let path = std::iter::once(path).chain(error.path()).collect::<Vec<_>>().join(".");
-        self.at(&error.at().unwrap_or(&node.at).clone(), &path, error.problem());
+    fn wrong(&mut self, path: &[&str], node: &Node, error: &DecodeError) {
+        let path: Vec<_> = path.iter().copied().chain(error.path()).collect();
+        let full = self.as_written(&path);
+        if !self.follows(&full) || error.unknown_key().is_some() {
+            self.at(&error.at().unwrap_or(&node.at).clone(), &full.join("."), error.problem());
+        }
     }
 
     /// Returns the notes, in the order of their places.

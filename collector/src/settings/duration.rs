@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserializer, de};
+use serde::{Deserializer, Serializer, de};
 
 /// Reads a duration in Go's notation.
 pub(crate) fn parse(text: &str) -> Option<Duration> {
@@ -38,7 +38,42 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
     (nanos < u64::MAX as f64).then(|| Duration::from_nanos(nanos as u64))
 }
 
-/// For `#[serde(deserialize_with = "…")]`.
+/// Writes a duration as Go does: `1m30s`, `250ms`, `0s`.
+fn write(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    // Digits behind the point, without zeros at their end.
+    let decimal = |value: u128, unit: u128| -> String {
+        let (whole, rest) = (value / unit, value % unit);
+        let digits = unit.ilog10() as usize;
+        let fraction = format!("{rest:0digits$}");
+        match fraction.trim_end_matches('0') {
+            "" => whole.to_string(),
+            fraction => format!("{whole}.{fraction}"),
+        }
+    };
+    match nanos {
+        0 => "0s".into(),
+        1..1_000 => format!("{nanos}ns"),
+        1_000..1_000_000 => format!("{}µs", decimal(nanos, 1_000)),
+        1_000_000..1_000_000_000 => format!("{}ms", decimal(nanos, 1_000_000)),
+        _ => {
+            let minutes = duration.as_secs() / 60;
+            let seconds = decimal(nanos % 60_000_000_000, 1_000_000_000);
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => format!("{seconds}s"),
+                (0, minutes) => format!("{minutes}m{seconds}s"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+            }
+        }
+    }
+}
+
+/// For `#[serde(with = "duration")]`.
+pub(crate) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&write(*duration))
+}
+
+/// For `#[serde(with = "duration")]`.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     from.deserialize_any(Text)
 }
@@ -58,6 +93,12 @@ impl de::Visitor<'_> for Text {
         })
     }
 
+    fn visit_unit<E: de::Error>(self) -> Result<Duration, E> {
+        Err(E::custom(
+            "expected a duration such as `5s`, found nothing (null); the Collector would take zero without a word: leave the key out for the default",
+        ))
+    }
+
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<Duration, E> {
         match number {
             0 => Ok(Duration::ZERO),
@@ -70,8 +111,26 @@ impl de::Visitor<'_> for Text {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{parse, write};
     use std::time::Duration;
+
+    #[test]
+    fn durations_are_written_as_go_writes_them() {
+        for text in [
+            "0s",
+            "1ns",
+            "1.5µs",
+            "250ms",
+            "1.000001s",
+            "59.9s",
+            "1m30s",
+            "2m0s",
+            "1h0m0s",
+            "49h1m0.5s",
+        ] {
+            assert_eq!(write(parse(text).unwrap()), text);
+        }
+    }
 
     #[test]
     fn durations_are_read_as_go_reads_them() {

@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn all_broken_references_are_told_with_their_places() {
+    fn all_broken_references_are_reported_with_their_places() {
         let yaml = "a: ${env:LOOP}\nb:\n  - x\n  - ${NO2\nc: ${vault:x}\nd: ${env:1x}\ne: ${NO:-x}\nf: ${file:/no/such}\ng: ${env:BRACE}\n";
         let mut node = Node::parse("c.yaml", yaml).unwrap();
         let errors = expand(&mut node, &environment);

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn gates_that_change_nothing_are_told() {
+    fn gates_that_change_nothing_are_reported() {
         let values =
             ["-exporter.datadogexporter.metricexportserializerclient", "pdata.useProtoPooling"];
         let (gates, notes) = FeatureGates::parse(values).unwrap();

@@ -76,6 +76,15 @@ pub(crate) struct YamlError {
     pub(crate) problem: String,
 }
 
+/// Kind of the part that another one was taken out of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Removed {
+    /// A map.
+    Entry,
+    /// A list.
+    Item,
+}
+
 impl Node {
     pub(crate) fn new(value: Value, at: Location) -> Self {
         Self { value, at, text: None }
@@ -182,9 +191,9 @@ impl Node {
         }
     }
 
-    /// Takes the part with this path out; nothing if it is an item of a list, as the items behind it would be others then.
-    pub(crate) fn remove(&mut self, path: &[&str]) -> bool {
-        let Some((last, before)) = path.split_last() else { return false };
+    /// Takes the part with this path out; of an item of a list, those behind it move up. Returns what it was taken out of, if it was there.
+    pub(crate) fn remove(&mut self, path: &[&str]) -> Option<Removed> {
+        let (last, before) = path.split_last()?;
         let mut node = self;
         for name in before {
             let next = match &mut node.value {
@@ -196,13 +205,21 @@ impl Node {
                 }
                 Value::Null | Value::Scalar(_) => None,
             };
-            let Some(next) = next else { return false };
-            node = next;
+            node = next?;
         }
-        let Value::Map(entries) = &mut node.value else { return false };
-        let count = entries.len();
-        entries.retain(|(key, _)| key.name != *last);
-        entries.len() < count
+        match &mut node.value {
+            Value::Map(entries) => {
+                let count = entries.len();
+                entries.retain(|(key, _)| key.name != *last);
+                (entries.len() < count).then_some(Removed::Entry)
+            }
+            Value::List(items) => {
+                let index = last.parse().ok().filter(|index| *index < items.len())?;
+                items.remove(index);
+                Some(Removed::Item)
+            }
+            Value::Null | Value::Scalar(_) => None,
+        }
     }
 
     /// Returns whether both are the same text.

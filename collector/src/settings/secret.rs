@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::{Serialize, Serializer};
 
 /// The name by which a decoder knows that a secret is asked for.
 pub(super) const SECRET: &str = "Secret";
@@ -55,6 +56,12 @@ impl<'de> Deserialize<'de> for Secret {
         }
 
         from.deserialize_newtype_struct(SECRET, Text)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str("[REDACTED]")
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize};
 
 use super::component_id::ComponentId;
 use super::diagnostics::Diagnostics;
@@ -30,7 +30,7 @@ pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
 ]);
 
 /// Components to run.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Service {
@@ -47,7 +47,7 @@ pub(crate) struct Service {
 }
 
 /// The path of traces from receivers to exporters.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Pipeline {
@@ -64,7 +64,7 @@ pub(crate) struct Pipeline {
 }
 
 /// Logs and self-metrics of the collector.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Telemetry {
@@ -73,7 +73,7 @@ pub(crate) struct Telemetry {
 }
 
 /// The collector's own logs, on standard error.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Logs {
@@ -83,7 +83,7 @@ pub(crate) struct Logs {
     pub(crate) encoding: LogEncoding,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogLevel {
@@ -95,7 +95,7 @@ pub(crate) enum LogLevel {
     Error,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogEncoding {
@@ -105,7 +105,7 @@ pub(crate) enum LogEncoding {
 }
 
 /// The collector's own metrics.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Metrics {
@@ -115,7 +115,7 @@ pub(crate) struct Metrics {
     pub(crate) readers: Option<Vec<Reader>>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum MetricsLevel {
@@ -126,21 +126,21 @@ pub(crate) enum MetricsLevel {
     Detailed,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Reader {
     pub(crate) pull: Option<Pull>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Pull {
     pub(crate) exporter: PullExporter,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct PullExporter {
@@ -148,7 +148,7 @@ pub(crate) struct PullExporter {
 }
 
 /// Endpoint of the self-metrics, as Prometheus text.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct MetricsEndpoint {
@@ -265,8 +265,9 @@ impl Service {
                 "traces" | "metrics" => {}
                 "logs" | "profiles" => {
                     let kind = id.kind();
-                    let problem =
-                        format!("this collector handles traces only; run another one for {kind}");
+                    let problem = format!(
+                        "this collector handles traces only; run another one for {kind}, and this one with `--traces-only`"
+                    );
                     diagnostics.add(&path, &problem);
                     continue;
                 }
@@ -278,7 +279,7 @@ impl Service {
                 }
             }
             if id.kind() == "metrics" && !pipeline.receivers.iter().all(|id| is_connector(&id)) {
-                let problem = "this collector handles traces only; run another one for metrics";
+                let problem = "this collector handles traces only; run another one for metrics, and this one with `--traces-only`";
                 diagnostics.add(&path, problem);
             }
             let into = pipeline.exporters.iter().filter(is_connector).count();

@@ -92,21 +92,10 @@ pub(crate) const RECEIVERS: Unsupported = Unsupported(&[
 /// Types of processors.
 pub(crate) const PROCESSORS: Unsupported = Unsupported(&[
     (
-        "set `k8s.*` resource attributes with the operator's instrumentation or the downward API",
-        &["k8sattributes", "k8s_attributes"],
-    ),
-    (
         "drop spans with the SDK's sampler, or whole traces with the exporter's `traces.ignore_resources`",
         &["filter"],
     ),
-    ("sample in the SDK (`OTEL_TRACES_SAMPLER`)", &["probabilistic_sampler"]),
-    ("run another collector behind this one for it", &["tail_sampling"]),
-    (
-        "set `OTEL_RESOURCE_ATTRIBUTES` where the spans are created",
-        &["resourcedetection", "resource_detection"],
-    ),
     ("set attributes where the spans are created", &["transform", "geoip", "dns_lookup"]),
-    ("name spans where they are created", &["span"]),
     (
         "delete or replace attributes with the processor `attributes`, or keep secrets out of spans where they are created",
         &["redaction"],
@@ -135,7 +124,6 @@ pub(crate) const PROCESSORS: Unsupported = Unsupported(&[
         "this collector sends to Datadog and by OTLP; run another collector behind it",
         &["sumologic", "coralogix"],
     ),
-    ("traces are grouped by the Datadog exporter; remove it", &["groupbytrace"]),
 ]);
 
 /// Types of exporters.

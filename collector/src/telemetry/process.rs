@@ -75,7 +75,7 @@ mod tests {
     use super::{own_bytes, render, resident_bytes};
 
     #[test]
-    fn the_process_tells_its_time_and_its_memory() {
+    fn the_process_reports_its_time_and_its_memory() {
         let value = |text: &str, name: &str| -> f64 {
             let lines = text.lines();
             let mut values = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

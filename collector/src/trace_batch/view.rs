@@ -70,7 +70,7 @@ pub(crate) enum StatusCode {
 }
 
 impl<'a> Span<'a> {
-    pub(super) fn new(message: &'a [u8]) -> Self {
+    pub(crate) fn new(message: &'a [u8]) -> Self {
         Self::with_attributes(message, |_| {})
     }
 
@@ -134,6 +134,11 @@ impl<'a> Span<'a> {
         }
     }
 
+    /// The message it was read from.
+    pub(crate) fn message(&self) -> &'a [u8] {
+        self.message
+    }
+
     /// The span with all that its message says, where only its head was read.
     pub(crate) fn whole(&self) -> Self {
         Self::new(self.message)
@@ -141,6 +146,15 @@ impl<'a> Span<'a> {
 
     pub(crate) fn attributes(&self) -> Attributes<'a> {
         Attributes::new(self.rest, 9)
+    }
+
+    /// W3C's trace flags, and above them what OTLP says of the parent.
+    pub(crate) fn flags(&self) -> u32 {
+        let flags = checked(self.message).filter_map(|(field, value)| match (field, value) {
+            (16, Value::Fixed32(flags)) => Some(flags),
+            _ => None,
+        });
+        flags.last().unwrap_or_default()
     }
 
     /// Reads what a span has any number of, in one pass over its message. `attribute` gets each attribute; `None` if it says `false`.

@@ -3,6 +3,9 @@
 use std::io::Write as _;
 
 use bytes::Bytes;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tonic::Code;
 
 use crate::grpc;
@@ -28,6 +31,12 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
+}
+
+fn snappy_frames(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+    encoder.write_all(bytes).unwrap();
+    encoder.into_inner().unwrap()
 }
 
 #[tokio::test]
@@ -66,6 +75,36 @@ async fn bad_http_requests_are_answered_with_what_is_wrong() {
             400,
             "the body is not whole deflate",
         ),
+        (
+            vec![PROTOBUF, ("content-encoding", "snappy")],
+            golden().to_vec(),
+            400,
+            "the body is not whole snappy",
+        ),
+        (
+            vec![PROTOBUF, ("content-encoding", "x-snappy-framed")],
+            golden().to_vec(),
+            400,
+            "the body is not whole snappy",
+        ),
+        (
+            vec![PROTOBUF, ("content-encoding", "lz4")],
+            golden().to_vec(),
+            400,
+            "the body is not whole lz4",
+        ),
+        (
+            vec![PROTOBUF, ("content-encoding", "snappy")],
+            snap::raw::Encoder::new().compress_vec(&zeros).unwrap(),
+            413,
+            "larger than 100000 bytes",
+        ),
+        (
+            vec![PROTOBUF, ("content-encoding", "snappy")],
+            snappy_frames(&zeros),
+            413,
+            "larger than 100000 bytes",
+        ),
         (vec![PROTOBUF], vec![0; 100_001], 413, "larger than 100000 bytes"),
         (vec![PROTOBUF, gzipped], gzip(&zeros), 413, "larger than 100000 bytes"),
         (
@@ -91,7 +130,7 @@ async fn bad_http_requests_are_answered_with_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn wrong_paths_and_methods_are_told_where_traces_go() {
+async fn wrong_paths_and_methods_are_reported_where_traces_go() {
     let rig = rig().await;
     let base = format!("http://{}", rig.address("otlp-http"));
     let get = rig.http.get(format!("{base}/v1/traces")).send().await.unwrap();
@@ -110,6 +149,62 @@ async fn wrong_paths_and_methods_are_told_where_traces_go() {
         let text = reply.text().await.unwrap();
         assert!(text.contains(message), "{text}");
     }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_ends_with_a_slash_loses_no_spans() {
+    let rig = rig().await;
+    let url = format!("http://{}//v1/traces", rig.address("otlp-http"));
+    let post = rig.http.post(url).header(PROTOBUF.0, PROTOBUF.1).body(request([1]));
+    assert_eq!(post.send().await.unwrap().status().as_u16(), 200);
+    until("it is sent on", async || rig.metric("otelcol_exporter_sent_spans").await == 1).await;
+}
+
+#[tokio::test]
+async fn a_connection_is_of_use_after_a_refusal_or_is_said_to_be_closed() {
+    let rig = rig().await;
+    for (length, is_closed) in [(100_000, false), (300_000, true)] {
+        let mut stream = TcpStream::connect(rig.address("otlp-http")).await.unwrap();
+        let head = format!("POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; length]).await.unwrap();
+        let first = reply(&mut stream).await;
+        assert!(first.starts_with("HTTP/1.1 404"), "{first}");
+        assert_eq!(first.contains("connection: close"), is_closed, "{first}");
+        if !is_closed {
+            let next = b"GET /v1/traces HTTP/1.1\r\nhost: x\r\n\r\n";
+            stream.write_all(next).await.unwrap();
+            let second = reply(&mut stream).await;
+            assert!(second.starts_with("HTTP/1.1 405"), "{second}");
+        }
+    }
+}
+
+/// Reads an answer to the end of its body.
+async fn reply(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    let read = timeout(DEADLINE, async {
+        loop {
+            assert!(stream.read_buf(&mut text).await.unwrap() > 0, "it ends");
+            let text = String::from_utf8_lossy(&text).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                if body.len() >= length.unwrap().parse::<usize>().unwrap() {
+                    return text;
+                }
+            }
+        }
+    });
+    read.await.unwrap()
+}
+
+#[tokio::test]
+async fn the_type_of_grpc_over_http_1_is_not_answered_like_success() {
+    let rig = rig().await;
+    let url = format!("http://{}/v1/traces", rig.address("otlp-http"));
+    let post = rig.http.post(url).header(PROTOBUF.0, "application/grpc").body(request([1]));
+    assert_eq!(post.send().await.unwrap().status().as_u16(), 415);
+    assert_eq!(rig.metric("otelcol_receiver_malformed_requests").await, 1);
 }
 
 #[tokio::test]

@@ -223,7 +223,7 @@ async fn a_sender_that_waits_for_the_result_hears_it() {
 }
 
 #[tokio::test]
-async fn without_retries_a_sender_that_waits_is_told_to_come_again() {
+async fn without_retries_a_sender_that_waits_is_asked_to_come_again() {
     for queue in ["{enabled: false}", "{wait_for_result: true}"] {
         let intake = intake().await;
         answer(&intake, 503, 2).await;
@@ -303,13 +303,13 @@ async fn without_stats_none_are_sent() {
 }
 
 #[tokio::test]
-async fn datadog_is_told_which_hosts_and_what_host_this_is() {
+async fn datadog_is_reported_which_hosts_and_what_host_this_is() {
     let intake = intake().await;
     answer(&intake, 202, u64::MAX).await;
     let settings = ["exporters.datadog.host_metadata={enabled: true, tags: [team:a]}"];
     let rig = start(intake, &settings, DEADLINE).await;
     rig.send(golden()).await;
-    until("both told", async || {
+    until("both reported", async || {
         let requests = rig.intake.received_requests().await.unwrap();
         let has = |path: &str| requests.iter().any(|request| request.url.path() == path);
         has("/api/v2/series") && has("/intake")
@@ -334,7 +334,7 @@ async fn datadog_is_told_which_hosts_and_what_host_this_is() {
 }
 
 #[tokio::test]
-async fn the_ledger_tells_what_became_of_each_trace() {
+async fn the_ledger_reports_what_became_of_each_trace() {
     let intake = intake().await;
     answer(&intake, 413, 3).await;
     answer(&intake, 202, 1).await;
@@ -352,17 +352,17 @@ async fn the_ledger_tells_what_became_of_each_trace() {
             == 4
     })
     .await;
-    let told = async |id: u32| -> serde_json::Value {
+    let reported = async |id: u32| -> serde_json::Value {
         let url = format!("http://{}/debug/traces/{id:032x}", rig.address("ledger"));
         let body = rig.http.get(url).send().await.unwrap().bytes().await.unwrap();
         serde_json::from_slice(&body).unwrap()
     };
-    let zero = told(0).await;
+    let zero = reported(0).await;
     assert_eq!(zero["accepted"], 1);
     assert_eq!(zero["exporters"]["datadog"]["dropped"], serde_json::json!({ "zero_trace_id": 1 }));
     let mut sent = 0;
     for id in 1..=3 {
-        let trace = told(id).await;
+        let trace = reported(id).await;
         assert_eq!(
             (&trace["accepted"], &trace["refused"], &trace["evicted"]),
             (&1.into(), &0.into(), &false.into())
@@ -384,7 +384,7 @@ async fn the_ledger_tells_what_became_of_each_trace() {
 }
 
 #[tokio::test]
-async fn senders_are_refused_as_a_test_scripts_it_and_the_ledger_tells_whom() {
+async fn senders_are_refused_as_a_test_scripts_it_and_the_ledger_reports_whom() {
     let intake = intake().await;
     answer(&intake, 202, u64::MAX).await;
     let settings = [
@@ -420,13 +420,111 @@ async fn senders_are_refused_as_a_test_scripts_it_and_the_ledger_tells_whom() {
     let lost = rig.http.post(format!("http://{grpc}/v1/traces")).header(agent.0, agent.1);
     assert_eq!(lost.body(request([4])).send().await.unwrap().status(), 415);
 
-    let told = rig.http.get(format!("{ledger}/debug/traces/{:032x}", 2)).send().await.unwrap();
-    let told: serde_json::Value = serde_json::from_slice(&told.bytes().await.unwrap()).unwrap();
-    assert_eq!((&told["accepted"], &told["refused"]), (&1.into(), &3.into()), "{told}");
-    assert_eq!(told["refused_from"]["shop/1 (http)"], 2, "{told}");
-    let from = told["refused_from"].as_object().unwrap();
-    assert!(from.keys().any(|name| name.ends_with(" (grpc)")), "{told}");
-    assert_eq!(told["wrong_port"], serde_json::json!({ "shop/1 (http)": 1 }));
+    let reported = rig.http.get(format!("{ledger}/debug/traces/{:032x}", 2)).send().await.unwrap();
+    let reported: serde_json::Value =
+        serde_json::from_slice(&reported.bytes().await.unwrap()).unwrap();
+    assert_eq!((&reported["accepted"], &reported["refused"]), (&1.into(), &3.into()), "{reported}");
+    assert_eq!(reported["refused_from"]["shop/1 (http)"], 2, "{reported}");
+    let from = reported["refused_from"].as_object().unwrap();
+    assert!(from.keys().any(|name| name.ends_with(" (grpc)")), "{reported}");
+    assert_eq!(reported["wrong_port"], serde_json::json!({ "shop/1 (http)": 1 }));
     assert_eq!(rig.metric("otelcol_receiver_refused_requests").await, 3);
     assert_eq!(rig.metric("otelcol_receiver_malformed_requests").await, 1, "the wrong port's");
+}
+
+#[tokio::test]
+async fn a_sender_is_answered_within_the_time_that_it_waits() {
+    let intake = intake().await;
+    answer(&intake, 503, u64::MAX).await;
+    let settings = [
+        "exporters.datadog.sending_queue={wait_for_result: true, queue_size: 1, num_consumers: 1}",
+        "service.pipelines.traces.processors=[]",
+    ];
+    let rig = start(intake, &settings, DEADLINE).await;
+    let address = rig.address("otlp-grpc");
+    let (code, message) = grpc::refusal_within(&address, &request([1]), "200m").await;
+    assert_eq!(
+        (code, message.as_str()),
+        (Code::DeadlineExceeded, "the spans are held, and are not sent yet; send again later")
+    );
+    // The queue is full now: said while the sender still waits.
+    let (code, message) = grpc::refusal_within(&address, &request([2]), "200m").await;
+    assert_eq!(
+        (code, message.as_str()),
+        (Code::Unavailable, "the queue is full; send again later")
+    );
+    assert_eq!(rig.metric("otelcol_exporter_held_requests").await, 1);
+    assert_eq!(rig.metric("otelcol_receiver_malformed_requests").await, 0);
+    let (code, message) = grpc::refusal_within(&address, &request([3]), "0S").await;
+    let late = "the request did not arrive within its `grpc-timeout`";
+    assert_eq!((code, message.as_str()), (Code::DeadlineExceeded, late));
+    let (code, message) = grpc::refusal_within(&address, &request([4]), "10s").await;
+    assert_eq!(code, Code::Internal, "{message}");
+    assert!(message.starts_with("`grpc-timeout: 10s` is no time"), "{message}");
+    assert_eq!(rig.metric("otelcol_receiver_malformed_requests").await, 2);
+    recover(&rig.intake).await;
+    until("the first is sent", async || rig.metric("otelcol_exporter_sent_spans").await == 1).await;
+}
+
+#[tokio::test]
+async fn a_call_with_two_messages_is_refused_and_nothing_of_it_is_taken() {
+    let rig = start(intake().await, &["service.pipelines.traces.processors=[]"], DEADLINE).await;
+    let address = rig.address("otlp-grpc");
+    let messages = [request([1]), request([2])];
+    let two: Vec<&[u8]> = messages.iter().map(|message| message.as_ref()).collect();
+    let (code, message) = grpc::refusal_of_several(&address, &two).await;
+    assert_eq!((code, message.as_str()), (Code::Internal, "the call has more than one message"));
+    let (code, message) = grpc::refusal_of_several(&address, &[]).await;
+    assert_eq!((code, message.as_str()), (Code::Internal, "the call has no message"));
+    assert_eq!(rig.metric("otelcol_receiver_malformed_requests").await, 2);
+    assert_eq!(rig.metric("otelcol_receiver_accepted_spans").await, 0);
+}
+
+#[tokio::test]
+async fn a_sampler_keeps_traces_by_their_ids_in_front_of_batches_and_counts_what_goes() {
+    let intake = intake().await;
+    answer(&intake, 202, u64::MAX).await;
+    let settings = [
+        "processors.probabilistic_sampler={sampling_percentage: 50, mode: equalizing}",
+        "exporters.datadog.sending_queue.wait_for_result=true",
+        "service.pipelines.traces.processors=[batch, probabilistic_sampler]",
+    ];
+    let rig = start(intake, &settings, DEADLINE).await;
+    // By the last 56 bits of the trace id, the upper half stays.
+    let kept = 1 << 55;
+    rig.send(request([1, 2, kept, kept + 1])).await;
+    rig.send(request([3])).await;
+    until("two are sent", async || span_ids(&rig.attempts().await) == [kept, kept + 1]).await;
+    let judged = async |sampled: &str| {
+        let name = "otelcol_processor_probabilistic_sampler_count_spans_processed";
+        rig.metric(&format!("{name}{{processor=\"probabilistic_sampler\",policy=\"trace_id_w3c\",sampled=\"{sampled}\"}}")).await
+    };
+    assert_eq!((judged("true").await, judged("false").await), (2, 3));
+    assert_eq!(rig.metric("otelcol_processor_batch_batch_send_size_sum").await, 2);
+    assert!(rig.stop().await.0.is_clean());
+}
+
+#[tokio::test]
+async fn only_chosen_spans_are_changed_and_all_go_on() {
+    let intake = intake().await;
+    answer(&intake, 202, u64::MAX).await;
+    let settings = [
+        "processors.span={include: {match_type: strict, span_names: [span]}, status: {code: Error, description: d}}",
+        "processors.attributes={exclude: {match_type: strict, span_names: [span]}, actions: [{key: added, value: x, action: insert}]}",
+        "exporters.datadog.traces={span_name_as_resource_name: true}",
+        "service.pipelines.traces.processors=[span, attributes, batch]",
+    ];
+    let rig = start(intake, &settings, DEADLINE).await;
+    rig.send(request(1..=3)).await;
+    let other = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0000000000000000000000000000abcd","spanId":"000000000000abcd","name":"other"}]}]}]}"#;
+    assert_eq!(rig.post(&[("content-type", "application/json")], other).await.status, 200);
+    until("all are sent", async || span_ids(&rig.attempts().await).len() == 4).await;
+    let payloads = rig.attempts().await;
+    let tracers = payloads.iter().flat_map(|payload| &payload.tracer_payloads);
+    for span in tracers.flat_map(|tracer| &tracer.chunks).flat_map(|chunk| &chunk.spans) {
+        let is_other = span.span_id == 0xabcd;
+        let added = span.meta.get("added").map(String::as_str);
+        assert_eq!((span.error, added), (i32::from(!is_other), is_other.then_some("x")));
+    }
+    assert!(rig.stop().await.0.is_clean());
 }

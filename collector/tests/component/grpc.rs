@@ -3,7 +3,9 @@
 use bytes::{Buf as _, BufMut as _, Bytes};
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Endpoint;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
+
+const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 /// Sends one `ExportTraceServiceRequest`; gives the reply's bytes.
 pub(crate) async fn export(
@@ -11,13 +13,7 @@ pub(crate) async fn export(
     request: Bytes,
     compression: Option<CompressionEncoding>,
 ) -> Result<Bytes, Status> {
-    call(
-        address,
-        "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
-        request,
-        compression,
-    )
-    .await
+    call(address, EXPORT, request, compression).await
 }
 
 /// Calls any method.
@@ -35,6 +31,37 @@ pub(crate) async fn call(
     client.ready().await.unwrap();
     let path = http::uri::PathAndQuery::from_static(method);
     client.unary(Request::new(request), path, BytesCodec).await.map(tonic::Response::into_inner)
+}
+
+/// Sends one `ExportTraceServiceRequest` with the header `grpc-timeout`, by a client that waits longer than that; gives the status.
+pub(crate) async fn refusal_within(
+    address: &str,
+    request: &[u8],
+    timeout: &'static str,
+) -> (Code, String) {
+    let message = framed(request);
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let post = client.post(format!("http://{address}{EXPORT}"));
+    let post = post.header("content-type", "application/grpc").header("grpc-timeout", timeout);
+    let reply = post.body(message).send().await.unwrap();
+    let status = Status::from_header_map(reply.headers()).expect("a status without a message");
+    (status.code(), status.message().to_owned())
+}
+
+/// Sends several messages in one call; gives the status.
+pub(crate) async fn refusal_of_several(address: &str, requests: &[&[u8]]) -> (Code, String) {
+    let body: Vec<_> = requests.iter().map(|request| framed(request)).collect();
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let post = client.post(format!("http://{address}{EXPORT}"));
+    let post = post.header("content-type", "application/grpc").body(body.concat());
+    let reply = post.send().await.unwrap();
+    let status = Status::from_header_map(reply.headers()).expect("a status without a message");
+    (status.code(), status.message().to_owned())
+}
+
+fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[0][..], &length, message].concat()
 }
 
 struct BytesCodec;

@@ -139,17 +139,28 @@ async fn garbage_on_both_ports_is_no_request() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_refused() {
+async fn a_head_that_is_too_large_is_refused_and_counted() {
     let rig = rig().await;
-    for port in ["otlp-grpc", "otlp-http"] {
+    let many: String = (0..101).map(|number| format!("x-{number}: x\r\n")).collect();
+    let large = format!("x: {}\r\n", "x".repeat(200_000));
+    for (port, headers) in
+        ["otlp-grpc", "otlp-http"].into_iter().flat_map(|port| [(port, &many), (port, &large)])
+    {
         let mut stream = TcpStream::connect(rig.address(port)).await.unwrap();
-        let head = format!("POST /v1/traces HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(200_000));
+        let head = format!("POST /v1/traces HTTP/1.1\r\n{headers}\r\n");
         let _ = stream.write_all(head.as_bytes()).await;
         let mut answer = Vec::new();
         let _ =
             tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await.expect("an end");
         assert!(answer.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&answer));
     }
+    let counted = async || rig.metric("otelcol_receiver_malformed_requests").await == 4;
+    until("all are counted", counted).await;
+    // In HTTP/2, whose headers are read apart.
+    let http2 = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let url = format!("http://{}/v1/traces", rig.address("otlp-http"));
+    let post = http2.post(url).header(PROTOBUF.0, PROTOBUF.1).header("x", "x".repeat(70_000));
+    assert_eq!(post.body(request([1])).send().await.unwrap().status().as_u16(), 431);
 }
 
 /// Streams opened and reset at once, again and again, on one connection.
@@ -312,8 +323,9 @@ async fn a_flood_in_front_of_a_full_queue_takes_no_place_and_no_turn_from_others
         tokio::spawn(async move { post.await.unwrap().status().as_u16() })
     };
     let held = async |requests| {
-        let told = format!("{requests} requests are held");
-        until(&told, async || rig.metric("otelcol_exporter_held_requests").await == requests).await;
+        let reported = format!("{requests} requests are held");
+        until(&reported, async || rig.metric("otelcol_exporter_held_requests").await == requests)
+            .await;
     };
     // Over two connections, each of which may have fewer requests under way than are held.
     let hosts = [from([127, 0, 0, 1]), from([127, 0, 0, 1])];

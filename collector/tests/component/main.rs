@@ -4,6 +4,7 @@
 
 mod grpc;
 mod support;
+mod whole_traces;
 
 mod bad_traffic;
 mod delivery;

@@ -55,21 +55,32 @@ async fn spans_that_the_receiver_rejects_are_counted_as_dropped() {
 }
 
 #[tokio::test]
-async fn collectors_chain_over_grpc() {
+async fn collectors_chain_over_both_protocols_and_every_compression() {
     let second = {
         let intake = intake().await;
         answer(&intake, 202, u64::MAX).await;
         start(intake, &[], DEADLINE).await
     };
-    let settings = [
-        &format!("exporters.otlp.endpoint={}", second.address("otlp-grpc")),
-        "exporters.otlp.tls.insecure=true",
-        "service.pipelines.traces.exporters=[otlp]",
-    ];
-    let first = start(intake().await, &settings, DEADLINE).await;
-    first.send(golden()).await;
-    until("eight spans behind both", async || span_ids(&second.attempts().await).len() == 8).await;
-    assert!(first.stop().await.0.is_clean());
+    let grpc = ["gzip", "zstd", "snappy", "none"].map(|compression| ("otlp", compression));
+    let http = ["gzip", "zstd", "zlib", "deflate", "snappy", "x-snappy-framed", "lz4", "none"];
+    let http = http.map(|compression| ("otlphttp", compression));
+    for (number, (exporter, compression)) in (1..).zip(grpc.into_iter().chain(http)) {
+        let endpoint = match exporter {
+            "otlp" => second.address("otlp-grpc"),
+            _ => format!("http://{}", second.address("otlp-http")),
+        };
+        let settings = [
+            &format!("exporters.{exporter}.endpoint={endpoint}"),
+            &format!("exporters.{exporter}.compression={compression}"),
+            &format!("exporters.{exporter}.tls.insecure=true"),
+            &format!("service.pipelines.traces.exporters=[{exporter}]"),
+        ];
+        let first = start(intake().await, &settings.map(String::as_str), DEADLINE).await;
+        first.send(golden()).await;
+        let arrived = async || span_ids(&second.attempts().await).len() == 8 * number;
+        until(&format!("eight spans by {exporter}, {compression}"), arrived).await;
+        assert!(first.stop().await.0.is_clean());
+    }
     assert!(second.stop().await.0.is_clean());
 }
 

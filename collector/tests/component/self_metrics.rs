@@ -48,7 +48,7 @@ fn metrics(text: &str) -> BTreeMap<String, Metric> {
 fn page(metrics: &BTreeMap<String, Metric>) -> String {
     let mut out = String::from(
         "# The collector's self-metrics\n\n\
-         Written from what a collector with every part tells; a test keeps it up to date.\n\n\
+         Written from what a collector with every part exports; a test keeps it up to date.\n\n\
          They are served as Prometheus text at `/metrics` of `service.telemetry.metrics.readers`, by default on `localhost:8888`. Names \
          that the OpenTelemetry Collector has mean what they mean there; with `without_type_suffix: false` those of counters end in \
          `_total`. \
@@ -71,7 +71,14 @@ async fn self_metrics_are_as_their_page_says() {
     let settings = [
         "processors.memory_limiter.limit_mib=4000",
         "processors.memory_limiter.check_interval=1s",
-        "service.pipelines.traces.processors=[memory_limiter, batch]",
+        // It asks nobody so.
+        "processors.k8s_attributes={passthrough: true}",
+        "processors.resource_detection={detectors: [env]}",
+        "processors.span={status: {code: Ok}}",
+        "processors.probabilistic_sampler={sampling_percentage: 100}",
+        "processors.groupbytrace={wait_duration: 10ms}",
+        "processors.tail_sampling={decision_wait: 10ms, decision_cache: {sampled_cache_size: 10, non_sampled_cache_size: 10}, policies: [{name: all, type: always_sample}]}",
+        "service.pipelines.traces.processors=[memory_limiter, k8s_attributes, resource_detection, span, probabilistic_sampler, groupbytrace, tail_sampling, batch]",
         "exporters.datadog.sending_queue.storage=file_storage",
         &format!("extensions.file_storage.directory={}", directory.path().display()),
         "service.extensions=[health_check, file_storage]",

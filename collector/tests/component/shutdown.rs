@@ -49,7 +49,7 @@ async fn what_waits_for_another_attempt_is_tried_before_the_end() {
 }
 
 #[tokio::test]
-async fn senders_that_are_held_at_the_end_are_told_to_come_again_while_there_is_time() {
+async fn senders_that_are_held_at_the_end_are_asked_to_come_again_while_there_is_time() {
     let intake = intake().await;
     answer(&intake, 503, u64::MAX).await;
     let settings = [

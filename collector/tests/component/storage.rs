@@ -220,7 +220,7 @@ async fn nothing_acknowledged_is_lost_when_the_collector_is_killed_under_load() 
     assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), acknowledged.len());
     let again = (ids.len() - arrived.len()) as u64;
     assert!(again <= restored, "{again} arrived twice, {restored} are counted");
-    assert!(restored > 0, "the kills found spans under way");
+    assert!(restored > 0, "the kills found spans in progress");
     let groups = stats(&intake).await;
     let hits: u64 = (groups.iter().flat_map(|payload| &payload.stats))
         .flat_map(|client| &client.stats)
@@ -248,7 +248,7 @@ async fn what_a_shutdown_cannot_send_stays_on_disk_and_is_no_failure() {
     assert!(log.contains("they are on disk, and are sent after the next start"), "{log}");
     let recovered = recover(&intake).await;
     let process = Process::start(&intake, directory.path(), &[]).await;
-    until("it is told", async || process.log().contains("storage has spans of before")).await;
+    until("it is reported", async || process.log().contains("storage has spans of before")).await;
     until("all sent", async || process.metric("otelcol_exporter_sent_spans").await == 20).await;
     assert_eq!(process.end().await.0, Some(0));
     assert_eq!(span_ids(&recovered.payloads()), (1..=20).collect::<Vec<_>>());
@@ -305,7 +305,7 @@ async fn storage_without_room_holds_senders_then_refuses_and_what_it_took_arrive
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damaged_storage_is_told_and_the_rest_of_it_is_sent() {
+async fn damaged_storage_is_reported_and_the_rest_of_it_is_sent() {
     let directory = tempfile::tempdir().unwrap();
     let intake = intake().await;
     answer(&intake, 503, u64::MAX).await;
@@ -323,7 +323,7 @@ async fn damaged_storage_is_told_and_the_rest_of_it_is_sent() {
     std::fs::write(&file, bytes).unwrap();
     let recovered = recover(&intake).await;
     let process = Process::start(&intake, directory.path(), &[]).await;
-    until("it is told", async || process.log().contains("storage is damaged")).await;
+    until("it is reported", async || process.log().contains("storage is damaged")).await;
     // The last one cannot be distinguished from one that was never written whole; that one in the middle is gone can be.
     assert_eq!(process.metric("otelcol_exporter_storage_lost_requests").await, 1);
     assert!(process.metric("otelcol_exporter_storage_damaged_bytes").await > 0);

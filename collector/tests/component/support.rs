@@ -102,6 +102,7 @@ pub(crate) async fn start_with(
         configs: vec![format!("yaml:{yaml}")],
         settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
         feature_gates: gates.to_vec(),
+        ..Sources::default()
     };
     // The tests' own client needs one too; another test may have installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -63,8 +63,8 @@ impl Finding {
                     .suggest(nearest_or_known(variant, expected.iter().copied()))
             }
             other => {
-                let told = other.render_with_formatter(&serde_saphyr::UserMessageFormatter);
-                Self::new(file, with_key_and_value(plain(&told), text, at))
+                let reported = other.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+                Self::new(file, with_key_and_value(plain(&reported), text, at))
             }
         };
         finding.at(at)
@@ -187,14 +187,14 @@ fn with_key_and_value(message: String, text: &str, at: Option<Place>) -> String 
     let Some(of_error) = text.lines().nth(line) else { return message };
     let head: String = of_error.chars().take(column).collect();
     let value: String = of_error.chars().skip(column).collect();
-    let mut told = message;
+    let mut reported = message;
     let key = match head.trim() {
         // A block below its key.
         "" => text.lines().take(line).filter(|line| !line.trim().is_empty()).last().and_then(key),
         _ => key(&head),
     };
     if let Some(key) = key {
-        told = format!("`{key}` {told}");
+        reported = format!("`{key}` {reported}");
     }
     let value = value.split(" #").next().unwrap_or_default();
     let end = value.find([',', '}', ']']).unwrap_or(value.len());
@@ -203,9 +203,9 @@ fn with_key_and_value(message: String, text: &str, at: Option<Place>) -> String 
         && !value.starts_with("- ")
         && !value.contains(": ");
     if is_plain && !value.is_empty() && !value.ends_with(':') && value.chars().count() <= 40 {
-        told = format!("{told}, is `{value}`");
+        reported = format!("{reported}, is `{value}`");
     }
-    told
+    reported
 }
 
 /// The key that ends a line, or the part of it before a value.
@@ -287,8 +287,8 @@ mod tests {
             of: Option<Sample>,
         }
         let message = |text: &str| {
-            let told = read_yaml::<Typed>("x", text).unwrap_err().to_string();
-            told.split_once(": ").unwrap().1.to_owned()
+            let reported = read_yaml::<Typed>("x", text).unwrap_err().to_string();
+            reported.split_once(": ").unwrap().1.to_owned()
         };
         let number = "should be a whole number, 0 or more and within bounds";
         assert_eq!(message("size: big # as it is\n"), format!("`size` {number}, is `big`"));

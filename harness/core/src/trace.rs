@@ -4,13 +4,17 @@
 //! models and assembles; decoding bytes is `intake::decode`'s work, judging is `rule`'s and `expectation`'s.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fmt,
     str::FromStr,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// How far apart the clocks of two processes may read: nanoseconds. Machines whose clocks NTP keeps are each within milliseconds of the
+/// true time.
+pub const CLOCK_TOLERANCE: i64 = 12_000_000;
 
 /// A W3C trace id: 128 bits. Shown as 32 lower-case hex digits.
 ///
@@ -191,6 +195,9 @@ pub struct Span {
     pub env: String,
     /// `TracerPayload.containerID`.
     pub container_id: String,
+    /// `TracerPayload.languageName`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub language: String,
     /// `TraceChunk.priority`.
     pub priority: i32,
     /// `TraceChunk.droppedTrace`: a sampler dropped the trace, and what is sent of it is to be no trace in Datadog.
@@ -234,7 +241,7 @@ impl PayloadForm {
             Self::Datadog | Self::Otlp => {
                 "the spans came as OTLP, and only Datadog's own payloads carry"
             }
-            Self::Api => "the spans were told by Datadog's API, which leaves out",
+            Self::Api => "the spans came from Datadog's API, which leaves out",
         }
     }
 }
@@ -284,6 +291,15 @@ impl Trace {
     /// The first span with this id.
     pub fn span(&self, id: SpanId) -> Option<&Span> {
         self.spans.iter().find(|span| span.id == id)
+    }
+
+    /// The span that it begins with, as far as it was captured: the first without a parent, else the first whose parent is not in it.
+    pub fn root(&self) -> Option<&Span> {
+        let without_parent = self.spans.iter().find(|span| span.parent_id.is_none());
+        without_parent.or_else(|| {
+            let ids: HashSet<SpanId> = self.spans.iter().map(|span| span.id).collect();
+            self.spans.iter().find(|span| span.parent_id.is_some_and(|id| !ids.contains(&id)))
+        })
     }
 
     /// The spans that name `id` as their parent, in order of start.

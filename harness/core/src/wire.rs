@@ -1,4 +1,4 @@
-//! What something that stands between two workloads does to the requests that pass: said by scenarios, done by the built-in `tap`.
+//! Actions of something that stands between two workloads on the requests that pass: asked for by scenarios, done by the built-in `tap`.
 
 use std::time::Duration;
 
@@ -6,26 +6,26 @@ use serde::{Deserialize, Serialize};
 
 /// The subcommand that stands there.
 pub const TAP: &str = "tap";
-/// Name of its port by which it is reported what to do, and reports what passed.
+/// Name of its port at which it is given its faults, and reports what passed.
 pub const CONTROL_PORT: &str = "tap-control";
-/// Where it is reported, by PUT of a list of [`WireFault`].
+/// Path to which faults are sent, by PUT of a list of [`WireFault`].
 pub const FAULTS_PATH: &str = "/faults";
-/// Where it reports [`Passed`].
+/// Path of the report [`Passed`].
 pub const PASSED_PATH: &str = "/passed";
-/// Where it says that it is ready.
+/// Path of the probe for readiness.
 pub const HEALTH_PATH: &str = "/health";
 
-/// What is done to requests on their way.
+/// Fault of requests on their way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WireFault {
-    /// What.
+    /// The action.
     pub does: WireAction,
     /// Only to the next so many; `None` for all.
     pub next: Option<u32>,
 }
 
-/// What is done to a request on its way.
+/// Action on a request on its way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum WireAction {
@@ -65,7 +65,7 @@ pub enum WireAction {
     },
 }
 
-/// What passed since a tap was last reported what to do.
+/// Traffic that passed since a tap was last given its faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Passed {
     /// Requests that it could have done something to.

@@ -17,7 +17,7 @@ use harness_system::{
 mod tests;
 
 /// Folder of a workload's files in its container.
-pub const FILES_DIR: &str = "/etc/tracecheck/files";
+pub(crate) const FILES_DIR: &str = "/etc/tracecheck/files";
 /// The first number for ports that have no usual one.
 const FIRST_OTHER_PORT: u16 = 9000;
 /// The program in our own image.
@@ -50,6 +50,8 @@ pub struct Container {
     pub health: Option<Health>,
     /// How long it may take to be ready and to be gone, and how it is asked to end.
     pub limits: Limits,
+    /// Number of the user that runs it; by default our own image's, and elsewhere what the environment gives.
+    pub user: Option<u32>,
 }
 
 impl Container {
@@ -89,7 +91,7 @@ pub enum Image {
 }
 
 /// An environment's choices for its containers.
-pub struct Choices<'a> {
+pub(crate) struct Choices<'a> {
     /// Its name, for messages.
     pub environment: &'static str,
     /// The host name under which others reach a workload, by the workload's name.
@@ -102,7 +104,10 @@ pub struct Choices<'a> {
 ///
 /// # Errors
 /// When a workload is a program of this machine for which no image is named, or a reference stands for nothing.
-pub fn plan(system: &System, choices: &Choices<'_>) -> Result<Vec<Container>, EnvironmentError> {
+pub(crate) fn plan(
+    system: &System,
+    choices: &Choices<'_>,
+) -> Result<Vec<Container>, EnvironmentError> {
     plan_with_ports(system, choices, &BTreeMap::new())
 }
 
@@ -110,7 +115,7 @@ pub fn plan(system: &System, choices: &Choices<'_>) -> Result<Vec<Container>, En
 ///
 /// # Errors
 /// As [`plan`].
-pub fn plan_with_ports(
+pub(crate) fn plan_with_ports(
     system: &System,
     choices: &Choices<'_>,
     fixed: &BTreeMap<String, BTreeMap<String, u16>>,
@@ -132,7 +137,7 @@ pub fn plan_with_ports(
 
 /// The number of each port: the usual one where the name has one and no other port has it already, else the next free one
 /// from 9000 on, in the order of the names. The same names always get the same numbers.
-pub fn port_numbers(names: &[String]) -> BTreeMap<String, u16> {
+pub(crate) fn port_numbers(names: &[String]) -> BTreeMap<String, u16> {
     let names: BTreeSet<&String> = names.iter().collect();
     let mut numbers = BTreeMap::new();
     for name in &names {
@@ -211,6 +216,7 @@ impl Planner<'_> {
             ports: self.ports.get(workload.name.as_str()).cloned().unwrap_or_default(),
             health: workload.health.clone(),
             limits: workload.limits,
+            user: workload.user,
         })
     }
 

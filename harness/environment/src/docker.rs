@@ -250,7 +250,7 @@ impl DockerEnvironment {
         instance.host_ports.clone_from(&running.host_ports);
         instance.was_started = true;
         instance.state =
-            State::Running { running: Box::new(running), paused: false, exit_told: false };
+            State::Running { running: Box::new(running), paused: false, exit_reported: false };
         Ok(())
     }
 
@@ -407,11 +407,13 @@ impl Environment for DockerEnvironment {
     async fn unexpected_exits(&mut self) -> Vec<UnexpectedExit> {
         let mut exits = Vec::new();
         for (name, instance) in &mut self.instances {
-            let State::Running { running, exit_told, .. } = &mut instance.state else { continue };
-            let Some(exit) = running.exit.borrow().clone().filter(|_| !*exit_told) else {
+            let State::Running { running, exit_reported, .. } = &mut instance.state else {
                 continue;
             };
-            *exit_told = true;
+            let Some(exit) = running.exit.borrow().clone().filter(|_| !*exit_reported) else {
+                continue;
+            };
+            *exit_reported = true;
             let status = running.describe(&self.engine, &instance.container.host, &exit).await;
             running.end_of_log().await;
             let log_tail = instance.log.tail(TAIL_LINES);

@@ -28,6 +28,7 @@ pub mod cluster;
 mod deployed;
 mod diagnose;
 pub mod eks;
+mod error;
 mod evidence;
 mod exec;
 mod forward;
@@ -35,20 +36,22 @@ pub mod kind;
 pub mod leftovers;
 mod logs;
 pub mod manifests;
-pub mod names;
+mod names;
 pub mod operator;
 mod pods;
 pub mod service;
 mod typed;
 
-/// How long a system has to get ready, unless told otherwise: images may have to be pulled, nodes to be added.
+pub use self::error::KubernetesError;
+
+/// Default time that a system has to get ready: images may have to be pulled, nodes to be added.
 pub const START_LIMIT: Duration = Duration::from_secs(120);
 /// How long one call of the API may take.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// After how long anybody may remove a namespace, whoever made it.
 const EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Where and how.
+/// Settings of the backend: the cluster, and how it is used.
 #[derive(Clone)]
 pub struct Settings {
     /// The environment's name for users: `cluster` or `kind`.
@@ -67,7 +70,7 @@ pub struct Settings {
     pub operator: Option<Operator>,
     /// An image whose entrypoint is the collector.
     pub collector_image: Option<String>,
-    /// Who runs that image, by number, where it has a name for it.
+    /// User that runs that image, by number, where it has a name for it.
     pub collector_user: Option<i64>,
     /// The role on AWS that the collector's account stands for.
     pub role_arn: Option<String>,
@@ -95,7 +98,7 @@ impl Settings {
 pub struct KubernetesEnvironment {
     settings: Settings,
     namespace: String,
-    /// Where logs are kept.
+    /// Folder of the logs.
     dir: tempfile::TempDir,
     deployed: Option<Deployed>,
 }
@@ -241,7 +244,7 @@ impl Environment for KubernetesEnvironment {
 }
 
 impl KubernetesEnvironment {
-    /// What the objects of this run say.
+    /// Returns what the objects of this run have in common.
     fn manifests(&self, replicas: BTreeMap<String, u32>) -> manifests::Settings {
         let expires = humantime::format_rfc3339_seconds(SystemTime::now() + EXPIRY);
         manifests::Settings {
@@ -308,13 +311,11 @@ impl Placing<'_> {
         let choices = Choices { environment: self.environment, host: &host, images: &images };
         let mut containers = container::plan_with_ports(system, &choices, &fixed)?;
         for container in containers.iter_mut().filter(|one| one.workload == collector.name) {
-            // The image's own entrypoint is the collector.
+            // The image's own entrypoint is the collector; elsewhere `tracecheck` is run from it, which is ours.
             let foreign = images.get(&collector.name).is_some_and(|image| image != self.image);
             if foreign && (self.collector_image.is_some() || self.operator) {
                 container.entrypoint.clear();
-            }
-            if foreign {
-                operator::config::without_ledger(container);
+                operator::config::without_ledger(container).map_err(unfit)?;
             }
             if self.operator {
                 operator::config::take_over(container).map_err(unfit)?;
@@ -375,7 +376,7 @@ pub fn plan(
     container::plan(system, &Choices { environment, host: &host, images })
 }
 
-/// The addresses that each workload is told to call, by workload.
+/// The addresses that each workload is configured to call, by workload.
 fn calls(system: &System, containers: &[Container]) -> BTreeMap<String, Vec<String>> {
     let address = |workload: &str, port: &str| {
         let container = containers.iter().find(|one| one.workload == workload)?;

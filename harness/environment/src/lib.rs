@@ -14,7 +14,8 @@ use async_trait::async_trait;
 use harness_system::{Problem, Role, System};
 
 pub mod attached;
-pub mod container;
+#[cfg(any(feature = "docker", feature = "kubernetes"))]
+mod container;
 #[cfg(feature = "docker")]
 pub mod docker;
 #[cfg(feature = "image")]
@@ -166,7 +167,7 @@ impl Endpoints {
     }
 }
 
-/// Error of an environment.
+/// Error of an environment: the causes that backends share, and those of one backend as it has them.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvironmentError {
     /// The backend has no such verb for this workload; the scenario is inconclusive there.
@@ -186,21 +187,10 @@ pub enum EnvironmentError {
     Unavailable {
         /// Backend's name.
         environment: &'static str,
-        /// What is missing, or does not respond.
+        /// The problem: something is missing, or does not respond.
         reason: String,
         /// How to get it.
         remedy: String,
-    },
-    /// The collector was to be made by the OpenTelemetry operator, which cannot do it.
-    #[error(
-        "the `{environment}` environment cannot have the OpenTelemetry operator make the collector:{}",
-        lines(findings)
-    )]
-    NoOperator {
-        /// Backend's name.
-        environment: &'static str,
-        /// All that is missing, each with what helps.
-        findings: Vec<String>,
     },
     /// The engine or cluster behind the environment refused a request.
     #[error("the `{environment}` environment cannot {what}: {reason}")]
@@ -226,18 +216,6 @@ pub enum EnvironmentError {
     /// `up` was called while a system is up.
     #[error("a system is up already; take it down first")]
     AlreadyUp,
-    /// A program could not be started at all.
-    #[error(
-        "`{workload}`: cannot start `{program}`: {source}; check its path and that it may be executed"
-    )]
-    Spawn {
-        /// Which workload.
-        workload: String,
-        /// As it was to be started, without its arguments.
-        program: String,
-        /// The cause.
-        source: io::Error,
-    },
     /// A program ended before it was ready.
     #[error(
         "`{workload}` ended while it started ({status}); its last log lines:{}",
@@ -251,27 +229,9 @@ pub enum EnvironmentError {
         /// The end of its log.
         log_tail: Vec<String>,
     },
-    /// A cluster does not bring a workload up, and waiting would not change that.
-    #[error(
-        "`{workload}` does not start: {problem}; {remedy}; the last events:{}; its last log lines:{}",
-        lines(events),
-        lines(log_tail)
-    )]
-    DoesNotStart {
-        /// Which workload.
-        workload: String,
-        /// The problem that keeps it from starting.
-        problem: String,
-        /// The remedy.
-        remedy: String,
-        /// Its last events in the cluster.
-        events: Vec<String>,
-        /// The end of its log.
-        log_tail: Vec<String>,
-    },
     /// A program was not ready in time; it has been killed.
     #[error(
-        "`{workload}` was not ready within {limit:?}: {waited_for}; its last log lines:{}",
+        "`{workload}` was not ready within {limit:?}: {waited_for}; where it only needs longer, give it more by `start_limit` of `{workload}` in the system file, or `--start-limit`; its last log lines:{}",
         lines(log_tail)
     )]
     NotReady {
@@ -332,9 +292,16 @@ pub enum EnvironmentError {
     /// The runtime went away while workloads were starting.
     #[error("starting was interrupted: the runtime is shutting down")]
     Interrupted,
-    /// Everything asked to stop is gone, but not all of it in peace: something may be lost.
+    /// Everything asked to stop is gone, but not all of it stopped cleanly: something may be lost.
     #[error("not every workload ended cleanly:{}", lines(.0))]
     UncleanStop(Vec<UncleanStop>),
+    /// A cause that only processes of this machine have.
+    #[error(transparent)]
+    Process(#[from] process::ProcessError),
+    /// A cause that only clusters have.
+    #[cfg(feature = "kubernetes")]
+    #[error(transparent)]
+    Kubernetes(#[from] kubernetes::KubernetesError),
 }
 
 /// A workload that did not end as it should when it was asked to.
@@ -351,7 +318,7 @@ pub struct UncleanStop {
 }
 
 impl EnvironmentError {
-    /// Of workloads that are gone, though not in peace: what was foreseen, each in words. What is not stays an error, as is any
+    /// Of workloads that are gone, but did not stop cleanly: what was foreseen, each in words. What is not stays an error, as is any
     /// other.
     ///
     /// # Errors
@@ -360,8 +327,8 @@ impl EnvironmentError {
     pub fn foreseen(self) -> Result<Vec<String>, Self> {
         let Self::UncleanStop(stops) = self else { return Err(self) };
         let (foreseen, rest): (Vec<_>, Vec<_>) = stops.into_iter().partition(|stop| stop.foreseen);
-        let told = foreseen.iter().map(|stop| format!("`{}` was {}", stop.workload, stop.how));
-        if rest.is_empty() { Ok(told.collect()) } else { Err(Self::UncleanStop(rest)) }
+        let reported = foreseen.iter().map(|stop| format!("`{}` was {}", stop.workload, stop.how));
+        if rest.is_empty() { Ok(reported.collect()) } else { Err(Self::UncleanStop(rest)) }
     }
 }
 

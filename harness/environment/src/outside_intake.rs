@@ -54,26 +54,44 @@ fn without_intake(system: &System, intake: &str, url: &str) -> Result<System, En
         Reference::Address { workload, .. } if workload == intake => Some(address.to_owned()),
         _ => None,
     };
-    let told = |workload: &Workload, text: &mut String| {
+    let reported = |workload: &Workload, text: &mut String| {
         *text = reference::replace(text, value).map_err(|error| EnvironmentError::Unresolved {
             workload: workload.name.clone(),
             reference: error.to_string(),
         })?;
         Ok::<_, EnvironmentError>(())
     };
+    let tap = system.workloads.iter().find(|one| {
+        one.role == Role::Tap && reference::references(one).iter().any(|to| is_to(to, intake))
+    });
+    if let (Some(tap), true) = (tap, url.starts_with("https://")) {
+        return Err(EnvironmentError::Unsupported {
+            environment: "cluster",
+            verb: "start",
+            workload: tap.name.clone(),
+            reason: format!(
+                "it passes plain HTTP on, and the intake is reached at {url}; give a URL with http:// by which it is reached as well"
+            ),
+        });
+    }
     let others = system.workloads.iter().filter(|workload| workload.name != intake);
     let others = others.map(|workload| {
         let mut changed = workload.clone();
         for text in changed.args.iter_mut().chain(changed.env.values_mut()) {
-            told(workload, text)?;
+            reported(workload, text)?;
         }
         for file in changed.files.values_mut().filter(|file| file.expand) {
-            told(workload, &mut file.contents)?;
+            reported(workload, &mut file.contents)?;
         }
         Ok(changed)
     });
     let workloads = others.collect::<Result<_, EnvironmentError>>()?;
     Ok(System { workloads, entry: system.entry.clone(), own_traces: system.own_traces.clone() })
+}
+
+/// Returns whether a reference is to a workload.
+fn is_to(reference: &Reference, workload: &str) -> bool {
+    reference.edge().is_some_and(|(to, _)| to == workload)
 }
 
 #[async_trait]
@@ -178,7 +196,7 @@ mod tests {
     };
 
     #[test]
-    fn whoever_sends_to_the_intake_is_told_where_it_is_and_all_else_stays() {
+    fn whoever_sends_to_the_intake_is_reported_where_it_is_and_all_else_stays() {
         let mut collector =
             service("collector", &["${endpoint:intake.http}/x", "$${env:KEY}", "${listen:http}"]);
         collector
@@ -198,5 +216,23 @@ mod tests {
         assert_eq!(collector.env["A"], "10.0.0.1:8126 ${address:app.http}");
         assert_eq!(collector.files["own"].contents, "${endpoint:intake.http} $${env:KEY}");
         assert_eq!(collector.files["ours"].contents, "http://10.0.0.1:8126 $${env:KEY}");
+    }
+
+    #[test]
+    fn what_stands_before_the_intake_passes_on_to_where_it_is_and_not_to_tls() {
+        let collector = service("collector", &["${endpoint:intake.http}/x"]);
+        let mut intake = service("intake", &[]);
+        intake.role = Role::Intake;
+        let mut all = system([collector, intake]);
+        let tap = all.put_between("collector", "intake").unwrap();
+        let rest = without_intake(&all, "intake", "http://10.0.0.1:8126").unwrap();
+        let args = &rest.workload(&tap).unwrap().args;
+        assert_eq!(args[0], "--edge=http=${listen:http}=10.0.0.1:8126");
+        assert_eq!(
+            rest.workload("collector").unwrap().args,
+            [format!("${{endpoint:{tap}.http}}/x")]
+        );
+        let error = without_intake(&all, "intake", "https://intake.example").unwrap_err();
+        assert!(error.to_string().contains("it passes plain HTTP on"), "{error}");
     }
 }

@@ -33,6 +33,7 @@ use super::{
 use harness_system::{Program, Role, StopSignal, System, Workload, start_order};
 
 mod child;
+mod error;
 mod inherit;
 mod launch;
 mod leftovers;
@@ -42,6 +43,7 @@ mod record;
 mod tests;
 
 pub use self::{
+    error::ProcessError,
     inherit::INHERITED,
     leftovers::{Leftover, find_leftovers, remove_leftovers},
 };
@@ -107,7 +109,7 @@ enum State {
     Running {
         child: Child,
         paused: bool,
-        exit_told: bool,
+        exit_reported: bool,
     },
 }
 
@@ -290,11 +292,11 @@ impl Environment for ProcessEnvironment {
     async fn unexpected_exits(&mut self) -> Vec<UnexpectedExit> {
         let mut exits = Vec::new();
         for (name, instance) in &mut self.instances {
-            let State::Running { child, exit_told, .. } = &mut instance.state else { continue };
-            if *exit_told || child.exit().is_none() {
+            let State::Running { child, exit_reported, .. } = &mut instance.state else { continue };
+            if *exit_reported || child.exit().is_none() {
                 continue;
             }
-            *exit_told = true;
+            *exit_reported = true;
             let status = child.ended().await.text;
             let log_tail = instance.log.tail(TAIL_LINES);
             exits.push(UnexpectedExit { workload: name.clone(), status, log_tail });
@@ -424,7 +426,8 @@ impl ProcessEnvironment {
     fn keep_running(&mut self, workload: &str, launched: Launched) -> Result<(), EnvironmentError> {
         let instance = self.find_mut(workload)?;
         instance.addresses = launched.addresses;
-        instance.state = State::Running { child: launched.child, paused: false, exit_told: false };
+        instance.state =
+            State::Running { child: launched.child, paused: false, exit_reported: false };
         Ok(())
     }
 
@@ -512,9 +515,9 @@ impl Instance {
     /// did not end as it should.
     async fn stop(&mut self, grace: Option<Duration>) -> Option<UncleanStop> {
         let ports = self.port_numbers();
-        let State::Running { child, exit_told, .. } = &mut self.state else { return None };
+        let State::Running { child, exit_reported, .. } = &mut self.state else { return None };
         let ended_before = child.exit().is_some();
-        let told = *exit_told;
+        let reported = *exit_reported;
         let limits = self.workload.limits;
         let (signal, grace) = match grace {
             // Whoever is not asked needs no time.
@@ -537,7 +540,7 @@ impl Instance {
             // That is how it was to end.
             Stopped::Ended(_) if is_killed && !ended_before => None,
             // The one who asked for unexpected exits has it already.
-            Stopped::Ended(_) if told => None,
+            Stopped::Ended(_) if reported => None,
             Stopped::Ended(exit) if ended_before => {
                 Some(format!("had ended before it was stopped ({})", exit.text))
             }

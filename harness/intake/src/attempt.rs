@@ -38,7 +38,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// Returns whether the client was reported that its data was taken.
+    /// Returns whether the client was answered that its data was accepted.
     pub fn accepted(self) -> bool {
         matches!(self, Self::Status(200..=299))
     }

@@ -1,6 +1,6 @@
 //! The harness's view of a mock intake: its own copy of everything recorded, pushed, never polled.
 //!
-//! A background task follows the event stream through dropped connections. What could not be followed is a [`Gap`],
+//! A background task follows the event stream through dropped connections. What could not be followed is a `Gap`,
 //! which makes verdicts inconclusive; nothing is silently missing.
 
 mod follow;

@@ -5,6 +5,7 @@
 use std::{io::Write, process::ExitCode, time::Duration};
 
 use bytesize::ByteSize;
+use harness_core::fail;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -14,7 +15,7 @@ use crate::{
     store::Bounds,
 };
 
-/// Stands in for Datadog: keeps what it is sent, and tells it at /_intake/ and on the page /.
+/// Stands in for Datadog: keeps what it is sent, and shows it at /_intake/ and on the page /.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Address to listen at; port 0 takes a free one
@@ -131,12 +132,6 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
             }
         })
         .await
-}
-
-#[expect(clippy::print_stderr, reason = "the process's last word")]
-fn fail(message: &str, code: u8) -> ExitCode {
-    eprintln!("error: {message}");
-    ExitCode::from(code)
 }
 
 #[cfg(test)]

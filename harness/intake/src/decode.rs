@@ -6,14 +6,18 @@
 mod encoding;
 mod lossy;
 mod otlp;
+mod passed;
+mod raw;
 mod stats;
 mod traces;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::otlp::computes_stats;
+pub use self::passed::{SentSpan, TakenSpan};
 pub use self::{
     otlp::{OtlpPayload, SpanMapping},
+    raw::{RawPayload, RawSpan, raw},
     stats::{Sketch, StatsGroup, StatsPayload},
     traces::{TracerFacts, TracesPayload},
 };

@@ -3,19 +3,22 @@
 //! It stands in for Datadog towards exporters, and is read over HTTP by the harness on every environment. It
 //! judges nothing: that is the rules' and expectations' work.
 
+mod alone;
 mod api_key;
 pub mod attempt;
 pub mod client;
 #[cfg(feature = "command")]
 pub mod command;
 pub mod decode;
+pub mod page;
 pub mod replies;
 pub mod server;
 pub mod store;
-pub mod stream;
+mod stream;
 #[cfg(test)]
 mod testing;
 
+pub use alone::{Intake, IntakeError};
 pub use api_key::{ApiKey, ParseApiKeyError};
 
 /// The environment variable with the API key that clients must send.

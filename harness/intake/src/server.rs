@@ -8,6 +8,7 @@ mod control;
 mod control_error;
 mod datadog;
 mod events;
+mod page;
 
 use std::{
     future::Future,
@@ -156,7 +157,7 @@ impl Server {
         match tokio::time::timeout(drain, serve).await {
             Ok(served) => served.map_err(ServeError::Serve),
             Err(_) => {
-                tracing::warn!(?drain, "requests were still under way at the end");
+                tracing::warn!(?drain, "requests were still in progress at the end");
                 Ok(())
             }
         }

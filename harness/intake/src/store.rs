@@ -275,6 +275,7 @@ fn span_bytes(span: &Span) -> usize {
         &span.hostname,
         &span.env,
         &span.container_id,
+        &span.language,
     ];
     size_of::<Span>()
         + 32

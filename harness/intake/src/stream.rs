@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// Identifies a place in the stream: `<instance>:<seq>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventId {
+pub(crate) struct EventId {
     /// The intake's instance id; another one after each start.
     pub instance: String,
     /// Sequence number of the last attempt that was reported.
@@ -25,7 +25,7 @@ impl fmt::Display for EventId {
 /// Error for a text that is not an event id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an event id: it has the form `<instance>:<seq>`")]
-pub struct ParseEventIdError(String);
+pub(crate) struct ParseEventIdError(String);
 
 impl FromStr for EventId {
     type Err = ParseEventIdError;
@@ -42,7 +42,7 @@ impl FromStr for EventId {
 /// Data of `hello`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Hello {
+pub(crate) struct Hello {
     /// The intake's instance id.
     pub instance: String,
     /// Number of the newest attempt; 0 before the first.
@@ -52,7 +52,7 @@ pub struct Hello {
 /// Data of `heartbeat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Heartbeat {
+pub(crate) struct Heartbeat {
     /// Number of the newest attempt.
     pub seq: u64,
 }

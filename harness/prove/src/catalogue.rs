@@ -9,9 +9,11 @@ use crate::change::{Change, Sites};
 
 mod datadog;
 mod delivery;
+mod fields;
 mod own;
 mod propagation;
 mod sampling;
+mod shape;
 mod spans;
 mod stats;
 mod time;
@@ -25,10 +27,10 @@ pub(crate) const CALLER: &str = "sample-app-2";
 pub(crate) const ENTRY: &str = "sample-app-1";
 
 /// A system file of three services that are sample apps under names of their own, of which nothing is known but what it says: they
-/// have no ledger, and nobody says who calls whom.
+/// have no ledger, and it is unknown who calls whom.
 pub const OWN_SYSTEM: &str = include_str!("catalogue/own.system.yaml");
 
-/// Whose pipeline is broken.
+/// Owner of the pipeline that is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
     /// The built-in chain's.
@@ -41,7 +43,7 @@ impl Who {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Chain, Self::Own];
 
-    /// As it is told.
+    /// As it is reported.
     pub fn name(self) -> &'static str {
         match self {
             Self::Chain => "chain",
@@ -58,12 +60,12 @@ impl Who {
         Sites { entry: entry.to_owned(), caller: caller.to_owned(), at: at.to_owned() }
     }
 
-    /// What the catalogue says of the chain's apps, said of these services.
+    /// Replaces the chain's apps in a text of the catalogue by these services.
     pub fn named(self, text: &str) -> String {
         self.sites().named(text)
     }
 
-    /// How many equal requests are sent. Where nobody says what a trace must be like, only the others tell.
+    /// How many equal requests are sent. Where it is unknown what a trace must be like, only the others show it.
     pub fn requests(self) -> u32 {
         match self {
             Self::Chain => 2,
@@ -78,7 +80,7 @@ impl Sites {
         [&self.entry, &self.caller, &self.at]
     }
 
-    /// What the catalogue says of the chain's apps, said of these services.
+    /// Replaces the chain's apps in a text of the catalogue by these services.
     pub fn named(&self, text: &str) -> String {
         let named = text.replace(ENTRY, &self.entry).replace(CALLER, &self.caller);
         named.replace(AT, &self.at)
@@ -92,15 +94,15 @@ pub struct Breakage {
     pub name: &'static str,
     /// How it is made.
     pub how: How,
-    /// What is like it, and sound; where it is `None`, the same system without the breakage.
+    /// Healthy twin that is like it; where it is `None`, the same system without the breakage.
     pub twin: Option<How>,
     /// The rule that must fail.
     pub rule: &'static str,
-    /// What that failure must name: a service, or a link between two.
+    /// Place that the failure must name: a service, or a link between two.
     pub hop: &'static str,
     /// The stage that it must say, where spans are lost at one.
     pub stage: Option<&'static str>,
-    /// What it looks like in Datadog.
+    /// Its look in Datadog.
     pub seen: &'static str,
     /// How it comes about.
     pub cause: &'static str,
@@ -108,21 +110,21 @@ pub struct Breakage {
     pub remedy: &'static str,
 }
 
-/// What must be found.
+/// Intended result of a breakage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intended {
     /// The rule that must fail, or the expectation.
     pub rule: &'static str,
-    /// What that failure must name: a service, or a link between two.
+    /// Place that the failure must name: a service, or a link between two.
     pub hop: String,
     /// The stage that it must say, where spans are lost at one.
     pub stage: Option<&'static str>,
-    /// What the scenario must expect for it, as it is written under `expect`; `None` where the rules alone tell.
+    /// Expectation that the scenario needs for it, as it is written under `expect`; `None` where the rules alone detect it.
     pub expect: Option<&'static str>,
 }
 
 impl Breakage {
-    /// What must be found where these services are broken; `None` where they cannot be broken so.
+    /// Returns what must be found where these services are broken; `None` where they cannot be broken so, or it cannot be known.
     pub fn intended(&self, who: Who) -> Option<Intended> {
         self.intended_at(who, &who.sites())
     }
@@ -130,8 +132,9 @@ impl Breakage {
     /// The same where services of such a kind have these names.
     pub fn intended_at(&self, who: Who, sites: &Sites) -> Option<Intended> {
         let Self { rule, hop, stage, .. } = *self;
-        if who == Who::Own && matches!(self.how, How::TapAfterwards(_)) {
-            // What follows a scenario's requests is like them there, in all that a tap could tell it by.
+        // What follows a scenario's requests is like them there, in all that a tap could recognize it by.
+        let cannot_be_made = matches!(self.how, How::TapAfterwards(_));
+        if who == Who::Own && (cannot_be_made || own::leaves_no_trace(self.name)) {
             return None;
         }
         let (rule, hop, stage, expect) = match (who, own::otherwise(self.name)) {
@@ -155,6 +158,8 @@ pub enum How {
     TapUnderFault(Change),
     /// By the environment of services: app, variable, value.
     Env(&'static [(&'static str, &'static str, &'static str)]),
+    /// By the environment of services, in requests that are sent as ones not to be sampled.
+    EnvOfUnsampled(&'static [(&'static str, &'static str, &'static str)]),
     /// By a change on the wire, with variables that the services are given in the broken run and in its twin.
     TapWithEnv(Change, &'static [(&'static str, &'static str, &'static str)]),
     /// By a tap on the stats' way, in a scenario that asks for stats.
@@ -176,14 +181,17 @@ impl How {
             | Self::TapWithEnv(change, _)
             | Self::TapStats(change)
             | Self::TapStatsWithEnv(change, _) => Some(change),
-            Self::Env(_) | Self::Fault(_) => None,
+            Self::Env(_) | Self::EnvOfUnsampled(_) | Self::Fault(_) => None,
         }
     }
 
     /// The variables that services are given: app, name, value.
     pub fn env(self) -> &'static [(&'static str, &'static str, &'static str)] {
         match self {
-            Self::Env(env) | Self::TapWithEnv(_, env) | Self::TapStatsWithEnv(_, env) => env,
+            Self::Env(env)
+            | Self::EnvOfUnsampled(env)
+            | Self::TapWithEnv(_, env)
+            | Self::TapStatsWithEnv(_, env) => env,
             _ => &[],
         }
     }
@@ -196,19 +204,24 @@ impl How {
         }
     }
 
-    /// Whether it comes so late that it must be listened for.
+    /// Returns whether it comes so late that it must be listened for.
     pub fn comes_late(self) -> bool {
         matches!(self, Self::TapLate(_))
     }
 
-    /// Whether the last service is made to answer 503.
+    /// Returns whether the last service is made to answer 503.
     pub fn fails(self) -> bool {
         matches!(self, Self::TapUnderFault(_))
     }
 
-    /// Whether the scenario asks for APM stats.
+    /// Returns whether the scenario asks for APM stats.
     pub fn asks_for_stats(self) -> bool {
         matches!(self, Self::TapStats(_) | Self::TapStatsWithEnv(..))
+    }
+
+    /// Returns whether requests are sent as ones not to be sampled.
+    pub fn is_unsampled(self) -> bool {
+        matches!(self, Self::EnvOfUnsampled(_))
     }
 
     /// The same system without what is broken in it.
@@ -217,13 +230,14 @@ impl How {
             Self::TapWithEnv(_, env) | Self::TapStatsWithEnv(_, env) => env,
             _ => &[],
         };
-        Sound { env, fails: self.fails(), stats: self.asks_for_stats() }
+        let (fails, stats, unsampled) = (self.fails(), self.asks_for_stats(), self.is_unsampled());
+        Sound { env, fails, stats, unsampled }
     }
 
-    /// Where it strikes.
+    /// Returns where it strikes.
     pub fn place(self) -> &'static str {
         match self {
-            Self::Env(_) => "a service's settings",
+            Self::Env(_) | Self::EnvOfUnsampled(_) => "a service's settings",
             Self::Fault(_) => "a part of the system",
             Self::Tap(change)
             | Self::TapAfterwards(change)
@@ -250,12 +264,16 @@ pub struct Sound {
     pub fails: bool,
     /// Whether the scenario asks for APM stats.
     pub stats: bool,
+    /// Whether requests are sent as ones not to be sampled.
+    pub unsampled: bool,
 }
 
-/// All breakages by their families, in the order in which they are told.
+/// All breakages by their families, in the order in which they are listed.
 pub const FAMILIES: &[(&str, &[Breakage])] = &[
     ("Propagation", propagation::ALL),
     ("Spans", spans::ALL),
+    ("Shape", shape::ALL),
+    ("Single fields", fields::ALL),
     ("Time", time::ALL),
     ("Delivery", delivery::ALL),
     ("Sampling", sampling::ALL),
@@ -284,7 +302,13 @@ pub fn page() -> String {
     for one in all() {
         let [chain, own] = Who::ALL.map(|who| {
             let Some(Intended { rule, hop, stage, expect }) = one.intended(who) else {
-                return "cannot be made there |".to_owned();
+                let why = match own::leaves_no_trace(one.name) {
+                    true => {
+                        "cannot be known there: only the service itself could report what it was |"
+                    }
+                    false => "cannot be made there |",
+                };
+                return why.to_owned();
             };
             let rule = match expect {
                 None => format!("`{rule}`"),
@@ -313,17 +337,47 @@ Written from the catalogue of breakages (`harness/prove/src/catalogue`); a test 
 
 `tracecheck prove` breaks two systems in each of these ways while real requests pass: the built-in chain of three apps, and a chain of *own
 services*, three workloads of a system file that are sample apps under other names, of which nothing is known but what that file says: they have no
-ledger, and nobody says who calls whom. It judges by the rules alone. A breakage is caught where its scenario fails, the rule named here is among the
-failures, and that failure names the hop, and the stage where one is given. Of own services some things cannot be told by rules, since a trace
+ledger, and it is unknown who calls whom. It judges by the rules alone. A breakage is caught where its scenario fails, the rule named here is among the
+failures, and that failure names the hop, and the stage where one is given. Of own services some things cannot be determined by rules, since a trace
 that lacks a call is a sound trace of a system that makes no such call; there the table has what a scenario must expect for it, and `prove` does so.
 
 Then its clean twin must pass, which is the same system without the breakage, or something like it that is sound. The exit code is 1 where one is
 missed, misleads or a twin does not pass. A finding beside the right one misleads where it is about a service at which the breakage does not strike,
-or says lost where nothing was; what another finding explains is told below that one, and not counted. Nothing is changed in memory or in a saved
+or says lost where nothing was; what another finding explains is reported below that one, and not counted. Nothing is changed in memory or in a saved
 run: what is *on the wire* is changed by a tap, a proxy between services, between SDK and collector, or between collector and intake; the rest by a
-service's own settings or a fault.
+service's own settings or a fault. A field that changes in front of the collector is found on the chain, whose services' ledgers have what it was; what changes behind the
+collector is found of all services, since the collector shows what it sent.
 
-Which of these your own scenarios would miss is told by `tracecheck prove --scenario`
+The rules were made with this catalogue in view, so that it says little about breakages that are not in it. What is counted for that are breakages
+that were written down and run while the rules stayed as they were, before anything was mended:
+
+| written when the catalogue had | new | on the chain | on own services | with a misleading finding | false alarms |
+| --- | --- | --- | --- | --- | --- |
+| 75 breakages | 13 | 8 of 13 caught | 8 of 13 caught: 5 of the 10 that rules must find, and the 3 for which an expectation was named | 2 of 26 | 0 of 10 clean twins |
+| 89 breakages | 15 | 12 of 15 caught | 8 of 15 caught, by rules alone | 4 of 30 | 0 of 6 clean twins |
+
+Of these 13, what was missed was reported nowhere: attributes that were deleted on the way, an environment that was replaced for one of several
+services, an end that was not set, another language on a payload, and latencies that were left out of the stats; and below a service of which
+nothing came, a link was blamed that was whole. All 13 are in the table now, and are caught.
+
+Of the 15, on the chain a route with an id in it was missed, a request that was instrumented twice was blamed on the context that its service sends
+on, and spans that a destination answered 429 were said to be removed by a processor, which own services had too. Of these were missed as well: calls
+under a service of their own, a call beside the request that it belongs to, two services with one another's names, and a request that was
+instrumented twice; an id in a route and spans that are kept for a minute only an expectation can find there. Now 14 of them are in the table, and
+are caught. The last, of which every second payload was swallowed, was caught from the start, and strikes too much by chance to be
+there.
+
+Somebody who knew neither the rules nor this table then broke services with the official SDKs, unchanged, in 253 ways, most of them once, and judged
+them by scenarios that expect nothing: 144 failed, 42 were undecided, and 67 passed. Of 75 that were sound and unusual, 2 failed and 4 were undecided.
+Rules that came of it find 37 of the 67 (32 fail, 5 are undecided); of the other 30, about ten show only to whoever expects something. What had not
+passed was not all run again.
+
+What is sound must pass each time. `.ci/thousand` runs the default scenarios again and again, in random order and parallelism. Beside builds and other
+tests that kept two cores busy (load 5 to 8), 597 runs at commit bdd2c45: none failed, and none was undecided; before, 507 at ffd8aba and 92 at ace1e1d,
+and of 45 in between 1 failed: of a span that came while the ledgers were asked, `altered-span` said that it was captured under another trace; 7f61385
+mends that.
+
+Which of these your own scenarios would miss is reported by `tracecheck prove --scenario`
 ([how-to/what-scenarios-miss.md](how-to/what-scenarios-miss.md)).
 ";
 

@@ -1,4 +1,4 @@
-//! What may be done to what passes over the edges of a system.
+//! Changes of what passes over the edges of a system.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub struct Sites {
     pub at: String,
 }
 
-/// What a change looks at beside what passes.
+/// Context of a change beside what passes.
 #[derive(Debug, Clone, Copy)]
 pub struct On<'a> {
     /// How many requests of that kind passed before.
@@ -30,7 +30,7 @@ pub struct On<'a> {
     pub at: &'a str,
 }
 
-/// What a tap does to one kind of what passes.
+/// Change of one kind of what passes.
 #[derive(Clone, Copy)]
 pub enum Change {
     /// Changes the headers of calls between services.
@@ -72,7 +72,7 @@ pub enum Delivery {
     Twice,
     /// As it is meant to be, and once more so much later.
     Again(Duration),
-    /// Not at all, and the sender is told that all is well.
+    /// Not at all, and the sender is answered that all is well.
     Swallow,
     /// Not at all, and the sender is answered this.
     Refuse(StatusCode),

@@ -2,7 +2,7 @@
 //!
 //! Within this process one [`Tap`] serves any number of edges. Whom a request is for stands at the beginning of its path: a workload
 //! that is to go through the tap at `127.0.0.1:7000` is given `http://127.0.0.1:7000/127.0.0.1:4318` in place of
-//! `http://127.0.0.1:4318`. As a workload of its own ([`program`]) it has a port for each edge, and is told what to do while it runs.
+//! `http://127.0.0.1:4318`. As a workload of its own ([`program`]) it has a port for each edge, and is given its faults while it runs.
 //! What a request is follows from its path: traces in OTLP, trace payloads or stats of Datadog's, or else a call between services.
 //!
 //! Without a [`Change`] everything is passed on as it came, byte for byte, so that a system with a tap in it is as sound as one
@@ -36,7 +36,7 @@ pub struct Tap {
     server: AbortHandle,
 }
 
-/// Why a tap cannot run.
+/// Error of a tap that cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum TapError {
     /// A port could not be bound.
@@ -44,7 +44,7 @@ pub enum TapError {
     Listen {
         /// Which one.
         address: SocketAddr,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
 }
@@ -71,7 +71,7 @@ impl Tap {
         Ok(Self { address, line, server: server.abort_handle() })
     }
 
-    /// What a workload is given in place of `http://TARGET`; `target` may be a reference that an environment replaces by an
+    /// Returns what a workload is given in place of `http://TARGET`; `target` may be a reference that an environment replaces by an
     /// address.
     pub fn instead_of(&self, target: &str) -> String {
         format!("http://{}/{target}", self.address)

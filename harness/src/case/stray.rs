@@ -66,6 +66,12 @@ pub enum Origin {
     Probe,
     /// Somebody else called the service: no call of the run could have.
     Foreign,
+    /// A service was called while another, which is given its address, was at work on a request, or nothing was captured of that one; its
+    /// calls there leave no spans.
+    Unrecorded {
+        /// The workload that may have called.
+        caller: String,
+    },
     /// A service began it by no known request.
     Unexplained,
 }
@@ -88,9 +94,12 @@ impl Origin {
             | Self::Moved { of, .. }
             | Self::Parent { of, .. }
             | Self::Call { of, .. } => Some(*of),
-            Self::Declared | Self::StartUp | Self::Probe | Self::Foreign | Self::Unexplained => {
-                None
-            }
+            Self::Declared
+            | Self::StartUp
+            | Self::Probe
+            | Self::Foreign
+            | Self::Unrecorded { .. }
+            | Self::Unexplained => None,
         }
     }
 

@@ -19,10 +19,10 @@ use harness::{
 
 use super::environment::{self, kubernetes};
 
-/// Where the intake that the run starts on this machine listens, unless told otherwise.
+/// Default address of the intake that the run starts on this machine.
 const LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8126);
-/// How long a run waits for a collector to be pointed at the intake that it made in the cluster, unless told otherwise.
+/// Default time that a run waits for a collector to be pointed at the intake that it created in the cluster.
 const POINTING: Duration = Duration::from_secs(120);
 
 /// Which system that is there already is judged, and where its parts are.
@@ -42,7 +42,7 @@ pub(super) struct Args {
     /// A mock intake that is up already, in the same way.
     #[arg(long, value_name = "URL|NAMESPACE/SERVICE[:PORT]", requires = "attach", value_parser = place, conflicts_with = "intake_listen")]
     intake: Option<Place>,
-    /// Where the mock intake that the run starts on this machine listens: an address that the collector reaches [default:
+    /// Address on which the mock intake that the run starts on this machine listens: one that the collector reaches [default:
     /// 127.0.0.1:8126; with `--env cluster` the intake is in the cluster, unless this is given]. Without `--attach` it takes each
     /// system's intake out of the cluster; port 0 is a free port for each.
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -65,7 +65,7 @@ pub(super) struct Args {
     attach_wait: Option<Duration>,
 }
 
-/// Where the mock intake of a run is.
+/// Place of a run's mock intake.
 enum IntakeAt<'a> {
     /// It is up already.
     Running(&'a Place),
@@ -75,7 +75,7 @@ enum IntakeAt<'a> {
     Namespace(String),
 }
 
-/// Where something is that is there already.
+/// Place of something that is there already.
 #[derive(Debug, Clone)]
 pub(super) enum Place {
     /// At this base URL.
@@ -140,12 +140,12 @@ fn base_url(text: &str) -> Result<String, String> {
 }
 
 impl Args {
-    /// Whether a system that is there already is judged.
+    /// Returns whether a system that is there already is judged.
     pub(super) fn is_wanted(&self) -> bool {
         self.attach
     }
 
-    /// What a system has to be for this: nothing of it is asked but its entry, and its intake takes any key.
+    /// Reduces a system to what this needs: nothing of it is used but its entry, and its intake accepts any key.
     pub(super) fn adapt(&self, system: &mut System, with_intake: bool, env: &environment::Args) {
         for workload in &mut system.workloads {
             workload.ledger = None;
@@ -173,7 +173,7 @@ impl Args {
         }
     }
 
-    /// Where the intakes are of systems that the run deploys, where that is not with the systems.
+    /// Intakes of the systems that the run deploys, where they are not with the systems.
     pub(super) fn outside(
         &self,
         with_intake: bool,

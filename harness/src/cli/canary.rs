@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{exit_code, run::Args as RunArgs};
 
-/// What to run, how often, and for how long.
+/// Options of `canary`: which scenarios run, how often, and for how long.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Time from the beginning of a round to that of the next; one that takes longer is followed at once.
@@ -58,10 +58,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             "--keep: a canary takes each round's system down; leave it out, or judge one that is there with --attach"
         );
     }
+    args.run.beside.refuse()?;
+    args.run.html.refuse("a canary has many runs; keep them with --save, and make a report of one with `tracecheck replay --html`")?;
     args.run.log();
     let source = args.run.source()?;
     args.run.check_rounds()?;
-    args.run.tell_how_to_attach("");
+    args.run.show_how_to_attach("");
     if let Some(path) = &args.prometheus {
         // Found out now, not after the first round.
         replace(path, "").with_context(|| format!("--prometheus {}", path.display()))?;
@@ -82,10 +84,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         tally.add(summary.verdict());
         let usage = source.as_ref().and_then(|source| source.usage());
-        let told = Round::new(number, started, &summary, &tally, usage);
-        tell(&args, &told, &summary)?;
+        let reported = Round::new(number, started, &summary, &tally, usage);
+        report(&args, &reported, &summary)?;
         summaries.push(summary);
-        if told.verdict == Verdict::Fail && !args.keep_going {
+        if reported.verdict == Verdict::Fail && !args.keep_going {
             break;
         }
         next = (next + args.every).max(Instant::now());
@@ -112,7 +114,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(exit_code::of(verdict))
 }
 
-/// One round, as a run of its own; its events are not told.
+/// One round, as a run of its own; its events are not reported.
 async fn round(
     args: &Args,
     number: u32,
@@ -125,22 +127,22 @@ async fn round(
     let run_id = run::new_run_id();
     let (mut plan, release) = super::run::plan_of(&args.run, &run_id, source, cancel).await?;
     plan.save = plan.save.map(|dir| dir.join(format!("round-{number}")));
-    let (tell, mut events) = tokio::sync::mpsc::channel(64);
-    let unheard = tokio::spawn(async move { while events.recv().await.is_some() {} });
-    let summary = run::run(plan, run_id, tell).await;
-    unheard.await?;
+    let (sender, mut events) = tokio::sync::mpsc::channel(64);
+    let discarded = tokio::spawn(async move { while events.recv().await.is_some() {} });
+    let summary = run::run(plan, run_id, sender).await;
+    discarded.await?;
     if let Some(release) = release {
         release.await?;
     }
     Ok(summary)
 }
 
-fn tell(args: &Args, round: &Round, summary: &Summary) -> anyhow::Result<()> {
+fn report(args: &Args, round: &Round, summary: &Summary) -> anyhow::Result<()> {
     let line = match args.run.output.is_for_people() {
         true => canary::describe(round, summary),
         false => serde_json::to_string(round)?,
     };
-    super::print(&format!("{line}\n"))?;
+    args.run.output.print(&format!("{line}\n"))?;
     if let Some(path) = &args.prometheus {
         let text = canary::prometheus(round, SystemTime::now());
         replace(path, &text).with_context(|| format!("--prometheus {}", path.display()))?;

@@ -1,14 +1,20 @@
 //! `tracecheck check`.
 
-use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use harness::{
     report::plain,
+    run,
     scenario::{Scenario, SystemChoice, load},
+    secret::Secret,
     system::file,
 };
 
-/// What to check.
+/// Options of `check`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Scenario files and system files, or folders of them.
@@ -17,6 +23,25 @@ pub(super) struct Args {
     /// Do not look for the programs that system files name: they are in images.
     #[arg(long)]
     for_images: bool,
+}
+
+/// Returns what can be foreseen of runs of these scenarios, and of these systems.
+fn foreseen_of(scenarios: &[Scenario], systems: &[PathBuf]) -> anyhow::Result<Vec<String>> {
+    let mut by_file: BTreeMap<&PathBuf, Vec<&Scenario>> =
+        systems.iter().map(|path| (path, Vec::new())).collect();
+    for scenario in scenarios {
+        if let SystemChoice::File(path) = &scenario.system {
+            by_file.entry(path).or_default().push(scenario);
+        }
+    }
+    let mut foreseen = Vec::new();
+    for (path, scenarios) in by_file {
+        let file = file::load(path).map_err(load::LoadError::Invalid)?;
+        let system = file.system(&Secret::new("")).map_err(load::LoadError::Invalid)?;
+        let found = run::foreseen(&system, scenarios).into_iter();
+        foreseen.extend(found.map(|text| format!("{}: {text}", path.display())));
+    }
+    Ok(foreseen)
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -37,18 +62,21 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return Err(load::LoadError::Invalid(missing).into());
         }
     }
+    for text in foreseen_of(&scenarios, &systems)? {
+        super::warn(&text);
+    }
     let requests: u32 = scenarios.iter().map(Scenario::request_count).sum();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     if !scenarios.is_empty() {
-        told.push(format!(
+        reported.push(format!(
             "{} with {}",
             plain::count(scenarios.len(), "scenario"),
             plain::count(usize::try_from(requests)?, "request")
         ));
     }
     if !systems.is_empty() {
-        told.push(plain::count(systems.len(), "system file"));
+        reported.push(plain::count(systems.len(), "system file"));
     }
     let are = if scenarios.len() + systems.len() == 1 { "is" } else { "are" };
-    super::print(&format!("{} {are} valid\n", told.join(" and ")))
+    super::print(&format!("{} {are} valid\n", reported.join(" and ")))
 }

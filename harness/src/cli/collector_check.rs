@@ -51,11 +51,11 @@ pub(super) async fn check(system: &System, config: &Path) -> anyhow::Result<()> 
         .with_context(|| format!("the collector did not check its config within {LIMIT:?}"))?
         .context("the collector cannot be started to check its config")?;
     if !output.status.success() {
-        let told = String::from_utf8_lossy(&output.stderr);
-        let told = told.trim();
+        let reported = String::from_utf8_lossy(&output.stderr);
+        let reported = reported.trim();
         bail!(
             "the collector rejects its config:\n{}",
-            told.strip_prefix("error: ").unwrap_or(told)
+            reported.strip_prefix("error: ").unwrap_or(reported)
         );
     }
     Ok(())

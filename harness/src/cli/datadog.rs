@@ -1,4 +1,4 @@
-//! Where Datadog is asked, and with which keys: options and the variables that Datadog's own tools use.
+//! Access to Datadog, its site and keys: options and the variables that Datadog's own tools use.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,12 +9,12 @@ use harness::{
     system::build::ToDatadog,
 };
 
-/// Where evidence comes from.
+/// Source of evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Evidence {
-    /// What the mock intake captured.
+    /// The mock intake's capture.
     Mock,
-    /// What Datadog's API shows of each trace.
+    /// Each trace as Datadog's API shows it.
     Datadog,
 }
 
@@ -63,13 +63,13 @@ impl Args {
         Ok(Arc::new(DatadogSource::new(client, self.patience)))
     }
 
-    /// Where a collector that the run starts sends to, with the same key.
+    /// Destination of a collector that the run starts, with the same key.
     pub(super) fn destination(&self) -> anyhow::Result<ToDatadog> {
         let access = self.access()?;
         Ok(ToDatadog { site: access.site.to_string(), api_key: access.api_key })
     }
 
-    /// Site and keys. What is missing is told all at once, with where to get it.
+    /// Returns site and keys. All that is missing is reported at once, with where to get it.
     fn access(&self) -> anyhow::Result<Access> {
         let site = match std::env::var("DD_SITE") {
             Ok(text) if !text.trim().is_empty() => text.parse::<Site>().context("DD_SITE")?,

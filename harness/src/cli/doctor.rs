@@ -30,7 +30,7 @@ use super::{
     exit_code,
 };
 
-/// What to look at, and how to tell of it.
+/// Options of `doctor`: what is looked at, and in which format it is reported.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Looks at this only, and ends with 3 where it cannot be used; may be given several times. Without it all are looked at, and
@@ -40,7 +40,7 @@ pub(super) struct Args {
     /// How long each look may take.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     limit: Duration,
-    /// What is written to stdout.
+    /// Format of stdout.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     #[command(flatten)]
@@ -53,7 +53,7 @@ pub(super) struct Args {
     eks: ConfigArgs,
 }
 
-/// What is written to stdout.
+/// Format of stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// For people.
@@ -107,7 +107,7 @@ struct Finding {
     remedy: Option<String>,
 }
 
-/// What one look saw: or what is missing, and how to get it.
+/// Result of one look: what was seen, or what is missing and how to get it.
 type Seen = Result<String, (String, String)>;
 
 #[tokio::main]
@@ -124,7 +124,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
                     text.push_str(&format!("{}\n", serde_json::to_string(finding)?));
                 }
             }
-            Format::Text => text.push_str(&told(*place, findings)),
+            Format::Text => text.push_str(&reported(*place, findings)),
         }
     }
     super::print(&text)?;
@@ -140,7 +140,7 @@ fn is_usable(findings: &[Finding]) -> bool {
     !findings.is_empty() && findings.iter().all(|finding| finding.outcome != Outcome::Missing)
 }
 
-fn told(place: Place, findings: &[Finding]) -> String {
+fn reported(place: Place, findings: &[Finding]) -> String {
     let name =
         place.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
     let usable = if is_usable(findings) { "can be used" } else { "cannot be used" };
@@ -233,7 +233,7 @@ async fn look(place: Place, args: &Args) -> Vec<Finding> {
     }
 }
 
-/// What an environment says of itself, as reason and remedy.
+/// Splits an environment's error into reason and remedy.
 fn parts(error: EnvironmentError) -> (String, String) {
     match error {
         EnvironmentError::Unavailable { reason, remedy, .. } => (reason, remedy),
@@ -277,7 +277,7 @@ async fn docker_engine() -> Seen {
     Ok(format!("{}, API {}, {}", version.version, version.api, version.platform))
 }
 
-/// Whether this program can make an image of itself; made it is when it is needed.
+/// Returns whether this program can build an image of itself; it is built when it is needed.
 async fn own_image() -> Seen {
     match cfg!(target_os = "linux") {
         true => Ok("is made of this very program when it is needed".to_owned()),
@@ -329,7 +329,7 @@ async fn operator(client: &Client, needed: bool) -> Seen {
     }
 }
 
-/// Where credentials are, never what they are.
+/// Finds where credentials are, never what they are.
 fn aws_credentials() -> Seen {
     let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if set("AWS_ACCESS_KEY_ID") && set("AWS_SECRET_ACCESS_KEY") {

@@ -42,7 +42,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Some(keeper) = place.keeper()? else { return not_kept(&place).await };
     let pid = i32::try_from(keeper).context("the keeper's process id")?;
     kill(Pid::from_raw(pid), Signal::SIGTERM)
-        .with_context(|| format!("the keeper, process {keeper}, cannot be told to end"))?;
+        .with_context(|| format!("the keeper, process {keeper}, cannot be asked to stop"))?;
     let begun = Instant::now();
     while place.keeper()? == Some(keeper) {
         if begun.elapsed() > args.limit {
@@ -91,7 +91,7 @@ async fn not_kept(place: &Place) -> anyhow::Result<ExitCode> {
             let mut left = process::find_leftovers(&std::env::temp_dir(), Duration::ZERO);
             left.retain(|left| left.is_of(standing.keeper));
             for left in left {
-                left.processes().for_each(|process| super::tell(&format!("ends {process}")));
+                left.processes().for_each(|process| super::progress(&format!("ends {process}")));
                 left.remove();
             }
             None

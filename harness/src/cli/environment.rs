@@ -11,7 +11,11 @@ use harness::{
         process::{self, ProcessEnvironment},
     },
     run::NewEnvironment,
-    system::{self, build::BuildError},
+    system::{
+        self,
+        build::BuildError,
+        program::{self, Missing},
+    },
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,11 +26,11 @@ pub(super) mod kubernetes;
 /// How long the folder of a run that crashed is left alone.
 const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
 
-/// Where systems run.
+/// Options that choose where systems run.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
-    /// Where the systems run.
+    /// Environment that the systems run in.
     #[arg(long, value_enum, default_value_t = Place::Process)]
     env: Place,
     /// The image to run in containers: of `tracecheck` itself, made of this very program when left out, or, as WORKLOAD=REFERENCE,
@@ -115,7 +119,7 @@ pub(super) struct Chosen {
 /// Gives up what all systems of a run shared.
 pub(super) type Release = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 
-/// What a run wants of its environment.
+/// Requirements of a run on its environment.
 pub(super) struct Wanted<'a> {
     /// The run's id.
     pub(super) run_id: &'a str,
@@ -179,7 +183,24 @@ impl Args {
         if findings.is_empty() { Ok(()) } else { Err(BuildError::Invalid(findings).into()) }
     }
 
-    /// Whether systems are in containers, which take their logs along.
+    /// Refuses a collector's command line whose program cannot be started here; in containers it is the image's.
+    pub(super) fn check_collector(&self, option: &str, words: &[String]) -> anyhow::Result<()> {
+        if self.is_elsewhere() {
+            return Ok(());
+        }
+        let search = std::env::var_os("PATH");
+        match words.first().and_then(|program| program::missing(program, search.as_deref())) {
+            None => Ok(()),
+            Some(Missing { message, remedy }) => bail!(
+                "{option} {}: {message}; {remedy}. It is the command line of a collector, \
+                 seen from {}",
+                shlex::try_join(words.iter().map(String::as_str))?,
+                std::env::current_dir()?.display()
+            ),
+        }
+    }
+
+    /// Returns whether systems are in containers, which take their logs along.
     pub(super) fn is_elsewhere(&self) -> bool {
         !matches!(self.env, Place::Process)
     }
@@ -189,12 +210,12 @@ impl Args {
         matches!(self.env, Place::Eks).then_some(eks::LONGEST)
     }
 
-    /// Whether systems are in a cluster, whoever made it.
+    /// Returns whether systems are in a cluster, whoever made it.
     pub(super) fn is_kubernetes(&self) -> bool {
         matches!(self.env, Place::Kind | Place::Cluster | Place::Eks)
     }
 
-    /// Whether systems are in an existing cluster.
+    /// Returns whether systems are in an existing cluster.
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self.env, Place::Cluster)
     }
@@ -210,7 +231,7 @@ impl Args {
         kubernetes.cluster_settings(run_id, image, images).await
     }
 
-    /// Whether another collector takes the built-in one's place, of which only an image is known.
+    /// Returns whether another collector takes the built-in one's place, of which only an image is known.
     pub(super) fn has_collector_image(&self) -> bool {
         self.kubernetes.has_collector_image()
     }

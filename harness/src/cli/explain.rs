@@ -10,7 +10,7 @@ use crate::embedded::mapping;
 const MAPPING: (&str, &str) =
     ("mapping", "what Datadog makes of a span, and why it has its names (no rule)");
 
-/// What to explain.
+/// Options of `explain`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Name of a rule, or `mapping`; lists all when left out.

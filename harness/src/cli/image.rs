@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use clap::Subcommand;
 use harness::image::{self, Image, Sources};
 
-/// What to do with the image of this program.
+/// Operations on the image of this program.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -16,11 +16,11 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes an image of this very program, without pulling anything, and tells its name on stdout.
+    /// Builds an image of this very program, without pulling anything, and prints its name on stdout.
     Build(Build),
 }
 
-/// Where the image goes.
+/// Destination of the image.
 #[derive(Debug, clap::Args)]
 struct Build {
     /// Its name; one made from its content when left out.

@@ -17,10 +17,10 @@ pub(super) struct Args {
     /// A service and how it is started, for example `shop=python shop.py`; the first one is the entry. Once for each.
     #[arg(long = "service", value_name = "NAME=COMMAND", required = true, value_parser = service)]
     services: Vec<Service>,
-    /// Who calls whom, and which variable tells the caller where: `shop:PAY_URL=pay`. Once for each.
+    /// A call between two services, and the variable that gives the caller the address: `shop:PAY_URL=pay`. Once for each.
     #[arg(long = "calls", value_name = "CALLER:VARIABLE=CALLEE", value_parser = call)]
     calls: Vec<Call>,
-    /// The variable that tells a service which port to listen on.
+    /// The variable that gives a service the port to listen on.
     #[arg(long, value_name = "VARIABLE", default_value = "PORT")]
     port_variable: String,
     /// The path of the first scenario's request.
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn what_yaml_would_read_otherwise_is_quoted() {
-        for (text, told) in [
+        for (text, reported) in [
             ("shop", "shop"),
             ("./bin/shop", "./bin/shop"),
             ("--port", "\"--port\""),
@@ -199,7 +199,7 @@ mod tests {
             ("a: b", "\"a: b\""),
             ("say \"hi\"", "\"say \\\"hi\\\"\""),
         ] {
-            assert_eq!(quoted(text), told);
+            assert_eq!(quoted(text), reported);
         }
         assert_eq!(escaped("${HOME}"), "\"$${HOME}\"");
     }

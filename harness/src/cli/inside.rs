@@ -20,7 +20,7 @@ const RETRY: Duration = Duration::from_millis(50);
 /// How long one try may take: names may have to be asked for again.
 const TRY_LIMIT: Duration = Duration::from_secs(2);
 
-/// What to do inside.
+/// Operations inside a pod.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]

@@ -130,6 +130,8 @@ fn hide_secrets(objects: &mut Objects, system: &System) -> Vec<String> {
 fn documents(objects: &Objects) -> anyhow::Result<Vec<serde_json::Value>> {
     let mut documents = vec![serde_json::to_value(&objects.namespace)?];
     all(&objects.accounts, &mut documents)?;
+    all(&objects.cluster_roles, &mut documents)?;
+    all(&objects.cluster_role_bindings, &mut documents)?;
     all(&objects.secrets, &mut documents)?;
     all(&objects.config_maps, &mut documents)?;
     all(&objects.services, &mut documents)?;

@@ -20,12 +20,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::attempt::{Attempt, Bench, attempt, failures, told};
+use self::attempt::{Attempt, Bench, Try, failures, reported};
 
 mod attempt;
 mod scenario;
 
-/// What of the catalogue is run.
+/// Options of `prove`: which breakages of the catalogue run.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
@@ -38,11 +38,11 @@ pub(super) struct Args {
     /// How many systems are up at the same time.
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=64))]
     parallel: u16,
-    /// Breaks the system of these scenarios instead, a file or a folder of one system's: tells which breakages they would miss, and which
-    /// expectation would tell of each; may be given several times.
+    /// Breaks the system of these scenarios instead, a file or a folder of one system's: reports which breakages they would miss, and which
+    /// expectation would detect each; may be given several times.
     #[arg(long, value_name = "FILE", conflicts_with = "on")]
     scenario: Vec<PathBuf>,
-    /// What is written to stdout, with `--scenario`.
+    /// Format of stdout, with `--scenario`.
     #[arg(long, value_enum, default_value_t = Format::Text, requires = "scenario")]
     format: Format,
     /// Prints the catalogue as a page of Markdown, and runs nothing.
@@ -58,7 +58,7 @@ enum Format {
     Json,
 }
 
-/// Whose pipeline is broken.
+/// Pipeline that is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum On {
     /// The built-in chain's.
@@ -76,14 +76,14 @@ impl On {
     }
 }
 
-/// What came of one breakage.
+/// Outcome of one breakage.
 struct Proof {
     who: Who,
     breakage: &'static Breakage,
     intended: Intended,
     /// How it was not caught, or `None`.
     missed: Option<String>,
-    /// What was found beside it and misleads.
+    /// Findings beside it that mislead.
     misleading: Vec<String>,
     /// How its clean twin did not pass, or `None`.
     alarm: Option<String>,
@@ -92,7 +92,7 @@ struct Proof {
 /// A system in which nothing is broken, with what is expected of it.
 type Clean = (Who, Sound, Option<&'static str>);
 
-/// What all proofs share.
+/// State that all proofs share.
 struct Shared {
     bench: Bench,
     cancel: CancellationToken,
@@ -159,7 +159,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(super::exit_code::of(if is_proved { Verdict::Pass } else { Verdict::Fail }))
 }
 
-/// What came of all in one line, and whether it is all that was intended.
+/// Summarizes all in one line, and returns whether it is all that was intended.
 fn summary(proofs: &[Proof], twins: usize) -> (String, bool) {
     let caught = |who: Option<Who>| {
         let of = proofs.iter().filter(|proof| who.is_none_or(|who| proof.who == who));
@@ -215,11 +215,11 @@ async fn prove(
     let Shared { bench, cancel, clean, .. } = shared;
     let (how, expect) = (breakage.how, intended.expect);
     let broken = Attempt::from(breakage).expecting(expect);
-    let (result, changed) = attempt(bench, who, broken, "3s", cancel).await?;
+    let (result, changed) = Try { bench, who, what: broken, within: "3s", cancel }.run().await?;
     let missed = match (how.change(), changed) {
         (Some(_), 0) => Some(format!(
             "no such payload passed the tap, so nothing was broken: {}",
-            told(&result)
+            reported(&result)
         )),
         _ => miss(&intended, &result),
     };
@@ -229,8 +229,9 @@ async fn prove(
     let misleading: BTreeSet<String> =
         misleading.map(|one| format!("{}: {}", one.rule, one.detail)).collect();
     let sound = |twin: Attempt| async move {
-        let (result, _) = attempt(bench, who, twin.expecting(expect), "10s", cancel).await?;
-        anyhow::Ok((result.verdict != Verdict::Pass).then(|| told(&result)))
+        let what = twin.expecting(expect);
+        let (result, _) = Try { bench, who, what, within: "10s", cancel }.run().await?;
+        anyhow::Ok((result.verdict != Verdict::Pass).then(|| reported(&result)))
     };
     let shared_twin = clean_of(who, breakage, &intended).and_then(|key| clean.get(&key));
     let alarm = match (breakage.twin, shared_twin) {
@@ -250,7 +251,7 @@ async fn prove(
     })
 }
 
-/// Whether a finding that stands beside the right one leads away from it: it is about others than those at whom the breakage strikes,
+/// Returns whether a finding that stands beside the right one leads away from it: it is about others than those at whom the breakage strikes,
 /// or says lost where nothing is lost.
 fn misleads(intended: &Intended, loses: bool, services: &[&str], failure: &Failure) -> bool {
     let says_lost =
@@ -275,10 +276,10 @@ fn miss(intended: &Intended, result: &ScenarioResult) -> Option<String> {
                 .is_none_or(|stage| failure.stage.is_some_and(|found| found.name() == stage))
     };
     let caught = result.verdict == Verdict::Fail && failures(result).any(is_it);
-    (!caught).then(|| told(result))
+    (!caught).then(|| reported(result))
 }
 
-/// Whether a failure names a hop: a link, a service, or what it says of a stage.
+/// Returns whether a failure names a hop: a link, a service, or what it says of a stage.
 fn names(failure: &Failure, hop: &str) -> bool {
     let link = failure.hop.as_ref().map(|hop| format!("{} -> {}", hop.caller, hop.callee));
     link.as_deref() == Some(hop)

@@ -21,20 +21,20 @@ use super::environment::{
 /// How old what is removed is by default.
 const AGE: Duration = Duration::from_secs(60 * 60);
 
-/// What to remove, and where.
+/// Options of `reap`: what is removed, and where.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where to look.
+    /// Environment to look in.
     #[arg(long, value_enum)]
     env: Place,
-    /// Removes what was made so long ago. A run that goes on is spared where it can be told: in Docker, on this machine.
-    /// By default 1h, and on EKS what has expired by its tag.
+    /// Removes only what was created at least so long ago. A run in progress is spared where it can be recognized: in Docker, on this
+    /// machine. By default 1h, and on EKS what has expired by its tag.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     older_than: Option<Duration>,
     /// Only what this run made.
     #[arg(long, value_name = "ID")]
     run: Option<String>,
-    /// Tells what would be removed, and removes nothing.
+    /// Lists what would be removed, and removes nothing.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -90,7 +90,7 @@ async fn eks(args: &Args) -> anyhow::Result<Vec<String>> {
     let mut removed = Vec::new();
     for leftover in found {
         if !args.dry_run {
-            eks::remove_leftover(&leftover, &super::tell)
+            eks::remove_leftover(&leftover, &super::progress)
                 .await
                 .with_context(|| format!("it costs money until `{}`", leftover.removal()))?;
         }
@@ -124,10 +124,10 @@ fn process(args: &Args) -> anyhow::Result<Vec<String>> {
     if !args.dry_run {
         found.retain(process::Leftover::remove);
     }
-    let told = found
+    let reported = found
         .iter()
         .flat_map(|leftover| leftover.processes().chain([leftover.dir.display().to_string()]));
-    Ok(told.collect())
+    Ok(reported.collect())
 }
 
 async fn docker(args: &Args) -> anyhow::Result<Vec<String>> {

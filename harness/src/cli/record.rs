@@ -24,13 +24,13 @@ mod text;
 /// Events that may wait for the reporter.
 const EVENT_QUEUE: usize = 1024;
 
-/// What is driven, and where it is written.
+/// Options of `record`: what is driven, and where it is written.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
     #[command(flatten)]
     run: run::Args,
-    /// Where the scenario is written with what was seen; beside it, with `-recorded` after its name, when left out.
+    /// File that the scenario is written to with what was seen; beside it, with `-recorded` after its name, when left out.
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
     /// Writes over a file that is there.
@@ -44,13 +44,17 @@ pub(super) async fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     if args.run.keep || args.run.save.is_some() {
         bail!("`tracecheck record` neither keeps nor saves its run; use `tracecheck run` for that");
     }
+    args.run.beside.refuse()?;
+    args.run
+        .html
+        .refuse("`tracecheck record` writes a scenario; use `tracecheck run` for a report")?;
     let saved_in = tempfile::tempdir().context("no folder can be made for the run")?;
     args.run.save = Some(saved_in.path().to_owned());
     let run_id = runner::new_run_id();
     let cancel = CancellationToken::new();
     run::cancel_on_signal(cancel.clone())?;
     let source = args.run.source()?;
-    args.run.tell_how_to_attach(&run_id);
+    args.run.show_how_to_attach(&run_id);
     // Before anything starts.
     let scenario = one(run::select(&args.run)?, &args)?;
     let (mut plan, release) = run::plan_of(&args.run, &run_id, source, cancel).await?;
@@ -61,14 +65,14 @@ pub(super) async fn run(mut args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     let mut output = args.run.output.open(false)?;
-    let (tell, mut events) = mpsc::channel(EVENT_QUEUE);
+    let (sender, mut events) = mpsc::channel(EVENT_QUEUE);
     let reporting = tokio::task::spawn_blocking(move || {
         while let Some(event) = events.blocking_recv() {
             output.observe(&event);
         }
         output.finish()
     });
-    let summary = runner::run(plan, run_id, tell).await;
+    let summary = runner::run(plan, run_id, sender).await;
     let reported = reporting.await;
     if let Some(release) = release {
         release.await?;
@@ -76,7 +80,7 @@ pub(super) async fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     reported??;
     let (from, to) = (&scenario.from, &scenario.to);
     if summary.verdict() != Verdict::Pass {
-        super::tell(&format!(
+        super::progress(&format!(
             "{} was not written: what was seen is not sound as it is. Mend it, or `tolerate` the rule in {}, and record again",
             to.display(),
             from.display()

@@ -4,16 +4,21 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use harness::{
     event::{self, Event},
-    judge::judge,
+    finding::Warning,
+    judge::{consistency_warning, judge, sampled_warning},
     rule,
     run::saved::{self, SavedSystem},
     verdict::Summary,
 };
 
-use super::{exit_code, output};
+use super::{exit_code, html, output};
 
 /// Which run to judge again.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+                        tracecheck run scenarios --save my-run\n  \
+                        tracecheck replay my-run --html report.html\n  \
+                        tracecheck replay my-run --filter checkout -v")]
 pub(super) struct Args {
     /// Folder that `tracecheck run --save` wrote.
     dir: PathBuf,
@@ -22,13 +27,16 @@ pub(super) struct Args {
     filter: Vec<String>,
     #[command(flatten)]
     output: output::Args,
-    /// Tells more of what passed.
+    #[command(flatten)]
+    html: html::Args,
+    /// Prints more of what passed.
     #[arg(short, long)]
     verbose: bool,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
+    args.html.check()?;
     let systems = saved::read(&args.dir)?;
     let records: Vec<_> = systems.iter().flat_map(SavedSystem::records).collect();
     let names: Vec<String> = records.iter().map(|record| record.scenario.name.clone()).collect();
@@ -54,9 +62,20 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let found = system.nobodys().judge();
         let judged = system.records().iter();
         let judged = judged.filter(|record| wanted.contains(&record.scenario.name));
-        let leak = rule::literals_warning(&system.nobodys().system, judged);
-        for text in found.warnings.into_iter().chain(leak) {
-            output.observe(&Event::Warning { text: text.clone() });
+        let leak = rule::literals_warning(&system.nobodys().system, judged.clone());
+        let breaches = rule::levels_warning(&system.nobodys().system, judged.clone());
+        let with_result = judged.filter_map(|record| {
+            let mut results = summary.scenarios.iter();
+            Some((record, results.find(|result| result.name == record.scenario.name)?))
+        });
+        let results = with_result.clone().map(|(_, result)| result);
+        let dropped = sampled_warning(&system.nobodys().system, results);
+        let differing = consistency_warning(&system.nobodys().system, with_result);
+        let nobodys = found.warnings.into_iter().map(|text| Warning { text, more: Vec::new() });
+        for Warning { text, more } in
+            nobodys.chain(leak).chain(breaches).chain(differing).chain(dropped)
+        {
+            output.observe(&Event::Warning { text: text.clone(), more });
             summary.warnings.push(text);
         }
         summary.undecided.extend(found.undecided);
@@ -64,6 +83,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     summary.took_ms = u64::try_from(began.elapsed().as_millis())?;
     let verdict = summary.verdict();
+    args.html.write(&summary, "replay", &systems)?;
     output.observe(&Event::RunFinished { summary: Box::new(summary) });
     output.finish()?;
     Ok(exit_code::of(verdict))

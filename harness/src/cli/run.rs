@@ -11,9 +11,11 @@ use std::{
 use anyhow::{Context, bail};
 use harness::{
     evidence::EvidenceSource,
-    run::{self, Plan, kept_logs::KeptLogs},
+    report::html::live::Board,
+    run::{self, Plan, Watch, kept_logs::KeptLogs},
     scenario::{CollectorFeature, Scenario, SystemChoice, load},
     system::build::{self, Variable},
+    verdict::{Summary, Verdict},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -25,15 +27,16 @@ use self::systems::{Chosen, Systems};
 use super::{
     attach,
     datadog::{self, Evidence},
-    environment, exit_code, output,
+    environment, exit_code, html, output,
 };
 
+mod beside;
 mod systems;
 
 /// Events that may wait for a reporter.
 const EVENT_QUEUE: usize = 1024;
 
-/// What to run, where, and how to tell of it.
+/// Options of `run`: what is run, where, and how it is reported.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
@@ -44,7 +47,7 @@ pub(super) struct Args {
     environment: environment::Args,
     #[command(flatten)]
     attach: attach::Args,
-    /// Where evidence comes from. With `datadog`, collectors send to Datadog, and DD_SITE, DD_API_KEY and DD_APP_KEY say where it is
+    /// Source of evidence. With `datadog`, collectors send to Datadog, and DD_SITE, DD_API_KEY and DD_APP_KEY say where it is
     /// asked for each trace.
     #[arg(long, value_enum, default_value_t = Evidence::Mock)]
     evidence: Evidence,
@@ -70,20 +73,24 @@ pub(super) struct Args {
     pub(super) save: Option<PathBuf>,
     #[command(flatten)]
     pub(super) output: output::Args,
+    #[command(flatten)]
+    pub(super) html: html::Args,
     /// The collector's config for every system, passed on unchanged.
     #[arg(long, value_name = "FILE")]
     collector_config: Option<PathBuf>,
     /// Another collector's command line in place of the built-in collector, split as a shell does, quotes and all; `--config` is added.
     #[arg(long, value_name = "COMMAND", value_parser = command_line)]
     collector_command: Option<CommandLine>,
-    /// What that collector can do of what scenarios require (`requires`); those that require more are skipped, and told as
+    /// Feature of that collector that scenarios may require (`requires`); scenarios that require more are skipped, and reported as
     /// skipped. May be given several times.
     #[arg(long, value_name = "FEATURE")]
     collector_has: Vec<CollectorFeature>,
+    #[command(flatten)]
+    pub(super) beside: beside::Args,
     /// Sets an environment variable of a service, or of `all` of them: `sample-app-1:OTEL_PROPAGATORS=none`.
     #[arg(long, value_name = "APP:NAME=VALUE", value_parser = variable)]
     app_env: Vec<Variable>,
-    /// Tells more of what passed; twice: logs of the harness itself.
+    /// Prints more of what passed; twice: logs of the harness itself.
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
 }
@@ -117,30 +124,66 @@ fn variable(text: &str) -> Result<Variable, String> {
 #[tokio::main]
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     args.log();
-    let mut output = args.output.open(args.verbose > 0)?;
-    let run_id = run::new_run_id();
+    args.html.check()?;
     let cancel = CancellationToken::new();
     cancel_on_signal(cancel.clone())?;
+    if args.beside.is_wanted() {
+        let output = args.output.open(args.verbose > 0)?;
+        return beside::run(args, output, cancel).await;
+    }
+    Ok(exit_code::of(run_for(&args, None, cancel).await?))
+}
+
+/// Runs the scenarios once, with all reports that are asked for, before the eyes of whoever looks at the board.
+pub(super) async fn run_for(
+    args: &Args,
+    board: Option<&Board>,
+    cancel: CancellationToken,
+) -> anyhow::Result<Verdict> {
+    let mut output = args.output.open(args.verbose > 0)?;
+    if let Some(board) = board {
+        output.add("the page", Box::new(board.clone()));
+    }
+    let mut save = args.save.clone();
+    // Its records and attempts are what the report is made of. Kept until that is written.
+    let _folder = args.html.save_folder(&mut save)?;
+    let watch = board.map(|board| Arc::new(board.clone()) as Arc<dyn Watch>);
+    let (summary, environment) = drive(args, save.clone(), (output, watch), cancel).await?;
+    args.html.write_saved((&summary, &environment), save.as_deref())?;
+    Ok(summary.verdict())
+}
+
+/// Runs the scenarios once, keeps the run in `save`, and returns its outcome and the name of its environment.
+async fn drive(
+    args: &Args,
+    save: Option<PathBuf>,
+    (mut output, watch): (output::Output, Option<Arc<dyn Watch>>),
+    cancel: CancellationToken,
+) -> anyhow::Result<(Summary, String)> {
+    let run_id = run::new_run_id();
     let source = args.source()?;
-    args.tell_how_to_attach(&run_id);
-    let (plan, release) = plan_of(&args, &run_id, source, cancel).await?;
-    let (tell, mut events) = mpsc::channel(EVENT_QUEUE);
+    args.show_how_to_attach(&run_id);
+    let (mut plan, release) = plan_of(args, &run_id, source, cancel).await?;
+    plan.save = save;
+    plan.watch = watch;
+    let environment = plan.environment_name.clone();
+    let (sender, mut events) = mpsc::channel(EVENT_QUEUE);
     let reporting = tokio::task::spawn_blocking(move || {
         while let Some(event) = events.blocking_recv() {
             output.observe(&event);
         }
         output.finish()
     });
-    let summary = run::run(plan, run_id, tell).await;
+    let summary = run::run(plan, run_id, sender).await;
     let reported = reporting.await;
     if let Some(release) = release {
         release.await?;
     }
     reported??;
-    Ok(exit_code::of(summary.verdict()))
+    Ok((summary, environment))
 }
 
-/// The plan of a run of the scenarios that are asked for, with all that has to be done and told before it begins.
+/// Plans a run of the scenarios that are asked for, with all that has to be done and logged before it begins.
 pub(super) async fn plan_of(
     args: &Args,
     run_id: &str,
@@ -169,10 +212,10 @@ impl Args {
             .try_init();
     }
 
-    /// Tells how a collector that is there already is pointed at the mock intake, where it is to be.
-    pub(super) fn tell_how_to_attach(&self, run_id: &str) {
+    /// Prints how a collector that is there already is pointed at the mock intake, at the address that it is to have.
+    pub(super) fn show_how_to_attach(&self, run_id: &str) {
         if self.attach.is_wanted() && self.evidence == Evidence::Mock {
-            super::tell(&self.attach.how_to(&self.environment, run_id));
+            super::progress(&self.attach.how_to(&self.environment, run_id));
         }
     }
 
@@ -215,6 +258,18 @@ pub(super) fn select(args: &Args) -> anyhow::Result<Vec<Scenario>> {
     Ok(scenarios)
 }
 
+/// Refuses a scenario that asks for something between two workloads, which cannot be put into a system that is up already.
+fn refuse_taps(scenario: &Scenario) -> anyhow::Result<()> {
+    let between = scenario.faults.iter().find_map(|fault| Some((fault.kind.between()?, &fault.at)));
+    let Some((between, callee)) = between else { return Ok(()) };
+    bail!(
+        "scenario `{}` ({}): nothing can be put between `{}` and `{callee}` in a system that is up already; leave the scenario out, or run it without --attach",
+        scenario.name,
+        scenario.file.display(),
+        between.caller
+    )
+}
+
 /// Makes the folder of a run that is kept, and refuses one that another run is kept in.
 fn make_save_folder(dir: &Path) -> anyhow::Result<()> {
     let unusable = || format!("--save: the folder {} cannot be used", dir.display());
@@ -240,6 +295,9 @@ async fn plan(
 ) -> anyhow::Result<(Plan, Option<environment::Release>)> {
     let mut kind = Systems::of(args);
     let overrides = kind.overrides()?;
+    if args.attach.is_wanted() {
+        scenarios.iter().try_for_each(refuse_taps)?;
+    }
     let of = |scenario: &Scenario| {
         format!("the system of scenario `{}` ({})", scenario.name, scenario.file.display())
     };
@@ -274,6 +332,7 @@ async fn plan(
         listen: args.listen,
         keep: args.keep,
         save: args.save.clone(),
+        watch: None,
         logs: kind.keeps_logs().then(|| KeptLogs::new(std::env::temp_dir(), run_id)),
         halt: cancel.child_token(),
         cancel,

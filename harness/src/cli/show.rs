@@ -11,6 +11,9 @@ use harness::{
 
 /// Which trace to show, and where it is.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+                        tracecheck show 0af7651916cd43dd8448eb211c80319c --run my-run\n  \
+                        tracecheck show 1-0af76519-16cd43dd8448eb211c80319c --intake http://localhost:8126")]
 pub(super) struct Args {
     /// 32 hex digits, or X-Ray's form `1-<8 hex>-<24 hex>`.
     trace_id: TraceId,

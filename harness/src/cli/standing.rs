@@ -1,15 +1,15 @@
-//! What `up`, `status` and `down` share: where systems that stay are known, and how they are told of.
+//! The shared part of `up`, `status` and `down`: where systems that stay are recorded, and how they are shown.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Context;
 use harness::standing::{Health, Place, Standing};
 
-/// Where systems that stay are known.
+/// Options that choose where systems that stay are recorded.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub(super) struct Home {
-    /// Where systems that stay are known; by default tracecheck's folder in $XDG_STATE_HOME or ~/.local/state.
+    /// Folder in which systems that stay are recorded; by default tracecheck's folder in $XDG_STATE_HOME or ~/.local/state.
     #[arg(long, value_name = "DIR", env = "TRACECHECK_STATE_DIR")]
     state_dir: Option<PathBuf>,
 }
@@ -39,7 +39,7 @@ impl Home {
 }
 
 /// A standing system for people: its parts with their addresses, and how scenarios are run through it.
-pub(super) fn told(standing: &Standing, health: &Health) -> String {
+pub(super) fn reported(standing: &Standing, health: &Health) -> String {
     let Standing { name, environment, run, since, until, .. } = standing;
     let mut text = format!(
         "system {name}: environment {environment}, run {run}, up since {since}, until {until}\n"

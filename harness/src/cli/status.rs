@@ -6,9 +6,9 @@ use clap::ValueEnum;
 use harness::standing::{self, Health, Place, Standing};
 use serde_json::json;
 
-use super::standing::{Home, told};
+use super::standing::{Home, reported};
 
-/// Which systems, and how to tell of them.
+/// Options of `status`: which systems, and in which format they are shown.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit codes: 0 every part of every system is usable; 1 some are not; 2 usage."
@@ -16,7 +16,7 @@ use super::standing::{Home, told};
 pub(super) struct Args {
     /// The system's name; all of them when left out.
     name: Option<String>,
-    /// What is written.
+    /// Format of stdout.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     #[command(flatten)]
@@ -31,7 +31,7 @@ enum Format {
     Json,
 }
 
-/// What a system is in.
+/// State of a system.
 enum State {
     /// Its keeper is at it.
     ComingUp,
@@ -94,7 +94,7 @@ fn for_people(place: &Place, state: Option<&State>) -> String {
         Some(State::ComingUp) => {
             format!("system {name}: starting; progress is logged to {}\n", place.log().display())
         }
-        Some(State::Up(standing, health)) => told(standing, health),
+        Some(State::Up(standing, health)) => reported(standing, health),
         Some(State::Ended(how)) if how.is_empty() => {
             format!("system {name}: down, its time was over; `tracecheck down {name}` forgets it\n")
         }

@@ -24,7 +24,7 @@ use super::{
     choice::system_of,
     collector_check, environment, exit_code,
     run::cancel_on_signal,
-    standing::{DEFAULT_NAME, Home, told},
+    standing::{DEFAULT_NAME, Home, reported},
 };
 
 /// How often it is looked whether the system is ready.
@@ -44,7 +44,7 @@ pub(super) struct Args {
     /// Stays in the foreground until Ctrl-C or SIGTERM.
     #[arg(long)]
     foreground: bool,
-    /// What the keeper is called with.
+    /// Set where the keeper is started.
     #[arg(long, hide = true, conflicts_with = "foreground")]
     keeper: bool,
     /// The collector's config, passed on unchanged.
@@ -98,7 +98,11 @@ async fn start(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     keeper.args(std::env::args_os().skip(1)).arg("--keeper").stdin(Stdio::null());
     keeper.stdout(output.try_clone()?).stderr(output);
     let mut keeper = keeper.spawn().context("the keeper cannot be started")?;
-    super::tell(&format!("bringing up `{}`; progress is logged to {}", args.name, log.display()));
+    super::progress(&format!(
+        "bringing up `{}`; progress is logged to {}",
+        args.name,
+        log.display()
+    ));
     // The keeper's own limits end this: each part has a time in which it must be ready.
     let standing = loop {
         if let Some(status) = keeper.try_wait()? {
@@ -109,7 +113,7 @@ async fn start(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
             _ => tokio::time::sleep(LOOK).await,
         }
     };
-    super::print(&told(&standing, &Health::new()))
+    super::print(&reported(&standing, &Health::new()))
 }
 
 /// Passes on what a keeper said that has no system.
@@ -123,7 +127,7 @@ fn ended(place: &Place, status: ExitStatus) -> anyhow::Result<ExitCode> {
     if said.is_empty() {
         bail!("the keeper exited ({status}) without a message");
     }
-    // What is wrong is told, and nothing of the system is left; another keeper may have been faster.
+    // What is wrong is reported, and nothing of the system is left; another keeper may have been faster.
     if place.keeper()?.is_none() {
         place.remove()?;
     }
@@ -170,7 +174,7 @@ async fn keep(args: Args, place: &Place) -> anyhow::Result<ExitCode> {
     let ready = |standing: &standing::Standing| {
         if in_foreground {
             // Nobody reads it, where that fails.
-            let _ = super::print(&told(standing, &Health::new()));
+            let _ = super::print(&reported(standing, &Health::new()));
         }
     };
     let kept =
@@ -181,7 +185,7 @@ async fn keep(args: Args, place: &Place) -> anyhow::Result<ExitCode> {
     }
     if let Err(KeepError::Environment(error @ EnvironmentError::UncleanStop(_))) = &kept {
         // All of it is gone; that something of it may be lost is for whoever takes it down.
-        placed.tell_end(&error.to_string())?;
+        placed.report_end(&error.to_string())?;
     }
     kept?;
     Ok(ExitCode::SUCCESS)

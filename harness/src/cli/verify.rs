@@ -28,7 +28,7 @@ use super::{datadog, exit_code, output};
 
 /// How much longer than Datadog's patience a trace that is being made is waited for.
 const SPARE: Duration = Duration::from_secs(2);
-/// How far back a trace is searched for where nothing else is said and its id does not tell its time.
+/// Default time that a trace is searched back for, where its id does not contain its time.
 const DEFAULT_RANGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Which traces to judge, and how.
@@ -106,7 +106,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         source.stop_looking(*id);
         let judged = judge_one(&source, &scenario, &args, *id);
         if args.output.is_for_people() {
-            super::print(&judged.told)?;
+            args.output.print(&judged.reported)?;
         }
         output.observe(&Event::ScenarioFinished { result: Box::new(judged.result.clone()) });
         summary.scenarios.push(judged.result.clone());
@@ -130,14 +130,14 @@ async fn wait_for(source: &DatadogSource, id: TraceId, deadline: Instant) {
         if source.trace(id).is_some() && source.unsettled(id).is_none() {
             return;
         }
-        // Age changes without anybody's telling.
+        // Age changes without any event.
         let wait =
             deadline.saturating_duration_since(Instant::now()).min(Duration::from_millis(250));
         let _changed_or_older = tokio::time::timeout(wait, changes.changed()).await;
     }
 }
 
-/// What the traces are judged by: a scenario's expectations, or nothing beyond the rules.
+/// Returns what the traces are judged by: a scenario's expectations, or nothing beyond the rules.
 fn scenario(args: &Args) -> anyhow::Result<Scenario> {
     let Some(path) = &args.expect else {
         return Ok(Scenario {
@@ -149,6 +149,7 @@ fn scenario(args: &Args) -> anyhow::Result<Scenario> {
             faults: Vec::new(),
             expect: harness::expectation::Expect::default(),
             tolerate: BTreeMap::new(),
+            levels: BTreeMap::new(),
             requires: BTreeMap::new(),
         });
     };
@@ -172,7 +173,7 @@ fn scenario(args: &Args) -> anyhow::Result<Scenario> {
 
 struct Judged {
     result: ScenarioResult,
-    told: String,
+    reported: String,
 }
 
 fn judge_one(source: &DatadogSource, scenario: &Scenario, args: &Args, id: TraceId) -> Judged {
@@ -202,23 +203,23 @@ fn judge_one(source: &DatadogSource, scenario: &Scenario, args: &Args, id: Trace
         }
     }
     let trace = record.cases.iter().find_map(|of| of.evidence.trace.as_ref());
-    let mut told = String::new();
+    let mut reported = String::new();
     if let Some(trace) = trace {
-        told = report::trace::waterfall(trace);
-        told.push_str(&checked(&result));
+        reported = report::trace::waterfall(trace);
+        reported.push_str(&checked(&result));
         if report::plain::failing_rules(&result).iter().any(|rule| rule == "orphan-span")
             && let Some(parent) = only_missing_parent(trace)
         {
             let _infallible = writeln!(
-                told,
+                reported,
                 "If span {parent} is of a caller that does not report to Datadog, say so: --virtual-parent {parent}\n"
             );
         }
     }
-    Judged { result, told }
+    Judged { result, reported }
 }
 
-/// Whether it matters what a request was answered.
+/// Returns whether it matters what a request was answered.
 fn asks_for_an_answer(request: &Request) -> bool {
     request.status.is_some()
         || request.json_paths().count() > 0
@@ -265,6 +266,7 @@ fn record(source: &DatadogSource, scenario: &Scenario, args: &Args, id: TraceId)
         collector: None,
         elsewhere: Vec::new(),
         heard: Default::default(),
+        late: None,
     };
     let topology = topology(&scenario);
     let mut record = Record::new(scenario, topology, source.capabilities());
@@ -287,18 +289,18 @@ fn checked(result: &ScenarioResult) -> String {
     let held = rule::RULES.iter().filter(|rule| rule.is_about_a_trace());
     let held: Vec<&str> =
         held.map(|rule| rule.name).filter(|name| !failed(name) && !skipped(name)).collect();
-    let mut told =
+    let mut reported =
         format!("held: {}\n", if held.is_empty() { "nothing".to_owned() } else { held.join(", ") });
     for skipped in report::plain::not_required(result) {
-        let _infallible = writeln!(told, "not evaluated: {skipped}");
+        let _infallible = writeln!(reported, "not evaluated: {skipped}");
     }
     if result.verdict != Verdict::Pass {
-        told.push('\n');
+        reported.push('\n');
     }
-    told
+    reported
 }
 
-/// Workloads are known by their own names, which a service has unless it is told otherwise.
+/// Workloads are known by their own names, which a service has by default.
 fn topology(scenario: &Scenario) -> Topology {
     let SystemChoice::Chain(chain) = &scenario.system else { return Topology::default() };
     let names = chain.app_names().into_iter();
@@ -307,6 +309,7 @@ fn topology(scenario: &Scenario) -> Topology {
         service: None,
         instances: Vec::new(),
         meant: None,
+        ..ServiceIdentity::default()
     });
     Topology { services: services.collect() }
 }

@@ -110,7 +110,7 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
 /// # Errors
 ///
 /// When it is not of the form that the reference describes.
-pub fn trace(body: &[u8], asked: TraceId) -> Result<Spans, Malformed> {
+pub(super) fn trace(body: &[u8], asked: TraceId) -> Result<Spans, Malformed> {
     let TraceAnswer { data: TraceData { attributes } } = read(body)?;
     let mut partial = Vec::new();
     if attributes.is_truncated {
@@ -145,6 +145,7 @@ impl TraceSpan {
             hostname: text(&self.meta, &["host", "_dd.hostname"]),
             env: text(&self.meta, &["env"]),
             container_id: text(&self.meta, &["container_id", "container.id"]),
+            language: String::new(),
             meta: self.meta,
             metrics: self.metrics,
             priority: 1,
@@ -161,9 +162,9 @@ fn text(meta: &BTreeMap<String, String>, keys: &[&str]) -> String {
 
 /// The 128 bits of a trace of which only the low half is known: those in a tag, else those that were asked for.
 fn full_id(low: u64, meta: &BTreeMap<String, String>, asked: TraceId) -> TraceId {
-    let told = meta.get("otel.trace_id").and_then(|id| id.parse::<TraceId>().ok());
-    match told {
-        Some(told) => told,
+    let reported = meta.get("otel.trace_id").and_then(|id| id.parse::<TraceId>().ok());
+    match reported {
+        Some(reported) => reported,
         None if asked.low() == low => asked,
         None => TraceId(u128::from(low)),
     }
@@ -242,7 +243,7 @@ struct FoundAttributes {
 /// # Errors
 ///
 /// When it is not of the form that the reference describes.
-pub fn search(body: &[u8], asked: &[TraceId]) -> Result<Spans, Malformed> {
+pub(super) fn search(body: &[u8], asked: &[TraceId]) -> Result<Spans, Malformed> {
     let SearchAnswer { data, meta } = read(body)?;
     let mut partial: Vec<String> = meta
         .warnings
@@ -304,6 +305,7 @@ impl FoundAttributes {
             hostname: self.host,
             env: self.env,
             container_id: text(&meta, &["container_id"]),
+            language: String::new(),
             meta,
             metrics,
             priority: 1,

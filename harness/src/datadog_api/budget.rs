@@ -24,7 +24,7 @@ pub struct RateLimit {
 
 /// The account of both endpoints.
 #[derive(Debug, Clone)]
-pub struct Budget {
+pub(super) struct Budget {
     traces: Account,
     spans: Account,
 }
@@ -36,7 +36,7 @@ struct Account {
     /// When requests were sent, within the last period.
     sent: VecDeque<Instant>,
     /// Remaining requests by the last response, and until when that holds.
-    told: Option<(u32, Instant)>,
+    reported: Option<(u32, Instant)>,
     /// Nothing may be sent before.
     closed_until: Option<Instant>,
     used: u64,
@@ -44,15 +44,15 @@ struct Account {
 
 impl Account {
     fn new(limit: u32, period: Duration) -> Self {
-        Self { limit, period, sent: VecDeque::new(), told: None, closed_until: None, used: 0 }
+        Self { limit, period, sent: VecDeque::new(), reported: None, closed_until: None, used: 0 }
     }
 
     fn forget(&mut self, now: Instant) {
         while self.sent.front().is_some_and(|sent| *sent + self.period <= now) {
             self.sent.pop_front();
         }
-        if self.told.is_some_and(|(_, until)| until <= now) {
-            self.told = None;
+        if self.reported.is_some_and(|(_, until)| until <= now) {
+            self.reported = None;
         }
         if self.closed_until.is_some_and(|until| until <= now) {
             self.closed_until = None;
@@ -61,7 +61,7 @@ impl Account {
 
     fn left(&self) -> u32 {
         let own = self.limit.saturating_sub(u32::try_from(self.sent.len()).unwrap_or(u32::MAX));
-        match self.told {
+        match self.reported {
             _ if self.closed_until.is_some() => 0,
             Some((left, _)) => left.min(own),
             None => own,
@@ -73,7 +73,7 @@ impl Account {
         if let Some(until) = self.closed_until {
             return until;
         }
-        match (self.told, self.sent.front()) {
+        match (self.reported, self.sent.front()) {
             (Some((0, until)), _) => until,
             (_, Some(oldest)) => *oldest + self.period,
             _ => now,
@@ -113,7 +113,7 @@ impl Budget {
     /// # Errors
     ///
     /// When there is none left, with how long that lasts.
-    pub fn take(&mut self, endpoint: Endpoint, now: Instant) -> Result<(), Duration> {
+    pub(super) fn take(&mut self, endpoint: Endpoint, now: Instant) -> Result<(), Duration> {
         let account = self.account_mut(endpoint, now);
         if account.left() == 0 {
             let opens_at = account.opens_at(now);
@@ -121,14 +121,14 @@ impl Budget {
         }
         account.sent.push_back(now);
         account.used += 1;
-        if let Some((left, _)) = &mut account.told {
+        if let Some((left, _)) = &mut account.reported {
             *left = left.saturating_sub(1);
         }
         Ok(())
     }
 
     /// Takes over what an answer says.
-    pub fn learn(&mut self, endpoint: Endpoint, said: RateLimit, now: Instant) {
+    pub(super) fn learn(&mut self, endpoint: Endpoint, said: RateLimit, now: Instant) {
         let account = self.account_mut(endpoint, now);
         if let Some(limit) = said.limit.filter(|limit| *limit > 0) {
             account.limit = limit;
@@ -138,32 +138,27 @@ impl Budget {
         }
         if let Some(remaining) = said.remaining {
             let reset = said.reset.unwrap_or(account.period);
-            account.told = Some((remaining, now + reset));
+            account.reported = Some((remaining, now + reset));
         }
     }
 
     /// Closes an endpoint that answered 429, for as long as it said or, where it did not say, for its period at most a minute.
-    pub fn close(&mut self, endpoint: Endpoint, wait: Option<Duration>, now: Instant) {
+    pub(super) fn close(&mut self, endpoint: Endpoint, wait: Option<Duration>, now: Instant) {
         let account = self.account_mut(endpoint, now);
         let wait = wait.unwrap_or_else(|| account.period.min(Duration::from_secs(60)));
         account.closed_until = Some(now + wait.max(Duration::from_millis(1)));
     }
 
     /// How many requests are left at this time.
-    pub fn left(&self, endpoint: Endpoint, now: Instant) -> u32 {
+    pub(super) fn left(&self, endpoint: Endpoint, now: Instant) -> u32 {
         let mut account = self.account(endpoint).clone();
         account.forget(now);
         account.left()
     }
 
-    /// How many were sent in all.
-    pub fn used(&self, endpoint: Endpoint) -> u64 {
-        self.account(endpoint).used
-    }
-
     /// How long to leave between two looks at the same thing while so many things are looked at, so that the budget lasts: no time
     /// while most of it is there, then each its share of the period.
-    pub fn spacing(&self, endpoint: Endpoint, things: usize, now: Instant) -> Duration {
+    pub(super) fn spacing(&self, endpoint: Endpoint, things: usize, now: Instant) -> Duration {
         let account = self.account(endpoint);
         if self.left(endpoint, now) > account.limit / 2 {
             return Duration::ZERO;
@@ -173,7 +168,7 @@ impl Budget {
     }
 
     /// Describes used and remaining quota, in words.
-    pub fn describe(&self, now: Instant) -> Usage {
+    pub(super) fn describe(&self, now: Instant) -> Usage {
         let of = |endpoint: Endpoint| {
             let account = self.account(endpoint);
             UsageOf {
@@ -190,7 +185,7 @@ impl Budget {
 
 /// Quota used, and what remains.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Usage([UsageOf; 2]);
+pub(super) struct Usage([UsageOf; 2]);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct UsageOf {
@@ -236,7 +231,8 @@ mod tests {
         assert_eq!(take_all(&mut budget, Endpoint::Trace), 60);
         assert_eq!(take_all(&mut budget, Endpoint::Spans), 300);
         assert_eq!(budget.take(Endpoint::Spans, Instant::now()), Err(60 * MINUTE));
-        assert_eq!((budget.used(Endpoint::Trace), budget.used(Endpoint::Spans)), (120, 300));
+        let used = |endpoint| budget.account(endpoint).used;
+        assert_eq!((used(Endpoint::Trace), used(Endpoint::Spans)), (120, 300));
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,9 +26,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Most bytes of an answer.
 const MAX_ANSWER: usize = 64 << 20;
 /// Most characters of an error's body that are reported.
-const BODY_TOLD: usize = 200;
+const BODY_SHOWN: usize = 200;
 /// Spans of a page: the most that Datadog gives.
-pub const PAGE: usize = 1000;
+pub(super) const PAGE: usize = 1000;
 
 /// The two questions, each with a limit of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,7 +74,7 @@ pub enum ClientSetupError {
 pub enum ApiError {
     /// 401 or 403.
     #[error(
-        "{endpoint}: {host} refused the keys ({status}{told}): check that DD_API_KEY and DD_APP_KEY are valid and of the site that DD_SITE names (here {site}; keys of one site mean nothing at another), and that the application key has the permission `apm_read`"
+        "{endpoint}: {host} refused the keys ({status}{reported}): check that DD_API_KEY and DD_APP_KEY are valid and of the site that DD_SITE names (here {site}; keys of one site mean nothing at another), and that the application key has the permission `apm_read`"
     )]
     Refused {
         /// Which question.
@@ -86,18 +86,18 @@ pub enum ApiError {
         /// HTTP status.
         status: u16,
         /// Its message.
-        told: String,
+        reported: String,
     },
     /// 404: no such trace, or no such route.
-    #[error("{endpoint}: not found (404{told})")]
+    #[error("{endpoint}: not found (404{reported})")]
     NotFound {
         /// Which question.
         endpoint: Endpoint,
         /// Its message.
-        told: String,
+        reported: String,
     },
     /// 429.
-    #[error("{endpoint}: the rate limit is used up (429{}); it opens again in {}. Others who ask with keys of this organization use up the same limit", .name.as_ref().map_or_else(String::new, |name| format!(", `{name}`")), .wait.map_or_else(|| "a time that the answer does not tell".to_owned(), |wait| humantime::format_duration(wait).to_string()))]
+    #[error("{endpoint}: the rate limit is used up (429{}); it opens again in {}. Others who ask with keys of this organization use up the same limit", .name.as_ref().map_or_else(String::new, |name| format!(", `{name}`")), .wait.map_or_else(|| "a time that the response does not give".to_owned(), |wait| humantime::format_duration(wait).to_string()))]
     RateLimited {
         /// Which question.
         endpoint: Endpoint,
@@ -107,7 +107,7 @@ pub enum ApiError {
         wait: Option<Duration>,
     },
     /// Any other status but 200.
-    #[error("{endpoint}: {host} answered {status}{told}{}", if *status >= 500 { "; the fault is on its side: see Datadog's status page of your site, and try again later" } else { "" })]
+    #[error("{endpoint}: {host} answered {status}{reported}{}", if *status >= 500 { "; the fault is on its side: see Datadog's status page of your site, and try again later" } else { "" })]
     Status {
         /// Which question.
         endpoint: Endpoint,
@@ -116,7 +116,7 @@ pub enum ApiError {
         /// HTTP status.
         status: u16,
         /// Its message.
-        told: String,
+        reported: String,
     },
     /// It did not answer in time.
     #[error("{endpoint}: {host} did not answer within {limit:?}")]
@@ -322,27 +322,27 @@ impl Client {
         if status == StatusCode::OK {
             return Ok(body);
         }
-        let (host, told) = (self.host.clone(), self.told(&body));
+        let (host, reported) = (self.host.clone(), self.described(&body));
         Err(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ApiError::Refused {
                 endpoint,
                 host,
                 site: self.site.clone(),
                 status: status.as_u16(),
-                told,
+                reported,
             },
-            StatusCode::NOT_FOUND => ApiError::NotFound { endpoint, told },
+            StatusCode::NOT_FOUND => ApiError::NotFound { endpoint, reported },
             StatusCode::TOO_MANY_REQUESTS => {
                 let name = text(&headers, "x-ratelimit-name").map(|name| self.redact(name));
                 let wait = retry_after(&headers).or(limit.reset);
                 ApiError::RateLimited { endpoint, name, wait }
             }
-            _ => ApiError::Status { endpoint, host, status: status.as_u16(), told },
+            _ => ApiError::Status { endpoint, host, status: status.as_u16(), reported },
         })
     }
 
     /// Returns the message of an error's body, with the keys redacted, should it repeat them.
-    fn told(&self, body: &[u8]) -> String {
+    fn described(&self, body: &[u8]) -> String {
         let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
         let errors = json.as_ref().and_then(|json| json.get("errors")?.as_array());
         let said = match errors {
@@ -357,7 +357,7 @@ impl Client {
             None => String::from_utf8_lossy(body).into_owned(),
         };
         let said: String = self.redact(&said).split_whitespace().collect::<Vec<_>>().join(" ");
-        let short: String = said.chars().take(BODY_TOLD).collect();
+        let short: String = said.chars().take(BODY_SHOWN).collect();
         if short.is_empty() { short } else { format!(": {short}") }
     }
 
@@ -385,7 +385,7 @@ pub struct Search<'a> {
 
 /// The query for the spans of these traces. Whether Datadog's own `trace_id` takes hex or decimal digits is not documented, so both
 /// are asked for, and the tag that the exporter always sets.
-pub fn query_of(traces: &[TraceId]) -> String {
+pub(super) fn query_of(traces: &[TraceId]) -> String {
     let any = |ids: Vec<String>| ids.join(" OR ");
     let own = traces.iter().flat_map(|id| match id.high() {
         0 => [format!("{:016x}", id.low()), id.low().to_string()],
@@ -400,7 +400,7 @@ pub fn query_of(traces: &[TraceId]) -> String {
 }
 
 /// The query for the spans of these services.
-pub fn query_of_services<'a>(services: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn query_of_services<'a>(services: impl Iterator<Item = &'a str>) -> String {
     let quoted: Vec<String> =
         services.map(|name| format!("\"{}\"", name.replace(['"', '\\'], ""))).collect();
     format!("service:({})", quoted.join(" OR "))

@@ -234,17 +234,17 @@ impl EvidenceSource for DatadogSource {
 
     fn usage(&self) -> Option<String> {
         let state = self.shared.state();
-        let mut told = format!(
+        let mut reported = format!(
             "Datadog ({}): {}",
             self.shared.client.host(),
             state.budget.describe(Instant::now())
         );
         for (way, instead) in [(&state.traces, Endpoint::Spans), (&state.spans, Endpoint::Trace)] {
             if let Way::Closed(error) = way {
-                told.push_str(&format!(". Asked by the {instead} alone, since {error}"));
+                reported.push_str(&format!(". Asked by the {instead} alone, since {error}"));
             }
         }
-        Some(told)
+        Some(reported)
     }
 }
 
@@ -305,13 +305,13 @@ impl State {
             }
         }
         if let Some(wait) = wait {
-            let told = format!(
+            let reported = format!(
                 "the rate limit of Datadog's API is used up ({}); it opens again in {}",
                 self.budget.describe(now),
                 humantime::format_duration(Duration::from_secs(wait.as_secs().max(1)))
             );
             for looked in self.looked_for.values_mut().filter(|looked| due(looked)) {
-                looked.trouble = Some(told.clone());
+                looked.trouble = Some(reported.clone());
             }
         }
         // Where no way is open there is nothing to wait for but another request.
@@ -463,10 +463,10 @@ async fn search(
             state.budget.learn(Endpoint::Spans, limit, now);
             state.heed(Endpoint::Spans, result.as_ref().err(), now);
         }
-        let told = result?;
-        all.spans.extend(told.spans);
-        all.partial.extend(told.partial);
-        cursor = told.next;
+        let reported = result?;
+        all.spans.extend(reported.spans);
+        all.partial.extend(reported.partial);
+        cursor = reported.next;
         if cursor.is_none() {
             break;
         }

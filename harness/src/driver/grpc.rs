@@ -341,7 +341,7 @@ async fn reflect(channel: &Channel, service: &str) -> Result<DescriptorPool, Cal
     let mut wanted =
         vec![Asked { file_containing_symbol: Some(service.to_owned()), ..Asked::default() }];
     while let Some(question) = wanted.pop() {
-        let told = loop {
+        let reported = loop {
             match ask(channel, REFLECTION[version], question.clone()).await? {
                 // The older one may be there.
                 Err(status)
@@ -353,19 +353,19 @@ async fn reflect(channel: &Channel, service: &str) -> Result<DescriptorPool, Cal
                     let reason = format!("{:?} ({})", status.code(), status.message());
                     return Err(CallError::NoReflection { service: service.to_owned(), reason });
                 }
-                Ok(told) => break told,
+                Ok(reported) => break reported,
             }
         };
-        if let Some(error) = told.error {
+        if let Some(error) = reported.error {
             if question.file_containing_symbol.is_some() {
                 return Err(unknown_service(channel, REFLECTION[version], service).await?.into());
             }
             let reason = format!("its reflection lacks a file ({})", error.message);
             return Err(CallError::NoReflection { service: service.to_owned(), reason });
         }
-        for bytes in told.files.unwrap_or_default().files {
+        for bytes in reported.files.unwrap_or_default().files {
             let file = FileDescriptorProto::decode(bytes.as_slice()).map_err(|error| {
-                let reason = format!("what it tells is no file of protobuf ({error})");
+                let reason = format!("what it returned is no file of protobuf ({error})");
                 CallError::NoReflection { service: service.to_owned(), reason }
             })?;
             if pool.get_file_by_name(file.name()).is_none() {
@@ -397,8 +397,9 @@ async fn unknown_service(
     service: &str,
 ) -> Result<MethodError, CallError> {
     let question = Asked { list_services: Some(String::new()), ..Asked::default() };
-    let told = ask(channel, reflection, question).await?;
-    let services = told.ok().and_then(|told| told.services).unwrap_or_default().services;
+    let reported = ask(channel, reflection, question).await?;
+    let services =
+        reported.ok().and_then(|reported| reported.services).unwrap_or_default().services;
     let known = services.iter().map(|one| one.name.as_str());
     let known = known.filter(|name| !name.starts_with("grpc.reflection."));
     let remedy = source::nearest_or_known(service, known);
@@ -413,19 +414,19 @@ async fn ask(
     channel: &Channel,
     reflection: &'static str,
     question: Asked,
-) -> Result<Result<Told, Status>, CallError> {
+) -> Result<Result<Reported, Status>, CallError> {
     let mut client = ready(channel.clone()).await?;
     let question = Bytes::from(question.encode_to_vec());
     let mut request = tonic::Request::new(stream::iter([question]));
     request.set_timeout(REFLECTION_TIMEOUT);
     let path = PathAndQuery::from_static(reflection);
-    let told = match client.streaming(request, path, Raw).await {
+    let reported = match client.streaming(request, path, Raw).await {
         Ok(answer) => answer.into_inner().message().await,
         Err(status) => Err(status),
     };
-    match told {
+    match reported {
         Ok(Some(bytes)) => {
-            Ok(Told::decode(bytes).map_err(|error| Status::internal(error.to_string())))
+            Ok(Reported::decode(bytes).map_err(|error| Status::internal(error.to_string())))
         }
         Ok(None) => Ok(Err(Status::internal("it says nothing"))),
         Err(status) => match refused(&status) {
@@ -448,35 +449,35 @@ struct Asked {
 
 /// `grpc.reflection.v1.ServerReflectionResponse`, as far as it is read.
 #[derive(Clone, PartialEq, Message)]
-struct Told {
+struct Reported {
     #[prost(message, optional, tag = "4")]
-    files: Option<ToldFiles>,
+    files: Option<ReportedFiles>,
     #[prost(message, optional, tag = "6")]
-    services: Option<ToldServices>,
+    services: Option<ReportedServices>,
     #[prost(message, optional, tag = "7")]
-    error: Option<ToldError>,
+    error: Option<ReportedError>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct ToldFiles {
+struct ReportedFiles {
     #[prost(bytes = "vec", repeated, tag = "1")]
     files: Vec<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct ToldServices {
+struct ReportedServices {
     #[prost(message, repeated, tag = "1")]
-    services: Vec<ToldService>,
+    services: Vec<ReportedService>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct ToldService {
+struct ReportedService {
     #[prost(string, tag = "1")]
     name: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct ToldError {
+struct ReportedError {
     #[prost(string, tag = "2")]
     message: String,
 }

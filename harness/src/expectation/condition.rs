@@ -13,7 +13,7 @@ use serde_json::Value;
 /// Longest part of a value that a message shows, in characters.
 const SHOWN: usize = 120;
 
-/// What must hold of a value: all that is given.
+/// Conditions on a value: all that are given must hold.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Conditions {
@@ -29,7 +29,7 @@ pub struct Conditions {
     /// Whether it is there at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exists: Option<bool>,
-    /// What it is.
+    /// Type of the value.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub value_type: Option<ValueType>,
     /// It is a number, and no less than this.
@@ -44,7 +44,7 @@ pub struct Conditions {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition(Conditions);
 
-/// What a value is.
+/// Type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ValueType {
@@ -75,7 +75,7 @@ impl ValueType {
     }
 }
 
-/// A regular expression, told and compared by its text.
+/// A regular expression, shown and compared by its text.
 #[derive(Debug, Clone)]
 pub struct Pattern(Regex);
 
@@ -91,8 +91,8 @@ impl std::str::FromStr for Pattern {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Regex::new(text).map(Self).map_err(|error| {
             // The library draws the place over several lines; its last one says what it is.
-            let told = error.to_string();
-            let last = told.lines().last().unwrap_or_default();
+            let reported = error.to_string();
+            let last = reported.lines().last().unwrap_or_default();
             let reason = last.trim_start_matches("error: ");
             format!(
                 "`{text}` is no regular expression ({reason}); write `\\` before a character that is meant as it is"
@@ -123,7 +123,7 @@ impl JsonSchema for Pattern {
     }
 }
 
-/// Why [`Conditions`] can decide nothing.
+/// Error of [`Conditions`] that can decide nothing.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum UnsoundCondition {
     /// None is given.
@@ -170,12 +170,12 @@ impl Condition {
         Self(Conditions { equals: Some(value.into()), ..Conditions::default() })
     }
 
-    /// Whether it asks for absence.
+    /// Returns whether it asks for absence.
     pub fn is_of_absence(&self) -> bool {
         self.0.exists == Some(false)
     }
 
-    /// What is wrong with a value of JSON; `None` where it fits. Numbers are equal by value, all else by form.
+    /// Says what is wrong with a value of JSON; `None` where it fits. Numbers are equal by value, all else by form.
     pub fn wrong_with(&self, got: Option<&Value>) -> Option<String> {
         self.wrong(got.map(Got::Json))
     }
@@ -200,7 +200,7 @@ impl Condition {
                 && all.at_most.is_none_or(|most| number <= most)
         });
         let ranged = all.at_least.is_some() || all.at_most.is_some();
-        // Only what does not hold is told.
+        // Only what does not hold is reported.
         let failed = Conditions {
             equals: all.equals.clone().filter(|equals| !got.is(equals)),
             matches: all.matches.clone().filter(|pattern| !pattern.0.is_match(&text)),
@@ -218,17 +218,18 @@ impl Condition {
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = &self.0;
-        let mut told = Vec::new();
-        told.extend(all.equals.as_ref().map(|value| format!("be `{}`", text_of(value))));
-        told.extend(all.matches.as_ref().map(|pattern| format!("match `{}`", pattern.0.as_str())));
-        told.extend(all.contains.as_ref().map(|part| format!("contain `{part}`")));
-        told.extend(all.value_type.map(|wanted| format!("be {}", wanted.name())));
-        told.extend(all.at_least.map(|least| format!("be at least {least}")));
-        told.extend(all.at_most.map(|most| format!("be at most {most}")));
-        match (told.is_empty(), self.is_of_absence()) {
+        let mut reported = Vec::new();
+        reported.extend(all.equals.as_ref().map(|value| format!("be `{}`", text_of(value))));
+        reported
+            .extend(all.matches.as_ref().map(|pattern| format!("match `{}`", pattern.0.as_str())));
+        reported.extend(all.contains.as_ref().map(|part| format!("contain `{part}`")));
+        reported.extend(all.value_type.map(|wanted| format!("be {}", wanted.name())));
+        reported.extend(all.at_least.map(|least| format!("be at least {least}")));
+        reported.extend(all.at_most.map(|most| format!("be at most {most}")));
+        match (reported.is_empty(), self.is_of_absence()) {
             (_, true) => write!(f, "should not be there"),
             (true, false) => write!(f, "should be there"),
-            (false, false) => write!(f, "should {}", told.join(" and ")),
+            (false, false) => write!(f, "should {}", reported.join(" and ")),
         }
     }
 }
@@ -296,15 +297,15 @@ impl Got<'_> {
 }
 
 /// A value of JSON as the text that it stands for: without the quotes where it is a text.
-pub fn text_of(value: &Value) -> String {
+pub(crate) fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
 }
 
-/// The beginning of a text that is too long to be told whole.
-pub fn shortened(text: &str, most: usize) -> String {
+/// The beginning of a text that is too long to be shown whole.
+pub(crate) fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
@@ -398,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn each_condition_tells_what_it_wants_and_what_there_is() {
+    fn each_condition_reports_what_it_wants_and_what_there_is() {
         let cases = [
             (json!("new"), json!("old"), "should be `new`, is `old`"),
             (json!({ "equals": [1] }), json!([2]), "should be `[1]`, is `[2]`"),
@@ -414,10 +415,10 @@ mod tests {
             ),
             (json!({ "contains": "a", "type": "list" }), json!("a"), "should be a list, is `a`"),
         ];
-        for (written, got, told) in cases {
+        for (written, got, reported) in cases {
             assert_eq!(
                 condition(written.clone()).wrong_with(Some(&got)).as_deref(),
-                Some(told),
+                Some(reported),
                 "{written}"
             );
         }
@@ -426,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_not_told() {
+    fn what_fits_is_not_reported() {
         let cases = [
             (json!("new"), json!("new")),
             (json!(7), json!(7.0)),
@@ -455,8 +456,8 @@ mod tests {
                 "{wanted}"
             );
         }
-        let told = condition(json!({ "type": "boolean" })).wrong_with_text(Some("yes"));
-        assert_eq!(told.as_deref(), Some("should be true or false, is `yes`"));
+        let reported = condition(json!({ "type": "boolean" })).wrong_with_text(Some("yes"));
+        assert_eq!(reported.as_deref(), Some("should be true or false, is `yes`"));
     }
 
     #[test]

@@ -29,32 +29,86 @@ pub(super) fn wrong(at: &str, view: View<'_>) -> Option<String> {
     };
     let begin = way.last().filter(|span| !wanted.is_at(span, view))?;
     let names: Vec<String> = way.iter().take(NAMED).map(|span| view.name(span)).collect();
-    let failed = Matcher { error: Some(true), ..wanted };
+    let down = match names.as_slice() {
+        [_] => String::new(),
+        names => format!(" on the way down: {}", names.join(" > ")),
+    };
     Some(format!(
-        "{should}, but begins at {}, the last span that is marked as an error on the way down: {}; of `{at}`, {}",
+        "{should}, but begins at {}, the last span that is marked as an error{down}; {}",
         view.name(begin),
-        names.join(" > "),
-        nearest(&failed, &way, &[view])
+        of_it(&wanted, at, &way, view)
     ))
 }
 
-/// The spans that are marked as errors without a gap from the top of a trace down to the deepest; of several ways down the one whose
-/// end ended first, since what failed later may be a consequence. `None` where nothing at the top is marked.
+/// Says why the failure does not go on to the one that is meant: the span that is not marked, or that there is none.
+fn of_it(wanted: &Matcher, at: &str, way: &[&Span], view: View<'_>) -> String {
+    // What is not marked of the spans from one up to where the failure seems to begin; the topmost.
+    let not_marked = |span: &Span| {
+        let (mut gap, mut next) = (None, Some(span));
+        // A trace has a cycle at worst.
+        for _ in 0..view.spans().len() {
+            let span = next?;
+            if way.last().is_some_and(|last| last.id == span.id) {
+                return gap;
+            }
+            if !span.error && !is_passed_over(span) {
+                gap = Some(span.id);
+            }
+            next = view.spans().iter().find(|one| Some(one.id) == span.parent_id);
+        }
+        None
+    };
+    let mut of_it = view.service_spans().filter(|span| wanted.is_at(span, view));
+    let gap = of_it.find_map(not_marked);
+    match gap.and_then(|id| view.spans().iter().find(|span| span.id == id)) {
+        Some(span) => format!("{}, below it, is not marked", view.name(span)),
+        None => {
+            let failed = Matcher { error: Some(true), ..wanted.clone() };
+            format!("of `{at}`, {}", nearest(&failed, way, &[view]))
+        }
+    }
+}
+
+/// Returns whether a span that is not marked does not end the way down: a service's internal ones, many of which know of no failure.
+fn is_passed_over(span: &Span) -> bool {
+    matches!(span.kind(), "internal" | "")
+}
+
+/// The spans that are marked as errors from the top of a trace down to the deepest; of several ways down the one whose end ended first,
+/// since what failed later may be a consequence. A service's internal spans are no part of the way where they are not marked: many
+/// frameworks make some that know of no failure. `None` where nothing at the top is marked.
 fn way_down(view: View<'_>) -> Option<Vec<&Span>> {
     let mut ways: Vec<Vec<&Span>> = Vec::new();
     let mut seen: HashSet<SpanId> = HashSet::new();
-    let tops = top_spans(view).into_iter().filter(|span| span.error);
-    let mut open: Vec<Vec<&Span>> = tops.map(|span| vec![span]).collect();
+    let tops = marked(top_spans(view), view);
+    let mut open: Vec<Vec<&Span>> = tops.into_iter().map(|span| vec![span]).collect();
     while let Some(way) = open.pop() {
         let Some(last) = way.last().filter(|span| seen.insert(span.id)) else { continue };
-        let below =
-            view.service_spans().filter(|span| span.error && span.parent_id == Some(last.id));
-        let longer: Vec<Vec<&Span>> =
-            below.map(|span| way.iter().copied().chain([span]).collect()).collect();
-        match longer.is_empty() {
+        let below = marked(children(last, view), view);
+        match below.is_empty() {
             true => ways.push(way),
-            false => open.extend(longer),
+            false => open
+                .extend(below.into_iter().map(|span| way.iter().copied().chain([span]).collect())),
         }
     }
     ways.into_iter().min_by_key(|way| way.last().map(|span| (span.end(), span.start, span.id)))
+}
+
+/// Those of these spans that are marked, and of internal ones that are not, those below.
+fn marked<'a>(spans: Vec<&'a Span>, view: View<'a>) -> Vec<&'a Span> {
+    let mut found = Vec::new();
+    let mut seen: HashSet<SpanId> = HashSet::new();
+    let mut open = spans;
+    while let Some(span) = open.pop() {
+        if span.error {
+            found.push(span);
+        } else if is_passed_over(span) && seen.insert(span.id) {
+            open.extend(children(span, view));
+        }
+    }
+    found
+}
+
+fn children<'a>(span: &Span, view: View<'a>) -> Vec<&'a Span> {
+    view.service_spans().filter(|child| child.parent_id == Some(span.id)).collect()
 }

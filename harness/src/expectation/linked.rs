@@ -1,6 +1,9 @@
 //! Traces of their own in which a request's work goes on.
 
-use super::{Node, match_children, present};
+use super::{
+    Node, present,
+    tree::{assigned, match_children},
+};
 use crate::{
     case::{Evidence, View},
     trace::{Span, Trace},
@@ -8,24 +11,34 @@ use crate::{
 
 /// Describes what is missing or wrong among the linked traces of a request. Each of them stands for one expected tree; others are allowed.
 pub(super) fn wrong(expected: &[Node], view: View<'_>) -> Vec<String> {
-    let mut traces: Vec<&Trace> = view.linked().collect();
+    let traces: Vec<&Trace> = view.linked().collect();
+    let judged: Vec<Vec<(bool, Vec<String>)>> = expected
+        .iter()
+        .map(|node| traces.iter().map(|trace| differences(node, trace, view)).collect())
+        .collect();
+    // Only one that begins with the right span can be meant; all together shall differ as little as possible.
+    let costs = judged.iter().map(|of| {
+        let cost = |(is_about, wrong): &(bool, Vec<String>)| {
+            is_about.then(|| i64::try_from(wrong.len()).unwrap_or(i64::from(i32::MAX)))
+        };
+        of.iter().map(cost).collect::<Vec<_>>()
+    });
+    let places = assigned(&costs.collect::<Vec<_>>());
+    let left = traces.iter().enumerate().filter(|(index, _)| !places.contains(&Some(*index)));
+    let left: Vec<&Trace> = left.map(|(_, trace)| *trace).collect();
     let mut found = Vec::new();
-    for node in expected {
-        let judged =
-            traces.iter().enumerate().map(|(index, trace)| (index, differences(node, trace, view)));
-        // The one that is about the right span, and of those the one that differs least.
-        let best = judged.min_by_key(|(_, (is_about, wrong))| (!*is_about, wrong.len()));
-        match best {
-            Some((index, (true, wrong))) => {
-                let trace = traces.remove(index);
+    for ((node, judged), place) in expected.iter().zip(&judged).zip(&places) {
+        let of = place.and_then(|place| Some((traces.get(place)?, judged.get(place)?)));
+        match of {
+            Some((trace, (_, wrong))) => {
                 found.extend(
-                    wrong.into_iter().map(|wrong| format!("in linked trace {}, {wrong}", trace.id)),
+                    wrong.iter().map(|wrong| format!("in linked trace {}, {wrong}", trace.id)),
                 );
             }
-            _ => found.push(format!(
+            None => found.push(format!(
                 "no linked trace begins with `{}`; {}",
                 node.span.describe(),
-                others(&traces, view)
+                others(&left, view)
             )),
         }
     }
@@ -55,11 +68,11 @@ fn tops(trace: &Trace) -> impl Iterator<Item = &Span> {
 /// Describes the topmost spans of the traces that match none.
 fn others(traces: &[&Trace], view: View<'_>) -> String {
     let begun = traces.iter().filter_map(|trace| Some((trace, tops(trace).next()?)));
-    let told: Vec<String> = begun
+    let reported: Vec<String> = begun
         .map(|(trace, span)| format!("trace {} begins with {}", trace.id, view.name(span)))
         .collect();
-    match told.is_empty() {
+    match reported.is_empty() {
         true => format!("no other trace is linked with this one, which has {}", present(view)),
-        false => told.join(", "),
+        false => reported.join(", "),
     }
 }

@@ -1,4 +1,4 @@
-//! What one span must be, and in what it differs.
+//! Expectations of one span, and how a span differs from them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,15 +8,14 @@ use serde_json::Value;
 use super::condition::{Condition, text_of};
 use crate::{
     case::View,
+    span_links::LINKS,
     trace::{Span, TraceId},
 };
 
 /// Meta in which Datadog keeps a span's events, as JSON.
 const EVENTS: &str = "events";
-/// Meta in which Datadog keeps a span's links, as JSON.
-const LINKS: &str = "_dd.span_links";
 
-/// What one span must look like.
+/// Expected look of one span.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Matcher {
@@ -32,11 +31,11 @@ pub struct Matcher {
     pub span_type: Option<String>,
     /// Whether it is marked as an error.
     pub error: Option<bool>,
-    /// HTTP status code that it tells.
+    /// HTTP status code that it has.
     pub status: Option<u16>,
-    /// What its meta must be, by key; others may be there.
+    /// Expectations of its meta, by key; others may be there.
     pub meta: BTreeMap<String, Condition>,
-    /// What its metrics must be, by key; others may be there.
+    /// Expectations of its metrics, by key; others may be there.
     #[serde(default)]
     pub metrics: BTreeMap<String, Condition>,
     /// Events that it must have, or must not; others may be there.
@@ -51,31 +50,31 @@ pub struct Matcher {
     pub at_most: Option<Duration>,
 }
 
-/// What events of a span must be.
+/// Expectations of a span's events.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventMatcher {
     /// The event's name.
     pub name: Option<Condition>,
-    /// What its attributes must be, by key.
+    /// Expectations of its attributes, by key.
     pub attributes: BTreeMap<String, Condition>,
     /// How many such events there are; `None` for at least one.
     pub count: Option<usize>,
 }
 
-/// What links of a span must be.
+/// Expectations of a span's links.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkMatcher {
     /// Which trace it leads to.
     pub trace: Option<LinkedTrace>,
-    /// What its attributes must be, by key.
+    /// Expectations of its attributes, by key.
     pub attributes: BTreeMap<String, Condition>,
     /// How many such links there are; `None` for at least one.
     pub count: Option<usize>,
 }
 
-/// Where a link leads.
+/// Target of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LinkedTrace {
@@ -86,12 +85,12 @@ pub enum LinkedTrace {
 }
 
 impl Matcher {
-    /// Whether a captured span is the one that is meant, right or wrong in its details.
+    /// Returns whether a captured span is the one that is meant, right or wrong in its details.
     pub(super) fn is_about(&self, span: &Span, view: View<'_>) -> bool {
         self.is_at(span, view) && self.kind.as_ref().is_none_or(|kind| span.kind() == kind)
     }
 
-    /// Whether it is of the workload or service that is meant.
+    /// Returns whether it is of the workload or service that is meant.
     pub(super) fn is_at(&self, span: &Span, view: View<'_>) -> bool {
         // Datadog puts service names into lower case.
         let is =
@@ -99,7 +98,7 @@ impl Matcher {
         self.at.as_ref().is_none_or(is)
     }
 
-    /// Whether it asks for more than who made the span, and of which kind.
+    /// Returns whether it asks for more than who made the span, and of which kind.
     pub(super) fn has_details(&self) -> bool {
         let bare = Self { at: self.at.clone(), kind: self.kind.clone(), ..Self::default() };
         *self != bare
@@ -111,7 +110,7 @@ impl Matcher {
         self.meta.keys().chain(self.metrics.keys()).map(String::as_str).chain(links)
     }
 
-    /// What is wrong with a span; empty when it matches.
+    /// Lists what is wrong with a span; empty when it matches.
     pub(super) fn mismatches(&self, span: &Span, view: View<'_>) -> Vec<String> {
         let mut found = Vec::new();
         if !self.is_about(span, view) {
@@ -218,7 +217,7 @@ fn listed(span: &Span, key: &str) -> Vec<Value> {
     listed.unwrap_or_default()
 }
 
-/// What is wrong with the attributes of an event or a link.
+/// Lists what is wrong with the attributes of an event or a link.
 fn wrong_attributes(wanted: &BTreeMap<String, Condition>, of: &Value) -> Vec<String> {
     let wrong = wanted.iter().filter_map(|(key, condition)| {
         // The exporters write some of them as texts, whatever they were.
@@ -231,7 +230,7 @@ fn wrong_attributes(wanted: &BTreeMap<String, Condition>, of: &Value) -> Vec<Str
     wrong.collect()
 }
 
-/// Whether so many are as many as asked for.
+/// Returns whether so many are as many as asked for.
 fn fits(found: usize, count: Option<usize>) -> bool {
     count.map_or(found > 0, |count| found == count)
 }
@@ -260,29 +259,33 @@ impl EventMatcher {
         if fits(found, self.count) {
             return None;
         }
-        let mut told = format!("should have {} event", wanted_count(self.count));
+        let mut reported = format!("should have {} event", wanted_count(self.count));
         if let Some(name) = &self.name {
-            told.push_str(&format!(" whose name {name}"));
+            reported.push_str(&format!(" whose name {name}"));
         }
         if !self.attributes.is_empty() {
             let keys: Vec<&str> = self.attributes.keys().map(String::as_str).collect();
-            told.push_str(&format!(" with what is asked of `{}`", keys.join("`, `")));
+            reported.push_str(&format!(" with what is asked of `{}`", keys.join("`, `")));
         }
-        told.push_str(&format!(", has {found}"));
-        // The one that is nearest tells what is wrong; else which there are.
+        reported.push_str(&format!(", has {found}"));
+        // The one that is nearest says what is wrong; else which there are.
         let nearest = of_name.iter().zip(&wrong).filter(|(_, wrong)| !wrong.is_empty());
         match nearest.min_by_key(|(_, wrong)| wrong.len()) {
             Some((event, wrong)) => {
-                told.push_str(&format!("; of its event `{}`, {}", name(event), wrong.join(", ")));
+                reported.push_str(&format!(
+                    "; of its event `{}`, {}",
+                    name(event),
+                    wrong.join(", ")
+                ));
             }
             None => {
                 let names: Vec<String> =
                     events.iter().map(|event| format!("`{}`", name(event))).collect();
                 let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-                told.push_str(&format!("; its events: {names}"));
+                reported.push_str(&format!("; its events: {names}"));
             }
         }
-        Some(told)
+        Some(reported)
     }
 }
 
@@ -308,18 +311,18 @@ impl LinkMatcher {
             Some(LinkedTrace::Same) => " into its own trace",
             Some(LinkedTrace::Another) => " into another trace",
         };
-        let mut told = format!("should have {} link{whither}", wanted_count(self.count));
+        let mut reported = format!("should have {} link{whither}", wanted_count(self.count));
         if !self.attributes.is_empty() {
             let keys: Vec<&str> = self.attributes.keys().map(String::as_str).collect();
-            told.push_str(&format!(" with what is asked of `{}`", keys.join("`, `")));
+            reported.push_str(&format!(" with what is asked of `{}`", keys.join("`, `")));
         }
-        told.push_str(&format!(", has {found}"));
+        reported.push_str(&format!(", has {found}"));
         let nearest =
             wrong.iter().filter(|wrong| !wrong.is_empty()).min_by_key(|wrong| wrong.len());
         match nearest {
-            Some(wrong) => told.push_str(&format!("; of one, {}", wrong.join(", "))),
-            None => told.push_str(&format!("; it has {} in all", links.len())),
+            Some(wrong) => reported.push_str(&format!("; of one, {}", wrong.join(", "))),
+            None => reported.push_str(&format!("; it has {} in all", links.len())),
         }
-        Some(told)
+        Some(reported)
     }
 }

@@ -53,10 +53,10 @@ fn wrong(count: &SpanCount, views: &[View<'_>]) -> Option<String> {
         }
     }
     let found = matching.len();
-    let told =
+    let reported =
         format!("{} expected in all {} traces, {found} captured", count.wanted(), views.len());
     if found < count.at_least {
-        return Some(format!("{told}; {}", nearest(&count.span, &matching, views)));
+        return Some(format!("{reported}; {}", nearest(&count.span, &matching, views)));
     }
     if count.at_most.is_some_and(|most| found > most) {
         let most = views.iter().max_by_key(|view| {
@@ -65,11 +65,11 @@ fn wrong(count: &SpanCount, views: &[View<'_>]) -> Option<String> {
         });
         let most = most
             .map_or_else(String::new, |view| format!("; most are in trace {}", view.case.trace_id));
-        return Some(format!("{told}{most}"));
+        return Some(format!("{reported}{most}"));
     }
     let decides_by_none = count.at_least == 0 && count.span.has_details();
     let at = count.span.at.as_deref().filter(|_| decides_by_none && !is_there)?;
     Some(format!(
-        "{told}, but no trace has a span of `{at}` at all, so that says nothing: ask for one in `totals` too, or leave the details out"
+        "{reported}, but no trace has a span of `{at}` at all, so that says nothing: ask for one in `totals` too, or leave the details out"
     ))
 }

@@ -3,14 +3,14 @@
 use crate::{
     case::{DRIVER_SERVICE, LedgerReport, View},
     expectation,
-    finding::Findings,
+    finding::{Findings, NotEvaluated},
     ledger::Exported,
     rule,
     scenario::{Request, Scenario, SystemChoice, fault::Shape},
     verdict::{CaseResult, Trees},
 };
 
-use super::{diagnosis, tree};
+use super::{diagnosis, late, silenced, tree};
 
 /// The route that goes along the chain of sample apps.
 pub(crate) const CHAIN_PATH: &str = "/outgoing-sampleapp";
@@ -61,17 +61,29 @@ fn carriers(propagators: Option<&str>) -> Vec<&'static str> {
     headers.collect()
 }
 
+/// Name of what is not evaluated of a case whose trace the collector's samplers dropped.
+pub(super) const WHOLE_TRACE: &str = "trace";
+
 /// Checks all rules and the scenario's expectations.
 pub fn findings(scenario: &Scenario, view: View<'_>) -> Findings {
     // Of hops that cannot be distinguished, it is not known what each of them must leave.
     let unknown = Shape::default();
     let hops = view.shape.hops.iter().map(|hop| hop.workload.as_str());
-    let view = match view.topology.tells_apart(hops) {
+    let view = match view.topology.distinguishes(hops) {
         true => view,
         false => View { shape: &unknown, ..view },
     };
+    // Nothing of it is missing, and nothing can be said of it.
+    if let Some(samplers) = rule::dropping_samplers(view) {
+        let because = format!("the collector's sampler {samplers} dropped the whole trace");
+        let skipped = NotEvaluated { rule: WHOLE_TRACE.to_owned(), because, required: false };
+        return Findings { not_evaluated: vec![skipped], ..Findings::default() };
+    }
     let request = &scenario.requests[view.case.request];
     let mut findings = rule::check_all(view, |name| scenario.tolerate.contains_key(name));
+    let linked = rule::check_linked(view, |name| scenario.tolerate.contains_key(name));
+    findings.failures.extend(linked.failures);
+    findings.not_evaluated.extend(linked.not_evaluated);
     let expected = expectation::check(&scenario.expect, request, view);
     findings.failures.extend(expected.failures);
     findings.not_evaluated.extend(expected.not_evaluated);
@@ -91,6 +103,8 @@ pub fn findings(scenario: &Scenario, view: View<'_>) -> Findings {
         ];
         findings.failures.retain(|failure| !implied.contains(&failure.rule.as_str()));
     }
+    silenced::explain(&mut findings.failures, view);
+    late::explain(&mut findings.failures, &scenario.expect, view);
     findings.failures = diagnosis::fold(findings.failures);
     findings
 }
@@ -137,10 +151,14 @@ fn ledger(view: View<'_>) -> String {
     }
     if let Some(collector) = &view.evidence.collector {
         stages.push(format!("the collector took {}", collector.accepted));
-        for (exporter, Exported { exported, dropped }) in &collector.exporters {
+        for (exporter, Exported { exported, dropped, .. }) in &collector.exporters {
             let dropped =
                 dropped.iter().map(|(reason, count)| format!(" and dropped {count} ({reason})"));
             stages.push(format!("{exporter} sent {exported}{}", dropped.collect::<String>()));
+        }
+        for (sampler, reasons) in &collector.sampled_out {
+            let dropped: u64 = reasons.values().sum();
+            stages.push(format!("its sampler {sampler} dropped {dropped}"));
         }
     }
     format!("{}; captured {}", stages.join(", "), view.spans().len())

@@ -1,14 +1,15 @@
 //! Compares the traces of equal requests: what most of them have, and one lacks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::case::WHOLE_TRACE;
 use crate::{
     case::{Capability, DRIVER_SERVICE, Outcome, Topology},
-    finding::Failure,
+    finding::{Failure, Warning},
     record::{CaseRecord, Record},
     rule::INCONSISTENT_TRACE,
     scenario::{FaultKind, Request, Scenario, request::Content},
-    trace::Span,
+    trace::{Span, SpanId},
     verdict::ScenarioResult,
 };
 
@@ -19,33 +20,132 @@ const NAMED: usize = 3;
 
 /// Adds the services that most traces of equal requests have and others lack. A trace that fails by itself says better why.
 pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
+    let failures = differing(record, result).into_iter().filter(|differs| differs.is_most());
+    let failures: Vec<Failure> = failures
+        .map(|Differs { service, having, all, asked, without, .. }| {
+            let detail = format!(
+                "{having} of {all} equal requests ({asked}) have spans of `{service}` in their traces; {} none: a sampler of `{service}` that ignores the parent, a call that is made only sometimes, or spans that did not arrive",
+                reported(&without)
+            );
+            Failure::new(INCONSISTENT_TRACE, detail).about(&service)
+        })
+        .collect();
+    result.failures.extend(failures);
+}
+
+/// Returns a warning of services that some traces of equal requests have, and not most: each may be called only sometimes, and may as
+/// well sample by itself.
+pub fn warning<'r>(
+    system: &str,
+    judged: impl IntoIterator<Item = (&'r Record, &'r ScenarioResult)>,
+) -> Option<Warning> {
+    let mut named = Vec::new();
+    for (record, result) in judged {
+        let mut alike: Vec<(Differs<'_>, Vec<String>)> = Vec::new();
+        for differs in differing(record, result).into_iter().filter(|differs| !differs.is_most()) {
+            let is_alike = |(first, _): &&mut (Differs<'_>, Vec<String>)| {
+                first.asked == differs.asked && first.is_lacked_by_the_same(&differs)
+            };
+            match alike.iter_mut().find(is_alike) {
+                Some((_, services)) => services.push(differs.service),
+                None => {
+                    let services = vec![differs.service.clone()];
+                    alike.push((differs, services));
+                }
+            }
+        }
+        named.extend(alike.into_iter().map(|(Differs { having, all, asked, with, .. }, services)| {
+            let hops = hops_to(&services, &with, &record.topology);
+            let services: Vec<String> =
+                services.iter().map(|service| format!("`{service}`")).collect();
+            format!(
+                "`{}`: {having} of {all} equal requests ({asked}) have spans of {} in their traces{hops}, and the others have none",
+                record.scenario.name,
+                services.join(", ")
+            )
+        }));
+    }
+    let more = named.split_off(NAMED.min(named.len()));
+    let others = match more.len() {
+        0 => String::new(),
+        others => format!("; and {others} more (-v has them)"),
+    };
+    let text = format!(
+        "{system}: {INCONSISTENT_TRACE}: {}{others}; it fails nothing, since a service behind a cache is called only sometimes; else look at the sampler there (OTEL_TRACES_SAMPLER); tolerate `{INCONSISTENT_TRACE}` where it is meant",
+        named.join("; ")
+    );
+    (!named.is_empty()).then_some(Warning { text, more })
+}
+
+/// The links by which some of the traces come to these services from others, as a part of a sentence; empty where none is known.
+fn hops_to(services: &[String], with: &[&CaseRecord], topology: &Topology) -> String {
+    let mut hops = BTreeSet::new();
+    for trace in with.iter().filter_map(|of| of.evidence.trace.as_ref()) {
+        let by_id: HashMap<SpanId, &Span> =
+            trace.spans.iter().map(|span| (span.id, span)).collect();
+        for span in &trace.spans {
+            let Some(parent) = span.parent_id.and_then(|id| by_id.get(&id)) else { continue };
+            let (caller, callee) = (name_of(parent, topology), name_of(span, topology));
+            if services.contains(&callee) && !services.contains(&caller) {
+                hops.insert(format!("`{caller}` -> `{callee}`"));
+            }
+        }
+    }
+    let hops: Vec<String> = hops.into_iter().collect();
+    if hops.is_empty() { String::new() } else { format!(" ({})", hops.join(", ")) }
+}
+
+/// A service that some traces of equal requests have and others lack.
+struct Differs<'a> {
+    service: String,
+    /// How many traces have it.
+    having: usize,
+    /// Of how many.
+    all: usize,
+    /// The request, and how it was answered.
+    asked: String,
+    /// Those that have it.
+    with: Vec<&'a CaseRecord>,
+    /// Those that hold by themselves and lack it.
+    without: Vec<&'a CaseRecord>,
+}
+
+impl Differs<'_> {
+    /// Returns whether so many have it that all should.
+    fn is_most(&self) -> bool {
+        self.having >= AT_LEAST && self.having * 2 > self.all
+    }
+
+    fn is_lacked_by_the_same(&self, other: &Self) -> bool {
+        let ids = |of: &Self| -> Vec<_> { of.without.iter().map(|of| of.case.trace_id).collect() };
+        self.having == other.having && ids(self) == ids(other)
+    }
+}
+
+/// Finds the services that some traces of equal requests have and others lack.
+fn differing<'a>(record: &'a Record, result: &ScenarioResult) -> Vec<Differs<'a>> {
     if !may_compare(record) {
-        return;
+        return Vec::new();
     }
     let mut equal: BTreeMap<(usize, u16), Vec<(&CaseRecord, bool)>> = BTreeMap::new();
     for (of, judged) in record.cases.iter().zip(&result.cases) {
         let Outcome::Response { status, .. } = of.case.outcome else { continue };
         let is_equal = record.scenario.requests.get(of.case.request).is_some_and(is_always_equal);
+        // A trace that a sampler of the collector dropped lacks nothing.
+        let is_dropped =
+            judged.findings.not_evaluated.iter().any(|skipped| skipped.rule == WHOLE_TRACE);
         // Of what failed inside, it is not known how far it went.
-        if of.case.sampled && is_equal && status < 500 {
+        if of.case.sampled && is_equal && !is_dropped && status < 500 {
             let holds = judged.findings.failures.is_empty();
             equal.entry((of.case.request, status)).or_default().push((of, holds));
         }
     }
-    for ((request, status), cases) in equal {
+    let found = equal.into_iter().flat_map(|((request, status), cases)| {
         let title = record.scenario.requests.get(request).map(Request::title);
-        let title = title.unwrap_or_default();
-        let lacking = lacking(&cases, &record.topology);
-        let failures = lacking.into_iter().map(|(service, of_how_many, without)| {
-            let all = cases.len();
-            let detail = format!(
-                "{of_how_many} of {all} equal requests ({title}, answered {status}) have spans of `{service}` in their traces; {} none: a sampler of `{service}` that ignores the parent, a call that is made only sometimes, or spans that were lost",
-                told(&without)
-            );
-            Failure::new(INCONSISTENT_TRACE, detail)
-        });
-        result.failures.extend(failures);
-    }
+        let asked = format!("{}, answered {status}", title.unwrap_or_default());
+        differing_of(&cases, &asked, &record.topology)
+    });
+    found.collect()
 }
 
 /// Returns whether traces of a scenario's requests should be alike, and what they lack can be proved to be lacking.
@@ -87,38 +187,44 @@ fn is_always_equal(request: &Request) -> bool {
     !varies(&request.path) && !body && !request.headers.values().any(|value| varies(value))
 }
 
-/// The services that more than half of the traces have, how many have them, and the traces that hold by themselves and lack them.
-fn lacking<'a>(
+fn differing_of<'a>(
     cases: &[(&'a CaseRecord, bool)],
+    asked: &str,
     topology: &Topology,
-) -> Vec<(String, usize, Vec<&'a CaseRecord>)> {
-    let mut having: BTreeMap<String, usize> = BTreeMap::new();
+) -> Vec<Differs<'a>> {
+    let mut counted: BTreeMap<String, usize> = BTreeMap::new();
     let services: Vec<BTreeSet<String>> =
         cases.iter().map(|(of, _)| services_of(of, topology)).collect();
     for service in services.iter().flatten() {
-        *having.entry(service.clone()).or_default() += 1;
+        *counted.entry(service.clone()).or_default() += 1;
     }
-    let most = having.into_iter().filter(|(_, count)| {
-        *count >= AT_LEAST && *count * 2 > cases.len() && *count < cases.len()
+    let all = cases.len();
+    let some = counted.into_iter().filter(|(_, having)| *having < all);
+    let found = some.map(|(service, having)| {
+        let (with, without): (Vec<_>, Vec<_>) =
+            cases.iter().zip(&services).partition(|(_, services)| services.contains(&service));
+        let with = with.into_iter().map(|((of, _), _)| *of).collect();
+        let holding = without
+            .into_iter()
+            .filter(|((of, holds), _)| *holds && of.evidence.unsettled.is_none());
+        let without = holding.map(|((of, _), _)| *of).collect();
+        Differs { service, having, all, asked: asked.to_owned(), with, without }
     });
-    let lacking = most.filter_map(|(service, count)| {
-        let without = cases.iter().zip(&services).filter(|((of, holds), services)| {
-            *holds && of.evidence.unsettled.is_none() && !services.contains(&service)
-        });
-        let without: Vec<&CaseRecord> = without.map(|((of, _), _)| *of).collect();
-        (!without.is_empty()).then_some((service, count, without))
-    });
-    lacking.collect()
+    found.filter(|differs| !differs.without.is_empty()).collect()
 }
 
 fn services_of(of: &CaseRecord, topology: &Topology) -> BTreeSet<String> {
     let spans = of.evidence.trace.iter().flat_map(|trace| &trace.spans);
     let of_services = spans.filter(|span| span.service != DRIVER_SERVICE);
-    of_services.map(|span| topology.workload_of(span).unwrap_or(&span.service).to_owned()).collect()
+    of_services.map(|span| name_of(span, topology)).collect()
+}
+
+fn name_of(span: &Span, topology: &Topology) -> String {
+    topology.workload_of(span).unwrap_or(&span.service).to_owned()
 }
 
 /// The traces, each with the span that began last in it.
-fn told(cases: &[&CaseRecord]) -> String {
+fn reported(cases: &[&CaseRecord]) -> String {
     let last = |of: &CaseRecord| {
         let spans = of.evidence.trace.iter().flat_map(|trace| &trace.spans);
         let of_services = spans.filter(|span| span.service != DRIVER_SERVICE);
@@ -139,9 +245,12 @@ fn told(cases: &[&CaseRecord]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use crate::{
         case::{Capability, Outcome},
         judge::{judge, testing::World},
+        ledger::CollectorEntry,
         scenario::{Fault, FaultKind},
         trace::TraceId,
         verdict::{ScenarioResult, Verdict},
@@ -149,8 +258,12 @@ mod tests {
 
     /// Judges so many equal requests, of which the last lacks the second service and was answered as the others were.
     fn judged(requests: u32, change: impl FnOnce(&mut World)) -> ScenarioResult {
+        judge(&world(requests, change).record)
+    }
+
+    fn world(requests: u32, change: impl FnOnce(&mut World)) -> World {
         let mut world = World::healthy();
-        // As with system files: nobody says who calls whom, and there is no ledger.
+        // As with system files: it is unknown who calls whom, and there is no ledger.
         world.record.scenario.system =
             crate::scenario::SystemChoice::File("shop.system.yaml".into());
         world.record.capabilities.retain(|one| *one != Capability::Ledger);
@@ -167,10 +280,54 @@ mod tests {
         let trace = last.evidence.trace.as_mut().unwrap();
         trace.spans.retain(|span| span.service != "sample-app-2");
         change(&mut world);
-        judge(&world.record)
+        world
     }
 
-    fn told(result: &ScenarioResult) -> Vec<&str> {
+    #[test]
+    fn a_trace_that_a_sampler_of_the_collector_dropped_lacks_nothing() {
+        let drops = |dropped: u64| {
+            judged(6, |world| {
+                let of = world.record.cases.last_mut().unwrap();
+                of.evidence.trace = None;
+                let reasons = BTreeMap::from([("not_sampled".to_owned(), dropped)]);
+                of.evidence.collector = Some(CollectorEntry {
+                    accepted: 4,
+                    sampled_out: BTreeMap::from([("tail_sampling".to_owned(), reasons)]),
+                    ..CollectorEntry::default()
+                });
+            })
+        };
+        assert_eq!(drops(4).verdict, Verdict::Pass, "{:?}", drops(4).failures);
+        assert_ne!(drops(3).verdict, Verdict::Pass);
+    }
+
+    /// Leaves the second service in so many of ten.
+    fn warned_where_so_many_have_it(having: usize) -> Option<String> {
+        let world = world(10, |world| {
+            for of in world.record.cases.iter_mut().skip(having) {
+                let trace = of.evidence.trace.as_mut().unwrap();
+                trace.spans.retain(|span| span.service != "sample-app-2");
+            }
+        });
+        let result = judge(&world.record);
+        super::warning("shop", [(&world.record, &result)]).map(|warning| warning.text)
+    }
+
+    #[test]
+    fn a_service_that_no_majority_has_is_warned_of_with_its_hop() {
+        for having in [1, 2, 5] {
+            let warned = warned_where_so_many_have_it(having).unwrap();
+            let start = format!(
+                "shop: inconsistent-trace: `happy`: {having} of 10 equal requests (GET /outgoing-sampleapp, answered 200) have spans of `sample-app-2` in their traces (`sample-app-1` -> `sample-app-2`), and the others have none; it fails nothing"
+            );
+            assert!(warned.starts_with(&start), "{warned}");
+        }
+        // None has it; or it fails.
+        assert_eq!(warned_where_so_many_have_it(0), None);
+        assert_eq!(warned_where_so_many_have_it(6), None);
+    }
+
+    fn reported(result: &ScenarioResult) -> Vec<&str> {
         let failures = result.failures.iter();
         let failures = failures.filter(|failure| failure.rule == "inconsistent-trace");
         failures.map(|failure| failure.detail.as_str()).collect()
@@ -179,7 +336,7 @@ mod tests {
     #[test]
     fn a_service_that_most_equal_requests_have_and_one_lacks_is_named() {
         let result = judged(10, |_| {});
-        let [detail] = told(&result)[..] else { panic!("{result:#?}") };
+        let [detail] = reported(&result)[..] else { panic!("{result:#?}") };
         assert!(
             detail.starts_with("9 of 10 equal requests (GET ")
                 && detail.contains("have spans of `sample-app-2` in their traces; ")
@@ -191,8 +348,8 @@ mod tests {
 
     #[test]
     fn what_is_no_majority_or_is_not_equal_is_not_compared() {
-        assert_eq!(told(&judged(3, |_| {})), [""; 0]);
-        let none = |change: fn(&mut World)| assert_eq!(told(&judged(10, change)), [""; 0]);
+        assert_eq!(reported(&judged(3, |_| {})), [""; 0]);
+        let none = |change: fn(&mut World)| assert_eq!(reported(&judged(10, change)), [""; 0]);
         none(|world| {
             let last = world.record.cases.last_mut().unwrap();
             last.case.outcome = Outcome::Response { status: 404, trace_id: None };
@@ -213,8 +370,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_proved_to_be_lacking_is_not_told() {
-        let none = |change: fn(&mut World)| assert_eq!(told(&judged(10, change)), [""; 0]);
+    fn what_cannot_be_proved_to_be_lacking_is_not_reported() {
+        let none = |change: fn(&mut World)| assert_eq!(reported(&judged(10, change)), [""; 0]);
         none(|world| world.record.capabilities.retain(|one| *one != Capability::Completeness));
         none(|world| world.record.capabilities.retain(|one| *one != Capability::Exclusiveness));
         none(|world| world.record.facts.sources_ended = false);

@@ -9,18 +9,19 @@ use crate::finding::Failure;
 const TIERS: [&[&str]; 6] = [
     &["no-trace"],
     &["sampled-out", "duplicate-span"],
-    &["missing-service-name", "wrong-service", "altered-span"],
+    &["sampled-differently", "missing-service-name", "wrong-service", "altered-span"],
     &["lost-span", "undelivered-span"],
     &["missing-hop", "trace-id-halves-disagree"],
     &["orphan-span", "several-roots", "parent-cycle", "wrong-service-edge"],
 ];
 /// Rules whose findings are explained by others, and explain none.
-const SYMPTOMS: [&str; 6] = [
+const SYMPTOMS: [&str; 7] = [
     "stray-trace",
     "invented-span",
     "child-outside-parent",
     "top-level-lost",
     "unnamed-resource",
+    "missing-attributes",
     "error-not-marked",
 ];
 
@@ -54,7 +55,7 @@ fn tier(failure: &Failure) -> Option<usize> {
     TIERS.iter().position(|rules| rules.contains(&failure.rule.as_str()))
 }
 
-/// Whether one finding explains another one; `earlier` says whether it was found before it.
+/// Returns whether one finding explains another one; `earlier` says whether it was found before it.
 fn explains(one: &Failure, other: &Failure, earlier: bool) -> bool {
     let Some(above) = tier(one) else { return false };
     let (rule, of) = (one.rule.as_str(), other.rule.as_str());
@@ -71,6 +72,9 @@ fn explains(one: &Failure, other: &Failure, earlier: bool) -> bool {
         None if !SYMPTOMS.contains(&of) => return false,
         _ => {}
     }
+    if one.is_beside {
+        return false;
+    }
     if rule == "no-trace" {
         return true;
     }
@@ -86,7 +90,11 @@ fn explains(one: &Failure, other: &Failure, earlier: bool) -> bool {
             is_callee || is_about || (one.hop.is_some() && one.hop == other.hop)
         }
         ("missing-hop", _) => is_same_span,
-        ("sampled-out", "missing-hop" | "lost-span" | "stray-trace") => is_callee || is_about,
+        // Who drops a trace sends on that it is dropped.
+        ("sampled-out", "missing-hop") => is_callee || is_caller || is_about,
+        ("sampled-out", "lost-span" | "stray-trace") => is_callee || is_about,
+        ("sampled-out", "sampled-differently") => is_caller || is_about,
+        ("sampled-differently", "orphan-span" | "missing-hop") => is_about || is_callee,
         // What was below a span that is not there hangs on nothing.
         ("sampled-out" | "lost-span" | "duplicate-span", "orphan-span") => is_caller || is_about,
         ("lost-span", "missing-hop") => is_callee || is_about,
@@ -151,9 +159,9 @@ mod tests {
         let at = |span, stage| found("lost-span", "shop", span).at_stage(Some(stage));
         let failures =
             vec![at(1, Stage::Collector), at(2, Stage::BehindCollector), at(3, Stage::Collector)];
-        let told = folded(failures);
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert_eq!(told[0].1, ["lost-span"]);
+        let reported = folded(failures);
+        assert_eq!(reported.len(), 2, "{reported:?}");
+        assert_eq!(reported[0].1, ["lost-span"]);
     }
 
     #[test]
@@ -163,8 +171,8 @@ mod tests {
             Failure::new("stray-trace", "").about("pay").on_hop("shop", "pay"),
             Failure::new("stray-trace", "").about("mail").on_hop("pay", "mail"),
         ];
-        let told = folded(failures);
-        assert_eq!(told[0].1, ["stray-trace"]);
-        assert_eq!(told.len(), 2, "{told:?}");
+        let reported = folded(failures);
+        assert_eq!(reported[0].1, ["stray-trace"]);
+        assert_eq!(reported.len(), 2, "{reported:?}");
     }
 }

@@ -2,8 +2,9 @@
 
 use harness_core::wire::Passed;
 
+use super::silenced;
 use crate::{
-    case::{Case, Outcome},
+    case::{Case, Outcome, ServiceIdentity},
     finding::{Failure, NotEvaluated},
     record::{Facts, Record},
     rule::SILENT_SERVICE,
@@ -85,7 +86,7 @@ fn refused(record: &Record, result: &mut ScenarioResult) {
     }
 }
 
-/// What a fault was to do to what passes between two workloads must have been done to something.
+/// Checks that a fault of what passes between two workloads struck something.
 fn struck(record: &Record, result: &mut ScenarioResult) {
     if record.scenario.tolerate.contains_key(WITHOUT_EFFECT) || record.cases.is_empty() {
         return;
@@ -121,7 +122,7 @@ fn refused_exports(record: &Record, result: &mut ScenarioResult) {
         )),
         None => result.not_evaluated.push(NotEvaluated {
             rule: REFUSED_EXPORTS.to_owned(),
-            because: "the collector does not tell how many requests it refused".to_owned(),
+            because: "the collector does not report how many requests it refused".to_owned(),
             required: true,
         }),
     }
@@ -208,10 +209,51 @@ fn silent(record: &Record, result: &mut ScenarioResult) {
         return;
     }
     let names: Vec<String> = silent.iter().map(|name| format!("`{name}`")).collect();
+    let silenced = silent.iter().filter_map(|workload| silenced::cause(&record.topology, workload));
+    let silenced: Vec<String> = silenced.collect();
+    if let (true, Some(why)) = (silenced.is_empty(), namesakes(record)) {
+        let names = names.join(", ");
+        result
+            .undecided
+            .push(format!("{SILENT_SERVICE}: no captured span is known to be of {names}; {why}"));
+        return;
+    }
+    let why = (!silenced.is_empty()).then(|| silenced.join("; "));
+    let remedy = match why {
+        None => {
+            format!(
+                "ask for it in `expect`, tolerate `{SILENT_SERVICE}` where it takes no part, or write `traced: false` in the system file where it makes no spans, as a proxy"
+            )
+        }
+        Some(why) => why,
+    };
     result.undecided.push(format!(
-        "{SILENT_SERVICE}: no span of {} was captured in the whole run, and no ledger shows whether there should be one; ask for it in `expect`, or tolerate `{SILENT_SERVICE}` where it takes no part",
+        "{SILENT_SERVICE}: no span of {} was captured of any request in the whole run, and no ledger shows whether there should be one; {remedy}",
         names.join(", ")
     ));
+}
+
+/// Says which silent services have another one's name, so that their spans pass for those of that one.
+fn namesakes(record: &Record) -> Option<String> {
+    let services = &record.topology.services;
+    let name = |workload: &str| {
+        let known = services.iter().find(|one| one.workload == workload);
+        known.and_then(|one| one.service.as_ref()).map(|name| name.to_lowercase())
+    };
+    let shared = record.facts.silent.iter().filter_map(|silent| {
+        let own = name(silent)?;
+        let is_namesake = |one: &&ServiceIdentity| {
+            one.workload != *silent
+                && one.service.as_ref().is_some_and(|name| name.to_lowercase() == own)
+        };
+        let other = services.iter().find(is_namesake)?;
+        Some(format!(
+            "`{silent}` has the service name of `{}`, `{own}`, so that spans of both cannot be distinguished: give each its own OTEL_SERVICE_NAME",
+            other.workload
+        ))
+    });
+    let shared: Vec<String> = shared.collect();
+    (!shared.is_empty()).then(|| shared.join("; "))
 }
 
 fn is_unanswered(case: &Case) -> bool {

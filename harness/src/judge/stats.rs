@@ -1,4 +1,4 @@
-//! What a scenario asks of APM stats, checked on what was captured of them.
+//! Expectations of APM stats, checked on what was captured of them.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ const EXPECTATION: &str = "stats";
 /// Name of the expectation that there will be trace metrics, or not.
 const TRACE_METRICS: &str = "trace-metrics";
 /// Groups that a message names.
-const GROUPS_TOLD: usize = 8;
+const GROUPS_SHOWN: usize = 8;
 /// Judges all that a record holds of stats.
 pub(super) fn judge(
     record: &StatsRecord,
@@ -27,7 +27,7 @@ pub(super) fn judge(
     tolerated: impl Fn(&str) -> bool,
 ) -> Findings {
     let mut findings = judge_trace_metrics(expect.trace_metrics, record.forms());
-    let told = match (record, &expect.stats) {
+    let reported = match (record, &expect.stats) {
         (StatsRecord::NoPayloads, asked) => Some(unseen(asked.is_some())),
         // What could not be sent is reported among what could not be done.
         (StatsRecord::NotSent(_), _) => None,
@@ -41,7 +41,7 @@ pub(super) fn judge(
         (StatsRecord::NotAsked(forms), _) => Some(not_asked(*forms)),
         (StatsRecord::Captured(captured), None) => Some(not_asked(captured.forms)),
     };
-    findings.not_evaluated.extend(told);
+    findings.not_evaluated.extend(reported);
     findings
 }
 
@@ -54,7 +54,7 @@ fn judge_trace_metrics(expected: Option<bool>, forms: Option<Forms>) -> Findings
     let because = match forms {
         None => format!("the evidence does not give {}", Capability::RawPayloads.name()),
         Some(Forms { otlp: false, .. }) => {
-            "no span came as OTLP; of Datadog's own payloads, `stats` tells what metrics there will be".to_owned()
+            "no span came as OTLP; of Datadog's own payloads, `stats` shows which metrics there will be".to_owned()
         }
         Some(Forms { otlp: true, without_stats }) => {
             match (expected, without_stats) {
@@ -127,24 +127,27 @@ fn missed(count: &StatsCount, captured: &Captured) -> Option<Failure> {
         Some(errors) => Numbers { hits: count.hits, errors }.to_string(),
         None => format!("{} hits", count.hits),
     };
-    let told = match captured.stats.0.is_empty() {
+    let reported = match captured.stats.0.is_empty() {
         true => "no APM stats were captured at all".to_owned(),
-        false => format!("captured were {}", told(&captured.stats.0)),
+        false => format!("captured were {}", described(&captured.stats.0)),
     };
-    let detail = format!("`{}` should have {wanted}, has {found}; {told}", count.describe());
+    let detail = format!("`{}` should have {wanted}, has {found}; {reported}", count.describe());
     Some(Failure::new(EXPECTATION, detail))
 }
 
-fn told(groups: &BTreeMap<Key, Numbers>) -> String {
-    let mut told: Vec<String> =
-        groups.iter().take(GROUPS_TOLD).map(|(key, numbers)| format!("{key}: {numbers}")).collect();
-    if groups.len() > GROUPS_TOLD {
-        told.push(format!("and {} more groups", groups.len() - GROUPS_TOLD));
+fn described(groups: &BTreeMap<Key, Numbers>) -> String {
+    let mut reported: Vec<String> = groups
+        .iter()
+        .take(GROUPS_SHOWN)
+        .map(|(key, numbers)| format!("{key}: {numbers}"))
+        .collect();
+    if groups.len() > GROUPS_SHOWN {
+        reported.push(format!("and {} more groups", groups.len() - GROUPS_SHOWN));
     }
-    told.join("; ")
+    reported.join("; ")
 }
 
-/// Why the rules about stats are not evaluated for a scenario that does not ask for any.
+/// Reason why the rules about stats are not evaluated for a scenario that does not ask for any.
 fn not_asked(forms: Forms) -> NotEvaluated {
     let because = forms.came_as_otlp().unwrap_or_else(|| {
         "the scenario does not ask for APM stats (`expect.stats`), so they are not waited for"
@@ -153,14 +156,14 @@ fn not_asked(forms: Forms) -> NotEvaluated {
     NotEvaluated { rule: DISAGREE.to_owned(), because, required: false }
 }
 
-/// What is reported a scenario's stats where the evidence has none.
+/// Reason that is reported for a scenario's stats where the evidence has none.
 fn unseen(asked: bool) -> NotEvaluated {
     let rule = if asked { EXPECTATION } else { DISAGREE }.to_owned();
     let because = format!("the evidence does not give {}", Capability::Stats.name());
     NotEvaluated { rule, because, required: asked }
 }
 
-/// What is reported a scenario whose stats were asked for and not looked at, since its traces were wrong already.
+/// Reason that is reported for a scenario whose stats were asked for and not looked at, since its traces were wrong already.
 fn not_reached() -> NotEvaluated {
     let because = "the scenario's traces are not as they should be".to_owned();
     NotEvaluated { rule: EXPECTATION.to_owned(), because, required: true }

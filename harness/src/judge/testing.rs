@@ -50,10 +50,12 @@ pub(crate) fn span(
         metrics: (parent == 0 || kind == "server")
             .then(|| ("_top_level".to_owned(), 1.0))
             .into_iter()
+            .chain([("http.status_code".to_owned(), 200.0)])
             .collect(),
         hostname: "host".to_owned(),
         env: "none".to_owned(),
         container_id: String::new(),
+        language: String::new(),
         priority: 1,
         dropped: false,
         form: PayloadForm::Datadog,
@@ -97,6 +99,7 @@ impl World {
             faults: Vec::new(),
             expect: Expect { within: Duration::from_secs(1), ..Expect::default() },
             tolerate: BTreeMap::new(),
+            levels: BTreeMap::new(),
             requires: BTreeMap::new(),
         };
         let identity = |workload: &str| ServiceIdentity {
@@ -104,6 +107,7 @@ impl World {
             service: Some(workload.to_owned()),
             instances: vec![format!("{workload}-instance")],
             meant: Some(workload.to_owned()),
+            ..ServiceIdentity::default()
         };
         let topology = Topology { services: ["sample-app-1", "sample-app-2"].map(identity).into() };
         let capabilities = vec![
@@ -131,6 +135,7 @@ impl World {
                 kind: span.kind().to_owned(),
                 sampled: true,
                 parent_sampled: None,
+                recorded: None,
             });
             let entry = LedgerEntry { trace_id: TRACE, spans: spans.collect(), evicted: false };
             (service.workload.clone(), LedgerReport::Known(entry))
@@ -144,6 +149,7 @@ impl World {
             collector: None,
             elsewhere: Vec::new(),
             heard: Default::default(),
+            late: None,
         };
         record.cases.push(CaseRecord { case: case(), evidence });
         Self { record }
@@ -195,6 +201,8 @@ impl World {
         let id = TraceId(9 + self.record.strays.len() as u128);
         let mut begun = span(0xc1, 0, service, "server", 30 * MS, 40 * MS);
         begun.trace_id = id;
+        begun.datadog_trace_id = id.low();
+        begun.meta.insert("otel.trace_id".to_owned(), id.to_string());
         let trace = Trace::new(id, vec![begun]);
         self.record.strays.push(Stray { trace, origin });
     }

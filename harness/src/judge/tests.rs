@@ -1,6 +1,10 @@
 //! Each way in which a verdict comes about.
 
-use super::{judge, testing::World, totals_are_final};
+use super::{
+    judge,
+    testing::{TRACE, World},
+    totals_are_final,
+};
 use crate::{
     case::{Capability, LedgerReport, Origin},
     expectation::{Matcher, SpanCount},
@@ -25,7 +29,7 @@ fn judged(change: impl FnOnce(&mut World)) -> ScenarioResult {
 }
 
 /// The verdict and what it is given for.
-fn told(result: &ScenarioResult) -> (Verdict, Vec<String>) {
+fn described(result: &ScenarioResult) -> (Verdict, Vec<String>) {
     let of_cases = result.cases.iter().flat_map(|case| &case.findings.failures);
     let failures = result.failures.iter().chain(of_cases);
     let failures = failures.map(|failure| format!("{}: {}", failure.rule, failure.detail));
@@ -35,7 +39,7 @@ fn told(result: &ScenarioResult) -> (Verdict, Vec<String>) {
 /// Checks the verdict, and that one of its reasons holds this text.
 #[track_caller]
 fn expect(result: &ScenarioResult, verdict: Verdict, text: &str) {
-    let (given, reasons) = told(result);
+    let (given, reasons) = described(result);
     assert_eq!(given, verdict, "{reasons:#?}");
     assert!(reasons.iter().any(|reason| reason.contains(text)), "`{text}` is not in {reasons:#?}");
 }
@@ -55,7 +59,7 @@ fn stages(captured: u64) -> Stages {
 #[test]
 fn a_whole_trace_passes() {
     let result = judged(|_| {});
-    assert_eq!(told(&result), (Pass, Vec::new()));
+    assert_eq!(described(&result), (Pass, Vec::new()));
     assert_eq!((result.cases.len(), result.spans(), result.revised), (1, 4, false));
     assert_eq!(result.cases[0].trees, None);
 }
@@ -80,7 +84,7 @@ fn a_rule_that_is_tolerated_does_not_fail() {
         world.stray("sample-app-2");
         world.record.scenario.tolerate.insert("stray-trace".to_owned(), "it is known".to_owned());
     });
-    assert_eq!(told(&result), (Pass, Vec::new()));
+    assert_eq!(described(&result), (Pass, Vec::new()));
 }
 
 #[test]
@@ -95,7 +99,7 @@ fn an_expectation_that_is_not_met_fails() {
 #[test]
 fn no_case_at_all_is_inconclusive() {
     let result = judged(|world| world.record.cases.clear());
-    assert_eq!(told(&result), (Inconclusive, Vec::new()));
+    assert_eq!(described(&result), (Inconclusive, Vec::new()));
 }
 
 #[test]
@@ -116,14 +120,14 @@ fn one_answer_of_several_is_traffic() {
         world.record.cases.push(whole);
     });
     assert_eq!(result.verdict, Fail);
-    assert!(!told(&result).1.iter().any(|reason| reason.contains("no traffic")));
+    assert!(!described(&result).1.iter().any(|reason| reason.contains("no traffic")));
 }
 
 #[test]
 fn a_trace_of_which_nothing_came_fails_since_the_services_made_it() {
     let result = judged(World::lose_all);
     expect(&result, Fail, "so they were lost between the services and the intake");
-    assert_eq!(told(&result).1.len(), 1, "{:#?}", told(&result));
+    assert_eq!(described(&result).1.len(), 1, "{:#?}", described(&result));
 }
 
 #[test]
@@ -155,7 +159,7 @@ fn absence_that_is_asked_for_passes_where_nothing_came() {
         world.evidence().ledgers.clear();
         world.expect().absent = true;
     };
-    assert_eq!(told(&judged(absent)), (Pass, Vec::new()));
+    assert_eq!(described(&judged(absent)), (Pass, Vec::new()));
     let came = judged(|world| {
         let trace = world.evidence().trace.clone();
         absent(world);
@@ -208,6 +212,12 @@ fn what_could_not_be_done_is_inconclusive() {
 fn a_silent_service_is_inconclusive_unless_it_is_tolerated_or_nothing_is_to_come() {
     let silent = |world: &mut World| world.record.facts.silent.push("audit".to_owned());
     expect(&judged(silent), Inconclusive, "silent-service: no span of `audit` was captured");
+    let namesake = |world: &mut World| {
+        world.record.topology.services[1].service = Some("Sample-App-1".to_owned());
+        world.record.facts.silent.push("sample-app-2".to_owned());
+    };
+    let shared = "`sample-app-2` has the service name of `sample-app-1`, `sample-app-1`, so that spans of both cannot be distinguished: give each its own OTEL_SERVICE_NAME";
+    assert!(judged(namesake).undecided.iter().any(|reason| reason.contains(shared)));
     let tolerated = judged(|world| {
         silent(world);
         let reason = "it has no SDK".to_owned();
@@ -239,7 +249,7 @@ fn a_request_without_an_answer_on_a_broken_way_says_nothing_of_the_system() {
     expect(&failed, Fail, "lost-span");
     // And a way that broke while everything was answered changes nothing.
     let harmless = judged(|world| world.record.facts.disturbances.push("it broke".to_owned()));
-    assert_eq!(told(&harmless), (Pass, Vec::new()));
+    assert_eq!(described(&harmless), (Pass, Vec::new()));
 }
 
 #[test]
@@ -257,7 +267,7 @@ fn an_outage_that_was_asked_for_must_have_taken_place() {
         world.expect().refused_attempts = 2;
         world.record.cases.clear();
     });
-    assert_eq!(told(&unsent), (Inconclusive, Vec::new()));
+    assert_eq!(described(&unsent), (Inconclusive, Vec::new()));
 }
 
 #[test]
@@ -318,7 +328,7 @@ fn what_the_stages_reported_at_a_failure_is_in_the_result() {
 }
 
 #[test]
-fn stats_that_were_asked_for_are_judged_or_it_is_told_why_not() {
+fn stats_that_were_asked_for_are_judged_or_it_is_reported_why_not() {
     let asking = |record: StatsRecord| {
         judged(|world| {
             world.expect().stats = Some(StatsExpect::default());
@@ -336,7 +346,7 @@ fn stats_that_were_asked_for_are_judged_or_it_is_told_why_not() {
         world.record.facts.undone.push("the collector could not be made to send".to_owned());
     });
     let reasons = vec!["the collector could not be made to send".to_owned()];
-    assert_eq!(told(&unsent), (Inconclusive, reasons));
+    assert_eq!(described(&unsent), (Inconclusive, reasons));
     let without = Forms { otlp: true, without_stats: true };
     let wanting = judged(|world| {
         world.expect().trace_metrics = Some(true);
@@ -374,10 +384,10 @@ fn a_stray_fails_the_request_that_it_belongs_to_and_no_other() {
         let origin = Origin::Call { of, call: SpanId(0xa2), caller, what };
         world.stray_of("sample-app-2", origin);
     });
-    assert_eq!(told(&anothers), (Pass, Vec::new()));
+    assert_eq!(described(&anothers), (Pass, Vec::new()));
     for nobodys in [Origin::StartUp, Origin::Probe, Origin::Foreign, Origin::Unexplained] {
         let result = judged(|world| world.stray_of("sample-app-2", nobodys.clone()));
-        assert_eq!(told(&result), (Pass, Vec::new()), "{nobodys:?}");
+        assert_eq!(described(&result), (Pass, Vec::new()), "{nobodys:?}");
     }
 }
 
@@ -387,7 +397,7 @@ fn a_linked_trace_fails_nothing_and_is_drawn_apart() {
         let of = world.case().trace_id;
         world.stray_of("sample-app-2", Origin::Link { of, also: Vec::new() });
     };
-    assert_eq!(told(&judged(linked)), (Pass, Vec::new()));
+    assert_eq!(described(&judged(linked)), (Pass, Vec::new()));
     let failed = judged(|world| {
         linked(world);
         world.lose("sample-app-2");
@@ -397,6 +407,68 @@ fn a_linked_trace_fails_nothing_and_is_drawn_apart() {
     assert!(!drawn.contains("apart, as trace"), "{drawn}");
     let details = &failed.cases[0].findings.failures[0].detail;
     assert!(details.contains("sample-app-2"), "{details}");
+}
+
+#[test]
+fn a_linked_trace_is_held_against_the_rules_about_spans_by_the_first_request_that_it_goes_on_from()
+{
+    let broken = |of: TraceId| {
+        move |world: &mut World| {
+            world.stray_of("sample-app-2", Origin::Link { of, also: vec![TRACE] });
+            world.record.strays[0].trace.spans[0].parent_id = Some(SpanId(0xee));
+        }
+    };
+    let result = judged(broken(TRACE));
+    expect(
+        &result,
+        Fail,
+        "orphan-span: in trace 00000000000000000000000000000009, which a link connects with it: `GET /work` (server, sample-app-2, 00000000000000c1) names the parent 00000000000000ee, which was not captured",
+    );
+    let (verdict, described) = described(&judged(broken(TraceId(7))));
+    assert_eq!(verdict, Pass, "{described:?}");
+}
+
+#[test]
+fn propagators_that_have_nothing_in_common_are_why_a_link_is_broken() {
+    let broken = |[sent, read]: [Option<&'static str>; 2]| {
+        move |world: &mut World| {
+            world.stray("sample-app-2");
+            world.lose("sample-app-2");
+            world.evidence().ledgers.clear();
+            let services = &mut world.record.topology.services;
+            services[0].propagators = sent.map(str::to_owned);
+            services[1].propagators = read.map(str::to_owned);
+        }
+    };
+    let nothing = "so that `sample-app-2` reads no form of a context that `sample-app-1` sends";
+    for (set, cause) in [
+        ([None, Some("xray")], "OTEL_PROPAGATORS=xray is set for `sample-app-2`, so"),
+        ([Some("none"), None], "OTEL_PROPAGATORS=none is set for `sample-app-1`, so"),
+        ([Some("b3"), Some("baggage")], "`sample-app-1` and OTEL_PROPAGATORS=baggage is set for"),
+    ] {
+        let result = judged(broken(set));
+        expect(&result, Fail, cause);
+        expect(&result, Fail, nothing);
+    }
+    for set in [[None, None], [Some("b3"), Some("b3multi")], [None, Some("xray,tracecontext")]] {
+        let (verdict, described) = described(&judged(broken(set)));
+        assert_eq!(verdict, Fail);
+        assert!(!described.join("").contains(nothing), "{set:?}: {described:?}");
+    }
+}
+
+#[test]
+fn a_link_to_a_span_that_is_not_there_is_reported_with_the_span_that_has_it() {
+    let linked = |span: u64| {
+        move |world: &mut World| {
+            world.stray_of("sample-app-2", Origin::Link { of: TRACE, also: Vec::new() });
+            let links = format!("[{{\"trace_id\":\"{TRACE}\",\"span_id\":\"{span:016x}\"}}]");
+            let meta = &mut world.record.strays[0].trace.spans[0].meta;
+            meta.insert("_dd.span_links".to_owned(), links);
+        }
+    };
+    assert_eq!(described(&judged(linked(0xa2))), (Pass, Vec::new()));
+    expect(&judged(linked(0xee)), Fail, "links to the span 00000000000000ee of trace");
 }
 
 #[test]
@@ -445,7 +517,7 @@ fn totals_are_counted_over_all_requests() {
         world.expect().totals = vec![SpanCount { span, at_least, at_most }];
         world.record
     };
-    let told = |at_least: usize, at_most: Option<usize>, span: Matcher| {
+    let described = |at_least: usize, at_most: Option<usize>, span: Matcher| {
         let failures = judge(&record(at_least, at_most, span)).failures.into_iter();
         failures.filter(|failure| failure.rule == "totals").map(|failure| failure.detail).collect()
     };
@@ -455,22 +527,22 @@ fn totals_are_counted_over_all_requests() {
         ..Matcher::default()
     };
     let none: Vec<String> = Vec::new();
-    assert_eq!(told(2, Some(2), at("sample-app-1")), none);
-    assert_eq!(told(1, Some(1), at("sample-app-2")), none);
-    let few: Vec<String> = told(2, None, at("sample-app-2"));
+    assert_eq!(described(2, Some(2), at("sample-app-1")), none);
+    assert_eq!(described(1, Some(1), at("sample-app-2")), none);
+    let few: Vec<String> = described(2, None, at("sample-app-2"));
     assert_eq!(
         few,
         [
             "at least 2 of `sample-app-2 server` expected in all 2 traces, 1 captured; there is none beside them"
         ]
     );
-    let many: Vec<String> = told(0, Some(1), at("sample-app-1"));
+    let many: Vec<String> = described(0, Some(1), at("sample-app-1"));
     assert!(many[0].starts_with("0 to 1 of `sample-app-1 server` expected in all 2 traces, 2 captured; most are in trace "), "{many:?}");
     let failed = |name: &str| Matcher { error: Some(true), ..at(name) };
-    assert_eq!(told(0, Some(0), failed("sample-app-2")), none);
-    let vacuous: Vec<String> = told(0, Some(0), failed("sample-app-9"));
+    assert_eq!(described(0, Some(0), failed("sample-app-2")), none);
+    let vacuous: Vec<String> = described(0, Some(0), failed("sample-app-9"));
     assert!(vacuous[0].contains("no trace has a span of `sample-app-9` at all"), "{vacuous:?}");
-    let nearest: Vec<String> = told(1, None, failed("sample-app-2"));
+    let nearest: Vec<String> = described(1, None, failed("sample-app-2"));
     assert!(nearest[0].ends_with(": should be marked as an error"), "{nearest:?}");
     // More spans may still come where there are too few; where there are too many, nothing helps.
     for (at_least, at_most, is_final) in [(2, Some(2), true), (3, None, false), (0, Some(1), true)]

@@ -15,7 +15,7 @@ const STRAYS_DRAWN: usize = 3;
 const MAX_DEPTH: usize = 64;
 
 /// The tree that the scenario asks for; where it asks for none, the one that its faults imply.
-pub fn expected(scenario: &Scenario, view: View<'_>) -> Vec<String> {
+pub(crate) fn expected(scenario: &Scenario, view: View<'_>) -> Vec<String> {
     let mut lines = vec![format!("{DRIVER_SERVICE} client {}", view.case.method.name())];
     if scenario.expect.absent {
         return vec!["(nothing)".to_owned()];
@@ -80,7 +80,7 @@ fn shape_lines(view: View<'_>, lines: &mut Vec<String>) {
 }
 
 /// The captured spans: from the roots down, then those that hang below nothing.
-pub fn captured(view: View<'_>) -> Vec<String> {
+pub(crate) fn captured(view: View<'_>) -> Vec<String> {
     let mut drawing = Drawing::new(view);
     let driver = view.case.driver_span;
     if view.is_virtual_parent(driver) && !drawing.ids.contains(&driver) {

@@ -4,12 +4,22 @@ use std::{io, path::PathBuf, time::Duration};
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::{Reporter, plain};
+use super::{
+    Reporter, plain,
+    visible::{visible, visible_lines},
+};
 use crate::{
     event::Event,
     finding::Failure,
     verdict::{ScenarioResult, Summary, Verdict},
 };
+
+/// Most traces of a scenario that are listed.
+const MAX_TRACES: usize = 100;
+/// Most characters of what failed, and of the traces.
+const MAX_TEXT: usize = 64_000;
+/// Most characters of a property.
+const MAX_PROPERTY: usize = 1_000;
 
 /// Writes the report to a file when the run is over.
 #[derive(Debug)]
@@ -60,6 +70,7 @@ fn test_case(result: &ScenarioResult) -> TestCase {
         status.set_message(result.undecided.join("; "));
         let mut case = TestCase::new(result.name.clone(), status);
         case.set_classname("tracecheck.scenarios");
+        in_file(&mut case, result);
         return case;
     }
     let kind = match result.verdict {
@@ -77,8 +88,8 @@ fn test_case(result: &ScenarioResult) -> TestCase {
                 _ => result.reasons().into_iter().next().unwrap_or_default(),
             };
             status.set_type(result.verdict.name());
-            status.set_message(message);
-            status.set_description(plain::details(result, usize::MAX));
+            status.set_message(visible(&message, MAX_PROPERTY));
+            status.set_description(bounded(&plain::details(result, usize::MAX)));
             status
         }
     };
@@ -87,10 +98,51 @@ fn test_case(result: &ScenarioResult) -> TestCase {
     case.set_time(Duration::from_millis(result.took_ms));
     for (failure, number) in failures(result).zip(1..) {
         for (field, value) in fields(failure) {
+            let value = visible(&value, MAX_PROPERTY);
             case.add_property((format!("failure.{number}.{field}"), value));
         }
     }
+    for (of, number) in result.cases.iter().take(MAX_TRACES).zip(1..) {
+        case.add_property((format!("trace.{number}"), of.trace_id.to_string()));
+    }
+    if !result.cases.is_empty() {
+        case.set_system_out(bounded(&traces(result)));
+    }
+    in_file(&mut case, result);
     case
+}
+
+/// Says where a scenario is, as GitLab links it.
+fn in_file(case: &mut TestCase, result: &ScenarioResult) {
+    if !result.file.as_os_str().is_empty() {
+        case.extra.insert("file".into(), result.file.to_string_lossy().as_ref().into());
+    }
+}
+
+/// Lists the traces of a scenario, and draws the trees of those that failed.
+fn traces(result: &ScenarioResult) -> String {
+    let mut lines = Vec::new();
+    for of in result.cases.iter().take(MAX_TRACES) {
+        let spans = plain::count(of.spans, "span");
+        lines.push(format!("trace {}  {}  {spans}", of.trace_id, of.request));
+        if let Some(trees) = &of.trees {
+            lines.extend(plain::side_by_side(trees).into_iter().map(|line| format!("  {line}")));
+        }
+    }
+    if result.cases.len() > MAX_TRACES {
+        lines.push(format!("and {} more", plain::count(result.cases.len() - MAX_TRACES, "trace")));
+    }
+    visible_lines(&lines.join("\n"))
+}
+
+/// A text of lines without what is beyond the limit, which is counted.
+fn bounded(text: &str) -> String {
+    match text.char_indices().nth(MAX_TEXT) {
+        None => text.to_owned(),
+        Some((end, _)) => {
+            format!("{}\n… ({} more characters)", &text[..end], text[end..].chars().count())
+        }
+    }
 }
 
 /// All that failed, without what other failures explain.
@@ -117,7 +169,11 @@ fn fields(failure: &Failure) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{finding::Stage, trace::SpanId};
+    use crate::{
+        finding::Stage,
+        trace::{SpanId, TraceId},
+        verdict::{CaseResult, Trees},
+    };
 
     #[test]
     fn what_failed_is_there_as_properties_field_by_field() {
@@ -147,5 +203,49 @@ mod tests {
             !xml.contains("failure.3") && xml.contains("so orphan-span: nobody above"),
             "{xml}"
         );
+    }
+
+    #[test]
+    fn traces_and_their_trees_are_there_and_hostile_texts_leave_it_well_formed() {
+        let mut result = ScenarioResult::undecided("hostile", "", "");
+        result.verdict = Verdict::Fail;
+        result.file = "scenarios/a.yaml".into();
+        let hostile =
+            format!("]]></failure>\u{1b}[31m\u{0}\u{fffe}\u{202e}<script>{}", "x".repeat(90_000));
+        result.failures = vec![Failure::new("tree", &hostile).because(&hostile).about(&hostile)];
+        let trees = Trees { expected: vec!["shop".to_owned()], captured: vec![hostile.clone()] };
+        result.cases = (0..150)
+            .map(|number| CaseResult {
+                trace_id: TraceId(number + 1),
+                place: (0, 0),
+                request: hostile.clone(),
+                findings: Default::default(),
+                trees: Some(trees.clone()),
+                ledger: None,
+                spans: 2,
+                service_spans: 2,
+                judged_after_ms: None,
+            })
+            .collect();
+        let mut summary = Summary::new("run");
+        summary.scenarios = vec![result];
+        let xml = report(&summary).to_string().unwrap();
+        assert!(xml.len() < 300_000, "{} bytes", xml.len());
+        let read = Report::deserialize_from_str(&xml).unwrap();
+        let case = &read.test_suites[0].test_cases[0];
+        let property = |name: &str| {
+            let mut properties = case.properties.iter();
+            properties.find(|one| one.name.as_str() == name).map(|one| one.value.as_str())
+        };
+        assert_eq!(property("trace.1"), Some("00000000000000000000000000000001"));
+        assert_eq!((property("trace.100").is_some(), property("trace.101")), (true, None));
+        assert_eq!(case.extra.get("file").map(|file| file.as_str()), Some("scenarios/a.yaml"));
+        let out = case.system_out.as_ref().unwrap().as_str();
+        assert!(
+            out.starts_with("trace 00000000000000000000000000000001  ]]></failure>␛[31m␀"),
+            "{}",
+            &out[..99]
+        );
+        assert!(out.contains("more characters)"));
     }
 }

@@ -1,12 +1,17 @@
 //! Failures as plain text: what every report says of them.
 
+use super::visible::{visible, visible_lines};
 use crate::{
     finding::Failure,
-    verdict::{CaseResult, ScenarioResult, Trees},
+    verdict::{CaseResult, ScenarioResult, Trees, Verdict},
 };
 
 /// Most columns that the expected tree takes.
 const MAX_LEFT: usize = 60;
+/// Most characters of a failure.
+const MAX_DETAIL: usize = 4_000;
+/// Most characters of a span in a tree.
+const MAX_SPAN: usize = 300;
 
 /// `3 traces`, `1 trace`.
 pub fn count(number: usize, noun: &str) -> String {
@@ -15,14 +20,28 @@ pub fn count(number: usize, noun: &str) -> String {
 
 /// Returns the reasons why optional checks could not be evaluated, each once.
 pub fn not_required(result: &ScenarioResult) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for skipped in result.unevaluated().filter(|skipped| !skipped.required) {
         let text = format!("{}, because {}", skipped.rule, skipped.because);
-        if !told.contains(&text) {
-            told.push(text);
+        if !reported.contains(&text) {
+            reported.push(text);
         }
     }
-    told
+    reported
+}
+
+/// The same by reason: optional checks that could not be evaluated, each reason with the rules that it is one for.
+pub fn not_required_by_reason(result: &ScenarioResult) -> Vec<(String, Vec<String>)> {
+    let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+    for skipped in result.unevaluated().filter(|skipped| !skipped.required) {
+        let known = reasons.iter_mut().find(|(because, _)| *because == skipped.because);
+        match known {
+            Some((_, rules)) if rules.contains(&skipped.rule) => {}
+            Some((_, rules)) => rules.push(skipped.rule.clone()),
+            None => reasons.push((skipped.because.clone(), vec![skipped.rule.clone()])),
+        }
+    }
+    reasons
 }
 
 /// Names of the rules and expectations that failed, each once, in the order of their appearance.
@@ -43,8 +62,12 @@ pub fn details(result: &ScenarioResult, most: usize) -> String {
     if !result.description.is_empty() {
         lines.push(format!("      {}", result.description));
     }
-    for reason in result.reasons() {
-        lines.push(format!("      undecided: {reason}"));
+    let undecided = result.reasons();
+    let undecided = || undecided.iter().map(|reason| format!("      undecided: {reason}"));
+    // What failed comes first.
+    let is_failed = result.verdict == Verdict::Fail;
+    if !is_failed {
+        lines.extend(undecided());
     }
     for failure in &result.failures {
         lines.extend(
@@ -53,18 +76,22 @@ pub fn details(result: &ScenarioResult, most: usize) -> String {
     }
     let failing: Vec<&CaseResult> =
         result.cases.iter().filter(|case| !case.findings.failures.is_empty()).collect();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for failing in failing.iter().take(most) {
         lines.push(String::new());
-        let text = case_after(failing, &told);
+        let text = case_after(failing, &reported);
         lines.extend(text.lines().map(|line| format!("      {line}").trim_end().to_owned()));
-        told.extend(&failing.findings.failures);
+        reported.extend(&failing.findings.failures);
     }
     if failing.len() > most {
         lines.push(format!(
             "\n      … and {} with failures",
             count(failing.len() - most, "more trace")
         ));
+    }
+    if is_failed && undecided().next().is_some() {
+        lines.push(String::new());
+        lines.extend(undecided());
     }
     if let Some(ledger) = &result.ledger {
         lines.push(format!("\n      the whole system: {ledger}"));
@@ -74,24 +101,27 @@ pub fn details(result: &ScenarioResult, most: usize) -> String {
         lines
             .push(format!("\n      hint: `tracecheck explain {rule}` says what usually causes it"));
     }
-    lines.join("\n")
+    visible_lines(&lines.join("\n"))
 }
+
+/// How many failures that are like another one are listed below it.
+const ALIKE_TOLD: usize = 4;
 
 /// One case: its trace and answer, what failed, and both trees side by side.
 pub fn case(case: &CaseResult) -> String {
-    case_after(case, &[])
+    visible_lines(&case_after(case, &[]))
 }
 
 /// The same after cases whose failures were reported: what is word for word the same is reported once, as a stray that began while both
 /// were under way.
-fn case_after(case: &CaseResult, told: &[&Failure]) -> String {
+fn case_after(case: &CaseResult, reported: &[&Failure]) -> String {
     let mut lines = vec![format!("trace {}  {}", case.trace_id, case.request)];
     for failure in &case.findings.failures {
-        let detail = if told.contains(&failure) { "as above" } else { &failure.detail };
+        let detail = if reported.contains(&failure) { "as above" } else { &failure.detail };
         lines.extend(folded(failure, detail).into_iter().map(|line| format!("  {line}")));
     }
     if let Some(ledger) = &case.ledger {
-        lines.push(format!("  spans: {ledger}"));
+        lines.push(format!("  spans by stage: {ledger}"));
     }
     if let Some(trees) = &case.trees {
         lines.push(String::new());
@@ -100,21 +130,47 @@ fn case_after(case: &CaseResult, told: &[&Failure]) -> String {
     lines.join("\n")
 }
 
-/// A failure, and below it what it explains.
+/// A failure, and below it what is like it, by what it is about alone, and what it explains.
 fn folded(failure: &Failure, detail: &str) -> Vec<String> {
-    let symptoms = failure.symptoms.iter().flat_map(Failure::unfolded).map(|(depth, symptom)| {
+    let is_alike = |one: &&Failure| {
+        one.rule == failure.rule && one.cause == failure.cause && one.symptoms.is_empty()
+    };
+    let (alike, explained): (Vec<&Failure>, Vec<&Failure>) =
+        failure.symptoms.iter().partition(is_alike);
+    let mut lines = vec![format!("{}: {}", failure.rule, bounded(detail))];
+    let reported =
+        alike.iter().take(ALIKE_TOLD).map(|one| format!("  and {}", bounded(one.without_cause())));
+    lines.extend(reported);
+    if alike.len() > ALIKE_TOLD {
+        lines.push(format!("  and {} more like these", alike.len() - ALIKE_TOLD));
+    }
+    lines.extend(explained.into_iter().flat_map(Failure::unfolded).map(|(depth, symptom)| {
         let indent = "  ".repeat(depth + 1);
-        format!("{indent}so {}: {}", symptom.rule, symptom.detail)
-    });
-    [format!("{}: {detail}", failure.rule)].into_iter().chain(symptoms).collect()
+        format!("{indent}so {}: {}", symptom.rule, bounded(&symptom.detail))
+    }));
+    lines
+}
+
+/// A failure without what is beyond the limit, which is counted. Its lines stay.
+fn bounded(detail: &str) -> String {
+    match detail.char_indices().nth(MAX_DETAIL) {
+        None => detail.to_owned(),
+        Some((end, _)) => {
+            let more = detail[end..].chars().count();
+            format!("{}… ({more} more characters)", &detail[..end])
+        }
+    }
 }
 
 /// The expected and the captured tree in two columns.
-fn side_by_side(trees: &Trees) -> Vec<String> {
-    let widest = trees.expected.iter().map(|line| line.chars().count()).max().unwrap_or(0);
+pub(super) fn side_by_side(trees: &Trees) -> Vec<String> {
+    let widest =
+        trees.expected.iter().map(|line| line.chars().take(MAX_LEFT).count()).max().unwrap_or(0);
     let width = widest.clamp("expected".len(), MAX_LEFT);
     let rows = trees.expected.len().max(trees.captured.len());
-    let cell = |lines: &[String], row: usize| lines.get(row).cloned().unwrap_or_default();
+    let cell = |lines: &[String], row: usize| {
+        lines.get(row).map_or_else(String::new, |line| visible(line, MAX_SPAN))
+    };
     let mut lines = vec![format!("{:<width$}   captured", "expected")];
     lines.extend((0..rows).map(|row| {
         let (left, right) = (cell(&trees.expected, row), cell(&trees.captured, row));
@@ -129,7 +185,7 @@ mod tests {
     use crate::{finding::Findings, trace::TraceId};
 
     #[test]
-    fn a_failure_that_is_word_for_word_the_same_is_told_once() {
+    fn a_failure_that_is_word_for_word_the_same_is_reported_once() {
         let case = |id: u128, own: &str| CaseResult {
             trace_id: TraceId(id),
             place: (0, 0),
@@ -149,9 +205,82 @@ mod tests {
         };
         let mut result = ScenarioResult::undecided("two", "", "");
         result.cases = vec![case(1, "one is missing"), case(2, "two is missing")];
-        let told = details(&result, 2);
-        assert_eq!(told.matches("started trace 9").count(), 1, "{told}");
-        assert_eq!(told.matches("stray-trace: as above").count(), 1, "{told}");
-        assert!(told.contains("one is missing") && told.contains("two is missing"), "{told}");
+        let reported = details(&result, 2);
+        assert_eq!(reported.matches("started trace 9").count(), 1, "{reported}");
+        assert_eq!(reported.matches("stray-trace: as above").count(), 1, "{reported}");
+        assert!(
+            reported.contains("one is missing") && reported.contains("two is missing"),
+            "{reported}"
+        );
+    }
+
+    #[test]
+    fn what_failed_comes_before_what_could_not_be_decided() {
+        let mut result = ScenarioResult::undecided("two", "", "the collector ended");
+        assert!(details(&result, 2).starts_with("      undecided: the collector ended"));
+        result.verdict = Verdict::Fail;
+        result.failures.push(Failure::new("stages", "two are missing"));
+        let text = details(&result, 2);
+        let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("{text}"));
+        assert!(at("stages: two") < at("undecided: the collector ended"), "{text}");
+    }
+
+    #[test]
+    fn several_of_one_kind_and_cause_are_caught_by_what_they_are_about_and_the_cause_once() {
+        let lost =
+            |name: &str| Failure::new("lost-span", format!("`{name}` is gone")).because("no room");
+        let mut first = lost("a");
+        first.symptoms = vec![lost("b"), Failure::new("orphan-span", "c hangs on nothing")];
+        assert_eq!(
+            folded(&first, &first.detail),
+            [
+                "lost-span: `a` is gone: no room",
+                "  and `b` is gone",
+                "  so orphan-span: c hangs on nothing",
+            ]
+        );
+        first.symptoms = (0..1000).map(|number| lost(&number.to_string())).collect();
+        let lines = folded(&first, &first.detail);
+        assert_eq!(lines.len(), 2 + ALIKE_TOLD);
+        assert_eq!(lines.last().unwrap(), "  and 996 more like these");
+        // Of another cause it is another loss.
+        let other = Failure::new("lost-span", "`d` is gone").because("refused");
+        first.symptoms = vec![other];
+        assert_eq!(folded(&first, "x")[1], "  so lost-span: `d` is gone: refused");
+    }
+
+    #[test]
+    fn hostile_texts_are_shown_bounded_and_act_on_no_terminal() {
+        let mut result = ScenarioResult::undecided("x", "", "");
+        let hostile = format!("</script>\u{1b}[2J\u{202e}\r{}", "x".repeat(25_000));
+        result.failures = vec![Failure::new("tree", hostile)];
+        let text = details(&result, 2);
+        assert!(text.contains("</script>␛[2J‹U+202E›␍xxx") && text.len() < 6_000, "{text}");
+        assert!(text.contains("more characters)"));
+    }
+
+    #[test]
+    fn what_was_not_evaluated_is_grouped_by_reason() {
+        let mut result = ScenarioResult::undecided("x", "", "");
+        let skipped = |rule: &str, because: &str| crate::finding::NotEvaluated {
+            rule: rule.to_owned(),
+            because: because.to_owned(),
+            required: false,
+        };
+        result.not_evaluated = vec![
+            skipped("a", "no ledger"),
+            skipped("b", "OTLP"),
+            skipped("c", "no ledger"),
+            skipped("a", "no ledger"),
+        ];
+        let grouped = not_required_by_reason(&result);
+        let expected = [("no ledger", vec!["a", "c"]), ("OTLP", vec!["b"])];
+        assert_eq!(grouped.len(), 2);
+        for ((because, rules), (expected, of)) in grouped.iter().zip(&expected) {
+            assert_eq!(
+                (because.as_str(), rules),
+                (*expected, &of.iter().map(|rule| (*rule).to_owned()).collect())
+            );
+        }
     }
 }

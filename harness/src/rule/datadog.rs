@@ -12,12 +12,12 @@ use crate::{
     trace::{Span, SpanId},
 };
 
-/// Whether a span was made of OpenTelemetry's.
+/// Returns whether a span was made of OpenTelemetry's.
 fn is_from_otlp(span: &Span) -> bool {
     span.meta.contains_key("otel.trace_id")
 }
 
-/// Whether something in the trace says that it is there for another reason than its priority: a sampler of errors or of what is rare
+/// Returns whether something in the trace says that it is there for another reason than its priority: a sampler of errors or of what is rare
 /// kept it, single spans of it are kept, or an app set the priority itself.
 fn is_kept_otherwise(view: View<'_>) -> bool {
     let reasons =

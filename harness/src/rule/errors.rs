@@ -5,7 +5,7 @@ use crate::{
     case::View,
     finding::Failure,
     scenario::fault::{Expected, HopShape},
-    trace::Span,
+    trace::{PayloadForm, Span},
 };
 
 /// Runs `check` on every hop of the shape, with the hop's server and client spans by start.
@@ -28,6 +28,13 @@ fn each_hop(
 }
 
 pub(super) fn error_not_marked(view: View<'_>) -> Checked {
+    let contradicted = without_the_mark_of_their_status(view);
+    if !contradicted.is_empty() {
+        return Checked::Seen(contradicted);
+    }
+    if view.shape.hops.is_empty() {
+        return Checked::Found(failed_without_a_mark(view));
+    }
     each_hop(view, |hop, servers, clients| {
         let mut found = Vec::new();
         for (kind, spans, expected) in
@@ -61,7 +68,77 @@ pub(super) fn error_not_marked(view: View<'_>) -> Checked {
     })
 }
 
+/// Finds server spans that answered 5xx and are no errors: the conventions ask for it, unless the code says that it is well so.
+fn failed_without_a_mark(view: View<'_>) -> Vec<Failure> {
+    let is_meant = |span: &Span| span.meta.get("otel.status_code").is_some_and(|code| code == "Ok");
+    let failed = view.service_spans().filter(|span| {
+        let answered = span.http_status().filter(|status| (500..600).contains(status));
+        span.kind() == "server" && answered.is_some() && !span.error && !is_meant(span)
+    });
+    let found = failed.map(|span| {
+        let (here, status) = (view.workload_of(span), span.http_status().unwrap_or_default());
+        let detail = format!("{} answered {status}, and is not marked as an error", view.name(span));
+        let cause = format!(
+            "the instrumentation of `{here}` does not set the span's status for 5xx, or something between it and Datadog takes it back"
+        );
+        Failure::found(detail).because(cause).about(here).of_span(span.id)
+    });
+    found.collect()
+}
+
+/// Meta in which an exporter keeps the status that a span was ended with: `Ok`, `Error`, `Unset`.
+const STATUS_CODE: &str = "otel.status_code";
+
+/// Finds spans that say by their status that they failed, and are no errors.
+fn without_the_mark_of_their_status(view: View<'_>) -> Vec<Failure> {
+    let is_failed = |span: &&Span| {
+        is_from_datadogs_exporter(span)
+            && !span.error
+            && span.meta.get(STATUS_CODE).is_some_and(|code| code == "Error")
+    };
+    let found = view.service_spans().filter(is_failed).map(|span| {
+        let detail = format!(
+            "{} was ended with the status `Error`, and is not marked as an error",
+            view.name(span)
+        );
+        contradiction(view, span, detail)
+    });
+    found.collect()
+}
+
+/// Finds errors that were ended with no such status.
+fn with_a_mark_without_a_status(view: View<'_>) -> Vec<Failure> {
+    let failed = view.service_spans().filter(|span| span.error && is_from_datadogs_exporter(span));
+    let found = failed.filter_map(|span| {
+        let code = span.meta.get(STATUS_CODE).filter(|code| *code == "Unset" || *code == "Ok")?;
+        let detail = format!(
+            "{} is marked as an error, and was ended with the status `{code}`",
+            view.name(span)
+        );
+        Some(contradiction(view, span, detail))
+    });
+    found.collect()
+}
+
+/// Returns whether an exporter made the mark.
+fn is_from_datadogs_exporter(span: &Span) -> bool {
+    span.form == PayloadForm::Datadog && span.meta.contains_key("otel.trace_id")
+}
+
+/// A span whose mark and status are not of one exporter's making.
+fn contradiction(view: View<'_>, span: &Span, detail: String) -> Failure {
+    let here = view.workload_of(span);
+    let cause = format!(
+        "an exporter makes the mark of the status, so something between it and Datadog changes the one or the other of what `{here}` ended"
+    );
+    Failure::found(detail).because(cause).about(here).of_span(span.id)
+}
+
 pub(super) fn error_not_injected(view: View<'_>) -> Checked {
+    let contradicted = with_a_mark_without_a_status(view);
+    if !contradicted.is_empty() {
+        return Checked::Seen(contradicted);
+    }
     each_hop(view, |hop, servers, clients| {
         let mut found = Vec::new();
         for (kind, spans, expected) in
@@ -104,7 +181,7 @@ pub(super) fn fault_without_effect(view: View<'_>) -> Checked {
             && let Some(there) = servers.first()
         {
             let detail = format!(
-                "{} is in the request's own trace, though `{}` was kept from knowing of it: it is told by another header than the one that was changed",
+                "{} is in the request's own trace, though `{}` was kept from knowing of it: it was propagated by another header than the one that was changed",
                 view.name(there),
                 hop.workload
             );

@@ -1,5 +1,7 @@
 //! Rules about who a span says it is of.
 
+mod swapped;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Checked, datadog::spans_count, naming::is_nameless};
@@ -9,7 +11,7 @@ use crate::{
     trace::{PayloadForm, Span, Trace},
 };
 
-/// Whether two service names may be one: Datadog puts them into lower case, replaces what it does not take, and cuts them.
+/// Returns whether two service names may be one: Datadog puts them into lower case, replaces what it does not take, and cuts them.
 fn is_same_name(one: &str, other: &str) -> bool {
     let plain = |name: &str| -> Vec<char> {
         let letters = name.chars().filter(|letter| letter.is_alphanumeric());
@@ -40,8 +42,14 @@ pub(super) fn wrong_service(view: View<'_>) -> Checked {
     let mut found = of_known_workloads(view);
     if found.is_empty() {
         found.extend(of_a_stranger(view));
+        found.extend(swapped::swapped(view));
     }
     Checked::Found(found)
+}
+
+/// Returns whether the rule `wrong-service` finds something.
+pub(super) fn is_wrong_service(view: View<'_>) -> bool {
+    matches!(wrong_service(view), Checked::Found(found) if !found.is_empty())
 }
 
 /// Spans of which it is certain whose they are.
@@ -66,7 +74,7 @@ fn of_known_workloads(view: View<'_>) -> Vec<Failure> {
         let is_call = |span: &&Span| matches!(span.kind(), "client" | "producer");
         is_chain || !right.contains(workload) || !spans.iter().all(is_call)
     });
-    let told = wrong.into_iter().map(|((workload, service), (identity, spans))| {
+    let reported = wrong.into_iter().map(|((workload, service), (identity, spans))| {
         let first = spans.first().map_or_else(String::new, |span| view.name(span));
         let meant = identity.meant.as_deref().unwrap_or_default();
         let by_itself = identity.service.as_ref().is_some_and(|own| is_same_name(own, service));
@@ -86,7 +94,7 @@ fn of_known_workloads(view: View<'_>) -> Vec<Failure> {
         .about(workload)
         .of_spans(&spans)
     });
-    told.collect()
+    reported.collect()
 }
 
 /// A service that nobody was given the name of, where just one workload is not heard of: it took that one's place.
@@ -139,7 +147,7 @@ fn of_a_stranger(view: View<'_>) -> Option<Failure> {
     Some(found.because(cause).about(workload).of_span(span.id))
 }
 
-/// What one resource has one value of.
+/// Keys that have one value for each resource.
 const OF_A_RESOURCE: [&str; 5] = [
     "service.version",
     "telemetry.sdk.language",
@@ -163,6 +171,7 @@ const OTHER_HOSTS: [&str; 9] = [
 pub(super) fn resource_mixed(view: View<'_>) -> Checked {
     let mut found = mixed_in_one_instance(view);
     found.extend(changed_on_the_way(view));
+    found.extend(changed_for_some(view));
     Checked::Found(found)
 }
 
@@ -180,24 +189,24 @@ fn mixed_in_one_instance(view: View<'_>) -> Vec<Failure> {
         }
     }
     let mixed = seen.into_iter().filter(|(_, values)| values.len() > 1);
-    let told = mixed.map(|((service, instance, what), values)| {
+    let reported = mixed.map(|((service, instance, what), values)| {
         let first = values.values().next().map(|span| (view.workload_of(span), span.id));
-        let told = values.into_iter();
-        let told: Vec<String> =
-            told.map(|(value, span)| format!("`{value}` on {}", view.name(span))).collect();
+        let reported = values.into_iter();
+        let reported: Vec<String> =
+            reported.map(|(value, span)| format!("`{value}` on {}", view.name(span))).collect();
         let found = Failure::found(format!(
             "the spans of one instance of `{service}` ({instance}) disagree in `{what}`: {}; a process has one resource, so something between `{service}` and Datadog changes it for some of its spans, or two processes were given one `service.instance.id`",
-            told.join(", ")
+            reported.join(", ")
         ));
         match first {
             Some((workload, span)) => found.about(workload).of_span(span),
             None => found,
         }
     });
-    told.collect()
+    reported.collect()
 }
 
-/// Where the resource says one thing, and the payload that was made of it another.
+/// Compares a resource with the payload that was built from it.
 fn changed_on_the_way(view: View<'_>) -> Vec<Failure> {
     let mut changed: BTreeMap<(&str, &str, &str, &str), Vec<&Span>> = BTreeMap::new();
     let made_by_an_exporter =
@@ -206,7 +215,13 @@ fn changed_on_the_way(view: View<'_>) -> Vec<Failure> {
         let meta = |key: &str| span.meta.get(key).filter(|value| !value.is_empty());
         let env = meta("deployment.environment.name").or_else(|| meta("deployment.environment"));
         let host = meta("host.name").filter(|_| OTHER_HOSTS.iter().all(|key| meta(key).is_none()));
-        let pairs = [("env", env, &span.env), ("host", host, &span.hostname)];
+        // A run that was saved without it says nothing.
+        let language = meta("telemetry.sdk.language").filter(|_| !span.language.is_empty());
+        let pairs = [
+            ("env", env, &span.env),
+            ("host", host, &span.hostname),
+            ("language", language, &span.language),
+        ];
         for (what, said, got) in pairs {
             if let Some(said) = said.filter(|said| !is_same_name(said, got)) {
                 let of = (view.workload_of(span), what, said.as_str(), got.as_str());
@@ -214,7 +229,7 @@ fn changed_on_the_way(view: View<'_>) -> Vec<Failure> {
             }
         }
     }
-    let told = changed.into_iter().map(|((workload, what, said, got), spans)| {
+    let reported = changed.into_iter().map(|((workload, what, said, got), spans)| {
         let first = spans.first().map_or_else(String::new, |span| view.name(span));
         Failure::found(format!(
             "{} of `{workload}` ({first}) came with the {what} `{got}`, but their resource says `{said}`",
@@ -227,5 +242,41 @@ fn changed_on_the_way(view: View<'_>) -> Vec<Failure> {
         .of_spans(&spans)
         .at_stage(Some(Stage::BehindCollector))
     });
-    told.collect()
+    reported.collect()
+}
+
+/// Finds workloads whose environment or version arrived otherwise than it was given, while it arrived as given of others. Where it
+/// arrives otherwise of all, the collector may be meant to set it.
+fn changed_for_some(view: View<'_>) -> Vec<Failure> {
+    type Given<'a> = (&'a str, &'a str, &'a str);
+    let mut as_given: BTreeSet<&str> = BTreeSet::new();
+    let mut changed: BTreeMap<(Given<'_>, Option<&str>), Vec<&Span>> = BTreeMap::new();
+    let of_an_sdk = |span: &&Span| span.meta.contains_key("otel.trace_id");
+    for span in view.service_spans().filter(of_an_sdk) {
+        let Some(identity) = certainly_of(view, span) else { continue };
+        for (key, given) in &identity.meant_attributes {
+            match span.meta.get(key) {
+                Some(got) if got == given => _ = as_given.insert(key),
+                got => {
+                    let of = (key.as_str(), identity.workload.as_str(), given.as_str());
+                    changed.entry((of, got.map(String::as_str))).or_default().push(span);
+                }
+            }
+        }
+    }
+    changed.retain(|((key, ..), _), _| as_given.contains(key));
+    let reported = changed.into_iter().map(|(((key, workload, given), got), spans)| {
+        let first = spans.first().map_or_else(String::new, |span| view.name(span));
+        let got = got.map_or_else(|| format!("without `{key}`"), |got| format!("with the `{key}` `{got}`"));
+        Failure::found(format!(
+            "{} of `{workload}` ({first}) came {got}, and `{workload}` is given `{given}` (OTEL_RESOURCE_ATTRIBUTES); what others are given arrives",
+            spans_count(spans.len())
+        ))
+        .because(format!(
+            "something between `{workload}` and Datadog changes its resource, or a resource that its code sets takes the place of the environment's"
+        ))
+        .about(workload)
+        .of_spans(&spans)
+    });
+    reported.collect()
 }

@@ -1,4 +1,4 @@
-//! What the evidence of a case says beside its spans: the services' ledgers, what was captured, and what the intake refused.
+//! Evidence of a case beside its spans: the services' ledgers, what was captured, and what the intake refused.
 
 use std::collections::HashSet;
 
@@ -37,9 +37,9 @@ pub(super) fn captured_ids(view: View<'_>) -> HashSet<SpanId> {
     view.spans().iter().map(|span| span.id).collect()
 }
 
-/// What the intake refused meanwhile, as the end of a sentence.
+/// Says what the intake refused meanwhile, as the end of a sentence.
 pub(super) fn refused(view: View<'_>) -> String {
-    let told = view.evidence.refused.iter().map(|(reply, count)| {
+    let reported = view.evidence.refused.iter().map(|(reply, count)| {
         let remedy = match reply.as_str() {
             "403" => " (the API key is refused)",
             "413" => " (the payloads are too large)",
@@ -47,12 +47,12 @@ pub(super) fn refused(view: View<'_>) -> String {
         };
         format!("{count} answered {reply}{remedy}")
     });
-    let told: Vec<String> = told.collect();
+    let reported: Vec<String> = reported.collect();
     if !view.evidence.ended.is_empty() {
         return format!("; {}", view.evidence.ended.join(", "));
     }
-    match told.is_empty() {
+    match reported.is_empty() {
         true => "; look at the collector's log, and at the service's".to_owned(),
-        false => format!("; the intake refused attempts meanwhile: {}", told.join(", ")),
+        false => format!("; the intake refused attempts meanwhile: {}", reported.join(", ")),
     }
 }

@@ -1,20 +1,23 @@
 //! Rules about how the spans of a trace hang together.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{Checked, ledgers::known_ledgers, stage::doubled};
+use super::{
+    Checked, ORPHAN,
+    callers::{by_id, orphan_cause},
+    stage::doubled,
+};
 use crate::{
-    case::{DRIVER_SERVICE, View},
+    case::{Capability, DRIVER_SERVICE, View},
     finding::Failure,
-    scenario::fault::Expected,
-    trace::{Span, SpanId},
+    span_links::to_other_traces,
+    trace::{CLOCK_TOLERANCE, Span, SpanId},
 };
 
+/// How long spans must last for two of them not to begin and end at once by chance: nanoseconds.
+const LONG_ENOUGH: i64 = 100_000;
 /// How far two clock readings in one process may lie apart: nanoseconds. A wall clock may be slewed between two readings.
 const SAME_PROCESS_TOLERANCE: i64 = 2_000_000;
-/// The same for two processes that tell one host: machines whose clocks are kept together by NTP may do so too, each within
-/// milliseconds of the true time.
-const SAME_HOST_TOLERANCE: i64 = 12_000_000;
 
 pub(super) fn orphan_span(view: View<'_>) -> Checked {
     let ids: HashSet<SpanId> = view.spans().iter().map(|span| span.id).collect();
@@ -36,116 +39,38 @@ pub(super) fn orphan_span(view: View<'_>) -> Checked {
     Checked::Found(orphans.collect())
 }
 
-/// What became of a missing parent, and who made it, as far as ledgers and the rest of the trace tell.
-fn orphan_cause<'a>(view: View<'a>, span: &'a Span, parent: SpanId) -> (Option<&'a str>, String) {
-    let workload = view.workload_of(span);
-    let made = |id: SpanId| {
-        known_ledgers(view).find_map(|(name, spans, _)| {
-            spans.iter().find(|made| made.span_id == id).map(|made| (name, made))
-        })
-    };
-    if let Some((_, own)) = made(span.id)
-        && own.parent_span_id != Some(parent)
-    {
-        let changes = format!(
-            "`{workload}` ended it below another one, so something between `{workload}` and the intake changes parents"
-        );
-        return (None, changes);
+/// Finds spans of a linked trace that link to a span of the request's which is not there.
+pub(super) fn linked_to_nothing(view: View<'_>, linked: View<'_>) -> Vec<Failure> {
+    if view.lacks(Capability::Settled).is_some() {
+        return Vec::new();
     }
-    if let Some((maker, made)) = made(parent) {
-        let elsewhere = view.evidence.elsewhere.iter().find(|span| span.id == parent);
-        let became = match (made.sampled, elsewhere) {
-            (false, _) => "sampled it out".to_owned(),
-            (true, Some(span)) => {
-                format!("ended it, and it was captured under trace {}", span.trace_id)
-            }
-            (true, None) => "ended it, and it did not arrive".to_owned(),
-        };
-        return (Some(maker), format!("`{maker}` {became}"));
-    }
-    if span.kind() != "server" {
-        let own = format!(
-            "a span of `{workload}` itself was lost, or never ended (a crash, a handler that was cancelled)"
-        );
-        return (None, own);
-    }
-    if let Some(call) = unanswered(view, span) {
-        let caller = view.workload_of(call);
-        let replaced = format!(
-            "nobody answers {}, which was under way then, so something on the link {caller} -> {workload} changes the parent's id, or is a proxy that makes spans and does not send them here",
-            view.name(call)
-        );
-        return (Some(caller), replaced);
-    }
-    let hops = &view.shape.hops;
-    match hops.iter().position(|hop| hop.workload == workload) {
-        Some(index) if index > 0 => {
-            let caller = hops[index - 1].workload.as_str();
-            let lost =
-                format!("the client span of `{caller}` was lost on its way, or sampled out there");
-            (Some(caller), lost)
-        }
-        _ => match at_work(view, span) {
-            Some(caller) => {
-                let lost = format!(
-                    "`{caller}` was at work on the request then, so a span of its own was lost on its way, sampled out, or never ended"
-                );
-                (Some(caller), lost)
-            }
-            None => {
-                let lost = "its caller's span was lost on its way, sampled out, or its caller does not export";
-                (None, lost.to_owned())
-            }
-        },
-    }
-}
-
-/// The workload that was at work on the request when this span began, where one was deeper in it than all others.
-fn at_work<'a>(view: View<'a>, span: &Span) -> Option<&'a str> {
-    let here = view.topology.workload_of(span)?;
-    let tolerance = if span.hostname.is_empty() { 0 } else { SAME_HOST_TOLERANCE };
-    let is_under_way = |server: &&Span| {
-        matches!(server.kind(), "server" | "consumer")
-            && server.start <= span.start.saturating_add(tolerance)
-            && span.start <= server.end().saturating_add(tolerance)
-    };
-    let spans = by_id(view);
-    let mut under_way: Vec<&Span> = view.service_spans().filter(is_under_way).collect();
-    under_way.retain(|server| server.id != span.id);
-    under_way.sort_by_key(|server| server.start);
-    let deepest = *under_way.last()?;
-    let parent = |span: &&Span| spans.get(&span.parent_id?).copied();
-    let above: Vec<SpanId> = std::iter::successors(Some(deepest), parent)
-        .take(spans.len())
-        .map(|span| span.id)
-        .collect();
-    let caller = view.topology.workload_of(deepest)?;
-    (caller != here && under_way.iter().all(|server| above.contains(&server.id))).then_some(caller)
-}
-
-/// The only call that a server span could be the answer to, and that no other span answers.
-fn unanswered<'a>(view: View<'a>, server: &Span) -> Option<&'a Span> {
-    let answered: HashSet<SpanId> = view.spans().iter().filter_map(|span| span.parent_id).collect();
-    let workload = view.topology.workload_of(server);
-    let tolerance = if server.hostname.is_empty() { 0 } else { SAME_HOST_TOLERANCE };
-    let mut calls = view.spans().iter().filter(|call| {
-        matches!(call.kind(), "client" | "producer")
-            && !answered.contains(&call.id)
-            && !call.error
-            && view.topology.workload_of(call) != workload
-            && call.start <= server.start.saturating_add(tolerance)
-            && server.start <= call.end().saturating_add(tolerance)
+    let ids: HashSet<SpanId> = view.spans().iter().map(|span| span.id).collect();
+    let id = view.case.trace_id;
+    let links = linked.spans().iter().flat_map(|span| {
+        let of_request = to_other_traces(span).filter(move |(trace, _)| *trace == id);
+        of_request.filter_map(move |(_, to)| Some((span, to?)))
     });
-    let first = calls.next()?;
-    calls.next().is_none().then_some(first)
+    let lacking = links.filter(|(_, to)| !ids.contains(to) && !view.is_virtual_parent(*to));
+    let found = lacking.map(|(span, to)| {
+        let detail = format!(
+            "{} links to the span {to} of trace {id}, which was not captured",
+            view.name(span)
+        );
+        let cause = "that span was lost on its way or sampled out, or the link was made of a context that is no span's";
+        let found = Failure::found(detail).because(cause).about(view.workload_of(span));
+        found.of_span(span.id).of_rule(ORPHAN)
+    });
+    found.collect()
 }
 
 pub(super) fn several_roots(view: View<'_>) -> Checked {
     let captured: HashSet<SpanId> = view.spans().iter().map(|span| span.id).collect();
+    // What came twice is one root.
+    let mut seen = HashSet::new();
     let mut roots: Vec<String> = view
         .spans()
         .iter()
-        .filter(|span| span.parent_id.is_none())
+        .filter(|span| span.parent_id.is_none() && seen.insert(span.id))
         .map(|span| view.name(span))
         .collect();
     let below_virtual_parent = view.spans().iter().any(|span| {
@@ -159,10 +84,11 @@ pub(super) fn several_roots(view: View<'_>) -> Checked {
         return Checked::Found(Vec::new());
     }
     let found = Failure::found(format!(
-        "{} roots: {}; a service that does not take over the caller's context starts a root of its own",
+        "{} roots: {}",
         roots.len(),
         roots.join(", ")
-    ));
+    ))
+    .because("each has the trace's id, so it was given that, and its parent was not set or got lost: something on the way removes or clears parents, or a service takes the trace id alone out of the context that it is sent");
     // The first root is the request's own; what is a root beside it is not.
     let own = |span: &&Span| span.parent_id.is_none() && view.workload_of(span) != DRIVER_SERVICE;
     Checked::Found(vec![match view.spans().iter().rfind(own) {
@@ -189,7 +115,7 @@ pub(super) fn parent_cycle(view: View<'_>) -> Checked {
             }
             if !on_path.insert(parent) {
                 let from = path.iter().position(|id| *id == parent).unwrap_or(0);
-                found.push(told_cycle(view, &path[from..]));
+                found.push(reported_cycle(view, &path[from..]));
                 break;
             }
             path.push(parent);
@@ -201,10 +127,10 @@ pub(super) fn parent_cycle(view: View<'_>) -> Checked {
 }
 
 /// A cycle with who made its spans: each is the child of the next, and the last one of the first.
-fn told_cycle(view: View<'_>, ids: &[SpanId]) -> Failure {
+fn reported_cycle(view: View<'_>, ids: &[SpanId]) -> Failure {
     let spans = by_id(view);
     let named = |id: &SpanId| spans.get(id).map_or_else(|| id.to_string(), |span| view.name(span));
-    let told: Vec<String> = ids.iter().map(named).collect();
+    let reported: Vec<String> = ids.iter().map(named).collect();
     let mut makers: Vec<&str> =
         ids.iter().filter_map(|id| Some(view.workload_of(spans.get(id)?))).collect();
     makers.sort_unstable();
@@ -218,7 +144,7 @@ fn told_cycle(view: View<'_>, ids: &[SpanId]) -> Failure {
             several.join("` and `")
         ),
     };
-    let found = Failure::found(match told.as_slice() {
+    let found = Failure::found(match reported.as_slice() {
         [only] => format!("{only} names itself as its parent"),
         several => {
             format!("{}, which is the child of the first", several.join(" is the child of "))
@@ -240,10 +166,12 @@ pub(super) fn duplicate_span(view: View<'_>) -> Checked {
         .into_values()
         .filter(|spans| spans.len() > 1)
         .map(|spans| {
-            let attempts: Vec<_> = spans.iter().map(|span| format!("#{}", span.attempt)).collect();
+            let attempts: BTreeSet<u64> = spans.iter().map(|span| span.attempt).collect();
+            let word = if attempts.len() == 1 { "attempt" } else { "attempts" };
+            let attempts: Vec<_> = attempts.iter().map(|attempt| format!("#{attempt}")).collect();
             let (stage, cause) = doubled(view, &spans);
             Failure::found(format!(
-                "{} arrived {} times, in attempts {}",
+                "{} arrived {} times, in {word} {}",
                 view.name(spans[0]),
                 spans.len(),
                 attempts.join(", ")
@@ -254,57 +182,44 @@ pub(super) fn duplicate_span(view: View<'_>) -> Checked {
             .at_stage(stage)
         })
         .collect();
+    found.extend(copied_spans(view));
     found.sort_by(|one, other| one.detail.cmp(&other.detail));
     Checked::Found(found)
 }
 
-/// The captured spans by their ids; of those that came twice, the first.
-fn by_id(view: View<'_>) -> HashMap<SpanId, &Span> {
-    let mut spans = HashMap::new();
-    for span in view.spans() {
-        spans.entry(span.id).or_insert(span);
+/// Finds spans that are alike in all but their ids: of one process, below the same parent, begun and ended in the same nanosecond.
+fn copied_spans(view: View<'_>) -> Vec<Failure> {
+    let mut alike: HashMap<_, Vec<&Span>> = HashMap::new();
+    // Clocks that count milliseconds give short spans one time.
+    let is_fine = |span: &&Span| {
+        let is_coarse = span.start % 1_000_000 == 0 && span.duration % 1_000_000 == 0;
+        !is_coarse && span.duration >= LONG_ENOUGH && span.parent_id.is_some()
+    };
+    for span in view.service_spans().filter(is_fine) {
+        let times = (span.start, span.duration);
+        let what = (span.kind(), span.name.as_str(), span.resource.as_str());
+        let whose = (span.service.as_str(), span.instance());
+        alike.entry((span.parent_id, times, what, whose)).or_default().push(span);
     }
-    spans
-}
-
-pub(super) fn wrong_service_edge(view: View<'_>) -> Checked {
-    let (spans, mut found) = (by_id(view), Vec::new());
-    for span in view.spans().iter().filter(|span| span.kind() == "server") {
-        let parent = span.parent_id.and_then(|id| spans.get(&id).copied());
-        let Some(parent) = parent else { continue };
-        let (callee, caller) = (view.workload_of(span), view.workload_of(parent));
-        let hops = &view.shape.hops;
-        // Elsewhere a caller may do without a client span: an HTTP client that is not instrumented, a gateway.
-        if hops.is_empty() {
-            continue;
-        }
-        if parent.kind() != "client" {
-            let detail = format!(
-                "the parent of {} is {}, which is no client span",
-                view.name(span),
-                view.name(parent)
-            );
-            let cause = format!("`{caller}` sent on a context that is not its outgoing call's");
-            let wrong = Failure::found(detail).because(cause);
-            found.push(wrong.about(caller).on_hop(caller, callee).of_span(span.id));
-            continue;
-        }
-        let Some(index) = hops.iter().position(|hop| hop.workload == callee) else { continue };
-        let expected = match index {
-            0 => DRIVER_SERVICE,
-            _ => hops[index - 1].workload.as_str(),
-        };
-        if caller != expected && hops[index].reached == Expected::Yes {
-            let detail = format!(
-                "the parent of {} is {} of `{caller}`, but `{callee}` is called by `{expected}`",
-                view.name(span),
-                view.name(parent)
-            );
-            let wrong = Failure::found(detail).about(callee);
-            found.push(wrong.on_hop(expected, callee).of_span(span.id));
-        }
-    }
-    Checked::Found(found)
+    let copied = alike.into_values().filter_map(|spans| {
+        let ids: BTreeSet<SpanId> = spans.iter().map(|span| span.id).collect();
+        let (first, here) = (*spans.first()?, view.workload_of(spans.first()?));
+        (ids.len() > 1).then(|| {
+            let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            Failure::found(format!(
+                "{} came under {} ids ({}), with the same parent, start and end",
+                view.name(first),
+                ids.len(),
+                ids.join(", ")
+            ))
+            .because(format!(
+                "something between `{here}` and Datadog copies spans and gives each copy an id of its own, or `{here}` makes a second span of each"
+            ))
+            .about(here)
+            .of_spans(&spans)
+        })
+    });
+    copied.collect()
 }
 
 pub(super) fn trace_id_halves_disagree(view: View<'_>) -> Checked {
@@ -359,7 +274,7 @@ pub(super) fn child_outside_parent(view: View<'_>) -> Checked {
             continue;
         }
         let one_process = span.instance().is_some() && span.instance() == parent.instance();
-        let tolerance = if one_process { SAME_PROCESS_TOLERANCE } else { SAME_HOST_TOLERANCE };
+        let tolerance = if one_process { SAME_PROCESS_TOLERANCE } else { CLOCK_TOLERANCE };
         if span.start.saturating_add(tolerance) < parent.start {
             let early = Failure::found(format!(
                 "{} begins {} before its parent {}",
@@ -380,7 +295,10 @@ pub(super) fn child_outside_parent(view: View<'_>) -> Checked {
                 view.name(parent)
             ));
             let late =
-                late.because("the client span was ended too early, or the context outlived it");
+                late.because(format!(
+                    "the client span was ended too early, the context outlived it, or the clock of `{}` is ahead",
+                    view.workload_of(span)
+                ));
             found.push(placed(view, late, parent, span));
         }
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{record::Record, trace::Span};
+use crate::{finding::Warning, record::Record, trace::Span};
 
 /// Name of the rule that queries are captured without literals.
 pub(crate) const LITERAL_IN_QUERY: &str = "literal-in-query";
@@ -17,7 +17,7 @@ const NAMED: usize = 3;
 const SHOWN: usize = 100;
 
 /// Returns a warning where queries of these scenarios' spans were captured with literals, but for those that tolerate it.
-pub fn warning<'r>(system: &str, records: impl IntoIterator<Item = &'r Record>) -> Option<String> {
+pub fn warning<'r>(system: &str, records: impl IntoIterator<Item = &'r Record>) -> Option<Warning> {
     let judged = records
         .into_iter()
         .filter(|record| !record.scenario.tolerate.contains_key(LITERAL_IN_QUERY));
@@ -34,23 +34,24 @@ pub fn warning<'r>(system: &str, records: impl IntoIterator<Item = &'r Record>) 
     if found.is_empty() {
         return None;
     }
-    let named: Vec<String> = found
+    let mut named: Vec<String> = found
         .iter()
-        .take(NAMED)
         .map(|((service, field, shape), count)| {
             let cut: String = shape.chars().take(SHOWN).collect();
             let rest = if cut.len() < shape.len() { "…" } else { "" };
             format!("`{field}` of `{service}`, {count} times: `{cut}{rest}`")
         })
         .collect();
-    let more = match found.len().saturating_sub(NAMED) {
+    let more = named.split_off(NAMED.min(named.len()));
+    let others = match more.len() {
         0 => String::new(),
-        more => format!("; and {more} more"),
+        others => format!("; and {others} more (-v has them)"),
     };
-    Some(format!(
-        "{system}: queries were captured with their literals (shown as `?` here): {}{more}; they are private data of users: have the instrumentation or the exporter take them out, or tolerate `{LITERAL_IN_QUERY}`; `tracecheck explain {LITERAL_IN_QUERY}` says more",
+    let text = format!(
+        "{system}: queries were captured with their literals (shown as `?` here): {}{others}; they are private data of users: have the instrumentation or the exporter take them out, or tolerate `{LITERAL_IN_QUERY}`; `tracecheck explain {LITERAL_IN_QUERY}` says more",
         named.join("; ")
-    ))
+    );
+    Some(Warning { text, more })
 }
 
 /// The texts of a span that are queries. A resource name is one only where the span is a database's.
@@ -76,7 +77,7 @@ fn shape_of_leak(query: &str) -> Option<String> {
     (scan.literals > 0).then_some(scan.out)
 }
 
-/// What stood before, as far as it says what a number is.
+/// The preceding token, as far as it decides what a number is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Last {
     /// A comparison, `LIKE` or `BETWEEN`: a value follows.
@@ -171,7 +172,7 @@ impl Scan<'_> {
         true
     }
 
-    /// Reads a text in quotes, in which a quote is doubled or behind a backslash. An empty one, and a placeholder, tell nothing.
+    /// Reads a text in quotes, in which a quote is doubled or behind a backslash. An empty one, and a placeholder, say nothing.
     fn quoted(&mut self) {
         let (bytes, mut at) = (self.rest.as_bytes(), 1);
         while let Some(byte) = bytes.get(at) {
@@ -312,7 +313,7 @@ mod tests {
             ("resource", &[("db.system", "postgresql")], secret),
         ] {
             let world = leaking(meta, resource);
-            let warning = warning("the shop", [&world.record]).unwrap();
+            let warning = warning("the shop", [&world.record]).unwrap().text;
             assert!(
                 warning.contains(&format!("`{field}` of `sample-app-2`, 1 times")),
                 "{warning}"

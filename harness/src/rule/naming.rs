@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::Checked;
 use crate::{case::View, finding::Failure, trace::Span};
 
-/// What the reference exporter writes when a resource has no `service.name` (measured on v0.155.0).
+/// Name that the reference exporter writes when a resource has no `service.name` (measured on v0.155.0).
 const NO_SERVICE: &str = "otlpresourcenoservicename";
 
-/// Whether this is what stands for a service's name where there is none.
+/// Returns whether this is what stands for a service's name where there is none.
 pub(super) fn is_nameless(service: &str) -> bool {
     matches!(service, "" | NO_SERVICE) || service.starts_with("unknown_service")
 }
@@ -42,7 +42,7 @@ pub(super) fn missing_service_name(view: View<'_>) -> Checked {
     Checked::Found(found.collect())
 }
 
-/// What to do about spans without a service name: where every workload is told one, setting it helps nothing.
+/// Advice about spans without a service name: where every workload is given one, setting it helps nothing.
 fn remedy(view: View<'_>) -> String {
     let services = &view.topology.services;
     if services.is_empty() || services.iter().any(|service| service.service.is_none()) {
@@ -58,7 +58,7 @@ fn remedy(view: View<'_>) -> String {
         names => names.join(" or "),
     };
     format!(
-        "every workload is told its name in its environment, so {whose} does not read it: its SDK is set up before the variable is there, or with a resource of its own that leaves the environment out"
+        "every workload is given its name in its environment, so {whose} does not read it: its SDK is set up before the variable is there, or with a resource of its own that leaves the environment out"
     )
 }
 
@@ -92,7 +92,7 @@ pub(super) fn unnamed_resource(view: View<'_>) -> Checked {
     if found.is_empty() && !unknown.is_empty() {
         return Checked::NotEvaluated {
             because: format!(
-                "{} tells its method alone, and it is not known whether its service has routes; where it has, let the instrumentation set `http.route`, and ask for the `resource` in `expect`",
+                "{} has its method alone, and it is unknown whether its service has routes; where it has, let the instrumentation set `http.route`, and ask for the `resource` in `expect`",
                 unknown.join(", ")
             ),
             required: false,
@@ -101,8 +101,8 @@ pub(super) fn unnamed_resource(view: View<'_>) -> Checked {
     Checked::Found(found)
 }
 
-/// Whether a server span that a route took is named by its method alone. Where no route matched, or the request was turned away
-/// before, as a 503 of a server that is full, there is none to tell.
+/// Returns whether a server span that a route took is named by its method alone. Where no route matched, or the request was turned away
+/// before, as a 503 of a server that is full, there is none to report.
 fn is_named_by_method(span: &Span) -> bool {
     let handled = span.http_status().is_none_or(|status| matches!(status, 200..=299 | 500));
     let method = span.meta.get("http.method").map_or("", String::as_str);

@@ -1,15 +1,18 @@
 //! Rules about what must be there, and what must not.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::{
     Checked,
+    altered::{moved, renamed},
     ledgers::{captured_ids, known_ledgers, refused, unreadable_ledger},
+    sampling::follows,
     senders::suspects,
     stage::lost,
+    stray::{broken_link, set_propagators},
 };
 use crate::{
-    case::{DRIVER_SERVICE, LedgerReport, Origin, Outcome, Stray, View},
+    case::{Capability, DRIVER_SERVICE, LedgerReport, Origin, Outcome, Stray, View},
     finding::{Failure, Stage},
     ledger::LedgerSpan,
     scenario::fault::Expected,
@@ -70,8 +73,13 @@ fn no_trace_cause(view: View<'_>) -> (Option<Stage>, String) {
     let cause = match (sampled, unsampled, begun) {
         (0, 0, Some(stray)) => {
             let entry = view.case.entry(view.topology).unwrap_or("the entry");
+            let set = set_propagators(view, DRIVER_SERVICE, entry);
+            let remedy = set.map_or_else(
+                || "look at its propagators (OTEL_PROPAGATORS)".to_owned(),
+                |set| format!("{set}; `propagation` of a request says what it sends"),
+            );
             format!(
-                "`{entry}` began trace {} of its own by this request: the link {DRIVER_SERVICE} -> {entry} is broken; look at its propagators (OTEL_PROPAGATORS)",
+                "`{entry}` began trace {} of its own by this request: the link {DRIVER_SERVICE} -> {entry} is broken; {remedy}",
                 stray.trace.id
             )
         }
@@ -90,9 +98,9 @@ fn no_trace_cause(view: View<'_>) -> (Option<Stage>, String) {
                 });
                 format!("the collector took no span of theirs: {why}")
             }
-            (there, told) => {
+            (there, reported) => {
                 stage = there;
-                told
+                reported
             }
         },
         (0, _, _) => {
@@ -105,15 +113,15 @@ fn no_trace_cause(view: View<'_>) -> (Option<Stage>, String) {
             format!("the services sampled all {unsampled} spans of it out ({dropping}){comma}{why}")
         }
         (_, _, _) => {
-            let (there, told) = lost(view, "the services");
+            let (there, reported) = lost(view, "the services");
             stage = there;
-            format!("the services ended {sampled} spans of it, so they were {told}")
+            format!("the services ended {sampled} spans of it, so they were {reported}")
         }
     };
     (stage, cause)
 }
 
-/// Why no span came, where no ledger tells: by who was heard of in other traces.
+/// Explains why no span came, where no ledger shows it: by who was heard of in other traces.
 fn unheard(view: View<'_>, refused: &str) -> String {
     let heard = &view.evidence.heard;
     let Some(entry) = view.case.entry(view.topology).filter(|_| !heard.is_empty()) else {
@@ -145,17 +153,19 @@ fn unheard(view: View<'_>, refused: &str) -> String {
 
 /// Says so when the entry answered with a trace id that is not the one it was sent.
 fn own_trace(view: View<'_>) -> Option<String> {
-    let Outcome::Response { trace_id: Some(told), .. } = &view.case.outcome else { return None };
+    let Outcome::Response { trace_id: Some(reported), .. } = &view.case.outcome else {
+        return None;
+    };
     let entry = view.case.entry(view.topology).unwrap_or("the entry");
-    (view.case.context_sent && *told != view.case.trace_id).then(|| {
+    (view.case.context_sent && *reported != view.case.trace_id).then(|| {
         format!(
-            "`{entry}` did not take over the context it was sent, but started trace {told}: the link tracecheck -> {entry} is broken; look at its propagators (OTEL_PROPAGATORS)"
+            "`{entry}` did not take over the context it was sent, but started trace {reported}: the link tracecheck -> {entry} is broken; look at its propagators (OTEL_PROPAGATORS)"
         )
     })
 }
 
 pub(super) fn missing_hop(view: View<'_>) -> Checked {
-    // Without any span the whole trace is missing, which is told once.
+    // Without any span the whole trace is missing, which is reported once.
     if view.shape.hops.is_empty() {
         return super::no_shape();
     }
@@ -176,7 +186,7 @@ pub(super) fn missing_hop(view: View<'_>) -> Checked {
         }
         if hop.apart == Expected::Yes && !view.apart().any(|stray| begins(view, stray, here)) {
             let missing = Failure::found(format!(
-                "`{here}` was not told of trace {}, and no trace was captured that it began instead",
+                "`{here}` was not sent trace {}, and no trace was captured that it began instead",
                 view.case.trace_id
             ));
             let cause = format!(
@@ -213,8 +223,8 @@ fn missing_hop_cause(view: View<'_>, caller: &str, here: &str) -> String {
         }
         return match entry.spans.iter().any(|span| span.sampled) {
             true => {
-                let (_, told) = lost(view, &format!("`{here}`"));
-                format!("`{here}` did end {spans} span(s) of this trace, so they were {told}")
+                let (_, reported) = lost(view, &format!("`{here}`"));
+                format!("`{here}` did end {spans} span(s) of this trace, so they were {reported}")
             }
             false => format!("`{here}` did take part, but sampled its {spans} span(s) out"),
         };
@@ -222,8 +232,9 @@ fn missing_hop_cause(view: View<'_>, caller: &str, here: &str) -> String {
     let begins = |stray: &&Stray| begins(view, stray, here);
     if let Some(stray) = view.apart().find(begins) {
         return format!(
-            "`{here}` started trace {} of its own meanwhile: `{caller}` does not send its context, or in a form that `{here}` does not read (OTEL_PROPAGATORS of both)",
-            stray.trace.id
+            "`{here}` started trace {} of its own meanwhile: {}",
+            stray.trace.id,
+            broken_link(view, caller, here, stray.trace.root().and_then(|span| span.parent_id))
         );
     }
     match view.strays.iter().copied().find(begins) {
@@ -237,177 +248,20 @@ fn missing_hop_cause(view: View<'_>, caller: &str, here: &str) -> String {
     }
 }
 
-/// Whether a trace was begun by this workload.
+/// Returns whether a trace was begun by this workload.
 fn begins(view: View<'_>, stray: &Stray, workload: &str) -> bool {
-    let first = stray.trace.spans.iter().find(|span| span.parent_id.is_none());
-    first.is_some_and(|span| view.workload_of(span) == workload)
-}
-
-/// Whether a trace is one that a fault makes a workload begin.
-fn is_implied(view: View<'_>, stray: &Stray) -> bool {
-    let mut apart = view.shape.hops.iter().filter(|hop| hop.apart != Expected::No);
-    let first = stray.trace.spans.first();
-    first.is_some_and(|span| apart.any(|hop| view.workload_of(span) == hop.workload))
-}
-
-pub(super) fn sampled_out(view: View<'_>) -> Checked {
-    if !view.case.sampled || !view.case.context_sent {
-        return Checked::NotApplicable;
-    }
-    let found = known_ledgers(view).filter_map(|(workload, spans, _)| {
-        let dropped: Vec<&LedgerSpan> = spans.iter().filter(|span| !span.sampled).collect();
-        let first = *dropped.first()?;
-        if follows(view, workload, spans) {
-            return None;
-        }
-        let caller = dropped.iter().find_map(|span| caller_of(view, workload, span));
-        let caller = caller.map_or("its caller".to_owned(), |(caller, _)| format!("`{caller}`"));
-        let (id, count) = (view.case.trace_id, dropped.len());
-        let out = Failure::found(format!(
-            "`{workload}` sampled out {count} span(s) of trace {id}, though {caller} had decided to keep it"
-        ));
-        Some(why_sampled_out(view, workload, &dropped, out).of_span(first.span_id))
-    });
-    Checked::Found(found.collect())
-}
-
-/// Whether a workload dropped spans where its caller dropped its own: then it does right.
-fn follows(view: View<'_>, workload: &str, spans: &[LedgerSpan]) -> bool {
-    let dropped = spans.iter().filter(|span| !span.sampled);
-    let mut calls = dropped.filter_map(|span| caller_of(view, workload, span)).peekable();
-    calls.peek().is_some() && calls.all(|(_, sampled)| !sampled)
-}
-
-/// Who called a workload where it made this span, and whether that call was sampled.
-fn caller_of<'a>(view: View<'a>, workload: &str, span: &LedgerSpan) -> Option<(&'a str, bool)> {
-    let parent = span.parent_span_id?;
-    if view.is_virtual_parent(parent) {
-        return Some((DRIVER_SERVICE, view.case.sampled));
-    }
-    let mut others = known_ledgers(view).filter(|(other, _, _)| *other != workload);
-    others.find_map(|(other, spans, _)| {
-        let call = spans.iter().find(|call| call.span_id == parent)?;
-        Some((other, call.sampled))
-    })
-}
-
-/// Blames the link where the context that came over it said otherwise than its caller, else the sampler.
-fn why_sampled_out(
-    view: View<'_>,
-    workload: &str,
-    dropped: &[&LedgerSpan],
-    out: Failure,
-) -> Failure {
-    let called = dropped.iter().find_map(|span| {
-        let (caller, sampled) = caller_of(view, workload, span)?;
-        sampled.then_some((caller, span.parent_sampled))
-    });
-    match called {
-        Some((caller, Some(false))) => out
-            .because(format!(
-                "`{workload}` was sent a context that says *not sampled*, and follows it; something on the link {caller} -> {workload} clears the flag in `traceparent`, or the propagator of `{caller}` does not write it"
-            ))
-            .on_hop(caller, workload),
-        Some((caller, None)) => out
-            .because(format!(
-                "its sampler (OTEL_TRACES_SAMPLER) does not follow the parent, or the link {caller} -> {workload} clears the flag in `traceparent`"
-            ))
-            .on_hop(caller, workload)
-            .about(workload),
-        Some((_, Some(true))) | None => out
-            .because("its sampler (OTEL_TRACES_SAMPLER) does not follow the parent")
-            .about(workload)
-            .at_stage(Some(Stage::Service)),
-    }
-}
-
-/// What became of a span's trace id on its way, as far as the ids tell.
-fn moved(view: View<'_>, span: &Span) -> &'static str {
-    let (made, arrived) = (view.case.trace_id, span.trace_id);
-    if made.low() == arrived.low() && arrived.high() == 0 {
-        return "the upper 64 bits of its trace id are missing (`otel.trace_id`, or `_dd.p.tid` at the first span of a chunk)";
-    }
-    if made.low() == arrived.low() {
-        return "the upper 64 bits of its trace id are others (`otel.trace_id` or `_dd.p.tid`)";
-    }
-    if made.low() == span.datadog_trace_id {
-        return "its 64-bit trace id is the right one, and its meta `otel.trace_id` names another trace";
-    }
-    "something between the service and the intake gives spans another trace id, or puts traces together"
+    stray.trace.root().is_some_and(|span| view.workload_of(span) == workload)
 }
 
 fn is_of_a_service(span: &Span) -> bool {
     span.service != DRIVER_SERVICE
 }
 
-/// The span as which another one of a service was captured, under another id: of the same kind, below the same parent, and by its id no
-/// span of that service, or a second one of that id.
-fn renamed<'a>(view: View<'a>, workload: &str, made: &LedgerSpan) -> Option<&'a Span> {
-    let (_, ledger, _) = known_ledgers(view).find(|(name, _, _)| *name == workload)?;
-    let is_of = |span: &&Span| view.topology.workload_of(span) == Some(workload);
-    view.spans().iter().filter(is_of).find(|span| {
-        let is_alike = span.kind() == made.kind && span.parent_id == made.parent_span_id;
-        let is_strange = ledger.iter().all(|one| one.span_id != span.id);
-        let of_that_id = view.spans().iter().filter(|one| one.id == span.id).count();
-        span.id != made.span_id && is_alike && (is_strange || of_that_id > 1)
-    })
-}
-
-pub(super) fn altered_span<'a>(view: View<'a>) -> Checked {
-    let made = known_ledgers(view)
-        .flat_map(|(workload, spans, _)| spans.iter().map(move |span| (workload, span)));
-    let by_id = |spans: &'a [Span]| -> HashMap<SpanId, &'a Span> {
-        spans.iter().map(|span| (span.id, span)).collect()
-    };
-    let (captured, elsewhere) = (by_id(view.spans()), by_id(&view.evidence.elsewhere));
-    let mut found = Vec::new();
-    for (workload, made) in made {
-        let altered = |detail: String, cause: String| {
-            Failure::found(detail).because(cause).about(workload).of_span(made.span_id)
-        };
-        let what = format!("`{workload}` ended `{}` ({}, {})", made.name, made.kind, made.span_id);
-        if !captured.contains_key(&made.span_id)
-            && !elsewhere.contains_key(&made.span_id)
-            && made.sampled
-            && let Some(span) = renamed(view, workload, made)
-        {
-            let detail = format!("{what}, and it was captured under the span id {}", span.id);
-            let cause = format!(
-                "something between `{workload}` and the intake changes span ids, or gives one to two spans"
-            );
-            found.push(altered(detail, cause));
-        } else if let Some(span) = elsewhere.get(&made.span_id) {
-            let detail = format!(
-                "{what} in trace {}, and it was captured under trace {}, as a span of `{}`",
-                view.case.trace_id, span.trace_id, span.service
-            );
-            found.push(altered(detail, moved(view, span).to_owned()));
-        } else if let Some(span) = captured.get(&made.span_id)
-            && span.parent_id != made.parent_span_id
-        {
-            let parent = |id: Option<SpanId>| {
-                id.map_or_else(|| "no parent".to_owned(), |id| format!("parent {id}"))
-            };
-            let detail = format!(
-                "{what} below {}, and it was captured below {}",
-                parent(made.parent_span_id),
-                parent(span.parent_id)
-            );
-            let cause = format!("something between `{workload}` and the intake changes parents");
-            found.push(altered(detail, cause));
-        } else if let Some(span) = captured.get(&made.span_id)
-            && !span.kind().is_empty()
-            && span.kind() != made.kind
-        {
-            let detail = format!("{what}, and it was captured with the kind `{}`", span.kind());
-            let cause = format!("something between `{workload}` and the intake changes span kinds");
-            found.push(altered(detail, cause));
-        }
-    }
-    Checked::Seen(found)
-}
-
 pub(super) fn lost_span(view: View<'_>) -> Checked {
+    let no_ledger = view.lacks(Capability::Ledger);
+    if let Some(because) = no_ledger.filter(|_| is_own_span_accounted_for(view)) {
+        return Checked::NotEvaluated { because, required: false };
+    }
     // What was captured under another trace is not lost.
     let mut captured = captured_ids(view);
     captured.extend(view.evidence.elsewhere.iter().map(|span| span.id));
@@ -448,6 +302,15 @@ pub(super) fn lost_span(view: View<'_>) -> Checked {
     }
 }
 
+/// Returns whether nothing is to be said of the harness's own span: it was captured, or not exported, or `undelivered-span` judges what the
+/// collector sent.
+fn is_own_span_accounted_for(view: View<'_>) -> bool {
+    !view.case.driver_exported
+        || !view.case.sampled
+        || view.evidence.collector.is_some()
+        || captured_ids(view).contains(&view.case.driver_span)
+}
+
 pub(super) fn invented_span(view: View<'_>) -> Checked {
     let mut found = Vec::new();
     for (workload, spans, _) in known_ledgers(view).filter(|(_, _, evicted)| !evicted) {
@@ -466,68 +329,5 @@ pub(super) fn invented_span(view: View<'_>) -> Checked {
     match unreadable_ledger(view) {
         Some(unreadable) if found.is_empty() => unreadable,
         _ => Checked::Found(found),
-    }
-}
-
-/// How many stray traces are named.
-const STRAYS_TOLD: usize = 3;
-
-pub(super) fn stray_trace(view: View<'_>) -> Checked {
-    let apart: Vec<&Stray> = view.apart().filter(|stray| !is_implied(view, stray)).collect();
-    let mut told: Vec<Failure> =
-        apart.iter().take(STRAYS_TOLD).map(|stray| stray_told(view, stray)).collect();
-    let more = apart.len() - told.len();
-    if more > 0 {
-        told.push(Failure::found(format!(
-            "and {more} more traces belong to the request and are not part of its own"
-        )));
-    }
-    Checked::Found(told)
-}
-
-/// What a stray is, and what shows that it belongs to the request.
-fn stray_told(view: View<'_>, stray: &Stray) -> Failure {
-    let (id, first) = (stray.trace.id, stray.trace.spans.first());
-    let begun = first.map_or_else(String::new, |span| {
-        let resource = &span.resource;
-        format!(", which `{}` began with `{resource}`,", view.workload_of(span))
-    });
-    let name = |id: SpanId| match stray.trace.span(id) {
-        Some(span) => view.name(span),
-        None => id.to_string(),
-    };
-    let here = first.map_or("the service", |span| view.workload_of(span));
-    let found = Failure::found(match &stray.origin {
-        Origin::Call { call, caller, what, .. } => {
-            let remedy = match caller == DRIVER_SERVICE {
-                true => format!("look at the propagators of `{here}` (OTEL_PROPAGATORS)"),
-                false => format!(
-                    "`{caller}` does not send its context, or in a form that `{here}` does not read (OTEL_PROPAGATORS of both)"
-                ),
-            };
-            format!(
-                "trace {id}{begun} belongs to the call `{what}` ({caller}, {call}), which nobody answers in the request's own trace: the link {caller} -> {here} is broken; {remedy}"
-            )
-        }
-        Origin::Parent { span, parent, .. } => format!(
-            "trace {id}{begun} belongs to the request: {} names the parent {parent}, which is a span of trace {}; the trace id was replaced on the way",
-            name(*span),
-            view.case.trace_id
-        ),
-        Origin::Moved { span, .. } => format!(
-            "trace {id}{begun} belongs to the request: {} was ended in trace {}; the trace id was replaced on the way",
-            name(*span),
-            view.case.trace_id
-        ),
-        _ => format!(
-            "trace {id}{begun} belongs to the request: the answer names it, though the request was sent another context"
-        ),
-    });
-    match &stray.origin {
-        Origin::Call { caller, .. } => found.about(here).on_hop(caller, here),
-        Origin::Parent { span, .. } | Origin::Moved { span, .. } => {
-            found.about(here).of_span(*span)
-        }
-        _ => found.about(here),
     }
 }

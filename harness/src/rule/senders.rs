@@ -1,8 +1,9 @@
-//! What is known of the exporters by which services send, where the collector tells whom it refused: docs/senders.md has how it was seen.
+//! Known behaviour of the exporters by which services send, where the collector reports whom it refused: docs/senders.md has how it was
+//! seen.
 
 use crate::case::View;
 
-/// What the collector knows of senders whose spans it did not take, as the end of a sentence; `None` where it knows of none.
+/// Says what the collector knows of senders whose spans it did not accept, as the end of a sentence; `None` where it knows of none.
 pub(super) fn suspects(view: View<'_>) -> Option<String> {
     let entry = view.evidence.collector.as_ref()?;
     if !entry.refused_from.is_empty() {
@@ -39,7 +40,7 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// What such an exporter is known to do when it is refused, where that loses spans.
+    /// Known behaviour of such an exporter when it is refused, where that loses spans.
     fn habit(&self) -> Option<&'static str> {
         let is = |part: &str| self.agent.contains(part);
         if is("OTLP-Exporter-JavaScript") && self.by_grpc {
@@ -48,7 +49,7 @@ impl<'a> Sender<'a> {
             )
         } else if is("OTLP-Exporter-Rust") {
             Some(
-                "Rust's exporters give a batch up after a second where no delay is told, and after a few attempts where one is",
+                "Rust's exporters give a batch up after a second where no delay is given, and after a few attempts where one is",
             )
         } else if is("OTLP Exporter Go") && self.by_grpc {
             Some(

@@ -1,27 +1,33 @@
-//! Where spans were lost: the stages are asked in the order in which spans pass them.
+//! Localization of lost spans: the stages are asked in the order in which spans pass them.
 //!
-//! What the services ended, what the collector took, dropped and sent, and what was captured are numbers of spans of one trace. A
+//! What the services ended, what the collector accepted, dropped and sent, and what was captured are numbers of spans of one trace. A
 //! stage is named only where it alone accounts for all that is missing.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Checked,
+    datadog::spans_count,
     ledgers::{captured_ids, known_ledgers, refused},
     senders::suspects,
 };
 use crate::{
     case::View,
     finding::{Failure, Stage},
+    intake::decode::SentSpan,
     ledger::{CollectorEntry, Exported, LedgerSpan},
     trace::{Span, SpanId},
 };
 
-/// What the collector did with a case's trace, in spans.
+/// Number of spans of a case's trace by what the collector did with them.
 struct Passed {
     accepted: u64,
     sent: u64,
     dropped: u64,
-    /// Why, with how many; in words.
+    /// Reasons, each with its number; in words.
     reasons: String,
+    /// Reason for which sending failed and was tried again.
+    retried: Option<String>,
 }
 
 fn passed(view: View<'_>) -> Option<Passed> {
@@ -29,14 +35,33 @@ fn passed(view: View<'_>) -> Option<Passed> {
     if entry.evicted {
         return None;
     }
-    let Exported { exported, dropped } = entry.to_datadog()?;
+    let Exported { exported, dropped, retried, .. } = entry.to_datadog()?;
     let reasons = dropped.iter().map(|(reason, count)| format!("{count} as `{reason}`"));
+    let by_samplers = entry.sampled_out.iter().flat_map(|(sampler, reasons)| {
+        reasons
+            .iter()
+            .map(move |(reason, count)| format!("{count} by its sampler `{sampler}` (`{reason}`)"))
+    });
     Some(Passed {
         accepted: entry.accepted,
         sent: exported,
-        dropped: dropped.values().sum(),
-        reasons: reasons.collect::<Vec<_>>().join(", "),
+        dropped: dropped.values().sum::<u64>() + entry.sampled_out(),
+        reasons: reasons.chain(by_samplers).collect::<Vec<_>>().join(", "),
+        retried,
     })
+}
+
+/// Returns the samplers of the collector that dropped the whole trace, which they are there to do; `None` where any of it was captured,
+/// or is missing for another reason.
+pub(crate) fn dropping_samplers(view: View<'_>) -> Option<String> {
+    let entry = view.evidence.collector.as_ref().filter(|entry| !entry.evicted)?;
+    let is_whole = entry.accepted > 0
+        && entry.decided_against() == entry.accepted
+        && view.spans().is_empty()
+        && view.evidence.elsewhere.is_empty()
+        && made(view).is_none_or(|made| made.len() as u64 == entry.accepted);
+    let samplers = entry.sampled_out.keys().map(|sampler| format!("`{sampler}`"));
+    is_whole.then(|| samplers.collect::<Vec<_>>().join(", "))
 }
 
 /// The harness's own spans among those of the trace.
@@ -44,7 +69,7 @@ fn own(view: View<'_>) -> u64 {
     u64::from(view.case.driver_exported && view.case.sampled)
 }
 
-/// The spans of the trace that were ended and handed to an exporter; `None` where not every service tells.
+/// The spans of the trace that were ended and handed to an exporter; `None` where not every service reports it.
 fn made(view: View<'_>) -> Option<Vec<SpanId>> {
     let mut made = Vec::new();
     let mut services = 0;
@@ -59,14 +84,14 @@ fn made(view: View<'_>) -> Option<Vec<SpanId>> {
     (services > 0 && services == view.topology.services.len()).then_some(made)
 }
 
-/// Where spans of the trace were lost that `from` made, as far as the stages tell, and in words.
+/// Determines where spans of the trace were lost that `from` created, as far as the stages show, and puts it in words.
 pub(super) fn lost(view: View<'_>, from: &str) -> (Option<Stage>, String) {
     let stage = passed(view).and_then(|passed| Some((located(view, &passed)?, passed)));
-    let Some((stage, Passed { accepted, sent, reasons, .. })) = stage else {
+    let Some((stage, Passed { accepted, sent, reasons, retried, .. })) = stage else {
         return (None, format!("lost between {from} and the intake{}", refused(view)));
     };
     let captured = view.spans().len();
-    let told = match stage {
+    let reported = match stage {
         Stage::Service | Stage::BeforeCollector => {
             let of = made(view).map_or_else(String::new, |made| format!(" of the {}", made.len()));
             let why = suspects(view).unwrap_or_else(|| {
@@ -76,10 +101,16 @@ pub(super) fn lost(view: View<'_>, from: &str) -> (Option<Stage>, String) {
                 "lost between {from} and the collector, which took {accepted}{of} spans of the trace; {why}"
             )
         }
-        Stage::Collector if reasons.is_empty() => format!(
-            "lost in the collector, which took {accepted} spans of the trace and sent {sent}: a processor removed the others, or they still wait there{}",
-            refused(view)
-        ),
+        Stage::Collector if reasons.is_empty() => {
+            let why = retried.map_or_else(
+                || "a processor removed the others, or they still wait there".to_owned(),
+                |reason| format!("it tries again and again to send the others ({reason})"),
+            );
+            format!(
+                "lost in the collector, which took {accepted} spans of the trace and sent {sent}: {why}{}",
+                refused(view)
+            )
+        }
         Stage::Collector => format!(
             "lost in the collector, which took {accepted} spans of the trace and dropped {reasons}{}",
             refused(view)
@@ -88,7 +119,7 @@ pub(super) fn lost(view: View<'_>, from: &str) -> (Option<Stage>, String) {
             "lost between the collector and the intake: the collector sent {sent} spans of the trace, was answered that they were taken, and {captured} were captured"
         ),
     };
-    (Some(stage), told)
+    (Some(stage), reported)
 }
 
 /// The one stage that accounts for all that is missing.
@@ -96,7 +127,7 @@ fn located(view: View<'_>, passed: &Passed) -> Option<Stage> {
     let &Passed { accepted, sent, dropped, .. } = passed;
     let captured = view.spans().len() as u64;
     let Some(made) = made(view) else {
-        // Where no ledger tells, it is known of the services' spans that none came, or that some were lost behind their sender.
+        // Without a ledger, it is known of the services' spans that none came, or that some were lost behind their sender.
         return match accepted <= own(view) {
             true => (dropped == 0 && sent >= accepted && captured >= sent)
                 .then_some(Stage::BeforeCollector),
@@ -128,15 +159,15 @@ fn behind_the_sender(accepted: u64, sent: u64, dropped: u64, captured: u64) -> O
     }
 }
 
-/// Where spans that have one id came to be several, as far as the stages tell, and in words.
+/// Determines where spans that have one id came to be several, as far as the stages show, and puts it in words.
 pub(super) fn doubled(view: View<'_>, spans: &[&Span]) -> (Option<Stage>, String) {
     let Some(id) = spans.first().map(|span| span.id) else { return (None, String::new()) };
     let ended = |ledger: &[LedgerSpan]| ledger.iter().filter(|span| span.span_id == id).count();
     if let Some((workload, _, _)) = known_ledgers(view).find(|(_, of, _)| ended(of) > 1) {
-        let told = format!(
+        let reported = format!(
             "`{workload}` itself ended several spans with this id: look at its generator of ids"
         );
-        return (Some(Stage::Service), told);
+        return (Some(Stage::Service), reported);
     }
     let differ = spans.iter().any(|span| {
         (span.kind(), &span.name, span.start) != (spans[0].kind(), &spans[0].name, spans[0].start)
@@ -144,13 +175,18 @@ pub(super) fn doubled(view: View<'_>, spans: &[&Span]) -> (Option<Stage>, String
     if differ {
         return (None, "they are different spans with one id: ids that are made twice, or changed on their way".to_owned());
     }
-    let generic = "sent again in another payload after it was taken, or two spans with one id";
+    let generic = match spans.iter().all(|span| span.attempt == spans[0].attempt) {
+        true => {
+            "it stands twice in one payload: what made the payload took it twice, or two spans have one id"
+        }
+        false => "sent again in another payload after it was taken, or two spans with one id",
+    };
     let Some(Passed { accepted, sent, .. }) = passed(view) else {
         return (None, generic.to_owned());
     };
     let captured = view.spans().len() as u64;
     let made = made(view).map(|made| made.len() as u64);
-    let (stage, told) = match made {
+    let (stage, reported) = match made {
         Some(made) if accepted > made => (
             Stage::BeforeCollector,
             format!(
@@ -178,7 +214,7 @@ pub(super) fn doubled(view: View<'_>, spans: &[&Span]) -> (Option<Stage>, String
         ),
         _ => return (None, generic.to_owned()),
     };
-    (Some(stage), told)
+    (Some(stage), reported)
 }
 
 /// The rule `undelivered-span`, for services that have no ledger.
@@ -193,23 +229,48 @@ pub(super) fn undelivered_span(view: View<'_>) -> Checked {
             required: false,
         };
     };
-    let Some(Exported { exported, dropped }) = entry.to_datadog() else {
+    let Some(Exported { exported, dropped, spans, .. }) = entry.to_datadog() else {
         return Checked::NotApplicable;
     };
     let (captured, id) = (view.spans().len(), view.case.trace_id);
     let mut found = Vec::new();
-    if !dropped.is_empty() {
-        let (_, told) = lost(view, "the services");
-        let count: u64 = dropped.values().sum();
+    if !dropped.is_empty() || entry.sampled_out() > 0 {
+        let (_, reported) = lost(view, "the services");
+        let count: u64 = dropped.values().sum::<u64>() + entry.sampled_out();
         let undelivered =
             Failure::found(format!("{count} spans of trace {id} did not reach Datadog"));
-        found.push(undelivered.because(told).at_stage(Some(Stage::Collector)));
+        found.push(undelivered.because(reported).at_stage(Some(Stage::Collector)));
     } else if exported > captured as u64 {
         let undelivered = Failure::found(format!(
-            "the collector sent {exported} spans of trace {id}, was answered that they were taken, and {captured} were captured in it"
+            "the collector sent {exported} spans of trace {id}, was answered that they were taken, and {captured} were captured in it{}",
+            lacking(view, &spans)
         ));
         let cause = "something between the collector and Datadog loses spans, or puts them into another trace";
-        found.push(undelivered.because(cause).at_stage(Some(Stage::BehindCollector)));
+        let services: BTreeSet<&str> = missing(view, &spans).map(|span| &*span.service).collect();
+        let undelivered = undelivered.because(cause).at_stage(Some(Stage::BehindCollector));
+        found.push(match services.first().filter(|_| services.len() == 1) {
+            Some(service) => undelivered.about(service),
+            None => undelivered,
+        });
     }
     Checked::Found(found)
+}
+
+/// The spans that were sent and not captured in the trace.
+fn missing<'a>(view: View<'_>, sent: &'a [SentSpan]) -> impl Iterator<Item = &'a SentSpan> {
+    let captured = captured_ids(view);
+    sent.iter().filter(move |span| !captured.contains(&span.id))
+}
+
+/// Names the services of the spans that were sent and not captured, and the first of them, as the end of a sentence.
+fn lacking(view: View<'_>, sent: &[SentSpan]) -> String {
+    let mut counts: BTreeMap<&str, (usize, &SentSpan)> = BTreeMap::new();
+    for span in missing(view, sent) {
+        counts.entry(&span.service).or_insert((0, span)).0 += 1;
+    }
+    let each = counts.into_iter().map(|(service, (count, first))| {
+        format!("{} of `{service}` (`{}`, {})", spans_count(count), first.resource, first.id)
+    });
+    let each: Vec<String> = each.collect();
+    if each.is_empty() { String::new() } else { format!(", without {}", each.join(", ")) }
 }

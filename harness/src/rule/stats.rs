@@ -10,7 +10,7 @@ use crate::stats::{Captured, Group, Key, More};
 /// Name of the rule.
 pub(crate) const DISAGREE: &str = "stats-disagree";
 
-/// The rule `stats-disagree`: each group says what the captured spans say, whichever way the exporter is told to count.
+/// The rule `stats-disagree`: each group says what the captured spans say, whichever way the exporter is configured to count.
 pub(crate) fn disagree(captured: &Captured) -> Result<Vec<String>, String> {
     if let Some(because) = captured.forms.came_as_otlp() {
         return Err(because);
@@ -32,25 +32,25 @@ pub(crate) fn disagree(captured: &Captured) -> Result<Vec<String>, String> {
     Ok(found.collect())
 }
 
-/// What groups say beyond hits and errors that spans say otherwise. A run that was saved without it says nothing.
+/// Compares what groups say beyond hits and errors with what spans say. A run that was saved without it says nothing.
 fn disagree_further(stats: &[(Group, More)], spans: &[(Group, More)]) -> Vec<String> {
     let pairs = stats.iter().filter_map(|(group, more)| {
         let (_, of_spans) = spans.iter().find(|(other, _)| other == group)?;
         Some((group, otherwise(more, of_spans)))
     });
-    let told = pairs.flat_map(|(group, otherwise)| {
+    let reported = pairs.flat_map(|(group, otherwise)| {
         let Group { service, kind, resource, name, .. } = group;
         let about = format!("{service} {kind} {resource} ({name})");
         otherwise.into_iter().map(move |one| format!("{about}: the stats say {one}"))
     });
-    told.collect()
+    reported.collect()
 }
 
-/// What these stats say otherwise than their spans.
+/// Lists the differences of these stats from their spans.
 fn otherwise(stats: &More, spans: &More) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     if stats.top_level != spans.top_level {
-        told.push(format!(
+        reported.push(format!(
             "{} top-level hits, the captured spans {}",
             stats.top_level, spans.top_level
         ));
@@ -59,14 +59,26 @@ fn otherwise(stats: &More, spans: &More) -> Vec<String> {
     let apart = stats.duration.abs_diff(spans.duration);
     let hits: u64 = spans.statuses.values().sum();
     if apart > hits.saturating_add(spans.duration / 1_000_000) {
-        told.push(format!(
+        reported.push(format!(
             "a duration of {} in all, the captured spans {}",
             millis(stats.duration),
             millis(spans.duration)
         ));
     }
+    if (stats.ok, stats.failed) != (spans.ok, spans.failed) {
+        reported.push(format!(
+            "the latencies of {} spans that did not fail and {} that did, the captured spans {} and {}",
+            stats.ok, stats.failed, spans.ok, spans.failed
+        ));
+    } else if stats.latencies.abs_diff(spans.latencies) > hits + spans.latencies / SKETCH_ACCURACY {
+        reported.push(format!(
+            "latencies of {} in all, the captured spans {}",
+            millis(stats.latencies),
+            millis(spans.latencies)
+        ));
+    }
     if stats.statuses != spans.statuses {
-        told.push(format!(
+        reported.push(format!(
             "the HTTP statuses {}, the captured spans {}",
             statuses(&stats.statuses),
             statuses(&spans.statuses)
@@ -75,7 +87,7 @@ fn otherwise(stats: &More, spans: &More) -> Vec<String> {
     // What has none is counted under a default.
     let all_named = |envs: &BTreeSet<String>| !envs.contains("") && !envs.contains("none");
     if stats.envs != spans.envs && all_named(&stats.envs) && all_named(&spans.envs) {
-        told.push(format!(
+        reported.push(format!(
             "the env {}, the captured spans {}",
             list(&stats.envs),
             list(&spans.envs)
@@ -84,7 +96,7 @@ fn otherwise(stats: &More, spans: &More) -> Vec<String> {
     if let (Some((began, over)), Some((first, last))) = (stats.times, spans.times) {
         let late = over.saturating_add(BUCKET_SLACK) < first;
         if late || last.saturating_add(BUCKET_SLACK) < began {
-            told.push(format!(
+            reported.push(format!(
                 "buckets that are {} from the captured spans' ends",
                 humantime::format_duration(Duration::from_secs(
                     began.abs_diff(first) / 1_000_000_000
@@ -92,9 +104,11 @@ fn otherwise(stats: &More, spans: &More) -> Vec<String> {
             ));
         }
     }
-    told
+    reported
 }
 
+/// A sketch keeps latencies within 1 % of what they are; this much of their sum is allowed for twice that.
+const SKETCH_ACCURACY: u64 = 50;
 /// How far a bucket may lie from the ends of its spans: nanoseconds. Spans that come late are counted in a later one.
 const BUCKET_SLACK: u64 = 15 * 60 * 1_000_000_000;
 
@@ -103,11 +117,11 @@ fn millis(nanos: u64) -> String {
 }
 
 fn statuses(statuses: &BTreeMap<u32, u64>) -> String {
-    let told = statuses.iter().map(|(status, hits)| match status {
+    let reported = statuses.iter().map(|(status, hits)| match status {
         0 => format!("none on {hits}"),
         status => format!("{status} on {hits}"),
     });
-    told.collect::<Vec<_>>().join(", ")
+    reported.collect::<Vec<_>>().join(", ")
 }
 
 fn list(of: &BTreeSet<String>) -> String {

@@ -6,6 +6,7 @@ use super::{Checked, datadog::spans_count};
 use crate::{case::View, finding::Failure, trace::Span};
 
 const SECOND: i64 = 1_000_000_000;
+const MICROSECOND: i64 = 1000;
 /// How far a span may lie outside its request's time: clocks that nobody keeps differ by minutes, and work after the answer takes some.
 const SLACK: i64 = 15 * 60 * SECOND;
 
@@ -17,19 +18,48 @@ pub(super) fn outside_request(view: View<'_>) -> Checked {
     let mut outside: BTreeMap<&str, Vec<&Span>> = BTreeMap::new();
     for span in view.spans() {
         let too_early = span.start < from - SLACK;
-        if too_early || span.start > until.saturating_add(SLACK) {
+        if too_early || span.end() > until.saturating_add(SLACK) {
             outside.entry(view.workload_of(span)).or_default().push(span);
         }
     }
     let found = outside.into_iter().map(|(workload, spans)| {
         let first = spans.first().map_or_else(String::new, |span| view.name(span));
-        let start = spans.first().map_or(0, |span| span.start);
+        let (start, end) = spans.first().map_or((0, 0), |span| (span.start, span.end()));
+        let is_begun_within = (from - SLACK..=until.saturating_add(SLACK)).contains(&start);
+        let (what, cause) = match is_begun_within {
+            true => (
+                format!("ended {}", distance(end, from, until)),
+                "it was captured before that; its end, or its duration, is of another unit or clock than its start".to_owned(),
+            ),
+            false => (format!("began {}", distance(start, from, until)), cause(start, from)),
+        };
+        Failure::found(format!("{} of `{workload}` ({first}) {what}", spans_count(spans.len())))
+        .because(cause)
+        .about(workload)
+        .of_spans(&spans)
+    });
+    Checked::Found(found.collect())
+}
+
+pub(super) fn no_duration(view: View<'_>) -> Checked {
+    let mut without: BTreeMap<&str, Vec<&Span>> = BTreeMap::new();
+    for span in view.service_spans() {
+        let is_work = matches!(span.kind(), "server" | "consumer");
+        // Where the start is given to less than a microsecond, the clock is fine enough for whatever work there was.
+        let is_fine = span.start % MICROSECOND != 0;
+        if is_work && is_fine && span.duration <= 0 {
+            without.entry(view.workload_of(span)).or_default().push(span);
+        }
+    }
+    let found = without.into_iter().map(|(workload, spans)| {
+        let first = spans.first().map_or_else(String::new, |span| view.name(span));
         Failure::found(format!(
-            "{} of `{workload}` ({first}) {}",
-            spans_count(spans.len()),
-            distance(start, from, until)
+            "{} of `{workload}` ({first}) ended in the nanosecond in which it began",
+            spans_count(spans.len())
         ))
-        .because(cause(start, from))
+        .because(
+            "its end is not set, or lies before its start, of which an exporter makes a duration of 0; a span that is made by hand or by a bridge is sent before it is ended, or its two times are of two clocks",
+        )
         .about(workload)
         .of_spans(&spans)
     });
@@ -42,10 +72,10 @@ fn distance(start: i64, from: i64, until: i64) -> String {
         false => (start.saturating_sub(until), "after the request was answered"),
     };
     let apart = std::time::Duration::from_secs(apart.unsigned_abs() / SECOND.unsigned_abs());
-    format!("began {} {word}", humantime::format_duration(apart))
+    format!("{} {word}", humantime::format_duration(apart))
 }
 
-/// What a wrong time usually comes of.
+/// Names the usual cause of a wrong time.
 fn cause(start: i64, from: i64) -> String {
     let near =
         |time: Option<i64>| time.is_some_and(|time| time.abs_diff(from) < SLACK.unsigned_abs());

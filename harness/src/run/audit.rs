@@ -5,12 +5,13 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Teller,
+    Events,
     drive::Driven,
     refresh::{Services, gather, refresh_record},
 };
 use crate::{
     case::Outcome,
+    event::Event,
     finding::Failure,
     record::{CaseRecord, Record},
     scenario::{Scenario, SystemChoice},
@@ -48,7 +49,7 @@ pub(super) async fn audit(
     session: &Session,
     driven: &mut [Driven],
     sentinel: Option<Sentinel>,
-    tell: &Teller,
+    events: &Events,
 ) -> Option<Unrest> {
     // A request that needs no fault to be answered proves most.
     let passed = driven.iter().filter(|driven| driven.result.verdict == Verdict::Pass);
@@ -79,14 +80,14 @@ pub(super) async fn audit(
             record.facts.undone.push(format!("{NO_REST}{missing}"));
         }
         gather(session, &mut record.facts).await;
-        driven.judge_again(tell).await;
+        driven.judge_again(events).await;
     }
     unrest
 }
 
-/// Judges what could not be decided for want of rest by what has come of the sentinel since: when its senders have ended in peace, what
+/// Judges what could not be decided for want of rest by what has come of the sentinel since: when its senders have stopped cleanly, what
 /// that are in the ledgers and were not captured is lost, and not late.
-async fn judge_unrest(session: &Session, driven: &mut [Driven], unrest: &Unrest, tell: &Teller) {
+async fn judge_unrest(session: &Session, driven: &mut [Driven], unrest: &Unrest, events: &Events) {
     let (_, CaseRecord { case, .. }) = unrest.sentinel.as_ref();
     let is_answered = matches!(case.outcome, Outcome::Response { status, .. } if status < 500);
     let up = session.up();
@@ -109,21 +110,56 @@ async fn judge_unrest(session: &Session, driven: &mut [Driven], unrest: &Unrest,
         if let (Some(undecided), false) = (undecided, own.is_empty()) {
             facts.undone.remove(undecided);
             facts.proven = own;
-            driven.judge_again(tell).await;
+            driven.judge_again(events).await;
+        }
+    }
+}
+
+/// Notes what came of traces that something was missing of after they were judged: it is late, and not lost. They are judged again by what
+/// they were judged by, and that.
+async fn note_late_spans(
+    session: &Session,
+    driven: &mut Driven,
+    ended_well: bool,
+    events: &Events,
+) {
+    let (mut is_new, mut any) = (false, false);
+    for (of, judged) in driven.record.cases.iter_mut().zip(&driven.result.cases) {
+        if judged.findings.failures.is_empty() {
+            continue;
+        }
+        let late = session.witness().late_spans(&of.case, &of.evidence);
+        any |= !late.is_empty();
+        // Of who did not end well it is not known whether more would have come.
+        if ended_well || !late.is_empty() {
+            of.evidence.late = Some(late);
+            is_new = true;
+        }
+    }
+    if is_new {
+        let from = driven.result.verdict;
+        driven.judge_again(events).await;
+        if any && driven.result.verdict == from {
+            let result = Box::new(driven.result.clone());
+            events.send(Event::VerdictRevised { from, result }).await;
         }
     }
 }
 
 /// Judges what passed so far by what the services and collectors sent when they were stopped. They cannot be asked any more.
-/// `ended_well` says whether all of them ended in peace, and `unrest` which sentinel had not arrived whole before.
+/// `ended_well` says whether all of them stopped cleanly, and `unrest` which sentinel had not arrived whole before.
 pub(super) async fn last_audit(
     session: &Session,
     driven: &mut [Driven],
     (ended_well, unrest): (bool, Option<&Unrest>),
-    tell: &Teller,
+    events: &Events,
 ) {
     if let (true, Some(unrest)) = (ended_well, unrest) {
-        judge_unrest(session, driven, unrest, tell).await;
+        judge_unrest(session, driven, unrest, events).await;
+    }
+    let others = driven.iter_mut().filter(|driven| driven.result.verdict != Verdict::Pass);
+    for driven in others {
+        note_late_spans(session, driven, ended_well, events).await;
     }
     // Only now: until it was stopped, a service may have kept back all that it had.
     let silent = session.witness().silent_services();
@@ -132,6 +168,6 @@ pub(super) async fn last_audit(
         driven.record.facts.silent.clone_from(&silent);
         driven.record.facts.gaps = session.source().gaps();
         driven.record.facts.sources_ended = ended_well && !session.up().is_attached();
-        driven.judge_again(tell).await;
+        driven.judge_again(events).await;
     }
 }

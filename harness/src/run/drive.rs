@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Teller, millis,
+    Events, millis,
     refresh::{self, Services},
 };
 use crate::{
@@ -42,7 +42,7 @@ pub(super) struct Driven {
 
 impl Driven {
     /// Judges the record anew, and reports the verdict where it is another one.
-    pub(super) async fn judge_again(&mut self, tell: &Teller) {
+    pub(super) async fn judge_again(&mut self, events: &Events) {
         let from = self.result.verdict;
         let mut result = judge::judge(&self.record);
         result.took_ms = self.result.took_ms;
@@ -50,8 +50,11 @@ impl Driven {
             now.judged_after_ms = before.judged_after_ms;
         }
         self.result = result;
+        events.show_judged(&self.record, &self.result);
         if self.result.verdict != from {
-            tell.tell(Event::VerdictRevised { from, result: Box::new(self.result.clone()) }).await;
+            events
+                .send(Event::VerdictRevised { from, result: Box::new(self.result.clone()) })
+                .await;
         }
     }
 }
@@ -64,11 +67,12 @@ pub(super) async fn drive(
     session: &Arc<Session>,
     scenario: Arc<Scenario>,
     answering: Answering,
-    tell: &Teller,
+    events: &Events,
 ) -> Driven {
     let began = Instant::now();
     let name = scenario.name.clone();
-    tell.tell(Event::ScenarioStarted { name: name.clone(), requests: scenario.request_count() })
+    events
+        .send(Event::ScenarioStarted { name: name.clone(), requests: scenario.request_count() })
         .await;
     let refused_before: u64 = session.source().refused().values().sum();
     let exports_before = refused_exports(session, &scenario).await;
@@ -106,14 +110,14 @@ pub(super) async fn drive(
         }
         thawed.send_replace(true);
     }
-    tell.tell_notes(session).await;
+    events.send_notes(session).await;
     drop(answering);
     let mut judged: Vec<(Case, Settled)> = Vec::new();
     while let Some(finished) = judging.join_next().await {
         match finished {
             Ok(case) => {
                 judged.push(case);
-                tell.tell(Event::CaseJudged { name: name.clone(), judged: judged.len() }).await;
+                events.send(Event::CaseJudged { name: name.clone(), judged: judged.len() }).await;
             }
             Err(panicked) => undone.push(format!("a case was not judged: {panicked}")),
         }
@@ -158,11 +162,12 @@ pub(super) async fn drive(
     for (case, judged_after_ms) in result.cases.iter_mut().zip(judged_after) {
         case.judged_after_ms = judged_after_ms;
     }
-    tell.tell(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
+    events.show_judged(&record, &result);
+    events.send(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
     Driven { record, result }
 }
 
-/// How many requests of services the collectors refused so far, where a scenario asks for that and all of them tell.
+/// How many requests of services the collectors refused so far, where a scenario asks for that and all of them report it.
 async fn refused_exports(session: &Session, scenario: &Scenario) -> Option<u64> {
     if scenario.expect.refused_exports == 0 {
         return None;

@@ -9,9 +9,10 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Group, Plan, Teller,
+    Events, Group, Plan,
     audit::{self, Sentinel},
     drive::{self, Driven},
+    foreseen::foreseen,
     kept_logs, millis,
     refresh::{self, Services},
 };
@@ -39,7 +40,7 @@ pub(super) struct GroupOutcome {
 pub(super) struct Live<'a> {
     pub(super) group: &'a Group,
     pub(super) plan: &'a Plan,
-    pub(super) tell: &'a Teller,
+    pub(super) events: &'a Events,
     pub(super) session: Arc<Session>,
     /// The scenarios that were driven so far.
     pub(super) driven: Vec<Driven>,
@@ -55,16 +56,17 @@ pub(super) async fn run(
     group: Group,
     plan: &Plan,
     run_id: &str,
-    tell: &Teller,
+    events: &Events,
     place: OwnedSemaphorePermit,
 ) -> GroupOutcome {
-    let session = match start(&group, plan, run_id, tell).await {
+    let session = match start(&group, plan, run_id, events).await {
         Ok(session) => Arc::new(session),
-        Err(because) => return give_up(group, tell, &because).await,
+        Err(because) => return give_up(group, events, &because).await,
     };
     let (driven, outcome) = (Vec::new(), GroupOutcome::default());
     let (unrest, logs) = (None, None);
-    let mut live = Live { group: &group, plan, tell, session, driven, outcome, unrest, logs };
+    let mut live = Live { group: &group, plan, events, session, driven, outcome, unrest, logs };
+    live.warn_of_what_is_foreseen().await;
     tokio::select! {
         () = live.await_pointing() => {}
         () = plan.halt.cancelled() => {}
@@ -85,7 +87,12 @@ pub(super) async fn run(
 }
 
 /// Brings the system of a group up; why not, where it does not come up.
-async fn start(group: &Group, plan: &Plan, run_id: &str, tell: &Teller) -> Result<Session, String> {
+async fn start(
+    group: &Group,
+    plan: &Plan,
+    run_id: &str,
+    events: &Events,
+) -> Result<Session, String> {
     if plan.halt.is_cancelled() {
         return Err("the run ended before it began".to_owned());
     }
@@ -105,14 +112,17 @@ async fn start(group: &Group, plan: &Plan, run_id: &str, tell: &Teller) -> Resul
         Err(error @ SessionError::Halted) => return Err(error.to_string()),
         Err(error) => {
             if plan.logs.is_some() {
-                tell_logs(group, kept_logs::finish(logs_at()), false, tell).await;
+                report_logs(group, kept_logs::finish(logs_at()), false, events).await;
             }
             return Err(format!("its system did not come up: {error}"));
         }
     };
-    let scenarios = group.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
+    let scenarios = group.scenario_names();
+    if let (Some(watch), Some(intake)) = (&plan.watch, session.witness().shared_intake()) {
+        watch.up(&scenarios, intake);
+    }
     let took_ms = millis(began.elapsed());
-    tell.tell(Event::SystemReady { system: group.name(), took_ms, scenarios }).await;
+    events.send(Event::SystemReady { system: group.name(), took_ms, scenarios }).await;
     Ok(session)
 }
 
@@ -132,22 +142,23 @@ fn with_taps(system: &System, scenarios: &[Scenario], is_there: bool) -> Result<
     Ok(system)
 }
 
-async fn give_up(group: Group, tell: &Teller, because: &str) -> GroupOutcome {
+async fn give_up(group: Group, events: &Events, because: &str) -> GroupOutcome {
     let mut outcome = GroupOutcome::default();
     for scenario in group.scenarios {
-        let result = ScenarioResult::undecided(&scenario.name, &scenario.description, because);
-        tell.tell(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
+        let result = ScenarioResult::undecided(&scenario.name, &scenario.description, because)
+            .in_file(&scenario.file);
+        events.send(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
         outcome.results.push(result);
     }
     outcome
 }
 
 /// Reports where a system's logs are, with the end of each, unless that is reported elsewhere.
-pub(super) async fn tell_logs(
+pub(super) async fn report_logs(
     group: &Group,
     kept: Option<kept_logs::Kept>,
     with_end: bool,
-    tell: &Teller,
+    events: &Events,
 ) {
     let text = match kept {
         None => return,
@@ -157,7 +168,7 @@ pub(super) async fn tell_logs(
         }
         Some(Err(reason)) => format!("logs of {} could not be kept: {reason}", group.name()),
     };
-    tell.tell(Event::Warning { text }).await;
+    events.send(Event::warning(text)).await;
 }
 
 impl Live<'_> {
@@ -165,7 +176,20 @@ impl Live<'_> {
     async fn await_pointing(&self) {
         let Some(first) = self.group.scenarios.first() else { return };
         if let Err(text) = self.session.await_pointing(first.harmless()).await {
-            self.tell.tell(Event::Warning { text }).await;
+            self.events.send(Event::warning(text)).await;
+        }
+    }
+
+    /// Warns of settings that will not do for the scenarios. Of a system that somebody else set up, they are not known.
+    async fn warn_of_what_is_foreseen(&mut self) {
+        let Some(system) = self.plan.systems.get(&self.group.choice) else { return };
+        if self.session.up().is_attached() {
+            return;
+        }
+        for text in foreseen(system, &self.group.scenarios) {
+            let text = format!("{}: {text}", self.group.name());
+            self.events.send(Event::warning(&text)).await;
+            self.outcome.warnings.push(text);
         }
     }
 
@@ -173,10 +197,11 @@ impl Live<'_> {
         let mut running = JoinSet::new();
         let (answering, answered) = mpsc::channel(1);
         for scenario in &self.group.scenarios {
-            let (session, scenario, tell) =
-                (Arc::clone(&self.session), Arc::new(scenario.clone()), self.tell.clone());
+            let (session, scenario, events) =
+                (Arc::clone(&self.session), Arc::new(scenario.clone()), self.events.clone());
             let answering = answering.clone();
-            running.spawn(async move { drive::drive(&session, scenario, answering, &tell).await });
+            running
+                .spawn(async move { drive::drive(&session, scenario, answering, &events).await });
         }
         drop(answering);
         let sentinel = self.early_sentinel(answered);
@@ -198,7 +223,8 @@ impl Live<'_> {
         }
         // A system that has been seen to be broken proves nothing by a sentinel.
         if self.driven.iter().any(|driven| driven.result.verdict == Verdict::Pass) {
-            self.unrest = audit::audit(&self.session, &mut self.driven, sentinel, self.tell).await;
+            self.unrest =
+                audit::audit(&self.session, &mut self.driven, sentinel, self.events).await;
         }
     }
 
@@ -236,7 +262,7 @@ impl Live<'_> {
         // While the ledgers can still report what came of it.
         for driven in self.driven.iter_mut().filter(|one| one.result.verdict == Verdict::Pass) {
             refresh::refresh_record(&self.session, &mut driven.record, Services::Up).await;
-            driven.judge_again(self.tell).await;
+            driven.judge_again(self.events).await;
         }
     }
 
@@ -250,8 +276,9 @@ impl Live<'_> {
                 true => "it was interrupted",
                 false => "the run ended before it was judged",
             };
-            let result = ScenarioResult::undecided(&scenario.name, &scenario.description, because);
-            self.tell.tell(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
+            let result = ScenarioResult::undecided(&scenario.name, &scenario.description, because)
+                .in_file(&scenario.file);
+            self.events.send(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
             self.outcome.results.push(result);
         }
     }
@@ -261,7 +288,7 @@ impl Live<'_> {
         let intake = self.session.intake();
         if intake.is_some_and(|intake| intake.with_store(stats::lacks_trace_metrics)) {
             let text = format!("{}: {}", self.group.name(), stats::no_trace_metrics_warning());
-            self.tell.tell(Event::Warning { text: text.clone() }).await;
+            self.events.send(Event::warning(&text)).await;
             self.outcome.warnings.push(text);
         }
     }
@@ -269,7 +296,7 @@ impl Live<'_> {
     /// Leaves the system running for a look around, where that is asked for.
     async fn stay(&self) {
         if self.plan.keep && !self.plan.cancel.is_cancelled() {
-            self.tell.tell(Event::Warning { text: kept(self.group, &self.session) }).await;
+            self.events.send(Event::warning(kept(self.group, &self.session))).await;
             self.plan.cancel.cancelled().await;
         }
     }

@@ -18,9 +18,9 @@ const MAX_RUNS: usize = 20;
 /// How much of a file is kept: its end.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 /// How many lines of a log are reported.
-const TOLD_LINES: usize = 2;
+const SHOWN_LINES: usize = 2;
 /// How much of a line is reported.
-const TOLD_CHARS: usize = 160;
+const SHOWN_CHARS: usize = 160;
 
 /// Folder in which a run keeps the logs of systems that did not pass.
 #[derive(Debug)]
@@ -100,20 +100,20 @@ fn shorten(dir: &Path) -> io::Result<Option<String>> {
         fs::remove_dir(dir)?;
         return Ok(None);
     }
-    let mut told = String::new();
+    let mut reported = String::new();
     for path in files {
         let text = end_of(&path)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if !name.ends_with(".log") && !name.ends_with(".txt") {
             continue;
         }
-        let lines: Vec<&str> = text.lines().rev().take(TOLD_LINES).collect();
+        let lines: Vec<&str> = text.lines().rev().take(SHOWN_LINES).collect();
         for line in lines.into_iter().rev() {
-            let line: String = line.chars().take(TOLD_CHARS).collect();
-            told.push_str(&format!("\n  {name}: {line}"));
+            let line: String = line.chars().take(SHOWN_CHARS).collect();
+            reported.push_str(&format!("\n  {name}: {line}"));
         }
     }
-    Ok(Some(told))
+    Ok(Some(reported))
 }
 
 /// The end of a file, which is all that is left of it then.
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_file_keeps_its_end_and_the_last_lines_are_told() {
+    fn a_long_file_keeps_its_end_and_the_last_lines_are_reported() {
         let parent = tempfile::tempdir().unwrap();
         let kept = KeptLogs::new(parent.path().to_owned(), "590bc6e5");
         let dir = kept.of_system(3).unwrap();
@@ -149,8 +149,8 @@ mod tests {
         let line = format!("{}\n", "x".repeat(99));
         fs::write(dir.join("a.log"), line.repeat(20_000) + "one\ntwo\n").unwrap();
         fs::write(dir.join("b.json"), "{}\n").unwrap();
-        let told = shorten(&dir).unwrap().unwrap();
-        assert_eq!(told, "\n  a.log: one\n  a.log: two");
+        let reported = shorten(&dir).unwrap().unwrap();
+        assert_eq!(reported, "\n  a.log: one\n  a.log: two");
         let text = fs::read_to_string(dir.join("a.log")).unwrap();
         assert!(
             text.starts_with("(only the end of 2000008 bytes is kept)\nxxx"),

@@ -5,7 +5,7 @@ use futures_util::future;
 use crate::{
     environment::UnexpectedExit,
     record::{CaseRecord, Facts, Record},
-    session::{Session, Told},
+    session::{Reports, Session},
 };
 
 /// Of how many cases the services' ledgers are asked at the same time.
@@ -15,12 +15,12 @@ const LOG_LINES: usize = 12;
 
 /// Adds what the session knows that bears on every scenario.
 pub(super) async fn gather(session: &Session, facts: &mut Facts) {
-    let told = |exit: UnexpectedExit| {
+    let described = |exit: UnexpectedExit| {
         let log = exit.log_tail.iter().rev().take(LOG_LINES).rev();
         let log: String = log.map(|line| format!("\n        {line}")).collect();
         format!("`{}` ended by itself ({}); the end of its log:{log}", exit.workload, exit.status)
     };
-    facts.exits = session.up().unexpected_exits().into_iter().map(told).collect();
+    facts.exits = session.up().unexpected_exits().into_iter().map(described).collect();
     facts.intake_ended = session.up().intake_ended();
     facts.gaps = session.source().gaps();
     facts.disturbances = session.up().disturbances().await;
@@ -38,7 +38,7 @@ pub(super) enum Services {
 pub(super) async fn refresh_cases(session: &Session, cases: &mut [CaseRecord], services: Services) {
     for some in cases.chunks_mut(READS_AT_ONCE) {
         let reads = some.iter_mut().map(|of| async {
-            let known = (services == Services::Gone).then(|| Told::of(&of.evidence));
+            let known = (services == Services::Gone).then(|| Reports::of(&of.evidence));
             of.evidence = session.evidence_now(&of.case, known).await;
         });
         future::join_all(reads).await;

@@ -53,6 +53,18 @@ pub enum SavedError {
         /// The problem.
         reason: String,
     },
+    /// A file was written whole, and is not any more.
+    #[error(
+        "{path}:{line}: {reason}: the saved run was cut off; copy it whole, or run once more with `--save`"
+    )]
+    CutOff {
+        /// Which file.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: usize,
+        /// The problem.
+        reason: String,
+    },
     /// There is nothing in the folder.
     #[error(
         "{path} holds no saved run: it has no folder `system-…`; name the folder that `tracecheck run --save` was given"
@@ -69,6 +81,9 @@ pub enum SavedError {
 struct System<Records, Strays> {
     form: u32,
     scenarios: Records,
+    /// How many attempts were written; absent in runs that older programs saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attempts: Option<usize>,
     /// Captured traces that belong to no request.
     nobodys: Strays,
 }
@@ -79,18 +94,20 @@ struct Form {
     form: u32,
 }
 
-/// Saves the records of one system's scenarios into `dir`, with the raw attempts and the logs of its workloads.
+/// Saves the records of one system's scenarios into `dir`, with the raw attempts and the logs of its workloads. Returns the number of
+/// attempts.
 pub(super) async fn save(
     dir: &Path,
     session: &Session,
     records: &[&Record],
     nobodys: &Nobodys,
-) -> Result<(), SavedError> {
+) -> Result<usize, SavedError> {
     std::fs::create_dir_all(dir)
         .map_err(|source| SavedError::Io { path: dir.to_owned(), source })?;
-    write_records(dir, records, nobodys)?;
+    let attempts = session.intake().map_or_else(Vec::new, IntakeClient::attempts);
+    write_records(dir, records, nobodys, attempts.len())?;
     write(&dir.join(ATTEMPTS_FILE), |out| {
-        for attempt in session.intake().map_or_else(Vec::new, IntakeClient::attempts) {
+        for attempt in &attempts {
             serde_json::to_writer(&mut *out, attempt.as_ref())?;
             writeln!(out)?;
         }
@@ -99,7 +116,8 @@ pub(super) async fn save(
     session.up().collect_logs(dir).await.map_err(|error| SavedError::Io {
         path: dir.to_owned(),
         source: std::io::Error::other(error.to_string()),
-    })
+    })?;
+    Ok(attempts.len())
 }
 
 /// Writes the records alone, in the place of those that were saved before.
@@ -107,9 +125,12 @@ pub(super) fn write_records(
     dir: &Path,
     records: &[&Record],
     nobodys: &Nobodys,
+    attempts: usize,
 ) -> Result<(), SavedError> {
+    let attempts = Some(attempts);
     write(&dir.join(SYSTEM_FILE), |out| {
-        serde_json::to_writer(&mut *out, &System { form: FORM, scenarios: records, nobodys })?;
+        let system = System { form: FORM, scenarios: records, attempts, nobodys };
+        serde_json::to_writer(&mut *out, &system)?;
         writeln!(out)
     })
 }
@@ -131,6 +152,7 @@ fn write(
 pub struct SavedSystem {
     dir: PathBuf,
     records: Vec<Record>,
+    attempts: Option<usize>,
     nobodys: Nobodys,
 }
 
@@ -159,7 +181,7 @@ impl SavedSystem {
             .map_err(|source| SavedError::Io { path: path.clone(), source })?;
         let refuse =
             |line: usize, reason: String| SavedError::Form { path: path.clone(), line, reason };
-        let unreadable = |error: serde_json::Error| refuse(error.line(), error.to_string());
+        let unreadable = |error: serde_json::Error| unreadable(&path, error.line(), &error);
         let Form { form } = serde_json::from_str(&text).map_err(unreadable)?;
         if form != FORM {
             return Err(refuse(1, format!("its form is {form}, this version reads {FORM}")));
@@ -176,7 +198,8 @@ impl SavedSystem {
                 return Err(refuse(1, reason));
             }
         }
-        Ok(Self { dir, records: system.scenarios, nobodys: system.nobodys })
+        let System { scenarios: records, attempts, nobodys, .. } = system;
+        Ok(Self { dir, records, attempts, nobodys })
     }
 
     /// The records of its scenarios.
@@ -189,35 +212,72 @@ impl SavedSystem {
         &self.nobodys
     }
 
+    /// Reads the attempts one after the other; none where there was no mock intake.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read, or are not all there.
+    pub fn each_attempt(&self, mut take: impl FnMut(Attempt)) -> Result<(), SavedError> {
+        let path = self.dir.join(ATTEMPTS_FILE);
+        let file =
+            File::open(&path).map_err(|source| SavedError::Io { path: path.clone(), source })?;
+        let mut read = 0;
+        for line in BufReader::new(file).lines() {
+            let line = line.map_err(|source| SavedError::Io { path: path.clone(), source })?;
+            read += 1;
+            take(serde_json::from_str(&line).map_err(|error| unreadable(&path, read, &error))?);
+        }
+        match self.attempts {
+            Some(all) if read < all => {
+                let reason = format!("it ends after {read} of {all} attempts");
+                Err(SavedError::CutOff { path, line: read, reason })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Returns the captured spans of a trace.
     ///
     /// # Errors
     ///
     /// When the attempts cannot be read.
     pub fn trace(&self, id: TraceId) -> Result<Option<Trace>, SavedError> {
-        let captured = read_attempts(&self.dir.join(ATTEMPTS_FILE))?.trace(id);
+        let captured = self.store()?.trace(id);
         let cases = self.records.iter().flat_map(|record| &record.cases);
         // Where there was no mock intake there are no attempts.
         let mut seen = cases.filter_map(|of| of.evidence.trace.as_ref());
         Ok(captured.or_else(|| seen.find(|trace| trace.id == id).cloned()))
     }
+
+    fn store(&self) -> Result<Store, SavedError> {
+        let mut store = Store::new(Bounds { max_bytes: usize::MAX, max_attempts: usize::MAX });
+        self.each_attempt(|attempt| {
+            let decoded = decode::decode(&attempt, DEFAULT_MAX_DECODED);
+            store.insert(attempt, decoded, Instant::now());
+        })?;
+        Ok(store)
+    }
 }
 
-fn read_attempts(path: &Path) -> Result<Store, SavedError> {
-    let file =
-        File::open(path).map_err(|source| SavedError::Io { path: path.to_owned(), source })?;
-    let mut store = Store::new(Bounds { max_bytes: usize::MAX, max_attempts: usize::MAX });
-    for (index, line) in BufReader::new(file).lines().enumerate() {
-        let line = line.map_err(|source| SavedError::Io { path: path.to_owned(), source })?;
-        let attempt: Attempt = serde_json::from_str(&line).map_err(|error| SavedError::Form {
-            path: path.to_owned(),
-            line: index + 1,
-            reason: error.to_string(),
-        })?;
-        let decoded = decode::decode(&attempt, DEFAULT_MAX_DECODED);
-        store.insert(attempt, decoded, Instant::now());
+/// The error for a line that cannot be read.
+fn unreadable(path: &Path, line: usize, error: &serde_json::Error) -> SavedError {
+    let (path, line) = (path.to_owned(), line.max(1));
+    match error.is_eof() {
+        true => SavedError::CutOff { path, line, reason: "it ends in the middle".to_owned() },
+        false => SavedError::Form { path, line, reason: error.to_string() },
     }
-    Ok(store)
+}
+
+/// Saved runs for other modules' tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// Saves records as a run does that captured no attempt.
+    pub(crate) fn write(dir: &Path, records: &[&Record], nobodys: &Nobodys) {
+        write_records(dir, records, nobodys, 0).unwrap();
+        std::fs::write(dir.join(ATTEMPTS_FILE), "").unwrap();
+    }
 }
 
 #[cfg(test)]
@@ -238,7 +298,7 @@ mod tests {
         world.lose("app-2");
         let dir = tempfile::tempdir().unwrap();
         let nobodys = Nobodys::default();
-        write_records(dir.path(), &[&world.record], &nobodys).unwrap();
+        write_records(dir.path(), &[&world.record], &nobodys, 0).unwrap();
         let read = SavedSystem::read(dir.path().to_owned()).unwrap();
         assert_eq!(read.records(), std::slice::from_ref(&world.record));
         assert_eq!(read.nobodys(), &nobodys);
@@ -252,10 +312,11 @@ mod tests {
             ":1: not a saved run of this version: its form is 1, this version reads 3"
         );
         assert!(refused("{\"form\": 3,\n\"scenarios\": 7}").starts_with(":2: not a saved run"));
-        assert!(refused("[").starts_with(":1: not a saved run"));
+        assert!(refused("[").starts_with(":1: it ends in the middle: the saved run was cut off"));
         let mut record = World::healthy().record;
         record.cases[0].case.request = 5;
-        let system = System { form: FORM, scenarios: [record], nobodys: Nobodys::default() };
+        let nobodys = Nobodys::default();
+        let system = System { form: FORM, scenarios: [record], attempts: None, nobodys };
         let text = serde_json::to_string(&system).unwrap();
         assert!(refused(&text).contains("has a case of request 5, and 1 requests"));
     }

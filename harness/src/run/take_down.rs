@@ -2,10 +2,12 @@
 
 use super::{
     audit,
-    group::{Live, tell_logs},
+    group::{Live, report_logs},
     kept_logs, saved,
 };
-use crate::{event::Event, record::Record, rule, strays::Nobodys, verdict::Verdict};
+use crate::{
+    event::Event, finding::Warning, judge, record::Record, rule, strays::Nobodys, verdict::Verdict,
+};
 
 impl Live<'_> {
     /// Stops the system, source by source, judges what came at the very end, saves the run if asked to, and removes the rest.
@@ -16,42 +18,54 @@ impl Live<'_> {
         }
         let unclean = self.session.stop_sources().await;
         let ended_well = unclean.is_empty();
-        self.tell.tell_notes(&self.session).await;
+        self.events.send_notes(&self.session).await;
         if !self.plan.halt.is_cancelled() {
             let ended = (ended_well, self.unrest.as_ref());
-            audit::last_audit(&self.session, &mut self.driven, ended, self.tell).await;
+            audit::last_audit(&self.session, &mut self.driven, ended, self.events).await;
         }
         let nobodys = self.judge_nobodys_strays(ended_well).await;
-        if let Some(text) = rule::literals_warning(&self.group.name(), self.records()) {
-            self.tell.tell(Event::Warning { text: text.clone() }).await;
+        let leak = rule::literals_warning(&self.group.name(), self.records());
+        let breaches = rule::levels_warning(&self.group.name(), self.records());
+        let judged = self.driven.iter().map(|driven| (&driven.record, &driven.result));
+        let differing = judge::consistency_warning(&self.group.name(), judged);
+        let results = self.driven.iter().map(|driven| &driven.result);
+        let dropped = judge::sampled_warning(&self.group.name(), results);
+        for Warning { text, more } in
+            leak.into_iter().chain(breaches).chain(differing).chain(dropped)
+        {
+            self.events.send(Event::Warning { text: text.clone(), more }).await;
             self.outcome.warnings.push(text);
         }
-        self.tell_unclean(unclean).await;
+        self.report_unclean(unclean).await;
         if !ended_well || self.has_not_passed() {
             self.keep_logs().await;
         }
         let mut unclean = Vec::new();
         let dir = self.plan.save.as_ref();
-        let mut dir = dir.map(|dir| dir.join(format!("system-{}", self.group.number)));
-        if let Some(at) = &dir
-            && let Err(error) = saved::save(at, &self.session, &self.records(), &nobodys).await
-        {
-            unclean.push(format!("the run could not be saved: {error}"));
-            dir = None;
+        let dir = dir.map(|dir| dir.join(format!("system-{}", self.group.number)));
+        let mut saved = None;
+        if let Some(at) = dir {
+            match saved::save(&at, &self.session, &self.records(), &nobodys).await {
+                Ok(attempts) => saved = Some((at, attempts)),
+                Err(error) => unclean.push(format!("the run could not be saved: {error}")),
+            }
+        }
+        if let Some(watch) = &self.plan.watch {
+            watch.down(&self.group.scenario_names());
         }
         if let Err(error) = self.session.stop().await {
             unclean.push(error.to_string());
         }
         if !unclean.is_empty() {
-            self.tell_unclean(unclean).await;
+            self.report_unclean(unclean).await;
             // What came after the run was saved is of its records, too.
-            if let Some(at) = &dir
-                && let Err(error) = saved::write_records(at, &self.records(), &nobodys)
+            if let Some((at, attempts)) = saved
+                && let Err(error) = saved::write_records(&at, &self.records(), &nobodys, attempts)
             {
-                self.tell_unclean(vec![format!("the run could not be saved: {error}")]).await;
+                self.report_unclean(vec![format!("the run could not be saved: {error}")]).await;
             }
         }
-        tell_logs(self.group, self.logs.take(), true, self.tell).await;
+        report_logs(self.group, self.logs.take(), true, self.events).await;
     }
 
     /// Says what the traces that belong to no request mean for the run. Where something that would show whose they are may be missing,
@@ -62,7 +76,7 @@ impl Live<'_> {
             if self.plan.halt.is_cancelled() || self.driven.len() < self.group.scenarios.len() {
                 Some("the run was cancelled")
             } else if !ended_well {
-                Some("the system did not end in peace")
+                Some("the system did not stop cleanly")
             } else if !self.session.source().gaps().is_empty() {
                 Some("the evidence has a gap")
             } else if !self.session.up().unexpected_exits().is_empty() {
@@ -76,7 +90,7 @@ impl Live<'_> {
         let nobodys = witness.nobodys_strays(&system, not_judged.map(str::to_owned));
         let findings = nobodys.judge();
         for text in findings.warnings {
-            self.tell.tell(Event::Warning { text: text.clone() }).await;
+            self.events.send(Event::warning(&text)).await;
             self.outcome.warnings.push(text);
         }
         self.outcome.undecided.extend(findings.undecided);
@@ -89,14 +103,14 @@ impl Live<'_> {
     }
 
     /// Reports what did not end as it should: what could not be sent at the end may have been anybody's.
-    async fn tell_unclean(&mut self, unclean: Vec<String>) {
+    async fn report_unclean(&mut self, unclean: Vec<String>) {
         for text in unclean {
             let text = format!("taking {} down: {text}", self.group.name());
-            self.tell.tell(Event::Warning { text: text.clone() }).await;
+            self.events.send(Event::warning(&text)).await;
             self.outcome.warnings.push(text.clone());
             for driven in &mut self.driven {
                 driven.record.facts.undone.push(text.clone());
-                driven.judge_again(self.tell).await;
+                driven.judge_again(self.events).await;
             }
         }
     }

@@ -63,13 +63,13 @@ pub enum FaultKind {
     Collector(CollectorFault),
 }
 
-/// What is done to what passes between two workloads.
+/// Fault that strikes what passes between two workloads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Between {
     /// The workload that calls.
     pub caller: String,
-    /// What is done.
+    /// The action.
     pub does: WireAction,
     /// Only to the next so many requests; `None` for all.
     pub next: Option<u32>,
@@ -104,7 +104,7 @@ impl Between {
     }
 }
 
-/// What the collector answers services instead of taking their spans.
+/// Response of the collector to services instead of accepting their spans.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CollectorFault {
@@ -118,7 +118,7 @@ pub struct CollectorFault {
     pub lasting: Option<Duration>,
 }
 
-/// What the mock intake does instead of taking payloads.
+/// Behaviour of the mock intake instead of accepting payloads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IntakeFault {
@@ -143,7 +143,7 @@ pub enum IntakeReply {
 }
 
 impl FaultKind {
-    /// Whether it changes more than the request that it travels with.
+    /// Returns whether it changes more than the request that it travels with.
     pub fn needs_own_system(&self) -> bool {
         matches!(
             self,
@@ -158,7 +158,7 @@ impl FaultKind {
         )
     }
 
-    /// What is done between two workloads, where it is that.
+    /// Returns what is done between two workloads, where it is that.
     pub fn between(&self) -> Option<&Between> {
         match self {
             Self::Between(between) => Some(between),
@@ -166,14 +166,14 @@ impl FaultKind {
         }
     }
 
-    /// Whether it is a breakage that is to be found, or none at all: it says nothing of what a trace must be like.
+    /// Returns whether it is a breakage that is to be found, or none at all: it says nothing of what a trace must be like.
     pub(crate) fn is_to_be_found(&self) -> bool {
         let says_nothing =
             |one: &Between| matches!(one.does, WireAction::Breakage { .. } | WireAction::Pass);
         self.between().is_some_and(says_nothing)
     }
 
-    /// Whether it is over before the requests: what is to be seen is that what was connected finds its way again.
+    /// Returns whether it is over before the requests: what is to be seen is that what was connected finds its way again.
     pub fn is_over_before_requests(&self) -> bool {
         matches!(self, Self::Kill | Self::Restart)
     }
@@ -209,7 +209,7 @@ pub fn header_value(faults: &[Fault]) -> Option<String> {
     (!entries.is_empty()).then(|| entries.join(","))
 }
 
-/// What is known beforehand of a yes-or-no question.
+/// Answer to a yes-or-no question, as far as it is known beforehand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Expected {
@@ -227,7 +227,7 @@ impl Expected {
     }
 }
 
-/// What one hop of a chain must look like in the trace.
+/// Expected look of one hop of a chain in the trace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HopShape {
@@ -243,7 +243,7 @@ pub struct HopShape {
     pub failed_tries: u32,
     /// Its server span lasts at least this long: nanoseconds.
     pub at_least: i64,
-    /// Whether it begins a trace of its own, since it is not told of the caller's.
+    /// Whether it begins a trace of its own, since the caller's is not propagated to it.
     #[serde(default = "no", skip_serializing_if = "Expected::is_no")]
     pub apart: Expected,
 }
@@ -252,7 +252,7 @@ fn no() -> Expected {
     Expected::No
 }
 
-/// What a chain's trace must look like, entry first.
+/// Expected look of a chain's trace, entry first.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shape {
@@ -260,7 +260,7 @@ pub struct Shape {
     pub hops: Vec<HopShape>,
 }
 
-/// What a caller sees of a hop.
+/// Outcome of a call to a hop, as its caller sees it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Seen {
     Success,
@@ -270,7 +270,7 @@ enum Seen {
 
 impl Shape {
     /// Works out the shape of a request that goes along `chain` (workload names, entry first) under `faults`, where a
-    /// caller tries `retries` more times and waits `timeout` for an answer, and `carriers` are the headers that tell a workload
+    /// caller tries `retries` more times and waits `timeout` for a response, and `carriers` are the headers that give a workload
     /// which trace it is in.
     pub fn of_chain(
         chain: &[String],
@@ -340,7 +340,7 @@ fn hop_shape(
     };
     let Some(fault) = fault else { return undisturbed() };
     if fault.after.is_some() {
-        // Nobody knows which requests it meets.
+        // It is unknown which requests it meets.
         return (hop(Either, Either, Either), Seen::Either, Either);
     }
     let failing = match &fault.kind {
@@ -372,7 +372,7 @@ fn hop_shape(
             if between.next.is_none() || (&hop, seen, on) == as_refs(&undisturbed()) {
                 return (hop, seen, on);
             }
-            // Nobody knows which requests it meets.
+            // It is unknown which requests it meets.
             let seen = if hop.apart == No { Seen::Either } else { seen };
             hop.apart = if hop.apart == No { No } else { Either };
             return (hop.whichever(), seen, Either);
@@ -514,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_told_of_the_trace_begins_one_of_its_own() {
+    fn who_is_not_sent_the_trace_begins_one_of_its_own() {
         let dropped = between(WireAction::DropHeader("traceparent".to_owned()), None);
         let none = (No, Either, Either);
         assert_eq!(shape(std::slice::from_ref(&dropped), 0), [(Yes, No, No), none, none]);

@@ -8,7 +8,7 @@ use std::{
 use serde_saphyr::Spanned;
 
 use super::{
-    Fault, Scenario,
+    Fault, Leveled, Scenario,
     file::{RequireFile, ScenarioFile},
 };
 use crate::{
@@ -26,11 +26,11 @@ mod system;
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// Something is wrong in the files, each with its place.
-    #[error("{}", told(.0))]
+    #[error("{}", described(.0))]
     Invalid(Vec<Finding>),
 }
 
-fn told(findings: &[Finding]) -> String {
+fn described(findings: &[Finding]) -> String {
     findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n")
 }
 
@@ -53,11 +53,11 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Scenario>, LoadError> {
     let loaded = check(paths)?;
     if loaded.scenarios.is_empty() {
         let remedy = "a scenario names it by `system: { file: … }`; name that scenario";
-        let told = |path: &PathBuf| {
+        let described = |path: &PathBuf| {
             Finding::new(source::file_name(path), "is a system file, and there is no scenario")
                 .suggest(remedy.to_owned())
         };
-        return Err(LoadError::Invalid(loaded.systems.iter().map(told).collect()));
+        return Err(LoadError::Invalid(loaded.systems.iter().map(described).collect()));
     }
     Ok(loaded.scenarios)
 }
@@ -193,7 +193,7 @@ struct Workloads {
     named: Option<Vec<String>>,
     /// Whether they are the built-in sample apps, which take faults from a header.
     builtin: bool,
-    /// What runs; `None` where that is not sound.
+    /// The system that runs; `None` where it is invalid.
     system: Option<System>,
 }
 
@@ -271,6 +271,31 @@ impl Resolver<'_> {
             }
             tolerate.insert(entry.value.rule.value, entry.value.because);
         }
+        let mut levels = BTreeMap::new();
+        for entry in file.levels {
+            let rule = &entry.value.rule;
+            if !rule::LEVELED.contains(&rule.value.as_str()) {
+                let message = match rule::named(&rule.value) {
+                    Some(_) => {
+                        format!("`{}` has no levels: it fails, unless it is tolerated", rule.value)
+                    }
+                    None => format!("there is no rule `{}`", rule.value),
+                };
+                self.wrong_with(
+                    rule,
+                    message,
+                    source::nearest_or_known(&rule.value, rule::LEVELED),
+                );
+            }
+            if entry.value.because.trim().is_empty() {
+                self.wrong(&entry, "say why the rule has this level here");
+            }
+            let leveled =
+                Leveled { level: entry.value.level, because: entry.value.because.clone() };
+            if levels.insert(rule.value.clone(), leveled).is_some() {
+                self.wrong(&entry, format!("`{}` has two levels", rule.value));
+            }
+        }
         let mut requires = BTreeMap::new();
         for entry in file.requires {
             let RequireFile { collector, because } = entry.value.clone();
@@ -290,6 +315,7 @@ impl Resolver<'_> {
             faults,
             expect,
             tolerate,
+            levels,
             requires,
         }
     }

@@ -1,4 +1,4 @@
-//! What is sent to an entry, what its answer must be, and which values of it later requests use.
+//! Requests to an entry: what is sent, what the response must be, and which values of it later requests use.
 
 use std::{
     borrow::Cow,
@@ -26,10 +26,10 @@ pub struct Request {
     /// The workload that it is sent to, at its port `http`; `None` for the system's entry.
     #[serde(default)]
     pub entry: Option<String>,
-    /// What it carries.
+    /// The request's body.
     #[serde(default)]
     pub body: Option<Body>,
-    /// What describes the gRPC method; `None` where the server does.
+    /// Descriptors of the gRPC method; `None` where the server gives them.
     #[serde(default)]
     pub descriptors: Option<Descriptors>,
     /// How often.
@@ -38,7 +38,7 @@ pub struct Request {
     pub concurrency: u32,
     /// The status it must be answered with; `None` where any will do.
     pub status: Option<u16>,
-    /// What else its answer must be.
+    /// Further expectations of the response.
     #[serde(default)]
     pub answer: AnswerExpect,
     /// Values of its answer that later requests use: paths in its JSON body, by name.
@@ -48,7 +48,7 @@ pub struct Request {
     pub propagation: Propagation,
     /// Whether the context says *sampled*.
     pub sampled: bool,
-    /// Where the trace id is read from the answer, for services that choose it themselves.
+    /// Place of the trace id in the response, for services that choose it themselves.
     pub trace_id_from: Option<TraceIdFrom>,
     /// Longest wait for the whole answer.
     pub timeout: Duration,
@@ -99,13 +99,13 @@ impl Method {
         }
     }
 
-    /// Whether it asks for nothing to be done, so that the harness may send it once more for its own ends.
+    /// Returns whether it asks for nothing to be done, so that the harness may send it once more for its own ends.
     pub fn is_safe(self) -> bool {
         matches!(self, Self::Get | Self::Head)
     }
 }
 
-/// What a request carries.
+/// Body of a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Body {
@@ -119,9 +119,9 @@ pub struct Body {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Descriptors {
-    /// Where it was read.
+    /// File that it was read from.
     pub path: PathBuf,
-    /// What was in it; a saved run does not keep it.
+    /// Content of the file; a saved run does not keep it.
     #[serde(skip)]
     pub bytes: Bytes,
 }
@@ -136,9 +136,9 @@ pub enum Content {
     Json(Value),
     /// A file, as it is.
     File {
-        /// Where it was read.
+        /// File that it was read from.
         path: PathBuf,
-        /// What was in it; a saved run does not keep it.
+        /// Content of the file; a saved run does not keep it.
         #[serde(skip)]
         bytes: Bytes,
     },
@@ -155,7 +155,7 @@ impl Content {
     }
 }
 
-/// What an answer must be beside its status.
+/// Expectations of a response beside its status.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AnswerExpect {
@@ -175,11 +175,13 @@ pub enum Propagation {
     W3c,
     /// `X-Amzn-Trace-Id`.
     Xray,
+    /// Zipkin's `b3`, which propagators of several headers (`X-B3-TraceId` and so on) read as well.
+    B3,
     /// Not at all: the entry starts the trace, and the id is read from its answer.
     None,
 }
 
-/// Where an answer tells its trace id, as 32 hex digits or in X-Ray's form.
+/// Place of the trace id in a response, as 32 hex digits or in X-Ray's form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TraceIdFrom {
@@ -279,7 +281,7 @@ pub fn at_path<'a>(document: &'a Value, path: &str) -> Option<&'a Value> {
     })
 }
 
-/// Why a text with references cannot be read.
+/// Error of a text whose references cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no reference to a saved value: write `${{saved:NAME}}`, or `$${{` for `${{`")]
 pub struct ReferenceError(String);
@@ -317,7 +319,7 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, ReferenceError> {
     Ok(pieces)
 }
 
-/// Whether a saved value may be called so.
+/// Returns whether a saved value may be called so.
 pub fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     !name.is_empty() && name.bytes().all(fits)
@@ -388,8 +390,8 @@ impl SavedValues {
         match value {
             Value::String(text) => {
                 let parts = pieces(text).map_err(|error| error.to_string())?;
-                let mut told = parts.iter().filter(|piece| **piece != Piece::Text(""));
-                *value = match (told.next(), told.next()) {
+                let mut reported = parts.iter().filter(|piece| **piece != Piece::Text(""));
+                *value = match (reported.next(), reported.next()) {
                     (Some(Piece::Saved(name)), None) => self.value(name, ordinal)?,
                     _ => Value::String(self.text(text, ordinal, |text| text)?),
                 };
@@ -503,9 +505,9 @@ mod tests {
     fn a_reference_that_is_none_is_named_with_the_remedy() {
         for wrong in ["${svaed:id}", "${saved:}", "${saved:a b}", "${saved:id"] {
             let path = format!("/x/{wrong}");
-            let told = Request::get(&path).uses().unwrap_err().to_string();
-            assert!(told.starts_with(&format!("`{wrong}` is no reference")), "{told}");
-            assert!(told.contains("${saved:NAME}"), "{told}");
+            let reported = Request::get(&path).uses().unwrap_err().to_string();
+            assert!(reported.starts_with(&format!("`{wrong}` is no reference")), "{reported}");
+            assert!(reported.contains("${saved:NAME}"), "{reported}");
         }
     }
 }

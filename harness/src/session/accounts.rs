@@ -33,14 +33,14 @@ pub(super) struct Accounts {
 
 /// Ledger entries of services and collectors for one trace.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Told {
+pub(crate) struct Reports {
     /// By service.
     pub(crate) services: BTreeMap<String, LedgerReport>,
     /// All collectors together.
     pub(crate) collector: Option<CollectorEntry>,
 }
 
-impl Told {
+impl Reports {
     /// Returns their last counts.
     pub(crate) fn of(evidence: &Evidence) -> Self {
         Self { services: evidence.ledgers.clone(), collector: evidence.collector.clone() }
@@ -95,11 +95,11 @@ impl Accounts {
         &self,
         trace_id: TraceId,
         stopped: impl Fn() -> BTreeMap<String, Stopped>,
-    ) -> Told {
+    ) -> Reports {
         let services = self.services_of_trace(trace_id, &stopped);
         let collector = self.collector_of_trace(trace_id, &stopped);
         let (services, collector) = future::join(services, collector).await;
-        Told { services, collector }
+        Reports { services, collector }
     }
 
     /// Reads the ledger entry of all collectors for one trace, unless one has none, or was stopped and lost it.

@@ -11,7 +11,7 @@ use crate::{
     intake::{self, client::IntakeClient},
     ledger::LedgerClient,
     strays::Places,
-    system::{Role, System, Workload},
+    system::{Role, System},
 };
 
 /// Longest wait for one ledger route.
@@ -24,6 +24,8 @@ pub(super) struct Parts {
     pub(super) source: Arc<dyn EvidenceSource>,
     pub(super) driver: Driver,
     pub(super) topology: Topology,
+    /// Longest time that spans wait in a service's SDK.
+    pub(super) export_delay: Option<Duration>,
     pub(super) places: Places,
     pub(super) http: reqwest::Client,
     /// By service, one for each of its instances.
@@ -72,12 +74,20 @@ impl Parts {
             .map_err(|error| DriverError::Client(crate::chain_of(&error)))?;
         let mut ledgers = BTreeMap::<String, Vec<LedgerClient>>::new();
         let mut services = Vec::new();
-        for workload in services_from_entry(system) {
+        let traced = system.traced_services();
+        for workload in &traced {
             let mut identity = ServiceIdentity {
                 workload: workload.name.clone(),
                 service: workload.service_name(),
                 instances: Vec::new(),
                 meant: workload.meant_service(),
+                meant_attributes: workload.meant_attributes(),
+                propagators: workload.env.get("OTEL_PROPAGATORS").cloned(),
+                held_for_ms: workload
+                    .set_export_delay()
+                    .and_then(|delay| u64::try_from(delay.as_millis()).ok()),
+                silenced_by: workload.silenced_by(),
+                callees: system.callees(workload),
             };
             let urls = workload.ledger.as_ref().map(|port| endpoints.urls(&workload.name, port));
             for url in urls.unwrap_or_default() {
@@ -94,14 +104,18 @@ impl Parts {
             services.push(identity);
         }
         let topology = Topology { services };
+        let export_delay = traced.iter().map(|workload| workload.export_delay()).max();
         let places = Places::of(system, &endpoints);
-        Ok(Self { endpoints, intake, source, driver, topology, places, http, ledgers })
+        Ok(Self {
+            endpoints,
+            intake,
+            source,
+            driver,
+            topology,
+            export_delay,
+            places,
+            http,
+            ledgers,
+        })
     }
-}
-
-/// The services, the entry first, the others as written.
-fn services_from_entry(system: &System) -> impl Iterator<Item = &Workload> {
-    let services = || system.workloads.iter().filter(|workload| workload.role == Role::Service);
-    let entry = services().filter(|workload| workload.name == system.entry);
-    entry.chain(services().filter(|workload| workload.name != system.entry))
 }

@@ -40,10 +40,10 @@ impl Session {
         for tap in taps(faults) {
             let of_tap = faults.iter().filter(|fault| tap_of(fault).as_ref() == Some(&tap));
             let of_tap = of_tap.filter_map(|fault| fault.kind.between());
-            let told: Vec<WireFault> = of_tap
+            let reported: Vec<WireFault> = of_tap
                 .map(|between| WireFault { does: between.does.clone(), next: between.next })
                 .collect();
-            self.tell_tap(&tap, &told).await?;
+            self.instruct_tap(&tap, &reported).await?;
         }
         for fault in faults {
             match &fault.kind {
@@ -114,13 +114,13 @@ impl Session {
         Duration::ZERO
     }
 
-    /// Takes a workload that a fault stops for stopped though it did not end in peace: it is gone, which is what was asked.
+    /// Takes a workload that a fault stops for stopped though it did not stop cleanly: it is gone, which is what was asked.
     fn note_gone(&self, stopped: Result<(), EnvironmentError>) -> Result<(), EnvironmentError> {
         let Err(EnvironmentError::UncleanStop(stops)) = stopped else { return stopped };
-        let told = stops
+        let reported = stops
             .iter()
             .map(|stop| format!("the fault at `{}`: it was {}", stop.workload, stop.how));
-        self.up.note(told);
+        self.up.note(reported);
         Ok(())
     }
 
@@ -135,20 +135,20 @@ impl Session {
     ) -> Result<BTreeMap<String, Passed>, SessionError> {
         let mut passed = BTreeMap::new();
         for tap in taps(faults) {
-            passed.insert(tap.clone(), self.tell_tap(&tap, &[]).await?);
+            passed.insert(tap.clone(), self.instruct_tap(&tap, &[]).await?);
         }
         Ok(passed)
     }
 
     /// Reports a tap what to do from now on; gives what passed until then.
-    async fn tell_tap(&self, tap: &str, faults: &[WireFault]) -> Result<Passed, SessionError> {
+    async fn instruct_tap(&self, tap: &str, faults: &[WireFault]) -> Result<Passed, SessionError> {
         let failed = |reason: String| SessionError::Tap { tap: tap.to_owned(), reason };
         let url = self.endpoints().url(tap, wire::CONTROL_PORT);
-        let url = url.ok_or_else(|| failed("nobody knows where it is".to_owned()))?;
+        let url = url.ok_or_else(|| failed("its place is unknown".to_owned()))?;
         let client = crate::http::client().timeout(TELL_TIMEOUT).build();
         let client = client.map_err(|error| failed(crate::chain_of(&error)))?;
-        let told = client.put(format!("{url}{}", wire::FAULTS_PATH)).json(faults).send().await;
-        let answer = told.map_err(|error| failed(crate::chain_of(&error)))?;
+        let reported = client.put(format!("{url}{}", wire::FAULTS_PATH)).json(faults).send().await;
+        let answer = reported.map_err(|error| failed(crate::chain_of(&error)))?;
         if !answer.status().is_success() {
             let status = answer.status();
             let text = answer.text().await.unwrap_or_default();

@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-use super::{DRAIN_TIMEOUT, Session, SessionError, Settled, Told, up::Stopped};
+use super::{DRAIN_TIMEOUT, Reports, Session, SessionError, Settled, up::Stopped};
 use crate::{
+    case::Outcome,
     expectation::{Expect, Matcher, SpanCount},
     finding::Findings,
     intake::store::Store,
@@ -17,6 +18,9 @@ use crate::{
     scenario::{Method, Request, Scenario, SystemChoice, request::AnswerExpect},
     system::Role,
 };
+
+/// How often a sentinel without an answer is sent again.
+const SENT_AGAIN: usize = 2;
 
 impl Session {
     /// Sends a sentinel trace, by a request like one that the system takes, through every exporting path, and waits until it has
@@ -35,7 +39,14 @@ impl Session {
         let scenario = sentinel(like, seen, within);
         // The harness's own span goes to the collector's instances in turn.
         for _ in 0..self.driver.exported().len().max(1) {
-            let case = self.send_for_itself(&scenario.requests[0], (0, 0)).await;
+            let mut case = self.send_for_itself(&scenario.requests[0], (0, 0)).await;
+            // One without an answer proves nothing, as where the way to the system broke while it was sent.
+            for _ in 0..SENT_AGAIN {
+                if let Outcome::Response { .. } = case.outcome {
+                    break;
+                }
+                case = self.send_for_itself(&scenario.requests[0], (0, 0)).await;
+            }
             let Settled { result, evidence } = self.settle(&scenario, &case).await;
             if let Some(failure) = result.findings.failures.first() {
                 let missing = format!("{}: {}", failure.rule, failure.detail);
@@ -49,7 +60,7 @@ impl Session {
     /// Judges a sentinel by everything that has arrived since, when its senders have ended.
     pub(crate) async fn judge_sentinel(&self, sentinel: &(Scenario, CaseRecord)) -> Findings {
         let (scenario, CaseRecord { case, evidence }) = sentinel;
-        let evidence = self.evidence_now(case, Some(Told::of(evidence))).await;
+        let evidence = self.evidence_now(case, Some(Reports::of(evidence))).await;
         let (topology, capabilities) = (self.witness.topology(), self.witness.capabilities());
         let mut record = Record::new(scenario.clone(), topology.clone(), capabilities.to_vec());
         record.strays = self.witness.strays_of([case].into_iter());
@@ -98,7 +109,7 @@ impl Session {
             let names = self.up.named(role);
             if let Err(error) = self.up.environment().await.stop_all(&names).await {
                 match error.foreseen() {
-                    Ok(told) => self.up.note(told),
+                    Ok(reported) => self.up.note(reported),
                     Err(error) => unclean.push(error.to_string()),
                 }
             }
@@ -142,6 +153,9 @@ fn sentinel(
         "outside-request",
         "priority-lost",
         "top-level-lost",
+        "altered-span",
+        "tracestate-lost",
+        "wrong-service-edge",
     ];
     let of_each = seen.iter().map(|service| SpanCount {
         span: Matcher { at: Some(service.clone()), ..Matcher::default() },
@@ -176,6 +190,7 @@ fn sentinel(
         faults: Vec::new(),
         expect: Expect { within, spans: of_each.collect(), ..Expect::default() },
         tolerate: tolerate.iter().map(|rule| ((*rule).to_owned(), String::new())).collect(),
+        levels: BTreeMap::new(),
         requires: BTreeMap::new(),
     }
 }

@@ -6,14 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Session, Settled, accounts::Told};
+use super::{Session, Settled, accounts::Reports};
 use crate::{
-    case::{Capability, Case, Evidence, Outcome, Stray, Topology, View},
+    case::{Capability, Case, DRIVER_SERVICE, Evidence, Outcome, Stray, Topology, View},
     evidence::QUIET,
-    finding::Findings,
+    finding::{Failure, Findings},
     judge, rule,
     scenario::{Request, Scenario, fault},
-    trace::TraceId,
+    trace::{Trace, TraceId},
     verdict::CaseResult,
 };
 
@@ -30,15 +30,17 @@ impl Session {
         let services = self.services(scenario, &shape);
         self.source().look_for(case, &services);
         // What the answer says is its trace may be where the request's spans went.
-        let told = match case.outcome {
-            Outcome::Response { trace_id: Some(told), .. } if told != case.trace_id => Some(told),
+        let reported = match case.outcome {
+            Outcome::Response { trace_id: Some(reported), .. } if reported != case.trace_id => {
+                Some(reported)
+            }
             _ => None,
         };
-        if let Some(told) = told {
-            self.source().look_for(&Case { trace_id: told, ..case.clone() }, &services);
+        if let Some(reported) = reported {
+            self.source().look_for(&Case { trace_id: reported, ..case.clone() }, &services);
         }
         let settled = self.wait_and_judge(scenario, case, &shape).await;
-        for id in [Some(case.trace_id), told].into_iter().flatten() {
+        for id in [Some(case.trace_id), reported].into_iter().flatten() {
             self.source().stop_looking(id);
         }
         settled
@@ -56,11 +58,13 @@ impl Session {
         let mut later_request = patience.map(|patience| began + patience / 3);
         let mut changes = self.source().changes();
         let mut exits = self.up.exits();
-        let mut ledgers = Told::default();
+        let mut ledgers = Reports::default();
         let mut ledger_age: Option<Instant> = None;
         let mut judged_progress = None;
         let mut look_again = LOOK_AGAIN;
         let mut findings = Findings::default();
+        let mut time = TraceTime { delay: self.export_delay, began, own_seen: None };
+        let mut fails_anyway = false;
         loop {
             let version = *changes.borrow_and_update();
             let progress = self.source().progress(case.trace_id);
@@ -73,10 +77,11 @@ impl Session {
                 let mut now = self.moment((scenario, case, shape), ledgers.clone());
                 // Until then nothing that is missing is let pass: it may still come.
                 findings = if late { now.findings() } else { now.findings_if_all_were_seen() };
-                // The ledgers are asked once the rest holds, as they are to confirm it, and once more at the end, to explain.
+                // The ledgers are asked once the rest holds, as they are to confirm it, and once more at the end, to explain; and where
+                // nothing came, since a sampler may have dropped the trace.
                 let rest_holds =
                     findings.failures.iter().all(|failure| rule::needs_ledger(&failure.rule));
-                if stale && (rest_holds || late) {
+                if stale && (rest_holds || late || !now.has_services()) {
                     ledgers = self.read_ledgers(case.trace_id).await;
                     ledger_age = Some(Instant::now());
                     now.evidence.ledgers.clone_from(&ledgers.services);
@@ -85,11 +90,18 @@ impl Session {
                 }
                 judged_progress = Some(seen);
                 let quiet = self.source().is_quiet(case.trace_id);
+                time.note(now.evidence.trace.as_ref());
+                fails_anyway = !late && now.fails_anyway();
+                if fails_anyway
+                    && quiet
+                    && let Some(result) = self.fail_early(case, &mut now, &time).await
+                {
+                    let result = judged_after(result, progress);
+                    return Settled { result, evidence: now.evidence };
+                }
                 if (findings.failures.is_empty() && quiet && ledger_age.is_some()) || late {
                     self.witness.look_elsewhere(case, &mut now.evidence);
-                    let mut result = now.result();
-                    result.judged_after_ms = progress
-                        .map(|(_, at)| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX));
+                    let result = judged_after(now.result(), progress);
                     return Settled { result, evidence: now.evidence };
                 }
             }
@@ -97,8 +109,12 @@ impl Session {
                 .map(|(_, at)| QUIET.saturating_sub(at.elapsed()))
                 .filter(|left| !left.is_zero());
             let wake = match quiet_in {
-                Some(quiet_in) if findings.failures.is_empty() => quiet_in,
+                Some(quiet_in) if findings.failures.is_empty() || fails_anyway => quiet_in,
                 _ => look_again,
+            };
+            let wake = match time.left().filter(|left| fails_anyway && !left.is_zero()) {
+                Some(left) => wake.min(left),
+                None => wake,
             };
             // What is missing can be distinguished from what is late once something later has come.
             if later_request.is_some_and(|at| Instant::now() >= at) {
@@ -117,6 +133,36 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Judges a case that fails whatever is still to come, as soon as nothing is missing of its trace, or its spans had the time that
+    /// SDKs and collectors keep them. What is missing then is not looked into, unless it is seen where it went instead.
+    async fn fail_early(
+        &self,
+        case: &Case,
+        now: &mut Moment<'_>,
+        time: &TraceTime,
+    ) -> Option<CaseResult> {
+        // A hop that is not seen apart yet may come there.
+        let had_its_time = time.left().is_some_and(|left| left.is_zero())
+            && (now.is_answered_wrong() || now.fails_in_time() && !now.lacks_a_hop());
+        let may_be_whole = |now: &mut Moment<'_>| now.has_services() && now.lacks_nothing();
+        if !had_its_time && !may_be_whole(now) {
+            return None;
+        }
+        let ledgers = self.read_ledgers(case.trace_id).await;
+        now.evidence.ledgers = ledgers.services;
+        now.evidence.collector = ledgers.collector;
+        if !now.lacks_nothing() {
+            if !had_its_time {
+                return None;
+            }
+            if !now.has_strays() || !now.is_elsewhere() {
+                now.evidence.unsettled = Some(NOT_AWAITED.to_owned());
+            }
+        }
+        self.witness.look_elsewhere(case, &mut now.evidence);
+        Some(now.result())
     }
 
     /// The services whose spans a trace should hold, by the names that they have in their spans where those are known.
@@ -142,7 +188,7 @@ impl Session {
 
     /// Everything known of a case now; what the ledgers say of its trace is asked again, or given where services and collectors are
     /// gone.
-    pub(crate) async fn evidence_now(&self, case: &Case, ledgers: Option<Told>) -> Evidence {
+    pub(crate) async fn evidence_now(&self, case: &Case, ledgers: Option<Reports>) -> Evidence {
         let ledgers = match ledgers {
             Some(ledgers) => ledgers,
             None => self.read_ledgers(case.trace_id).await,
@@ -155,7 +201,7 @@ impl Session {
     fn moment<'a>(
         &'a self,
         (scenario, case, shape): (&'a Scenario, &'a Case, &'a fault::Shape),
-        ledgers: Told,
+        ledgers: Reports,
     ) -> Moment<'a> {
         Moment {
             scenario,
@@ -169,8 +215,48 @@ impl Session {
     }
 
     /// Reads the ledger entries of services and collectors for one trace.
-    async fn read_ledgers(&self, trace_id: TraceId) -> Told {
+    async fn read_ledgers(&self, trace_id: TraceId) -> Reports {
         self.accounts.of_trace(trace_id, || self.up.stopped()).await
+    }
+}
+
+/// Name of the rule about the services that a request must reach.
+const MISSING_HOP: &str = "missing-hop";
+
+/// Reason why it is unknown what became of what is missing, where a case fails without it.
+const NOT_AWAITED: &str = "the request fails in any case, so that no more spans were waited for";
+
+fn judged_after(mut result: CaseResult, progress: Option<(usize, Instant)>) -> CaseResult {
+    result.judged_after_ms =
+        progress.map(|(_, at)| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX));
+    result
+}
+
+/// How long the spans of a trace may be under way.
+struct TraceTime {
+    /// Longest time that they wait in their SDKs; `None` where that is not known.
+    delay: Option<Duration>,
+    /// When the request was answered, and the harness's own span sent.
+    began: Instant,
+    /// When that span was captured.
+    own_seen: Option<Instant>,
+}
+
+impl TraceTime {
+    /// Notes that the harness's own span was captured.
+    fn note(&mut self, trace: Option<&Trace>) {
+        let own = |trace: &Trace| trace.spans.iter().any(|span| span.service == DRIVER_SERVICE);
+        if self.own_seen.is_none() && trace.is_some_and(own) {
+            self.own_seen = Some(Instant::now());
+        }
+    }
+
+    /// Returns how long spans may still be under way: the collector has kept the harness's own span once already, and may keep those of
+    /// the services as long again.
+    fn left(&self) -> Option<Duration> {
+        let way = self.own_seen?.saturating_duration_since(self.began);
+        let all = self.delay?.saturating_add(way.saturating_mul(2)).saturating_add(QUIET);
+        Some(all.saturating_sub(self.began.elapsed()))
     }
 }
 
@@ -205,6 +291,78 @@ impl Moment<'_> {
         self.capabilities.truncate(known);
         self.evidence.unsettled = unsettled;
         findings
+    }
+
+    /// The findings that do not hang on what is missing.
+    fn findings_so_far(&mut self) -> Findings {
+        let unsettled = self.evidence.unsettled.replace(String::new());
+        let findings = self.findings();
+        self.evidence.unsettled = unsettled;
+        findings
+    }
+
+    /// Returns whether the case fails, whatever is still to come, or once its spans had their time.
+    fn fails_anyway(&mut self) -> bool {
+        let lasts = |failure: &Failure| rule::lasts(failure) || rule::lasts_in_time(failure);
+        self.findings_so_far().failures.iter().any(lasts)
+    }
+
+    /// Returns whether the case fails by what lasts once its spans had their time.
+    fn fails_in_time(&mut self) -> bool {
+        self.findings_so_far().failures.iter().any(rule::lasts_in_time)
+    }
+
+    /// Returns whether traces were captured that belong to the request and are not part of its own.
+    fn has_strays(&mut self) -> bool {
+        self.findings_so_far().failures.iter().any(|failure| failure.rule == rule::STRAY)
+    }
+
+    /// The findings that hang on what is missing.
+    fn missing(&mut self) -> Vec<Failure> {
+        let so_far = self.findings_so_far().failures;
+        let mut missing = self.findings_if_all_were_seen().failures;
+        missing.retain(|one| !so_far.iter().any(|other| other.rule == one.rule));
+        missing
+    }
+
+    /// Returns whether a hop is missing whose service was not captured apart either: in a trace that belongs to the request and is not
+    /// its own.
+    fn lacks_a_hop(&mut self) -> bool {
+        let missing = self.missing();
+        missing.iter().any(|failure| failure.rule == MISSING_HOP && !self.is_apart(failure))
+    }
+
+    /// Returns whether all that is missing was captured apart. What the scenario expects of the request's trace is missing with it.
+    fn is_elsewhere(&mut self) -> bool {
+        let missing = self.missing();
+        missing.iter().all(|failure| match failure.rule.as_str() {
+            MISSING_HOP => self.is_apart(failure),
+            rule => rule::named(rule).is_none(),
+        })
+    }
+
+    /// Returns whether the service that a hop lacks is in a trace apart.
+    fn is_apart(&self, missing: &Failure) -> bool {
+        let mut apart = self.strays.iter().flat_map(|stray| &stray.trace.spans);
+        let callee = missing.hop.as_ref().map(|hop| hop.callee.as_str());
+        callee.is_some() && apart.any(|span| self.topology.workload_of(span) == callee)
+    }
+
+    /// Returns whether it fails by its answer, of which nothing that is missing is the cause.
+    fn is_answered_wrong(&mut self) -> bool {
+        let by_answer = ["response", "answer", "absent", "no-trace"];
+        let findings = self.findings_so_far();
+        findings.failures.iter().any(|failure| by_answer.contains(&failure.rule.as_str()))
+    }
+
+    /// Returns whether nothing that was found is about what is missing.
+    fn lacks_nothing(&mut self) -> bool {
+        self.findings_if_all_were_seen().failures.len() == self.findings_so_far().failures.len()
+    }
+
+    fn has_services(&self) -> bool {
+        let spans = self.evidence.trace.iter().flat_map(|trace| &trace.spans);
+        spans.into_iter().any(|span| span.service != DRIVER_SERVICE)
     }
 
     fn result(&self) -> CaseResult {

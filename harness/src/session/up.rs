@@ -51,8 +51,8 @@ impl Up {
     pub(super) fn new(environment: Box<dyn Environment>, endpoints: Endpoints) -> Self {
         let (attached, pointing) = (environment.is_attached(), environment.pointing());
         let environment = Arc::new(AsyncMutex::new(environment));
-        let (tell, exits) = watch::channel(Vec::new());
-        let watcher = tokio::spawn(watch_exits(Arc::clone(&environment), tell));
+        let (report, exits) = watch::channel(Vec::new());
+        let watcher = tokio::spawn(watch_exits(Arc::clone(&environment), report));
         let (stopped, notes) = Default::default();
         Self { environment, endpoints, attached, pointing, stopped, notes, exits, watcher }
     }
@@ -88,8 +88,8 @@ impl Up {
     }
 
     /// Notes how workloads ended that were stopped on purpose.
-    pub(super) fn note(&self, told: impl IntoIterator<Item = String>) {
-        lock(&self.notes).extend(told);
+    pub(super) fn note(&self, reported: impl IntoIterator<Item = String>) {
+        lock(&self.notes).extend(reported);
     }
 
     /// Takes the notes about workloads that were stopped and did not end cleanly, each once.
@@ -149,14 +149,14 @@ impl Up {
 /// Reports each workload that ended by itself.
 async fn watch_exits(
     environment: Arc<AsyncMutex<Box<dyn Environment>>>,
-    tell: watch::Sender<Vec<UnexpectedExit>>,
+    report: watch::Sender<Vec<UnexpectedExit>>,
 ) {
     let mut every = tokio::time::interval(WATCH_INTERVAL);
     loop {
         every.tick().await;
         let ended = environment.lock().await.unexpected_exits().await;
         if !ended.is_empty() {
-            tell.send_modify(|all| all.extend(ended));
+            report.send_modify(|all| all.extend(ended));
         }
     }
 }

@@ -6,12 +6,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{accounts::Told, lock};
+use super::{accounts::Reports, lock};
 use crate::{
-    case::{Capability, Case, DRIVER_SERVICE, Evidence, LedgerReport, Stray, Topology},
+    case::{
+        Capability, Case, DRIVER_SERVICE, Evidence, LateSpan, LedgerReport, Origin, Stray, Topology,
+    },
     environment::UnexpectedExit,
     evidence::EvidenceSource,
     intake::client::IntakeClient,
+    ledger::CollectorEntry,
     rule::{self, SILENT_SERVICE},
     strays::{self, Ground, Nobodys, Places, Requests, Strays, StraysNow},
     trace::{Span, SpanId, TraceId, unix_nanos},
@@ -60,6 +63,11 @@ impl Witness {
         self.intake.as_deref()
     }
 
+    /// The same, for somebody who reads it beside the session.
+    pub(crate) fn shared_intake(&self) -> Option<&Arc<IntakeClient>> {
+        self.intake.as_ref()
+    }
+
     /// Returns the source of evidence.
     pub fn source(&self) -> &dyn EvidenceSource {
         self.source.as_ref()
@@ -104,7 +112,7 @@ impl Witness {
     pub(super) fn evidence(
         &self,
         case: &Case,
-        Told { services: ledgers, collector }: Told,
+        Reports { services: ledgers, collector }: Reports,
         exits: &[UnexpectedExit],
     ) -> Evidence {
         lock(&self.requests).note_ledgers(case, &ledgers);
@@ -120,6 +128,7 @@ impl Witness {
             collector,
             elsewhere: Vec::new(),
             heard: BTreeSet::new(),
+            late: None,
         }
     }
 
@@ -138,6 +147,8 @@ impl Witness {
             });
         }
         let Some(intake) = &self.intake else { return };
+        // What came while the ledgers were asked is not elsewhere, but here.
+        evidence.trace = self.source.trace(case.trace_id);
         let mut missing: HashSet<SpanId> = HashSet::new();
         for report in evidence.ledgers.values() {
             if let LedgerReport::Known(entry) = report {
@@ -148,6 +159,8 @@ impl Witness {
         if case.sampled && case.driver_exported {
             missing.insert(case.driver_span);
         }
+        let sent = evidence.collector.as_ref().and_then(CollectorEntry::only_to_datadog);
+        missing.extend(sent.into_iter().flat_map(|of| &of.spans).map(|span| span.id));
         for span in evidence.trace.iter().flat_map(|trace| &trace.spans) {
             missing.remove(&span.id);
         }
@@ -157,12 +170,38 @@ impl Witness {
         evidence.elsewhere = intake.with_store(|store| {
             let spans = store.traces().flat_map(|(_, spans)| spans);
             let mut found: Vec<Span> = spans
-                .filter(|span| missing.contains(&span.id))
+                .filter(|span| missing.contains(&span.id) && span.trace_id != case.trace_id)
                 .map(|span| Span::clone(span))
                 .collect();
             found.sort_by_key(|span| (span.start, span.id));
             found
         });
+    }
+
+    /// The spans of a case's trace that were captured since its evidence was gathered, each with how long after the answer it came.
+    pub(crate) fn late_spans(&self, case: &Case, evidence: &Evidence) -> Vec<LateSpan> {
+        let Some(intake) = &self.intake else { return Vec::new() };
+        let known: HashSet<SpanId> =
+            evidence.trace.iter().flat_map(|trace| &trace.spans).map(|span| span.id).collect();
+        let now = SystemTime::now();
+        intake.with_store(|store| {
+            let spans = store.spans(case.trace_id);
+            let late = spans
+                .iter()
+                .filter(|span| span.service != DRIVER_SERVICE && !known.contains(&span.id));
+            let late = late.filter_map(|span| {
+                let came = unix_nanos(now - store.entry(span.attempt)?.received.elapsed());
+                let after = came.saturating_sub(case.ended_at).max(0) / 1_000_000;
+                Some(LateSpan {
+                    span: span.id,
+                    workload: self.topology.workload_of(span).unwrap_or(&span.service).to_owned(),
+                    after_ms: u64::try_from(after).unwrap_or_default(),
+                })
+            });
+            let mut late: Vec<LateSpan> = late.collect();
+            late.sort_by_key(|late| (late.after_ms, late.span));
+            late
+        })
     }
 
     /// Captured traces that no request claims, and that belong to this one.
@@ -217,8 +256,23 @@ impl Witness {
         if !needs.iter().all(|need| self.capabilities.contains(need)) {
             return Vec::new();
         }
-        let seen: BTreeSet<String> =
-            self.source.trace_ids().into_iter().flat_map(|id| self.seen_in(id)).collect();
+        let aside: HashSet<TraceId> = self.strays(|strays| {
+            let aside = strays
+                .nobodys()
+                .filter(|stray| matches!(stray.origin, Origin::Probe | Origin::StartUp));
+            aside.map(|stray| stray.trace.id).collect()
+        });
+        let (aside, traces): (Vec<_>, Vec<_>) =
+            self.source.trace_ids().into_iter().partition(|id| aside.contains(id));
+        let mut seen: BTreeSet<String> =
+            traces.into_iter().flat_map(|id| self.seen_in(id)).collect();
+        // Who answers probes, or reports its start, and is called, must answer the calls too.
+        let idle: BTreeSet<String> = aside.into_iter().flat_map(|id| self.seen_in(id)).collect();
+        let called = {
+            let requests = lock(&self.requests);
+            strays::called(idle.clone(), self.ground(&requests), &|look| self.source.visit(look))
+        };
+        seen.extend(idle.into_iter().filter(|workload| !called.contains(workload)));
         let services = self.topology.services.iter().map(|service| &service.workload);
         let requests = lock(&self.requests);
         let silent = services.filter(|workload| {

@@ -68,13 +68,16 @@ fn a_span_of_the_harness_without_an_ok_may_have_been_taken_or_not() {
 }
 
 #[test]
-fn each_difference_is_told_with_what_every_stage_says() {
+fn each_difference_is_reported_with_what_every_stage_says() {
     let lost_before = Stages { services: vec![("web".to_owned(), Ok(13))], ..balanced() };
-    let told = failures(&lost_before, 1);
-    assert!(told[0].contains("ended 19 spans") && told[0].contains("accepted 18"), "{told:?}");
+    let reported = failures(&lost_before, 1);
+    assert!(
+        reported[0].contains("ended 19 spans") && reported[0].contains("accepted 18"),
+        "{reported:?}"
+    );
     let lost_after = Stages { captured: Some(17), ..balanced() };
-    let told = failures(&lost_after, 1);
-    assert!(told[0].contains("accepted 18 spans, and the intake took 17"), "{told:?}");
+    let reported = failures(&lost_after, 1);
+    assert!(reported[0].contains("accepted 18 spans, and the intake took 17"), "{reported:?}");
     let mut given_up = balanced();
     given_up.collectors[0].1 =
         Ok(Counted { accepted: 8, sent: 7, failed: 1, ..Counted::default() });
@@ -87,15 +90,15 @@ fn an_instance_that_had_only_the_harnesses_spans_had_no_share() {
     stages.collectors[2].1 = taken(2);
     stages.collectors[0].1 = taken(10);
     assert_eq!(failures(&stages, 2), Vec::<String>::new());
-    let told = failures(&stages, 3);
+    let reported = failures(&stages, 3);
     assert!(
-        told[0].contains("2 of 3 instances") && told[0].contains("balances connections"),
-        "{told:?}"
+        reported[0].contains("2 of 3 instances") && reported[0].contains("balances connections"),
+        "{reported:?}"
     );
 }
 
 #[test]
-fn a_stage_that_cannot_tell_decides_nothing() {
+fn a_stage_that_cannot_report_decides_nothing() {
     let mut stages = balanced();
     stages.collectors[1].1 = Err("it has no port `metrics`".to_owned());
     let findings = stages.judge(BalanceExpect { collector_instances: 1 });

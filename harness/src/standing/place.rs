@@ -254,7 +254,7 @@ impl Place {
 
 impl Placed {
     /// Writes the state of the system.
-    pub(super) fn tell(&self, standing: &Standing) -> Result<(), PlaceError> {
+    pub(super) fn report(&self, standing: &Standing) -> Result<(), PlaceError> {
         let text = serde_json::to_vec_pretty(standing).unwrap_or_default();
         replace(&self.place.dir.join(SYSTEM), &text)
     }
@@ -263,7 +263,7 @@ impl Placed {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn tell_end(&self, how: &str) -> Result<(), PlaceError> {
+    pub fn report_end(&self, how: &str) -> Result<(), PlaceError> {
         replace(&self.place.dir.join(ENDED), how.as_bytes())
     }
 }
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(place.keeper().unwrap(), Some(std::process::id()));
         let taken = place.take().unwrap_err().to_string();
         assert!(taken.contains(&format!("kept by process {}", std::process::id())), "{taken}");
-        placed.tell_end("badly").unwrap();
+        placed.report_end("badly").unwrap();
         drop(placed);
         assert_eq!(place.keeper().unwrap(), None);
         assert_eq!(place.end().unwrap().as_deref(), Some("badly"));

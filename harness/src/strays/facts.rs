@@ -33,24 +33,34 @@ impl CallFacts {
             text(span, &["url.path", "http.target"]).map(|path| without_query(&path).to_owned());
         let host = text(span, &["server.address", "net.peer.name", "peer.hostname", "out.host"]);
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let is_rpc = text(span, &["rpc.system"]).is_some();
+        let is_rpc = text(span, &["rpc.system", "rpc.system.name"]).is_some();
+        // Newer conventions put the service before the method's name.
+        let method = text(span, &["rpc.method"]).filter(|_| is_rpc);
+        let method = method.map(|full| full.rsplit('/').next().unwrap_or_default().to_owned());
         Self {
             method: text(span, &["http.request.method", "http.method"])
                 .map(|one| one.to_uppercase()),
             path: path.or_else(|| given(path_of_url)),
             status: span.http_status().or_else(|| number(span, &["http.response.status_code"])),
-            procedure: text(span, &["rpc.method"]).filter(|_| is_rpc),
+            procedure: method,
             destination: text(span, &["messaging.destination.name", "messaging.destination"]),
             host: host.or_else(|| given(host_of_url)),
             port: number(span, &["server.port", "net.peer.port", "out.port"]).or(port_of_url),
         }
     }
 
-    /// Returns whether both may be sides of one call; facts that both have must be equal.
-    pub(super) fn may_be(&self, other: &Self) -> bool {
+    /// Returns whether this, of the caller's side, and another, of the side that was called, may be of one call: facts that both have
+    /// must be equal. Of a call that was redirected, the caller has the status that it got in the end. Where it went through a proxy,
+    /// that may have left out the beginning of the path.
+    pub(super) fn may_be(&self, other: &Self, through_a_proxy: bool) -> bool {
+        let is_redirect = other.status.is_some_and(|status| (300..400).contains(&status));
+        let is_path = match (&self.path, &other.path) {
+            (Some(asked), Some(path)) => asked == path || through_a_proxy && asked.ends_with(path),
+            _ => true,
+        };
         same(self.method.as_ref(), other.method.as_ref())
-            && same(self.path.as_ref(), other.path.as_ref())
-            && same(self.status, other.status)
+            && is_path
+            && (is_redirect || same(self.status, other.status))
             && same(self.procedure.as_ref(), other.procedure.as_ref())
             && same(self.destination.as_ref(), other.destination.as_ref())
     }

@@ -17,6 +17,8 @@ pub(crate) struct Places {
     pub(super) ports: BTreeMap<String, BTreeSet<u16>>,
     /// The path by which each workload is asked whether it is well.
     pub(super) health: BTreeMap<String, String>,
+    /// Workloads that make no spans, and may pass on what they are asked: proxies.
+    pub(super) untraced: BTreeSet<String>,
     /// The workloads whose addresses each is given, and that it may call.
     pub(super) callees: BTreeMap<String, BTreeSet<String>>,
     /// Workloads that have ledger routes.
@@ -48,8 +50,10 @@ impl Places {
             (of.name.clone(), to.collect())
         });
         let with_ledger = services().filter(|of| of.ledger.is_some());
+        let untraced = services().filter(|of| !of.traced).map(|of| of.name.clone()).collect();
         Self {
             ports,
+            untraced,
             health: health.collect(),
             callees: callees.collect(),
             with_ledger: with_ledger.map(|of| of.name.clone()).collect(),
@@ -67,6 +71,20 @@ impl Places {
             }
         }
         seen.contains(to)
+    }
+
+    /// Returns whether a call to one workload may reach another: it is that one, or is given its address and makes no spans, or none that
+    /// was captured; `heard` has those of which some were.
+    pub(super) fn passes_on(&self, from: &str, to: &str, heard: &HashSet<String>) -> bool {
+        let is_silent = |name: &str| self.untraced.contains(name) || !heard.contains(name);
+        from == to || self.leads_to(from, to, &|name| name == to || is_silent(name))
+    }
+
+    /// Returns whether a workload may call another, by itself or through silent ones.
+    pub(super) fn may_call(&self, caller: &str, to: &str, heard: &HashSet<String>) -> bool {
+        let callees = self.callees.get(caller);
+        callees
+            .is_some_and(|callees| callees.iter().any(|callee| self.passes_on(callee, to, heard)))
     }
 
     /// The workload that has a port, where only one has.
@@ -143,10 +161,10 @@ impl Requests {
     pub(crate) fn note(&mut self, case: &Case, path: &str, topology: &Topology) {
         self.changes += 1;
         self.claims.insert(case.trace_id);
-        if let Outcome::Response { trace_id: Some(told), .. } = case.outcome
-            && told != case.trace_id
+        if let Outcome::Response { trace_id: Some(reported), .. } = case.outcome
+            && reported != case.trace_id
         {
-            self.answers.insert(told, case.trace_id);
+            self.answers.insert(reported, case.trace_id);
         }
         if case.driver_exported {
             self.ended.insert(case.driver_span, case.trace_id);

@@ -1,10 +1,10 @@
 //! Traces that belong to no request, and what they mean for a run.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::{facts::CallFacts, ground::Ground, origin::root};
+use super::{facts::CallFacts, ground::Ground};
 use crate::{
     case::{Origin, Stray},
     trace::{Span, SpanId, TraceId},
@@ -105,7 +105,7 @@ impl Nobodys {
         let mut all = Self { system: system.to_owned(), not_judged, ..Self::default() };
         let mut places: HashMap<_, Option<usize>> = HashMap::new();
         for stray in strays {
-            let Some(root) = root(&stray.trace) else { continue };
+            let Some(root) = stray.trace.root() else { continue };
             let named =
                 |span: &Span| ground.topology.workload_of(span).unwrap_or(&span.service).to_owned();
             let (service, status) = (named(root), CallFacts::of(root).status);
@@ -164,7 +164,26 @@ impl Nobodys {
             let text = format!(
                 "{system}: {} by no known request: {}; either work that a request caused lost its context (pass the context on to it, or a link), or it is a job of the service's own (declare it under `own_traces` in the system file); `tracecheck explain stray-trace` says more",
                 began(count(&unexplained)),
-                listed(&unexplained, Group::told)
+                listed(&unexplained, Group::described)
+            );
+            match &self.not_judged {
+                None => findings.undecided.push(text),
+                Some(because) => findings.notes.push(format!("{text} (not judged: {because})")),
+            }
+        }
+        let unrecorded = self.groups.iter().filter_map(|group| match &group.origin {
+            Origin::Unrecorded { caller } => Some((caller.as_str(), group)),
+            _ => None,
+        });
+        let mut by_caller: BTreeMap<&str, Vec<&Group>> = BTreeMap::new();
+        for (caller, group) in unrecorded {
+            by_caller.entry(caller).or_default().push(group);
+        }
+        for (caller, groups) in by_caller {
+            let text = format!(
+                "{system}: {} by no call that left a span, and `{caller}` is given that address, of whose calls there none was captured: {}; if they are its calls, it exports nothing, or the library by which it makes them is not instrumented (an instrumentation that is not installed, is disabled or does not know this version of the library), and hands no context on; if a third party calls, run it where none can",
+                began(count(&groups)),
+                listed(&groups, Group::described)
             );
             match &self.not_judged {
                 None => findings.undecided.push(text),
@@ -176,7 +195,7 @@ impl Nobodys {
             let text = format!(
                 "{system}: {} by requests of third parties, which no call of this run could have been: {}",
                 began(count(&foreign)),
-                listed(&foreign, Group::told)
+                listed(&foreign, Group::described)
             );
             match &self.not_judged {
                 None => findings.warnings.push(text),
@@ -204,7 +223,7 @@ impl Nobodys {
 }
 
 impl Group {
-    fn told(&self) -> String {
+    fn described(&self) -> String {
         let Self { service, resource, kind, status, count, first, services, .. } = self;
         let kind = if kind.is_empty() { "span" } else { kind };
         let status = status.map_or_else(String::new, |status| format!(", answered {status}"));
@@ -224,7 +243,7 @@ impl Group {
                     0 => String::new(),
                     others => format!(" and {others} more"),
                 };
-                format!("while {request} (trace {trace_id}){others} was under way")
+                format!("while {request} (trace {trace_id}){others} was in progress")
             }
             When::After { request, trace_id, millis } => {
                 format!("{millis} ms after the answer to {request} (trace {trace_id})")
@@ -247,12 +266,12 @@ fn began(count: usize) -> String {
     }
 }
 
-fn listed(groups: &[&Group], tell: impl Fn(&Group) -> String) -> String {
-    let mut told: Vec<String> = groups.iter().take(NAMED).map(|group| tell(group)).collect();
+fn listed(groups: &[&Group], report: impl Fn(&Group) -> String) -> String {
+    let mut reported: Vec<String> = groups.iter().take(NAMED).map(|group| report(group)).collect();
     if groups.len() > NAMED {
-        told.push(format!("and {} more kinds", groups.len() - NAMED));
+        reported.push(format!("and {} more kinds", groups.len() - NAMED));
     }
-    told.join("; ")
+    reported.join("; ")
 }
 
 /// When something began, as the requests go.

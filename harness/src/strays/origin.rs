@@ -5,21 +5,18 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
 };
 
-use serde::Deserialize;
-
 use super::{
     facts::{self, CallFacts},
     ground::{Ground, Sent},
 };
 use crate::{
     case::{DRIVER_SERVICE, Origin, Stray},
+    span_links,
     trace::{Span, SpanId, Trace, TraceId},
 };
 
 /// How far clocks of different machines may lie apart: nanoseconds.
 const CLOCKS: i64 = 5_000_000;
-/// Meta in which a span's links stand, as JSON.
-const LINKS: &str = "_dd.span_links";
 /// How those call themselves who ask a service whether it is well.
 const PROBES: [&str; 4] = ["kube-probe/", "ELB-HealthChecker/", "GoogleHC/", "Consul Health Check"];
 /// Services by which a gRPC server is asked whether it is well, and what it can do.
@@ -53,6 +50,35 @@ pub(crate) fn resolve(strays: Vec<Trace>, ground: Ground<'_>, visit: Visit<'_>) 
     strays.map(|(trace, origin)| Stray { trace, origin }).collect()
 }
 
+/// Those of these workloads that captured calls went to, or may have been passed on to, and which answered them, as the calls themselves
+/// say.
+pub(crate) fn called(
+    workloads: BTreeSet<String>,
+    ground: Ground<'_>,
+    visit: Visit<'_>,
+) -> BTreeSet<String> {
+    if workloads.is_empty() {
+        return workloads;
+    }
+    let search = Search::new(&[], ground);
+    let (mut called, mut heard) = (BTreeSet::new(), HashSet::new());
+    visit(&mut |span| {
+        let is_call = matches!(span.kind(), "client" | "producer");
+        // What could not be reached answers nothing.
+        let is_answered = is_call && !span.error && !facts::is_of_a_store(span);
+        if span.service != DRIVER_SERVICE && is_answered {
+            called.extend(search.called(&CallFacts::of(span)));
+        }
+        if !heard.contains(search.workload(span)) {
+            heard.insert(search.workload(span).to_owned());
+        }
+    });
+    let is_called = |workload: &String| {
+        called.iter().any(|to| search.ground.places.passes_on(to, workload, &heard))
+    };
+    workloads.into_iter().filter(is_called).collect()
+}
+
 /// A call that nobody is seen to answer in its caller's trace.
 #[derive(Debug)]
 struct Call {
@@ -77,9 +103,11 @@ struct Seen {
     /// Traces that claimed ones link to, with those that do.
     linked: HashMap<TraceId, BTreeSet<TraceId>>,
     calls: Vec<Call>,
-    /// Strays that began while a service of a request's trace was under way that is given the address of the stray's and is never seen to
-    /// call anybody, though the stray's own service is not in that trace.
-    within: HashSet<usize>,
+    /// Strays that began while a service of a request's trace was at work that is given the address of the stray's and is never seen to
+    /// call it, though the stray's own service is not in that trace; with that service.
+    within: HashMap<usize, String>,
+    /// Workloads of which some span was captured.
+    heard: HashSet<String>,
 }
 
 struct Search<'a> {
@@ -135,11 +163,19 @@ impl<'a> Search<'a> {
         self.found.get(index).is_some_and(Option::is_none) && !self.is_before_all(index)
     }
 
-    /// Returns whether a stray began before any request was sent.
+    /// Returns whether all of a stray began before any request was sent.
     fn is_before_all(&self, index: usize) -> bool {
+        self.is_before_requests(self.strays.get(index).and_then(|trace| trace.spans.last()))
+    }
+
+    /// Returns whether a stray began before any request was sent.
+    fn is_begun_before_all(&self, index: usize) -> bool {
+        self.is_before_requests(self.strays.get(index).and_then(|trace| trace.spans.first()))
+    }
+
+    fn is_before_requests(&self, span: Option<&Span>) -> bool {
         let first = self.ground.requests.first_sent_at;
-        let start = self.strays.get(index).and_then(|trace| trace.spans.first());
-        start.is_none_or(|span| first.is_none_or(|first| span.start < first))
+        span.is_none_or(|span| first.is_none_or(|first| span.start < first))
     }
 
     fn by_answer(&mut self) {
@@ -269,7 +305,7 @@ impl<'a> Search<'a> {
         // Those that a call may have begun.
         let mut begun: Vec<(i64, usize)> = open
             .iter()
-            .filter_map(|index| Some((root(of(index)?)?, *index)))
+            .filter_map(|index| Some((of(index)?.root()?, *index)))
             .filter(|(root, _)| is_called(root))
             .map(|(root, index)| (root.start, index))
             .collect();
@@ -279,8 +315,10 @@ impl<'a> Search<'a> {
             begun.iter().skip(from).take_while(move |(at, _)| *at <= end.saturating_add(CLOCKS))
         };
         let is_stray = |span: &Span| self.index.contains_key(&span.trace_id);
+        // Work on a request goes on in traces that a link connects with its own.
+        let is_of_a_request = |span: &Span| self.owner_of(span.trace_id).is_some();
         let mut seen = Seen::default();
-        let mut callers: HashSet<String> = HashSet::new();
+        let mut edges = Edges::default();
         let mut within: Vec<(usize, TraceId, String)> = Vec::new();
         visit(&mut |span| {
             if wanted.contains(&span.id) {
@@ -289,20 +327,24 @@ impl<'a> Search<'a> {
             if span.service == DRIVER_SERVICE {
                 return;
             }
+            let workload = self.workload(span);
+            if !seen.heard.contains(workload) {
+                seen.heard.insert(workload.to_owned());
+            }
             if !is_stray(span) {
                 for to in links(span).filter(|to| self.index.contains_key(to)) {
                     seen.linked.entry(to).or_default().insert(span.trace_id);
                 }
             }
             let is_call = matches!(span.kind(), "client" | "producer");
-            if is_call {
-                callers.insert(self.workload(span).to_owned());
-            }
             if is_call && !facts::is_of_a_store(span) {
+                if span.kind() == "client" {
+                    edges.note(self, span);
+                }
                 if during(span.start, span.end()).next().is_some() {
                     seen.calls.push(self.call(span));
                 }
-            } else if !is_stray(span) && !is_call {
+            } else if (!is_stray(span) || is_of_a_request(span)) && !is_call {
                 let at = self.workload(span);
                 within.extend(
                     during(span.start, span.end())
@@ -313,8 +355,13 @@ impl<'a> Search<'a> {
         let calls = self.ground.requests.sent.iter();
         let calls = calls.filter(|sent| during(sent.sent_at, sent.ended_at).next().is_some());
         seen.calls.extend(calls.map(asked));
-        within.retain(|(_, _, at)| !callers.contains(at));
         self.leave_out_what_is_answered(&mut seen, &mut within, visit);
+        within.retain(|(index, _, at)| {
+            let root = self.strays.get(*index).and_then(Trace::root);
+            let heard = &seen.heard;
+            root.is_some_and(|root| self.may_call_unseen(at, self.workload(root), &edges, heard))
+        });
+        seen.within = within.into_iter().rev().map(|(index, _, at)| (index, at)).collect();
         seen
     }
 
@@ -363,15 +410,29 @@ impl<'a> Search<'a> {
             !is_answered
         });
         within.retain(|(index, id, at)| {
-            let root = self.strays.get(*index).and_then(root);
+            let root = self.strays.get(*index).and_then(Trace::root);
             root.is_some_and(|root| {
-                let callees = self.ground.places.callees.get(at);
                 let to = self.workload(root);
-                callees.is_some_and(|callees| callees.contains(to))
+                self.ground.places.may_call(at, to, &seen.heard)
                     && !present.contains(&(*id, to.to_owned()))
             })
         });
-        seen.within = within.iter().map(|(index, ..)| *index).collect();
+    }
+
+    /// Returns whether a workload is given an address behind which another is, and none of its calls that left a span could have gone there.
+    fn may_call_unseen(
+        &self,
+        caller: &str,
+        to: &str,
+        edges: &Edges,
+        heard: &HashSet<String>,
+    ) -> bool {
+        let places = self.ground.places;
+        let callees = places.callees.get(caller).into_iter().flatten();
+        !edges.anywhere.contains(caller)
+            && callees
+                .filter(|callee| places.passes_on(callee, to, heard))
+                .any(|callee| !edges.seen.contains(&(caller.to_owned(), callee.clone())))
     }
 
     fn call(&self, span: &Span) -> Call {
@@ -391,18 +452,21 @@ impl<'a> Search<'a> {
 
     /// The workload of the system that a call says it went to.
     fn called(&self, facts: &CallFacts) -> Option<String> {
-        let services = || self.ground.topology.services.iter();
+        let is_known = |name: &str| {
+            self.ground.topology.services.iter().any(|of| of.workload == name)
+                || self.ground.places.untraced.contains(name)
+        };
         if let Some(host) = &facts.host {
             let label = host.split('.').next().unwrap_or_default();
-            if let Some(named) = services().find(|of| of.workload == label) {
-                return Some(named.workload.clone());
+            if is_known(label) {
+                return Some(label.to_owned());
             }
         }
         // An address of this machine: its port identifies who listens there.
         let host = facts.host.as_deref().unwrap_or_default();
         let is_here = host == "localhost" || host.starts_with("127.") || host.contains("::1");
         let at = self.ground.places.workload_at(facts.port.filter(|_| is_here)?)?;
-        services().find(|of| of.workload == at).map(|of| of.workload.clone())
+        is_known(at).then(|| at.to_owned())
     }
 
     /// Gives each call that nobody answers the stray that fits it best, and follows what that shows.
@@ -412,7 +476,7 @@ impl<'a> Search<'a> {
             let mut pairs = Vec::new();
             for (index, trace) in self.strays.iter().enumerate() {
                 let Some(root) =
-                    root(trace).filter(|root| self.is_open_at(index) && is_called(root))
+                    trace.root().filter(|root| self.is_open_at(index) && is_called(root))
                 else {
                     continue;
                 };
@@ -420,7 +484,7 @@ impl<'a> Search<'a> {
                 for (number, call) in seen.calls.iter().enumerate() {
                     if !taken.contains(&number)
                         && self.owner_of(call.of).is_some()
-                        && let Some(fit) = self.fit(call, root, &facts)
+                        && let Some(fit) = self.fit(call, root, &facts, seen)
                     {
                         let narrow = call.end.saturating_sub(call.start);
                         let near = root.start.saturating_sub(call.start).abs();
@@ -449,15 +513,17 @@ impl<'a> Search<'a> {
     }
 
     /// How well a stray's beginning fits a call; `None` where it cannot be its answer.
-    fn fit(&self, call: &Call, root: &Span, facts: &CallFacts) -> Option<u32> {
+    fn fit(&self, call: &Call, root: &Span, facts: &CallFacts, seen: &Seen) -> Option<u32> {
         let at = self.workload(root);
         let during = call.start.saturating_sub(CLOCKS)..=call.end.saturating_add(CLOCKS);
+        let reaches = |to: &String| self.ground.places.passes_on(to, at, &seen.heard);
+        let through_a_proxy = call.to.as_ref().is_some_and(|to| to != at);
         let possible = during.contains(&root.start)
             && call.of != root.trace_id
             && (root.kind() == "consumer") == call.is_message
             && at != call.caller
-            && call.to.as_ref().is_none_or(|to| to == at)
-            && call.facts.may_be(facts);
+            && call.to.as_ref().is_none_or(reaches)
+            && call.facts.may_be(facts, through_a_proxy);
         possible.then(|| 8 * u32::from(call.to.is_some()) + call.facts.in_common(facts))
     }
 
@@ -466,13 +532,15 @@ impl<'a> Search<'a> {
         if let Some(Some(found)) = self.found.get(index) {
             return found.clone();
         }
-        let Some(root) = self.strays.get(index).and_then(root) else { return Origin::Foreign };
+        let Some(root) = self.strays.get(index).and_then(Trace::root) else {
+            return Origin::Foreign;
+        };
         let at = self.workload(root);
         let declares = |own: &crate::system::OwnTraces| {
             (own.service == at || own.service.eq_ignore_ascii_case(&root.service))
                 && own.is_about(&root.resource)
         };
-        if self.is_before_all(index) {
+        if self.is_begun_before_all(index) {
             Origin::StartUp
         } else if self.ground.places.own_traces.iter().any(declares) {
             Origin::Declared
@@ -483,11 +551,29 @@ impl<'a> Search<'a> {
         } else if root.parent_id.is_some() || root.service == DRIVER_SERVICE {
             // It goes on with what somebody began who is not of this run.
             Origin::Foreign
-        } else if root.kind() == "server" && !self.may_be_lost(index, root, seen) {
-            Origin::Foreign
+        } else if root.kind() == "server" {
+            match seen.within.get(&index).filter(|_| !is_refused(root)) {
+                Some(caller) => Origin::Unrecorded { caller: caller.clone() },
+                None => match self.silent_caller(at, seen).filter(|_| !is_refused(root)) {
+                    Some(caller) => Origin::Unrecorded { caller },
+                    None => Origin::Foreign,
+                },
+            }
         } else {
             Origin::Unexplained
         }
+    }
+
+    /// The only traced service of which no span was captured and that is given the address of a workload.
+    fn silent_caller(&self, to: &str, seen: &Seen) -> Option<String> {
+        let services = self.ground.topology.services.iter().map(|one| &one.workload);
+        let mut silent = services.filter(|caller| {
+            *caller != to
+                && !seen.heard.contains(*caller)
+                && self.ground.places.may_call(caller, to, &seen.heard)
+        });
+        let only = silent.next()?;
+        silent.next().is_none().then(|| only.clone())
     }
 
     fn is_probe(&self, root: &Span) -> bool {
@@ -511,16 +597,39 @@ impl<'a> Search<'a> {
             || (is_ledger && self.ground.places.with_ledger.contains(at))
     }
 
-    /// Returns whether a service that was called by nobody known may have been called by one of this run whose calls leave no span.
-    fn may_be_lost(&self, index: usize, root: &Span, seen: &Seen) -> bool {
-        let is_refused =
-            CallFacts::of(root).status.is_some_and(|status| (400..500).contains(&status));
-        !is_refused && seen.within.contains(&index)
-    }
-
     fn workload<'s>(&'s self, span: &'s Span) -> &'s str {
         self.ground.topology.workload_of(span).unwrap_or(&span.service)
     }
+}
+
+/// The calls of workloads that left spans, however they ended.
+#[derive(Debug, Default)]
+struct Edges {
+    /// Pairs of caller and callee.
+    seen: HashSet<(String, String)>,
+    /// Callers of which a span has no address of the callee.
+    anywhere: HashSet<String>,
+}
+
+impl Edges {
+    fn note(&mut self, search: &Search<'_>, span: &Span) {
+        let (caller, facts) = (search.workload(span), CallFacts::of(span));
+        match search.called(&facts) {
+            Some(to) => {
+                self.seen.insert((caller.to_owned(), to));
+            }
+            // What has an address that is none of the system's went elsewhere.
+            None if facts.host.is_some() => {}
+            None => {
+                self.anywhere.insert(caller.to_owned());
+            }
+        }
+    }
+}
+
+/// Returns whether what was asked for was refused.
+fn is_refused(root: &Span) -> bool {
+    CallFacts::of(root).status.is_some_and(|status| (400..500).contains(&status))
 }
 
 /// A request as the call that it is to its entry.
@@ -551,15 +660,6 @@ fn is_called(span: &Span) -> bool {
     matches!(span.kind(), "server" | "consumer")
 }
 
-/// The span that a trace begins with, as far as it was captured: the first without a parent, else the first whose parent is not in it.
-pub(super) fn root(trace: &Trace) -> Option<&Span> {
-    let roots = trace.spans.iter().find(|span| span.parent_id.is_none());
-    roots.or_else(|| {
-        let ids: BTreeSet<SpanId> = trace.spans.iter().map(|span| span.id).collect();
-        trace.spans.iter().find(|span| span.parent_id.is_some_and(|id| !ids.contains(&id)))
-    })
-}
-
 /// The spans of a trace whose parents are not in it, with those.
 fn outer_parents(trace: &Trace) -> impl Iterator<Item = (SpanId, SpanId)> {
     let ids: HashSet<SpanId> = trace.spans.iter().map(|span| span.id).collect();
@@ -569,12 +669,5 @@ fn outer_parents(trace: &Trace) -> impl Iterator<Item = (SpanId, SpanId)> {
 
 /// The traces that a span links to.
 fn links(span: &Span) -> impl Iterator<Item = TraceId> {
-    #[derive(Deserialize)]
-    struct Link {
-        trace_id: String,
-    }
-    let listed = span.meta.get(LINKS).and_then(|text| serde_json::from_str::<Vec<Link>>(text).ok());
-    let ids = listed.into_iter().flatten().filter_map(|link| link.trace_id.parse().ok());
-    let own = span.trace_id;
-    ids.filter(move |id| *id != own)
+    span_links::to_other_traces(span).map(|(trace, _)| trace)
 }

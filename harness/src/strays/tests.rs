@@ -42,6 +42,7 @@ impl World {
             service: Some(name.to_owned()),
             instances: Vec::new(),
             meant: None,
+            ..ServiceIdentity::default()
         });
         let topology = Topology { services: services.into() };
         let mut world = Self {
@@ -98,6 +99,7 @@ impl World {
     fn stray(&mut self, service: &str, kind: &str, start: i64) -> &mut Span {
         let mut span = span(0x77, 0, service, kind, start, 10 * MS);
         span.trace_id = TraceId(STRAY);
+        span.metrics.remove("http.status_code");
         self.spans.push(span);
         self.spans.last_mut().unwrap()
     }
@@ -142,7 +144,7 @@ impl World {
 fn http(span: &mut Span, method: &str, path: &str, status: u16) {
     span.meta.insert("http.method".to_owned(), method.to_owned());
     span.meta.insert("url.path".to_owned(), path.to_owned());
-    span.meta.insert("http.status_code".to_owned(), status.to_string());
+    span.metrics.insert("http.status_code".to_owned(), f64::from(status));
     span.resource = format!("{method} {path}");
 }
 
@@ -221,6 +223,7 @@ fn a_span_that_a_ledger_has_in_a_requests_trace_shows_whose_it_is() {
             kind: "server".to_owned(),
             sampled: true,
             parent_sampled: None,
+            recorded: None,
         };
         let entry = LedgerEntry { trace_id: id(0), spans: vec![made], evicted: false };
         let ledgers = BTreeMap::from([("pay".to_owned(), LedgerReport::Known(entry))]);
@@ -378,12 +381,73 @@ fn a_call_without_a_span_of_the_caller_is_not_taken_for_foreign() {
     world.spans.retain(|span| span.kind() != "client");
     assert_eq!(world.origin_of(STRAY), Origin::Foreign);
     world.places.callees.insert("shop".to_owned(), ["pay".to_owned()].into());
-    assert_eq!(world.origin_of(STRAY), Origin::Unexplained);
+    let unrecorded = Origin::Unrecorded { caller: "shop".to_owned() };
+    assert_eq!(world.origin_of(STRAY), unrecorded);
+    let found = world.judge();
+    let [undecided] = found.undecided.as_slice() else { panic!("{found:?}") };
+    assert!(undecided.contains("`shop` is given that address"), "{undecided}");
+    assert!(undecided.contains("`pay` began"), "{undecided}");
+    // Its calls to a database, and to others by their address, leave spans; those to payments still leave none.
+    let call = |number: u64| {
+        let mut call = span(number, of(0, 1), "shop", "client", 10 * MS, 10 * MS);
+        call.trace_id = id(0);
+        call
+    };
+    for (key, value) in [("db.system", "postgresql"), ("server.address", "api.example.com")] {
+        let mut call = call(0xdb);
+        call.meta.insert("url.path".to_owned(), "/other".to_owned());
+        call.meta.insert(key.to_owned(), value.to_owned());
+        world.spans.push(call);
+        assert_eq!(world.origin_of(STRAY), unrecorded, "{key}");
+    }
+    // One that may have gone anywhere may have gone there.
+    world.spans.push(Span { resource: "GET /charge".to_owned(), ..call(0xdc) });
+    world.spans.last_mut().unwrap().meta.insert("url.path".to_owned(), "/other".to_owned());
+    assert_eq!(world.origin_of(STRAY + 1), Origin::Foreign);
     // Where calls of the shop do leave spans, this was none.
     let mut other = World::new(REQUESTS);
     other.places.callees.insert("shop".to_owned(), ["pay".to_owned(), "mail".to_owned()].into());
     other.stray("mail", "server", 50 * MS);
     assert_eq!(other.origin(), Origin::Foreign);
+}
+
+/// Between the shop and payments stands a proxy that makes no spans, as the system file says or since none was captured; it drops the
+/// context, or puts another one in its place.
+#[test]
+fn a_call_through_a_silent_proxy_is_answered_by_who_is_behind_it() {
+    for (parent, is_declared) in [(None, true), (Some(SpanId(0xdead)), true), (None, false)] {
+        let mut world = World::new(REQUESTS);
+        world.break_the_call(0, STRAY);
+        world.span(of(0, 3)).parent_id = parent;
+        let call = world.span(of(0, 2));
+        call.meta.insert("server.address".to_owned(), "proxy".to_owned());
+        if is_declared {
+            world.places.untraced.insert("proxy".to_owned());
+        } else {
+            let proxy = ServiceIdentity { workload: "proxy".to_owned(), ..Default::default() };
+            world.topology.services.push(proxy);
+        }
+        assert_eq!(world.origin_of(STRAY), Origin::Foreign, "nothing leads from it to payments");
+        world.places.callees.insert("proxy".to_owned(), ["pay".to_owned()].into());
+        let found = world.origin_of(STRAY);
+        assert!(matches!(&found, Origin::Call { caller, .. } if caller == "shop"), "{found:?}");
+        // One of which spans were captured would have answered in the caller's trace.
+        if !is_declared {
+            world.spans.push(span(0x88, 0, "proxy", "server", 0, MS));
+            assert_eq!(world.origin_of(STRAY), Origin::Foreign);
+        }
+    }
+}
+
+/// A client that follows a redirect makes one span of it all, with the status that it got in the end.
+#[test]
+fn a_redirect_is_the_answer_to_a_call_whatever_came_of_it() {
+    let mut world = World::new(REQUESTS);
+    world.break_the_call(0, STRAY);
+    http(world.span(of(0, 3)), "GET", "/charge", 302);
+    assert!(matches!(world.origin_of(STRAY), Origin::Call { .. }));
+    http(world.span(of(0, 3)), "GET", "/charge", 500);
+    assert_eq!(world.origin_of(STRAY), Origin::Foreign);
 }
 
 #[test]
@@ -464,7 +528,7 @@ fn who_could_not_be_reached_is_known_by_what_was_out() {
         assert!(!reached(&|world| world.requests.note_out(out, -MS, true)), "{out}");
     }
     let meanwhile = |world: &mut World| world.requests.note_out("mail", 50 * MS, false);
-    assert!(reached(&meanwhile), "it was stopped while the request was under way");
+    assert!(reached(&meanwhile), "it was stopped while the request was in progress");
     let before = |world: &mut World| {
         world.requests.note_out("mail", -2 * MS, false);
         world.requests.note_back("mail", -MS);
@@ -578,4 +642,53 @@ fn strays_are_looked_for_again_only_when_something_became_known() {
     assert_eq!(look((2, 1, 2), vec![one.clone()]), 2);
     assert_eq!(look((2, 1, 3), vec![one.clone()]), 3);
     assert_eq!(look((2, 2, 3), vec![one]), 4);
+}
+
+#[test]
+fn calls_of_a_service_that_was_never_heard_of_are_not_taken_for_foreign() {
+    let mut world = World::new(REQUESTS);
+    // Mail goes on with the order in a trace of its own, of which nothing is captured, and calls payments.
+    world.stray("pay", "server", 300 * MS).metrics.insert("http.status_code".to_owned(), 200.0);
+    assert_eq!(world.origin_of(STRAY), Origin::Foreign);
+    world.places.callees.insert("mail".to_owned(), ["pay".to_owned()].into());
+    assert_eq!(world.origin_of(STRAY), Origin::Unrecorded { caller: "mail".to_owned() });
+    // Once mail is heard of, its own calls leave spans, or it is at work meanwhile.
+    let mut linked = span(0x79, 0, "mail", "consumer", 400 * MS, 50 * MS);
+    linked.trace_id = TraceId(STRAY + 1);
+    link(&mut linked, id(3));
+    world.spans.push(linked);
+    assert_eq!(world.origin_of(STRAY), Origin::Foreign);
+    world.span(0x79).start = 290 * MS;
+    assert_eq!(world.origin_of(STRAY), Origin::Unrecorded { caller: "mail".to_owned() });
+}
+
+#[test]
+fn spans_of_requests_that_were_put_into_an_earlier_trace_are_theirs() {
+    let mut world = World::new(REQUESTS);
+    world.stray("pay", "server", -50 * MS);
+    assert_eq!(world.origin_of(STRAY), Origin::StartUp);
+    let moved = of(2, 3);
+    world.span(moved).trace_id = TraceId(STRAY);
+    let parent = SpanId(of(2, 2));
+    let found = Origin::Parent { of: id(2), span: SpanId(moved), parent };
+    assert_eq!(world.origin_of(STRAY), found);
+}
+
+#[test]
+fn a_workload_is_called_by_who_says_so_through_those_that_pass_calls_on() {
+    let mut world = World::new(1);
+    let names = |world: &World| {
+        let of = ["pay", "mail"].map(str::to_owned).into();
+        let called = called(of, world.ground(), &|look| world.spans.iter().for_each(look));
+        Vec::from_iter(called)
+    };
+    assert_eq!(names(&world), [] as [&str; 0]);
+    let call = world.span(of(0, 2));
+    call.meta.insert("server.address".to_owned(), "gateway".to_owned());
+    world.places.untraced.insert("gateway".to_owned());
+    assert_eq!(names(&world), [] as [&str; 0]);
+    world.places.callees.insert("gateway".to_owned(), ["pay".to_owned()].into());
+    assert_eq!(names(&world), ["pay"]);
+    world.span(of(0, 2)).error = true;
+    assert_eq!(names(&world), [] as [&str; 0]);
 }

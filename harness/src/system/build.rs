@@ -138,8 +138,8 @@ fn with_key(
             let problems = system.problems();
             if !problems.is_empty() {
                 let of_file = source::file_name(path);
-                let told = |problem| Finding::new(&of_file, format!("{problem}"));
-                return Err(BuildError::Invalid(problems.into_iter().map(told).collect()));
+                let reported = |problem| Finding::new(&of_file, format!("{problem}"));
+                return Err(BuildError::Invalid(problems.into_iter().map(reported).collect()));
             }
             Ok(Built { system, collector_config })
         }
@@ -164,7 +164,7 @@ impl Features {
                 "its config {file} has no `datadog` exporter: Datadog computes the stats on its side"
             )),
             _ if self.has.contains(&feature) => None,
-            _ => Some("nobody says that this one has it".to_owned()),
+            _ => Some("this one is not declared to have it".to_owned()),
         }
     }
 }

@@ -17,7 +17,7 @@ use harness_core::{
 /// How many sample apps a chain may have.
 pub const LENGTHS: RangeInclusive<usize> = 1..=20;
 
-/// How long spans wait in a sample app for others, unless told otherwise: short, so that no scenario waits for it.
+/// Default time that spans wait in a sample app for others: short, so that no scenario waits for it.
 const SCHEDULE_DELAY: Duration = Duration::from_millis(50);
 
 /// The built-in system `chain`: `intake`, `collector`, `sample-app-1` to `sample-app-N`, entered at the first.
@@ -25,7 +25,7 @@ const SCHEDULE_DELAY: Duration = Duration::from_millis(50);
 pub struct Chain {
     /// How many sample apps, within [`LENGTHS`]; 2 by default.
     pub length: usize,
-    /// What the apps call themselves in their spans.
+    /// Naming of the apps in their spans.
     pub naming: Naming,
     /// How they send spans to the collector.
     pub protocol: Protocol,
@@ -41,7 +41,7 @@ pub struct Chain {
     pub api_key: Secret,
 }
 
-/// What apps call themselves.
+/// Naming of apps.
 #[derive(
     Debug,
     Clone,
@@ -58,7 +58,7 @@ pub struct Chain {
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Naming {
-    /// Each by its workload's name, so that hops can be told apart.
+    /// Each by its workload's name, so that hops can be distinguished.
     #[default]
     Own,
     /// All by one name, as in the article: `service.namespace=GettingStarted,service.name=GettingStartedService`.
@@ -205,6 +205,7 @@ impl Chain {
             args: Vec::new(),
             env,
             meant_service: None,
+            traced: true,
             secrets: BTreeMap::new(),
             ports: vec!["http".to_owned()],
             health: Some(Health { port: "http".to_owned(), path: "/health".to_owned() }),
@@ -213,6 +214,7 @@ impl Chain {
             files: BTreeMap::new(),
             working_dir: None,
             limits: Limits::default(),
+            user: None,
         }
     }
 }
@@ -305,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_with_the_parameters_is_told() {
+    fn everything_wrong_with_the_parameters_is_reported() {
         let mut chain = Chain { length: 21, ..chain() };
         chain.app_env.insert("sampel-app-2".to_owned(), BTreeMap::new());
         chain.collector.config.text.push_str("  telemetry: {logs: {processors: [{batch: }]}}\n");
@@ -318,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_collector_without_the_apps_protocol_is_told() {
+    fn a_collector_without_the_apps_protocol_is_reported() {
         let mut chain = chain();
         chain.collector.config.text = chain.collector.config.text.replace("      grpc:\n", "");
         let findings = chain.system().unwrap_err();

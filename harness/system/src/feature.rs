@@ -1,4 +1,4 @@
-//! What a collector may be able to do, and a scenario may need.
+//! Features that a collector may have, and a scenario may need.
 
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +52,7 @@ impl CollectorFeature {
     }
 }
 
-/// Why a text is no [`CollectorFeature`].
+/// Error of a text that is no [`CollectorFeature`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{given}` is not a collector feature; {remedy}")]
 pub struct ParseFeatureError {

@@ -18,6 +18,7 @@ use super::{
     System, Workload,
     collector_overlay::CollectorConfig,
     parts::{self, COLLECTOR, Collector, INTAKE},
+    program::{self, BUILD_OR_CORRECT, Missing},
     reference,
 };
 use crate::feature::CollectorFeature;
@@ -90,6 +91,8 @@ struct RawWorkload {
     start_limit: Option<Spanned<String>>,
     stop_limit: Option<Spanned<String>>,
     stop_signal: Option<Spanned<String>>,
+    user: Option<Spanned<u32>>,
+    traced: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -208,7 +211,11 @@ impl SystemFile {
     pub fn missing_programs(&self, search: Option<&OsStr>) -> Vec<Finding> {
         let missing = self.workloads.iter().filter_map(|workload| {
             let Program::Command(program) = &workload.program else { return None };
-            let (message, suggestion) = missing_program(program, search)?;
+            let Missing { message, remedy } = program::missing(program, search)?;
+            let suggestion = match remedy {
+                BUILD_OR_CORRECT => format!("{remedy}, which is meant from this file's directory"),
+                remedy => remedy.to_owned(),
+            };
             Some(self.finding(Problem {
                 workload: Some(workload.name.clone()),
                 part: "command".to_owned(),
@@ -238,7 +245,7 @@ impl SystemFile {
     pub fn not_for_images(&self, is_cluster: bool) -> Vec<Finding> {
         let mut findings = Vec::new();
         for workload in &self.workloads {
-            let mut tell = |part: &str, message: String, remedy: &str| {
+            let mut report = |part: &str, message: String, remedy: &str| {
                 findings.push(self.finding(Problem {
                     workload: Some(workload.name.clone()),
                     part: part.to_owned(),
@@ -248,7 +255,7 @@ impl SystemFile {
             };
             if self.places.contains_key(&(workload.name.clone(), "dir".to_owned())) {
                 let message = "it is a directory of this machine, and an image has its own";
-                tell(
+                report(
                     "dir",
                     message.to_owned(),
                     "set WORKDIR in the image, and take `dir` out for it",
@@ -258,7 +265,7 @@ impl SystemFile {
             if is_cluster && signal != StopSignal::default() {
                 let message =
                     format!("Kubernetes does not send {} for a workload's sake", signal.name());
-                tell(
+                report(
                     "stop_signal",
                     message,
                     "set STOPSIGNAL in the image, and take `stop_signal` out for it",
@@ -310,6 +317,8 @@ impl Reader<'_> {
             start_limit,
             stop_limit,
             stop_signal,
+            user,
+            traced,
         } = raw.value;
         let workload = name.value.clone();
         self.at(&workload, "", place);
@@ -322,6 +331,12 @@ impl Reader<'_> {
                 "rename this one"
             };
             self.find(message, Some(suggestion.to_owned()), place_of(&name));
+        }
+        let traced = traced.unwrap_or(true);
+        if let (false, Some(ledger)) = (traced, &ledger) {
+            let message = format!("workload `{workload}` has a `ledger`, and is not `traced`");
+            let remedy = "take away one of the two: a ledger lists the spans that a service made";
+            self.find(message, Some(remedy.to_owned()), place_of(ledger));
         }
         let mut all_args = Vec::new();
         let program = match (command, builtin) {
@@ -401,6 +416,7 @@ impl Reader<'_> {
             args: all_args.into_iter().map(|arg| arg.value).collect(),
             env: all_env,
             meant_service: None,
+            traced,
             secrets,
             ports: ports.into_iter().map(|port| port.value).collect(),
             health: health
@@ -410,6 +426,7 @@ impl Reader<'_> {
             files,
             working_dir: Some(self.working_dir(dir)),
             limits,
+            user: self.user(user),
         }
     }
 
@@ -465,6 +482,18 @@ impl Reader<'_> {
             self.find(error.to_string(), remedy, place_of(&given));
             StopSignal::default()
         })
+    }
+
+    fn user(&mut self, given: Option<Spanned<u32>>) -> Option<u32> {
+        let given = given?;
+        if given.value == 0 {
+            let message = "`user`: 0 is root, as whom no workload runs".to_owned();
+            let remedy =
+                "write the number of the user that its image is made for, for example 10001";
+            self.find(message, Some(remedy.to_owned()), place_of(&given));
+            return None;
+        }
+        Some(given.value)
     }
 
     fn collector(&mut self, raw: RawCollector) -> Collector {
@@ -542,39 +571,6 @@ impl Reader<'_> {
     fn find(&mut self, message: String, suggestion: Option<String>, place: Option<Place>) {
         self.findings.push(Finding::new(self.file, message).at(place).suggest(suggestion));
     }
-}
-
-/// Returns the reason why a program cannot be started here, and the remedy; `None` where it can.
-fn missing_program(program: &str, search: Option<&OsStr>) -> Option<(String, String)> {
-    let is_program = |path: &Path| {
-        use std::os::unix::fs::PermissionsExt;
-        fs::metadata(path)
-            .is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
-    };
-    if program.is_empty() {
-        return None;
-    }
-    if program.contains('/') {
-        let path = Path::new(program);
-        let what = match () {
-            () if is_program(path) => return None,
-            () if path.is_dir() => "is a directory",
-            () if path.exists() => "may not be executed",
-            () => "does not exist",
-        };
-        let remedy = match what {
-            "may not be executed" => "make it executable (`chmod +x`)",
-            _ => "build it, or correct its path, which is meant from this file's directory",
-        };
-        return Some((format!("the program `{program}` {what}"), remedy.to_owned()));
-    }
-    let is_found = search.is_some_and(|search| {
-        std::env::split_paths(search).any(|dir| is_program(&dir.join(program)))
-    });
-    (!is_found).then(|| {
-        let remedy = "install it, or write its path with a `/`";
-        (format!("the program `{program}` is not in PATH"), remedy.to_owned())
-    })
 }
 
 fn read_to_string(path: &Path) -> Result<String, String> {

@@ -25,6 +25,7 @@ pub mod collector_overlay;
 pub mod feature;
 pub mod file;
 pub mod parts;
+pub mod program;
 pub mod reference;
 pub mod start_order;
 pub mod taps;
@@ -93,6 +94,9 @@ pub struct Workload {
     pub env: BTreeMap<String, String>,
     /// The service name that whoever wrote the system gave it, where a caller's variable took its place.
     pub meant_service: Option<String>,
+    /// Whether it makes spans. One that does not (a proxy, a stub, a database) is no service of a trace: those behind it are reached
+    /// through it.
+    pub traced: bool,
     /// Environment variables that must not be printed or written to a log. Values hold no references.
     pub secrets: BTreeMap<String, Secret>,
     /// Port names, for example `http` or `otlp-grpc`.
@@ -110,6 +114,8 @@ pub struct Workload {
     pub working_dir: Option<PathBuf>,
     /// How long it may take to be ready, and to be gone.
     pub limits: Limits,
+    /// Number of the user that runs it, never 0; what the environment gives when `None`. Of no effect where it runs as a process.
+    pub user: Option<u32>,
 }
 
 /// How long a workload may take, and how it is asked to end.
@@ -231,16 +237,51 @@ impl System {
     }
 }
 
+/// The attributes that are meant of a resource beside its service.
+const MEANT: [&str; 3] =
+    ["deployment.environment.name", "deployment.environment", "service.version"];
+
 impl Workload {
     /// Returns whether there is more than one instance of it.
     pub fn is_replicated(&self) -> bool {
         self.instances > 1
     }
 
+    /// Returns how long spans may wait in its SDK before they are exported: `OTEL_BSP_SCHEDULE_DELAY`, or what the specification gives
+    /// where that is not set.
+    pub fn export_delay(&self) -> Duration {
+        self.set_export_delay().unwrap_or(Duration::from_secs(5))
+    }
+
+    /// The same where it is written down, and so known.
+    pub fn set_export_delay(&self) -> Option<Duration> {
+        let set = self.env.get("OTEL_BSP_SCHEDULE_DELAY").and_then(|text| text.trim().parse().ok());
+        set.map(Duration::from_millis)
+    }
+
+    /// The variable by which its environment has its SDK make or send no span, as `NAME=value`, where one has that effect on
+    /// requests that are sampled.
+    pub fn silenced_by(&self) -> Option<String> {
+        let value = |name: &str| self.env.get(name).map(|value| value.trim());
+        let is_off = |name: &str, value: &str| match name {
+            "OTEL_SDK_DISABLED" => value.eq_ignore_ascii_case("true"),
+            "OTEL_TRACES_EXPORTER" => value == "none",
+            "OTEL_TRACES_SAMPLER" => {
+                let share = self.env.get("OTEL_TRACES_SAMPLER_ARG");
+                let share = share.and_then(|share| share.trim().parse::<f64>().ok());
+                value == "always_off" || (value == "traceidratio" && share == Some(0.0))
+            }
+            _ => false,
+        };
+        let names = ["OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER", "OTEL_TRACES_SAMPLER"];
+        let mut set = names.into_iter().filter_map(|name| Some((name, value(name)?)));
+        set.find(|(name, value)| is_off(name, value)).map(|(name, value)| format!("{name}={value}"))
+    }
+
     /// The service name that its environment gives its SDK, if any.
     pub fn service_name(&self) -> Option<String> {
-        let told = self.env.get("OTEL_SERVICE_NAME").cloned();
-        told.or_else(|| {
+        let reported = self.env.get("OTEL_SERVICE_NAME").cloned();
+        reported.or_else(|| {
             let attributes = self.env.get("OTEL_RESOURCE_ATTRIBUTES")?;
             let name =
                 attributes.split(',').find_map(|one| one.trim().strip_prefix("service.name="))?;
@@ -253,6 +294,16 @@ impl Workload {
     pub fn meant_service(&self) -> Option<String> {
         let meant = self.meant_service.clone().or_else(|| self.service_name());
         meant.filter(|name| !name.is_empty() && !name.contains(['$', '%']))
+    }
+
+    /// The environment and the version that its environment gives its SDK, by attribute; what is made of references is left out.
+    pub fn meant_attributes(&self) -> BTreeMap<String, String> {
+        let reported = self.env.get("OTEL_RESOURCE_ATTRIBUTES").map_or("", String::as_str);
+        let pairs = reported.split(',').filter_map(|one| one.split_once('='));
+        let pairs = pairs.map(|(key, value)| (key.trim(), value.trim()));
+        let is_plain = |value: &str| !value.is_empty() && !value.contains(['$', '%']);
+        let meant = pairs.filter(|(key, value)| MEANT.contains(key) && is_plain(value));
+        meant.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
     /// Returns whether it has a port of that name.
@@ -275,6 +326,7 @@ pub mod testing {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             env: BTreeMap::new(),
             meant_service: None,
+            traced: true,
             secrets: BTreeMap::new(),
             ports: vec!["http".to_owned()],
             health: None,
@@ -283,6 +335,7 @@ pub mod testing {
             files: BTreeMap::new(),
             working_dir: None,
             limits: Limits::default(),
+            user: None,
         }
     }
 
@@ -295,7 +348,46 @@ pub mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::OwnTraces;
+    use super::{OwnTraces, testing};
+
+    #[test]
+    fn what_is_meant_of_a_resource_is_what_is_written_down_and_no_reference() {
+        let mut shop = testing::service("shop", &[]);
+        assert!(shop.meant_attributes().is_empty());
+        let reported =
+            "service.name=shop, deployment.environment.name = prod,team=a,service.version=$TAG";
+        shop.env.insert("OTEL_RESOURCE_ATTRIBUTES".to_owned(), reported.to_owned());
+        let meant: Vec<(String, String)> = shop.meant_attributes().into_iter().collect();
+        assert_eq!(meant, [("deployment.environment.name".to_owned(), "prod".to_owned())]);
+    }
+
+    #[test]
+    fn settings_that_leave_no_span_of_sampled_requests_are_known() {
+        let of = |settings: &[(&str, &str)]| {
+            let mut shop = testing::service("shop", &[]);
+            let settings = settings.iter();
+            shop.env.extend(settings.map(|(name, value)| ((*name).into(), (*value).into())));
+            shop.silenced_by()
+        };
+        let sampler = "OTEL_TRACES_SAMPLER";
+        for (name, value) in [
+            ("OTEL_SDK_DISABLED", "TRUE"),
+            ("OTEL_TRACES_EXPORTER", "none"),
+            (sampler, "always_off"),
+        ] {
+            assert_eq!(of(&[(name, value)]), Some(format!("{name}={value}")));
+        }
+        let share = |share| of(&[(sampler, "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", share)]);
+        assert_eq!(share("0"), Some("OTEL_TRACES_SAMPLER=traceidratio".to_owned()));
+        assert_eq!(share("0.5"), None);
+        for (name, value) in [
+            ("OTEL_SDK_DISABLED", "false"),
+            ("OTEL_TRACES_EXPORTER", "otlp"),
+            (sampler, "parentbased_always_off"),
+        ] {
+            assert_eq!(of(&[(name, value)]), None, "{name}={value}");
+        }
+    }
 
     #[test]
     fn a_star_in_a_resource_stands_for_any_text() {

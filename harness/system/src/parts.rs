@@ -168,6 +168,7 @@ impl Collector {
             args,
             env: self.env.clone(),
             meant_service: None,
+            traced: true,
             secrets: secrets.map(|name| (name, api_key.clone())).collect(),
             ports: overlay.ports,
             health: overlay.health,
@@ -176,6 +177,7 @@ impl Collector {
             files,
             working_dir: self.working_dir.clone(),
             limits: Limits::default(),
+            user: None,
         })
     }
 }
@@ -194,6 +196,7 @@ pub fn intake(api_key: &Secret) -> Workload {
         args: vec!["--listen=${listen:http}".to_owned()],
         env: BTreeMap::new(),
         meant_service: None,
+        traced: true,
         secrets: BTreeMap::from([(intake::API_KEY_VARIABLE.to_owned(), api_key.clone())]),
         ports: vec!["http".to_owned()],
         health: None,
@@ -202,5 +205,6 @@ pub fn intake(api_key: &Secret) -> Workload {
         files: BTreeMap::new(),
         working_dir: None,
         limits: Limits::default(),
+        user: None,
     }
 }

@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_reference_is_told_with_its_remedy() {
+    fn a_wrong_reference_is_reported_with_its_remedy() {
         assert_eq!(
             problem("${endpont:a.b}"),
             "`${endpont:a.b}` is no reference: did you mean `endpoint`?; write `$${endpont:a.b}` to pass it on as it is"

@@ -51,7 +51,7 @@ pub fn start_order(system: &System) -> Result<Vec<Step>, CycleError> {
             continue;
         }
         let cycle = graph.cycle(&left, &beforehand, first);
-        let Some(&broken) = cycle.iter().find(|one| graph.is_told_its_ports[**one]) else {
+        let Some(&broken) = cycle.iter().find(|one| graph.is_given_its_ports[**one]) else {
             let names: Vec<&str> =
                 cycle.iter().map(|one| system.workloads[*one].name.as_str()).collect();
             return Err(CycleError {
@@ -71,7 +71,7 @@ struct Graph {
     /// By caller.
     callees: Vec<BTreeSet<usize>>,
     /// Whether every port that others refer to can be fixed before it starts.
-    is_told_its_ports: Vec<bool>,
+    is_given_its_ports: Vec<bool>,
 }
 
 impl Graph {
@@ -80,7 +80,7 @@ impl Graph {
         let count = system.workloads.len();
         let mut callees = vec![BTreeSet::new(); count];
         let mut wanted = vec![BTreeSet::new(); count];
-        let mut told = vec![BTreeSet::new(); count];
+        let mut reported = vec![BTreeSet::new(); count];
         for (caller, workload) in system.workloads.iter().enumerate() {
             for reference in reference::references(workload) {
                 if let Some((callee, port)) = reference.edge()
@@ -90,13 +90,16 @@ impl Graph {
                     wanted[callee].insert(port.to_owned());
                 }
                 if let Some(port) = reference.own_port() {
-                    told[caller].insert(port.to_owned());
+                    reported[caller].insert(port.to_owned());
                 }
             }
         }
-        let is_told_its_ports =
-            wanted.iter().zip(&told).map(|(wanted, told)| wanted.is_subset(told)).collect();
-        Self { callees, is_told_its_ports }
+        let is_given_its_ports = wanted
+            .iter()
+            .zip(&reported)
+            .map(|(wanted, reported)| wanted.is_subset(reported))
+            .collect();
+        Self { callees, is_given_its_ports }
     }
 
     /// Some cycle among `left`, which all wait for one another, in written order.
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cycle_is_broken_at_a_workload_that_is_told_its_port() {
+    fn a_cycle_is_broken_at_a_workload_that_is_reported_its_port() {
         let system = system([
             service("a", &["${endpoint:b.http}"]),
             service("b", &["${endpoint:a.http}", "${listen:http}"]),
@@ -156,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_workload_may_be_told_its_own_endpoint() {
+    fn a_workload_may_be_given_its_own_endpoint() {
         let system = system([service("a", &["${endpoint:a.http}", "${port:http}"])]);
         let steps = start_order(&system).unwrap();
         assert!(steps[0].ports_beforehand && steps[0].waits_for.is_empty());

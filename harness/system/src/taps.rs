@@ -12,7 +12,7 @@ use crate::{
 /// Most characters of a workload's name.
 const MAX_NAME: usize = 63;
 
-/// Why nothing can stand between two workloads.
+/// Error where nothing can stand between two workloads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TapError {
     /// One of them is not there.
@@ -25,13 +25,13 @@ pub enum TapError {
     },
     /// The first is not reported where the second is.
     #[error(
-        "nothing can stand between `{caller}` and `{callee}`: `{caller}` is not told where `{callee}` is by a reference such as `${{endpoint:{callee}.http}}`; {}",
+        "nothing can stand between `{caller}` and `{callee}`: `{caller}` is not given the address of `{callee}` by a reference such as `${{endpoint:{callee}.http}}`; {}",
         others(.caller, .callees)
     )]
     NoEdge {
-        /// Who should call.
+        /// The workload that should call.
         caller: String,
-        /// Who should be called.
+        /// The workload that should be called.
         callee: String,
         /// Whom it is reported.
         callees: Vec<String>,
@@ -41,9 +41,9 @@ pub enum TapError {
         "nothing can stand between `{caller}` and `{callee}` while `{callee}` has {instances} instances: they would be one to who calls them"
     )]
     Replicated {
-        /// Who calls.
+        /// The workload that calls.
         caller: String,
-        /// Who is called.
+        /// The workload that is called.
         callee: String,
         /// How many there are.
         instances: u32,
@@ -52,8 +52,8 @@ pub enum TapError {
 
 fn others(caller: &str, callees: &[String]) -> String {
     match callees {
-        [] => format!("`{caller}` is told of no other workload"),
-        _ => format!("it is told of {}", source::list(callees.iter().map(String::as_str))),
+        [] => format!("`{caller}` is given no other workload's address"),
+        _ => format!("it is given that of {}", source::list(callees.iter().map(String::as_str))),
     }
 }
 
@@ -102,6 +102,51 @@ impl System {
 }
 
 impl System {
+    /// The services whose addresses a workload is given, whatever stands between: a tap, or workloads that make no spans.
+    pub fn callees(&self, of: &Workload) -> Vec<String> {
+        let mut callees: Vec<String> = Vec::new();
+        let mut passed: Vec<&str> = vec![&of.name];
+        let mut next: Vec<&Workload> = vec![of];
+        while let Some(caller) = next.pop() {
+            for reference in reference::references(caller) {
+                let Some((named, _)) = reference.edge() else { continue };
+                let named = self.behind(named).unwrap_or(named);
+                let Some(callee) = self.workload(named).filter(|one| one.role == Role::Service)
+                else {
+                    continue;
+                };
+                if passed.contains(&callee.name.as_str()) {
+                    continue;
+                }
+                passed.push(&callee.name);
+                match callee.traced {
+                    true => callees.push(callee.name.clone()),
+                    false => next.push(callee),
+                }
+            }
+        }
+        callees
+    }
+
+    /// The services that make spans, the one that requests reach first in front, the others as written.
+    pub fn traced_services(&self) -> Vec<&Workload> {
+        let entry = self.workload(&self.entry);
+        // What is sent to a proxy reaches the one behind it.
+        let behind = entry.filter(|entry| !entry.traced).map(|entry| self.callees(entry));
+        let first = match behind.as_deref() {
+            Some([only]) => only.as_str(),
+            _ => self.entry.as_str(),
+        };
+        let services = self
+            .workloads
+            .iter()
+            .filter(|workload| workload.role == Role::Service && workload.traced);
+        let (mut all, others): (Vec<&Workload>, Vec<&Workload>) =
+            services.partition(|workload| workload.name == first);
+        all.extend(others);
+        all
+    }
+
     /// The workload that a tap passes requests on to; `None` where this is no tap.
     pub fn behind(&self, tap: &str) -> Option<&str> {
         let tap = self.workload(tap).filter(|workload| workload.role == Role::Tap)?;
@@ -158,6 +203,7 @@ fn tap(name: &str, callee: &str, ports: Vec<String>) -> Workload {
         args,
         env: BTreeMap::new(),
         meant_service: None,
+        traced: false,
         secrets: BTreeMap::new(),
         ports: ports.into_iter().chain([control]).collect(),
         health: Some(health),
@@ -166,6 +212,7 @@ fn tap(name: &str, callee: &str, ports: Vec<String>) -> Workload {
         files: BTreeMap::new(),
         working_dir: None,
         limits: Limits::default(),
+        user: None,
     }
 }
 
@@ -184,6 +231,9 @@ mod tests {
         let mut system = chain();
         let name = system.put_between("sample-app-2", "sample-app-3").unwrap();
         assert_eq!(name, "tap-sample-app-2-sample-app-3");
+        let callees = |app: &str| system.callees(system.workload(app).unwrap());
+        assert_eq!(callees("sample-app-2"), ["sample-app-3"]);
+        assert_eq!(callees("sample-app-3"), [""; 0]);
         let env = |app: &str| system.workload(app).unwrap().env["UPSTREAM_URIS"].clone();
         assert_eq!(env("sample-app-2"), "${endpoint:tap-sample-app-2-sample-app-3.http}");
         assert_eq!(env("sample-app-1"), "${endpoint:sample-app-2.http}");
@@ -210,12 +260,12 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_edge_it_is_told_which_there_are() {
+    fn where_there_is_no_edge_it_is_reported_which_there_are() {
         let mut system = chain();
         let error = system.put_between("sample-app-1", "sample-app-3").unwrap_err().to_string();
         assert!(
-            error.contains("`sample-app-1` is not told where `sample-app-3` is")
-                && error.ends_with("it is told of `collector`, `sample-app-2`"),
+            error.contains("`sample-app-1` is not given the address of `sample-app-3`")
+                && error.ends_with("it is given that of `collector`, `sample-app-2`"),
             "{error}"
         );
         let error = system.put_between("sample-app-9", "collector").unwrap_err().to_string();

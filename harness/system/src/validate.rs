@@ -68,6 +68,15 @@ impl System {
             }),
             Some(_) => {}
         }
+        let mut services = self.workloads.iter().filter(|one| one.role == Role::Service).peekable();
+        if services.peek().is_some() && services.all(|service| !service.traced) {
+            problems.push(Problem {
+                workload: Some(self.entry.clone()),
+                part: "traced".to_owned(),
+                message: "no service makes spans (`traced: false` at all), so that there is nothing to judge".to_owned(),
+                suggestion: Some("take it away from those that are traced".to_owned()),
+            });
+        }
         if let Err(error) = start_order::start_order(self) {
             problems.push(Problem {
                 workload: Some(error.workload.clone()),
@@ -157,7 +166,7 @@ impl System {
                 Some("keep one of the two".to_owned()),
             );
         }
-        let mut told = BTreeSet::new();
+        let mut reported = BTreeSet::new();
         for (part, text) in reference::places(workload) {
             let template = match Template::parse(text) {
                 Ok(template) => template,
@@ -167,17 +176,17 @@ impl System {
                 }
             };
             for reference in template.references() {
-                told.extend(reference.own_port().map(str::to_owned));
+                reported.extend(reference.own_port().map(str::to_owned));
                 if let Some((message, suggestion)) = self.dangling(workload, reference) {
                     add(&part, message, suggestion);
                 }
             }
         }
         if matches!(workload.program, Program::Command(_)) {
-            for port in workload.ports.iter().filter(|port| !told.contains(*port)) {
+            for port in workload.ports.iter().filter(|port| !reported.contains(*port)) {
                 add(
                     "ports",
-                    format!("nothing tells it which port `{port}` is to be"),
+                    format!("nothing gives it the port `{port}`"),
                     Some(format!(
                         "put `${{listen:{port}}}` or `${{port:{port}}}` into its args or env"
                     )),
@@ -257,7 +266,21 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_is_told_at_once_with_the_names_there_are() {
+    fn some_service_must_make_spans() {
+        let mut system =
+            system([service("a", &["${listen:http}"]), service("b", &["${listen:http}"])]);
+        system.workloads[1].traced = false;
+        assert_eq!(system.problems(), []);
+        system.workloads[0].traced = false;
+        let problems = system.problems();
+        assert!(
+            problems.len() == 1 && problems[0].message.contains("no service makes spans"),
+            "{problems:?}"
+        );
+    }
+
+    #[test]
+    fn everything_wrong_is_reported_at_once_with_the_names_there_are() {
         let mut a = service("a", &["${endpoint:bb.http}", "${address:b.htp}", "${listen:grpc}"]);
         a.env.insert("CONFIG".to_owned(), "${file:x.yaml}".to_owned());
         a.ledger = Some("http2".to_owned());
@@ -276,9 +299,9 @@ mod tests {
                 "workload `a`, `args[1]`: `${address:b.htp}`: there is no workload `b`; known are `a`, `Bad_Name`",
                 "workload `a`, `args[2]`: `${listen:grpc}`: it has no port `grpc`; known are `http`",
                 "workload `a`, `env.CONFIG`: `${file:x.yaml}`: it has no file `x.yaml`",
-                "workload `a`, `ports`: nothing tells it which port `http` is to be; put `${listen:http}` or \
+                "workload `a`, `ports`: nothing gives it the port `http`; put `${listen:http}` or \
                  `${port:http}` into its args or env",
-                "workload `Bad_Name`, `ports`: nothing tells it which port `http` is to be; put `${listen:http}` or \
+                "workload `Bad_Name`, `ports`: nothing gives it the port `http`; put `${listen:http}` or \
                  `${port:http}` into its args or env",
                 "`entry`: there is no workload `c`; known are `a`, `Bad_Name`",
             ]

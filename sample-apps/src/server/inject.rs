@@ -66,8 +66,8 @@ pub(super) async fn carry_out(asked: &Asked, settings: &Settings, span: &OpenSpa
     let due = due(asked, settings, span.trace_id());
     if !due.is_empty() {
         // Says on the span itself that this failure was asked for. Once, for the SDK keeps every value of a key.
-        let told: Vec<_> = due.iter().map(ToString::to_string).collect();
-        span.set(KeyValue::new("tracecheck.fault", told.join(",")));
+        let reported: Vec<_> = due.iter().map(ToString::to_string).collect();
+        span.set(KeyValue::new("tracecheck.fault", reported.join(",")));
     }
     for fault in due {
         match apply(fault).await {

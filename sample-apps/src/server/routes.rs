@@ -68,7 +68,7 @@ pub(super) async fn outgoing_http_call(
     };
     match app.client.get(&app.telemetry, &traced.context, url, &HeaderMap::new()).await {
         Ok(answered) => {
-            traced.answer(&app, StatusCode::OK, json!({ "outgoing": told(url, &answered) }))
+            traced.answer(&app, StatusCode::OK, json!({ "outgoing": described(url, &answered) }))
         }
         Err(error) => traced.failed(&app, &error),
     }
@@ -90,7 +90,7 @@ pub(super) async fn outgoing_sampleapp(
     for upstream in &app.settings.upstreams {
         let url = route_of(upstream, "outgoing-sampleapp");
         match app.client.get(&app.telemetry, &traced.context, &url, &headers).await {
-            Ok(answered) => upstreams.push(told(&url, &answered)),
+            Ok(answered) => upstreams.push(described(&url, &answered)),
             Err(error) => return traced.failed(&app, &error),
         }
     }
@@ -123,7 +123,7 @@ pub(super) async fn not_found(
     traced.answer(&app, StatusCode::NOT_FOUND, json!({ "error": error }))
 }
 
-fn told(url: &Url, answered: &Answered) -> Value {
+fn described(url: &Url, answered: &Answered) -> Value {
     json!({ "url": without_credentials(url), "status": answered.status, "tries": answered.tries })
 }
 

@@ -9,10 +9,10 @@ async fn a_request_through_two_apps_makes_one_linked_trace() {
     assert_eq!((answer.status, answer.trace_id()), (200, TRACE_ID));
 
     let spans = chain.spans().await;
-    let told: Vec<_> =
+    let reported: Vec<_> =
         spans.iter().map(|s| (s.resource["service.name"].as_str(), s.span.name.as_str())).collect();
     assert_eq!(
-        told,
+        reported,
         [
             ("first", "GET /outgoing-sampleapp"),
             ("first", "GET"),
@@ -49,7 +49,7 @@ async fn spans_carry_the_attributes_of_the_http_conventions() {
         "error.type",
     ];
     assert_eq!(
-        spans[0].told(&server),
+        spans[0].described(&server),
         [
             "http.request.method=GET",
             "http.route=/outgoing-sampleapp",
@@ -75,7 +75,7 @@ async fn spans_carry_the_attributes_of_the_http_conventions() {
         "error.type",
     ];
     assert_eq!(
-        spans[1].told(&client),
+        spans[1].described(&client),
         [
             "http.request.method=GET",
             &format!("url.full=http://127.0.0.1:{second}/outgoing-sampleapp"),
@@ -106,7 +106,10 @@ async fn an_unknown_path_is_traced_under_its_method_alone_and_is_no_error() {
     assert_eq!((answer.status, answer.trace_id()), (404, TRACE_ID));
     let spans = chain.spans().await;
     assert_eq!(spans[0].span.name, "GET");
-    assert_eq!(spans[0].told(&["http.route", "url.path", "error.type"]), ["url.path=/nowhere"]);
+    assert_eq!(
+        spans[0].described(&["http.route", "url.path", "error.type"]),
+        ["url.path=/nowhere"]
+    );
     assert!(!spans[0].is_error());
 }
 

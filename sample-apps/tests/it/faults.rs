@@ -31,10 +31,13 @@ async fn an_error_status_fails_both_hops() {
     let (status, spans) = chain_with_fault("sample-app-2=status:503").await;
     assert_eq!(status, 502);
     assert!(spans.iter().all(|span| span.is_error() && span.status_message().is_empty()));
-    assert_eq!(spans[0].told(&ERROR), ["http.response.status_code=502", "error.type=502"]);
-    assert_eq!(spans[1].told(&ERROR), ["http.response.status_code=503", "error.type=503"]);
+    assert_eq!(spans[0].described(&ERROR), ["http.response.status_code=502", "error.type=502"]);
+    assert_eq!(spans[1].described(&ERROR), ["http.response.status_code=503", "error.type=503"]);
     let fault = "tracecheck.fault=status:503";
-    assert_eq!(spans[2].told(&ERROR), ["http.response.status_code=503", "error.type=503", fault]);
+    assert_eq!(
+        spans[2].described(&ERROR),
+        ["http.response.status_code=503", "error.type=503", fault]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,20 +52,26 @@ async fn a_hang_lasts_until_the_caller_times_out_and_ends_the_span_then() {
     let (status, spans) = chain_with_fault("sample-app-2=hang").await;
     assert_eq!(status, 504);
     assert!(spans.iter().all(|span| span.is_error()));
-    assert_eq!(spans[1].told(&ERROR), ["error.type=timeout"]);
+    assert_eq!(spans[1].described(&ERROR), ["error.type=timeout"]);
     assert_eq!(spans[1].exceptions().len(), 1);
-    assert_eq!(spans[2].told(&ERROR), ["error.type=client_disconnected", "tracecheck.fault=hang"]);
+    assert_eq!(
+        spans[2].described(&ERROR),
+        ["error.type=client_disconnected", "tracecheck.fault=hang"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_abort_resets_the_connection() {
     let (status, spans) = chain_with_fault("sample-app-2=abort").await;
     assert_eq!(status, 502);
-    assert_eq!(spans[1].told(&ERROR), ["error.type=connection_reset"]);
+    assert_eq!(spans[1].described(&ERROR), ["error.type=connection_reset"]);
     let exceptions = spans[1].exceptions();
     assert_eq!(exceptions[0].0, "reqwest::Error");
     assert!(exceptions[0].1.contains("reset"), "{exceptions:?}");
-    assert_eq!(spans[2].told(&ERROR), ["error.type=connection_aborted", "tracecheck.fault=abort"]);
+    assert_eq!(
+        spans[2].described(&ERROR),
+        ["error.type=connection_aborted", "tracecheck.fault=abort"]
+    );
     assert!(spans[2].is_error());
 }
 
@@ -72,8 +81,8 @@ async fn a_panic_is_answered_and_recorded() {
     assert_eq!(status, 502);
     let panic = ("panic".to_owned(), "injected fault: panic".to_owned());
     assert_eq!(spans[2].exceptions(), [panic]);
-    let told = ["http.response.status_code=500", "error.type=panic", "tracecheck.fault=panic"];
-    assert_eq!(spans[2].told(&ERROR), told);
+    let reported = ["http.response.status_code=500", "error.type=panic", "tracecheck.fault=panic"];
+    assert_eq!(spans[2].described(&ERROR), reported);
     assert!(spans[2].is_error());
 }
 
@@ -146,8 +155,8 @@ async fn a_caller_that_gives_up_ends_every_span_down_the_chain_as_a_failure() {
     open_spans(&chain.first, 0).await;
     open_spans(&chain.second, 0).await;
     let spans = chain.spans().await;
-    let told: Vec<_> = spans.iter().map(|span| span.attribute("error.type")).collect();
-    assert_eq!(told, ["client_disconnected", "cancelled", "client_disconnected"]);
+    let reported: Vec<_> = spans.iter().map(|span| span.attribute("error.type")).collect();
+    assert_eq!(reported, ["client_disconnected", "cancelled", "client_disconnected"]);
     assert!(spans.iter().all(|span| span.is_error()));
 }
 

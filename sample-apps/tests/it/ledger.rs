@@ -23,11 +23,13 @@ async fn the_ledgers_list_exactly_the_spans_that_were_exported() {
         for span in app.ledger_spans(TRACE_ID).await {
             let text = |key: &str| span[key].as_str().unwrap_or_default().to_owned();
             assert_eq!(span["sampled"], true);
+            let number = |key: &str| span[key].as_u64().unwrap();
+            let attributes = span["attributes"].as_object().unwrap();
+            assert!(attributes.contains_key("http.request.method"), "{span}");
             assert!(listed.insert((
-                text("span_id"),
-                text("parent_span_id"),
-                text("name"),
-                text("kind")
+                (text("span_id"), text("parent_span_id"), text("name"), text("kind")),
+                (number("start"), number("end"), text("status")),
+                (attributes.len(), number("events"), number("links")),
             )));
         }
     }
@@ -42,7 +44,18 @@ async fn the_ledgers_list_exactly_the_spans_that_were_exported() {
         .iter()
         .map(|span| {
             let kind = if span.is_server() { "server" } else { "client" };
-            (span.id(), span.parent_id(), span.span.name.clone(), kind.to_owned())
+            let status = span.span.status.as_ref().map_or(0, |status| status.code);
+            let status = ["unset", "ok", "error"][usize::try_from(status).unwrap()];
+            let count = |of: usize| u64::try_from(of).unwrap();
+            (
+                (span.id(), span.parent_id(), span.span.name.clone(), kind.to_owned()),
+                (span.span.start_time_unix_nano, span.span.end_time_unix_nano, status.to_owned()),
+                (
+                    span.span.attributes.len(),
+                    count(span.span.events.len()),
+                    count(span.span.links.len()),
+                ),
+            )
         })
         .collect();
     assert_eq!((listed.len(), spans.len()), (19, 19));

@@ -98,11 +98,11 @@ async fn a_retry_that_succeeds_shows_as_a_second_client_span() {
     assert_eq!((answer.status, &answer.json["upstreams"][0]["tries"]), (200, &2.into()));
     let spans = chain.spans().await;
     let clients: Vec<_> = spans.iter().filter(|span| span.is_client()).collect();
-    let told = |index: usize| {
-        clients[index].told(&["http.request.resend_count", "http.response.status_code"])
+    let described = |index: usize| {
+        clients[index].described(&["http.request.resend_count", "http.response.status_code"])
     };
-    assert_eq!(told(0), ["http.response.status_code=503"]);
-    assert_eq!(told(1), ["http.request.resend_count=1", "http.response.status_code=200"]);
+    assert_eq!(described(0), ["http.response.status_code=503"]);
+    assert_eq!(described(1), ["http.request.resend_count=1", "http.response.status_code=200"]);
     assert_eq!((clients.len(), clients[0].is_error(), clients[1].is_error()), (2, true, false));
     let server = spans.iter().find(|span| span.is_server() && span.parent_id() == clients[1].id());
     assert!(!server.unwrap().is_error());
@@ -119,7 +119,7 @@ async fn a_call_is_sent_twice_at_most() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_resend_is_told_to_the_direct_callee_only_and_faults_are_forwarded_unchanged() {
+async fn a_resend_is_sent_to_the_direct_callee_only_and_faults_are_forwarded_unchanged() {
     let last = MockServer::start().await;
     Mock::given(method("GET")).respond_with(ResponseTemplate::new(200)).mount(&last).await;
     let receiver = Receiver::start().await;

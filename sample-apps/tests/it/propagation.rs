@@ -5,7 +5,7 @@ use crate::support::{Chain, TRACE_ID, TRACEPARENT};
 const BOTH: &str = "OTEL_PROPAGATORS";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn xray_links_the_chain_and_ids_are_told_in_its_form() {
+async fn xray_links_the_chain_and_ids_are_reported_in_its_form() {
     let chain = Chain::start_with(&[], &[(BOTH, "xray")]).await;
     let header = "Root=1-6920f1a0-00000000000000000000beef;Parent=00000000000000aa;Sampled=1";
     let answer = chain.first.get_with("/outgoing-sampleapp", &[("x-amzn-trace-id", header)]).await;
@@ -26,7 +26,7 @@ async fn xray_does_not_read_the_w3c_header_and_starts_ids_with_the_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_both_either_header_is_read_and_ids_are_told_as_hex() {
+async fn with_both_either_header_is_read_and_ids_are_reported_as_hex() {
     let chain = Chain::start_with(&[], &[(BOTH, "tracecontext,xray")]).await;
     let header = "Root=1-6920f1a0-00000000000000000000beef;Parent=00000000000000aa;Sampled=1";
     for header in [("x-amzn-trace-id", header), TRACEPARENT] {

@@ -281,7 +281,7 @@ impl ReceivedSpan {
     }
 
     /// Returns the attributes with these keys as `key=value`, those that are there.
-    pub(crate) fn told(&self, keys: &[&str]) -> Vec<String> {
+    pub(crate) fn described(&self, keys: &[&str]) -> Vec<String> {
         let attributes = attributes(&self.span.attributes);
         keys.iter()
             .filter_map(|key| attributes.get(*key).map(|value| format!("{key}={value}")))
@@ -301,8 +301,11 @@ impl ReceivedSpan {
         let events = self.span.events.iter().filter(|event| event.name == "exception");
         events
             .map(|event| {
-                let mut told = attributes(&event.attributes);
-                (told.remove("exception.type").unwrap(), told.remove("exception.message").unwrap())
+                let mut reported = attributes(&event.attributes);
+                (
+                    reported.remove("exception.type").unwrap(),
+                    reported.remove("exception.message").unwrap(),
+                )
             })
             .collect()
     }

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_are_told_apart_by_what_to_do_next() {
+    fn replies_are_distinguished_by_what_to_do_next() {
         assert_eq!(judged(202, None), Ok(()));
         for status in [408, 429, 500, 502, 503, 504] {
             assert!(matches!(

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::exporter::compression::Compression;
+use crate::exporter::delivery::{self, Delivery};
 use crate::exporter::http_client::{self, check_url};
 use crate::exporter::{queue, retry};
 use crate::settings::secret::Secret;
 use crate::settings::{Diagnostics, Unsupported, duration};
-use crate::tls::{self, ClientTls};
+use crate::tls::ClientTls;
 
 pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
     ("this exporter sends traces; remove the key", &["only_metadata"]),
@@ -57,7 +58,7 @@ pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
 const MIN_REPORTER_PERIOD: Duration = Duration::from_secs(5 * 60);
 
 /// How to reach Datadog, and how spans become Datadog's.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
@@ -71,7 +72,7 @@ pub(crate) struct Config {
     pub(crate) logs: Endpoint,
     pub(crate) host_metadata: HostMetadata,
     /// How long one attempt may take. Default `30s`, so that a reply that is merely slow is no reason to send again.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) timeout: Duration,
     /// `zstd` (default), `gzip` or `none`; Datadog's intake takes all of them.
@@ -84,7 +85,7 @@ pub(crate) struct Config {
 }
 
 /// The account.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Api {
@@ -97,7 +98,7 @@ pub(crate) struct Api {
 }
 
 /// How spans become Datadog's.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Traces {
@@ -124,11 +125,11 @@ pub(crate) struct Traces {
     pub(crate) trace_buffer: u64,
 }
 
-/// What is taken out of texts before they leave, in the words of the agent's `apm_config.obfuscation`. SQL of clients, the
+/// Obfuscation of texts before they leave, in the words of the agent's `apm_config.obfuscation`. SQL of clients, the
 /// arguments of Redis's commands in resource names, and users and passwords in URLs of HTTP spans are taken out
 /// always; all below only where it is asked for. A query that a resource name, `db.query.text` or `db.statement` has is
 /// covered, and so are Datadog's own attributes for it (`mongodb.query`, for example). Not in contrib's exporter.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Obfuscation {
@@ -157,7 +158,7 @@ pub(crate) struct Obfuscation {
 }
 
 /// Queries that are documents.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Documents {
@@ -168,7 +169,7 @@ pub(crate) struct Documents {
 }
 
 /// Commands with arguments.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Arguments {
@@ -179,7 +180,7 @@ pub(crate) struct Arguments {
 }
 
 /// Commands as a whole.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Commands {
@@ -190,7 +191,7 @@ pub(crate) struct Commands {
 }
 
 /// One part, whole.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Part {
@@ -199,7 +200,7 @@ pub(crate) struct Part {
 }
 
 /// URLs: `url.full`, `http.url`, `http.target` and `url.query`, of spans of any type; users and passwords go with either.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Urls {
@@ -210,7 +211,7 @@ pub(crate) struct Urls {
 }
 
 /// An endpoint of a signal that is not sent.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Endpoint {
@@ -218,7 +219,7 @@ pub(crate) struct Endpoint {
 }
 
 /// Facts about the host.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct HostMetadata {
@@ -229,13 +230,13 @@ pub(crate) struct HostMetadata {
     /// Tags of the host.
     pub(crate) tags: Vec<String>,
     /// How often they are sent again. Default `30m`, at least `5m`.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) reporter_period: Duration,
 }
 
 /// Source of the host's name.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum HostnameSource {
@@ -299,13 +300,7 @@ impl Default for HostMetadata {
 
 impl Config {
     pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
-        let unsupported = [
-            ("", UNSUPPORTED),
-            ("", http_client::UNSUPPORTED),
-            ("", queue::UNSUPPORTED),
-            ("", tls::UNSUPPORTED),
-        ];
-        let config: Self = diagnostics.decode(&[], &unsupported)?;
+        let config: Self = delivery::decode(diagnostics, &[UNSUPPORTED, http_client::UNSUPPORTED])?;
         config.check(diagnostics);
         Some(config)
     }
@@ -320,6 +315,10 @@ impl Config {
         } else if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             let problem = "has a character that no API key has (a space or a line break?)";
             diagnostics.add(&["api", "key"], problem);
+        }
+        if ![Compression::Zstd, Compression::Gzip, Compression::None].contains(&self.compression) {
+            let problem = "is none that Datadog's intake takes; use `zstd`, `gzip` or `none`";
+            diagnostics.add(&["compression"], problem);
         }
         let site = &self.api.site;
         if site.is_empty() || site.contains("://") || site.contains('/') {
@@ -355,17 +354,18 @@ impl Config {
             let problem = "is too short; write `5m` or more";
             diagnostics.add(&["host_metadata", "reporter_period"], problem);
         }
-        if self.timeout.is_zero() {
-            diagnostics.add(&["timeout"], "must be more than zero");
-        }
         if let Some(url) = &self.proxy_url
             && let Err(error) = check_url(url)
         {
             diagnostics.add(&["proxy_url"], &format!("is not a URL: {error}"));
         }
-        self.tls.check(diagnostics);
-        self.sending_queue.check(diagnostics);
-        self.retry_on_failure.check(diagnostics);
+        let delivery = Delivery {
+            timeout: self.timeout,
+            tls: &self.tls,
+            sending_queue: &self.sending_queue,
+            retry_on_failure: &self.retry_on_failure,
+        };
+        delivery.check(diagnostics);
     }
 
     /// Returns the URL for trace payloads.

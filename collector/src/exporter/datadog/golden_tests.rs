@@ -343,12 +343,12 @@ const CHANGED: [Changed; 13] = [
         fields: &[".span.metrics.http.status_code"],
         explains: |entry, ours, recorded| {
             let text = entry["span"]["meta"]["http.status_code"].as_str();
-            let is_told = match text {
+            let is_reported = match text {
                 Some(text) => text.parse().ok() == ours.as_f64(),
                 // What is no status is taken out of meta alone.
                 None => ours.as_f64().is_some_and(|code| !(100.0..600.0).contains(&code)),
             };
-            recorded.is_null() && ours.is_number() && is_told
+            recorded.is_null() && ours.is_number() && is_reported
         },
     },
     Changed {
@@ -422,7 +422,7 @@ cases! {
     application_spans_of_today_are_sent_as_the_newest_agent_sends_them "44-app",
     errors_of_today_are_sent_as_the_newest_agent_sends_them "45-errors",
     links_and_events_of_today_are_sent_as_the_newest_agent_sends_them "46-links-events",
-    sampling_is_told_as_the_newest_agent_tells_it "47-sampling",
+    sampling_is_reported_as_by_the_newest_agent "47-sampling",
     attributes_of_datadog_are_sent_as_the_newest_agent_sends_them "48-dd-attributes",
     cloud_resources_are_sent_as_the_newest_agent_sends_them "49-cloud",
     scopes_are_sent_as_the_newest_agent_sends_them "50-scopes",

@@ -295,6 +295,11 @@ pub(super) fn halve(body: &[u8], spans: usize) -> Option<[(Vec<u8>, usize); 2]> 
 
 /// The full trace id of each span of a payload, from its meta `otel.trace_id`.
 pub(super) fn trace_ids(body: &[u8]) -> Vec<u128> {
+    spans(body).map(|(id, _)| id).collect()
+}
+
+/// The spans of a payload as messages, each with its full trace id.
+pub(super) fn spans(body: &[u8]) -> impl Iterator<Item = (u128, &[u8])> {
     let chunks = repeated(body, TRACER).flat_map(|tracer| repeated(tracer, CHUNK));
     let spans = chunks.flat_map(|chunk| repeated(chunk, SPAN));
     let id = |span| {
@@ -305,7 +310,7 @@ pub(super) fn trace_ids(body: &[u8]) -> Vec<u128> {
         let id = id.and_then(|id| std::str::from_utf8(id).ok());
         id.and_then(|id| u128::from_str_radix(id, 16).ok()).unwrap_or_default()
     };
-    spans.map(id).collect()
+    spans.map(move |span| (id(span), span))
 }
 
 struct Cut {

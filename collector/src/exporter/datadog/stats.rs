@@ -424,9 +424,9 @@ fn client_payload(
 impl ClientKey {
     /// Returns the key that separates a trace's stats from others'.
     pub(crate) fn new(counted: &Counted<'_>, language: &[u8], sender: &Sender) -> Self {
-        let or_own = |told: &[u8], own: &str| match told {
+        let or_own = |reported: &[u8], own: &str| match reported {
             b"" => own.to_owned(),
-            told => text(told),
+            reported => text(reported),
         };
         Self {
             hostname: or_own(&counted.hostname, &sender.host_name),

@@ -46,13 +46,13 @@ pub(crate) fn obfuscated_query(query: &str) -> String {
     String::from_utf8_lossy(&agent::obfuscated_query(query.as_bytes())).into_owned()
 }
 
-/// Where an agent runs (agent, `normalizeAPMModeSpanTag`).
+/// Key under which an agent says where it runs (agent, `normalizeAPMModeSpanTag`).
 const APM_MODE: &str = "_dd.apm_mode";
 
-/// What the user can change about the mapping.
+/// Options of the mapping that the user can set.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
-    /// The host name of resources that tell none.
+    /// The host name of resources that have none.
     pub(crate) hostname: String,
     pub(crate) naming: Naming,
     pub(crate) top_level_by_span_kind: bool,
@@ -62,7 +62,7 @@ pub(crate) struct Settings {
     pub(crate) old_scope_convention: bool,
     /// Whether spans count in stats only where their resource asks for it.
     pub(crate) counts_on_request: bool,
-    /// What is taken out of texts besides what the agent takes out by itself.
+    /// Obfuscation besides the agent's own.
     pub(crate) obfuscation: Obfuscation,
     /// Traces whose root's resource name matches one of these are dropped.
     pub(crate) ignore_resources: Vec<regex::Regex>,
@@ -154,7 +154,7 @@ fn tracer_payload<'a>(
     tracer
 }
 
-/// A payload with what its resource tells.
+/// A payload with what its resource says.
 fn payload<'a>(settings: &'a Settings, attributes: &Attrs<'a>) -> TracerPayload<'a> {
     TracerPayload {
         container_id: container_id(attributes),
@@ -183,7 +183,7 @@ fn add_container_tags(tracer: &mut TracerPayload<'_>, container_tags: Vec<u8>) {
     }
 }
 
-/// Adds a trace's chunk to its payload, if it is sent, and what its spans tell about the payload.
+/// Adds a trace's chunk to its payload, if it is sent, and what its spans say about the payload.
 fn add<'a>(
     tracer: &mut TracerPayload<'a>,
     settings: &Settings,
@@ -204,7 +204,7 @@ fn add<'a>(
         hostname: tracer.hostname.clone(),
         env: tracer.env.clone(),
         version: tracer.app_version.clone(),
-        commit: told(&chunk, root, b"_dd.git.commit.sha").unwrap_or_default(),
+        commit: stated(&chunk, root, b"_dd.git.commit.sha").unwrap_or_default(),
         base_service: chunk.spans[root].meta.get(b"_dd.base_service").cloned().unwrap_or_default(),
         weight: sampling::weight(&chunk.spans[root]),
     };
@@ -231,10 +231,10 @@ fn describe<'a>(tracer: &mut TracerPayload<'a>, chunk: &TraceChunk<'a>, root: us
         tracer.hostname = of_root(b"_dd.hostname").unwrap_or_default();
     }
     if tracer.env.is_empty() {
-        tracer.env = told(chunk, root, b"env").unwrap_or_default();
+        tracer.env = stated(chunk, root, b"env").unwrap_or_default();
     }
     if tracer.app_version.is_empty() {
-        tracer.app_version = told(chunk, root, b"version").unwrap_or_default();
+        tracer.app_version = stated(chunk, root, b"version").unwrap_or_default();
     }
     if let Some(mode) = of_root(APM_MODE.as_bytes())
         && mode.eq_ignore_ascii_case(b"edge")
@@ -244,9 +244,9 @@ fn describe<'a>(tracer: &mut TracerPayload<'a>, chunk: &TraceChunk<'a>, root: us
     }
 }
 
-/// What the root tells, or else the first other span that does. Spans that have the root's own id are passed over (agent,
+/// Returns what the root says, or else the first other span that does. Spans that have the root's own id are passed over (agent,
 /// `traceutil.GetEnv`, `version.go`).
-fn told<'a>(chunk: &TraceChunk<'a>, root: usize, key: &[u8]) -> Option<Text<'a>> {
+fn stated<'a>(chunk: &TraceChunk<'a>, root: usize, key: &[u8]) -> Option<Text<'a>> {
     let root = &chunk.spans[root];
     let others = chunk.spans.iter().filter(|span| span.span_id != root.span_id);
     std::iter::once(root).chain(others).find_map(|span| span.meta.get(key).cloned())

@@ -57,14 +57,19 @@ impl Usage {
 
 /// Reporter of usage.
 #[derive(Debug, Clone)]
-pub(crate) struct Teller {
+pub(crate) struct Reporter {
     pub(crate) hostname: String,
     pub(crate) version: &'static str,
     pub(crate) metadata: HostMetadata,
 }
 
 /// Reports to Datadog from the first batch on, until `end`. A message that fails is not sent again: the next one says the same.
-pub(crate) async fn run(usage: Arc<Usage>, client: Client, teller: Teller, end: CancellationToken) {
+pub(crate) async fn run(
+    usage: Arc<Usage>,
+    client: Client,
+    reporter: Reporter,
+    end: CancellationToken,
+) {
     tokio::select! {
         () = usage.first.notified() => {}
         () = end.cancelled() => return,
@@ -74,17 +79,20 @@ pub(crate) async fn run(usage: Arc<Usage>, client: Client, teller: Teller, end: 
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let hosts = usage.take_hosts();
         if !hosts.is_empty() {
-            tell(client.send_series(&running(&teller, &hosts, now)).await, "running");
+            log_failure(client.send_series(&running(&reporter, &hosts, now)).await, "running");
         }
-        if teller.metadata.enabled && metadata_due <= Instant::now() {
-            metadata_due += teller.metadata.reporter_period;
+        if reporter.metadata.enabled && metadata_due <= Instant::now() {
+            metadata_due += reporter.metadata.reporter_period;
             let first = usage.seen.lock().unwrap_or_else(PoisonError::into_inner).first.clone();
-            let hostname = match teller.metadata.hostname_source {
+            let hostname = match reporter.metadata.hostname_source {
                 HostnameSource::FirstResource => first.filter(|host| !host.is_empty()),
                 HostnameSource::ConfigOrSystem => None,
             };
-            let hostname = hostname.unwrap_or_else(|| teller.hostname.clone());
-            tell(client.send_metadata(&host_metadata(&teller, &hostname)).await, "metadata");
+            let hostname = hostname.unwrap_or_else(|| reporter.hostname.clone());
+            log_failure(
+                client.send_metadata(&host_metadata(&reporter, &hostname)).await,
+                "metadata",
+            );
         }
         tokio::select! {
             () = sleep_until(Instant::now() + PERIOD) => {}
@@ -93,15 +101,15 @@ pub(crate) async fn run(usage: Arc<Usage>, client: Client, teller: Teller, end: 
     }
 }
 
-fn tell(outcome: Result<(), crate::exporter::ExportError>, what: &str) {
+fn log_failure(outcome: Result<(), crate::exporter::ExportError>, what: &str) {
     if let Err(error) = outcome {
-        tracing::warn!(%error, what, "Datadog was not told about this exporter; traces are not affected");
+        tracing::warn!(%error, what, "Datadog was not notified of this exporter; traces are not affected");
     }
 }
 
 /// One point of two metrics for each host: that the exporter runs, and that it is no gateway.
-fn running(teller: &Teller, hosts: &BTreeSet<String>, now: u64) -> Value {
-    let tags = [format!("version:{}", teller.version), "command:collector".into()];
+fn running(reporter: &Reporter, hosts: &BTreeSet<String>, now: u64) -> Value {
+    let tags = [format!("version:{}", reporter.version), "command:collector".into()];
     let series = hosts.iter().flat_map(|host| {
         let resources = match host.as_str() {
             "" => json!([]),
@@ -123,29 +131,29 @@ fn running(teller: &Teller, hosts: &BTreeSet<String>, now: u64) -> Value {
     json!({ "series": series.collect::<Vec<_>>() })
 }
 
-fn host_metadata(teller: &Teller, hostname: &str) -> Value {
+fn host_metadata(reporter: &Reporter, hostname: &str) -> Value {
     json!({
         "internalHostname": hostname,
-        "meta": { "hostname": hostname, "socket-hostname": teller.hostname, "socket-fqdn": teller.hostname },
-        "otel_version": teller.version,
+        "meta": { "hostname": hostname, "socket-hostname": reporter.hostname, "socket-fqdn": reporter.hostname },
+        "otel_version": reporter.version,
         "agent-flavor": "collector",
-        "host-tags": { "otel": teller.metadata.tags },
+        "host-tags": { "otel": reporter.metadata.tags },
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BTreeSet, HostMetadata, Teller, host_metadata, running};
+    use super::{BTreeSet, HostMetadata, Reporter, host_metadata, running};
 
     #[test]
-    fn hosts_are_told_as_the_reference_tells_them() {
+    fn hosts_are_reported_as_by_the_reference() {
         let metadata = HostMetadata { tags: vec!["team:a".into()], ..HostMetadata::default() };
-        let teller = Teller { hostname: "cfg-host".into(), version: "1", metadata };
-        let series = running(&teller, &BTreeSet::from(["hn".to_owned()]), 5)["series"].clone();
+        let reporter = Reporter { hostname: "cfg-host".into(), version: "1", metadata };
+        let series = running(&reporter, &BTreeSet::from(["hn".to_owned()]), 5)["series"].clone();
         assert_eq!(series[0]["metric"], "otel.datadog_exporter.traces.running");
         assert_eq!(series[0]["points"], serde_json::json!([{ "timestamp": 5, "value": 1 }]));
         assert_eq!(series[1]["resources"], serde_json::json!([{ "name": "hn", "type": "host" }]));
-        let facts = host_metadata(&teller, "hn");
+        let facts = host_metadata(&reporter, "hn");
         assert_eq!(
             (&facts["internalHostname"], &facts["host-tags"]["otel"][0]),
             (&"hn".into(), &"team:a".into())

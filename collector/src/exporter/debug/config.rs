@@ -1,6 +1,6 @@
 //! Settings of the debug exporter.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings::{Diagnostics, Unsupported};
 
@@ -11,7 +11,7 @@ pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
 ]);
 
 /// Settings of the debug exporter.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
@@ -20,7 +20,7 @@ pub(crate) struct Config {
 }
 
 /// How much is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verbosity {

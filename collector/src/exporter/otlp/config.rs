@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::exporter::compression::Compression;
+use crate::exporter::delivery::{self, Delivery};
 use crate::exporter::http_client::check_url;
 use crate::exporter::{queue, retry};
 use crate::settings::secret::Secret;
-use crate::settings::{Diagnostics, Unsupported, check_headers, duration};
-use crate::tls::{self, ClientTls};
+use crate::settings::{Diagnostics, Unsupported, check_headers, duration, headers};
+use crate::tls::ClientTls;
 
 pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
     ("set the header in `headers`", &["auth"]),
@@ -25,18 +26,19 @@ pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
 ]);
 
 /// Destination of OTLP/gRPC, and how it is sent.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// `host:port`, or a URL whose scheme says whether TLS is used. Required.
     pub(crate) endpoint: String,
     /// Metadata of each request.
+    #[serde(deserialize_with = "headers::deserialize")]
     pub(crate) headers: BTreeMap<String, Secret>,
-    /// `gzip` (default), `zstd` or `none`.
+    /// `gzip` (default), `zstd`, `snappy` or `none`.
     pub(crate) compression: Compression,
     /// How long one attempt may take. Default `5s`.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) timeout: Duration,
     pub(crate) tls: ClientTls,
@@ -60,8 +62,7 @@ impl Default for Config {
 
 impl Config {
     pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
-        let unsupported = [("", UNSUPPORTED), ("", queue::UNSUPPORTED), ("", tls::UNSUPPORTED)];
-        let config: Self = diagnostics.decode(&[], &unsupported)?;
+        let config: Self = delivery::decode(diagnostics, &[UNSUPPORTED])?;
         if config.endpoint.is_empty() {
             diagnostics.add(&["endpoint"], "is not set; write for example `localhost:4317`");
         } else if let Err(error) = check_url(&config.url()) {
@@ -69,13 +70,19 @@ impl Config {
                 format!("`{}` is not an address: {error}; write `host:port`", config.endpoint);
             diagnostics.add(&["endpoint"], &problem);
         }
-        if config.timeout.is_zero() {
-            diagnostics.add(&["timeout"], "must be more than zero");
+        let kinds = [Compression::Gzip, Compression::Zstd, Compression::Snappy, Compression::None];
+        if !kinds.contains(&config.compression) {
+            let problem = "is none of gRPC's; use `gzip`, `zstd`, `snappy` or `none`";
+            diagnostics.add(&["compression"], problem);
         }
         check_headers(diagnostics, &config.headers);
-        config.tls.check(diagnostics);
-        config.sending_queue.check(diagnostics);
-        config.retry_on_failure.check(diagnostics);
+        let delivery = Delivery {
+            timeout: config.timeout,
+            tls: &config.tls,
+            sending_queue: &config.sending_queue,
+            retry_on_failure: &config.retry_on_failure,
+        };
+        delivery.check(diagnostics);
         Some(config)
     }
 

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::exporter::compression::Compression;
+use crate::exporter::delivery::{self, Delivery};
 use crate::exporter::http_client::{self, check_url};
 use crate::exporter::{queue, retry};
 use crate::settings::secret::Secret;
-use crate::settings::{Diagnostics, Unsupported, check_headers, duration};
-use crate::tls::{self, ClientTls};
+use crate::settings::{Diagnostics, Unsupported, check_headers, duration, headers};
+use crate::tls::ClientTls;
 
 pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
     ("protobuf is sent; remove the key", &["encoding"]),
@@ -22,7 +23,7 @@ pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
 ]);
 
 /// Destination of OTLP/HTTP, and how it is sent.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
@@ -31,11 +32,12 @@ pub(crate) struct Config {
     /// The whole URL for traces, instead of `endpoint`.
     pub(crate) traces_endpoint: String,
     /// Headers of each request, for example `dd-api-key` for Datadog's OTLP intake.
+    #[serde(deserialize_with = "headers::deserialize")]
     pub(crate) headers: BTreeMap<String, Secret>,
-    /// `gzip` (default), `zstd` or `none`.
+    /// `gzip` (default), `zstd`, `zlib`, `deflate`, `snappy`, `x-snappy-framed`, `lz4` or `none`.
     pub(crate) compression: Compression,
     /// How long one attempt may take. Default `30s`.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) timeout: Duration,
     /// The proxy, instead of that of the environment.
@@ -63,13 +65,7 @@ impl Default for Config {
 
 impl Config {
     pub(crate) fn decode(diagnostics: &mut Diagnostics<'_>) -> Option<Self> {
-        let unsupported = [
-            ("", UNSUPPORTED),
-            ("", http_client::UNSUPPORTED),
-            ("", queue::UNSUPPORTED),
-            ("", tls::UNSUPPORTED),
-        ];
-        let config: Self = diagnostics.decode(&[], &unsupported)?;
+        let config: Self = delivery::decode(diagnostics, &[UNSUPPORTED, http_client::UNSUPPORTED])?;
         let key = if config.traces_endpoint.is_empty() { "endpoint" } else { "traces_endpoint" };
         let endpoint = match key {
             "endpoint" => &config.endpoint,
@@ -80,13 +76,14 @@ impl Config {
         } else if let Err(error) = check_url(endpoint) {
             diagnostics.add(&[key], &format!("`{endpoint}` is not a URL: {error}"));
         }
-        if config.timeout.is_zero() {
-            diagnostics.add(&["timeout"], "must be more than zero");
-        }
         check_headers(diagnostics, &config.headers);
-        config.tls.check(diagnostics);
-        config.sending_queue.check(diagnostics);
-        config.retry_on_failure.check(diagnostics);
+        let delivery = Delivery {
+            timeout: config.timeout,
+            tls: &config.tls,
+            sending_queue: &config.sending_queue,
+            retry_on_failure: &config.retry_on_failure,
+        };
+        delivery.check(diagnostics);
         Some(config)
     }
 

@@ -37,7 +37,7 @@ pub(super) struct Dropped {
     registry: Registry,
     exporter: Arc<str>,
     pub(super) total: Counter,
-    told: Arc<Mutex<HashMap<String, u64>>>,
+    reported: Arc<Mutex<HashMap<String, u64>>>,
 }
 
 impl Counters {
@@ -100,7 +100,7 @@ impl Counters {
                 registry: registry.clone(),
                 exporter: id.into(),
                 total: Counter::default(),
-                told: Arc::default(),
+                reported: Arc::default(),
             },
             watch: Watch::new(retry),
         }
@@ -141,11 +141,11 @@ impl Counters {
 
     /// Returns the count of a message that is to be logged: each is logged at its 1st, 10th, 100th, … time.
     pub(super) fn is_news(&self, message: &str) -> Option<u64> {
-        let mut told = self.dropped.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() > 1000 {
-            told.clear();
+        let mut reported = self.dropped.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.len() > 1000 {
+            reported.clear();
         }
-        let times = told.entry(message.into()).or_default();
+        let times = reported.entry(message.into()).or_default();
         *times += 1;
         let times = *times;
         (times == 10u64.pow(times.ilog10())).then_some(times)

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::faulty::{Faulty, Intake, batch};
-use super::{Config, Counters, Input, Setup, Sizer, retry, start};
+use super::{Batch, Config, Counters, Input, Setup, Sizer, retry, start};
 use crate::consumer::Consumer as _;
 use crate::extension::health_check::Health;
 use crate::journal::{Journal, Options};
@@ -63,7 +63,15 @@ async fn run(seed: u64, directory: Option<&Path>) {
     let mut random = StdRng::seed_from_u64(seed);
     let refuses = random.random_bool(0.5);
     let intake = Arc::new(Mutex::new(Intake::new(seed ^ u64::MAX, refuses)));
+    let joined = random.random_bool(0.5).then(|| {
+        let min_size = random.random_range(0..20);
+        let max_size = if random.random_bool(0.5) { random.random_range(1..30) } else { 0 };
+        let sizer = if random.random_bool(0.8) { Sizer::Items } else { Sizer::Bytes };
+        let flush_timeout = Duration::from_millis(random.random_range(1..10_000));
+        Batch { flush_timeout, sizer: Some(sizer), min_size, max_size }
+    });
     let config = Config {
+        batch: joined,
         num_consumers: random.random_range(1..4),
         queue_size: random.random_range(1..30),
         sizer: if random.random_bool(0.5) { Sizer::Items } else { Sizer::Requests },

@@ -80,7 +80,7 @@ impl Storage {
     }
 
     /// Reports why a request is not written.
-    pub(super) fn tell(&self, error: &AppendError, counters: &Counters) {
+    pub(super) fn report(&self, error: &AppendError, counters: &Counters) {
         if let Some(times) = counters.is_news(&error.to_string()) {
             tracing::error!(exporter = self.exporter, %error, times, "traces are refused");
         }

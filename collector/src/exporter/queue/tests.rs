@@ -191,7 +191,7 @@ async fn a_batch_larger_than_the_queue_is_taken_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn health_tells_of_a_refusal_until_something_is_sent() {
+async fn health_reports_a_refusal_until_something_is_sent() {
     let (health, check) = (Health::default(), health_check::Config::default());
     health.set_ready(true);
     let status = || health.answer(&check, "/").status().as_u16();

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::counters::{Counters, Doubt};
+use super::gather::{Cut, Gathered};
 use super::outage::{Outage, Wait};
 use super::storage::{self, Loaded, Restored, Storage};
-use super::{Content, Held};
+use super::{Content, Held, Permits};
 use crate::exporter::retry::{self, Backoff};
 use crate::exporter::{ASKED_FOR, ExportError, Exporter, Outgoing};
 use crate::extension::health_check::Health;
@@ -45,7 +46,8 @@ impl<R: Outgoing> UnderWay<R> {
 impl<E: Exporter> Worker<E> {
     /// Sends a batch of the queue until its fate is known, and gives its room back then.
     pub(super) async fn work(&self, held: Held) {
-        let Held { content, _room, _memory } = held;
+        let Held { content, permits, .. } = held;
+        let Permits { _room, memory } = permits;
         let Some(storage) = &self.storage else {
             if let Content::Memory(batch) = content {
                 self.deliver(self.prepare(batch)).await;
@@ -59,10 +61,35 @@ impl<E: Exporter> Worker<E> {
             Content::Disk(parts) => self.prepare(self.load(storage, parts).await),
         };
         // From here on there is only what is sent, which is small beside the spans.
-        drop(_memory);
+        drop(memory);
         let _sent = storage.send(under_way.byte_count()).await;
         drop(turn);
         self.deliver(under_way).await;
+    }
+
+    /// As [`Self::work`], for batches that were joined; what is on disk is cut when it has been read.
+    pub(super) async fn work_together(&self, gathered: Gathered, cut: Cut) {
+        let Gathered { memory: mut batch, disk, permits, .. } = gathered;
+        let Some(storage) = &self.storage else {
+            self.deliver(self.prepare(batch)).await;
+            drop(permits);
+            return;
+        };
+        let turn = storage.turns.acquire().await;
+        if !disk.is_empty() {
+            batch.append(self.load(storage, disk).await);
+        }
+        let mut under_way = Vec::new();
+        while let Some(front) = cut.front(&mut batch) {
+            under_way.push(self.prepare(front));
+        }
+        under_way.push(self.prepare(batch));
+        let _sent = storage.send(under_way.iter().map(UnderWay::byte_count).sum()).await;
+        drop(turn);
+        for under_way in under_way {
+            self.deliver(under_way).await;
+        }
+        drop(permits);
     }
 
     /// Does what is left to be done for requests that were found at the start.
@@ -171,6 +198,7 @@ impl<E: Exporter> Worker<E> {
                         let (dropped, sent) = ids.split_at(rejected.min(ids.len()));
                         ledger.dropped(&self.id, "rejected", dropped.iter().copied());
                         ledger.exported(&self.id, sent.iter().copied());
+                        request.show_spans(&mut |id, span| ledger.sent(&self.id, id, span));
                     }
                     if rejected > 0 {
                         self.give_up("rejected", &sent.message, rejected);
@@ -195,6 +223,9 @@ impl<E: Exporter> Worker<E> {
                 ExportError::Retryable { reason, after, is_doubtful } => {
                     match backoff.next(begun.elapsed(), after, rand::random()) {
                         Some(wait) => {
+                            if let Some(ledger) = &self.ledger {
+                                ledger.retried(&self.id, &reason, request.trace_ids());
+                            }
                             if let Some(times) = self.counters.is_news(&reason) {
                                 tracing::warn!(
                                     exporter = self.id,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings::{Diagnostics, Unsupported, duration};
 
@@ -16,7 +16,7 @@ pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
 ]);
 
 /// Directory in which exporters with `sending_queue.storage` keep spans until they are sent.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
@@ -27,7 +27,7 @@ pub(crate) struct Config {
     /// Mode of the directory when it is created, in octal. Default `0750`.
     pub(crate) directory_permissions: String,
     /// How long another collector that still has the directory open is waited for. Default `1s`.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) timeout: Duration,
     /// Whether the disk is waited for before a sender is answered, so that a loss of power loses nothing; without it, nothing is

@@ -1,12 +1,12 @@
 //! Settings of the trace ledger.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings::Diagnostics;
 use crate::settings::check_endpoint;
 
 /// Endpoint of the ledger, and how much it keeps.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {

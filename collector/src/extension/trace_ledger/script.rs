@@ -1,4 +1,4 @@
-//! What senders are to be answered instead of the usual, for tests.
+//! Scripted responses to senders, for tests.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -90,7 +90,7 @@ impl Scripts {
         self.0.clear();
     }
 
-    /// What a request with this head is answered, if that is scripted.
+    /// Returns the response to a request with this head, if one is scripted.
     pub(super) fn next(&mut self, head: &HeaderMap) -> Option<Reply> {
         let now = Instant::now();
         let is_over = |script: &Script| {
@@ -134,8 +134,8 @@ mod tests {
         scripts.add("status=503&next=2").unwrap();
         scripts.add("status=429&retry_after=3s&for=20s").unwrap();
         assert_eq!([next(&mut scripts), next(&mut scripts)], [reply(503), reply(503)]);
-        let told = Some(Reply { status: 429, retry_after: Some(Duration::from_secs(3)) });
-        assert_eq!([next(&mut scripts), next(&mut scripts)], [told, told]);
+        let reported = Some(Reply { status: 429, retry_after: Some(Duration::from_secs(3)) });
+        assert_eq!([next(&mut scripts), next(&mut scripts)], [reported, reported]);
         advance(Duration::from_secs(20)).await;
         assert_eq!(next(&mut scripts), None);
         scripts.add("status=500").unwrap();

@@ -1,16 +1,17 @@
 //! Settings of one action.
 
-use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::settings::Diagnostics;
+use crate::trace_batch::AnyValue;
 
 /// A change of attributes.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Action {
-    /// The attribute's key. With `delete`, `pattern` may stand for it.
+    /// The attribute's key. With `delete` and `hash`, `pattern` may stand for it.
     #[serde(default)]
     pub(super) key: String,
     /// The kind of action.
@@ -22,18 +23,26 @@ pub(crate) struct Action {
     /// The attribute whose value is set, instead of `value`.
     #[serde(default)]
     pub(super) from_attribute: Option<String>,
-    /// With `extract`: a regular expression whose named groups become attributes. With `delete`: which keys.
+    /// With `insert`, `update` and `upsert`: what is set where there is no `value`, nor the attribute of `from_attribute`.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
+    pub(super) default_value: Option<Value>,
+    /// Not supported: request metadata is not passed on.
+    #[serde(default)]
+    from_context: Option<String>,
+    /// With `extract`: a regular expression whose named groups become attributes. With `delete` and `hash`: which keys, beside `key`.
     #[serde(default)]
     pattern: Option<String>,
     /// With `convert`: the new type.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "type_or_nothing")]
+    #[cfg_attr(test, schemars(with = "Option<Type>"))]
     pub(super) converted_type: Option<Type>,
     #[serde(skip)]
     pub(super) compiled: Option<regex::Regex>,
 }
 
 /// Kind of an action on an attribute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Kind {
@@ -45,6 +54,8 @@ pub(super) enum Kind {
     Upsert,
     /// Takes it away.
     Delete,
+    /// Replaces it by its SHA-256 in hexadecimal.
+    Hash,
     /// Makes attributes of parts of its text.
     Extract,
     /// Changes its type.
@@ -52,7 +63,7 @@ pub(super) enum Kind {
 }
 
 /// A type to convert to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Type {
@@ -63,11 +74,35 @@ pub(super) enum Type {
 
 /// A value to set, of the type that it has in the YAML.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Text(String),
     Bool(bool),
     Int(i64),
     Double(f64),
+}
+
+impl Value {
+    /// Returns whether an attribute's value is this, of the same type.
+    pub(crate) fn is(&self, value: &AnyValue<'_>) -> bool {
+        match (self, value) {
+            (Self::Text(text), AnyValue::String(found)) => text.as_bytes() == *found,
+            (Self::Bool(value), AnyValue::Bool(found)) => value == found,
+            (Self::Int(value), AnyValue::Int(found)) => value == found,
+            (Self::Double(value), AnyValue::Double(found)) => value == found,
+            _ => false,
+        }
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => to.serialize_str(text),
+            Self::Bool(value) => to.serialize_bool(*value),
+            Self::Int(value) => to.serialize_i64(*value),
+            Self::Double(value) => to.serialize_f64(*value),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Value {
@@ -102,6 +137,25 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
+/// Reads a type; empty text is none.
+fn type_or_nothing<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Type>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Named {
+        Int,
+        Double,
+        String,
+        #[serde(rename = "")]
+        None,
+    }
+    Ok(Option::<Named>::deserialize(from)?.and_then(|named| match named {
+        Named::Int => Some(Type::Int),
+        Named::Double => Some(Type::Double),
+        Named::String => Some(Type::String),
+        Named::None => None,
+    }))
+}
+
 impl Action {
     /// Makes the pattern ready; a wrong one was reported by [`check`].
     pub(crate) fn compile(&mut self) {
@@ -117,26 +171,49 @@ pub(crate) fn check(actions: &mut [Action], key: &str, diagnostics: &mut Diagnos
     for (index, action) in actions.iter_mut().enumerate() {
         let index = index.to_string();
         let mut wrong = |problem: &str| diagnostics.add(&[key, &index], problem);
-        if action.key.is_empty() && !(action.action == Kind::Delete && action.pattern.is_some()) {
+        if action.from_context.as_deref().is_some_and(|name| !name.is_empty()) {
+            wrong("`from_context` is not supported: request metadata is not passed on");
+        }
+        // The Collector prints what is not there as empty text.
+        let is_empty = |text: &Option<String>| text.as_deref() == Some("");
+        if is_empty(&action.from_attribute) {
+            action.from_attribute = None;
+        }
+        if is_empty(&action.pattern) {
+            action.pattern = None;
+        }
+        if action.key.is_empty()
+            && !(matches!(action.action, Kind::Delete | Kind::Hash) && action.pattern.is_some())
+        {
             wrong("has no `key`");
         }
         match action.action {
             Kind::Insert | Kind::Update | Kind::Upsert => {
-                if action.value.is_some() == action.from_attribute.is_some() {
-                    wrong("needs either `value` or `from_attribute`");
+                let sources = [action.value.is_some(), action.from_attribute.is_some()];
+                match sources.iter().filter(|is_given| **is_given).count() {
+                    0 if action.default_value.is_some() => {}
+                    1 => {}
+                    _ => wrong("needs either `value` or `from_attribute`"),
                 }
             }
             Kind::Extract => {
                 let named = action.pattern.as_deref().map(regex::Regex::new);
                 match named {
-                    Some(Ok(pattern)) if pattern.capture_names().flatten().next().is_some() => {}
+                    // The first is the whole match.
+                    Some(Ok(pattern)) if pattern.captures_len() > 1 => {
+                        if pattern.capture_names().skip(1).any(|name| name.is_none()) {
+                            wrong(
+                                "`pattern` has a group without a name; write `(?P<name>…)`, or `(?:…)` where none is meant",
+                            );
+                        }
+                    }
                     Some(Ok(_)) => wrong("`pattern` has no named group, such as `(?P<name>.*)`"),
                     Some(Err(_)) => wrong("`pattern` is not a regular expression"),
                     None => wrong("needs a `pattern` with named groups"),
                 }
             }
             Kind::Convert if action.converted_type.is_none() => wrong("needs a `converted_type`"),
-            Kind::Delete
+            Kind::Delete | Kind::Hash
                 if action
                     .pattern
                     .as_deref()
@@ -144,7 +221,7 @@ pub(crate) fn check(actions: &mut [Action], key: &str, diagnostics: &mut Diagnos
             {
                 wrong("`pattern` is not a regular expression");
             }
-            Kind::Convert | Kind::Delete => {}
+            Kind::Convert | Kind::Delete | Kind::Hash => {}
         }
         action.compile();
     }

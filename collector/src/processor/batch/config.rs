@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings::{Diagnostics, Unsupported, duration};
 
@@ -12,12 +12,12 @@ pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[(
 )]);
 
 /// When a batch goes on.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// How long the first span of a batch waits at most. Default `200ms`; 0 sends every request on as it is.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) timeout: Duration,
     /// From this many spans on, a batch goes at once. Default 8192; 0 sends every request on as it is.

@@ -2,22 +2,28 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings::{Diagnostics, Unsupported, duration};
 
 pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[(
     "there is no garbage collector; remove the key",
-    &["min_gc_interval_when_soft_limited", "min_gc_interval_when_hard_limited"],
+    &[
+        "min_gc_interval_when_soft_limited",
+        "min_gc_interval_when_hard_limited",
+        "max_gc_interval_when_soft_limited",
+        "max_gc_interval_when_hard_limited",
+        "garbage_collector",
+    ],
 )]);
 
 /// How much memory there may be.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// How often memory is measured. Required, for example `1s`.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) check_interval: Duration,
     /// The most memory, in MiB.

@@ -49,6 +49,9 @@ pub(super) enum Broken {
     TooSlow,
     #[error("too many requests are being received; send again later")]
     NoRoom,
+    /// Its sender waits no longer.
+    #[error("the request did not arrive within its `grpc-timeout`")]
+    GivenUp,
 }
 
 impl Room {
@@ -109,13 +112,18 @@ pub(super) struct Arriving {
 }
 
 impl Arriving {
-    /// The request's body, within its limits.
-    pub(super) fn bound<B>(&self, body: B) -> Bounded<B> {
+    /// The request's body, within its limits and the time that its sender waits, if it says so.
+    pub(super) fn bound<B>(&self, body: B, waits: Option<Duration>) -> Bounded<B> {
+        let (limit, too_slow) = match waits {
+            Some(waits) if waits < ARRIVAL => (waits, Broken::GivenUp),
+            _ => (ARRIVAL, Broken::TooSlow),
+        };
         Bounded {
             body,
             room: self.room.clone(),
             number: self.number,
-            too_slow: Box::pin(sleep(ARRIVAL)),
+            limit: Box::pin(sleep(limit)),
+            too_slow,
             give_up: Box::pin(self.give_up.clone().cancelled_owned()),
         }
     }
@@ -153,7 +161,9 @@ pub(super) struct Bounded<B> {
     body: B,
     room: Room,
     number: u64,
-    too_slow: Pin<Box<Sleep>>,
+    limit: Pin<Box<Sleep>>,
+    /// Reason when the limit is over.
+    too_slow: Broken,
     give_up: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -182,8 +192,8 @@ where
             return self.break_off(Broken::NoRoom);
         }
         // Asked in any case: a client that sends a byte now and then is always ready.
-        if self.too_slow.as_mut().poll(context).is_ready() {
-            return self.break_off(Broken::TooSlow);
+        if self.limit.as_mut().poll(context).is_ready() {
+            return self.break_off(self.too_slow);
         }
         match ready!(Pin::new(&mut self.body).poll_frame(context)) {
             Some(Ok(frame)) => {
@@ -259,11 +269,17 @@ mod tests {
         let room = Room::new(0);
         let request = room.begin();
         let begun = tokio::time::Instant::now();
-        let error = request.bound(body()).collect().await.unwrap_err();
+        let error = request.bound(body(), None).collect().await.unwrap_err();
         assert_eq!((why(error), begun.elapsed()), (Broken::TooSlow, ARRIVAL));
+        for (waits, broken) in [(5, Broken::GivenUp), (60, Broken::TooSlow)] {
+            let waits = Duration::from_secs(waits);
+            let begun = tokio::time::Instant::now();
+            let error = request.bound(body(), Some(waits)).collect().await.unwrap_err();
+            assert_eq!((why(error), begun.elapsed()), (broken, waits.min(ARRIVAL)));
+        }
 
         let request = room.begin();
-        let mut collected = Box::pin(request.bound(body()).collect());
+        let mut collected = Box::pin(request.bound(body(), None).collect());
         assert!((&mut collected).now_or_never().is_none());
         advance(Duration::from_secs(2)).await;
         let newcomer = room.begin();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::server::Limits;
 use crate::settings::check_endpoint;
@@ -39,7 +39,7 @@ pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
     ("put a proxy in front that answers browsers", &["protocols.http.cors"]),
     ("put a proxy in front that adds headers", &["protocols.http.response_headers"]),
     (
-        "gzip, zstd and deflate are understood; remove the key",
+        "gzip, zstd, deflate, snappy and lz4 are understood; remove the key",
         &["protocols.http.compression_algorithms"],
     ),
     (
@@ -54,12 +54,12 @@ pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
     ("replies are short; remove the key", &["protocols.http.write_timeout"]),
     (
         "idle connections are closed after 30 s (HTTP/1), or kept (HTTP/2); remove the key",
-        &["protocols.http.idle_timeout"],
+        &["protocols.http.idle_timeout", "protocols.http.keepalive"],
     ),
 ]);
 
-/// What is received, and where.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// Protocols that are received, and their endpoints.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
@@ -67,18 +67,18 @@ pub(crate) struct Config {
 }
 
 /// The protocols; each is served if its key is there, with or without settings.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Protocols {
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(crate) grpc: Option<Grpc>,
-    #[serde(deserialize_with = "present")]
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub(crate) http: Option<Http>,
 }
 
 /// OTLP over gRPC.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Grpc {
@@ -95,7 +95,7 @@ pub(crate) struct Grpc {
 }
 
 /// When connections are tried and ended.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Keepalive {
@@ -104,30 +104,30 @@ pub(crate) struct Keepalive {
 }
 
 /// The server's side of keepalive.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ServerParameters {
     /// How long a connection may be idle before it is closed. Default 0: for ever.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) max_connection_idle: Duration,
     /// How long a connection may last before it is closed. Default 0: for ever. Clients made with tonic, OpenTelemetry's for Rust
-    /// among them, may still open a request on a connection that they were told to leave, and fail it: at 50 ms, 12 to 25 of
+    /// among them, may still open a request on a connection that they were asked to leave, and fail it: at 50 ms, 12 to 25 of
     /// 3,000 did, and 10 to 14 with the reference.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) max_connection_age: Duration,
     /// How long the requests under way may then go on. Default 0: for ever.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) max_connection_age_grace: Duration,
     /// After how much silence a client is asked whether it is still there. Default `60s`.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) time: Duration,
     /// How long its answer may take before the connection is closed. Default `20s`.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) timeout: Duration,
 }
@@ -166,7 +166,7 @@ impl Grpc {
 }
 
 /// OTLP over HTTP.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Http {

@@ -10,21 +10,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{StatusCode, Version};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::server::{Grpc, UnaryService};
-use tonic::{Code, Request, Response, Status};
+use tonic::server::{ClientStreamingService, Grpc};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::arrival::{Arriving, Broken};
 use super::wrong_port::{WrongPort, is_grpc};
-use super::{Entry, config, partial_success};
+use super::{Entry, config, grpc_timeout, partial_success};
 use crate::consumer::{AT_ONCE, Refused};
 use crate::extension::trace_ledger::Reply;
 use crate::grpc_codec::BytesCodec;
+use crate::grpc_snappy;
 use crate::sender::Sender;
 use crate::trace_batch::wire::{put_bytes, put_uint};
 use crate::trace_batch::{DecodeError, TraceBatch};
@@ -73,7 +74,19 @@ impl tower::Service<http::Request<Incoming>> for Service {
                 };
                 return Ok(Status::unimplemented(status).into_http());
             }
-            let sender = entry.sender(&request);
+            let waits = match grpc_timeout::read(request.headers()) {
+                Ok(Some(Duration::ZERO)) => {
+                    entry.malformed.add(1);
+                    return Ok(Status::deadline_exceeded(Broken::GivenUp.to_string()).into_http());
+                }
+                Ok(waits) => waits,
+                Err(problem) => {
+                    entry.malformed.add(1);
+                    // The code of gRPC's other servers.
+                    return Ok(Status::internal(problem).into_http());
+                }
+            };
+            let sender = entry.sender(&request).within(waits);
             let (malformed, failed) = (entry.malformed.clone(), entry.failed.clone());
             let mut grpc = Grpc::new(BytesCodec)
                 .max_decoding_message_size(max_message_bytes)
@@ -81,9 +94,16 @@ impl tower::Service<http::Request<Incoming>> for Service {
                 .accept_compressed(CompressionEncoding::Zstd)
                 .accept_compressed(CompressionEncoding::Deflate);
             let arriving = Arc::new(entry.room.begin());
-            let request = request.map(|body| arriving.bound(body));
+            let request = request.map(|body| arriving.bound(body, waits));
             let export = Export { entry, arriving: Arc::clone(&arriving), sender };
-            let response = grpc.unary(export, request).await;
+            let response = if grpc_snappy::is_used(request.headers()) {
+                match decompress(request, max_message_bytes).await {
+                    Ok(request) => grpc.client_streaming(export, request).await,
+                    Err(status) => status.into_http(),
+                }
+            } else {
+                grpc.client_streaming(export, request).await
+            };
             let response = match arriving.broken() {
                 Some(Broken::NoRoom) => {
                     failed.add(1);
@@ -93,6 +113,9 @@ impl tower::Service<http::Request<Incoming>> for Service {
                     malformed.add(1);
                     later(&Broken::TooSlow, AT_ONCE).into_http()
                 }
+                Some(Broken::GivenUp) => {
+                    Status::deadline_exceeded(Broken::GivenUp.to_string()).into_http()
+                }
                 None => right_status(response),
             };
             if is_malformed(response.headers()) {
@@ -101,6 +124,28 @@ impl tower::Service<http::Request<Incoming>> for Service {
             Ok(response)
         })
     }
+}
+
+/// Takes snappy off a request, which tonic does not know.
+async fn decompress<B>(
+    request: http::Request<B>,
+    limit: usize,
+) -> Result<http::Request<Full<Bytes>>, Status>
+where
+    B: hyper::body::Body<Data = Bytes, Error = Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (mut head, body) = request.into_parts();
+    let largest = limit + grpc_snappy::PREFIX;
+    let body = Limited::new(body, largest).collect().await.map_err(|error| match error
+        .is::<LengthLimitError>(
+    ) {
+        true => {
+            Status::resource_exhausted(format!("the message is larger than max ({limit} bytes)"))
+        }
+        false => Status::internal(format!("the body broke off: {error}")),
+    })?;
+    let body = grpc_snappy::take_off(&mut head.headers, body.to_bytes(), limit)?;
+    Ok(http::Request::from_parts(head, Full::new(body)))
 }
 
 /// An answer to what is no gRPC: a status of gRPC inside an HTTP 200 would be read as success.
@@ -167,20 +212,30 @@ fn retry_info(after: Duration) -> Vec<u8> {
     info
 }
 
+/// A call has one message. It is read as if it could have several, since of a call that is said to have one, tonic passes over the rest.
 struct Export {
     entry: Entry,
     arriving: Arc<Arriving>,
     sender: Sender,
 }
 
-impl UnaryService<Bytes> for Export {
+impl ClientStreamingService<Bytes> for Export {
     type Response = Bytes;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Bytes>, Status>> + Send>>;
 
-    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
         let (entry, arriving) = (self.entry.clone(), Arc::clone(&self.arriving));
         let sender = self.sender.clone();
-        Box::pin(async move { export(entry, &arriving, &sender, request.into_inner()).await })
+        Box::pin(async move {
+            let mut messages = request.into_inner();
+            let first = messages.message().await?;
+            let first = first.ok_or_else(|| Status::internal("the call has no message"))?;
+            // Nothing of a call is taken that is not one.
+            if messages.message().await?.is_some() {
+                return Err(Status::internal("the call has more than one message"));
+            }
+            export(entry, &arriving, &sender, first).await
+        })
     }
 }
 
@@ -201,6 +256,9 @@ async fn export(
     match entry.offer_request(batch, sender).await {
         Ok(warning) => Ok(Response::new(partial_success(warning.as_deref()).into())),
         Err(Refused::Scripted(reply)) => Err(scripted(reply)),
+        Err(refused @ Refused::Undecided) if sender.gives_up.is_some() => {
+            Err(refusal(Code::DeadlineExceeded, &refused.to_string(), refused.retry_after()))
+        }
         Err(refused) => Err(match refused.retry_after() {
             Some(after) => later(&refused, after),
             // Sending it again would not help, and so this code is none of the retryable ones.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tonic::Status;
 
 use super::arrival::Broken;
@@ -22,6 +22,12 @@ use crate::trace_batch::{DecodeError, TraceBatch};
 
 /// The largest window of zstd that memory is given to: 8 MiB, which RFC 8878 (3.1.1.1.2) asks decoders to support.
 const MAX_ZSTD_WINDOW_LOG: u32 = 23;
+
+/// How many bytes of a request that is refused anyway are read.
+const MAX_DISCARDED: usize = 256 << 10;
+
+/// The beginning of a stream in snappy's framing format.
+const SNAPPY_FRAMES: &[u8] = b"\xff\x06\0\0sNaPpY";
 
 /// Answers HTTP requests on one port.
 pub(super) fn service(
@@ -40,7 +46,8 @@ pub(super) fn service(
     tower::service_fn(move |request: Request<Incoming>| {
         let (config, entry, wrong_port) = (Arc::clone(&config), entry.clone(), wrong_port.clone());
         async move {
-            if is_grpc(request.headers()) {
+            // Over HTTP/1 it is no gRPC, whatever its type says, and an HTTP 200 would be read as success.
+            if request.version() == Version::HTTP_2 && is_grpc(request.headers()) {
                 // Only as a status of gRPC does its sender read the message.
                 return Ok(Status::unimplemented(wrong_port.refuse(request.headers())).into_http());
             }
@@ -65,18 +72,25 @@ struct Rejection {
     retry_after: Option<Duration>,
     /// Whether it was counted already, and does not blame the request.
     is_counted: bool,
+    /// Whether the body was not read to its end, so that the connection cannot be used again.
+    is_unread: bool,
 }
 
 impl Rejection {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), retry_after: None, is_counted: false }
+        Self {
+            status,
+            message: message.into(),
+            retry_after: None,
+            is_counted: false,
+            is_unread: false,
+        }
     }
 
     /// Asks the sender to come again after a while.
     fn later(why: &dyn std::error::Error, after: Duration) -> Self {
         let retry_after = Some(after);
-        let status = StatusCode::SERVICE_UNAVAILABLE;
-        Self { status, message: why.to_string(), retry_after, is_counted: false }
+        Self { retry_after, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, why.to_string()) }
     }
 }
 
@@ -87,8 +101,11 @@ async fn answer(
 ) -> Response<Full<Bytes>> {
     let encoding = encoding(request.headers());
     let reply_in = encoding.as_ref().map_or(Encoding::Protobuf, |encoding| *encoding);
+    let version = request.version();
     let outcome = match (encoding, route(config, &request)) {
-        (_, Err(rejection)) | (Err(rejection), _) => Err(rejection),
+        (_, Err(rejection)) | (Err(rejection), _) => {
+            Err(Rejection { is_unread: !discard(entry, request).await, ..rejection })
+        }
         (Ok(encoding), Ok(())) => export(config, entry, encoding, request).await,
     };
     let rejection = match outcome {
@@ -105,15 +122,30 @@ async fn answer(
     if let Some(after) = rejection.retry_after {
         response.headers_mut().insert(RETRY_AFTER, after.as_secs().into());
     }
+    if rejection.is_unread && version != Version::HTTP_2 {
+        // Else the sender's next request may be sent on it, and be lost.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if rejection.status == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("POST"));
     }
     response
 }
 
+/// Reads the body of a request that is refused, for the connection to be of use for the next one. Returns whether it came to its end.
+async fn discard(entry: &Entry, request: Request<Incoming>) -> bool {
+    // Who asks first has not sent it.
+    if request.headers().contains_key(EXPECT) {
+        return request.body().is_end_stream();
+    }
+    let arriving = entry.room.begin();
+    let body = Limited::new(arriving.bound(request.into_body(), None), MAX_DISCARDED);
+    body.collect().await.is_ok()
+}
+
 fn route(config: &config::Http, request: &Request<Incoming>) -> Result<(), Rejection> {
-    match request.uri().path() {
-        path if path == config.traces_url_path => match *request.method() {
+    match single_slash(request.uri().path()) {
+        path if path == single_slash(&config.traces_url_path) => match *request.method() {
             Method::POST => Ok(()),
             _ => Err(Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "traces are sent by POST")),
         },
@@ -126,6 +158,12 @@ fn route(config: &config::Http, request: &Request<Incoming>) -> Result<(), Rejec
             Err(Rejection::new(StatusCode::NOT_FOUND, message))
         }
     }
+}
+
+/// A path without more than one slash at its beginning: senders whose endpoint ends with one write two.
+fn single_slash(path: &str) -> &str {
+    let slashes = path.len() - path.trim_start_matches('/').len();
+    &path[slashes.saturating_sub(1)..]
 }
 
 fn encoding(headers: &HeaderMap) -> Result<Encoding, Rejection> {
@@ -151,8 +189,10 @@ async fn export(
     let (head, body) = request.into_parts();
     let limit = config.max_request_body_size;
     let arriving = entry.room.begin();
-    let body = Limited::new(arriving.bound(body), limit).collect().await;
-    let body = body.map_err(|error| broken_off(entry, &*error, limit))?.to_bytes();
+    let body = Limited::new(arriving.bound(body, None), limit).collect().await;
+    let body =
+        body.map_err(|error| Rejection { is_unread: true, ..broken_off(entry, &*error, limit) })?;
+    let body = body.to_bytes();
     let body = decompress(&head.headers, body, limit)?;
     arriving.arrived(body.len()).map_err(|broken| no_arrival(entry, broken))?;
     let batch = match encoding {
@@ -170,7 +210,11 @@ async fn export(
     offered.map_err(|refused| match (&refused, refused.retry_after()) {
         (Refused::Scripted(reply), retry_after) => {
             let status = StatusCode::from_u16(reply.status).unwrap_or_default();
-            Rejection { status, message: refused.to_string(), retry_after, is_counted: true }
+            Rejection {
+                retry_after,
+                is_counted: true,
+                ..Rejection::new(status, refused.to_string())
+            }
         }
         (_, Some(after)) => Rejection::later(&refused, after),
         // Sending it again would not help, and so this status is none of the retryable ones.
@@ -194,7 +238,7 @@ fn broken_off(
 
 fn no_arrival(entry: &Entry, broken: Broken) -> Rejection {
     match broken {
-        Broken::TooSlow => entry.malformed.add(1),
+        Broken::TooSlow | Broken::GivenUp => entry.malformed.add(1),
         Broken::NoRoom => entry.failed.add(1),
     }
     // Also a slow one may come again: exporters drop what is answered 408.
@@ -211,6 +255,20 @@ fn decompress(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Bytes, R
     match encoding.to_ascii_lowercase().as_slice() {
         b"" | b"identity" => Ok(body),
         b"gzip" => inflate(flate2::read::MultiGzDecoder::new(&*body), "gzip", limit),
+        b"lz4" => inflate(lz4_flex::frame::FrameDecoder::new(&*body), "lz4", limit),
+        // Under this name the Collector sent framed snappy once.
+        b"snappy" if !body.starts_with(SNAPPY_FRAMES) => {
+            let length =
+                snap::raw::decompress_len(&body).map_err(|error| broken("snappy", &error))?;
+            if length > limit {
+                return Err(too_large(limit));
+            }
+            let out = snap::raw::Decoder::new().decompress_vec(&body);
+            out.map(Bytes::from).map_err(|error| broken("snappy", &error))
+        }
+        b"snappy" | b"x-snappy-framed" => {
+            inflate(snap::read::FrameDecoder::new(&*body), "snappy", limit)
+        }
         b"deflate" | b"zlib" => inflate(flate2::read::ZlibDecoder::new(&*body), "deflate", limit),
         b"zstd" => match zstd::stream::read::Decoder::new(&*body) {
             Ok(mut decoder) => {
@@ -221,7 +279,7 @@ fn decompress(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Bytes, R
             Err(error) => Err(broken("zstd", &error)),
         },
         _ => {
-            let message = "the content encoding is none of gzip, zstd, deflate, identity";
+            let message = "the content encoding is none of gzip, zstd, deflate, zlib, snappy, x-snappy-framed, lz4, identity";
             Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
         }
     }
@@ -233,7 +291,7 @@ fn inflate(decoder: impl Read, name: &str, limit: usize) -> Result<Bytes, Reject
     if out.len() > limit { Err(too_large(limit)) } else { Ok(out.into()) }
 }
 
-fn broken(name: &str, error: &std::io::Error) -> Rejection {
+fn broken(name: &str, error: &dyn std::error::Error) -> Rejection {
     Rejection::new(StatusCode::BAD_REQUEST, format!("the body is not whole {name}: {error}"))
 }
 

@@ -88,7 +88,7 @@ impl End {
 }
 
 /// Answer that a sender got to its request.
-type Told = (TraceBatch, Result<(), Refused>);
+type Reported = (TraceBatch, Result<(), Refused>);
 
 async fn run(seed: u64, directory: Option<&Path>) {
     let mut random = StdRng::seed_from_u64(seed);
@@ -117,8 +117,8 @@ async fn run(seed: u64, directory: Option<&Path>) {
     let entry = Entry::new(&registry, "otlp", "grpc", next, Room::new(0));
     let accepted = entry.accepted.clone();
 
-    let mut senders = JoinSet::<Told>::new();
-    let (mut offered, mut told, mut first) = (0, Vec::new(), 1);
+    let mut senders = JoinSet::<Reported>::new();
+    let (mut offered, mut reported, mut first) = (0, Vec::new(), 1);
     for _ in 0..20 {
         let spans = random.random_range(1..8);
         let request = batch(first, spans);
@@ -129,14 +129,14 @@ async fn run(seed: u64, directory: Option<&Path>) {
         });
         tokio::time::sleep(Duration::from_millis(random.random_range(0..4000))).await;
         while let Some(ended) = senders.try_join_next() {
-            told.push(ended.unwrap());
+            reported.push(ended.unwrap());
         }
-        check(seed, &ends, &told, accepted.value(), offered);
+        check(seed, &ends, &reported, accepted.value(), offered);
     }
     drop(entry);
     let day = Duration::from_secs(86_400);
     while let Some(ended) = tokio::time::timeout(day, senders.join_next()).await.unwrap() {
-        told.push(ended.unwrap());
+        reported.push(ended.unwrap());
     }
     if let Some(task) = stage {
         tokio::time::timeout(day, task).await.expect("it drains").unwrap();
@@ -144,17 +144,17 @@ async fn run(seed: u64, directory: Option<&Path>) {
     for end in &mut ends {
         tokio::time::timeout(day, &mut end.task).await.expect("it drains").unwrap();
     }
-    check(seed, &ends, &told, accepted.value(), offered);
+    check(seed, &ends, &reported, accepted.value(), offered);
 
     let ids = |wanted: fn(&Result<(), Refused>) -> bool| -> BTreeSet<u128> {
-        let wanted = told.iter().filter(|(_, outcome)| wanted(outcome));
+        let wanted = reported.iter().filter(|(_, outcome)| wanted(outcome));
         wanted.flat_map(|(request, _)| request.trace_ids().collect::<Vec<_>>()).collect()
     };
     let sent = ids(Result::is_ok);
     let dropped = ids(|outcome| matches!(outcome, Err(Refused::Dropped(_))));
     // They waited longer than any sender does, and got no answer.
-    let untold = ids(|outcome| matches!(outcome, Err(Refused::Undecided)));
-    let all: BTreeSet<_> = [&sent, &dropped, &untold].into_iter().flatten().copied().collect();
+    let undecided = ids(|outcome| matches!(outcome, Err(Refused::Undecided)));
+    let all: BTreeSet<_> = [&sent, &dropped, &undecided].into_iter().flatten().copied().collect();
     assert_eq!(accepted.value() as usize, all.len(), "seed {seed}");
     for End { intake, counters, journal, .. } in &ends {
         assert_eq!(counters.left(), 0, "seed {seed}");
@@ -172,9 +172,9 @@ async fn run(seed: u64, directory: Option<&Path>) {
 }
 
 /// Holds the books against each other, at any moment.
-fn check(seed: u64, ends: &[End], told: &[Told], accepted: u64, offered: u64) {
+fn check(seed: u64, ends: &[End], reported: &[Reported], accepted: u64, offered: u64) {
     let spans = |wanted: fn(&Result<(), Refused>) -> bool| -> u64 {
-        let wanted = told.iter().filter(|(_, outcome)| wanted(outcome));
+        let wanted = reported.iter().filter(|(_, outcome)| wanted(outcome));
         wanted.map(|(request, _)| request.span_count() as u64).sum()
     };
     let done = spans(|outcome| matches!(outcome, Ok(()) | Err(Refused::Dropped(_))));

@@ -50,6 +50,31 @@ fn the_built_in_chain_is_wired_by_host_names_and_listens_for_others() {
 }
 
 #[test]
+fn what_stands_between_two_workloads_is_a_container_of_its_own_on_their_way() {
+    let mut system = Chain::new(Secret::new("5ecret")).system().unwrap();
+    for (caller, callee) in [("sample-app-1", "sample-app-2"), ("collector", "intake")] {
+        system.put_between(caller, callee).unwrap();
+    }
+    let containers = planned(&system, &[]).unwrap();
+    let of = |name: &str| containers.iter().find(|one| one.workload == name).unwrap();
+    let calls = of("tap-sample-app-1-sample-app-2");
+    assert_eq!((&calls.image, &*calls.entrypoint[1]), (&Image::Tracecheck, "tap"));
+    assert_eq!(
+        calls.args,
+        ["--edge=http=0.0.0.0:8080=sample-app-2.svc:8080", "--control=0.0.0.0:9000"]
+    );
+    assert_eq!(calls.ports, [("http".to_owned(), 8080), ("tap-control".to_owned(), 9000)].into());
+    let way = "http://tap-sample-app-1-sample-app-2.svc:8080";
+    assert_eq!(of("sample-app-1").env["UPSTREAM_URIS"], way);
+    let payloads = of("tap-collector-intake");
+    assert_eq!(payloads.args[0], "--edge=http=0.0.0.0:8080=intake.svc:8080");
+    let overlay: serde_json::Value =
+        serde_json::from_str(&of("collector").files["overlay.json"]).unwrap();
+    let traces = &overlay["exporters"]["datadog"]["traces"]["endpoint"];
+    assert_eq!(traces, "http://tap-collector-intake.svc:8080");
+}
+
+#[test]
 fn a_program_of_this_machine_needs_an_image() {
     let system = system([service("web", &["--at", "${listen:http}"])]);
     let error = planned(&system, &[]).unwrap_err().to_string();

@@ -57,12 +57,12 @@ pub struct Version {
 /// When there is none, or it does not answer.
 pub async fn version() -> Result<Version, EnvironmentError> {
     let docker = docker().await?;
-    let told = answer(docker.version()).await?;
+    let reported = answer(docker.version()).await?;
     let or = |text: Option<String>| text.unwrap_or_else(|| "unknown".to_owned());
     Ok(Version {
-        version: or(told.version),
-        api: or(told.api_version),
-        platform: format!("{}/{}", or(told.os), or(told.arch)),
+        version: or(reported.version),
+        api: or(reported.api_version),
+        platform: format!("{}/{}", or(reported.os), or(reported.arch)),
     })
 }
 

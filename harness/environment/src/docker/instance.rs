@@ -36,7 +36,7 @@ pub(super) struct Instance {
 
 pub(super) enum State {
     Stopped,
-    Running { running: Box<Running>, paused: bool, exit_told: bool },
+    Running { running: Box<Running>, paused: bool, exit_reported: bool },
 }
 
 /// A container that was started.
@@ -72,14 +72,14 @@ impl Instance {
         engine: &Engine,
         grace: Option<Duration>,
     ) -> Result<Option<UncleanStop>, EnvironmentError> {
-        let State::Running { running, paused, exit_told } = &mut self.state else {
+        let State::Running { running, paused, exit_reported } = &mut self.state else {
             return Ok(None);
         };
         let name = self.container.host.clone();
         let grace = planned(&self.container, grace);
         let signal = self.container.limits.stop_signal.name();
         let ended_before = running.exit.borrow().is_some();
-        let told = *exit_told;
+        let reported = *exit_reported;
         if !ended_before {
             // The engine takes no signal for one that is paused.
             if *paused {
@@ -95,7 +95,7 @@ impl Instance {
         let is_killed = !ended_before && exit.code == Some(137);
         let how = match (ended_before, grace) {
             // The one who asked for unexpected exits has it already.
-            (true, _) if told => None,
+            (true, _) if reported => None,
             (true, _) => Some(format!("had ended before it was stopped ({text})")),
             (false, Some(grace)) if is_killed => {
                 Some(format!("killed, since it still ran {grace:?} after {signal} ({text})"))
@@ -162,7 +162,7 @@ impl Running {
 
 /// Waits for a container's end in the background.
 pub(super) fn watch_exit(docker: &Docker, id: &str) -> watch::Receiver<Option<Exit>> {
-    let (tell, exit) = watch::channel(None);
+    let (report, exit) = watch::channel(None);
     let (docker, id) = (docker.clone(), id.to_owned());
     tokio::spawn(async move {
         let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
@@ -173,7 +173,7 @@ pub(super) fn watch_exit(docker: &Docker, id: &str) -> watch::Receiver<Option<Ex
             Some(Err(Error::DockerContainerWaitError { code, .. })) => Some(code),
             Some(Err(_)) | None => None,
         };
-        tell.send_replace(Some(Exit { code }));
+        report.send_replace(Some(Exit { code }));
     });
     exit
 }
@@ -214,6 +214,7 @@ mod tests {
             ports: BTreeMap::new(),
             health: None,
             limits,
+            user: None,
         };
         let usual = Some(Duration::from_secs(25));
         let plain = container(Limits::default());

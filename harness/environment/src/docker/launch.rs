@@ -196,12 +196,13 @@ impl Launch {
         {
             image = image.with_entrypoint(&program);
         }
+        let user = container.user.map_or_else(|| USER.to_owned(), |user| format!("{user}:{user}"));
         let mut request = image
             .with_cmd(words)
             .with_container_name(&container.host)
             .with_network(&self.network)
             .with_labels(self.labels.clone())
-            .with_user(USER)
+            .with_user(user)
             .with_readonly_rootfs(true)
             .with_cap_drop("ALL")
             .with_security_opt("no-new-privileges")

@@ -73,8 +73,8 @@ pub(crate) async fn load_into(docker: &Docker, image: &Image) -> Result<bool, Lo
     let refused =
         |reason: String| LoadError::Refused { reference: image.reference().to_owned(), reason };
     let options = ImportImageOptions { quiet: true, ..ImportImageOptions::default() };
-    let mut told = docker.import_image_stream(options, chunks, None);
-    while let Some(line) = told.next().await {
+    let mut reported = docker.import_image_stream(options, chunks, None);
+    while let Some(line) = reported.next().await {
         line.map_err(|error| refused(harness_core::chain_of(&error)))?;
     }
     // It answers 200 also to an archive of which it takes nothing.

@@ -78,7 +78,7 @@ fn every_shared_object_that_the_loader_loads_is_in_it() {
 }
 
 #[test]
-fn the_name_tells_of_the_content_unless_it_is_given() {
+fn the_name_stands_for_the_content_unless_it_is_given() {
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("program");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
@@ -95,7 +95,7 @@ fn the_name_tells_of_the_content_unless_it_is_given() {
 }
 
 #[test]
-fn what_is_no_executable_and_what_changes_meanwhile_is_told() {
+fn what_is_no_executable_and_what_changes_meanwhile_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let script = dir.path().join("script");
     fs::write(&script, "#!/bin/sh\n").unwrap();

@@ -1,12 +1,13 @@
-//! Applies objects to the cluster, and tells what refuses them.
+//! Applies objects to the cluster, and names what refuses them.
 
 use futures_util::future::try_join_all;
 use k8s_openapi::{
-    NamespaceResourceScope,
+    ClusterResourceScope, NamespaceResourceScope,
     api::{
         apps::v1::Deployment,
         core::v1::{ConfigMap, Namespace, Secret, Service, ServiceAccount},
     },
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -36,8 +37,18 @@ impl Applier<'_> {
         let params =
             PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         let what = format!("create the namespace `{}`", self.namespace);
-        self.call(&what, namespaces.create(&params, &objects.namespace)).await?;
+        let made = self.call(&what, namespaces.create(&params, &objects.namespace)).await?;
         self.all::<ServiceAccount>("service account", &objects.accounts).await?;
+        // What is outside of the namespace goes with it all the same, whoever deletes that.
+        let owner = OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "Namespace".to_owned(),
+            name: self.namespace.to_owned(),
+            uid: made.metadata.uid.unwrap_or_default(),
+            ..OwnerReference::default()
+        };
+        self.of_cluster("cluster role", &objects.cluster_roles, &owner).await?;
+        self.of_cluster("cluster role binding", &objects.cluster_role_bindings, &owner).await?;
         tokio::try_join!(
             self.all::<Secret>("secret", &objects.secrets),
             self.all::<ConfigMap>("config map", &objects.config_maps),
@@ -62,6 +73,27 @@ impl Applier<'_> {
         self.call(&what, api.patch(&name, &params, &Patch::Apply(collector))).await.map(drop)
     }
 
+    /// Applies objects that belong to no namespace.
+    async fn of_cluster<K>(
+        &self,
+        kind: &str,
+        objects: &[K],
+        owner: &OwnerReference,
+    ) -> Result<(), EnvironmentError>
+    where
+        K: Resource<Scope = ClusterResourceScope, DynamicType = ()> + Serialize + Clone,
+    {
+        let api = Typed::<K>::all(self.client);
+        for object in objects {
+            let mut object = object.clone();
+            object.owner_references_mut().push(owner.clone());
+            let name = object.name_any();
+            let what = format!("apply the {kind} `{name}`");
+            self.call(&what, api.apply(&name, MANAGER, &object)).await?;
+        }
+        Ok(())
+    }
+
     async fn all<K>(&self, kind: &str, objects: &[K]) -> Result<(), EnvironmentError>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Serialize,
@@ -75,7 +107,7 @@ impl Applier<'_> {
         try_join_all(objects.iter().map(apply)).await.map(drop)
     }
 
-    /// Waits for one call's answer, and tells what was to be done where it fails.
+    /// Waits for one call's response, and says what was to be done where it fails.
     pub(super) async fn call<T>(
         &self,
         what: &str,
@@ -89,12 +121,13 @@ impl Applier<'_> {
         match timeout(CALL_LIMIT, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
-                let told = cluster::told(&error);
-                let remedy = match told.contains(operator::GROUP) || told.contains(operator::KIND) {
-                    true => operator::preflight::remedy(&told),
-                    false => cluster::remedy(&error).to_owned(),
-                };
-                Err(failed(format!("{told}; {remedy}")))
+                let reported = cluster::described(&error);
+                let remedy =
+                    match reported.contains(operator::GROUP) || reported.contains(operator::KIND) {
+                        true => operator::preflight::remedy(&reported),
+                        false => cluster::remedy(&error).to_owned(),
+                    };
+                Err(failed(format!("{reported}; {remedy}")))
             }
             Err(_) => Err(failed(format!("the API server did not answer within {CALL_LIMIT:?}"))),
         }

@@ -22,7 +22,7 @@ use super::{
     names::{MANAGED_BY, MANAGER, NAME},
 };
 
-/// Where a pod finds the scenarios.
+/// Folder in a pod that has the scenarios.
 pub const SCENARIOS_DIR: &str = "/scenarios";
 /// Keys in the user's Secret, and the variables that they are given as; only the site may be left out.
 pub const SECRET_KEYS: [(&str, &str); 3] =
@@ -41,13 +41,13 @@ const KEPT: (i32, i32) = (1, 3);
 pub struct Canary {
     /// Name of all its objects.
     pub name: String,
-    /// Where they are.
+    /// Namespace of the objects.
     pub namespace: String,
     /// When it runs, as cron writes it.
     pub schedule: String,
     /// The image of `tracecheck`.
     pub image: String,
-    /// What follows the image's entrypoint.
+    /// Arguments that follow the image's entrypoint.
     pub args: Vec<String>,
     /// Name of the Secret with Datadog's keys.
     pub secret: String,
@@ -57,7 +57,7 @@ pub struct Canary {
     pub deadline: i64,
 }
 
-/// What is applied for it.
+/// Objects that are applied for it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Objects {
     /// One without any right.

@@ -28,7 +28,7 @@ pub struct Access {
     pub context: Option<String>,
 }
 
-/// Why there is no way to a cluster; a mistake of the caller's.
+/// Error of the caller's: there is no way to a cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     /// The kubeconfig cannot be read.
@@ -36,7 +36,7 @@ pub enum AccessError {
     Unreadable {
         /// Which file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// It has no such context.
@@ -64,7 +64,7 @@ pub enum AccessError {
         "no kubeconfig was found ({reason}), and this does not run in a pod; name one with `--kubeconfig`, or set KUBECONFIG"
     )]
     Nowhere {
-        /// What was tried.
+        /// The ways that were tried.
         reason: String,
     },
     /// The context cannot be used.
@@ -74,7 +74,7 @@ pub enum AccessError {
         context: String,
         /// The file, or files.
         place: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
 }
@@ -181,7 +181,7 @@ impl Found {
             Ok(Ok(client)) => client,
             Ok(Err(error)) => {
                 return Err(unavailable(
-                    told(&error),
+                    described(&error),
                     "look at the user of this context in the kubeconfig; does its credential plugin run, and has its \
                      log-in expired?",
                 ));
@@ -189,13 +189,13 @@ impl Found {
             Err(_) => return Err(EnvironmentError::Interrupted),
         };
         let version = tokio::time::timeout(CONNECT_LIMIT, async {
-            // The version is told to anybody; who one is, is not.
+            // Anybody may ask for the version, but not for who one is.
             let version = client.apiserver_version().await?;
             client.list_api_groups().await.map(|_| version)
         });
         match version.await {
             Ok(Ok(version)) => Ok((client, version)),
-            Ok(Err(error)) => Err(unavailable(told(&error), remedy(&error))),
+            Ok(Err(error)) => Err(unavailable(described(&error), remedy(&error))),
             Err(_) => Err(unavailable(
                 format!("the API server did not answer within {CONNECT_LIMIT:?}"),
                 "look whether the cluster is up and can be reached from here",
@@ -204,8 +204,8 @@ impl Found {
     }
 }
 
-/// What an error of the API says, without its type's name.
-pub(super) fn told(error: &kube::Error) -> String {
+/// Returns the text of an error of the API, without its type's name.
+pub(super) fn described(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if status.message.is_empty() => {
             format!("{} ({})", status.reason, status.code)
@@ -223,7 +223,7 @@ pub(super) fn code(error: &kube::Error) -> Option<u16> {
     }
 }
 
-/// What to do about it.
+/// Returns what to do about it.
 pub(super) fn remedy(error: &kube::Error) -> &'static str {
     match error {
         kube::Error::Api(status) if status.code == 401 => {

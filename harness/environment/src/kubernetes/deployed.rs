@@ -50,10 +50,10 @@ const TAIL_LINES: usize = 20;
 /// Name of the file with the states of resources.
 const STATES: &str = "kubernetes-resources.json";
 
-/// What was made, or begun to be made.
+/// Objects that were created, or begun to be created.
 pub(super) struct Deployed {
     environment: &'static str,
-    /// Where the operator makes the collector: the version of its resource.
+    /// Version of the resource from which the operator creates the collector, where it does.
     operator: Option<operator::Version>,
     run_id: String,
     client: Client,
@@ -63,14 +63,14 @@ pub(super) struct Deployed {
     pods: Arc<Pods>,
     logs: Logs,
     breaks: Arc<Breaks>,
-    /// How often the container of each pod ended so far, by the pod's uid; all of it told or expected.
+    /// How often the container of each pod ended so far, by the pod's uid; all of it reported or expected.
     exits: BTreeMap<String, i32>,
 }
 
 /// One workload.
 struct Placed {
     container: Container,
-    /// Addresses in the cluster that it is told to call.
+    /// Addresses in the cluster that it is configured to call.
     calls: Vec<String>,
     /// How many pods it has when it is started.
     replicas: u32,
@@ -266,11 +266,12 @@ impl Deployed {
         EnvironmentError::Backend { environment: self.environment, what, reason }
     }
 
-    /// What broke of the way to the pods.
+    /// Returns what broke of the way to the pods.
     pub(super) fn disturbances(&self) -> Vec<String> {
-        let mut told = self.breaks.told();
-        told.extend(self.pods.broken().map(|why| format!("the cluster cannot be watched: {why}")));
-        told
+        let mut reported = self.breaks.described();
+        reported
+            .extend(self.pods.broken().map(|why| format!("the cluster cannot be watched: {why}")));
+        reported
     }
 
     pub(super) fn log_tail(&self, workload: &str, lines: usize) -> Vec<String> {
@@ -284,15 +285,17 @@ impl Deployed {
             let path = dir.join(format!("{name}.log"));
             fs::copy(log.path(), &path).map_err(io_error("write", &path))?;
         }
-        let told = async {
+        let reported = async {
             let events = match evidence::events(&self.client, &self.namespace).await {
                 Ok(events) => events.iter().map(|event| evidence::line(event) + "\n").collect(),
-                Err(error) => format!("the events cannot be read: {}\n", cluster::told(&error)),
+                Err(error) => {
+                    format!("the events cannot be read: {}\n", cluster::described(&error))
+                }
             };
             (events, evidence::resources(&self.client, &self.namespace).await)
         };
-        let (events, resources) = timeout(CALL_LIMIT, told).await.unwrap_or_else(|_| {
-            let late = format!("the API server did not tell within {CALL_LIMIT:?}");
+        let (events, resources) = timeout(CALL_LIMIT, reported).await.unwrap_or_else(|_| {
+            let late = format!("the API server did not respond within {CALL_LIMIT:?}");
             (format!("{late}\n"), json!(late))
         });
         for (name, text) in

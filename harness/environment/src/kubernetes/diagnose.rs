@@ -1,4 +1,4 @@
-//! What keeps a workload from being ready, as its pods and its Deployment tell it: what is final, and what may still come.
+//! Obstacles to a workload's readiness, as its pods and its Deployment report them: what is final, and what may still come.
 
 use harness_system::Role;
 
@@ -10,7 +10,7 @@ const MAX_RESTARTS: i32 = 2;
 /// would come 10 s later.
 const MAX_RESTARTS_ALONE: i32 = 1;
 
-/// Why a workload does not become ready, and what to do about it.
+/// Reason why a workload does not become ready, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) what: String,
@@ -78,8 +78,8 @@ fn of_pod(role: Role, pod: &PodState) -> Option<Problem> {
                          is made for with `--collector-user`, where it has a name there"
                     }
                     Role::Service | Role::Intake | Role::Tap => {
-                        "pods run under Kubernetes' restricted policy, which wants a user by number: give the image one that is \
-                         not root (`USER 10001` in its Dockerfile)"
+                        "pods run under Kubernetes' restricted policy, which wants a user by number that is not root: name the one that \
+                         the image is made for (`user: 10001` at the workload in the system file, or `USER 10001` in its Dockerfile)"
                     }
                 },
             ))
@@ -100,7 +100,7 @@ fn of_pod(role: Role, pod: &PodState) -> Option<Problem> {
     }
 }
 
-/// Why no pod is made at all.
+/// Finds why no pod is created at all.
 fn refusal(message: &str) -> Option<Problem> {
     let what = format!("the cluster refuses its pods: {message}");
     if message.contains("exceeded quota") || message.contains("failed quota") {
@@ -122,7 +122,7 @@ fn refusal(message: &str) -> Option<Problem> {
     None
 }
 
-/// What is waited for, for whoever waited in vain.
+/// Says what is waited for, for whoever waited in vain.
 pub(super) fn waits_for(pods: &[PodState], refused: Option<&str>, wanted: usize) -> String {
     if let Some(message) = refused {
         return format!("no pod was made: {message}");
@@ -180,7 +180,7 @@ mod tests {
             ..waiting("CrashLoopBackOff", "back-off 10s")
         };
         let evicted = PodState { failed: Some("Evicted: disk".to_owned()), ..PodState::default() };
-        for (pods, refused, told, remedy) in [
+        for (pods, refused, reported, remedy) in [
             (
                 vec![waiting("ImagePullBackOff", "not found")],
                 None,
@@ -225,7 +225,10 @@ mod tests {
             ),
         ] {
             let problem = final_problem(Role::Service, &pods, refused).unwrap();
-            assert!(problem.what.contains(told) && problem.remedy.contains(remedy), "{problem:?}");
+            assert!(
+                problem.what.contains(reported) && problem.remedy.contains(remedy),
+                "{problem:?}"
+            );
         }
     }
 
@@ -246,11 +249,11 @@ mod tests {
         );
         let remedy = |role| final_problem(role, std::slice::from_ref(&named), None).unwrap().remedy;
         assert!(remedy(Role::Collector).contains("--collector-user"));
-        assert!(remedy(Role::Service).contains("USER 10001"));
+        assert!(remedy(Role::Service).contains("`user: 10001` at the workload"));
     }
 
     #[test]
-    fn what_may_pass_is_waited_for_and_told_at_the_end() {
+    fn what_may_pass_is_waited_for_and_reported_at_the_end() {
         let unschedulable = PodState {
             unschedulable: Some("0/1 nodes: insufficient cpu".to_owned()),
             name: "a".to_owned(),
@@ -266,7 +269,7 @@ mod tests {
             ..waiting("CrashLoopBackOff", "")
         };
         let account = "pods \"a\" is forbidden: error looking up serviceaccount x/y: serviceaccount \"y\" not found";
-        for (pods, refused, told) in [
+        for (pods, refused, reported) in [
             (vec![unschedulable], None, "no node takes pod `a`: 0/1 nodes: insufficient cpu"),
             (vec![waiting("ErrImagePull", "timeout")], None, "(ErrImagePull: timeout)"),
             (vec![once], None, "after it ended (exit code 1)"),
@@ -275,7 +278,7 @@ mod tests {
         ] {
             assert_eq!(final_problem(Role::Service, &pods, refused), None);
             let waits_for = waits_for(&pods, refused, 1);
-            assert!(waits_for.contains(told), "{waits_for}");
+            assert!(waits_for.contains(reported), "{waits_for}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A cluster of EKS, made by the program `eksctl` for one run, and deleted after it.
 //!
 //! Only a cluster that carries the run's own tag is ever deleted: one that was there before is refused, and one that somebody
-//! else made meanwhile is left alone. Whatever is left is told, with the command that removes it, since it costs money.
+//! else made meanwhile is left alone. Whatever is left is reported, with the command that removes it, since it costs money.
 //! What is made is said by eksctl's configuration alone; nothing here talks to AWS itself.
 
 use std::{
@@ -34,9 +34,9 @@ mod trust;
 
 /// The environment's name.
 pub const NAME: &str = "eks";
-/// How long eksctl may take to tell what there is.
+/// Time that eksctl may take to list what there is.
 const ASK_LIMIT: Duration = Duration::from_secs(60);
-/// How long making a cluster may take, unless told otherwise.
+/// Default time that creating a cluster may take.
 pub const CREATE_LIMIT: Duration = Duration::from_secs(60 * 60);
 /// How long eksctl itself waits for one long operation.
 const OPERATION_LIMIT: Duration = Duration::from_secs(40 * 60);
@@ -48,7 +48,7 @@ const EXPIRY: Duration = Duration::from_secs(12 * 60 * 60);
 /// Which cluster is made.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What it is.
+    /// The cluster's configuration.
     pub config: Config,
     /// The run that it is made for.
     pub run_id: String,
@@ -67,7 +67,7 @@ pub struct Cluster {
     pub client: Client,
 }
 
-/// What is known of a cluster from the moment that eksctl is told to make it.
+/// State of a cluster from the moment that eksctl is asked to create it.
 struct Making {
     config: Config,
     run_id: String,
@@ -84,11 +84,11 @@ impl Cluster {
     pub async fn make(
         options: &Options,
         cancel: &CancellationToken,
-        tell: Progress<'_>,
+        progress: Progress<'_>,
     ) -> Result<Self, EnvironmentError> {
         let (name, region) = (&options.config.name, &options.config.region);
         let version = version().await?;
-        tell(&format!(
+        progress(&format!(
             "eks: eksctl {version}; looking whether cluster `{name}` is there in {region}"
         ));
         if find(name, region).await?.is_some() {
@@ -106,28 +106,28 @@ impl Cluster {
             ));
         }
         let making = Making::new(options)?;
-        tell(&format!(
+        progress(&format!(
             "eks: making cluster `{name}` in {region}, at most {}; `{}` removes it, whatever happens here",
             humantime::format_duration(options.create_limit),
             making.removal()
         ));
         let made = tokio::select! {
-            made = making.create(options.create_limit, tell) => made,
+            made = making.create(options.create_limit, progress) => made,
             () = cancel.cancelled() => Err(unavailable(
                 format!("interrupted while eksctl made cluster `{name}`"), "start again"
             )),
         };
         let ready = match made {
-            Ok(()) => making.connect(tell).await,
+            Ok(()) => making.connect(progress).await,
             Err(error) => Err(error),
         };
         match ready {
             Ok((client, role_arn)) => {
-                tell(&format!("eks: cluster `{name}` is there"));
+                progress(&format!("eks: cluster `{name}` is there"));
                 Ok(Self { making, role_arn, client })
             }
             Err(error) => {
-                let left = making.give_up(&error, options.keep, tell).await;
+                let left = making.give_up(&error, options.keep, progress).await;
                 Err(with_what_is_left(error, &left))
             }
         }
@@ -137,10 +137,10 @@ impl Cluster {
     ///
     /// # Errors
     /// When eksctl does not delete it, or not in time; it names the command that does.
-    pub async fn release(self, keep: bool, tell: Progress<'_>) -> Result<(), EnvironmentError> {
+    pub async fn release(self, keep: bool, progress: Progress<'_>) -> Result<(), EnvironmentError> {
         let Config { name, region, .. } = &self.making.config;
         if keep {
-            tell(&format!(
+            progress(&format!(
                 "eks: cluster `{name}` is kept, and costs money until `{}`; `eksctl utils write-kubeconfig --cluster {name} \
                  --region {region}` leads to it",
                 self.making.removal()
@@ -152,20 +152,24 @@ impl Cluster {
         };
         match find(name, region).await {
             Err(error) => Err(left(format!(
-                "whether cluster `{name}` is still this run's cannot be told, so that it is left: {error}"
+                "whether cluster `{name}` is still this run's cannot be determined, so that it is left: {error}"
             ))),
             Ok(None) => {
-                tell(&format!("eks: cluster `{name}` is gone already"));
+                progress(&format!("eks: cluster `{name}` is gone already"));
                 Ok(())
             }
             Ok(Some(found)) if found.run.as_ref() != Some(&self.making.run_id) => {
-                tell(&format!("eks: cluster `{name}` is another one by now, and is left alone"));
+                progress(&format!(
+                    "eks: cluster `{name}` is another one by now, and is left alone"
+                ));
                 Ok(())
             }
             Ok(Some(_)) => {
-                tell(&format!("eks: deleting cluster `{name}`, which takes 10 minutes and more"));
-                self.making.delete(tell).await.map_err(|error| left(reason_of(error)))?;
-                tell(&format!("eks: cluster `{name}` is deleted"));
+                progress(&format!(
+                    "eks: deleting cluster `{name}`, which takes 10 minutes and more"
+                ));
+                self.making.delete(progress).await.map_err(|error| left(reason_of(error)))?;
+                progress(&format!("eks: cluster `{name}` is deleted"));
                 Ok(())
             }
         }
@@ -198,7 +202,11 @@ impl Making {
         format!("eksctl {}", delete_by_name(&self.config.name, &self.config.region).join(" "))
     }
 
-    async fn create(&self, limit: Duration, tell: Progress<'_>) -> Result<(), EnvironmentError> {
+    async fn create(
+        &self,
+        limit: Duration,
+        progress: Progress<'_>,
+    ) -> Result<(), EnvironmentError> {
         let (file, kubeconfig) = (text(&self.file()), text(&self.kubeconfig()));
         let timeout = humantime::format_duration(OPERATION_LIMIT.min(limit)).to_string();
         let words = [
@@ -216,13 +224,13 @@ impl Making {
             "-v",
             "3",
         ];
-        eksctl(&words, limit, Some(tell)).await.map(drop)
+        eksctl(&words, limit, Some(progress)).await.map(drop)
     }
 
     /// The way to the cluster, and the collector's role.
     async fn connect(
         &self,
-        tell: Progress<'_>,
+        progress: Progress<'_>,
     ) -> Result<(Client, Option<String>), EnvironmentError> {
         let access = Access { kubeconfig: Some(self.kubeconfig()), context: None };
         let found = access.find().await.map_err(|error| {
@@ -239,7 +247,7 @@ impl Making {
             && let Err(error) = trust::widen(role, &self.run_id).await
         {
             // In mock mode a collector need not call AWS at all, so that this is no reason to give a cluster up.
-            tell(&format!(
+            progress(&format!(
                 "eks: the role `{role}` can be taken in the namespace `{}` alone, so that in later systems of this run an exporter \
                  that calls AWS is refused: {error}",
                 trust::first_namespace(&self.run_id)
@@ -248,15 +256,20 @@ impl Making {
         Ok((client, role_arn))
     }
 
-    async fn delete(&self, tell: Progress<'_>) -> Result<(), EnvironmentError> {
+    async fn delete(&self, progress: Progress<'_>) -> Result<(), EnvironmentError> {
         let file = text(&self.file());
         let words =
             ["delete", "cluster", "-f", &file, "--wait", "--force", "--disable-nodegroup-eviction"];
-        eksctl(&words, DELETE_LIMIT, Some(tell)).await.map(drop)
+        eksctl(&words, DELETE_LIMIT, Some(progress)).await.map(drop)
     }
 
     /// Takes away what there is of a cluster that was not made to its end; says what is left.
-    async fn give_up(&self, error: &EnvironmentError, keep: bool, tell: Progress<'_>) -> String {
+    async fn give_up(
+        &self,
+        error: &EnvironmentError,
+        keep: bool,
+        progress: Progress<'_>,
+    ) -> String {
         let Config { name, region, .. } = &self.config;
         let costs = format!("it costs money until `{}`", self.removal());
         if keep {
@@ -267,7 +280,7 @@ impl Making {
         match find(name, region).await {
             Err(error) => {
                 return format!(
-                    "what there is of cluster `{name}` cannot be told ({}), so that it is left; {costs}",
+                    "what there is of cluster `{name}` cannot be determined ({}), so that it is left; {costs}",
                     reason_of(error)
                 );
             }
@@ -284,10 +297,10 @@ impl Making {
             }
             Ok(_) => {}
         }
-        tell(&format!(
+        progress(&format!(
             "eks: deleting what there is of cluster `{name}`, which may take 10 minutes and more"
         ));
-        match self.delete(tell).await {
+        match self.delete(progress).await {
             Ok(()) => format!("what there was of cluster `{name}` is deleted"),
             Err(error) => {
                 let reason = reason_of(error);
@@ -328,7 +341,7 @@ fn unavailable(reason: String, remedy: &str) -> EnvironmentError {
     EnvironmentError::Unavailable { environment: NAME, reason, remedy: remedy.to_owned() }
 }
 
-/// The reason alone, where it is told within another one.
+/// The reason alone, where it stands within another one.
 fn reason_of(error: EnvironmentError) -> String {
     match error {
         EnvironmentError::Unavailable { reason, .. } => reason,

@@ -1,4 +1,4 @@
-//! What a cluster tells of a system beyond its logs: events and the states of resources.
+//! Evidence that a cluster has of a system beyond its logs: events and the states of resources.
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
@@ -21,7 +21,10 @@ pub(super) async fn last_events(client: &Client, namespace: &str, prefix: &str) 
     let mut events = match events(client, namespace).await {
         Ok(events) => events,
         Err(error) => {
-            return vec![format!("the events cannot be read: {}", super::cluster::told(&error))];
+            return vec![format!(
+                "the events cannot be read: {}",
+                super::cluster::described(&error)
+            )];
         }
     };
     events.retain(|event| {
@@ -92,6 +95,6 @@ async fn list(client: &Client, namespace: &str, kind: ApiResource) -> Value {
             });
             plain.collect()
         }
-        Err(error) => Value::String(super::cluster::told(&error)),
+        Err(error) => Value::String(super::cluster::described(&error)),
     }
 }

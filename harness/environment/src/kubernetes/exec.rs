@@ -30,7 +30,7 @@ pub(super) async fn inside(
     let params = AttachParams::default().container(&pod.container);
     let run = async {
         let process = pods.exec(&pod.name, command, &params).await;
-        let mut process = process.map_err(|error| super::cluster::told(&error))?;
+        let mut process = process.map_err(|error| super::cluster::described(&error))?;
         let status = process.take_status();
         let said = output(&mut process).await;
         let status = match status {

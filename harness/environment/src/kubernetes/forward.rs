@@ -33,7 +33,7 @@ const END_LIMIT: Duration = Duration::from_secs(1);
 /// Most connections at once; beyond, new ones wait to be taken.
 const MAX_CONNECTIONS: usize = 512;
 
-/// What is forwarded.
+/// Target of a port-forward.
 #[derive(Clone)]
 pub(super) struct Target {
     pub(super) client: Client,
@@ -57,12 +57,12 @@ impl Breaks {
     }
 
     /// Each workload that it happened to, in a sentence.
-    pub(super) fn told(&self) -> Vec<String> {
+    pub(super) fn described(&self) -> Vec<String> {
         let breaks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = |(workload, count): (&String, &u64)| {
+        let described = |(workload, count): (&String, &u64)| {
             format!("the way to `{workload}` over the API server broke ({count} connections)")
         };
-        breaks.iter().map(told).collect()
+        breaks.iter().map(described).collect()
     }
 }
 

@@ -37,7 +37,7 @@ pub const NAME: &str = "kind";
 const PROGRAM: &str = "kind";
 /// How kind calls a cluster whose config has no name.
 const DEFAULT_CLUSTER: &str = "kind";
-/// How long kind may take to tell what there is.
+/// Time that kind may take to list what there is.
 const ASK_LIMIT: Duration = Duration::from_secs(30);
 /// How long kind may take to make a cluster; its node image may have to be pulled.
 const CREATE_LIMIT: Duration = Duration::from_secs(6 * 60);
@@ -57,7 +57,7 @@ pub struct Options {
     pub config: PathBuf,
     /// The node image; kind's own where `None`.
     pub node_image: Option<String>,
-    /// Where this user's locks are; a folder of the machine's temporary ones where `None`.
+    /// Folder of this user's locks; one of the machine's temporary ones where `None`.
     pub locks: Option<PathBuf>,
 }
 
@@ -70,7 +70,7 @@ pub struct Cluster {
     pub client: Client,
 }
 
-/// Told at each step what is done now.
+/// Called at each step with what is done now.
 pub type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
 impl Cluster {
@@ -78,27 +78,30 @@ impl Cluster {
     ///
     /// # Errors
     /// When `kind` is not there, or does not make it in time. What was begun is deleted again.
-    pub async fn ensure(options: &Options, tell: Progress<'_>) -> Result<Self, EnvironmentError> {
+    pub async fn ensure(
+        options: &Options,
+        progress: Progress<'_>,
+    ) -> Result<Self, EnvironmentError> {
         let name = name_in(&options.config)?;
         kind(&["version"], ASK_LIMIT).await?;
         let record = Record::open(options.locks.as_deref(), &name)?;
-        let turn = record.turn(tell).await?;
+        let turn = record.turn(progress).await?;
         let kubeconfig = tempfile::NamedTempFile::new();
         let kubeconfig = kubeconfig.map_err(io_error("create a file in", &std::env::temp_dir()))?;
         let there = kind(&["get", "clusters"], ASK_LIMIT).await?;
         let there = String::from_utf8_lossy(&there.stdout).lines().any(|line| line.trim() == name);
         if there {
-            tell(&format!("kind: cluster `{name}` is there"));
+            progress(&format!("kind: cluster `{name}` is there"));
             let config = kind(&["get", "kubeconfig", "--name", &name], ASK_LIMIT).await?;
             fs::write(kubeconfig.path(), config.stdout)
                 .map_err(io_error("write", kubeconfig.path()))?;
         } else {
             record.forget();
-            tell(&format!(
+            progress(&format!(
                 "kind: making cluster `{name}`{}, which takes a minute or so",
                 options.node_image.iter().map(|image| format!(" of {image}")).collect::<String>()
             ));
-            let mut making = Unfinished::new(&name, tell);
+            let mut making = Unfinished::new(&name, progress);
             create(&name, options, kubeconfig.path(), making.group()).await?;
             making.finish();
         }
@@ -128,7 +131,7 @@ impl Cluster {
         self.kubeconfig.path()
     }
 
-    /// Whether every node has an image of that name. Nodes tell of new ones a little later, and not of all.
+    /// Returns whether every node has an image of that name. Nodes report new ones a little later, and not all.
     pub async fn has_image(&self, reference: &str) -> bool {
         let nodes = Typed::<Node>::all(&self.client);
         let Ok(nodes) = nodes.list(&ListParams::default()).await else { return false };
@@ -164,13 +167,13 @@ impl Cluster {
     ///
     /// # Errors
     /// When kind does not delete it, or not in time.
-    pub async fn release(self, keep: bool, tell: Progress<'_>) -> Result<(), EnvironmentError> {
-        let _turn = self.record.turn(tell).await?;
+    pub async fn release(self, keep: bool, progress: Progress<'_>) -> Result<(), EnvironmentError> {
+        let _turn = self.record.turn(progress).await?;
         let is_last = self.record.leave_it();
         let Some(made) = self.record.made() else { return Ok(()) };
         if keep {
             self.record.forget();
-            tell(&format!(
+            progress(&format!(
                 "kind: cluster `{0}` is kept; `kind export kubeconfig --name {0}` leads to it, `kind delete cluster --name {0}` \
                  deletes it",
                 self.name
@@ -178,7 +181,10 @@ impl Cluster {
             return Ok(());
         }
         if !is_last {
-            tell(&format!("kind: cluster `{}` is left to the other run that uses it", self.name));
+            progress(&format!(
+                "kind: cluster `{}` is left to the other run that uses it",
+                self.name
+            ));
             return Ok(());
         }
         // Somebody may have made another one of that name meanwhile.
@@ -186,7 +192,7 @@ impl Cluster {
             self.record.forget();
             return Ok(());
         }
-        tell(&format!("kind: deleting cluster `{}`", self.name));
+        progress(&format!("kind: deleting cluster `{}`", self.name));
         delete(&self.name).await?;
         self.record.forget();
         Ok(())
@@ -227,7 +233,7 @@ async fn delete(name: &str) -> Result<(), EnvironmentError> {
     kind(&words, DELETE_LIMIT).await.map(drop)
 }
 
-/// What kind is told to delete a cluster, and the file that stands for the user's kubeconfig meanwhile, which never heard of it.
+/// Returns kind's arguments to delete a cluster, and the file that stands for the user's kubeconfig meanwhile, which has no entry of it.
 fn deletion(name: &str) -> io::Result<(tempfile::NamedTempFile, [String; 6])> {
     let nowhere = tempfile::NamedTempFile::new()?;
     let kubeconfig = nowhere.path().display().to_string();
@@ -305,13 +311,13 @@ fn unavailable(reason: &str, remedy: &str) -> EnvironmentError {
     }
 }
 
-/// What no other cluster has: the uid of its first namespace.
+/// Returns what no other cluster has: the uid of its first namespace.
 async fn identity(client: &Client) -> Result<String, EnvironmentError> {
     let namespaces = Typed::<Namespace>::all(client);
     let namespace = timeout(ASK_LIMIT, namespaces.get("kube-system")).await;
     match namespace {
         Ok(Ok(namespace)) => Ok(namespace.metadata.uid.unwrap_or_default()),
-        Ok(Err(error)) => Err(unavailable(&cluster::told(&error), cluster::remedy(&error))),
+        Ok(Err(error)) => Err(unavailable(&cluster::described(&error), cluster::remedy(&error))),
         Err(_) => Err(unavailable("the cluster does not answer", "look whether Docker does")),
     }
 }
@@ -325,7 +331,7 @@ fn name_in(config: &Path) -> Result<String, EnvironmentError> {
     Ok(parsed["name"].as_str().unwrap_or(DEFAULT_CLUSTER).to_owned())
 }
 
-/// Who made the cluster of a name, and who uses it: files that all runs of this user share.
+/// Record of who created the cluster of a name, and who uses it: files that all runs of this user share.
 struct Record {
     /// Held by whoever makes or deletes the cluster.
     turn: PathBuf,
@@ -352,10 +358,10 @@ impl Record {
     }
 
     /// Waits until nobody else makes or deletes the cluster; until the file is closed, nobody does.
-    async fn turn(&self, tell: Progress<'_>) -> Result<File, EnvironmentError> {
+    async fn turn(&self, progress: Progress<'_>) -> Result<File, EnvironmentError> {
         let file = open(&self.turn)?;
         let deadline = Instant::now() + CREATE_LIMIT;
-        let mut told = false;
+        let mut reported = false;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
@@ -373,9 +379,9 @@ impl Record {
                     return Err(io_error("lock", &self.turn)(source));
                 }
             }
-            if !told {
-                tell("kind: waiting for another run that makes or deletes the cluster");
-                told = true;
+            if !reported {
+                progress("kind: waiting for another run that makes or deletes the cluster");
+                reported = true;
             }
             sleep(RETRY).await;
         }
@@ -414,7 +420,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_last_of_those_who_use_a_cluster_is_told_so() {
+    async fn the_last_of_those_who_use_a_cluster_is_notified() {
         let dir = tempfile::tempdir().unwrap();
         let open = || Record::open(Some(dir.path()), "a").unwrap();
         let (one, two) = (open(), open());

@@ -51,12 +51,12 @@ impl Leftover {
         })
     }
 
-    /// Whether it was made so long ago.
+    /// Returns whether it was made so long ago.
     pub fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
         now.duration_since(self.created).is_ok_and(|since| since >= age)
     }
 
-    /// Whether its time is over.
+    /// Returns whether its time is over.
     pub fn has_expired(&self, now: SystemTime) -> bool {
         self.expires.is_some_and(|at| at <= now)
     }
@@ -81,7 +81,7 @@ pub async fn find(
     match timeout(CALL_LIMIT, namespaces.list(&params)).await {
         Ok(Ok(list)) => Ok(list.iter().filter_map(Leftover::of).collect()),
         Ok(Err(error)) => {
-            Err(failed(format!("{}; {}", cluster::told(&error), cluster::remedy(&error))))
+            Err(failed(format!("{}; {}", cluster::described(&error), cluster::remedy(&error))))
         }
         Err(_) => Err(failed(format!("the API server did not answer within {CALL_LIMIT:?}"))),
     }
@@ -114,7 +114,7 @@ pub async fn remove(
             Ok(()) => {}
             // Gone already, or another one by now.
             Err(error) if matches!(cluster::code(&error), Some(404 | 409)) => return Ok(()),
-            Err(error) => return Err(failed(cluster::told(&error))),
+            Err(error) => return Err(failed(cluster::described(&error))),
         }
         let gone = namespaces.await_deleted(&leftover.namespace, &leftover.uid);
         match timeout(DELETE_LIMIT, gone).await {
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_namespaces_of_runs_are_found_and_their_age_is_told() {
+    fn only_namespaces_of_runs_are_found_and_their_age_is_reported() {
         let namespace = |labels: serde_json::Value| {
             let value = json!({ "metadata": {
                 "name": "tracecheck-1-0", "uid": "u", "labels": labels,

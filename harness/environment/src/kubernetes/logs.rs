@@ -152,7 +152,7 @@ async fn read(api: &Api<Pod>, pods: &Pods, pod: &PodState, log: &Log) {
             Ok(stream) => copy(stream.compat(), log, &mut last).await.is_err(),
             Err(error) => super::cluster::code(&error) != Some(404),
         };
-        // A stream ends in peace also when only the way to it ended.
+        // A stream ends without an error also when only the way to it ended.
         let runs = pods.all().into_iter().any(|now| {
             now.uid == pod.uid && now.restarts == pod.restarts && now.running && !now.deleting
         });

@@ -1,4 +1,4 @@
-//! What is applied for a system, as objects of Kubernetes: pure functions from the plan of its containers.
+//! Objects of Kubernetes that are applied for a system: pure functions from the plan of its containers.
 //!
 //! Left out: applying them, and whatever depends on a cluster.
 
@@ -8,6 +8,7 @@ use k8s_openapi::{
     api::{
         apps::v1::Deployment,
         core::v1::{ConfigMap, Namespace, Secret, Service, ServiceAccount},
+        rbac::v1::{ClusterRole, ClusterRoleBinding},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -25,6 +26,7 @@ use crate::container::Container;
 mod collector;
 #[cfg(test)]
 mod tests;
+mod watching;
 mod workload;
 
 /// The container's name in every pod.
@@ -33,10 +35,10 @@ pub const CONTAINER: &str = "workload";
 /// lost.
 pub const STOP_GRACE_SECONDS: i64 = 30;
 
-/// What of the run is written into the objects.
+/// Settings of the run that are written into the objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Where everything is; nothing is made outside of it.
+    /// Namespace of everything; nothing is created outside of it but the role of a collector that watches the cluster.
     pub namespace: String,
     /// The run's id; none where the objects are printed for a user to keep.
     pub run: Option<String>,
@@ -48,7 +50,7 @@ pub struct Settings {
     pub replicas: BTreeMap<String, u32>,
     /// The role on AWS that the collector's account stands for.
     pub role_arn: Option<String>,
-    /// Who runs the collector's image, by number, where it is somebody else's that has a name for it.
+    /// User that runs the collector's image, by number, where it is a third party's that has a name for it.
     pub collector_user: Option<i64>,
     /// The operator that makes the collector, where one does.
     pub operator: Option<Operator>,
@@ -57,11 +59,15 @@ pub struct Settings {
 /// All objects of a system, each kind in an order in which they can be made.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Objects {
-    /// Where all the others are.
+    /// Namespace of all the others.
     pub namespace: Namespace,
     /// One for the collector, which rights on AWS would be given to, and one for all others; neither has a right in the
-    /// cluster.
+    /// cluster, unless the collector watches it.
     pub accounts: Vec<ServiceAccount>,
+    /// Rights of a collector that watches the cluster; with the next, all that is outside of the namespace.
+    pub cluster_roles: Vec<ClusterRole>,
+    /// That it may.
+    pub cluster_role_bindings: Vec<ClusterRoleBinding>,
     /// Of workloads that have secrets.
     pub secrets: Vec<Secret>,
     /// Of workloads that have files.
@@ -70,17 +76,26 @@ pub struct Objects {
     pub services: Vec<Service>,
     /// One for each workload, but for one that the operator makes.
     pub deployments: Vec<Deployment>,
-    /// What the operator makes a collector of.
+    /// Resources from which the operator creates a collector.
     pub collectors: Vec<DynamicObject>,
 }
 
 /// The objects of these containers.
 pub fn objects(containers: &[Container], settings: &Settings) -> Objects {
+    let watching = containers.iter().find_map(watching::of);
     let mut objects = Objects {
         namespace: namespace(settings),
-        accounts: vec![account(ACCOUNT, settings), account(COLLECTOR_ACCOUNT, settings)],
+        accounts: vec![
+            account(ACCOUNT, settings, false),
+            account(COLLECTOR_ACCOUNT, settings, watching.is_some()),
+        ],
         ..Objects::default()
     };
+    if let Some(watching) = watching {
+        let (role, binding) = watching.roles(settings);
+        objects.cluster_roles.push(role);
+        objects.cluster_role_bindings.push(binding);
+    }
     for container in containers {
         let maker = Maker { container, settings };
         objects.secrets.extend(maker.secret());
@@ -118,7 +133,8 @@ fn namespace(settings: &Settings) -> Namespace {
     }
 }
 
-fn account(name: &str, settings: &Settings) -> ServiceAccount {
+/// An account, and whether pods of it have its token.
+fn account(name: &str, settings: &Settings, has_token: bool) -> ServiceAccount {
     let role = settings.role_arn.iter().filter(|_| name == COLLECTOR_ACCOUNT);
     let annotations = role.map(|role| (ROLE_ARN.to_owned(), role.clone()));
     ServiceAccount {
@@ -129,7 +145,7 @@ fn account(name: &str, settings: &Settings) -> ServiceAccount {
             annotations: Some(annotations.collect()).filter(|all: &BTreeMap<_, _>| !all.is_empty()),
             ..ObjectMeta::default()
         },
-        automount_service_account_token: Some(false),
+        automount_service_account_token: Some(has_token),
         ..ServiceAccount::default()
     }
 }

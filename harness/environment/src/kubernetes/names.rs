@@ -1,36 +1,36 @@
-//! What things are called in a cluster: the article's names, and names that Kubernetes takes.
+//! Names of things in a cluster: the article's names, and names that Kubernetes accepts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use harness_system::{Role, System};
 
 /// The collector's Deployment and Service: what the operator makes of the article's resource `my-collector`.
-pub const COLLECTOR: &str = "my-collector-collector";
+pub(super) const COLLECTOR: &str = "my-collector-collector";
 /// The collector's service account, as in the article.
-pub const COLLECTOR_ACCOUNT: &str = "aws-otel-collector";
+pub(super) const COLLECTOR_ACCOUNT: &str = "aws-otel-collector";
 /// Everybody else's service account.
-pub const ACCOUNT: &str = "tracecheck";
+pub(super) const ACCOUNT: &str = "tracecheck";
 
 /// Label of everything that this program makes, with the value [`MANAGER`].
-pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Who manages it; also the name under which fields are owned.
-pub const MANAGER: &str = "tracecheck";
+pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Name of the manager; also the name under which fields are owned.
+pub(super) const MANAGER: &str = "tracecheck";
 /// Label with the run's id.
-pub const RUN: &str = "tracecheck/run";
+pub(super) const RUN: &str = "tracecheck/run";
 /// Label with the workload's name in the system.
-pub const WORKLOAD: &str = "tracecheck/workload";
+pub(super) const WORKLOAD: &str = "tracecheck/workload";
 /// Annotation of a namespace: when it may be removed, whoever made it; RFC 3339.
-pub const EXPIRES: &str = "tracecheck/expires";
+pub(super) const EXPIRES: &str = "tracecheck/expires";
 /// Annotation of a service account: the role on AWS that it stands for.
-pub const ROLE_ARN: &str = "eks.amazonaws.com/role-arn";
+pub(super) const ROLE_ARN: &str = "eks.amazonaws.com/role-arn";
 /// The label by which the article's Services choose their pods.
-pub const NAME: &str = "name";
+pub(super) const NAME: &str = "name";
 
 /// Most characters of a container port's name.
 const MAX_PORT_NAME: usize = 15;
 
 /// Name of a workload's Deployment and Service, by which others find it too.
-pub fn object_name(system: &System, workload: &str) -> String {
+pub(super) fn object_name(system: &System, workload: &str) -> String {
     let collectors = || system.workloads.iter().filter(|one| one.role == Role::Collector);
     match collectors().next() {
         Some(first) if first.name == workload => COLLECTOR.to_owned(),
@@ -42,7 +42,7 @@ pub fn object_name(system: &System, workload: &str) -> String {
 
 /// The name of each port as Kubernetes takes it: at most 15 lower-case letters, digits and single `-`, with a letter among
 /// them. What cannot be kept is `port-NUMBER`.
-pub fn port_names(ports: &BTreeMap<String, u16>) -> BTreeMap<&str, String> {
+pub(super) fn port_names(ports: &BTreeMap<String, u16>) -> BTreeMap<&str, String> {
     let mut taken = BTreeSet::new();
     let mut names = BTreeMap::new();
     for (port, number) in ports {

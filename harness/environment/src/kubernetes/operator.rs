@@ -13,7 +13,7 @@ use kube::{
     core::GroupVersionKind,
 };
 
-pub mod config;
+pub(crate) mod config;
 pub mod preflight;
 
 /// Name of the resource, as in the article; the operator appends `-collector` for what it makes of it.
@@ -22,7 +22,7 @@ pub const RESOURCE: &str = "my-collector";
 pub const GROUP: &str = "opentelemetry.io";
 /// The resource's kind.
 pub const KIND: &str = "OpenTelemetryCollector";
-/// What the operator calls the collector's container.
+/// Name that the operator gives the collector's container.
 pub const CONTAINER: &str = "otc-container";
 
 /// A version of the resource.
@@ -49,12 +49,12 @@ impl Version {
     }
 }
 
-/// What is known of the operator that is to make the collector.
+/// Facts about the operator that is to create the collector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operator {
     /// The version to apply.
     pub version: Version,
-    /// The keys below `spec` that its definition knows; all that we write, where that cannot be told.
+    /// The keys below `spec` that its definition knows; all that we write, where that cannot be determined.
     pub fields: Option<BTreeSet<String>>,
 }
 
@@ -64,7 +64,7 @@ impl Operator {
         Self { version, fields: None }
     }
 
-    /// What we would rather have, but what an older operator may not know: everything that it cannot do without is left in.
+    /// Returns whether its definition has a field that an older operator may not know; one that it cannot do without is left in.
     pub(super) fn knows(&self, field: &str) -> bool {
         const NEEDED: [&str; 6] = ["args", "config", "env", "image", "mode", "serviceAccount"];
         NEEDED.contains(&field) || self.fields.as_ref().is_none_or(|known| known.contains(field))

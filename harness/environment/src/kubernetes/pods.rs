@@ -1,4 +1,4 @@
-//! What is known of the pods and Deployments of one namespace: a copy that watches keep current, to be asked at any time.
+//! State of the pods and Deployments of one namespace: a copy that watches keep current, to be asked at any time.
 
 use std::{
     collections::BTreeMap,
@@ -41,9 +41,9 @@ pub(super) struct Pods {
 struct State {
     pods: BTreeMap<String, PodState>,
     gone: Vec<PodState>,
-    /// Why a Deployment cannot make its pods, by its name.
+    /// Reason why a Deployment cannot create its pods, by its name.
     refused: BTreeMap<String, String>,
-    /// What keeps the watch of pods from following.
+    /// Reason why the watch of pods does not follow.
     broken: Option<String>,
 }
 
@@ -66,13 +66,13 @@ pub(super) struct PodState {
     pub(super) deleting: bool,
     /// How often its container was started again.
     pub(super) restarts: i32,
-    /// Why its container does not run yet: Kubernetes' word, and what it says.
+    /// Reason why its container does not run yet: Kubernetes' word, and what it says.
     pub(super) waiting: Option<(String, String)>,
     /// How its container ended, if it is not running.
     pub(super) ended: Option<Exit>,
     /// How it ended before it was started again.
     pub(super) ended_before: Option<Exit>,
-    /// Why no node takes it.
+    /// Reason why no node takes it.
     pub(super) unschedulable: Option<String>,
     /// The pod as a whole failed, for example as it was evicted: why.
     pub(super) failed: Option<String>,
@@ -110,7 +110,7 @@ impl Exit {
 }
 
 impl PodState {
-    /// What a pod's object tells.
+    /// Reads a pod's object.
     pub(super) fn of(pod: &Pod) -> Self {
         let status = pod.status.as_ref();
         let conditions =
@@ -163,9 +163,10 @@ impl PodState {
                 .map(|one| one.message.clone().unwrap_or_default()),
             failed: status.filter(|status| status.phase.as_deref() == Some("Failed")).map(
                 |status| {
-                    let told = [&status.reason, &status.message];
-                    let told: Vec<&str> = told.into_iter().flatten().map(String::as_str).collect();
-                    told.join(": ")
+                    let reported = [&status.reason, &status.message];
+                    let reported: Vec<&str> =
+                        reported.into_iter().flatten().map(String::as_str).collect();
+                    reported.join(": ")
                 },
             ),
         }
@@ -215,12 +216,12 @@ impl Pods {
         self.state().gone.iter().find(|pod| pod.uid == uid).cloned()
     }
 
-    /// Why a Deployment cannot make its pods.
+    /// Returns why a Deployment cannot create its pods.
     pub(super) fn refused(&self, deployment: &str) -> Option<String> {
         self.state().refused.get(deployment).cloned()
     }
 
-    /// What keeps the copy from being current.
+    /// Returns what keeps the copy from being current.
     pub(super) fn broken(&self) -> Option<String> {
         self.state().broken.clone()
     }

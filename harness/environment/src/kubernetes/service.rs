@@ -119,7 +119,7 @@ impl Target {
             Ok(Err(error)) => {
                 let reason = format!(
                     "the Services of namespace `{namespace}`: {}",
-                    super::cluster::told(&error)
+                    super::cluster::described(&error)
                 );
                 return Err(unavailable(reason, super::cluster::remedy(&error).to_owned()));
             }
@@ -156,7 +156,7 @@ impl Target {
         };
         let fitting: Vec<_> = ports.iter().filter(is_wanted).collect();
         let [only] = fitting.as_slice() else {
-            let told = ports.iter().map(|one| match &one.name {
+            let reported = ports.iter().map(|one| match &one.name {
                 Some(name) => format!("{} ({name})", one.port),
                 None => one.port.to_string(),
             });
@@ -166,7 +166,7 @@ impl Target {
             let reason = format!("Service `{namespace}/{name}` does not have {asked}");
             let remedy = format!(
                 "name one of {}: {namespace}/{name}:PORT",
-                told.collect::<Vec<_>>().join(", ")
+                reported.collect::<Vec<_>>().join(", ")
             );
             return Err(unavailable(reason, remedy));
         };
@@ -188,13 +188,13 @@ impl Target {
         let pods = Typed::<Pod>::namespaced(&self.client, &self.namespace);
         let listed = timeout(LIMIT, pods.list(&wanted)).await;
         let listed = listed.map_err(|_| format!("no answer within {LIMIT:?}"))?;
-        let listed = listed.map_err(|error| super::cluster::told(&error))?;
+        let listed = listed.map_err(|error| super::cluster::described(&error))?;
         let pod = listed.into_iter().find(is_ready).ok_or("no pod of it is ready")?;
         let port = number(&self.port, &pod).ok_or("the pod has no such port")?;
         let pods = Api::<Pod>::namespaced(self.client.clone(), &self.namespace);
         let opened = timeout(LIMIT, pods.portforward(&pod.name_any(), &[port])).await;
         let opened = opened.map_err(|_| format!("no connection within {LIMIT:?}"))?;
-        let mut forwarder = opened.map_err(|error| super::cluster::told(&error))?;
+        let mut forwarder = opened.map_err(|error| super::cluster::described(&error))?;
         let mut stream = forwarder.take_stream(port).ok_or("no stream to the pod")?;
         let _ended = copy_bidirectional(connection, &mut stream).await;
         Ok(())

@@ -21,7 +21,8 @@ use tokio::{
 
 use super::{
     child::{Child, Exit, Stopped},
-    ports::{Reservation, tells_of_clash},
+    error::ProcessError,
+    ports::{Reservation, shows_clash},
     record::Record,
 };
 use crate::{EnvironmentError, log::Log};
@@ -111,7 +112,7 @@ impl Launch {
                 Err(Attempt::Died(exit)) => exit,
             };
             let log_tail = self.log.since(mark, TAIL_LINES);
-            if !tells_of_clash(&log_tail) {
+            if !shows_clash(&log_tail) {
                 let (workload, status) = (self.name(), exit.text);
                 return Err(EnvironmentError::DiedAtStart { workload, status, log_tail });
             }
@@ -148,7 +149,8 @@ impl Launch {
         let mark = self.log.mark();
         let mut child = Child::spawn(command, &self.workload.name, &self.log, lines, &self.record)
             .map_err(|source| {
-                Attempt::Failed(EnvironmentError::Spawn { workload: self.name(), program, source })
+                let failed = ProcessError::Spawn { workload: self.name(), program, source };
+                Attempt::Failed(failed.into())
             })?;
         let mut waits_for = String::new();
         let ready = async {
@@ -158,7 +160,7 @@ impl Launch {
                     let reported = listening(&mut stdout).await;
                     self.check_reported(reported).map_err(|missing| waits_for = missing)?
                 }
-                Program::Command(_) => told(ports),
+                Program::Command(_) => given(ports),
             };
             if matches!(self.workload.program, Program::Command(_)) {
                 for (port, address) in &addresses {
@@ -331,7 +333,7 @@ async fn accepts(address: &str) {
     }
 }
 
-fn told(ports: Option<&BTreeMap<String, u16>>) -> BTreeMap<String, String> {
+fn given(ports: Option<&BTreeMap<String, u16>>) -> BTreeMap<String, String> {
     let ports = ports.into_iter().flatten();
     ports.map(|(name, number)| (name.clone(), loopback(*number))).collect()
 }
@@ -341,8 +343,8 @@ fn loopback(port: u16) -> String {
 }
 
 fn describe(ports: Option<&BTreeMap<String, u16>>) -> String {
-    let told: Vec<String> = told(ports).into_values().collect();
-    if told.is_empty() { "the address of its choice".to_owned() } else { told.join(", ") }
+    let given: Vec<String> = given(ports).into_values().collect();
+    if given.is_empty() { "the address of its choice".to_owned() } else { given.join(", ") }
 }
 
 /// Makes an error about a file of the run.

@@ -38,7 +38,7 @@ impl Leftover {
 
     /// Its processes that still run, for people.
     pub fn processes(&self) -> impl Iterator<Item = String> {
-        self.orphans.iter().map(Process::told)
+        self.orphans.iter().map(Process::described)
     }
 
     /// Ends the processes at once, and removes the directory; says whether that could be done.

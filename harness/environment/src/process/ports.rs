@@ -48,7 +48,7 @@ fn bound(port: u16) -> io::Result<TcpSocket> {
 }
 
 /// Returns whether a log says that a port is somebody else's; the words of libc, Go, Node, Java and Windows.
-pub(super) fn tells_of_clash(log: &[String]) -> bool {
+pub(super) fn shows_clash(log: &[String]) -> bool {
     const WORDS: [&str; 4] = [
         "address already in use",
         "eaddrinuse",

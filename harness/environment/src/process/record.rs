@@ -46,7 +46,7 @@ impl Process {
     }
 
     /// For people.
-    pub(super) fn told(&self) -> String {
+    pub(super) fn described(&self) -> String {
         format!("process {} ({}: {})", self.pid, self.workload, self.program)
     }
 }

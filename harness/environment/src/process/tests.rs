@@ -94,7 +94,7 @@ async fn logged(environment: &ProcessEnvironment, workload: &str, word: &str) ->
 }
 
 #[tokio::test]
-async fn callers_are_told_where_their_callees_listen_and_all_end_cleanly() {
+async fn callers_are_given_their_callees_addresses_and_all_end_cleanly() {
     let fixture = Fixture::new();
     let mut caller = fixture.builtin("caller", WELL_BEHAVED);
     caller.args = vec!["--next=${endpoint:callee.http}".to_owned()];
@@ -122,7 +122,7 @@ async fn callers_are_told_where_their_callees_listen_and_all_end_cleanly() {
 }
 
 #[tokio::test]
-async fn a_workload_that_dies_at_start_is_told_with_its_status_and_its_last_lines() {
+async fn a_workload_that_dies_at_start_is_reported_with_its_status_and_its_last_lines() {
     let fixture = Fixture::new();
     let script = "echo 'error: no such option' >&2; exit 7";
     let system = system([fixture.builtin("app", script)]);
@@ -158,12 +158,15 @@ async fn several_instances_are_unsupported() {
     let mut environment = fixture.environment().build().unwrap();
     let error = environment.up(&system([app])).await.unwrap_err();
     assert!(matches!(error, EnvironmentError::Unsupported { .. }), "{error}");
-    let told = error.to_string();
-    assert!(told.contains("several instances of `app`") && told.contains("--env kind"), "{told}");
+    let reported = error.to_string();
+    assert!(
+        reported.contains("several instances of `app`") && reported.contains("--env kind"),
+        "{reported}"
+    );
 }
 
 #[tokio::test]
-async fn a_missing_port_and_a_missing_program_are_told() {
+async fn a_missing_port_and_a_missing_program_are_reported() {
     let fixture = Fixture::new();
     let script = "echo '{\"listening\":{\"grpc\":\"127.0.0.1:1\"}}'; exec sleep 600";
     let mut environment = fixture.environment().build().unwrap();
@@ -181,12 +184,12 @@ async fn a_missing_port_and_a_missing_program_are_told() {
 #[tokio::test]
 async fn a_foreign_workload_that_finds_its_port_taken_is_given_another() {
     let fixture = Fixture::new();
-    let told = fixture.dir.path().join("told");
+    let reported = fixture.dir.path().join("port");
     // The script leaves word of its port; this test listens there in its place.
     let script = format!(
-        "if [ ! -e {told}.first ]; then touch {told}.first; echo 'bind: Address already in use' >&2; exit 1; fi; \
-         echo $0 > {told}.new; mv {told}.new {told}; exec sleep 600",
-        told = told.display()
+        "if [ ! -e {reported}.first ]; then touch {reported}.first; echo 'bind: Address already in use' >&2; exit 1; fi; \
+         echo $0 > {reported}.new; mv {reported}.new {reported}; exec sleep 600",
+        reported = reported.display()
     );
     let mut app = fixture.foreign("app", &script);
     app.ports = vec!["http".to_owned()];
@@ -194,8 +197,8 @@ async fn a_foreign_workload_that_finds_its_port_taken_is_given_another() {
     let mut environment = fixture.environment().build().unwrap();
     let system = system([app]);
     let listen = async {
-        until("a port", async || told.exists()).await;
-        let port = fs::read_to_string(&told).unwrap();
+        until("a port", async || reported.exists()).await;
+        let port = fs::read_to_string(&reported).unwrap();
         TcpListener::bind(format!("127.0.0.1:{}", port.trim())).unwrap()
     };
     let (endpoints, listener) = tokio::join!(environment.up(&system), listen);
@@ -208,10 +211,10 @@ async fn a_foreign_workload_that_finds_its_port_taken_is_given_another() {
 }
 
 #[tokio::test]
-async fn workloads_that_need_each_others_address_are_told_it_beforehand() {
+async fn workloads_that_need_each_others_address_are_given_it_beforehand() {
     let fixture = Fixture::new();
-    let told = fixture.dir.path().join("told");
-    let script = format!("echo $0 > {0}.new; mv {0}.new {0}; exec sleep 600", told.display());
+    let reported = fixture.dir.path().join("port");
+    let script = format!("echo $0 > {0}.new; mv {0}.new {0}; exec sleep 600", reported.display());
     let mut front = fixture.builtin("front", &format!("echo \"next is $1\"{WELL_BEHAVED}"));
     front.env.insert("LISTEN".to_owned(), "127.0.0.1:0".to_owned());
     front.args.push("${address:back.http}".to_owned());
@@ -221,8 +224,8 @@ async fn workloads_that_need_each_others_address_are_told_it_beforehand() {
     let mut environment = fixture.environment().build().unwrap();
     let system = system([front, back]);
     let listen = async {
-        until("a port", async || told.exists()).await;
-        let port = fs::read_to_string(&told).unwrap();
+        until("a port", async || reported.exists()).await;
+        let port = fs::read_to_string(&reported).unwrap();
         // Fails if the harness still kept the port.
         tokio::net::TcpListener::bind(format!("127.0.0.1:{}", port.trim())).await.unwrap()
     };
@@ -319,7 +322,7 @@ async fn a_paused_workload_stands_still_until_it_is_resumed() {
 }
 
 #[tokio::test]
-async fn a_workload_deaf_to_sigterm_is_killed_and_told() {
+async fn a_workload_deaf_to_sigterm_is_killed_and_reported() {
     let fixture = Fixture::new();
     let script = WELL_BEHAVED.replace("'exit 0'", "''");
     let grace = Duration::from_millis(200);
@@ -339,9 +342,9 @@ async fn a_workload_that_is_known_to_be_deaf_is_killed_after_its_own_limit_as_fo
     let mut environment = fixture.environment().build().unwrap();
     environment.up(&system([deaf])).await.unwrap();
     let began = Instant::now();
-    let told = environment.stop("app").await.unwrap_err().foreseen().unwrap();
+    let reported = environment.stop("app").await.unwrap_err().foreseen().unwrap();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    assert_eq!(told, ["`app` was killed, since it still ran 200ms after SIGTERM"]);
+    assert_eq!(reported, ["`app` was killed, since it still ran 200ms after SIGTERM"]);
     environment.down().await.unwrap();
 }
 
@@ -372,6 +375,8 @@ async fn a_workload_s_own_start_limit_takes_the_place_of_the_run_s() {
     let mut environment = fixture.environment().start_limit(limit).build().unwrap();
     let error = environment.up(&system([slow.clone()])).await.unwrap_err();
     assert!(matches!(error, EnvironmentError::NotReady { .. }), "{error}");
+    let remedy = "give it more by `start_limit` of `app` in the system file, or `--start-limit`";
+    assert!(error.to_string().contains(remedy), "{error}");
     environment.down().await.unwrap();
     slow.limits.start = Some(Duration::from_secs(10));
     environment.up(&system([slow])).await.unwrap();
@@ -379,7 +384,7 @@ async fn a_workload_s_own_start_limit_takes_the_place_of_the_run_s() {
 }
 
 #[tokio::test]
-async fn a_collector_that_could_not_drain_is_told() {
+async fn a_collector_that_could_not_drain_is_reported() {
     let fixture = Fixture::new();
     let mut collector = fixture.builtin("collector", &WELL_BEHAVED.replace("exit 0", "exit 1"));
     collector.role = Role::Collector;
@@ -439,7 +444,7 @@ async fn nothing_is_left_running_when_starting_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_workload_that_ends_by_itself_is_told_once() {
+async fn a_workload_that_ends_by_itself_is_reported_once() {
     let fixture = Fixture::new();
     let end = fixture.dir.path().join("end");
     let script = WELL_BEHAVED.replace(

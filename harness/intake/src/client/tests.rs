@@ -99,7 +99,7 @@ async fn the_copy_has_what_the_intake_has_and_wakes_its_readers() {
     let client = connect(&intake.url()).await;
     client.drain(LONG).await.unwrap();
     let id = TRACE_ID.parse().unwrap();
-    assert_eq!(client.trace(id).unwrap().spans.len(), 2, "what came before it is told as well");
+    assert_eq!(client.trace(id).unwrap().spans.len(), 2, "what came before it is reported as well");
 
     let mut changed = client.changed();
     let before = Instant::now();

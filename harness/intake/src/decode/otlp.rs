@@ -77,17 +77,7 @@ pub(super) fn decode(body: &[u8], attempt: &Attempt) -> Result<OtlpPayload, Deco
         Some(text) => serde_json::from_str(text).map_err(DecodeError::SpanMapping)?,
         None => SpanMapping::default(),
     };
-    let content_type = attempt.headers.get("content-type").map_or("", String::as_str);
-    let mut repaired_strings = 0;
-    let request = match content_type.split(';').next().unwrap_or("").trim() {
-        "application/x-protobuf" => {
-            let (request, repaired) = protobuf(body)?;
-            repaired_strings = repaired;
-            request
-        }
-        "application/json" => serde_json::from_slice(body).map_err(DecodeError::Json)?,
-        other => return Err(DecodeError::ContentType(other.to_owned())),
-    };
+    let (request, repaired_strings) = request(body, attempt)?;
     let mut payload = OtlpPayload {
         compute_stats: computes_stats(attempt),
         repaired_strings,
@@ -100,6 +90,19 @@ pub(super) fn decode(body: &[u8], attempt: &Attempt) -> Result<OtlpPayload, Deco
     }
     ignore(&mut payload)?;
     Ok(payload)
+}
+
+/// Reads a request by its content type, and how many of its strings were not UTF-8.
+pub(super) fn request(
+    body: &[u8],
+    attempt: &Attempt,
+) -> Result<(ExportTraceServiceRequest, usize), DecodeError> {
+    let content_type = attempt.headers.get("content-type").map_or("", String::as_str);
+    match content_type.split(';').next().unwrap_or("").trim() {
+        "application/x-protobuf" => protobuf(body),
+        "application/json" => Ok((serde_json::from_slice(body).map_err(DecodeError::Json)?, 0)),
+        other => Err(DecodeError::ContentType(other.to_owned())),
+    }
 }
 
 /// A request, and how many strings in it were not UTF-8: prost refuses a whole message for one, the Collector takes it.
@@ -212,6 +215,7 @@ impl Facts<'_> {
             hostname: self.hostname.clone(),
             env: self.env.clone(),
             container_id: self.container_id.clone(),
+            language: String::new(),
             priority: metrics.get("_sampling_priority_v1").map_or(1, |priority| *priority as i32),
             meta,
             metrics,

@@ -161,7 +161,7 @@ fn stats_become_groups_with_their_sketches() {
 }
 
 #[test]
-fn the_other_routes_are_told_apart() {
+fn the_other_routes_are_distinguished() {
     assert_eq!(decoded(&attempt(1, "/api/v1/validate", Vec::new())), Decoded::Validate);
     assert_eq!(decoded(&attempt(1, "/api/v9/other", Vec::new())), Decoded::UnknownPath);
     let json = br#"{"series":[]}"#.to_vec();

@@ -55,8 +55,9 @@ pub struct TracerFacts {
     pub chunk_tags: Vec<BTreeMap<String, String>>,
 }
 
-pub(super) fn decode(body: &[u8], attempt: u64) -> Result<TracesPayload, DecodeError> {
-    let (payload, repaired_strings) = match pb::AgentPayload::decode(body) {
+/// Reads a payload, and how many of its strings were not UTF-8.
+pub(super) fn payload(body: &[u8]) -> Result<(pb::AgentPayload, usize), DecodeError> {
+    let read = match pb::AgentPayload::decode(body) {
         Ok(payload) => (payload, 0),
         // prost refuses a whole message for one string that is not UTF-8; Datadog does not.
         Err(error) => match lossy::repair(lossy::Message::AgentPayload, body) {
@@ -67,6 +68,11 @@ pub(super) fn decode(body: &[u8], attempt: u64) -> Result<TracesPayload, DecodeE
             _ => return Err(DecodeError::Protobuf(error)),
         },
     };
+    Ok(read)
+}
+
+pub(super) fn decode(body: &[u8], attempt: u64) -> Result<TracesPayload, DecodeError> {
+    let (payload, repaired_strings) = payload(body)?;
     if !payload.idx_tracer_payloads.is_empty() {
         return Err(DecodeError::IndexedPayload(payload.idx_tracer_payloads.len()));
     }
@@ -112,6 +118,7 @@ pub(super) fn decode(body: &[u8], attempt: u64) -> Result<TracesPayload, DecodeE
                 hostname: facts.hostname.clone(),
                 env: facts.env.clone(),
                 container_id: facts.container_id.clone(),
+                language: facts.language_name.clone(),
                 priority: chunk.priority,
                 dropped: chunk.dropped_trace,
                 form: PayloadForm::Datadog,

@@ -7,13 +7,13 @@ use axum::{
     body::Bytes,
     extract::{FromRequestParts, Path, Query, State},
     http::{StatusCode, header, request::Parts},
-    response::{Html, IntoResponse, Response},
+    response::{IntoResponse, Response},
     routing::get,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::{Intake, State as IntakeState, control_error::ControlError, events};
+use super::{Intake, State as IntakeState, control_error::ControlError, events, page};
 use crate::{
     attempt::{Attempt, Reply},
     decode::{Decoded, StatsGroup, decode},
@@ -27,7 +27,7 @@ const DEFAULT_LIMIT: usize = 100;
 
 pub(super) fn routes() -> Router<Arc<Intake>> {
     Router::new()
-        .route("/", get(async || Html(include_str!("page.html"))))
+        .merge(page::routes())
         .route("/_intake/health", get(health))
         .route("/_intake/counts", get(counts))
         .route("/_intake/traces", get(traces))

@@ -52,12 +52,12 @@ struct Reader {
     intake: Arc<Intake>,
     newest: watch::Receiver<u64>,
     heartbeat: Interval,
-    told: Told,
+    sent: Sent,
     /// Number of the last attempt that was reported.
     seq: u64,
 }
 
-enum Told {
+enum Sent {
     Nothing { lost: Option<Gap> },
     Hello { lost: Option<Gap> },
     All,
@@ -77,26 +77,26 @@ impl Reader {
         let mut heartbeat = tokio::time::interval(intake.settings.heartbeat);
         heartbeat.reset();
         let newest = intake.newest.subscribe();
-        Self { intake, newest, heartbeat, told: Told::Nothing { lost }, seq }
+        Self { intake, newest, heartbeat, sent: Sent::Nothing { lost }, seq }
     }
 
     /// The next event; `None` when the intake stops.
     async fn next(&mut self) -> Option<Event> {
-        match &mut self.told {
-            Told::Nothing { lost } => {
+        match &mut self.sent {
+            Sent::Nothing { lost } => {
                 let lost = lost.take();
-                self.told = Told::Hello { lost };
+                self.sent = Sent::Hello { lost };
                 let instance = self.intake.instance.clone();
                 return self.event("hello", &Hello { instance, seq: *self.newest.borrow() });
             }
-            Told::Hello { lost } => {
+            Sent::Hello { lost } => {
                 let lost = lost.take();
-                self.told = Told::All;
+                self.sent = Sent::All;
                 if let Some(gap) = lost {
                     return self.event("gap", &gap);
                 }
             }
-            Told::All => {}
+            Sent::All => {}
         }
         loop {
             self.newest.mark_unchanged();

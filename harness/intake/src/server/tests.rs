@@ -36,7 +36,7 @@ impl Rig {
         };
         change(&mut settings);
         let server = Server::bind(settings).await.unwrap().spawn();
-        let http = reqwest::Client::builder().no_proxy().timeout(LONG).build().unwrap();
+        let http = harness_core::http::client().timeout(LONG).build().unwrap();
         Self { server, http, body: traces_body(TRACE_ID, 1) }
     }
 
@@ -77,9 +77,38 @@ impl Rig {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         });
-        found.await.unwrap_or_else(|_| panic!("{path} never told it; last was {last}"));
+        found.await.unwrap_or_else(|_| panic!("{path} never reported it; last was {last}"));
         last
     }
+}
+
+#[tokio::test]
+async fn the_page_asks_for_an_index_and_for_a_trace() {
+    let rig = Rig::start().await;
+    let (_, empty) = rig.get("/_intake/page").await;
+    assert_eq!((&empty["kind"], &empty["traces"]), (&json!("live"), &json!([])));
+    assert_eq!(rig.send_traces().await, 202);
+    let stats = gzip(&rmp_serde::to_vec_named(&stats()).unwrap());
+    rig.post("/api/v0.2/stats", "gzip", stats).send().await.unwrap();
+    let (_, index) = rig.get("/_intake/page").await;
+    let row = &index["traces"][0];
+    assert_eq!(
+        (&row["id"], &row["spans"], &row["errors"]),
+        (&json!(TRACE_ID), &json!(2), &json!(2))
+    );
+    assert_eq!((&row["resource"], &index["services"]), (&json!("GET /cart"), &json!(["frontend"])));
+    assert_eq!(index["map"], json!({ "nodes": [["frontend", 2, 2]], "edges": [] }));
+    let group = json!([[["checkout", "http.server.request", "POST /pay/{id}", "server"], [1, 1]]]);
+    assert_eq!(index["stats"], group);
+    let (_, detail) = rig.get(&format!("/_intake/page/{TRACE_ID}")).await;
+    let trace = &detail["trace"];
+    assert_eq!(trace["payloads"][0]["shared"]["chunk"]["tags"]["_dd.p.dm"], "-9");
+    assert_eq!(trace["spans"][1]["meta"]["span.kind"], "client");
+    assert_eq!(rig.get("/_intake/page/7").await.0, 400);
+    let unknown = "/_intake/page/00000000000000000000000000000001";
+    assert_eq!(rig.get(unknown).await.0, 404);
+    let page = rig.http.get(rig.url("/")).send().await.unwrap().text().await.unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.contains("connect-src 'self'"), "{page}");
 }
 
 #[tokio::test]
@@ -420,7 +449,7 @@ impl Events {
 }
 
 #[tokio::test]
-async fn the_stream_tells_every_attempt_with_its_body_and_resumes_where_it_was_left() {
+async fn the_stream_reports_every_attempt_with_its_body_and_resumes_where_it_was_left() {
     let rig = Rig::start().await;
     let mut events = Events::open(&rig, None).await;
     let (name, hello) = events.named().await;
@@ -446,7 +475,7 @@ async fn the_stream_tells_every_attempt_with_its_body_and_resumes_where_it_was_l
 }
 
 #[tokio::test]
-async fn the_stream_says_what_it_cannot_tell() {
+async fn the_stream_says_what_it_cannot_send() {
     let rig = Rig::with(|settings| settings.bounds.max_attempts = 2).await;
     for _ in 0..5 {
         rig.send_traces().await;
@@ -468,7 +497,7 @@ async fn the_stream_says_what_it_cannot_tell() {
 }
 
 #[tokio::test]
-async fn heartbeats_tell_the_newest_number() {
+async fn heartbeats_report_the_newest_number() {
     let rig = Rig::start().await;
     rig.send_traces().await;
     let mut events = Events::open(&rig, None).await;

@@ -57,11 +57,6 @@ pub struct Kept {
 }
 
 impl Counts {
-    /// Number of attempts at a route, whatever came of them.
-    pub fn attempts_at(&self, route: Route) -> u64 {
-        self.attempts.get(route.path()).into_iter().flat_map(BTreeMap::values).sum()
-    }
-
     pub(super) fn add(&mut self, entry: &Entry) {
         let attempt = &entry.attempt;
         let path = Route::of(&attempt.path).map_or("other", Route::path);

@@ -175,7 +175,7 @@ pub(super) const ALL: &[Breakage] = &[
         twin: None,
         rule: "altered-span",
         hop: AT,
-        stage: None,
+        stage: Some("behind-collector"),
         seen: "The trace has two roots.",
         cause: "A relay rebuilds payloads, and leaves the parent out.",
         remedy: "Copy `parentID`.",
@@ -186,9 +186,9 @@ pub(super) const ALL: &[Breakage] = &[
             wire::datadog_spans(payload, on.at).for_each(|span| span.error = 0);
         })),
         twin: None,
-        rule: "error-not-marked",
+        rule: "altered-span",
         hop: AT,
-        stage: None,
+        stage: Some("behind-collector"),
         seen: "The service's error rate is zero while it answers 503.",
         cause: "A relay rebuilds payloads, and leaves the flag out.",
         remedy: "Copy `error`.",
@@ -210,5 +210,56 @@ pub(super) const ALL: &[Breakage] = &[
         seen: "The callee hangs below a span that is not there.",
         cause: "A span-level ingestion filter of a relay.",
         remedy: "Filter whole traces.",
+    },
+    Breakage {
+        name: "upper-half-of-the-trace-id-lost",
+        how: How::Tap(Change::Datadog(|payload, on| {
+            for span in wire::datadog_spans(payload, on.at) {
+                span.meta.remove("otel.trace_id");
+                span.meta.remove("_dd.p.tid");
+            }
+        })),
+        twin: None,
+        rule: "altered-span",
+        hop: AT,
+        stage: None,
+        seen: "The service's spans are in a trace of their own, which has an id of 64 bits.",
+        cause: "A relay rebuilds payloads, and keeps the tags that it knows.",
+        remedy: "Copy all of `meta`.",
+    },
+    Breakage {
+        name: "language-changed",
+        how: How::Tap(Change::Datadog(|payload, on| {
+            wire::tracers(payload, on.at)
+                .for_each(|tracer| tracer.language_name = "java".to_owned());
+        })),
+        twin: None,
+        rule: "resource-mixed",
+        hop: AT,
+        stage: None,
+        seen: "The service has the icon, the runtime metrics and the library advice of a language that it is not written in.",
+        cause: "A relay puts its own language on everything that passes.",
+        remedy: "Let it keep the payload's language.",
+    },
+    Breakage {
+        name: "env-removed",
+        how: How::TapWithEnv(
+            Change::Datadog(|payload, on| {
+                for tracer in wire::tracers(payload, on.at) {
+                    tracer.env.clear();
+                    for span in tracer.chunks.iter_mut().flat_map(|chunk| &mut chunk.spans) {
+                        span.meta.remove("env");
+                    }
+                }
+            }),
+            PROD,
+        ),
+        twin: None,
+        rule: "resource-mixed",
+        hop: AT,
+        stage: None,
+        seen: "The service is in the environment `none`, and missing in that of those which call it.",
+        cause: "A relay rebuilds payloads, and leaves the environment out.",
+        remedy: "Copy `env`.",
     },
 ];

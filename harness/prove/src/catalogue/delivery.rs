@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use libdd_trace_protobuf::pb::Span;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest, trace::v1::span::SpanKind,
 };
@@ -10,7 +11,7 @@ use opentelemetry_proto::tonic::{
 use super::{AT, Breakage, CALLER, How, wire};
 use crate::change::{Change, Delivery};
 
-/// Whether a request brings spans of a service.
+/// Returns whether a request brings spans of a service.
 fn brings(request: &ExportTraceServiceRequest, of: &str) -> bool {
     request.resource_spans.iter().any(|spans| wire::is(wire::service(spans), of))
 }
@@ -185,5 +186,60 @@ pub(super) const ALL: &[Breakage] = &[
         seen: "Spans are there twice in one trace.",
         cause: "Two pipelines of a collector have the same receiver and exporter.",
         remedy: "Send each span through one pipeline.",
+    },
+    Breakage {
+        name: "one-replica-drops-a-service-in-the-middle",
+        how: How::Tap(Change::OtlpDelivery(|request, on| match brings(request, on.caller) {
+            true => Delivery::Swallow,
+            false => Delivery::Once,
+        })),
+        twin: None,
+        rule: "lost-span",
+        hop: "lost between `sample-app-2` and the collector",
+        stage: Some("before-collector"),
+        seen: "What the service called hangs below a span that is not there, and the service is missing.",
+        cause: "Several replicas with a tail sampler stand behind one address, and each decides on the part of a trace that it sees.",
+        remedy: "Send all spans of a trace to one replica, by a balancer that knows trace ids.",
+    },
+    Breakage {
+        name: "a-span-sent-unfinished-and-again",
+        how: How::Tap(Change::Datadog(|payload, on| {
+            for chunk in wire::chunks(payload, on.caller) {
+                let first = chunk.spans.iter().find(|span| wire::is(&span.service, on.caller));
+                let Some(first) = first.cloned() else { continue };
+                chunk.spans.insert(0, Span { duration: 0, ..first });
+            }
+        })),
+        twin: None,
+        rule: "duplicate-span",
+        hop: CALLER,
+        stage: Some("behind-collector"),
+        seen: "A span is there twice, once as long as it took and once without a duration; hits count twice.",
+        cause: "A relay flushes traces that are not whole, and sends their open spans again when they end.",
+        remedy: "Send spans once, when they have ended.",
+    },
+    Breakage {
+        name: "spans-held-back-for-a-minute",
+        how: How::Env(&[(AT, "OTEL_BSP_SCHEDULE_DELAY", "60000")]),
+        twin: None,
+        rule: "lost-span",
+        hop: AT,
+        stage: Some("before-collector"),
+        seen: "The service comes a minute later than its trace, and not at all if it is stopped hard.",
+        cause: "OTEL_BSP_SCHEDULE_DELAY is set to what would be right for a batch job.",
+        remedy: "Set it to a few seconds; the default is 5 s.",
+    },
+    Breakage {
+        name: "too-many-requests-for-good",
+        how: How::Tap(Change::DatadogDelivery(|_, _| {
+            Delivery::Refuse(StatusCode::TOO_MANY_REQUESTS)
+        })),
+        twin: None,
+        rule: "no-trace",
+        hop: "answered 429",
+        stage: Some("collector"),
+        seen: "There is nothing at all, and the collector logs 429.",
+        cause: "A proxy in front of Datadog, or Datadog itself, takes no more of this sender.",
+        remedy: "Send less, or have the limit raised; look at who else sends with this key.",
     },
 ];

@@ -1,9 +1,9 @@
-//! What must be found where services of a system file are broken, for breakages that are told otherwise there than on the chain: these
-//! services have no ledger, and nobody says who calls whom.
+//! Intended results where services of a system file are broken, for breakages that are reported otherwise there than on the chain: these
+//! services have no ledger, and it is unknown who calls whom.
 
 use super::{AT, CALLER};
 
-/// What must be found, and what must be expected for it.
+/// Intended result, and the expectation that it needs.
 pub(super) struct Own {
     pub(super) rule: &'static str,
     pub(super) hop: &'static str,
@@ -12,43 +12,48 @@ pub(super) struct Own {
 }
 
 const LINK: &str = "sample-app-2 -> sample-app-3";
-/// What is said of what is lost behind the collector.
+/// Text about what is lost behind the collector.
 const BEHIND: &str = "something between the collector and Datadog loses spans";
 
-/// Told by another rule.
+/// Reported by another rule.
 const fn by(rule: &'static str, hop: &'static str) -> Own {
     Own { rule, hop, stage: None, expect: None }
 }
 
-/// Told by what became of the spans behind the collector.
+/// Reported by what became of the spans behind the collector.
 const LOST_BEHIND: Own = Own { stage: Some("behind-collector"), ..by("undelivered-span", BEHIND) };
 
-/// Told by what a scenario expects: a trace without it is a sound one of a system that does less.
+/// Reported by what a scenario expects: a trace without it is a healthy one of a system that does less.
 const fn expected(rule: &'static str, hop: &'static str, expect: &'static str) -> Own {
     Own { rule, hop, stage: None, expect: Some(expect) }
 }
 
 /// That the service takes part.
 const TAKES_PART: Own = expected("services", AT, "services: [sample-app-3]");
-/// That it answers a request, whatever it calls the span.
-const ANSWERS: Own = expected("spans", AT, "spans: [{ at: sample-app-3, kind: server, count: 1 }]");
 /// That its answer is no error.
 const SUCCEEDS: Own = expected(
     "spans",
     AT,
     "spans: [{ at: sample-app-3, kind: server, is: { error: false }, count: 1 }]",
 );
-/// That its answer is one.
-const FAILS: Own = expected(
-    "spans",
-    AT,
-    "spans: [{ at: sample-app-3, kind: server, is: { error: true }, count: 1 }]",
-);
-/// That its route is told.
+/// That its route is reported.
 const HAS_A_ROUTE: Own = expected(
     "spans",
     AT,
     "spans: [{ at: sample-app-3, kind: server, is: { resource: GET /outgoing-sampleapp }, count: 1 }]",
+);
+
+/// That its span has the status of its answer.
+const TELLS_ITS_STATUS: Own = expected(
+    "spans",
+    AT,
+    "spans: [{ at: sample-app-3, kind: server, is: { status: 200 }, count: 1 }]",
+);
+/// That its span says who called.
+const HAS_AN_ADDRESS: Own = expected(
+    "spans",
+    AT,
+    "spans: [{ at: sample-app-3, kind: server, is: { meta: { http.client_ip: { exists: true } } }, count: 1 }]",
 );
 
 const OTHERWISE: &[(&str, Own)] = &[
@@ -68,9 +73,9 @@ const OTHERWISE: &[(&str, Own)] = &[
     ("a-span-is-its-own-parent", by("parent-cycle", AT)),
     ("trace-id-cut-to-64-bits", by("stray-trace", AT)),
     ("spans-put-into-another-trace", by("stray-trace", AT)),
-    ("kind-changed", ANSWERS),
+    ("kind-changed", by("wrong-service-edge", AT)),
     ("route-lost", HAS_A_ROUTE),
-    ("error-lost", FAILS),
+    ("error-lost", by("error-not-marked", AT)),
     ("error-invented", SUCCEEDS),
     ("collector-stopped", by("no-trace", "does not reach the intake")),
     ("otlp-of-one-service-swallowed", TAKES_PART),
@@ -80,16 +85,46 @@ const OTHERWISE: &[(&str, Own)] = &[
     ("client-span-lost-behind-the-collector", LOST_BEHIND),
     ("a-sampler-that-ignores-the-parent", TAKES_PART),
     ("a-ratio-that-ignores-the-parent", expected("services", CALLER, "services: [sample-app-2]")),
-    ("all-sampled-out-at-the-entry", by("no-trace", "the collector took no span of theirs")),
+    ("all-sampled-out-at-the-entry", by("no-trace", "OTEL_TRACES_SAMPLER=always_off")),
     ("exporter-off", TAKES_PART),
     ("exporter-sends-elsewhere", TAKES_PART),
     ("sdk-off", TAKES_PART),
     ("otel-trace-id-of-another-trace", by("stray-trace", AT)),
-    ("parent-lost-behind-the-collector", by("several-roots", AT)),
-    ("error-flag-lost-behind-the-collector", FAILS),
+    ("traceparent-hard-coded", by("stray-trace", AT)),
+    ("traceparent-cut-to-64-bits", by("stray-trace", AT)),
+    ("traceparent-not-sampled-now-and-then", by("inconsistent-trace", AT)),
+    ("attributes-cut-by-a-limit", HAS_A_ROUTE),
+    ("http-attributes-deleted", TELLS_ITS_STATUS),
+    ("all-kinds-internal", by("wrong-service-edge", CALLER)),
+    ("one-replica-drops-a-service-in-the-middle", by("orphan-span", CALLER)),
+    ("upper-half-of-the-trace-id-lost", by("stray-trace", AT)),
+    ("ids-in-the-route", HAS_A_ROUTE),
+    ("attribute-dropped-before-the-collector", HAS_AN_ADDRESS),
+    ("attribute-values-cut-before-the-collector", HAS_A_ROUTE),
+    ("all-but-a-few-attributes-dropped-before-the-collector", TELLS_ITS_STATUS),
+    ("client-span-beside-its-server-span", by("wrong-service-edge", CALLER)),
+    (
+        "service-names-swapped",
+        by(
+            "wrong-service",
+            "answers as service `sample-app-3`, and what is called at that of `sample-app-3` as `sample-app-2`",
+        ),
+    ),
+    ("spans-held-back-for-a-minute", TAKES_PART),
+    ("client-spans-under-a-service-of-their-own", by("altered-span", CALLER)),
+    ("times-not-set", by("child-outside-parent", AT)),
 ];
 
-/// How it is told of such services; `None` where it is told as on the chain.
+/// Breakages that leave a sound trace of another system, of which nothing that a scenario could ask for is different.
+const WITHOUT_TRACE: &[&str] =
+    &["duration-in-another-unit-before-the-collector", "status-set-to-ok-before-the-collector"];
+
+/// Returns whether nobody can know that such services were broken so.
+pub(super) fn leaves_no_trace(name: &str) -> bool {
+    WITHOUT_TRACE.contains(&name)
+}
+
+/// How it is reported of such services; `None` where it is reported as on the chain.
 pub(super) fn otherwise(name: &str) -> Option<&'static Own> {
     OTHERWISE.iter().find(|(of, _)| *of == name).map(|(_, own)| own)
 }

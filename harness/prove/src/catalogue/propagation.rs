@@ -1,5 +1,10 @@
 //! The context on its way from one service to the next.
 
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
 use http::{HeaderMap, HeaderValue};
 
 use super::{Breakage, How};
@@ -32,6 +37,9 @@ fn other_digits(hex: &str) -> String {
 }
 
 const LINK: &str = "sample-app-2 -> sample-app-3";
+
+/// The context of the first call, by whom it was for.
+static FIRST: Mutex<BTreeMap<String, HeaderValue>> = Mutex::new(BTreeMap::new());
 
 pub(super) const ALL: &[Breakage] = &[
     Breakage {
@@ -163,6 +171,99 @@ pub(super) const ALL: &[Breakage] = &[
         seen: "Requests of traced clients are traces of the client alone.",
         cause: "No propagator is set up in the entry, or a gateway before it removes the header.",
         remedy: "Set up the W3C propagator in that service, and let the gateway pass the header on.",
+    },
+    Breakage {
+        name: "traceparent-hard-coded",
+        how: How::Tap(Change::Headers(|headers, _| {
+            change(headers, 1, |_| "4bf92f3577b34da6a3ce929d0e0e4736".to_owned());
+            change(headers, 2, |_| "00f067aa0ba902b7".to_owned());
+        })),
+        twin: None,
+        rule: "missing-hop",
+        hop: LINK,
+        stage: None,
+        seen: "The callee's spans of all requests are in one trace that grows for ever, below a span that is not there.",
+        cause: "A header is copied from a page of documentation, or kept from the first request in a client's default headers.",
+        remedy: "Let the propagator write the header for each call.",
+    },
+    Breakage {
+        name: "traceparent-cut-to-64-bits",
+        how: How::Tap(Change::Headers(|headers, _| {
+            change(headers, 1, |id| format!("{:0>32}", &id[16..]));
+        })),
+        twin: None,
+        rule: "missing-hop",
+        hop: LINK,
+        stage: None,
+        seen: "The callee's spans are in a trace of which only the last 16 digits are the same.",
+        cause: "A proxy or library between the two keeps ids of 64 bits (Zipkin, Datadog's own headers), and fills them up with zeros.",
+        remedy: "Switch 128-bit ids on there, or let it pass the header on unchanged.",
+    },
+    Breakage {
+        name: "traceparent-not-sampled-now-and-then",
+        how: How::Tap(Change::Headers(|headers, on| {
+            if on.nth == 0 {
+                change(headers, 3, |_| "00".to_owned());
+            }
+        })),
+        twin: None,
+        rule: "sampled-out",
+        hop: LINK,
+        stage: None,
+        seen: "Most traces are whole, and some end at the caller, with nothing of the callee anywhere.",
+        cause: "One of several proxies, or a gateway with a rate of its own, decides anew about sampling.",
+        remedy: "Decide about sampling once, at the head.",
+    },
+    Breakage {
+        name: "traceparent-of-an-earlier-call",
+        how: How::Tap(Change::Headers(|headers, on| {
+            let mut all = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(now) = headers.get("traceparent").cloned() else { return };
+            if on.nth == 0 {
+                all.insert(on.at.to_owned(), now);
+            } else if let Some(first) = all.get(on.at) {
+                headers.insert("traceparent", first.clone());
+            }
+        })),
+        twin: None,
+        rule: "child-outside-parent",
+        hop: LINK,
+        stage: None,
+        seen: "The callee is in the trace of an earlier request, behind its end, and its own trace ends at the caller.",
+        cause: "The context is kept in a thread or a connection of a pool, and used for the next request.",
+        remedy: "Take the context from the request that is being handled; see that it is detached at its end.",
+    },
+    Breakage {
+        name: "tracestate-dropped",
+        how: How::Tap(Change::Headers(|headers, _| {
+            headers.remove("tracestate");
+        })),
+        twin: None,
+        rule: "tracestate-lost",
+        hop: LINK,
+        stage: None,
+        seen: "Traces are whole, and from there on Datadog's priority and origin, and a sampler's threshold, are those of nobody.",
+        cause: "A gateway passes on `traceparent`, and does not know the other header.",
+        remedy: "Let it pass `tracestate` on too.",
+    },
+    Breakage {
+        name: "tracestate-replaced",
+        how: How::Tap(Change::Headers(|headers, _| {
+            headers.insert("tracestate", HeaderValue::from_static("gateway=1"));
+        })),
+        twin: Some(How::Tap(Change::Headers(|headers, _| {
+            let others = headers.get("tracestate").and_then(|state| state.to_str().ok());
+            let all = others.map_or("gateway=1".to_owned(), |others| format!("gateway=1,{others}"));
+            if let Ok(all) = HeaderValue::try_from(all) {
+                headers.insert("tracestate", all);
+            }
+        }))),
+        rule: "tracestate-lost",
+        hop: LINK,
+        stage: None,
+        seen: "Traces are whole, and from there on `tracestate` has one vendor's entry.",
+        cause: "A gateway writes its own entry in place of those of others.",
+        remedy: "Let it put its entry in front of theirs.",
     },
 ];
 

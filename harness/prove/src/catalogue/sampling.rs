@@ -32,6 +32,21 @@ pub(super) const ALL: &[Breakage] = &[
         remedy: "Decide once at the head (`parentbased_traceidratio`), or sample whole traces at the tail.",
     },
     Breakage {
+        name: "a-sampler-that-keeps-what-is-dropped",
+        how: How::EnvOfUnsampled(&[("sample-app-3", "OTEL_TRACES_SAMPLER", "always_on")]),
+        twin: Some(How::EnvOfUnsampled(&[(
+            "sample-app-3",
+            "OTEL_TRACES_SAMPLER",
+            "parentbased_always_on",
+        )])),
+        rule: "sampled-differently",
+        hop: AT,
+        stage: None,
+        seen: "There are traces that begin in the middle, and more of them than the rate at the head allows.",
+        cause: "OTEL_TRACES_SAMPLER is `always_on` in one service, while those before it follow a rate.",
+        remedy: "Use the `parentbased_` form of the sampler.",
+    },
+    Breakage {
         name: "all-sampled-out-at-the-entry",
         how: How::Env(&[("sample-app-1", "OTEL_TRACES_SAMPLER", "always_off")]),
         twin: None,

@@ -9,6 +9,8 @@ use super::{AT, Breakage, CALLER, How, wire};
 use crate::change::Change;
 
 const UNKNOWN: [u8; 8] = [0xee; 8];
+const PROD: &[(&str, &str, &str)] =
+    &[("all", "OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=prod")];
 
 pub(super) const ALL: &[Breakage] = &[
     Breakage {
@@ -320,5 +322,65 @@ pub(super) const ALL: &[Breakage] = &[
         seen: "The service has errors that no client saw.",
         cause: "A handled exception is recorded with an error status.",
         remedy: "Record it as an event, and leave the status alone.",
+    },
+    Breakage {
+        name: "attributes-cut-by-a-limit",
+        how: How::Env(&[("sample-app-3", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "1")]),
+        twin: Some(How::Env(&[("sample-app-3", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "64")])),
+        rule: "unnamed-resource",
+        hop: AT,
+        stage: None,
+        seen: "All routes of the service are one resource, and its spans have no status code.",
+        cause: "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT is lower than what the instrumentation sets; what comes last is dropped.",
+        remedy: "Raise the limit; the default is 128.",
+    },
+    Breakage {
+        name: "http-attributes-deleted",
+        how: How::Tap(Change::Otlp(|request, on| {
+            let gone = ["http.", "url.", "server.", "client.", "network.", "user_agent."];
+            for span in wire::spans(request, on.at) {
+                span.attributes.retain(|one| !gone.iter().any(|key| one.key.starts_with(key)));
+            }
+        })),
+        twin: None,
+        rule: "missing-attributes",
+        hop: AT,
+        stage: None,
+        seen: "The service's spans have no method, no status code and no path, and its metrics cannot be split by them.",
+        cause: "A processor of attributes or a redaction that keeps a list of keys, written for the names of an older convention.",
+        remedy: "List the keys of today's conventions too.",
+    },
+    Breakage {
+        name: "environment-of-one-service-replaced",
+        how: How::TapWithEnv(
+            Change::Otlp(|request, on| {
+                for resource in wire::resources(request, on.at) {
+                    wire::set(&mut resource.attributes, "deployment.environment.name", "staging");
+                }
+            }),
+            PROD,
+        ),
+        twin: None,
+        rule: "resource-mixed",
+        hop: AT,
+        stage: None,
+        seen: "The service is in another environment than those that call it, and missing where it is looked for.",
+        cause: "An agent's resource processor puts its own environment on what passes.",
+        remedy: "Let it set the environment only where there is none.",
+    },
+    Breakage {
+        name: "all-kinds-internal",
+        how: How::Tap(Change::Otlp(|request, on| {
+            for span in wire::spans(request, on.caller) {
+                span.kind = SpanKind::Internal as i32;
+            }
+        })),
+        twin: None,
+        rule: "altered-span",
+        hop: CALLER,
+        stage: None,
+        seen: "The service has neither requests nor calls, and the service map ends before it.",
+        cause: "A bridge from another tracing library knows no kinds, and writes the default.",
+        remedy: "Map the library's kinds in the bridge.",
     },
 ];

@@ -155,4 +155,43 @@ pub(super) const ALL: &[Breakage] = &[
         cause: "A relay sends a payload again that was taken, in another one.",
         remedy: "Send a payload again unchanged, so that it is known to be the same.",
     },
+    Breakage {
+        name: "stats-latencies-lost",
+        how: How::TapStats(Change::Stats(|payload, on| {
+            groups(payload, on).for_each(|group| group.ok_summary.clear());
+        })),
+        twin: None,
+        rule: "stats-disagree",
+        hop: AT,
+        stage: None,
+        seen: "The service has hits and no percentiles.",
+        cause: "A relay rebuilds stats payloads, and leaves the sketches out.",
+        remedy: "Copy `OkSummary` and `ErrorSummary`.",
+    },
+    Breakage {
+        name: "stats-resource-renamed",
+        how: How::TapStats(Change::Stats(|payload, on| {
+            groups(payload, on).for_each(|group| group.resource = "GET /?".to_owned());
+        })),
+        twin: None,
+        rule: "stats-disagree",
+        hop: AT,
+        stage: None,
+        seen: "Endpoints of the metrics are not those of the traces, and lead to none.",
+        cause: "Stats are computed with an obfuscation that the traces do not pass.",
+        remedy: "Compute stats and traces of the same spans.",
+    },
+    Breakage {
+        name: "stats-kind-lost",
+        how: How::TapStats(Change::Stats(|payload, on| {
+            groups(payload, on).for_each(|group| group.span_kind.clear());
+        })),
+        twin: None,
+        rule: "stats-disagree",
+        hop: AT,
+        stage: None,
+        seen: "Metrics cannot be split by span kind, and the request rate counts calls too.",
+        cause: "A relay rebuilds stats payloads, and leaves the field out.",
+        remedy: "Copy `SpanKind`.",
+    },
 ];

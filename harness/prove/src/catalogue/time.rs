@@ -4,7 +4,7 @@ use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest, trace::v1::span::SpanKind,
 };
 
-use super::{AT, Breakage, How, wire};
+use super::{AT, Breakage, CALLER, How, wire};
 use crate::change::{Change, On};
 
 const MINUTE: u64 = 60_000_000_000;
@@ -97,17 +97,64 @@ pub(super) const ALL: &[Breakage] = &[
             for span in wire::spans(request, on.at) {
                 span.start_time_unix_nano = 0;
             }
-            for span in wire::of_kind(request, on.caller, SpanKind::Client) {
+            // Where no ledger reports its own start, only the caller's end shows it.
+            let callers = wire::of_kind(request, on.caller, SpanKind::Client);
+            for span in callers.filter(|_| on.caller != CALLER) {
                 // As short as a call is on one machine, whatever it was here.
                 span.end_time_unix_nano = span.start_time_unix_nano.saturating_add(1_000_000);
+            }
+        })),
+        twin: None,
+        rule: "altered-span",
+        hop: AT,
+        stage: None,
+        seen: "The span is at the time of its export, and as long as fifty years or as nothing.",
+        cause: "A span that is made by hand without a start; the exporter puts *now* in the place of 1970.",
+        remedy: "Set the start time.",
+    },
+    Breakage {
+        name: "end-not-set",
+        how: How::Tap(Change::Otlp(|request, on| {
+            wire::spans(request, on.at).for_each(|span| span.end_time_unix_nano = 0);
+        })),
+        twin: None,
+        rule: "no-duration",
+        hop: AT,
+        stage: None,
+        seen: "The span lasts no time at all, or fifty years less than none, and the service's latencies are wrong.",
+        cause: "A span that is made by hand or by a bridge is sent before it is ended.",
+        remedy: "Set the end when the work is done.",
+    },
+    Breakage {
+        name: "begun-ten-seconds-early",
+        how: How::Tap(Change::Otlp(|request, on| {
+            for span in wire::of_kind(request, on.at, SpanKind::Server) {
+                span.start_time_unix_nano -= 10 * 1_000_000_000;
             }
         })),
         twin: None,
         rule: "child-outside-parent",
         hop: AT,
         stage: None,
-        seen: "The span is at the time of its export, and as long as fifty years or as nothing.",
-        cause: "A span that is made by hand without a start; the exporter puts *now* in the place of 1970.",
-        remedy: "Set the start time.",
+        seen: "The callee begins long before its caller, and its latencies have a peak that nobody waited for.",
+        cause: "The time at which a connection was opened, or a message was made, is taken for the start of the work.",
+        remedy: "Set the start when the request is read.",
+    },
+    Breakage {
+        name: "times-in-whole-seconds",
+        how: How::Tap(Change::Otlp(|request, on| {
+            for span in wire::spans(request, on.at) {
+                for time in [&mut span.start_time_unix_nano, &mut span.end_time_unix_nano] {
+                    *time -= *time % 1_000_000_000;
+                }
+            }
+        })),
+        twin: None,
+        rule: "child-outside-parent",
+        hop: AT,
+        stage: None,
+        seen: "All spans of the service begin on the second, and last none or whole ones.",
+        cause: "A bridge reads times from a log that has no parts of a second.",
+        remedy: "Take the times from the SDK.",
     },
 ];

@@ -1,4 +1,4 @@
-//! What changes have in common: finding spans in what passes.
+//! Helpers that changes share: finding spans in what passes.
 
 use libdd_trace_protobuf::pb::{AgentPayload, Span as DatadogSpan, TraceChunk, TracerPayload};
 use opentelemetry_proto::tonic::{
@@ -51,6 +51,11 @@ pub(super) fn spans<'a>(
     all.flat_map(|spans| &mut spans.scope_spans).flat_map(|scope| &mut scope.spans)
 }
 
+/// Returns whether a span is of a kind.
+pub(super) fn is_kind(span: &Span, kind: SpanKind) -> bool {
+    span.kind == kind as i32
+}
+
 /// Those of them of a kind.
 pub(super) fn of_kind<'a>(
     request: &'a mut ExportTraceServiceRequest,
@@ -73,7 +78,7 @@ pub(super) fn retain(
     }
 }
 
-/// Whether Datadog's form of a service's name is that of this one: it is put into lower case on its way.
+/// Returns whether Datadog's form of a service's name is that of this one: it is put into lower case on its way.
 pub(super) fn is(service: &str, of: &str) -> bool {
     !of.is_empty() && service.eq_ignore_ascii_case(of)
 }

@@ -12,7 +12,7 @@ const UNAVAILABLE: u8 = 14;
 /// gRPC's number for what was sent wrongly.
 const INVALID_ARGUMENT: u8 = 3;
 
-/// Whether a request is one of gRPC.
+/// Returns whether a request is one of gRPC.
 pub(super) fn is(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     kind.is_some_and(|kind| kind.starts_with("application/grpc"))

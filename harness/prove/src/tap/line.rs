@@ -1,4 +1,4 @@
-//! What a tap does with each request: passes it on, changed or not, and counts.
+//! One edge of a tap: each request is passed on, changed or not, and counted.
 
 use std::{
     sync::{
@@ -44,7 +44,7 @@ pub(super) fn addressed(mut request: Request) -> Result<(String, Request), PassE
     }
 }
 
-/// What a tap is to do.
+/// Orders of a tap.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
     change: Option<Change>,
@@ -114,7 +114,7 @@ impl Orders {
         self.counts.changed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What is to become of a request, after what a change does to it.
+    /// Decides what becomes of a request, after what a change does to it.
     fn change(&self, passing: &mut Passing) -> Result<Delivery, PassError> {
         let Counts { calls, otlp, payloads, stats, .. } = &self.counts;
         let count = |of: &AtomicU64| of.fetch_add(1, Ordering::Relaxed);
@@ -194,7 +194,7 @@ impl Orders {
         Ok(Delivery::Once)
     }
 
-    /// What the faults do to a request that they strike.
+    /// Has the faults act on a request that they strike.
     fn strike(&self, passing: &mut Passing) -> Struck {
         let mut struck = Struck::default();
         if matches!(passing.kind(), Kind::Aside | Kind::Stats) {
@@ -252,7 +252,7 @@ impl Orders {
     }
 }
 
-/// What faults do to a request beside changing its headers.
+/// Effects of faults on a request beside its headers.
 #[derive(Debug, Default)]
 struct Struck {
     delay: Duration,
@@ -287,7 +287,7 @@ impl Line {
         *self.orders.write().unwrap_or_else(PoisonError::into_inner) = std::sync::Arc::new(orders);
     }
 
-    /// What passed since it was last told what to do.
+    /// Returns what passed since it was last given its faults.
     pub(super) fn passed(&self) -> Passed {
         let orders = self.orders();
         let Counts { calls, otlp, payloads, stats, changed } = &orders.counts;

@@ -18,7 +18,10 @@ const MAX_BODY: usize = 64 << 20;
 /// The call by which traces come in gRPC.
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
-/// Why a request could not be passed on.
+/// The header with the API key, which says whose it is.
+const API_KEY: &str = "dd-api-key";
+
+/// Error of a request that could not be passed on.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PassError {
     #[error("the path `{0}` does not begin with an address")]
@@ -42,11 +45,12 @@ impl IntoResponse for PassError {
     }
 }
 
-/// What a request is.
+/// Kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Call,
-    /// Of the harness or the environment, not of the system: asking whether somebody is well.
+    /// Neither a call between services nor traces or their stats: asking whether somebody is well, other signals of OTLP, and what else
+    /// a collector sends to Datadog.
     Aside,
     Otlp,
     Payload,
@@ -77,12 +81,27 @@ impl Passing {
             path if path.ends_with("/v1/traces") || path == EXPORT => Kind::Otlp,
             path if path.ends_with("/api/v0.2/traces") => Kind::Payload,
             path if path.ends_with("/api/v0.2/stats") => Kind::Stats,
-            path if path.contains("/api/v1/") || path.ends_with("/health") => Kind::Aside,
+            path if path.ends_with("/health") => Kind::Aside,
+            path if self.is_another_signal(path) || self.is_for_datadog() => Kind::Aside,
             _ => Kind::Call,
         }
     }
 
-    /// What stands in the body, read as a message of protobuf.
+    /// Returns whether it is of metrics or logs in OTLP.
+    fn is_another_signal(&self, path: &str) -> bool {
+        let media = self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let is_protobuf = media.is_some_and(|media| media.starts_with("application/x-protobuf"));
+        path.starts_with("/opentelemetry.proto.collector.")
+            || is_protobuf && (path.ends_with("/v1/metrics") || path.ends_with("/v1/logs"))
+    }
+
+    /// Returns whether it is meant for Datadog, as host metadata, a collector's own metrics and the check of the API key are. Their paths alone
+    /// do not show it: `/api/v1/orders` is a service's.
+    fn is_for_datadog(&self) -> bool {
+        self.headers.contains_key(API_KEY)
+    }
+
+    /// Reads the body as a message of protobuf.
     pub(super) fn message<T: Message + Default>(&self) -> Result<T, PassError> {
         let bytes = self.decompressed()?;
         T::decode(bytes.as_slice()).map_err(|error| PassError::Decode(error.to_string()))

@@ -1,4 +1,4 @@
-//! The tap as a workload: a port for each edge, and one by which it is told what to do.
+//! The tap as a workload: a port for each edge, and one by which it is given its faults.
 
 use std::{collections::BTreeMap, io::Write as _, net::SocketAddr, process::ExitCode, sync::Arc};
 
@@ -8,7 +8,10 @@ use axum::{
     http::StatusCode,
     routing::{get, put},
 };
-use harness_core::wire::{CONTROL_PORT, FAULTS_PATH, HEALTH_PATH, PASSED_PATH, Passed, WireFault};
+use harness_core::{
+    fail,
+    wire::{CONTROL_PORT, FAULTS_PATH, HEALTH_PATH, PASSED_PATH, Passed, WireFault},
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -24,7 +27,7 @@ pub struct Args {
     /// An edge: the name of a port, where it listens for those who call, and whom it passes on to.
     #[arg(long = "edge", value_name = "PORT=IP:PORT=HOST:PORT", required = true, value_parser = edge)]
     edges: Vec<Edge>,
-    /// Where it is told what to do, and tells what passed.
+    /// Address at which it is given its faults, and reports what passed.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
     control: SocketAddr,
 }
@@ -56,7 +59,7 @@ pub fn run(args: Args) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the runtime: {error}"), 1),
     };
-    match runtime.block_on(serve_until_told(args)) {
+    match runtime.block_on(serve_until_asked_to_stop(args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(RunError::Tap(error)) => fail(&error.to_string(), 2),
         Err(RunError::Signal(error)) => fail(&format!("cannot wait for signals: {error}"), 1),
@@ -68,7 +71,7 @@ enum RunError {
     Signal(std::io::Error),
 }
 
-async fn serve_until_told(args: Args) -> Result<(), RunError> {
+async fn serve_until_asked_to_stop(args: Args) -> Result<(), RunError> {
     // Before the listening line: whoever reads it may send a signal at once.
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signal)?;
@@ -123,12 +126,6 @@ async fn obey(
     let passed = line.passed();
     line.obey(orders);
     Ok(Json(passed))
-}
-
-#[expect(clippy::print_stderr, reason = "the process's last word")]
-fn fail(message: &str, code: u8) -> ExitCode {
-    eprintln!("error: {message}");
-    ExitCode::from(code)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A tap between a client and a server that tells what it got.
+//! A tap between a client and a server that reports what it got.
 
 use std::sync::Mutex;
 
@@ -115,7 +115,7 @@ async fn a_delivery_is_doubled_swallowed_or_refused_and_the_sender_sees_what_it_
 }
 
 #[tokio::test]
-async fn headers_of_calls_are_changed_and_a_request_for_nobody_is_told() {
+async fn headers_of_calls_are_changed_and_a_request_for_nobody_is_reported() {
     let server = Server::start().await;
     let drop = |headers: &mut HeaderMap, _: &On<'_>| _ = headers.remove("x-own");
     let tap = Tap::start(Some(Change::Headers(drop)), sites()).await.unwrap();
@@ -128,7 +128,7 @@ async fn headers_of_calls_are_changed_and_a_request_for_nobody_is_told() {
     assert!(nobody.text().await.unwrap().contains("does not begin with an address"));
 }
 
-/// A tap as a workload is told what to do, and asked, by these.
+/// A tap as a workload is given its faults, and asked, by these.
 mod workload {
     use harness_core::wire::{Passed, WireAction, WireFault};
 
@@ -297,4 +297,34 @@ mod over_grpc {
         let got: Vec<_> = got.iter().map(read).collect();
         assert_eq!(got, [spans(), ExportTraceServiceRequest::default()]);
     }
+}
+
+#[tokio::test]
+async fn what_a_collector_reports_datadog_beside_traces_is_no_call_and_a_service_s_own_api_is_one()
+{
+    let server = Server::start().await;
+    // As in the breakage that strikes the second call: whatever is taken for a call before it moves the strike elsewhere.
+    let second = |headers: &mut HeaderMap, on: &On<'_>| {
+        if on.nth == 1 {
+            headers.remove("traceparent");
+        }
+    };
+    let tap = Tap::start(Some(Change::Headers(second)), sites()).await.unwrap();
+    let base = tap.instead_of(&server.address.to_string());
+    let client = harness_core::http::client().build().unwrap();
+    let call = |path: &str| client.post(format!("{base}{path}")).header("traceparent", "00-1-2-01");
+    let send = async |request: reqwest::RequestBuilder| drop(request.send().await.unwrap());
+    let key = "dd-api-key";
+    send(client.post(format!("{base}/intake")).header(key, "k")).await;
+    send(call("/api/v1/orders")).await;
+    send(client.post(format!("{base}/api/v2/series")).header(key, "k")).await;
+    send(client.get(format!("{base}/api/v1/validate")).header(key, "k")).await;
+    let metrics = client.post(format!("{base}/v1/metrics"));
+    send(metrics.header("content-type", "application/x-protobuf")).await;
+    assert_eq!(tap.changed(), 0);
+    send(call("/intake")).await;
+    assert_eq!(tap.changed(), 1);
+    let got = server.got.lock().unwrap();
+    let reported = got.iter().filter(|(headers, ..)| headers.contains_key("traceparent")).count();
+    assert_eq!((got.len(), reported), (6, 1));
 }

@@ -13,7 +13,7 @@ use harness::{
 use super::Chosen;
 use crate::cli;
 
-/// What only Docker takes.
+/// Options that only Docker has.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
@@ -57,7 +57,7 @@ impl Args {
 }
 
 /// Removes the containers of runs of this machine whose process is gone. A run can go on beside what others left, so that what
-/// could not be removed is only told.
+/// could not be removed is only logged.
 pub(super) async fn remove_orphans() {
     if let Err(error) = remove().await {
         cli::warn(&format!("what a run that was killed left behind is still there: {error}"));

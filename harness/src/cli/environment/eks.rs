@@ -16,7 +16,7 @@ use super::{Chosen, Wanted, kubernetes};
 
 /// eksctl's configuration where the user has none: the one beside the scenarios.
 const CONFIG: &str = include_str!("../../../../eks-config.yaml");
-/// Where the user's is looked for.
+/// File in which the user's configuration is looked for.
 const CONFIG_FILE: &str = "eks-config.yaml";
 
 /// How long a system may stay in a cluster that is made for it: an hour less than the time after which anybody may remove that.
@@ -86,7 +86,7 @@ impl Args {
             );
         };
         let config = self.config.read()?;
-        crate::cli::tell(&costs(&config));
+        crate::cli::progress(&costs(&config));
         if !self.yes {
             bail!(
                 "--env eks makes what costs money, so that it needs `--yes`, in a terminal as well as in a script; nothing was made"
@@ -98,7 +98,7 @@ impl Args {
             create_limit: self.eks_limit,
             keep: wanted.keep,
         };
-        let cluster = Cluster::make(&options, wanted.cancel, &crate::cli::tell).await?;
+        let cluster = Cluster::make(&options, wanted.cancel, &crate::cli::progress).await?;
         let client = cluster.client.clone();
         let operator = tokio::select! {
             operator = cluster_args.operator(eks::NAME, &client) => operator,
@@ -107,7 +107,7 @@ impl Args {
         let operator = match operator {
             Ok(operator) => operator,
             Err(error) => {
-                cluster.release(wanted.keep, &crate::cli::tell).await?;
+                cluster.release(wanted.keep, &crate::cli::progress).await?;
                 return Err(error);
             }
         };
@@ -116,7 +116,7 @@ impl Args {
         settings.role_arn = settings.role_arn.or_else(|| cluster.role_arn.clone());
         let keep = wanted.keep;
         let release = Box::pin(async move {
-            cluster.release(keep, &crate::cli::tell).await.map_err(anyhow::Error::from)
+            cluster.release(keep, &crate::cli::progress).await.map_err(anyhow::Error::from)
         });
         Ok(Chosen { name: eks::NAME, new: kubernetes::each(settings), release: Some(release) })
     }

@@ -31,7 +31,7 @@ use super::{Chosen, Wanted};
 pub(in crate::cli) const CLUSTER: &str = "cluster";
 /// kind's configuration where the user has none: the one beside the scenarios.
 const KIND_CONFIG: &str = include_str!("../../../../kind-config.yaml");
-/// Where the user's is looked for.
+/// File in which the user's configuration is looked for.
 const KIND_CONFIG_FILE: &str = "kind-config.yaml";
 
 /// Which cluster.
@@ -59,7 +59,7 @@ pub(in crate::cli) struct CollectorArgs {
     /// An image whose entrypoint is another collector, in place of the built-in one; `--config` is added.
     #[arg(long, value_name = "REFERENCE", help_heading = "Kubernetes")]
     collector_image: Option<String>,
-    /// Who runs that image, by number, where its Dockerfile has a name for it (as ADOT's, whose number is known): Kubernetes'
+    /// User that runs that image, by number, where its Dockerfile names it (as ADOT's, whose number is known): Kubernetes'
     /// restricted policy, under which pods run, takes no names.
     #[arg(
         long,
@@ -139,7 +139,7 @@ fn role_arn(text: &str) -> Result<String, String> {
 }
 
 impl CollectorArgs {
-    /// Whether the operator is to make the collector, and of which version of its resource where one is asked for.
+    /// Returns whether the operator is to create the collector, and of which version of its resource where one is asked for.
     fn wants_operator(&self, by_default: Install) -> anyhow::Result<Option<Option<Version>>> {
         let version = self.collector_api_version.map(Version::from);
         match self.collector_install.unwrap_or(by_default) {
@@ -163,7 +163,7 @@ impl CollectorArgs {
         self.collector_image.as_deref()
     }
 
-    /// Who runs that image, by number.
+    /// User that runs that image, by number.
     pub(in crate::cli) fn user(&self) -> Option<i64> {
         self.collector_user
     }
@@ -217,7 +217,7 @@ impl Args {
             );
         };
         let (client, _version) = found.connect(CLUSTER).await?;
-        // A run can go on beside what others left; that it could not be removed is told.
+        // A run can go on beside what others left; that it could not be removed is logged.
         if let Err(error) = remove_expired(&client).await {
             crate::cli::warn(&format!(
                 "what a run that was killed left behind is still there: {error}"
@@ -236,12 +236,12 @@ impl Args {
         Self { start_limit, ..self.clone() }
     }
 
-    /// Whether a cluster that is there is named.
+    /// Returns whether a cluster that is there is named.
     pub(super) fn names_a_cluster(&self) -> bool {
         self.access.kubeconfig.is_some() || self.access.context.is_some()
     }
 
-    /// What the command line says of every cluster.
+    /// Adds what the command line specifies of every cluster.
     pub(super) fn settings(&self, settings: Settings) -> Settings {
         Settings {
             start_limit: self.start_limit.unwrap_or(settings.start_limit),
@@ -268,7 +268,12 @@ impl Args {
         }
     }
 
-    /// Whether the collector is one of which only an image is known.
+    /// Puts another collector in the place of the one that was named.
+    pub(in super::super) fn set_collector_image(&mut self, reference: String) {
+        self.collector.collector_image = Some(reference);
+    }
+
+    /// Returns whether the collector is one of which only an image is known.
     pub(super) fn has_collector_image(&self) -> bool {
         self.collector.collector_image.is_some()
     }
@@ -301,7 +306,7 @@ impl Args {
         let options =
             kind::Options { config, node_image: self.kind_node_image.clone(), locks: None };
         let ready = async {
-            let cluster = Cluster::ensure(&options, &crate::cli::tell).await?;
+            let cluster = Cluster::ensure(&options, &crate::cli::progress).await?;
             let loaded = async {
                 let operator = self.operator(kind::NAME, &cluster.client).await?;
                 Ok::<_, anyhow::Error>((load(&cluster, image, &to_load).await?, operator))
@@ -316,7 +321,7 @@ impl Args {
         let (image, operator) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
-                cluster.release(wanted.keep, &crate::cli::tell).await?;
+                cluster.release(wanted.keep, &crate::cli::progress).await?;
                 return Err(error);
             }
         };
@@ -327,7 +332,7 @@ impl Args {
         };
         let keep = wanted.keep;
         let release = Box::pin(async move {
-            cluster.release(keep, &crate::cli::tell).await.map_err(anyhow::Error::from)
+            cluster.release(keep, &crate::cli::progress).await.map_err(anyhow::Error::from)
         });
         Ok(Chosen { name: kind::NAME, new: each(settings), release: Some(release) })
     }
@@ -346,7 +351,7 @@ async fn load(
                 tokio::task::spawn_blocking(|| crate::cli::image::of_this_program(None)).await??;
             let reference = made.reference().to_owned();
             if !cluster.has_image(&reference).await {
-                crate::cli::tell(&format!("kind: loading image {reference}"));
+                crate::cli::progress(&format!("kind: loading image {reference}"));
                 let archive = tempfile::NamedTempFile::new().context("no file for the image")?;
                 let archive = tokio::task::spawn_blocking(move || {
                     made.save(archive.path()).map(|()| archive)
@@ -360,9 +365,9 @@ async fn load(
         if cluster.has_image(reference).await {
             continue;
         }
-        crate::cli::tell(&format!("kind: loading image {reference}"));
+        crate::cli::progress(&format!("kind: loading image {reference}"));
         if !cluster.load_docker_image(reference).await? {
-            crate::cli::tell(&format!(
+            crate::cli::progress(&format!(
                 "kind: Docker here has no image {reference}, so the nodes are left to pull it"
             ));
         }

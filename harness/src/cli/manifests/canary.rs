@@ -125,8 +125,8 @@ impl Args {
         // One round is begun at least, and no second one as soon as this is over.
         let lasting = self.lasting.unwrap_or(Duration::from_secs(1));
         for (name, duration) in [("every", self.every), ("for", lasting)] {
-            let told = humantime::format_duration(duration).to_string().replace(' ', "");
-            args.push(format!("--{name}={told}"));
+            let reported = humantime::format_duration(duration).to_string().replace(' ', "");
+            args.push(format!("--{name}={reported}"));
         }
         args.push("--format=json".to_owned());
         let systems: std::collections::BTreeSet<&SystemChoice> =
@@ -145,7 +145,7 @@ impl Args {
             files,
             deadline: i64::try_from(deadline).unwrap_or(i64::MAX),
         };
-        self.tell_what_it_needs(namespace);
+        self.show_what_it_needs(namespace);
         let objects = canary.objects();
         let documents = [
             serde_json::to_value(&objects.account)?,
@@ -155,9 +155,9 @@ impl Args {
         Ok(Some(yaml(&documents)?))
     }
 
-    fn tell_what_it_needs(&self, namespace: &str) {
+    fn show_what_it_needs(&self, namespace: &str) {
         let literals = SECRET_KEYS.map(|(name, key)| format!("--from-literal={key}=\"${name}\""));
-        crate::cli::tell(&format!(
+        crate::cli::progress(&format!(
             "\
 Create the namespace and the Secret yourself, since the keys are nowhere else:
 
@@ -173,7 +173,7 @@ Its first Job at once: kubectl --namespace {namespace} create job --from=cronjob
     }
 }
 
-/// Why a scenario is inconclusive each time where a system was there before and Datadog is asked; `None` where it is not.
+/// Reason why a scenario is inconclusive each time where a system was there before and Datadog is asked; `None` where it is not.
 fn never_decided(scenario: &Scenario) -> Option<String> {
     let fault = scenario.faults.iter().find(|fault| fault.kind.needs_own_system());
     if let Some(fault) = fault {

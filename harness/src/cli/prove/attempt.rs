@@ -36,7 +36,7 @@ const LISTEN: Duration = Duration::from_secs(3);
 /// Name of the file that describes the own services.
 const OWN_FILE: &str = "own.system.yaml";
 
-/// Where attempts find what they need.
+/// State that attempts share.
 #[derive(Debug)]
 pub(super) struct Bench {
     /// Holds the system file of the own services.
@@ -52,13 +52,13 @@ impl Bench {
         Ok(Self { dir })
     }
 
-    /// Where its scenarios are, so to speak.
+    /// Path that its scenarios are given, though no file is there.
     fn scenario_file(&self) -> PathBuf {
         self.dir.path().join("prove.yaml")
     }
 }
 
-/// What is run.
+/// System and scenarios of one attempt.
 #[derive(Clone, Copy)]
 pub(super) struct Attempt {
     /// Its name, where it is one of the catalogue.
@@ -68,6 +68,7 @@ pub(super) struct Attempt {
     faults: &'static str,
     fails: bool,
     stats: bool,
+    unsampled: bool,
     expect: Option<&'static str>,
     listen: Duration,
 }
@@ -80,7 +81,8 @@ impl Attempt {
 }
 
 impl Attempt {
-    /// What stands between services of a system file, where calls are changed: as a workload, at an address that is known for theirs.
+    /// Fault for what stands between services of a system file, where calls are changed: a workload, at an address that is known for
+    /// theirs.
     fn on_calls(self, who: Who) -> Option<Fault> {
         let (name, Some(Change::Headers(_) | Change::Answer(_)), Who::Own) =
             (self.breakage?, self.change, who)
@@ -114,6 +116,7 @@ impl From<How> for Attempt {
             faults: how.faults(),
             fails: how.fails(),
             stats: how.asks_for_stats(),
+            unsampled: how.is_unsampled(),
             expect: None,
             listen: if how.comes_late() { LISTEN } else { Duration::ZERO },
         }
@@ -121,7 +124,7 @@ impl From<How> for Attempt {
 }
 
 impl From<Sound> for Attempt {
-    fn from(Sound { env, fails, stats }: Sound) -> Self {
+    fn from(Sound { env, fails, stats, unsampled }: Sound) -> Self {
         Self {
             breakage: None,
             change: None,
@@ -129,71 +132,76 @@ impl From<Sound> for Attempt {
             faults: "",
             fails,
             stats,
+            unsampled,
             expect: None,
             listen: Duration::ZERO,
         }
     }
 }
 
-/// Gives the verdict, and how much the tap changed. A system that does not come up, as on a machine that is too busy, proves nothing:
-/// it is brought up again, [`TRIES`] times in all.
-pub(super) async fn attempt(
-    bench: &Bench,
-    who: Who,
-    what: Attempt,
-    within: &str,
-    cancel: &CancellationToken,
-) -> anyhow::Result<(ScenarioResult, u64)> {
-    for _ in 1..TRIES {
-        let (result, changed) = attempt_once(bench, who, what, within, cancel).await?;
-        if !result.cases.is_empty() || cancel.is_cancelled() {
-            return Ok((result, changed));
-        }
-    }
-    attempt_once(bench, who, what, within, cancel).await
+/// An attempt on a system of its own.
+pub(super) struct Try<'t> {
+    pub(super) bench: &'t Bench,
+    pub(super) who: Who,
+    pub(super) what: Attempt,
+    /// How long its traces may take, as `within` has it.
+    pub(super) within: &'t str,
+    pub(super) cancel: &'t CancellationToken,
 }
 
-async fn attempt_once(
-    bench: &Bench,
-    who: Who,
-    what: Attempt,
-    within: &str,
-    cancel: &CancellationToken,
-) -> anyhow::Result<(ScenarioResult, u64)> {
-    let tap = Tap::start(what.change, who.sites()).await?;
-    let mut scenario = scenario(&bench.scenario_file(), who, what, within)?;
-    scenario.faults.extend(what.on_calls(who));
-    let system = system(&scenario.system, who, &tap, what.env)?;
-    let saved_in = tempfile::tempdir().context("no folder can be made for a run")?;
-    let program =
-        std::env::current_exe().context("the path of this program cannot be determined")?;
-    let plan = Plan {
-        systems: BTreeMap::from([(scenario.system.clone(), system)]),
-        scenarios: vec![scenario],
-        skipped: Vec::new(),
-        environment: Box::new(move || Ok(Box::new(ProcessEnvironment::builder(&program).build()?))),
-        environment_name: "process".to_owned(),
-        evidence: None,
-        parallel: 1,
-        fail_fast: false,
-        listen: what.listen,
-        keep: false,
-        save: Some(saved_in.path().to_owned()),
-        logs: None,
-        halt: cancel.child_token(),
-        cancel: cancel.clone(),
-    };
-    // What happens meanwhile is nobody's business here.
-    let (events, mut unread) = mpsc::channel(64);
-    let reading = tokio::spawn(async move { while unread.recv().await.is_some() {} });
-    let summary = run::run(plan, run::new_run_id(), events).await;
-    reading.await?;
-    let result = summary.scenarios.into_iter().next().context("its scenario has no result")?;
-    // A system that does not come up leaves nothing behind.
-    let systems = saved::read(saved_in.path()).unwrap_or_default();
-    let records = systems.iter().flat_map(saved::SavedSystem::records);
-    let passed = records.flat_map(|record| record.facts.passed.values());
-    Ok((result, tap.changed() + passed.map(|passed| passed.changed).sum::<u64>()))
+impl Try<'_> {
+    /// Returns the verdict, and how much the tap changed. A system that does not come up, as on a machine that is too busy, proves
+    /// nothing: it is brought up again, [`TRIES`] times in all.
+    pub(super) async fn run(&self) -> anyhow::Result<(ScenarioResult, u64)> {
+        for _ in 1..TRIES {
+            let (result, changed) = self.once().await?;
+            if !result.cases.is_empty() || self.cancel.is_cancelled() {
+                return Ok((result, changed));
+            }
+        }
+        self.once().await
+    }
+
+    async fn once(&self) -> anyhow::Result<(ScenarioResult, u64)> {
+        let Self { who, what, .. } = *self;
+        let tap = Tap::start(what.change, who.sites()).await?;
+        let mut scenario = scenario(&self.bench.scenario_file(), who, what, self.within)?;
+        scenario.faults.extend(what.on_calls(who));
+        let system = system(&scenario.system, who, &tap, what.env)?;
+        let saved_in = tempfile::tempdir().context("no folder can be made for a run")?;
+        let program =
+            std::env::current_exe().context("the path of this program cannot be determined")?;
+        let plan = Plan {
+            systems: BTreeMap::from([(scenario.system.clone(), system)]),
+            scenarios: vec![scenario],
+            skipped: Vec::new(),
+            environment: Box::new(move || {
+                Ok(Box::new(ProcessEnvironment::builder(&program).build()?))
+            }),
+            environment_name: "process".to_owned(),
+            evidence: None,
+            parallel: 1,
+            fail_fast: false,
+            listen: what.listen,
+            keep: false,
+            save: Some(saved_in.path().to_owned()),
+            logs: None,
+            watch: None,
+            halt: self.cancel.child_token(),
+            cancel: self.cancel.clone(),
+        };
+        // What happens meanwhile is nobody's business here.
+        let (events, mut unread) = mpsc::channel(64);
+        let reading = tokio::spawn(async move { while unread.recv().await.is_some() {} });
+        let summary = run::run(plan, run::new_run_id(), events).await;
+        reading.await?;
+        let result = summary.scenarios.into_iter().next().context("its scenario has no result")?;
+        // A system that does not come up leaves nothing behind.
+        let systems = saved::read(saved_in.path()).unwrap_or_default();
+        let records = systems.iter().flat_map(saved::SavedSystem::records);
+        let passed = records.flat_map(|record| record.facts.passed.values());
+        Ok((result, tap.changed() + passed.map(|passed| passed.changed).sum::<u64>()))
+    }
 }
 
 fn scenario(file: &Path, who: Who, what: Attempt, within: &str) -> anyhow::Result<Scenario> {
@@ -221,6 +229,11 @@ fn scenario(file: &Path, who: Who, what: Attempt, within: &str) -> anyhow::Resul
                 .push_str(&format!(", headers: {{ x-tracecheck-fault: {}=status:503 }}", sites.at));
         }
         (false, _) => {}
+    }
+    let mut stats = stats;
+    if what.unsampled {
+        request.push_str(", sampled: false");
+        stats.push_str(", absent: true");
     }
     let text = format!(
         "name: prove\ndescription: Requests along a chain with a tap in it.\nsystem: {system}\nrequests:\n  - {{ {request} }}\nexpect: {{ within: {within}{stats}{expect} }}\n{faults}"
@@ -277,7 +290,7 @@ pub(super) fn failures(result: &ScenarioResult) -> impl Iterator<Item = &Failure
 }
 
 /// A result in one line.
-pub(super) fn told(result: &ScenarioResult) -> String {
+pub(super) fn reported(result: &ScenarioResult) -> String {
     let each: BTreeSet<String> =
         failures(result).map(|failure| format!("{}: {}", failure.rule, failure.detail)).collect();
     let each: Vec<String> = each.into_iter().chain(result.reasons()).collect();
@@ -293,7 +306,8 @@ mod tests {
         let bench = Bench::new().unwrap();
         for who in [Who::Chain, Who::Own] {
             let tap = Tap::start(None, who.sites()).await.unwrap();
-            let nothing = Attempt::from(Sound { env: &[], fails: false, stats: false });
+            let nothing =
+                Attempt::from(Sound { env: &[], fails: false, stats: false, unsampled: false });
             let scenario = scenario(&bench.scenario_file(), who, nothing, "1s").unwrap();
             let system = system(&scenario.system, who, &tap, &[]).unwrap();
             let env = |app: &str| system.workload(app).unwrap().env.clone();

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use self::{advice::Advice, sites::Places};
 use super::{
     Args, Format,
-    attempt::{failures, told},
+    attempt::{failures, reported},
 };
 
 mod advice;
@@ -42,7 +42,7 @@ mod sites;
 /// How long the name of a breakage may be in a table.
 const NAME_WIDTH: usize = 46;
 
-/// What came of a breakage.
+/// Outcome of a breakage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 enum Outcome {
@@ -55,14 +55,14 @@ enum Outcome {
     },
     /// Nothing fails, and something could not be decided.
     Undecided {
-        /// Why.
+        /// Reason.
         because: String,
     },
     /// All scenarios pass.
     Missed,
     /// It cannot be made there.
     NotThere {
-        /// Why.
+        /// Reason.
         because: String,
     },
 }
@@ -72,22 +72,22 @@ enum Outcome {
 struct Tried {
     name: &'static str,
     family: &'static str,
-    /// What it looks like in Datadog.
+    /// Its look in Datadog.
     seen: &'static str,
     /// How it is mended.
     remedy: &'static str,
     #[serde(flatten)]
     outcome: Outcome,
-    /// What would report it, where nothing fails.
+    /// The expectation or rule that would report it, where nothing fails.
     #[serde(skip_serializing_if = "Option::is_none")]
-    told_by: Option<ToldBy>,
+    caught_by: Option<CaughtBy>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct ToldBy {
+struct CaughtBy {
     /// The scenario that would fail.
     scenario: String,
-    /// What stands under its `expect` then; empty where it is not an expectation.
+    /// Content of its `expect` then; empty where it is not an expectation.
     expect: String,
     /// In words.
     text: String,
@@ -98,7 +98,7 @@ struct ToldBy {
 struct Report<'a> {
     schema: u32,
     scenarios: Vec<&'a str>,
-    /// Where the breakages strike: the entry, the caller and the service that it calls.
+    /// Places of the breakages: the entry, the caller and the service that it calls.
     sites: [&'a str; 3],
     caught: usize,
     missed: usize,
@@ -107,15 +107,15 @@ struct Report<'a> {
     breakages: &'a [Tried],
 }
 
-/// What one run of the scenarios left behind.
+/// Result of one run of the scenarios.
 struct Ran {
     results: Vec<ScenarioResult>,
     records: Vec<Record>,
-    /// What was done to requests between workloads; how many.
+    /// Number of requests between workloads that were changed.
     changed: u64,
 }
 
-/// What all tries share.
+/// State that all tries share.
 struct Bench {
     scenarios: Vec<Scenario>,
     program: PathBuf,
@@ -235,11 +235,11 @@ fn line(tried: &Tried) -> String {
         Outcome::NotThere { because } => format!("not there  {name:<NAME_WIDTH$} {because}"),
     };
     if matches!(tried.outcome, Outcome::Missed | Outcome::Undecided { .. }) {
-        let told = match &tried.told_by {
-            Some(ToldBy { scenario, text, .. }) => format!("`{scenario}` would tell {text}"),
-            None => format!("no expectation of a single scenario tells of it. {}", tried.remedy),
+        let reported = match &tried.caught_by {
+            Some(CaughtBy { scenario, text, .. }) => format!("`{scenario}` would report it {text}"),
+            None => format!("no expectation of a single scenario detects it. {}", tried.remedy),
         };
-        text.push_str(&format!("\n           {:<NAME_WIDTH$} {told}", ""));
+        text.push_str(&format!("\n           {:<NAME_WIDTH$} {reported}", ""));
     }
     text
 }
@@ -257,7 +257,7 @@ impl Bench {
             bail!(
                 "`{}` does not pass while nothing is broken{where_}, so that nothing is learned by breaking it: {}",
                 result.name,
-                told(result)
+                reported(result)
             );
         }
         Ok(ran)
@@ -280,13 +280,13 @@ impl Bench {
         clean: &Ran,
         reads_env: bool,
     ) -> anyhow::Result<Tried> {
-        let of = |outcome, told_by| Tried {
+        let of = |outcome, caught_by| Tried {
             name: breakage.name,
             family: catalogue::family(breakage),
             seen: breakage.seen,
             remedy: breakage.remedy,
             outcome,
-            told_by,
+            caught_by,
         };
         let not_there = |because: String| of(Outcome::NotThere { because }, None);
         let how = breakage.how;
@@ -296,7 +296,11 @@ impl Bench {
                 return Ok(not_there(because.to_owned()));
             }
             How::TapLate(_) => {
-                let because = "it comes so late that only a run with `--listen` tells";
+                let because = "it comes so late that only a run with `--listen` shows it";
+                return Ok(not_there(because.to_owned()));
+            }
+            How::EnvOfUnsampled(_) => {
+                let because = "it strikes requests that are sent as ones not to be sampled";
                 return Ok(not_there(because.to_owned()));
             }
             How::Env(_) => Vec::new(),
@@ -333,11 +337,11 @@ impl Bench {
                 names.join(" and ")
             )));
         }
-        let told_by = match outcome {
-            Outcome::Missed | Outcome::Undecided { .. } => told_by(clean, &broken),
+        let caught_by = match outcome {
+            Outcome::Missed | Outcome::Undecided { .. } => caught_by(clean, &broken),
             _ => None,
         };
-        Ok(of(outcome, told_by))
+        Ok(of(outcome, caught_by))
     }
 
     /// Runs the scenarios with a breakage of stats, which none of them asks for: the first one is made to.
@@ -346,7 +350,7 @@ impl Bench {
         breakage: &'static Breakage,
         faults: &[Fault],
         clean: &Ran,
-        of: impl Fn(Outcome, Option<ToldBy>) -> Tried,
+        of: impl Fn(Outcome, Option<CaughtBy>) -> Tried,
     ) -> anyhow::Result<Tried> {
         let record = clean.records.first().context("the sound run left no record")?;
         let Some(expect) = stats_of(record) else {
@@ -365,7 +369,7 @@ impl Bench {
             let sound = self.run(&[], &[], stats).await?;
             sound.results.iter().all(|result| result.verdict == Verdict::Pass)
         };
-        let told_by = holds.then(|| ToldBy {
+        let caught_by = holds.then(|| CaughtBy {
             scenario: record.scenario.name.clone(),
             text: format!(
                 "by `expect: {{ {expect} }}`, which has the rule `{}` look",
@@ -373,7 +377,7 @@ impl Bench {
             ),
             expect,
         });
-        Ok(of(Outcome::Missed, told_by))
+        Ok(of(Outcome::Missed, caught_by))
     }
 
     /// Runs the scenarios.
@@ -411,6 +415,7 @@ impl Bench {
             keep: false,
             save: Some(dir.path().to_owned()),
             logs: None,
+            watch: None,
             halt: self.cancel.child_token(),
             cancel: self.cancel.clone(),
         };
@@ -450,18 +455,18 @@ fn outcome(breakage: &Breakage, places: &Places, broken: &Ran) -> Outcome {
     }
     let undecided = broken.results.iter().find(|result| result.verdict == Verdict::Inconclusive);
     match undecided {
-        Some(result) => Outcome::Undecided { because: told(result) },
+        Some(result) => Outcome::Undecided { because: reported(result) },
         None => Outcome::Missed,
     }
 }
 
-/// What would report it: the first scenario for which there is something.
-fn told_by(clean: &Ran, broken: &Ran) -> Option<ToldBy> {
+/// Finds what would report it: the first scenario for which there is something.
+fn caught_by(clean: &Ran, broken: &Ran) -> Option<CaughtBy> {
     broken.records.iter().find_map(|broken| {
         let of_clean =
             clean.records.iter().find(|clean| clean.scenario.name == broken.scenario.name)?;
         let Advice { expect, text } = advice::advice(of_clean, broken)?;
-        Some(ToldBy { scenario: broken.scenario.name.clone(), expect, text })
+        Some(CaughtBy { scenario: broken.scenario.name.clone(), expect, text })
     })
 }
 

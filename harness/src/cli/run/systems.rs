@@ -70,6 +70,9 @@ impl<'a> Systems<'a> {
                 "--collector-command and --collector-image both name the collector; give one of them"
             );
         }
+        if let (Self::Started(_), Some(line)) = (self, &args.collector_command) {
+            args.environment.check_collector("--collector-command", &line.0)?;
+        }
         Ok(Overrides {
             datadog: match self {
                 Self::Started(_) if args.evidence == Evidence::Datadog => {

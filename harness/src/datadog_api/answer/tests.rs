@@ -25,9 +25,9 @@ fn only_span(spans: Spans) -> Span {
 
 #[test]
 fn a_trace_is_read_with_ids_of_all_64_bits() {
-    let told = trace(&trace_body(|_| ()), ID).unwrap();
-    assert_eq!((told.partial.len(), told.next.clone()), (0, None));
-    let span = only_span(told);
+    let reported = trace(&trace_body(|_| ()), ID).unwrap();
+    assert_eq!((reported.partial.len(), reported.next.clone()), (0, None));
+    let span = only_span(reported);
     assert_eq!((span.trace_id, span.datadog_trace_id), (ID, ID.low()));
     assert_eq!((span.id.0, span.parent_id), (12_047_890_513_246_347_447, None));
     assert_eq!((span.error, span.duration, span.kind()), (true, 8_500_000, "server"));
@@ -62,7 +62,7 @@ fn names_and_ids_are_read_in_either_spelling() {
 }
 
 #[test]
-fn a_trace_that_is_not_told_whole_says_so() {
+fn a_trace_that_is_not_reported_whole_says_so() {
     let body = trace_body(|body| {
         body["data"]["attributes"]["is_truncated"] = true.into();
         body["data"]["attributes"]["spans"][0]["restricted"] = true.into();
@@ -75,7 +75,7 @@ fn a_trace_that_is_not_told_whole_says_so() {
 }
 
 #[test]
-fn a_malformed_answer_is_told_with_its_place() {
+fn a_malformed_answer_is_reported_with_its_place() {
     let wrong = trace(
         &trace_body(|body| body["data"]["attributes"]["spans"][0]["spanID"] = "x".into()),
         ID,
@@ -107,9 +107,9 @@ fn search_body(change: impl FnOnce(&mut Value)) -> Vec<u8> {
 
 #[test]
 fn a_found_span_is_put_together_again_from_its_nested_attributes() {
-    let told = search(&search_body(|_| ()), &[]).unwrap();
-    assert_eq!(told.next.as_deref(), Some("cursor-2"));
-    let span = only_span(told);
+    let reported = search(&search_body(|_| ()), &[]).unwrap();
+    assert_eq!(reported.next.as_deref(), Some("cursor-2"));
+    let span = only_span(reported);
     assert_eq!((span.trace_id, span.datadog_trace_id), (ID, ID.low()));
     assert_eq!(
         (span.kind(), span.instance(), span.name.as_str()),
@@ -139,8 +139,8 @@ fn an_error_is_seen_and_partial_results_say_so() {
         body["meta"]["status"] = "timeout".into();
         body["meta"]["warnings"] = serde_json::json!([{"code": "unknown_index", "title": "Index x is unknown", "detail": "indexes: foo"}]);
     });
-    let told = search(&body, &[]).unwrap();
-    assert_eq!(told.partial.len(), 2);
-    assert!(told.partial[0].contains("Index x is unknown"), "{:?}", told.partial);
-    assert!(only_span(told).error);
+    let reported = search(&body, &[]).unwrap();
+    assert_eq!(reported.partial.len(), 2);
+    assert!(reported.partial[0].contains("Index x is unknown"), "{:?}", reported.partial);
+    assert!(only_span(reported).error);
 }

@@ -39,17 +39,17 @@ async fn error(template: ResponseTemplate) -> ApiError {
 }
 
 #[tokio::test]
-async fn refused_keys_are_told_with_what_to_set_and_without_the_keys() {
+async fn refused_keys_are_reported_with_what_to_set_and_without_the_keys() {
     let body = json!({ "errors": ["Forbidden", format!("key {API_KEY} is unknown")] });
     for status in [401, 403] {
         let error = error(ResponseTemplate::new(status).set_body_json(&body)).await;
-        let told = error.to_string();
+        let reported = error.to_string();
         for part in
             ["DD_API_KEY", "DD_APP_KEY", "DD_SITE", "apm_read", "datadoghq.com", "Forbidden", "***"]
         {
-            assert!(told.contains(part), "{part}: {told}");
+            assert!(reported.contains(part), "{part}: {reported}");
         }
-        assert!(!format!("{error:?} {told}").contains("5ecret"), "{told}");
+        assert!(!format!("{error:?} {reported}").contains("5ecret"), "{reported}");
     }
 }
 
@@ -69,7 +69,7 @@ async fn an_exhausted_limit_says_when_it_opens_again() {
     let longer = answered(template.insert_header("retry-after", "40")).await.result.unwrap_err();
     assert!(longer.to_string().contains("opens again in 40s"), "{longer}");
     let silent = self::error(ResponseTemplate::new(429)).await.to_string();
-    assert!(silent.contains("a time that the answer does not tell"), "{silent}");
+    assert!(silent.contains("a time that the response does not give"), "{silent}");
 }
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn each_other_failure_is_an_outcome_of_its_own() {
         .await;
     assert_eq!(
         not_found,
-        ApiError::NotFound { endpoint: Endpoint::Trace, told: ": trace not found".to_owned() }
+        ApiError::NotFound { endpoint: Endpoint::Trace, reported: ": trace not found".to_owned() }
     );
     let down =
         error(ResponseTemplate::new(503).set_body_string("upstream\n down")).await.to_string();
@@ -105,7 +105,7 @@ async fn a_slow_answer_is_given_up() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_and_a_host_that_is_not_there_are_told_apart() {
+async fn an_answer_that_breaks_off_and_a_host_that_is_not_there_are_distinguished() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let task = tokio::spawn(async move {
@@ -186,8 +186,8 @@ fn keys_go_nowhere_in_the_clear_and_must_fit_a_header() {
     assert_eq!(Client::new(&access("http://[::1]:8080/")).unwrap().host(), "::1:8080");
     let with_line_end =
         Access { api_key: Secret::new("5ecret\n"), ..access("https://api.datadoghq.eu") };
-    let told = refused(&with_line_end);
-    assert!(told.contains("DD_API_KEY") && !told.contains("5ecret"), "{told}");
+    let reported = refused(&with_line_end);
+    assert!(reported.contains("DD_API_KEY") && !reported.contains("5ecret"), "{reported}");
     let client = Client::new(&Access { url: None, ..access("") }).unwrap();
     assert_eq!(client.host(), "api.datadoghq.com");
     assert!(!format!("{client:?}").contains("5ecret"));

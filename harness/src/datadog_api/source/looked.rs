@@ -101,24 +101,24 @@ impl Looked {
     }
 
     /// Takes over what a look has shown.
-    pub(super) fn show(&mut self, told: Spans, by: Endpoint) {
+    pub(super) fn show(&mut self, reported: Spans, by: Endpoint) {
         self.looks += 1;
         self.trouble = None;
-        if told.spans.is_empty() {
+        if reported.spans.is_empty() {
             return self.show_nothing();
         }
-        let same = told.spans.len() == self.spans.len()
-            && told.spans.iter().all(|span| self.spans.iter().any(|known| known.id == span.id));
+        let same = reported.spans.len() == self.spans.len()
+            && reported.spans.iter().all(|span| self.spans.iter().any(|known| known.id == span.id));
         // Answers come from several stores, and a later one may know less for a while.
-        let less = told.spans.len() < self.spans.len();
+        let less = reported.spans.len() < self.spans.len();
         self.confirmed = same;
         if !less {
             if !same {
                 self.grew_at = Some(StdInstant::now());
             }
-            self.partial = told.partial;
+            self.partial = reported.partial;
             self.by = Some(by);
-            self.spans = told.spans;
+            self.spans = reported.spans;
         }
         self.misses = 0;
     }

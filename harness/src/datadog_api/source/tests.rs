@@ -200,9 +200,9 @@ async fn keys_that_may_do_neither_end_the_waiting_with_the_remedy() {
     let world = World::new(LONG, vec![status(403)], vec![status(403)]).await;
     world.look(&["shop"]);
     world.until("over", EvidenceSource::is_over).await;
-    let told = world.unsettled();
-    assert!(told.starts_with("Datadog cannot be asked. trace API: "), "{told}");
-    assert!(told.contains("DD_SITE") && told.contains("apm_read"), "{told}");
+    let reported = world.unsettled();
+    assert!(reported.starts_with("Datadog cannot be asked. trace API: "), "{reported}");
+    assert!(reported.contains("DD_SITE") && reported.contains("apm_read"), "{reported}");
 }
 
 #[tokio::test]
@@ -214,9 +214,9 @@ async fn a_trace_that_is_never_found_is_tried_by_its_spans_too_and_stays_open() 
         assert!(Instant::now() < deadline, "no search: {}", world.unsettled());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let told = world.unsettled();
-    assert!(told.contains("has shown no span of this trace within 2s"), "{told}");
-    assert!(told.contains("DD_SITE"), "{told}");
+    let reported = world.unsettled();
+    assert!(reported.contains("has shown no span of this trace within 2s"), "{reported}");
+    assert!(reported.contains("DD_SITE"), "{reported}");
 }
 
 #[tokio::test]
@@ -255,23 +255,27 @@ async fn what_is_cut_short_or_broken_is_neither_whole_nor_missing() {
         let world = World::new(SHORT, vec![answer], vec![page(vec![], None)]).await;
         world.look(&[]);
         world
-            .until(part, |source| source.unsettled(ID).is_some_and(|told| told.contains(part)))
+            .until(part, |source| {
+                source.unsettled(ID).is_some_and(|reported| reported.contains(part))
+            })
             .await;
         assert!(!world.source.is_over());
     }
 }
 
 #[tokio::test]
-async fn a_used_up_limit_is_waited_for_as_it_says_and_told() {
+async fn a_used_up_limit_is_waited_for_as_it_says_and_reported() {
     let closed = |reset: &str| status(429).insert_header("x-ratelimit-reset", reset);
     let world = World::new(SHORT, vec![closed("600")], vec![closed("900")]).await;
     world.look(&[]);
     world
-        .until("told", |source| source.unsettled(ID).is_some_and(|told| told.contains("used up")))
+        .until("reported", |source| {
+            source.unsettled(ID).is_some_and(|reported| reported.contains("used up"))
+        })
         .await;
     world
         .until("both", |source| {
-            source.unsettled(ID).is_some_and(|told| told.contains("0 left of 300"))
+            source.unsettled(ID).is_some_and(|reported| reported.contains("0 left of 300"))
         })
         .await;
     assert_eq!((world.asked("/trace/").await, world.asked("/search").await), (1, 1));
@@ -300,7 +304,7 @@ async fn what_is_missing_did_not_arrive_once_later_spans_of_the_service_did() {
         .until("the first witness", |source| {
             source
                 .unsettled(ID)
-                .is_some_and(|told| told.starts_with("no span of `stock` that began later"))
+                .is_some_and(|reported| reported.starts_with("no span of `stock` that began later"))
         })
         .await;
     world.until("settled", |source| source.unsettled(ID).is_none()).await;
@@ -315,10 +319,10 @@ async fn a_trace_of_somebody_elses_is_settled_by_its_age() {
         let world = World::new(SHORT, vec![trace(2, age, false)], vec![page(vec![], None)]).await;
         world.source.look_for_made(ID, now - Duration::from_secs(600), now);
         world.until("found", |source| source.trace(ID).is_some()).await;
-        let told = world.unsettled();
+        let reported = world.unsettled();
         assert!(
-            if open.is_empty() { told.is_empty() } else { told.contains(open) },
-            "{age}: {told}"
+            if open.is_empty() { reported.is_empty() } else { reported.contains(open) },
+            "{age}: {reported}"
         );
     }
     // The search shows only what is retained of an old trace.

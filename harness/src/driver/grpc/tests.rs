@@ -159,21 +159,21 @@ async fn a_status_that_the_server_gives_is_an_answer() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_called_is_told_with_what_can() {
+async fn what_cannot_be_called_is_reported_with_what_can() {
     let url = serve(true).await;
-    let told =
+    let described =
         async |path: &str, message: Value| called(&url, path, message, None).await.unwrap_err();
     assert_eq!(
-        told("/shop.v1.Orders/Crate", json!({})).await,
+        described("/shop.v1.Orders/Crate", json!({})).await,
         "`shop.v1.Orders` has no method `Crate`; did you mean `Create`?"
     );
     assert_eq!(
-        told("/shop.v1.Order/Create", json!({})).await,
+        described("/shop.v1.Order/Create", json!({})).await,
         "there is no gRPC service `shop.v1.Order`; did you mean `shop.v1.Orders`?"
     );
-    let stream = told("/shop.v1.Orders/Upload", json!({})).await;
+    let stream = described("/shop.v1.Orders/Upload", json!({})).await;
     assert!(stream.starts_with("`shop.v1.Orders.Upload` takes a stream of requests"), "{stream}");
-    let fit = told(CREATE, json!({ "itm": 7 })).await;
+    let fit = described(CREATE, json!({ "itm": 7 })).await;
     assert!(fit.starts_with("the message does not fit `shop.v1.CreateRequest` ("), "{fit}");
     assert!(fit.ends_with("its fields are `item`"), "{fit}");
     let silent = serve(false).await;

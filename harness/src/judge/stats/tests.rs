@@ -4,7 +4,9 @@ use super::*;
 use crate::{
     intake::{
         attempt::{Attempt, Reply},
-        decode::{Decoded, OtlpPayload, SpanMapping, StatsGroup, StatsPayload, TracesPayload},
+        decode::{
+            Decoded, OtlpPayload, Sketch, SpanMapping, StatsGroup, StatsPayload, TracesPayload,
+        },
         store::{Bounds, Store},
     },
     stats::lacks_trace_metrics,
@@ -36,7 +38,16 @@ fn group(kind: &str, hits: u64, errors: u64) -> StatsGroup {
         "http_status_code": 200, "grpc_status_code": "", "peer_tags": [], "is_trace_root": null, "synthetics": false,
         "hits": hits, "errors": errors, "top_level_hits": 0, "duration": hits, "ok_summary": "", "error_summary": "",
     });
-    serde_json::from_value(json).unwrap()
+    let group: StatsGroup = serde_json::from_value(json).unwrap();
+    let [ok_summary, error_summary] = [hits - errors, errors].map(|count| sketch(count, 1.0));
+    StatsGroup { ok_summary, error_summary, ..group }
+}
+
+/// So many latencies, each of so many nanoseconds.
+fn sketch(count: u64, each: f64) -> Sketch {
+    let mut sketch = libdd_ddsketch::DDSketch::default();
+    (0..count).for_each(|_| sketch.add(each).unwrap());
+    Sketch(sketch.encode_to_vec())
 }
 
 struct World {
@@ -231,29 +242,29 @@ fn evidence_without_stats_decides_nothing() {
 }
 
 #[test]
-fn each_reason_for_which_stats_were_not_looked_at_is_told_as_what_it_is() {
+fn each_reason_for_which_stats_were_not_looked_at_is_reported_as_what_it_is() {
     let asking = Expect { stats: Some(StatsExpect::default()), ..Expect::default() };
-    let told = |record: StatsRecord, expect: &Expect| {
+    let reported = |record: StatsRecord, expect: &Expect| {
         let findings = judge(&record, expect, &ALL, |_| false);
         assert_eq!(findings.failures, []);
-        let told = findings.not_evaluated.into_iter();
-        told.map(|one| (one.rule, one.required, one.because)).collect::<Vec<_>>()
+        let reported = findings.not_evaluated.into_iter();
+        reported.map(|one| (one.rule, one.required, one.because)).collect::<Vec<_>>()
     };
     let forms = Forms::default();
-    let [(rule, required, because)] = &told(StatsRecord::NotReached(forms), &asking)[..] else {
-        panic!("it is told once")
+    let [(rule, required, because)] = &reported(StatsRecord::NotReached(forms), &asking)[..] else {
+        panic!("it is reported once")
     };
     assert_eq!((rule.as_str(), *required), (EXPECTATION, true));
     assert!(because.contains("traces are not as they should be"), "{because}");
-    assert_eq!(told(StatsRecord::NotSent(forms), &asking), []);
-    let [(rule, required, because)] = &told(StatsRecord::NoPayloads, &asking)[..] else {
-        panic!("it is told once")
+    assert_eq!(reported(StatsRecord::NotSent(forms), &asking), []);
+    let [(rule, required, because)] = &reported(StatsRecord::NoPayloads, &asking)[..] else {
+        panic!("it is reported once")
     };
     assert_eq!((rule.as_str(), *required), (EXPECTATION, true));
     assert_eq!(because, "the evidence does not give APM stats");
     for record in [StatsRecord::NoPayloads, StatsRecord::NotAsked(forms)] {
-        let [(rule, required, _)] = &told(record, &Expect::default())[..] else {
-            panic!("it is told once")
+        let [(rule, required, _)] = &reported(record, &Expect::default())[..] else {
+            panic!("it is reported once")
         };
         assert_eq!((rule.as_str(), *required), (DISAGREE, false));
     }
@@ -298,6 +309,7 @@ fn stats_whose_hits_are_right_and_whose_rest_is_not_disagree_with_the_spans() {
             bucket: 10 * second as u64,
             duration: second as u64 / 10,
             top_level_hits: 1,
+            ok_summary: sketch(1, 1e8),
             ..group("server", 1, 0)
         };
         let mut group = sound;
@@ -306,7 +318,16 @@ fn stats_whose_hits_are_right_and_whose_rest_is_not_disagree_with_the_spans() {
         world.stats(vec![group]);
         world.judge(1, None, &ALL)
     };
-    let changes: [(Change<'_>, &str); 5] = [
+    let changes: [(Change<'_>, &str); 8] = [
+        (
+            &|group| group.ok_summary = Sketch(Vec::new()),
+            "the latencies of 0 spans that did not fail and 0 that did, the captured spans 1 and 0",
+        ),
+        (
+            &|group| std::mem::swap(&mut group.ok_summary, &mut group.error_summary),
+            "the latencies of 0 spans that did not fail and 1 that did, the captured spans 1 and 0",
+        ),
+        (&|group| group.ok_summary = sketch(1, 1.05e8), "latencies of 10"),
         (
             &|group| group.duration *= 1000,
             "a duration of 100000.000 ms in all, the captured spans 100.000 ms",
@@ -319,13 +340,14 @@ fn stats_whose_hits_are_right_and_whose_rest_is_not_disagree_with_the_spans() {
         (&|group| group.env = "staging".to_owned(), "the env `staging`, the captured spans `prod`"),
         (&|group| group.start -= 3600 * second as u64, "buckets that are 1h from"),
     ];
-    for (change, told) in changes {
+    for (change, reported) in changes {
         let findings = judged(change);
-        assert_eq!(failed(&findings), [DISAGREE], "{told}");
-        assert!(findings.failures[0].detail.contains(told), "{findings:?}");
+        assert_eq!(failed(&findings), [DISAGREE], "{reported}");
+        assert!(findings.failures[0].detail.contains(reported), "{findings:?}");
     }
     // A default for what names no environment, a bucket for what came late, a sum that was rounded.
-    let sound: [Change<'_>; 3] = [
+    let sound: [Change<'_>; 4] = [
+        &|group| group.ok_summary = sketch(1, 1.01e8),
         &|group| group.env = "none".to_owned(),
         &|group| group.start += 60 * second as u64,
         &|group| group.duration += 1,

@@ -30,6 +30,7 @@ fn span(id: u64, parent: u64) -> Span {
         hostname: String::new(),
         env: String::new(),
         container_id: String::new(),
+        language: String::new(),
         priority: 1,
         dropped: false,
         form: PayloadForm::Datadog,
@@ -62,6 +63,7 @@ fn drawn(spans: Vec<Span>) -> Vec<String> {
         collector: None,
         elsewhere: Vec::new(),
         heard: Default::default(),
+        late: None,
     };
     let (topology, shape) = (Topology::default(), Shape::default());
     captured(View {

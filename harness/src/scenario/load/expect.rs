@@ -10,8 +10,11 @@ use crate::{
         DEFAULT_WITHIN, EventMatcher, Expect, LinkMatcher, Matcher, Node, Order, Overlap, SpanCount,
     },
     scenario::file::{
-        DurationText, EventFile, ExpectFile, KindFile, LinkFile, NodeFile, OrderFile, OverlapFile,
-        SelectFile, SpanCountFile, SpanFile, StatsCountFile,
+        expect::{
+            EventFile, ExpectFile, KindFile, LinkFile, NodeFile, OrderFile, OverlapFile,
+            SelectFile, SpanCountFile, SpanFile, StatsCountFile,
+        },
+        value::DurationText,
     },
     source,
     stages::BalanceExpect,

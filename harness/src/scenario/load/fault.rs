@@ -1,4 +1,4 @@
-//! What a scenario breaks.
+//! Faults of a scenario.
 
 use serde_saphyr::Spanned;
 
@@ -7,7 +7,7 @@ use crate::{
     scenario::{
         Fault, FaultKind,
         fault::{CollectorFault, IntakeFault, IntakeReply},
-        file::FaultFile,
+        file::fault::FaultFile,
     },
     source,
 };
@@ -70,7 +70,7 @@ impl Resolver<'_> {
             if !is_collector || file.status.is_none() {
                 self.wrong(after, "`retry_after` is for a `status` of the collector");
             } else if after.value.0.subsec_nanos() != 0 || after.value.0.is_zero() {
-                self.wrong(after, "`retry_after` is told in whole seconds, from 1s");
+                self.wrong(after, "`retry_after` is sent in whole seconds, from 1s");
             }
         }
         if is_collector && let Some(status) = &file.status {

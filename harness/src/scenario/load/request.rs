@@ -9,7 +9,10 @@ use crate::{
     driver::grpc,
     scenario::{
         DEFAULT_TIMEOUT, Method, Propagation, Request, TraceIdFrom,
-        file::{BodyFile, RequestFile, TraceIdFromFile, Whole},
+        file::{
+            request::{BodyFile, RequestFile, TraceIdFromFile},
+            value::Whole,
+        },
         request::{AnswerExpect, Body, Content, Descriptors, is_name},
     },
     source,
@@ -95,11 +98,12 @@ impl Resolver<'_> {
         if propagation == Propagation::None && trace_id_from.is_none() {
             self.wrong(&path, "with `propagation: none` the trace id must be read from the answer: give `trace_id_from`");
         }
-        let told = file.headers.keys().find(|name| name.value.eq_ignore_ascii_case("content-type"));
-        if let (Some(_), Some(twice)) = (&file.content_type, told) {
-            self.wrong(twice, "`content_type` tells it already: keep one of the two");
+        let reported =
+            file.headers.keys().find(|name| name.value.eq_ignore_ascii_case("content-type"));
+        if let (Some(_), Some(twice)) = (&file.content_type, reported) {
+            self.wrong(twice, "the body already has a `content_type`: keep one of the two");
         }
-        let told = told.map(|name| file.headers[name].clone());
+        let reported = reported.map(|name| file.headers[name].clone());
         if let (Some(given), None) = (&file.content_type, &file.body) {
             self.wrong(given, "`content_type` says what `body` is, and there is none");
         }
@@ -116,7 +120,7 @@ impl Resolver<'_> {
                     Some(remedy.to_owned()),
                 );
             }
-            self.body(body, file.content_type.map(|given| given.value).or(told))
+            self.body(body, file.content_type.map(|given| given.value).or(reported))
         });
         for (name, path) in &file.save {
             if method == Method::Head {

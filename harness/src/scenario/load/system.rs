@@ -8,7 +8,7 @@ use super::{Resolver, Workloads};
 use crate::{
     scenario::{
         Chain, Naming, Protocol, SHARED_SERVICE, SystemChoice,
-        file::{ChainFile, MAX_APPS, MAX_INSTANCES, SystemFile, Whole},
+        file::{ChainFile, MAX_APPS, MAX_INSTANCES, SystemFile, value::Whole},
     },
     secret::Secret,
     source,

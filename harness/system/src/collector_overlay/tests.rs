@@ -198,7 +198,7 @@ fn an_otlp_exporter_may_send_to_another_workload_and_nowhere_else() {
 }
 
 #[test]
-fn a_variable_that_nobody_set_is_told_with_its_place() {
+fn a_variable_that_nobody_set_is_reported_with_its_place() {
     let text = ARTICLE
         .replace("5s", "${env:BATCH_TIMEOUT}")
         .replace("50\n", "${SET}\n")
@@ -214,7 +214,7 @@ fn a_variable_that_nobody_set_is_told_with_its_place() {
 }
 
 #[test]
-fn a_config_without_otlp_or_that_is_no_yaml_is_told() {
+fn a_config_without_otlp_or_that_is_no_yaml_is_reported() {
     let findings = made(&ARTICLE.replace("[otlp]", "[zipkin]"), Reader::Builtin).unwrap_err();
     assert!(
         findings[0].starts_with("c.yaml:18:3: no pipeline has an `otlp` receiver"),

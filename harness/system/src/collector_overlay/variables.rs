@@ -37,10 +37,10 @@ pub(super) fn check(
         .filter(|(_, _, stands_for_key)| *stands_for_key)
         .map(|(name, _, _)| name.clone())
         .collect();
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     let mut findings = Vec::new();
     for (name, inside, _) in named {
-        if api_keys.contains(&name) || !told.insert(name.clone()) {
+        if api_keys.contains(&name) || !reported.insert(name.clone()) {
             continue;
         }
         let message = format!("environment variable `{name}` is not set for the collector");

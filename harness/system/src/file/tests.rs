@@ -25,9 +25,9 @@ service: {pipelines: {traces: {receivers: [otlp], exporters: [datadog]}}}
 ";
     fs::write(dir.path().join("collector.yaml"), config).unwrap();
     fs::write(dir.path().join("prices.csv"), "tea,${not:a.reference}\n").unwrap();
-    let told = |findings: Vec<Finding>| findings.iter().map(ToString::to_string).collect();
-    let file = SystemFile::parse("shop.yaml", text, dir.path(), &variables).map_err(told)?;
-    file.system(&Secret::new("5ecret")).map_err(told)
+    let described = |findings: Vec<Finding>| findings.iter().map(ToString::to_string).collect();
+    let file = SystemFile::parse("shop.yaml", text, dir.path(), &variables).map_err(described)?;
+    file.system(&Secret::new("5ecret")).map_err(described)
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn the_documents_example_loads() {
 }
 
 #[test]
-fn an_unknown_key_and_a_wrong_type_are_told_with_their_place() {
+fn an_unknown_key_and_a_wrong_type_are_reported_with_their_place() {
     let unknown = loaded("entry: a\nworkloads:\n  - name: a\n    comand: [x]\n").unwrap_err();
     assert_eq!(unknown, ["shop.yaml:4:5: unknown key `comand`; did you mean `command`?"]);
     let wrong = loaded("entry: a\nworkloads:\n  - name: a\n    command: x\n").unwrap_err();
@@ -60,7 +60,7 @@ fn an_unknown_key_and_a_wrong_type_are_told_with_their_place() {
 }
 
 #[test]
-fn everything_that_cannot_be_read_is_told_at_once() {
+fn everything_that_cannot_be_read_is_reported_at_once() {
     let text = "\
 entry: a
 workloads:
@@ -90,7 +90,7 @@ collector:
 }
 
 #[test]
-fn everything_wrong_with_the_system_is_told_where_it_was_written() {
+fn everything_wrong_with_the_system_is_reported_where_it_was_written() {
     let text = "\
 entry: shop
 workloads:
@@ -128,7 +128,7 @@ fn loading_checks_the_system_as_a_whole() {
 }
 
 #[test]
-fn a_missing_file_is_told() {
+fn a_missing_file_is_reported() {
     let findings = SystemFile::read(Path::new("/no/such/shop.yaml"), &variables).unwrap_err();
     assert!(findings[0].to_string().starts_with("/no/such/shop.yaml: cannot read"), "{findings:?}");
 }
@@ -137,7 +137,7 @@ const SHOP: &str = "entry: shop\nworkloads:\n  - name: shop\n    command: [sh, '
 
 #[test]
 fn a_workload_says_where_it_starts_and_how_long_it_may_take() {
-    let more = "    dir: sub\n    start_limit: 2m\n    stop_limit: 500ms\n    stop_signal: INT\n";
+    let more = "    dir: sub\n    start_limit: 2m\n    stop_limit: 500ms\n    stop_signal: INT\n    user: 10001\n";
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("sub")).unwrap();
     let text = format!("{SHOP}{more}");
@@ -146,6 +146,7 @@ fn a_workload_says_where_it_starts_and_how_long_it_may_take() {
     let stop_signal = StopSignal::Int;
     let (start, stop) = (Some(Duration::from_secs(120)), Some(Duration::from_millis(500)));
     assert_eq!(shop.limits, Limits { start, stop, stop_signal });
+    assert_eq!(shop.user, Some(10_001));
     assert!(shop.working_dir.as_ref().unwrap().ends_with("sub"), "{shop:?}");
     assert_eq!(file.beyond_start_limit(Duration::from_secs(120)), []);
     let beyond: Vec<String> =
@@ -159,11 +160,10 @@ fn a_workload_says_where_it_starts_and_how_long_it_may_take() {
 }
 
 #[test]
-fn limits_that_cannot_be_are_told_with_the_remedy() {
-    let more =
-        "    dir: none\n    start_limit: soon\n    stop_limit: 0s\n    stop_signal: SIGTREM\n";
+fn limits_that_cannot_be_are_reported_with_the_remedy() {
+    let more = "    dir: none\n    start_limit: soon\n    stop_limit: 0s\n    stop_signal: SIGTREM\n    user: 0\n";
     let wrong = loaded(&format!("{SHOP}{more}")).unwrap_err();
-    assert_eq!(wrong.len(), 4, "{wrong:?}");
+    assert_eq!(wrong.len(), 5, "{wrong:?}");
     assert!(
         wrong[0].starts_with("shop.yaml:7:18: `start_limit`: `soon` is not a duration"),
         "{wrong:?}"
@@ -174,30 +174,34 @@ fn limits_that_cannot_be_are_told_with_the_remedy() {
     );
     assert!(wrong[2].ends_with("did you mean `SIGTERM`?"), "{wrong:?}");
     assert!(wrong[3].starts_with("shop.yaml:6:10: there is no directory"), "{wrong:?}");
+    assert!(
+        wrong[4].starts_with("shop.yaml:10:11: `user`: 0 is root, as whom no workload runs"),
+        "{wrong:?}"
+    );
 }
 
 #[test]
-fn what_means_nothing_in_an_image_is_told_with_the_remedy() {
+fn what_means_nothing_in_an_image_is_reported_with_the_remedy() {
     let text = format!("{SHOP}    dir: .\n    stop_signal: SIGINT\n    stop_limit: 2s\n");
-    let told = |text: &str, is_cluster: bool| {
+    let described = |text: &str, is_cluster: bool| {
         let file = SystemFile::parse("shop.yaml", text, Path::new("."), &variables).unwrap();
-        let told = file.not_for_images(is_cluster);
-        told.iter().map(ToString::to_string).collect::<Vec<_>>()
+        let reported = file.not_for_images(is_cluster);
+        reported.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let dir = "shop.yaml:6:10: workload `shop`, `dir`: it is a directory of this machine, and an image has its own; set WORKDIR in the image, and take `dir` out for it";
-    assert_eq!(told(&text, false), [dir]);
+    assert_eq!(described(&text, false), [dir]);
     assert_eq!(
-        told(&text, true),
+        described(&text, true),
         [
             dir,
             "shop.yaml:7:18: workload `shop`, `stop_signal`: Kubernetes does not send SIGINT for a workload's sake; set STOPSIGNAL in the image, and take `stop_signal` out for it"
         ]
     );
-    assert_eq!(told(SHOP, true), [""; 0]);
+    assert_eq!(described(SHOP, true), [""; 0]);
 }
 
 #[test]
-fn programs_that_are_not_there_are_told_with_what_they_are_instead() {
+fn programs_that_are_not_there_are_reported_with_what_they_are_instead() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("plain"), "").unwrap();
     let of = |program: &str| {
@@ -209,7 +213,7 @@ fn programs_that_are_not_there_are_told_with_what_they_are_instead() {
     assert_eq!(of("sh"), Vec::<String>::new());
     assert_eq!(of("/bin/sh"), Vec::<String>::new());
     let begins = "shop.yaml:4:15: workload `shop`, `command`: the program `";
-    for (program, told) in [
+    for (program, reported) in [
         ("./plain", "may not be executed; make it executable"),
         ("./none", "does not exist; build it, or correct its path"),
         (".//", "is a directory"),
@@ -217,7 +221,7 @@ fn programs_that_are_not_there_are_told_with_what_they_are_instead() {
     ] {
         let missing = of(program);
         assert!(missing.len() == 1 && missing[0].starts_with(begins), "{missing:?}");
-        assert!(missing[0].contains(told), "{missing:?}");
+        assert!(missing[0].contains(reported), "{missing:?}");
     }
 }
 

@@ -414,7 +414,7 @@ pub(in super::super) const RESOURCE: Keys = &[
     ("rpc.response.status_code", &["#3"]),
 ];
 
-/// What a sampler leaves in the tracestate, as it should be and not.
+/// Entries of a sampler in the tracestate, valid and invalid.
 pub(in super::super) const TRACE_STATES: &[&str] = &[
     "ot=th:8",
     "ot=th:c;rv:01234567abcdef",

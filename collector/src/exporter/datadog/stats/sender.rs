@@ -121,13 +121,13 @@ impl Queue {
             state.waiting.push_back(Waiting { body, receipts: Vec::new() });
         }
         let dropped = gone.len();
-        let mut told: Vec<Receipt> =
+        let mut reported: Vec<Receipt> =
             gone.into_iter().flat_map(|waiting| waiting.receipts).collect();
         let is_sending = state.is_sending;
         match state.waiting.back_mut() {
             Some(last) => last.receipts.push(receipt),
             None if is_sending => state.late.push(receipt),
-            None => told.push(receipt),
+            None => reported.push(receipt),
         }
         // During an outage these would gather without end; those that waited longest are let go.
         let mut requests: usize = state.waiting.iter().map(Waiting::request_count).sum();
@@ -136,11 +136,11 @@ impl Queue {
                 break;
             }
             requests -= waiting.request_count();
-            told.append(&mut waiting.receipts);
+            reported.append(&mut waiting.receipts);
         }
         state.is_closed |= is_last;
         drop(state);
-        told.into_iter().for_each(Receipt::confirm);
+        reported.into_iter().for_each(Receipt::confirm);
         self.changed.notify_one();
         dropped
     }

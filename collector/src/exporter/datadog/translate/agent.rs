@@ -1,4 +1,4 @@
-//! What the trace agent inside the reference's exporter does to spans once they are Datadog's: it normalizes, obfuscates,
+//! Processing of Datadog's spans by the trace agent inside the reference's exporter: it normalizes, obfuscates,
 //! cuts what is too long, marks top-level spans and decides which traces are kept.
 //!
 //! Rules: agent, `pkg/trace/agent`.
@@ -26,7 +26,7 @@ const UNREADABLE_QUERY: &[u8] = b"Non-parsable SQL query";
 /// Times before 2000 are taken for a mistake in the unit.
 const YEAR_2000_NANOS: i64 = 946_684_800_000_000_000;
 
-/// Why a trace is not sent on.
+/// Reason why a trace is not sent on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Dropped {
     /// Its id's low 64 bits are zero.
@@ -128,7 +128,7 @@ pub(super) fn service_tag(service: Text<'_>) -> Text<'_> {
     normalize::tag_value(normalize::shortened(service, MAX_NAME_BYTES))
 }
 
-/// Whether a span names another trace than the first one does, by the upper half of its id; a span that does not tell
+/// Returns whether a span names another trace than the first one does, by the upper half of its id; a span that does not have
 /// belongs to it (agent, `traceutil.SameTraceID`).
 fn has_foreign_span(spans: &[Span<'_>]) -> bool {
     let Some((first, rest)) = spans.split_first() else { return false };
@@ -169,7 +169,7 @@ pub(super) fn mark_tracer_top_level(spans: &mut [Span<'_>]) {
     }
 }
 
-/// What is taken out of a span's texts.
+/// Obfuscated texts of a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Obfuscated {
     /// The literals of queries.
@@ -267,7 +267,7 @@ fn escaped(text: &[u8]) -> String {
     out
 }
 
-/// Whether Go's parser takes a text for a URL: what stands before a colon in its first segment must be a scheme. The parser
+/// Returns whether Go's parser takes a text for a URL: what stands before a colon in its first segment must be a scheme. The parser
 /// of `libdd-trace-obfuscation` is more lenient.
 fn is_url(text: &[u8]) -> bool {
     let end = text.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(text.len());
@@ -289,7 +289,7 @@ pub(super) fn truncate(span: &mut Span<'_>) {
     }
 }
 
-/// Whether a meta entry is a document, which is never cut.
+/// Returns whether a meta entry is a document, which is never cut.
 fn is_structured(key: &[u8]) -> bool {
     key.starts_with(b"_dd.")
         && [&b".json"[..], b".msgpack", b".protobuf"].iter().any(|suffix| key.ends_with(suffix))

@@ -45,9 +45,9 @@ macro_rules! keys {
 }
 pub(super) use keys;
 
-/// What attributes are looked up by: the first of several names that is there.
+/// Names that attributes are looked up by: the first of several that is there.
 pub(super) trait Names: Copy {
-    /// Whether it is certain that none of them is in a set of known keys.
+    /// Returns whether it is certain that none of them is in a set of known keys.
     fn are_not_in(self, named: u64) -> bool;
 
     fn find_in<'a>(self, attributes: &Attrs<'a>) -> Option<RawValue<'a>>;
@@ -137,7 +137,7 @@ pub(super) struct Attrs<'a> {
     list: Vec<(&'a [u8], RawValue<'a>)>,
     /// The known keys that are there, by their bits.
     named: u64,
-    /// Where in the list each of these comes first.
+    /// Index in the list at which each of these comes first.
     places: [usize; COUNT],
     /// Most look-ups are for what is not there, and end here.
     filter: Filter,
@@ -204,7 +204,7 @@ impl<'a> Attrs<'a> {
         names.find_in(self).map(RawValue::get)
     }
 
-    /// Whether there is an attribute of any of these names.
+    /// Returns whether there is an attribute of any of these names.
     #[inline]
     pub(super) fn has(&self, names: impl Names) -> bool {
         names.find_in(self).is_some()
@@ -247,7 +247,7 @@ impl Filter {
         was_set
     }
 
-    /// Whether the key of this place may be there.
+    /// Returns whether the key of this place may be there.
     #[inline]
     pub(super) fn may_have(&self, place: usize) -> bool {
         self.0[place / 64 % 8] & 1 << (place % 64) != 0
@@ -298,7 +298,7 @@ impl<'a> Both<'_, 'a> {
         normalize::tag_value(self.text(names))
     }
 
-    /// Whether it is certain that neither has any of these.
+    /// Returns whether it is certain that neither has any of these.
     #[inline]
     fn have_none(self, names: impl Names) -> bool {
         names.are_not_in(self.span.named | self.resource.named)

@@ -24,7 +24,7 @@ pub(super) const MESSAGING_OPERATION: Keys = keys!["messaging.operation"];
 pub(super) const MESSAGING_DESTINATION: Keys =
     keys!["messaging.destination", "messaging.destination.name"];
 pub(super) const RPC_SYSTEM: Keys = keys!["rpc.system"];
-/// Tells whether a status code is gRPC's, and nothing else.
+/// Returns whether a status code is gRPC's, and nothing else.
 pub(super) const RPC_SYSTEM_OF_CODE: Keys = keys!["rpc.system.name"];
 pub(super) const RPC_SERVICE: Keys = keys!["rpc.service"];
 pub(super) const RPC_METHOD: Keys = keys!["rpc.method"];
@@ -66,7 +66,7 @@ pub(crate) fn grpc_code<'a, T>(
     GRPC_CODES.into_iter().find_map(&code).or_else(current)
 }
 
-/// What is made of attributes, beside or in place of their copies: in each, the name that counts first is the first.
+/// Attributes from which something is made, beside or in place of their copies: in each, the name that counts first is the first.
 pub(super) static CONCEPTS: [(&str, &[Keys]); 13] = [
     ("service", &[SERVICE]),
     (

@@ -5,6 +5,7 @@
 //! is every trace where an option asks for another mapping.
 
 mod key;
+mod resource;
 mod span;
 #[cfg(test)]
 mod tests;
@@ -22,10 +23,11 @@ use crate::exporter::datadog::payload::{
 };
 use crate::exporter::datadog::stats::{ClientKey, Counting, Records};
 use crate::trace_batch::{ResourceSpans, TraceBatch};
-use span::{Resource, Role, Writer};
+use resource::Resource;
+use span::{Role, Writer};
 use traces::{Family, TraceSpans, Traces};
 
-/// What the spans of one resource say about stats.
+/// Counts of one resource's spans for stats.
 #[derive(Debug)]
 pub(crate) struct CountedResource<'c, 'a> {
     /// The resource's own facts, and the traces that were translated the plain way.
@@ -41,7 +43,7 @@ pub(crate) struct Scratch {
     records: Records,
 }
 
-/// What a translation needs to know besides the batch.
+/// Context of a translation besides the batch.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'c> {
     pub(crate) settings: &'c Settings,
@@ -53,7 +55,7 @@ pub(crate) struct Context<'c> {
 }
 
 impl Context<'_> {
-    /// Whether no option asks for another mapping than the usual one.
+    /// Returns whether no option asks for another mapping than the usual one.
     fn is_usual(&self) -> bool {
         let settings = self.settings;
         settings.naming.is_second_version()
@@ -130,7 +132,7 @@ struct Translated<'r, 'a> {
     context: Context<'a>,
     attributes: &'r Attrs<'a>,
     tracer: TracerPayload<'a>,
-    /// What was known, of environment and version, of the client whose spans are being noted.
+    /// Environment and version, as far as they were known, of the client whose spans are being noted.
     client: Option<(bool, bool)>,
 }
 

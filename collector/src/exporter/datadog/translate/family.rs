@@ -11,7 +11,7 @@ pub(super) fn parent_id(trace_id: u64, span_id: u64, parent_id: u64) -> u64 {
 /// Returns the index of the span that stands for its trace: the last one without a parent; else the first whose parent is
 /// elsewhere (where several parents are, the reference takes any); else the last.
 ///
-/// `parents` has the id of each span's parent, and `is_here` tells whether the trace has a span of an id.
+/// `parents` has the id of each span's parent, and `is_here` returns whether the trace has a span of an id.
 pub(super) fn root_index(
     mut parents: impl DoubleEndedIterator<Item = u64> + ExactSizeIterator + Clone,
     is_here: impl Fn(u64) -> bool,

@@ -17,15 +17,15 @@ use crate::trace_batch::{AnyValue, Scope, Span, SpanKind};
 
 const CONTAINER: [&str; 2] = ["container.id", "k8s.pod.uid"];
 
-/// What the payload says around the spans; what the resource does not tell, the first span that does.
+/// Returns a payload's fields around the spans; what the resource does not say, the first span that does.
 pub(super) fn payload<'a>(
     settings: &'a Settings,
     resource: &Attrs<'a>,
     spans: &[Translated<'a>],
 ) -> TracerPayload<'a> {
     let first = |key: &str| {
-        let mut told = spans.iter().filter_map(|span| span.span.meta.get(key.as_bytes()));
-        told.next().cloned()
+        let mut reported = spans.iter().filter_map(|span| span.span.meta.get(key.as_bytes()));
+        reported.next().cloned()
     };
     let host = || {
         let own = resource.get("_dd.hostname").map(|host| as_text(&host));

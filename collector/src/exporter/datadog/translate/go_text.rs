@@ -112,7 +112,7 @@ pub(crate) fn parse_whole_number(text: &[u8]) -> Option<i64> {
     text.parse().ok().or_else(|| float().map(|float| float as i64))
 }
 
-/// What is escaped in JSON beyond what must be.
+/// Characters that are escaped in JSON beyond what must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Html {
     /// `<`, `>` and `&`, and U+2028/9.
@@ -123,7 +123,7 @@ pub(super) enum Html {
     Bare,
 }
 
-/// Writes a JSON string with the escapes of Go's encoder, which also escapes U+2028/9 and, unless it is told not to, `<`,
+/// Writes a JSON string with the escapes of Go's encoder, which also escapes U+2028/9 and, unless it is asked not to, `<`,
 /// `>` and `&`, and puts U+FFFD in place of each byte that is not UTF-8.
 pub(super) fn write_json_text(out: &mut Vec<u8>, text: &[u8], html: Html) {
     const HEX: &[u8; 16] = b"0123456789abcdef";

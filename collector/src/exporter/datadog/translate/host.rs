@@ -1,4 +1,4 @@
-//! Where spans come from: host name, container id and container tags of a resource.
+//! Origin of spans: host name, container id and container tags of a resource.
 //!
 //! Rules: `pkg/opentelemetry-mapping-go/otlp/attributes` of the reference.
 
@@ -22,12 +22,12 @@ const NOT_A_HOST: [&[u8]; 6] = [
     b"ip6-localhost",
 ];
 
-/// The host's name, or `fallback` where the resource tells none; empty where there is no host (ECS Fargate).
+/// The host's name, or `fallback` where the resource has none; empty where there is no host (ECS Fargate).
 pub(super) fn hostname<'a>(resource: &Attrs<'a>, fallback: &'a str) -> Text<'a> {
     source(resource).unwrap_or(Cow::Borrowed(fallback.as_bytes()))
 }
 
-/// The host's name, if the resource tells where its spans come from; empty where there is no host (ECS Fargate).
+/// The host's name, if the resource says where its spans come from; empty where there is no host (ECS Fargate).
 pub(super) fn source<'a>(resource: &Attrs<'a>) -> Option<Text<'a>> {
     let is_fargate = resource.string("aws.ecs.launchtype") == Some(b"fargate");
     match serverless(resource) {
@@ -39,10 +39,10 @@ pub(super) fn source<'a>(resource: &Attrs<'a>) -> Option<Text<'a>> {
     named_host(resource, is_fargate).filter(|name| !NOT_A_HOST.contains(&name.as_ref()))
 }
 
-/// Where no host is known by its name.
+/// Origin without a host's name.
 enum Serverless {
     Known,
-    /// What would identify it is missing; even so the host that the resource names is not the spans' own.
+    /// The attribute that would identify it is missing; even so the host that the resource names is not the spans' own.
     Incomplete,
 }
 
@@ -105,7 +105,7 @@ fn google_host<'a>(resource: &Attrs<'a>) -> Option<Text<'a>> {
     Some(Cow::Owned([name, b".", project].concat()))
 }
 
-/// Where a container tag comes from; a later one counts before those above it.
+/// Origin of a container tag; a later one counts before those above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Origin {
     /// A key in Datadog's own words.

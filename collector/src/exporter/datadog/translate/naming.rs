@@ -1,4 +1,4 @@
-//! What Datadog calls a span: service, operation name, resource name and type.
+//! Datadog's names for a span: service, operation name, resource name and type.
 //!
 //! Rules: agent, `pkg/trace/traceutil/otel_util.go`, the second version of the naming (`OperationAndResourceNameV2`) unless
 //! an option asks for the first.
@@ -233,7 +233,7 @@ fn resource_v1<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Text<'a> {
     Cow::Borrowed(span.name)
 }
 
-/// What a resource name is made of by the first version of the naming: one attribute, and another one behind it.
+/// Sources of a resource name by the first version of the naming: one attribute, and another one behind it.
 pub(super) const FIRST_RESOURCES: [(Keys, Keys); 4] = [
     (HTTP_METHOD, HTTP_ROUTE),
     (MESSAGING_OPERATION, MESSAGING_DESTINATION),

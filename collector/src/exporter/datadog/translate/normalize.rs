@@ -36,7 +36,7 @@ pub(super) fn service(text: Text<'_>) -> Text<'_> {
     service_or_language(text, b"")
 }
 
-/// The same, with the language, if it is told, in the name of a service of which nothing is left.
+/// The same, with the language, if it is known, in the name of a service of which nothing is left.
 pub(super) fn service_or_language<'a>(text: Text<'a>, language: &[u8]) -> Text<'a> {
     let service = tag_value(shortened(text, MAX_NAME_BYTES));
     match (service.is_empty(), language) {
@@ -178,7 +178,7 @@ pub(super) fn cut(text: Text<'_>, limit: usize) -> Text<'_> {
     Cow::Owned([truncated(&text, limit), b"..."].concat())
 }
 
-/// Whether the normalization of tags would leave the text as it is.
+/// Returns whether the normalization of tags would leave the text as it is.
 fn is_normal_tag(text: &[u8]) -> bool {
     let fits = text.len() <= MAX_TAG_CHARS;
     let valid = |byte: u8| CLASSES[usize::from(byte)] & OF_TAGS != 0;

@@ -1,4 +1,4 @@
-//! What a user asks to be taken out of texts, beyond what the agent takes out by itself (`traces.obfuscation`).
+//! Obfuscation of texts that a user asks for, beyond the agent's own (`traces.obfuscation`).
 //!
 //! Datadog's `libdd-trace-obfuscation` does it, as the agent would where its `apm_config.obfuscation` asks for it; beyond that, a
 //! resource name that is a query, the attributes of OpenTelemetry's conventions, DynamoDB and parameters are covered, too.
@@ -21,7 +21,7 @@ use crate::trace_batch::AnyValue;
 /// Stands for what is taken out.
 const TAKEN_OUT: &[u8] = b"?";
 
-/// What is to be taken out.
+/// Settings of the obfuscation.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Obfuscation {
     mongodb: Option<JsonObfuscator>,
@@ -49,7 +49,7 @@ enum Arguments {
 /// Of Memcached's commands.
 #[derive(Debug, Clone, Copy)]
 enum Command {
-    /// What stands behind the first line.
+    /// The data behind the first line.
     Data,
     Whole,
 }
@@ -72,7 +72,7 @@ enum Language<'s> {
     Sql,
 }
 
-/// What is to be taken out of a span.
+/// Texts of a span that are obfuscated.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TakenOut<'s> {
     of: &'s Obfuscation,

@@ -119,7 +119,7 @@ fn target(row: &Row) -> String {
     }
 }
 
-/// What else is made of an attribute.
+/// Says what else is made of an attribute.
 fn besides(row: &Row) -> String {
     let is_of = |keys: &Keys| keys.names().any(|name| name == row.key);
     let concepts = CONCEPTS.iter().filter(|(_, keys)| keys.iter().any(is_of));

@@ -17,7 +17,7 @@ pub(super) struct Rule {
     pub(super) name: &'static str,
     /// When it applies.
     pub(super) when: &'static str,
-    /// What it gives.
+    /// The value that it gives.
     pub(super) gives: &'static str,
     /// The attributes that it is made of.
     pub(super) keys: &'static [Keys],
@@ -32,7 +32,7 @@ pub(super) struct Example {
     /// Its kind, in OTLP's number for it.
     pub(super) kind: u32,
     pub(super) attributes: &'static [(&'static str, &'static str)],
-    /// What the rule makes of it.
+    /// The rule's result.
     pub(super) result: &'static str,
 }
 

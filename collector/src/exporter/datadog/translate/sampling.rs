@@ -5,26 +5,26 @@
 
 use crate::exporter::datadog::model::{Span, TraceChunk};
 
-/// Of traces with this priority the chunk does not tell its own (the agent's `PriorityNone`).
+/// Of traces with this priority the chunk does not have its own (the agent's `PriorityNone`).
 const NO_PRIORITY: i32 = -128;
 
 /// The metric that has a span's priority.
 pub(super) const PRIORITY: &[u8] = b"_sampling_priority_v1";
 /// The rate at which the priority sampler kept the trace; its root has it.
 pub(super) const PRIORITY_RATE: &[u8] = b"_sampling_priority_rate_v1";
-/// Tells in meta, and as a chunk's tag, what decided that the trace is kept.
+/// Key in meta, and of a chunk's tag, of what decided that the trace is kept.
 pub(super) const DECISION: &str = "_dd.p.dm";
 /// A chunk's tag: the rate of the OTLP receiver's sampler, which keeps all.
 pub(super) const RECEIVER_RATE: (&str, &[u8]) = ("_dd.otlp_sr", b"1.00");
 
-/// The rate that a tracer sampled the trace with, told by its root.
+/// The rate that a tracer sampled the trace with, as its root has it.
 pub(super) const SAMPLE_RATE: &[u8] = b"_sample_rate";
 const CLIENT_RATE: &[u8] = b"_dd1.sr.rcusr";
 const PRE_SAMPLER_RATE: &[u8] = b"_dd1.sr.rapre";
 const EXTRACTION_RATE: &[u8] = b"_dd1.sr.eausr";
 const MAX_EVENTS_RATE: &[u8] = b"_dd1.sr.eamax";
 
-/// What becomes of a trace.
+/// Outcome of sampling a trace.
 #[derive(Debug)]
 pub(super) enum Fate<'a> {
     Kept,
@@ -37,7 +37,7 @@ pub(super) enum Fate<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Decision {
     pub(super) priority: i32,
-    /// What made it, where it keeps the trace: a user's rule, or the OTLP receiver's own rate.
+    /// Rule that keeps the trace, where one does: a user's, or the OTLP receiver's own rate.
     pub(super) maker: Option<&'static [u8]>,
 }
 
@@ -68,9 +68,9 @@ pub(super) fn chunk_priority(priority: i32, spans: &[Span<'_>], root: usize) -> 
     if priority != NO_PRIORITY {
         return priority;
     }
-    let mut told = std::iter::once(&spans[root]).chain(spans);
-    let told = told.find_map(|span| span.metrics.get(PRIORITY));
-    told.map_or(priority, |told| go_i32(*told))
+    let mut reported = std::iter::once(&spans[root]).chain(spans);
+    let reported = reported.find_map(|span| span.metrics.get(PRIORITY));
+    reported.map_or(priority, |reported| go_i32(*reported))
 }
 
 /// Returns the rate at which a head sampler kept the trace, as OpenTelemetry's member of the tracestate has it: a threshold
@@ -106,7 +106,7 @@ pub(super) fn rate_of_trace_state(state: &[u8]) -> Option<f64> {
     rate
 }
 
-/// Whether a member of a tracestate has a key and a value that W3C's recommendation allows.
+/// Returns whether a member of a tracestate has a key and a value that W3C's recommendation allows.
 fn is_member(key: &str, value: &str) -> bool {
     let is_part = |part: &str, may_begin_with_digit: bool, max: usize| {
         let first = part.bytes().next();
@@ -166,7 +166,7 @@ fn hex_number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u64::from_str_radix(text, 16).ok())?
 }
 
-/// Tells by the root at which rate a tracer sampled the trace.
+/// Writes to the root at which rate a tracer sampled the trace.
 pub(super) fn set_client_rate(root: &mut Span<'_>) {
     let rate = rate(root, SAMPLE_RATE);
     set_rate(root, CLIENT_RATE, rate);
@@ -217,9 +217,9 @@ fn is_kept(chunk: &mut TraceChunk<'_>, root: usize, priority: i8) -> bool {
     let has_error = chunk.spans.iter().any(|span| span.error != 0);
     let root = &mut chunk.spans[root];
     if has_priority && is_kept_by_priority(priority.into()) {
-        const TOLD: [&[u8]; 3] = [b"_dd.agent_psr", b"_dd.rule_psr", PRIORITY_RATE];
-        if tells_rate(priority.into(), root.parent_id)
-            && !TOLD.iter().any(|key| root.metrics.contains(key))
+        const RATES: [&[u8]; 3] = [b"_dd.agent_psr", b"_dd.rule_psr", PRIORITY_RATE];
+        if reports_rate(priority.into(), root.parent_id)
+            && !RATES.iter().any(|key| root.metrics.contains(key))
         {
             root.metrics.set(PRIORITY_RATE, 1.0);
         }
@@ -239,11 +239,11 @@ fn is_kept(chunk: &mut TraceChunk<'_>, root: usize, priority: i8) -> bool {
 
 /// Returns whether a trace's root has the rate of the priority sampler, unless it has one already.
 #[inline]
-pub(super) fn tells_rate(priority: i32, parent_id: u64) -> bool {
+pub(super) fn reports_rate(priority: i32, parent_id: u64) -> bool {
     priority == 1 && parent_id == 0
 }
 
-/// Marks the spans that a user wants to be analyzed, and tells which they are.
+/// Marks the spans that a user wants to be analyzed, and returns which they are.
 fn analyze(chunk: &mut TraceChunk<'_>, root: usize) -> Vec<usize> {
     let client_rate = rate(&chunk.spans[root], CLIENT_RATE);
     let pre_sampler_rate = rate(&chunk.spans[root], PRE_SAMPLER_RATE);
@@ -271,7 +271,7 @@ fn rate(span: &Span<'_>, key: &[u8]) -> f64 {
     span.metrics.get(key).copied().unwrap_or(1.0)
 }
 
-/// Sets a rate; that of 1 is not told.
+/// Sets a rate; that of 1 is not written.
 fn set_rate(span: &mut Span<'_>, key: &'static [u8], rate: f64) {
     if rate < 1.0 {
         span.metrics.set(key, rate);
@@ -280,7 +280,7 @@ fn set_rate(span: &mut Span<'_>, key: &'static [u8], rate: f64) {
     }
 }
 
-/// Whether a trace is among those that are kept at this rate: by its id, so that all agents decide alike.
+/// Returns whether a trace is among those that are kept at this rate: by its id, so that all agents decide alike.
 fn is_sampled(trace_id: u64, rate: f64) -> bool {
     const FACTOR: u64 = 1_111_111_111_111_111_111;
     // What is no number counts as everything.
@@ -352,13 +352,13 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_root_tells_its_rate_unless_it_does_already() {
+    fn a_kept_root_reports_its_rate_unless_it_does_already() {
         let mut kept = chunk(1, vec![span(0, &[])]);
         assert!(matches!(sample(&mut kept, 0), Fate::Kept));
         assert_eq!(metrics(&kept.spans[0]), [("_sampling_priority_rate_v1".to_owned(), 1.0)]);
-        let mut told = chunk(1, vec![span(0, &[("_dd.rule_psr", 0.5)])]);
-        assert!(matches!(sample(&mut told, 0), Fate::Kept));
-        assert_eq!(metrics(&told.spans[0]), [("_dd.rule_psr".to_owned(), 0.5)]);
+        let mut reported = chunk(1, vec![span(0, &[("_dd.rule_psr", 0.5)])]);
+        assert!(matches!(sample(&mut reported, 0), Fate::Kept));
+        assert_eq!(metrics(&reported.spans[0]), [("_dd.rule_psr".to_owned(), 0.5)]);
         let mut none = chunk(-128, vec![span(0, &[])]);
         assert!(matches!(sample(&mut none, 0), Fate::Kept));
         assert_eq!(metrics(&none.spans[0]), [("_dd.no_p_sr".to_owned(), 1.0)]);
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tracestate_tells_the_rate_of_a_head_sampler() {
+    fn a_tracestate_has_the_rate_of_a_head_sampler() {
         let rate = |state: &str| rate_of_trace_state(state.as_bytes());
         assert_eq!(rate("ot=th:8"), Some(0.5));
         assert_eq!(rate("dd=s:1, ot=th:c;rv:01234567abcdef"), Some(0.25));
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_stands_for_as_many_as_its_rate_tells() {
+    fn a_trace_stands_for_as_many_as_its_rate_says() {
         let rates = [0.25, 1.0, 0.0, -1.0, 2.0, f64::NAN];
         let weights = rates.map(|rate| weight(&span(0, &[("_sample_rate", rate)])));
         assert_eq!(weights, [4.0, 1.0, 1.0, 1.0, 1.0, 1.0]);

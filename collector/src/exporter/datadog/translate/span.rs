@@ -13,7 +13,7 @@ use super::{Naming, Settings, concepts, go_text, known, naming, normalize, sampl
 use crate::exporter::datadog::model::{Entries, Span as DatadogSpan, Text};
 use crate::trace_batch::{AnyValue, Event, Link, Scope, Span, SpanKind, StatusCode};
 
-/// What translating a span leaves for its chunk to know.
+/// Result of translating a span, as far as its chunk needs it.
 pub(super) struct Translated<'a> {
     pub(super) span: DatadogSpan<'a>,
     /// The sampling priority that the span's attributes ask for.
@@ -80,7 +80,7 @@ pub(super) fn translate<'a>(
     if !out.meta.contains(b"db.name") {
         set_unless_empty(&mut out, "db.name", both.text(concepts::DB_NAMESPACE));
     }
-    // A rate that a tracer tells itself stays.
+    // A rate that a tracer reports itself stays.
     if !out.metrics.contains(sampling::SAMPLE_RATE)
         && let Some(rate) = sampling::rate_of_trace_state(span.trace_state)
     {
@@ -103,7 +103,7 @@ pub(super) fn begun<'a>(span: &Span<'a>) -> DatadogSpan<'a> {
     }
 }
 
-/// Tells by its kind whether a span enters a service, and whether it is measured all the same.
+/// Determines by its kind whether a span enters a service, and whether it is measured all the same.
 pub(super) fn mark_by_kind(out: &mut DatadogSpan<'_>, span: &Span<'_>) {
     let entry = matches!(span.kind, SpanKind::Server | SpanKind::Consumer);
     if span.parent_span_id == 0 || entry {
@@ -242,7 +242,7 @@ pub(super) fn set_error_message(out: &mut DatadogSpan<'_>, span: &Span<'_>) {
     out.meta.set(&b"error.msg"[..], message.into());
 }
 
-/// What Go's `http.StatusText` calls a status: the names of RFC 7231's time, of which some are newer in `http`.
+/// Returns Go's `http.StatusText` of a status: the names of RFC 7231's time, of which some are newer in `http`.
 fn reason_phrase(code: u16) -> Option<&'static str> {
     match code {
         203 => Some("Non-Authoritative Information"),
@@ -378,7 +378,7 @@ mod tests {
     use crate::trace_batch::TraceBatch;
 
     #[test]
-    fn a_scope_is_told_by_both_conventions_unless_the_old_one_is_asked_for() {
+    fn a_scope_is_named_by_both_conventions_unless_the_old_one_is_asked_for() {
         let span =
             json!({"traceId": "0000000000000000000000000000000a", "spanId": "000000000000000b"});
         let scope = json!({"scope": {"name": "lib", "version": "1"}, "spans": [span]});

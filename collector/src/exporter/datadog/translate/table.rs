@@ -19,7 +19,7 @@ pub(super) struct Row {
     pub(super) proof: &'static str,
 }
 
-/// What is done with an attribute.
+/// Treatment of an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
     /// It is copied.
@@ -48,11 +48,11 @@ pub(super) enum Class {
     Unusual,
 }
 
-/// Where Datadog has the URL of a request.
+/// Datadog's key for the URL of a request.
 pub(super) const URL: &[u8] = b"http.url";
-/// Where Datadog has HTTP's status code: a metric.
+/// Datadog's key for HTTP's status code: a metric.
 pub(super) const STATUS_CODE: &[u8] = b"http.status_code";
-/// Where Datadog has gRPC's status code, beside a metric of the attribute's name.
+/// Datadog's key for gRPC's status code, beside a metric of the attribute's name.
 pub(super) const GRPC_STATUS_CODE: &[u8] = b"rpc.grpc.status_code";
 /// The prefix of a request's headers, and Datadog's.
 pub(super) const HEADERS: (&[u8], &[u8]) = (b"http.request.header.", b"http.request.headers.");
@@ -86,7 +86,7 @@ const SAMPLING: &str = "golden-085/47-sampling";
 const DATADOG: &str = "golden-085/48-dd-attributes";
 const CLOUD: &str = "golden-085/49-cloud";
 const STATS: &str = "golden-085/60-stats";
-/// Where made-up requests are compared with what the agent sends for them.
+/// Folder of the test that compares generated requests with what the agent sends for them.
 pub(super) const DIFFERENTIAL: &str = "tests/differential";
 
 /// The keys of spans, each with what is done with it. One's place here is its number.
@@ -162,7 +162,7 @@ pub(super) struct Fact {
     /// A resource that has it.
     pub(super) example: &'static [(&'static str, &'static str)],
     pub(super) field: Field,
-    /// What the field is then, and without the attribute is not.
+    /// Value of the field then; without the attribute it is another.
     pub(super) result: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! What the user of a context may do, of what a run needs; docs/environments.md has the same as a ClusterRole.
+//! Permissions of a context's user, among those that a run needs; docs/environments.md has the same as a ClusterRole.
 
 use futures_util::future::try_join_all;
 use k8s_openapi::api::authorization::v1::{
@@ -6,7 +6,7 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::{Client, api::PostParams};
 
-use super::{super::typed::Typed, told};
+use super::{super::typed::Typed, described};
 
 /// Verb, group, resource, subresource.
 const NEEDED: [(&str, &str, &str, &str); 14] = [
@@ -26,10 +26,10 @@ const NEEDED: [(&str, &str, &str, &str); 14] = [
     ("list", "discovery.k8s.io", "endpointslices", ""),
 ];
 
-/// What is not allowed, for example `create pods/exec`.
+/// Lists what is not allowed, for example `create pods/exec`.
 ///
 /// # Errors
-/// When the API server does not tell, in its words.
+/// When the API server does not say, in its words.
 pub async fn missing(client: &Client) -> Result<Vec<String>, String> {
     let reviews = &Typed::<SelfSubjectAccessReview>::all(client);
     let asked = NEEDED.map(|(verb, group, resource, subresource)| async move {
@@ -48,7 +48,7 @@ pub async fn missing(client: &Client) -> Result<Vec<String>, String> {
             ..SelfSubjectAccessReview::default()
         };
         let answer = reviews.create(&PostParams::default(), &review).await;
-        let answer = answer.map_err(|error| told(&error))?;
+        let answer = answer.map_err(|error| described(&error))?;
         let allowed = answer.status.is_some_and(|status| status.allowed);
         let slash = if subresource.is_empty() { "" } else { "/" };
         Ok::<_, String>((!allowed).then(|| format!("{verb} {resource}{slash}{subresource}")))

@@ -1,4 +1,4 @@
-//! The ends of pods: those that are asked for, each told when it was no good one, and those that nobody asked for.
+//! Ends of pods: those that are asked for, each reported when it was not clean, and those that nobody asked for.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::{
 use crate::{EnvironmentError, UncleanStop, UnexpectedExit, container::Container};
 use harness_system::Role;
 
-/// What the cluster needs for the end of a pod beside the pod's own time.
+/// Time that the cluster needs for the end of a pod beside the pod's own.
 const STOP_BESIDES: Duration = Duration::from_secs(15);
 /// The status of a container that was killed.
 const KILLED: i32 = 137;
@@ -25,7 +25,7 @@ const KILLED: i32 = 137;
 const KILL_LIMIT: Duration = Duration::from_secs(15);
 
 impl Deployed {
-    /// Stops all workloads of which `is_meant` holds, at the same time; tells of those that did not end well.
+    /// Stops all workloads of which `is_meant` holds, at the same time; reports those that did not end well.
     pub(in super::super) async fn stop_all(
         &mut self,
         is_meant: impl Fn(&str, Role) -> bool,
@@ -41,7 +41,7 @@ impl Deployed {
         Ok(ended.into_iter().flatten().collect())
     }
 
-    /// Stops it, and waits until its callers know; tells if it did not end well.
+    /// Stops it, and waits until its callers know; reports whether it ended well.
     pub(in super::super) async fn stop(
         &mut self,
         workload: &str,
@@ -82,7 +82,7 @@ impl Deployed {
         Ok(pods)
     }
 
-    /// Waits until all but so many of the pods have ended, and tells which did not end well.
+    /// Waits until all but so many of the pods have ended, and reports which did not end well.
     pub(super) async fn ended(
         &self,
         workload: &str,
@@ -104,12 +104,12 @@ impl Deployed {
             return Ok(vec![self.unclean(workload, how)]);
         };
         self.logs.read_to_end(workload, LOG_LIMIT).await;
-        let told = |(pod, _): (PodState, bool)| {
+        let described = |(pod, _): (PodState, bool)| {
             let began = pod.running || pod.ended.is_some() || pod.ended_before.is_some();
             match &pod.ended {
                 Some(exit) => is_unclean(&placed.container, exit).then(|| exit.text()),
                 None if began => Some(format!(
-                    "its end was not seen, since pod `{}` was gone before the cluster told it",
+                    "its end was not seen, since pod `{}` was gone before the cluster reported it",
                     pod.name
                 )),
                 None => None,
@@ -121,11 +121,11 @@ impl Deployed {
             let by_limit = |exit: &Exit| exit.code == KILLED && exit.reason != "OOMKilled";
             pod.ended.as_ref().is_some_and(by_limit)
         };
-        let told = ended.into_iter().filter_map(|end| {
+        let reported = ended.into_iter().filter_map(|end| {
             let foreseen = is_foreseen && is_killed(&end.0);
-            Some(UncleanStop { foreseen, ..self.unclean(workload, told(end)?) })
+            Some(UncleanStop { foreseen, ..self.unclean(workload, described(end)?) })
         });
-        Ok(told.collect())
+        Ok(reported.collect())
     }
 
     pub(super) fn unclean(&self, workload: &str, how: String) -> UncleanStop {
@@ -201,7 +201,7 @@ impl Deployed {
         }
     }
 
-    /// What ended by itself since this was last asked.
+    /// Returns what ended by itself since this was last asked.
     pub(in super::super) fn unexpected_exits(&mut self) -> Vec<UnexpectedExit> {
         let mut found = Vec::new();
         for (workload, placed) in self.workloads.iter().filter(|(_, placed)| placed.wanted > 0) {
@@ -210,7 +210,7 @@ impl Deployed {
             for pod in pods.iter().filter(|pod| !pod.deleting) {
                 let known = self.exits.get(&pod.uid).copied();
                 self.exits.insert(pod.uid.clone(), ends(pod).max(known.unwrap_or_default()));
-                // One that came later than the system takes the place of one that is told below, or was asked for.
+                // One that came later than the system takes the place of one that is reported below, or was asked for.
                 let Some(known) = known.filter(|known| ends(pod) > *known) else { continue };
                 let exit = pod.ended.as_ref().or(pod.ended_before.as_ref());
                 let mut status = exit.map_or_else(String::new, Exit::text);
@@ -232,11 +232,11 @@ impl Deployed {
                 }
             }
         }
-        let told = |(workload, status): (String, String)| {
+        let described = |(workload, status): (String, String)| {
             let log_tail = self.log_tail(&workload, TAIL_LINES);
             UnexpectedExit { workload, status, log_tail }
         };
-        found.into_iter().map(told).collect()
+        found.into_iter().map(described).collect()
     }
 }
 
@@ -256,7 +256,7 @@ fn end_of(all: &Pods, pod: &PodState) -> Option<(PodState, bool)> {
 }
 
 /// Our own programs and every collector must end with 0, since they say in this way that nothing was lost. Another service
-/// may as well be ended by the signal itself, which is told as 143, as a shell or a JVM tells it.
+/// may as well be ended by the signal itself, which is reported as 143, as a shell or a JVM reports it.
 fn is_unclean(container: &Container, exit: &Exit) -> bool {
     let may = container.is_foreign() && container.role == Role::Service;
     !(exit.code == 0 || may && i64::from(exit.code) == container.status_of_stop())

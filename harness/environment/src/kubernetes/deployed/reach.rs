@@ -1,4 +1,4 @@
-//! What is reached from within the cluster: that a pod is ready, or gone, is known to its callers only a moment later.
+//! Reachability within the cluster: that a pod is ready, or gone, is known to its callers only a moment later.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +20,7 @@ const REFUSED_LIMIT: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(500);
 
 impl Deployed {
-    /// Waits until every workload, or those that call the given one, reaches what it is told to call: that a pod is ready is
+    /// Waits until every workload, or those that call the given one, reaches what it is configured to call: that a pod is ready is
     /// known to the nodes only a moment later.
     pub(in super::super) async fn wait_until_reached(
         &self,

@@ -1,4 +1,4 @@
-//! Waiting until pods are ready, and telling why they are not.
+//! Waiting until pods are ready, and finding why they are not.
 
 use tokio::time::{Instant, timeout};
 
@@ -6,6 +6,7 @@ use super::{
     super::{
         CALL_LIMIT,
         diagnose::{self, Problem},
+        error::KubernetesError,
         evidence, names, operator,
         pods::PodState,
     },
@@ -67,16 +68,17 @@ impl Deployed {
         workload: &str,
         problem: Problem,
     ) -> EnvironmentError {
-        EnvironmentError::DoesNotStart {
+        let error = KubernetesError::DoesNotStart {
             workload: workload.to_owned(),
             events: self.events_of(workload).await,
             log_tail: self.tail_of_failed(workload).await,
             problem: problem.what,
             remedy: problem.remedy.to_owned(),
-        }
+        };
+        error.into()
     }
 
-    /// Why a workload behind one of these addresses does not get ready any more.
+    /// Finds why a workload behind one of these addresses does not get ready any more.
     pub(super) async fn failed(&self, addresses: &[String]) -> Option<EnvironmentError> {
         let hosts = || addresses.iter().filter_map(|address| address.split(':').next());
         let callees =
@@ -103,8 +105,8 @@ impl Deployed {
             Some((name, placed)) => {
                 let refused = self.pods.refused(&placed.container.host);
                 let wanted = placed.wanted as usize;
-                let told = diagnose::waits_for(&self.pods.of(name), refused.as_deref(), wanted);
-                (name.clone(), told)
+                let reported = diagnose::waits_for(&self.pods.of(name), refused.as_deref(), wanted);
+                (name.clone(), reported)
             }
             None => (names.first().cloned().unwrap_or_default(), "its pods".to_owned()),
         };
@@ -127,7 +129,7 @@ impl Deployed {
         EnvironmentError::NotReady { workload, limit: self.start_limit, waited_for, log_tail }
     }
 
-    /// What has happened to the workload's pods up to now is known.
+    /// Takes what has happened to the workload's pods up to now as known.
     pub(super) fn expect_exits(&mut self, workload: &str) {
         for pod in self.pods.of(workload) {
             self.exits.insert(pod.uid.clone(), ends::ends(&pod));

@@ -1,4 +1,4 @@
-//! What eksctl says of clusters that are there.
+//! Clusters that are there, as eksctl lists them.
 
 use std::time::SystemTime;
 

@@ -28,12 +28,12 @@ pub struct Leftover {
 }
 
 impl Leftover {
-    /// Whether its time is over.
+    /// Returns whether its time is over.
     pub fn has_expired(&self, now: SystemTime) -> bool {
         self.expires.is_some_and(|at| at <= now)
     }
 
-    /// Whether it was made so long ago.
+    /// Returns whether it was made so long ago.
     pub fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
         self.made.is_some_and(|at| now.duration_since(at).is_ok_and(|since| since >= age))
     }
@@ -47,7 +47,7 @@ impl Leftover {
 /// All clusters of a region that runs made, those of runs that go on included.
 ///
 /// # Errors
-/// When eksctl does not tell.
+/// When eksctl does not say.
 pub async fn find_leftovers(region: &str) -> Result<Vec<Leftover>, EnvironmentError> {
     let said =
         eksctl(&["get", "cluster", "--region", region, "-o", "json"], ASK_LIMIT, None).await?;
@@ -75,13 +75,16 @@ pub async fn find_leftovers(region: &str) -> Result<Vec<Leftover>, EnvironmentEr
 /// When eksctl does not delete it, or not in time.
 pub async fn remove_leftover(
     leftover: &Leftover,
-    tell: Progress<'_>,
+    progress: Progress<'_>,
 ) -> Result<(), EnvironmentError> {
     let found = find(&leftover.name, &leftover.region).await?;
     if found.and_then(|found| found.run).as_ref() != Some(&leftover.run_id) {
         return Ok(());
     }
-    tell(&format!("eks: deleting cluster `{}`, which takes 10 minutes and more", leftover.name));
+    progress(&format!(
+        "eks: deleting cluster `{}`, which takes 10 minutes and more",
+        leftover.name
+    ));
     let words = delete_by_name(&leftover.name, &leftover.region);
-    eksctl(&words, DELETE_LIMIT, Some(tell)).await.map(drop)
+    eksctl(&words, DELETE_LIMIT, Some(progress)).await.map(drop)
 }

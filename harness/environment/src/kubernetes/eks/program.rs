@@ -16,7 +16,7 @@ use tokio::{
 use super::{super::kind::Progress, unavailable};
 use crate::EnvironmentError;
 
-/// What is told where a program is missing or fails, of each program.
+/// Advice for each program where it is missing or fails.
 const PROGRAMS: [(&str, &str, &str); 2] = [
     (
         "eksctl",
@@ -33,14 +33,14 @@ const PROGRAMS: [(&str, &str, &str); 2] = [
 const END_GRACE: Duration = Duration::from_secs(5);
 /// How long its output is read after its end; programs that it started may hold it open.
 const OUTPUT_GRACE: Duration = Duration::from_millis(500);
-/// Lines that wait to be told.
+/// Lines that wait to be reported.
 const LINES: usize = 256;
-/// The last lines that an error tells.
+/// The last lines that an error has.
 const TAIL: usize = 12;
 /// Most bytes of its answer that are kept.
 const ANSWER_LIMIT: usize = 8 << 20;
 
-/// What it said on stdout.
+/// Text that it wrote to stdout.
 pub(super) struct Said {
     pub(super) stdout: String,
 }
@@ -54,13 +54,13 @@ impl Drop for Group {
     }
 }
 
-/// Runs `eksctl`, and waits for its end. Its lines are told as they come, where somebody wants to be told.
+/// Runs `eksctl`, and waits for its end. Its lines are reported as they come, where somebody asked for them.
 pub(super) async fn eksctl(
     words: &[&str],
     limit: Duration,
-    tell: Option<Progress<'_>>,
+    progress: Option<Progress<'_>>,
 ) -> Result<Said, EnvironmentError> {
-    run(PROGRAMS[0], words, limit, tell).await
+    run(PROGRAMS[0], words, limit, progress).await
 }
 
 /// Runs `aws`, and waits for its end.
@@ -72,7 +72,7 @@ async fn run(
     (program, how_to_get_it, when_it_fails): (&str, &str, &str),
     words: &[&str],
     limit: Duration,
-    tell: Option<Progress<'_>>,
+    progress: Option<Progress<'_>>,
 ) -> Result<Said, EnvironmentError> {
     let line = format!("{program} {}", words.join(" "));
     let mut command = Command::new(program);
@@ -94,10 +94,10 @@ async fn run(
     let mut stdout = String::new();
     let mut tail = VecDeque::new();
     let mut take = |(is_answer, line): (bool, String)| {
-        if let Some(tell) = tell
+        if let Some(progress) = progress
             && !line.trim().is_empty()
         {
-            tell(&format!("{program}: {line}"));
+            progress(&format!("{program}: {line}"));
         }
         if is_answer && stdout.len() < ANSWER_LIMIT {
             stdout.push_str(&line);

@@ -39,15 +39,15 @@ fn name_and_region_can_be_others() {
 }
 
 #[test]
-fn what_is_no_configuration_is_told_with_its_place() {
-    for (text, told) in [
+fn what_is_no_configuration_is_reported_with_its_place() {
+    for (text, reported) in [
         ("a: [", "x.yaml:1"),
         ("kind: Cluster\n", "`kind` is not `ClusterConfig`"),
         ("kind: ClusterConfig\nmetadata: 1\n", "`metadata` is not a mapping"),
         ("kind: ClusterConfig\nmetadata: { region: r }\n", "`metadata.name` is missing"),
     ] {
         let error = Config::parse("x.yaml", text, None, None).unwrap_err().to_string();
-        assert!(error.contains(told), "{error}");
+        assert!(error.contains(reported), "{error}");
     }
 }
 

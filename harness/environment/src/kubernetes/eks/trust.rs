@@ -1,4 +1,4 @@
-//! Who may take the collector's role: its account in every namespace of the run.
+//! Trust in the collector's role: its account may take it in every namespace of the run.
 //!
 //! eksctl writes a trust policy for one account in one namespace, and its configuration has no way to say more. Each system of a run
 //! has a namespace of its own, so the policy is changed with the program `aws` when the role is there, as AWS describes it for several
@@ -16,20 +16,21 @@ use crate::EnvironmentError;
 pub(super) async fn widen(role: &str, run_id: &str) -> Result<(), EnvironmentError> {
     let said =
         aws(&["iam", "get-role", "--role-name", role, "--output", "json"], ASK_LIMIT).await?;
-    let told = serde_json::from_str::<Value>(&said.stdout).unwrap_or_default();
-    let policy = widened(&told["Role"]["AssumeRolePolicyDocument"], run_id).ok_or_else(|| {
-        unavailable(
-            format!("the trust policy of the role `{role}` names no account of this run"),
-            "look at `aws iam get-role`",
-        )
-    })?;
+    let reported = serde_json::from_str::<Value>(&said.stdout).unwrap_or_default();
+    let policy =
+        widened(&reported["Role"]["AssumeRolePolicyDocument"], run_id).ok_or_else(|| {
+            unavailable(
+                format!("the trust policy of the role `{role}` names no account of this run"),
+                "look at `aws iam get-role`",
+            )
+        })?;
     let policy = policy.to_string();
     let words =
         ["iam", "update-assume-role-policy", "--role-name", role, "--policy-document", &policy];
     aws(&words, ASK_LIMIT).await.map(drop)
 }
 
-/// The namespace of a run's first system, which eksctl is told.
+/// The namespace of a run's first system, which eksctl is given.
 pub(super) fn first_namespace(run_id: &str) -> String {
     format!("tracecheck-{run_id}-0")
 }

@@ -29,7 +29,7 @@ const RETRY: Duration = Duration::from_millis(100);
 /// A cluster that is being made; when that is given up, what there is of it is deleted.
 pub(super) struct Unfinished<'a> {
     name: &'a str,
-    tell: Progress<'a>,
+    progress: Progress<'a>,
     /// The process group of the kind that makes it; 0 before it runs.
     group: AtomicI32,
     finished: bool,
@@ -37,11 +37,11 @@ pub(super) struct Unfinished<'a> {
 
 impl<'a> Unfinished<'a> {
     /// A cluster of that name, of which there is nothing yet.
-    pub(super) fn new(name: &'a str, tell: Progress<'a>) -> Self {
-        Self { name, tell, group: AtomicI32::new(0), finished: false }
+    pub(super) fn new(name: &'a str, progress: Progress<'a>) -> Self {
+        Self { name, progress, group: AtomicI32::new(0), finished: false }
     }
 
-    /// Where the process group of the kind that makes it is to be noted.
+    /// Cell for the process group of the kind that creates it.
     pub(super) fn group(&self) -> &AtomicI32 {
         &self.group
     }
@@ -57,11 +57,11 @@ impl Drop for Unfinished<'_> {
         if self.finished {
             return;
         }
-        (self.tell)(&format!("kind: deleting what was made of cluster `{}`", self.name));
+        (self.progress)(&format!("kind: deleting what was made of cluster `{}`", self.name));
         // Nothing can be awaited here, and the caller may be about to end.
         settle(self.group.load(Ordering::Acquire));
         if let Err(reason) = delete(self.name) {
-            (self.tell)(&format!(
+            (self.progress)(&format!(
                 "kind: cluster `{0}` may be there in part: {reason}; `kind delete cluster --name {0}` deletes it",
                 self.name
             ));
@@ -107,26 +107,26 @@ fn delete(name: &str) -> Result<(), String> {
     }
 }
 
-/// What kind prints; an error that says why where it fails, or does not end by then.
+/// Runs kind and returns what it prints; an error that says why where it fails, or does not end by then.
 fn run(words: &[&str], deadline: Instant) -> Result<String, String> {
-    let told = |reason: String| format!("`kind {}` {reason}", words.join(" "));
+    let described = |reason: String| format!("`kind {}` {reason}", words.join(" "));
     let mut child = Command::new(PROGRAM)
         .args(words)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|error| told(format!("cannot be run: {error}")))?;
-    while child.try_wait().map_err(|error| told(error.to_string()))?.is_none() {
+        .map_err(|error| described(format!("cannot be run: {error}")))?;
+    while child.try_wait().map_err(|error| described(error.to_string()))?.is_none() {
         if Instant::now() >= deadline {
             end(&mut child);
-            return Err(told("did not end".to_owned()));
+            return Err(described("did not end".to_owned()));
         }
         pause();
     }
-    let output = child.wait_with_output().map_err(|error| told(error.to_string()))?;
+    let output = child.wait_with_output().map_err(|error| described(error.to_string()))?;
     if !output.status.success() {
-        return Err(told(format!("failed ({})", output.status)));
+        return Err(described(format!("failed ({})", output.status)));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -1,4 +1,7 @@
-use k8s_openapi::api::{apps::v1::DeploymentSpec, core::v1::PodSpec};
+use k8s_openapi::{
+    api::{apps::v1::DeploymentSpec, core::v1::PodSpec},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
 
 use super::{
     workload::{escape, key},
@@ -36,6 +39,26 @@ fn deployment<'a>(objects: &'a Objects, name: &str) -> &'a DeploymentSpec {
 
 fn pod<'a>(objects: &'a Objects, name: &str) -> &'a PodSpec {
     deployment(objects, name).template.spec.as_ref().unwrap()
+}
+
+#[test]
+fn what_stands_between_two_workloads_is_a_deployment_with_a_service_on_their_way() {
+    let mut system = chain();
+    let name = system.put_between("sample-app-1", "sample-app-2").unwrap();
+    let objects = of(&system, &BTreeMap::new());
+    let container = &pod(&objects, &name).containers[0];
+    assert_eq!(container.command.as_deref().unwrap(), ["/tracecheck", "tap"]);
+    let args = ["--edge=http=0.0.0.0:8080=sample-app-2:8080", "--control=0.0.0.0:9000"];
+    assert_eq!(container.args.as_deref().unwrap(), args);
+    let probe = container.readiness_probe.as_ref().unwrap().http_get.as_ref().unwrap();
+    assert_eq!((probe.path.as_deref(), &probe.port), (Some("/health"), &IntOrString::Int(9000)));
+    let service = objects.services.iter().find(|one| one.metadata.name.as_ref() == Some(&name));
+    let ports = service.unwrap().spec.as_ref().unwrap().ports.as_ref().unwrap();
+    let named: Vec<_> = ports.iter().map(|port| (port.name.as_deref(), port.port)).collect();
+    assert_eq!(named, [(Some("http"), 8080), (Some("tap-control"), 9000)]);
+    let env = pod(&objects, "sample-app-1").containers[0].env.as_ref().unwrap();
+    let upstream = env.iter().find(|one| one.name == "UPSTREAM_URIS").unwrap();
+    assert_eq!(upstream.value, Some(format!("http://{name}:8080")));
 }
 
 #[test]
@@ -111,6 +134,67 @@ fn pods_have_no_rights_and_a_workloads_key_is_in_its_secret_only() {
 }
 
 #[test]
+fn a_collector_that_watches_the_cluster_may_and_is_told_its_node() {
+    let with = |processors: &str, order: &str| {
+        let mut system = chain();
+        let collector = system.workloads.iter_mut().find(|one| one.name == "collector").unwrap();
+        let config = collector.files.get_mut("collector.yaml").unwrap();
+        config.contents = format!(
+            "{{processors: {{{processors}}}, service: {{pipelines: {{traces: {{processors: [{order}]}}}}}}}}"
+        );
+        of(&system, &BTreeMap::new())
+    };
+    let objects = with(
+        "k8s_attributes/a: {filter: {node_from_env_var: NODE}, extract: {metadata: [k8s.deployment.uid], labels: [{key: a, from: node}]}}",
+        "k8s_attributes/a",
+    );
+    let [role] = objects.cluster_roles.as_slice() else { panic!("{:?}", objects.cluster_roles) };
+    let rules: Vec<_> = role
+        .rules
+        .iter()
+        .flatten()
+        .map(|rule| {
+            let words = |words: &Option<Vec<String>>| words.as_ref().unwrap().join(" ");
+            (words(&rule.api_groups), words(&rule.resources), rule.verbs.join(" "))
+        })
+        .collect();
+    let verbs = || "get list watch".to_owned();
+    let expected = [
+        (String::new(), "nodes pods".to_owned(), verbs()),
+        ("apps".to_owned(), "replicasets".to_owned(), verbs()),
+    ];
+    assert_eq!(rules, expected);
+    assert_eq!(role.metadata.name.as_deref(), Some("tracecheck-1-0-aws-otel-collector"));
+    assert_eq!(role.metadata.labels.as_ref().unwrap()[RUN], "1");
+    let [binding] = objects.cluster_role_bindings.as_slice() else { panic!() };
+    assert_eq!(Some(&binding.role_ref.name), role.metadata.name.as_ref());
+    let subject = &binding.subjects.as_ref().unwrap()[0];
+    assert_eq!(
+        (subject.name.as_str(), subject.namespace.as_deref()),
+        ("aws-otel-collector", Some("tracecheck-1-0"))
+    );
+    let pod_of = |name: &str| pod(&objects, name);
+    let collector = pod_of("my-collector-collector");
+    assert_eq!(collector.automount_service_account_token, Some(true));
+    assert_eq!(pod_of("sample-app-1").automount_service_account_token, Some(false));
+    let env = collector.containers[0].env.as_ref().unwrap();
+    let node = env.iter().find(|one| one.name == "NODE").unwrap().value_from.as_ref().unwrap();
+    assert_eq!(node.field_ref.as_ref().unwrap().field_path, "spec.nodeName");
+    // Neither what is not used needs anything, nor what asks no API, nor what asks it as somebody else.
+    for (processors, order) in [
+        ("k8sattributes: ", ""),
+        ("k8sattributes: {passthrough: true}", "k8sattributes"),
+        ("k8sattributes: {auth_type: kubeConfig}", "k8sattributes"),
+        ("batch: ", "batch"),
+    ] {
+        let objects = with(processors, order);
+        assert_eq!(objects.cluster_roles, [], "{processors}");
+        assert_eq!(objects.cluster_role_bindings, [], "{processors}");
+    }
+    assert_eq!(with("k8sattributes: ", "k8sattributes").cluster_roles.len(), 1);
+}
+
+#[test]
 fn somebody_elses_image_says_itself_who_runs_it() {
     let images = BTreeMap::from([("collector".to_owned(), "otelcol:1".to_owned())]);
     let objects = of(&chain(), &images);
@@ -118,6 +202,17 @@ fn somebody_elses_image_says_itself_who_runs_it() {
     assert_eq!(pod.security_context.as_ref().unwrap().run_as_user, None);
     assert_eq!(pod.security_context.as_ref().unwrap().run_as_non_root, Some(true));
     assert_eq!(pod.containers[0].image.as_deref(), Some("otelcol:1"));
+}
+
+#[test]
+fn the_system_file_says_who_runs_an_image_that_names_its_user() {
+    let images = BTreeMap::from([("sample-app-2".to_owned(), "shop:1".to_owned())]);
+    let mut system = chain();
+    system.workloads.iter_mut().find(|one| one.name == "sample-app-2").unwrap().user = Some(10_001);
+    let objects = of(&system, &images);
+    let user = |name: &str| pod(&objects, name).security_context.as_ref().unwrap().run_as_user;
+    assert_eq!(user("sample-app-2"), Some(10_001));
+    assert_eq!(user("sample-app-1"), Some(65_532), "only that one's");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use k8s_openapi::{
 
 use super::{
     super::names::{ACCOUNT, COLLECTOR_ACCOUNT, NAME, WORKLOAD, port_names},
-    CONTAINER, STOP_GRACE_SECONDS, Settings, run_labels,
+    CONTAINER, STOP_GRACE_SECONDS, Settings, run_labels, watching,
 };
 use crate::container::{Container, FILES_DIR, Image};
 use harness_core::secret::Secret as SecretText;
@@ -32,7 +32,7 @@ use harness_system::Role;
 /// How often in a row a pod must not answer until no request goes to it any more: long enough for a workload that is frozen
 /// for a scenario to be found by its callers all the same. Seconds, since it is asked each second.
 const UNREADY_AFTER: i32 = 10;
-/// Who runs our own image, by number, as `runAsNonRoot` wants it.
+/// User that runs our own image, by number, as `runAsNonRoot` asks for it.
 const USER: i64 = 65_532;
 /// Makes the objects of one container.
 pub(in super::super) struct Maker<'a> {
@@ -146,7 +146,7 @@ impl Maker<'_> {
         };
         PodSpec {
             service_account_name: Some(account.to_owned()),
-            automount_service_account_token: Some(false),
+            automount_service_account_token: Some(watching::of(self.container).is_some()),
             enable_service_links: Some(false),
             // A process that is not the first one of its namespace can be frozen and killed.
             share_process_namespace: Some(true),
@@ -160,11 +160,14 @@ impl Maker<'_> {
 
     pub(in super::super) fn pod_security(&self) -> PodSecurityContext {
         let mut security = pod_security(self.is_ours());
-        // An image of somebody else's says itself who runs it, unless by a name, which the kubelet cannot tell from root's.
+        // A third party's image says itself who runs it, unless by a name, which the kubelet cannot distinguish from root's.
         if let (Image::Named(reference), Role::Collector) =
             (&self.container.image, self.container.role)
         {
             security.run_as_user = self.settings.collector_user.or_else(|| known_user(reference));
+        }
+        if let Some(user) = self.container.user {
+            security.run_as_user = Some(user.into());
         }
         security
     }
@@ -225,10 +228,11 @@ impl Maker<'_> {
                 ..EnvVarSource::default()
             }),
         });
-        plain.chain(secret).collect()
+        let node = watching::of(self.container).map(|watching| watching.env(self.container));
+        plain.chain(secret).chain(node.unwrap_or_default()).collect()
     }
 
-    /// Whether it takes requests. There is no liveness probe: a restart would hide the hang that a scenario is to find.
+    /// Returns whether it takes requests. There is no liveness probe: a restart would hide the hang that a scenario is to find.
     fn readiness(&self) -> Option<Probe> {
         let ports = &self.container.ports;
         let number = |port: &str| ports.get(port).map(|number| IntOrString::Int((*number).into()));
@@ -312,7 +316,7 @@ fn known_user(reference: &str) -> Option<i64> {
     (name == "aws-otel-collector").then_some(4317)
 }
 
-/// What the restricted pod security policy asks of a pod, and, for our own image, who runs it.
+/// Security context of a pod under the restricted policy, and, for our own image, the user that runs it.
 pub(in super::super) fn pod_security(ours: bool) -> PodSecurityContext {
     PodSecurityContext {
         run_as_non_root: Some(true),
@@ -326,7 +330,7 @@ pub(in super::super) fn pod_security(ours: bool) -> PodSecurityContext {
     }
 }
 
-/// What that policy asks of a container, and a root that nothing is written to.
+/// Security context of a container under that policy, with a root that nothing is written to.
 pub(in super::super) fn container_security() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
@@ -377,7 +381,7 @@ pub(in super::super) fn escape(text: &str) -> String {
     escaped
 }
 
-/// What is spoken at a port, for meshes and gateways that ask; by the port's name.
+/// Protocol of a port, for meshes and gateways that ask; by the port's name.
 fn app_protocol(port: &str) -> Option<&'static str> {
     if port.ends_with("grpc") {
         Some("grpc")

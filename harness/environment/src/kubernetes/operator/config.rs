@@ -21,9 +21,9 @@ const SECTIONS: [&str; 6] =
 /// A protocol that has no address, and the port that it listens at then.
 const PROTOCOLS: [(&str, u16); 2] = [("grpc", 4317), ("http", 4318)];
 
-/// Why a config cannot be that of a resource.
+/// Error of a config that cannot be that of a resource.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// It cannot be read.
     #[error("{0}")]
     Unreadable(String),
@@ -66,7 +66,7 @@ pub enum ConfigError {
 ///
 /// # Errors
 /// When the config cannot be read, or an address says no number.
-pub fn ports(workload: &Workload) -> Result<BTreeMap<String, u16>, ConfigError> {
+pub(crate) fn ports(workload: &Workload) -> Result<BTreeMap<String, u16>, ConfigError> {
     let text = &workload.files.get(CONFIG_FILE).ok_or(ConfigError::None)?.contents;
     let root = read(text)?;
     let mut ports = BTreeMap::new();
@@ -102,7 +102,7 @@ pub fn ports(workload: &Workload) -> Result<BTreeMap<String, u16>, ConfigError> 
     Ok(ports)
 }
 
-/// Where the collector serves its own metrics: the operator adds a reader at 8888 where there is none.
+/// Returns the port at which the collector serves its own metrics: the operator adds a reader at 8888 where there is none.
 fn metrics_port(metrics: &Value) -> Result<u16, ConfigError> {
     let readers = metrics["readers"].as_array().into_iter().flatten();
     let port = readers
@@ -135,7 +135,7 @@ fn refuse_loopback(endpoint: &Value, path: &str, port: u16) -> Result<(), Config
 ///
 /// # Errors
 /// When a config cannot be read, or an argument cannot be given through the operator.
-pub fn take_over(container: &mut Container) -> Result<(), ConfigError> {
+pub(crate) fn take_over(container: &mut Container) -> Result<(), ConfigError> {
     let user = read(container.files.get(CONFIG_FILE).ok_or(ConfigError::None)?)?;
     let overlay = read(container.files.get(OVERLAY_FILE).ok_or(ConfigError::None)?)?;
     let text = serde_saphyr::to_string(&merged(user, &overlay))
@@ -152,10 +152,13 @@ pub fn take_over(container: &mut Container) -> Result<(), ConfigError> {
 
 /// Takes the ledger of traces out of what a run adds to a collector's config: only our collector has one, and another one does not
 /// start with it.
-pub fn without_ledger(container: &mut Container) {
+///
+/// # Errors
+/// When the container has no overlay that can be read.
+pub(crate) fn without_ledger(container: &mut Container) -> Result<(), ConfigError> {
     container.ports.remove(LEDGER_PORT);
-    let Some(text) = container.files.get_mut(OVERLAY_FILE) else { return };
-    let Ok(mut overlay) = serde_json::from_str::<Value>(text) else { return };
+    let text = container.files.get_mut(OVERLAY_FILE).ok_or(ConfigError::None)?;
+    let mut overlay = read(text)?;
     if let Some(extensions) = overlay.get_mut("extensions").and_then(Value::as_object_mut) {
         extensions.retain(|id, _| kind(id) != TRACE_LEDGER);
     }
@@ -163,6 +166,7 @@ pub fn without_ledger(container: &mut Container) {
         used.retain(|id| id.as_str().is_none_or(|id| kind(id) != TRACE_LEDGER));
     }
     *text = overlay.to_string();
+    Ok(())
 }
 
 /// Name and value of an argument as the operator writes it, `--name=value`.
@@ -176,7 +180,7 @@ fn read(text: &str) -> Result<Value, ConfigError> {
 }
 
 /// Returns the user's config with the overlay's exporters and its ledger of traces. Where components listen is the user's to say.
-pub fn merged(user: Value, overlay: &Value) -> Value {
+pub(crate) fn merged(user: Value, overlay: &Value) -> Value {
     let Value::Object(mut root) = user else { return user };
     root.retain(|section, _| SECTIONS.contains(&section.as_str()));
     merge(root.entry("exporters").or_insert_with(|| json!({})), &overlay["exporters"]);

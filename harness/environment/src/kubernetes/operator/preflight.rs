@@ -1,4 +1,4 @@
-//! What the operator needs of a cluster, looked at before anything is made in it: each thing that is missing is named, with
+//! Checks of what the operator needs of a cluster, before anything is created in it: each thing that is missing is named, with
 //! the command that helps.
 //!
 //! What may not be read is passed over: the dry run at the end goes the way that the real request will go, through
@@ -31,7 +31,7 @@ use self::objects::{
     mutating_hooks, not_ready, operator_of, selector, unavailable, unfilled, validating_hooks,
 };
 use super::{
-    super::{cluster, evidence, pods::PodState, typed::Typed},
+    super::{cluster, error::KubernetesError, evidence, pods::PodState, typed::Typed},
     GROUP, KIND, Operator, Version,
 };
 use crate::EnvironmentError;
@@ -73,9 +73,9 @@ pub async fn preflight(
     client: &Client,
     wanted: Option<Version>,
 ) -> Result<Operator, EnvironmentError> {
-    let failed = |findings: &[Finding]| EnvironmentError::NoOperator {
-        environment,
-        findings: findings.iter().map(ToString::to_string).collect(),
+    let failed = |findings: &[Finding]| {
+        let findings = findings.iter().map(ToString::to_string).collect();
+        EnvironmentError::from(KubernetesError::NoOperator { environment, findings })
     };
     let look = Look { client: client.clone() };
     match timeout(LIMIT, look.until_settled(wanted)).await {
@@ -98,7 +98,7 @@ pub async fn look(client: &Client, wanted: Option<Version>) -> Result<Operator, 
     Look { client: client.clone() }.all(wanted).await
 }
 
-/// What was found where one looked.
+/// Result of a look.
 enum Seen<T> {
     There(T),
     Missing,
@@ -188,13 +188,13 @@ impl Look {
         if findings.is_empty() { Ok(operator) } else { Err(findings) }
     }
 
-    /// The versions that the API tells everybody of, where the definition may not be read.
+    /// Returns the versions that the API lists for everybody, where the definition may not be read.
     async fn discovered(&self, wanted: Option<Version>) -> Result<Operator, Finding> {
         let groups = self.client.list_api_groups().await.map_err(|error| {
             finding(
                 format!(
-                    "it cannot be told whether the operator is there: {}",
-                    cluster::told(&error)
+                    "it cannot be determined whether the operator is there: {}",
+                    cluster::described(&error)
                 ),
                 cluster::remedy(&error),
             )
@@ -212,7 +212,7 @@ impl Look {
         choose(&names, wanted).map(Operator::of)
     }
 
-    /// Whether somebody answers behind a webhook's Service.
+    /// Returns whether somebody answers behind a webhook's Service.
     async fn served(&self, service: &ServiceRef) -> Option<Finding> {
         let ServiceRef { namespace, name } = service;
         let services = Typed::<Service>::namespaced(&self.client, namespace);
@@ -265,7 +265,7 @@ impl Look {
         })
     }
 
-    /// What is wrong with cert-manager, which is to make and renew these certificates.
+    /// Finds what is wrong with cert-manager, which is to create and renew these certificates.
     async fn cert_manager(&self, certificates: &[String]) -> Vec<Finding> {
         let definitions = Typed::<CustomResourceDefinition>::all(&self.client);
         for name in ["certificates.cert-manager.io", "issuers.cert-manager.io"] {
@@ -353,18 +353,18 @@ impl Look {
         pods.is_ok_and(|list| list.iter().any(|pod| is_young(&PodState::of(pod), now)))
     }
 
-    /// Whether cert-manager's own webhook answers: only then is it ready.
+    /// Returns whether cert-manager's own webhook answers: only then is it ready.
     async fn issuer(&self) -> Option<Finding> {
         let api = of_cert_manager("Issuer");
         let issuer = DynamicObject::new("tracecheck-preflight", &api)
             .data(json!({ "spec": { "selfSigned": {} } }));
         let error = self.try_to_create(&api, &issuer).await?;
         let passes = self.may_pass(&error).await;
-        let told = finding(
+        let reported = finding(
             format!("cert-manager is not ready: an Issuer cannot be created: {error}"),
             "look at `kubectl -n cert-manager get pods`, and try again when all are ready",
         );
-        Some(told.passing(passes))
+        Some(reported.passing(passes))
     }
 
     /// Returns what is wrong with a certificate, named `NAMESPACE/NAME`. `starts` says that cert-manager, which makes it, is just
@@ -402,8 +402,8 @@ impl Look {
             .data(json!({ "spec": { "mode": "deployment", "config": probe(version) } }));
         let error = self.try_to_create(&version.api(), &collector).await?;
         let (remedy, passes) = (remedy(&error), self.may_pass(&error).await);
-        let told = format!("a dry run of an {KIND} ({}) is refused: {error}", version.name());
-        Some(finding(told, remedy).passing(passes))
+        let reported = format!("a dry run of an {KIND} ({}) is refused: {error}", version.name());
+        Some(finding(reported, remedy).passing(passes))
     }
 
     /// Returns whether what a webhook answered may be well a moment later.
@@ -412,21 +412,32 @@ impl Look {
             || (is_untrusted(error) || is_late(error)) && self.something_is_young().await
     }
 
-    /// Why an object cannot be created. That one has no right to is told when it is really made.
+    /// Finds why an object cannot be created. A missing permission is reported when it is really created.
     async fn try_to_create(&self, api: &ApiResource, object: &DynamicObject) -> Option<String> {
         let objects =
             Api::<DynamicObject>::namespaced_with(self.client.clone(), DRY_RUN_NAMESPACE, api);
         let params = PostParams { dry_run: true, ..PostParams::default() };
         let error = objects.create(&params, object).await.err()?;
-        let told = cluster::told(&error);
-        let no_right = cluster::code(&error) == Some(403) && told.contains(" cannot create ");
-        (!no_right).then_some(told)
+        let reported = cluster::described(&error);
+        let no_right = cluster::code(&error) == Some(403) && reported.contains(" cannot create ");
+        (!no_right).then_some(reported)
     }
 }
 
-/// Whether the API server found nobody behind a webhook: as it is for a moment though its pod is ready.
+/// Returns whether the API server found nobody behind a webhook, or nobody who kept the connection: as it is for a moment though
+/// its pod is ready, while the nodes learn the way to it.
 fn nobody_listens(error: &str) -> bool {
-    ["connection refused", "no endpoints available"].iter().any(|words| error.contains(words))
+    [
+        "connection refused",
+        "connection reset by peer",
+        "host is down",
+        "network is unreachable",
+        "no endpoints available",
+        "no route to host",
+        ": EOF",
+    ]
+    .iter()
+    .any(|words| error.contains(words))
 }
 
 /// Returns whether a webhook took the API server's connection, or nothing, and did not answer in time: so does one whose pod has
@@ -440,7 +451,7 @@ fn is_untrusted(error: &str) -> bool {
     ["x509", "tls: "].iter().any(|words| error.contains(words))
 }
 
-/// What helps when the API server cannot make use of the operator's webhooks; also for what is told of a real request.
+/// Returns what helps when the API server cannot use the operator's webhooks; also for what a real request is answered.
 pub(in super::super) fn remedy(error: &str) -> String {
     let has = |words: &[&str]| words.iter().any(|word| error.contains(word));
     if is_untrusted(error) {
@@ -480,7 +491,7 @@ async fn seen<T>(answer: impl Future<Output = kube::Result<Option<T>>>) -> Seen<
             if cluster::code(&error) == Some(404) {
                 return Seen::Missing;
             }
-            tracing::debug!(error = cluster::told(&error), "preflight");
+            tracing::debug!(error = cluster::described(&error), "preflight");
             Seen::Unknown
         }
     }

@@ -23,7 +23,7 @@ fn system(text: &str) -> System {
     Chain { collector, ..Chain::new(Secret::new("5ecret")) }.system().unwrap()
 }
 
-/// What is applied for a system whose collector has that config.
+/// Returns what is applied for a system whose collector has that config.
 fn objects(text: &str, operator: &Operator) -> Objects {
     let system = system(text);
     let workload = system.workload(COLLECTOR).unwrap();
@@ -126,7 +126,7 @@ fn ports_are_those_of_the_config() {
     assert!(error.contains("write `0.0.0.0:4317`"), "{error}");
     let error = ports(&ARTICLE.replace("0.0.0.0:4318", "${env:AT:-x}")).unwrap_err().to_string();
     assert!(error.contains("no port number"), "{error}");
-    // The services are told the port that the config has.
+    // The services are given the port that the config has.
     let objects = objects(&text, &Operator::of(Version::V1Beta1));
     let deployments = serde_json::to_string(&objects.deployments).unwrap();
     assert!(deployments.contains("http://my-collector-collector:5317"), "{deployments}");
@@ -171,4 +171,16 @@ fn the_ledger_of_traces_is_our_collectors_alone() {
         assert!(collector.files.values().all(|text| !text.contains("trace_ledger")), "{operator}");
         assert!(!collector.ports.contains_key("ledger"), "{operator}");
     }
+    // `tracecheck` from an image of one's own is ours.
+    let placing = super::super::Placing {
+        environment: "cluster",
+        image: "r/t:1",
+        images: &BTreeMap::from([(COLLECTOR.to_owned(), "r/with-tracecheck:1".to_owned())]),
+        operator: false,
+        collector_image: None,
+    };
+    let containers = placing.plan(&system).unwrap();
+    let collector = containers.iter().find(|one| one.workload == COLLECTOR).unwrap();
+    assert!(collector.files.values().any(|text| text.contains("trace_ledger")));
+    assert!(collector.ports.contains_key("ledger"));
 }

@@ -247,12 +247,13 @@ fn is_clients_own(key: &str) -> bool {
 }
 
 /// Meta without what only clients put there; JSON as such, since its members have no order.
-fn told(meta: &BTreeMap<String, String>) -> BTreeMap<&str, Json> {
-    let told = meta.iter().filter(|(key, _)| !is_clients_own(key));
-    told.map(|(key, value)| {
-        (key.as_str(), serde_json::from_str(value).unwrap_or_else(|_| value.as_str().into()))
-    })
-    .collect()
+fn reported(meta: &BTreeMap<String, String>) -> BTreeMap<&str, Json> {
+    let reported = meta.iter().filter(|(key, _)| !is_clients_own(key));
+    reported
+        .map(|(key, value)| {
+            (key.as_str(), serde_json::from_str(value).unwrap_or_else(|_| value.as_str().into()))
+        })
+        .collect()
 }
 
 /// Each request that was recorded with Datadog's trace agent v0.85.4, taken as OTLP by the intake, gives the spans that the
@@ -319,7 +320,7 @@ fn the_recorded_requests_give_the_spans_that_datadogs_agent_made_of_them() {
             check("container", json!(span.container_id), json!(payload("containerID")));
             let meta: BTreeMap<String, String> =
                 serde_json::from_value(wanted["meta"].clone()).unwrap();
-            let (ours, theirs) = (told(&span.meta), told(&meta));
+            let (ours, theirs) = (reported(&span.meta), reported(&meta));
             let is_query =
                 |key: &str| matches!(key, "db.statement" | "db.query.text" | "sql.query");
             let queries_differ = matches!(&*span.span_type, "sql" | "cassandra");

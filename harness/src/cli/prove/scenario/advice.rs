@@ -17,7 +17,7 @@ use harness::{
 
 use crate::cli::{init::quoted, record::seen};
 
-/// What would report.
+/// Expectation or rule that would report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Advice {
     /// Under `expect`, as it is written there; empty where it is not an expectation.
@@ -38,7 +38,7 @@ pub(super) fn advice(clean: &Record, broken: &Record) -> Option<Advice> {
         }
         strict.scenario.tolerate.clone_from(&broken.scenario.tolerate);
     }
-    let tells = |expect: &String| {
+    let catches = |expect: &String| {
         let Some(more) = read(&clean.scenario.system, expect) else { return false };
         let with = |record: &Record| {
             let mut record = record.clone();
@@ -47,7 +47,7 @@ pub(super) fn advice(clean: &Record, broken: &Record) -> Option<Advice> {
         };
         !fails(&with(clean)) && fails(&with(broken))
     };
-    let expect = candidates(clean).into_iter().find(tells)?;
+    let expect = candidates(clean).into_iter().find(catches)?;
     let text = match expect.starts_with("tree:") {
         true => "by `expect: tree`, the whole tree, as `tracecheck record` writes it".to_owned(),
         false => {
@@ -78,7 +78,7 @@ pub(super) fn read(system: &SystemChoice, expect: &str) -> Option<Expect> {
     };
     let indented: Vec<String> = expect.lines().map(|line| format!("  {line}")).collect();
     let text = format!(
-        "name: advice\ndescription: What would tell.\nsystem: {system}\nrequests: [{{ get: / }}]\nexpect:\n{}\n",
+        "name: advice\ndescription: What would report it.\nsystem: {system}\nrequests: [{{ get: / }}]\nexpect:\n{}\n",
         indented.join("\n")
     );
     load::parse(Path::new("advice.yaml"), &text).ok().map(|(scenario, _)| scenario.expect)
@@ -116,7 +116,7 @@ fn candidates(clean: &Record) -> Vec<String> {
     all
 }
 
-/// What is so in every case.
+/// Keeps what `of_case` finds in every case.
 fn common(
     record: &Record,
     of_case: impl Fn(&Record, &CaseRecord) -> BTreeSet<String>,
@@ -154,12 +154,13 @@ fn resource(span: &Span) -> Option<String> {
     is.then(|| format!(", is: {{ resource: {} }}", quoted(&span.resource)))
 }
 
-/// What says where and as what it ran.
+/// Formats the resource attributes that say where and as what the span's process ran.
 fn resource_and_place(span: &Span) -> Option<String> {
     let keys = ["deployment.environment.name", "deployment.environment", "service.version"];
-    let told = keys.iter().filter_map(|key| Some((key, span.meta.get(*key)?)));
-    let told: Vec<String> = told.map(|(key, value)| format!("{key}: {}", quoted(value))).collect();
-    (!told.is_empty()).then(|| format!(", is: {{ meta: {{ {} }} }}", told.join(", ")))
+    let reported = keys.iter().filter_map(|key| Some((key, span.meta.get(*key)?)));
+    let reported: Vec<String> =
+        reported.map(|(key, value)| format!("{key}: {}", quoted(value))).collect();
+    (!reported.is_empty()).then(|| format!(", is: {{ meta: {{ {} }} }}", reported.join(", ")))
 }
 
 /// How many spans of each kind there are, as `spans` has it.
@@ -175,8 +176,8 @@ fn counts(
             *counts.entry((at(record, span), span.kind().to_owned(), details)).or_default() += 1;
         }
     }
-    let told = counts.into_iter().map(|((at, kind, details), count)| {
+    let reported = counts.into_iter().map(|((at, kind, details), count)| {
         format!("{{ at: {at}, kind: {kind}{details}, count: {count} }}")
     });
-    told.collect()
+    reported.collect()
 }

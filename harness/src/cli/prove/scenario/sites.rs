@@ -1,4 +1,4 @@
-//! Where a user's system is broken: found in what its sound traces show.
+//! Places at which a user's system is broken: found in what its healthy traces show.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use harness_prove::{
     change::{Change, Sites},
 };
 
-/// Where breakages strike, and what stands there.
+/// Places of the breakages, and what stands there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Places {
     /// The services, as they call themselves.
@@ -84,13 +84,13 @@ impl Places {
         }
     }
 
-    /// What stands on all edges and passes everything on as it comes.
+    /// Faults that stand on all edges and pass everything on as it comes.
     pub(super) fn nothing(&self) -> Vec<Fault> {
         let edges = self.calls.iter().chain(&self.exports).chain(&self.delivers);
         edges.map(|edge| between(edge, WireAction::Pass)).collect()
     }
 
-    /// What makes a breakage on the wire; none where nothing stands there, or it is not made there.
+    /// Faults that make a breakage on the wire; none where nothing stands there, or it is not made there.
     pub(super) fn strike(&self, breakage: &Breakage) -> Vec<Fault> {
         let Sites { entry, caller, at } = self.services.clone();
         let name = breakage.name.to_owned();

@@ -1,11 +1,11 @@
-//! What a scenario does to what passes between two workloads.
+//! Faults of a scenario on what passes between two workloads.
 
 use harness_core::wire::WireAction;
 use serde_saphyr::Spanned;
 
 use super::super::{Resolver, Workloads};
 use crate::{
-    scenario::{Fault, FaultKind, fault::Between, file::FaultFile},
+    scenario::{Fault, FaultKind, fault::Between, file::fault::FaultFile},
     source,
 };
 
@@ -85,7 +85,13 @@ impl Resolver<'_> {
                     let (name, value) = (name.to_ascii_lowercase(), value.clone());
                     does.push(WireAction::SetHeader { name, value });
                 }
-                _ => self.wrong(set, "`set_header` is one header: a name and its value"),
+                _ => {
+                    self.wrong(
+                        set,
+                        "`set_header` is one header, with its value: `set_header: { traceparent: … }`",
+                    );
+                    return None;
+                }
             }
         }
         let lower = |name: &Spanned<String>| name.value.to_ascii_lowercase();

@@ -2,119 +2,32 @@
 
 use std::borrow::Cow;
 
+use self::entries::Own;
+use self::tail::{Tail, put_cut, put_scope, put_unless_empty};
 use super::Context;
 use super::key::Table;
+use super::resource::Resource;
 use super::traces::Record;
 use crate::exporter::datadog::model::Text;
 use crate::exporter::datadog::payload::{META, put_entry, put_metric, put_span, put_text};
-use crate::exporter::datadog::stats::{
-    ClientKey, Counting, Facts, Mark, Records, grpc_status_number,
-};
+use crate::exporter::datadog::stats::{ClientKey, Facts, Mark, Records, grpc_status_number};
 use crate::exporter::datadog::translate::agent::{Obfuscated, TOP_LEVEL};
-use crate::exporter::datadog::translate::attributes::{Attrs, Both, Filter};
-use crate::exporter::datadog::translate::concepts::{DB_NAMESPACE, ENV, VERSION};
-use crate::exporter::datadog::translate::go_text::as_text;
-use crate::exporter::datadog::translate::known::{class, number, place};
+use crate::exporter::datadog::translate::attributes::{Attrs, Both};
+use crate::exporter::datadog::translate::concepts::{DB_NAMESPACE, ENV};
+use crate::exporter::datadog::translate::known::{class, place};
 use crate::exporter::datadog::translate::limits::{
     MAX_RESOURCE_BYTES, MAX_TYPE_BYTES, MAX_VALUE_BYTES,
 };
-use crate::exporter::datadog::translate::obfuscation::TakenOut;
 use crate::exporter::datadog::translate::span::{
     events, grpc_status_code, hex, links, status_code, status_name,
 };
-use crate::exporter::datadog::translate::table::{Class, GRPC_STATUS_CODE, STATUS_CODE};
-use crate::exporter::datadog::translate::{agent, host, naming, normalize, sampling};
+use crate::exporter::datadog::translate::table::{Class, STATUS_CODE};
+use crate::exporter::datadog::translate::{agent, naming, normalize, sampling};
 use crate::trace_batch::wire::put_uint;
-use crate::trace_batch::{AnyValue, Parts, Scope, SpanKind, StatusCode};
+use crate::trace_batch::{AnyValue, Parts, SpanKind, StatusCode};
 
-/// A resource's part in each of its spans.
-pub(super) struct Resource<'a> {
-    /// Its attributes as entries of a span's meta, in the order of the wire.
-    entries: Vec<Entry<'a>>,
-    /// All entries, encoded.
-    encoded: Vec<u8>,
-    table: Table,
-    filter: Filter,
-    service: Text<'a>,
-    version: Text<'a>,
-    env: Text<'a>,
-    /// Whether spans may have an environment of their own: the payload has one already.
-    has_env: bool,
-    has_db_name: bool,
-    /// Under which keys its spans have their scope's name and version.
-    scope_keys: &'static [(&'static str, &'static str)],
-}
-
-struct Entry<'a> {
-    key: &'a [u8],
-    value: Text<'a>,
-    /// Its rank among peer tags.
-    peer: Option<u16>,
-}
-
-impl<'a> Resource<'a> {
-    /// None for a resource that has anything unusual; `full` has its container tags too.
-    pub(super) fn new(
-        full: &Attrs<'a>,
-        attributes: &Attrs<'a>,
-        context: Context<'a>,
-    ) -> Option<Self> {
-        let none = Attrs::default();
-        let both = Both { span: &none, resource: attributes };
-        let mut resource = Self {
-            entries: Vec::with_capacity(attributes.iter().len()),
-            encoded: Vec::with_capacity(512),
-            table: Table::default(),
-            filter: Filter::default(),
-            service: naming::service(both),
-            version: both.normal(VERSION),
-            env: normalize::tag_value(both.normal(ENV)),
-            has_env: false,
-            has_db_name: false,
-            scope_keys: context.settings.scope_keys(),
-        };
-        resource.has_env = !normalize::tag_value(attributes.concept(ENV)).is_empty();
-        // Without one a payload's host may be told by one of its spans.
-        if host::hostname(full, &context.settings.hostname).is_empty() {
-            return None;
-        }
-        resource.table.reset(attributes.iter().len());
-        for (key, value) in attributes.iter() {
-            if context.settings.obfuscation.covers(key) {
-                return None;
-            }
-            let mut value = as_text(&value);
-            let class = class(key, number(key, place(key)));
-            match class {
-                Class::DbName => resource.has_db_name = true,
-                Class::PeerService => value = agent::service_tag(value),
-                Class::StatusCode
-                | Class::GrpcCode
-                | Class::Url
-                | Class::Query
-                | Class::Header
-                | Class::Unusual => return None,
-                Class::Skipped | Class::Same | Class::Renamed(_) | Class::OfResource => {}
-            }
-            let Some(key) = class.key(key) else { continue };
-            let entries = &resource.entries;
-            if value.len() > MAX_VALUE_BYTES
-                || resource.table.len() == usize::from(u16::MAX)
-                || resource.table.insert(key, |index| entries[index].key).is_some()
-            {
-                return None;
-            }
-            resource.filter.set(place(key));
-            put_entry(&mut resource.encoded, META, key, &value);
-            let peer = context.counting.and_then(|counting| counting.peer_tag(key));
-            resource.entries.push(Entry { key, value, peer });
-        }
-        Some(resource)
-    }
-}
-
-/// Up to this many keys, one that comes again is found by linear search.
-const FEW_KEYS: usize = 32;
+mod entries;
+mod tail;
 
 /// A span's place in its trace.
 #[derive(Debug, Clone, Copy)]
@@ -126,18 +39,6 @@ pub(super) struct Role {
     pub(super) decision: sampling::Decision,
 }
 
-/// What the entries of a span's own attributes depend on.
-struct Own<'o> {
-    status_code: u32,
-    grpc_code: Option<&'o [u8]>,
-    hides_password: bool,
-    /// The query that the resource name was made of, and what became of it; none where queries stay as they are.
-    query: Option<(&'o [u8], &'o [u8])>,
-    counts_peers: bool,
-    /// What an option takes out besides.
-    taken_out: Option<TakenOut<'o>>,
-}
-
 /// Writes the spans of a resource.
 pub(super) struct Writer<'w, 'a> {
     context: Context<'w>,
@@ -147,7 +48,7 @@ pub(super) struct Writer<'w, 'a> {
     /// The attributes of the span that is written, each with what its key asks for.
     own: Attrs<'a>,
     classes: Vec<Class>,
-    /// Where filters have its keys.
+    /// Indices at which filters have its keys.
     places: Vec<usize>,
     has_status_code: bool,
     has_grpc_code: bool,
@@ -157,40 +58,9 @@ pub(super) struct Writer<'w, 'a> {
     metrics: Vec<(&'a [u8], f64)>,
     /// Which of the resource's entries its own ones replace.
     replaced: Vec<usize>,
-    /// The entry that tells a trace's id, and that id.
+    /// The entry with a trace's id, and that id.
     trace: (u128, Vec<u8>),
     tail: Tail<'a>,
-}
-
-/// What most spans of a scope say behind their own attributes.
-#[derive(Default)]
-struct Tail<'a> {
-    /// The scope's name and version, and the status; none before the first.
-    of: Option<(&'a [u8], &'a [u8], StatusCode)>,
-    encoded: Vec<u8>,
-    /// Where the resource's entries begin.
-    resource: usize,
-}
-
-impl<'a> Tail<'a> {
-    /// The tail of spans of a scope that have this status.
-    fn get(&mut self, resource: &Resource<'_>, scope: &Scope<'a>, status: StatusCode) -> &Self {
-        let is_same = self.of.is_some_and(|(name, version, of)| {
-            of == status && std::ptr::eq(name, scope.name) && std::ptr::eq(version, scope.version)
-        });
-        if !is_same {
-            self.of = Some((scope.name, scope.version, status));
-            let out = &mut self.encoded;
-            out.clear();
-            put_unless_empty(out, b"version", &resource.version);
-            put_scope(out, scope, resource.scope_keys);
-            put_entry(out, META, b"otel.status_code", status_name(status));
-            put_unless_empty(out, b"env", &resource.env);
-            self.resource = out.len();
-            out.extend_from_slice(&resource.encoded);
-        }
-        self
-    }
 }
 
 impl<'w, 'a> Writer<'w, 'a> {
@@ -233,7 +103,7 @@ impl<'w, 'a> Writer<'w, 'a> {
         self.records.begin_client(client);
     }
 
-    /// Where records are; what comes behind it can be taken back.
+    /// Returns the ends of all records; what comes behind them can be taken back.
     pub(super) fn mark(&self) -> Mark {
         self.records.mark()
     }
@@ -390,7 +260,7 @@ impl<'w, 'a> Writer<'w, 'a> {
             if role.is_top_level {
                 put_metric(out, TOP_LEVEL, 1.0);
             }
-            if role.is_root && sampling::tells_rate(role.decision.priority, role.parent_id) {
+            if role.is_root && sampling::reports_rate(role.decision.priority, role.parent_id) {
                 put_metric(out, sampling::PRIORITY_RATE, 1.0);
             }
             put_text(out, 12, &span_type);
@@ -402,7 +272,7 @@ impl<'w, 'a> Writer<'w, 'a> {
         is_written
     }
 
-    /// The entry that tells a trace's id.
+    /// The entry with a trace's id.
     fn trace_entry(&mut self, id: u128) -> &[u8] {
         let (last, entry) = &mut self.trace;
         if *last != id {
@@ -469,153 +339,9 @@ impl<'w, 'a> Writer<'w, 'a> {
         let code = is_usual.then(|| grpc_status_code(both))?;
         Some(code.filter(|code| code.len() <= MAX_VALUE_BYTES))
     }
-
-    /// Writes the span's own attributes, and keeps those that are metrics. Gives whether one names a database; `None` if
-    /// they are unusual.
-    fn own_entries(&mut self, out: &mut Vec<u8>, of: &Own<'_>) -> Option<bool> {
-        let Own { status_code, counts_peers, .. } = *of;
-        self.metrics.clear();
-        self.keys.clear();
-        self.replaced.clear();
-        let is_long = self.classes.len() > FEW_KEYS;
-        if is_long {
-            self.table.reset(self.classes.len());
-        }
-        let (mut seen, mut has_db_name) = (Filter::default(), false);
-        if let Some(code) = of.grpc_code {
-            if is_long {
-                self.table.insert(GRPC_STATUS_CODE, |_| b"");
-            }
-            seen.set(place(GRPC_STATUS_CODE));
-            self.keys.push((GRPC_STATUS_CODE, true));
-            let records = counts_peers.then_some(&mut *self.records);
-            put_own(out, records, self.context.counting, GRPC_STATUS_CODE, code);
-        }
-        let classes = self.classes.iter().zip(&self.places);
-        for ((key, value), (class, own_place)) in self.own.raw().zip(classes) {
-            if *class == Class::StatusCode {
-                continue;
-            }
-            let (target, place) = match class.key(key) {
-                None => continue,
-                Some(target) if std::ptr::eq(target, key) => (key, *own_place),
-                Some(target) => (target, place(target)),
-            };
-            let hidden = of.taken_out.and_then(|taken_out| taken_out.attribute(key, &value.get()));
-            let mut text = match (hidden, value.text()) {
-                (Some(text), _) => text,
-                (None, Some(text)) => Cow::Borrowed(text),
-                (None, None) => match value.get() {
-                    AnyValue::Int(number) => {
-                        set_metric(&mut self.metrics, target, number as f64, status_code);
-                        continue;
-                    }
-                    AnyValue::Double(number) => {
-                        set_metric(&mut self.metrics, target, number, status_code);
-                        continue;
-                    }
-                    value => as_text(&value),
-                },
-            };
-            if text.len() > MAX_VALUE_BYTES {
-                return None;
-            }
-            let keys = &self.keys;
-            let known = match is_long {
-                true => self.table.insert(target, |index| keys[index].0),
-                false if seen.set(place) => keys.iter().position(|(key, _)| *key == target),
-                false => None,
-            };
-            if let Some(known) = known {
-                // The first one stays, unless it has no value.
-                if self.keys[known].1 {
-                    continue;
-                }
-                return None;
-            }
-            self.keys.push((target, !text.is_empty()));
-            match class {
-                Class::PeerService => text = agent::service_tag(text),
-                Class::DbName => has_db_name = true,
-                Class::Url if of.hides_password => {
-                    if let Some(url) = agent::obfuscated_url(&text) {
-                        text = Cow::Owned(url);
-                    }
-                    if text.len() > MAX_VALUE_BYTES {
-                        return None;
-                    }
-                }
-                Class::Query if !text.is_empty() => {
-                    if let Some((raw, resource)) = of.query {
-                        text = match *text == *raw {
-                            true => Cow::Borrowed(resource),
-                            false => agent::obfuscated_query(&text),
-                        };
-                        if text.len() > MAX_VALUE_BYTES {
-                            return None;
-                        }
-                    }
-                }
-                _ => {}
-            }
-            let entries = &self.resource.entries;
-            if self.resource.filter.may_have(place)
-                && let Some(index) = self.resource.table.find(target, |index| entries[index].key)
-            {
-                if text.is_empty() {
-                    return None;
-                }
-                self.replaced.push(index);
-            }
-            let records = counts_peers.then_some(&mut *self.records);
-            put_own(out, records, self.context.counting, target, &text);
-        }
-        Some(has_db_name)
-    }
-
-    /// Writes the resource's attributes where the span has some of them itself, and so not those.
-    fn resource_entries(&mut self, out: &mut Vec<u8>, counts_peers: bool) {
-        if self.replaced.is_empty() && !counts_peers {
-            return;
-        }
-        for (index, entry) in self.resource.entries.iter().enumerate() {
-            if self.replaced.contains(&index) {
-                continue;
-            }
-            if !self.replaced.is_empty() {
-                put_entry(out, META, entry.key, &entry.value);
-            }
-            if let (true, Some(tag)) = (counts_peers, entry.peer) {
-                self.records.peer(tag, &entry.value);
-            }
-        }
-    }
 }
 
-/// Writes an entry, and notes it in the records if it is a peer tag.
-fn put_own(
-    out: &mut Vec<u8>,
-    records: Option<&mut Records>,
-    counting: Option<&Counting>,
-    key: &[u8],
-    text: &[u8],
-) {
-    put_entry(out, META, key, text);
-    if let Some(records) = records
-        && let Some(tag) = counting.and_then(|counting| counting.peer_tag(key))
-    {
-        records.peer(tag, text);
-    }
-}
-
-fn set_metric<'a>(metrics: &mut Vec<(&'a [u8], f64)>, key: &'a [u8], value: f64, status_code: u32) {
-    let is_known = key == STATUS_CODE && status_code != 0;
-    if !is_known && !metrics.iter().any(|(name, _)| *name == key) {
-        metrics.push((key, value));
-    }
-}
-
-/// The entry that tells a span's kind.
+/// The entry with a span's kind.
 fn kind_entry(kind: SpanKind) -> &'static [u8] {
     match kind {
         SpanKind::Internal => b"\x52\x15\x0a\x09span.kind\x12\x08internal",
@@ -627,22 +353,4 @@ fn kind_entry(kind: SpanKind) -> &'static [u8] {
             b"\x52\x18\x0a\x09span.kind\x12\x0bunspecified"
         }
     }
-}
-
-fn put_scope(out: &mut Vec<u8>, scope: &Scope<'_>, keys: &[(&str, &str)]) {
-    for (name, version) in keys {
-        put_unless_empty(out, name.as_bytes(), scope.name);
-        put_unless_empty(out, version.as_bytes(), scope.version);
-    }
-}
-
-fn put_unless_empty(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
-    if !value.is_empty() {
-        put_cut(out, key, value);
-    }
-}
-
-/// Writes an entry, cut to what Datadog keeps.
-fn put_cut(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
-    put_entry(out, META, key, &normalize::cut(Cow::Borrowed(value), MAX_VALUE_BYTES));
 }

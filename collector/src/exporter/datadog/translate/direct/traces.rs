@@ -18,7 +18,7 @@ pub(super) struct Traces<'a> {
     pub(super) list: Vec<TraceSpans>,
 }
 
-/// A span as it was received, as far as it tells its place in its trace.
+/// A span as it was received, as far as it gives its place in its trace.
 pub(super) struct Record<'a> {
     pub(super) span: Span<'a>,
     pub(super) scope: Scope<'a>,

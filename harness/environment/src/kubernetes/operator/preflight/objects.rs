@@ -1,4 +1,4 @@
-//! What the cluster's objects tell of an operator: pure functions from them to findings.
+//! Findings about an operator in the cluster's objects: pure functions.
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
@@ -66,7 +66,7 @@ pub(super) struct Hook {
     pub(super) certificate: Option<String>,
 }
 
-/// Where a webhook is served.
+/// Address of a webhook.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ServiceRef {
     pub(super) namespace: String,
@@ -125,7 +125,7 @@ pub(super) fn choose(served: &[String], wanted: Option<Version>) -> Result<Versi
     })
 }
 
-/// What the definition says of conversion, where versions are converted.
+/// Returns what the definition says of conversion, where versions are converted.
 pub(super) fn conversion(definition: &CustomResourceDefinition) -> Option<Hook> {
     let conversion = definition.spec.conversion.as_ref()?;
     if conversion.strategy != "Webhook" {
@@ -185,7 +185,7 @@ fn admission(
     }
 }
 
-/// Whether rules name the resource itself; one for everything is somebody else's.
+/// Returns whether rules name the resource itself; one for everything is somebody else's.
 fn is_about(rules: Option<&Vec<RuleWithOperations>>) -> bool {
     let names =
         |list: &Option<Vec<String>>, name: &str| list.iter().flatten().any(|one| one == name);
@@ -208,9 +208,9 @@ pub(super) fn cert_managers(deployments: &[Deployment]) -> Vec<&Deployment> {
 /// A Deployment that serves nobody.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unavailable {
-    /// Why.
+    /// The reason.
     pub(super) why: String,
-    /// What helps.
+    /// The remedy.
     pub(super) remedy: String,
     /// Whether it has only just begun to start.
     pub(super) starts: bool,
@@ -310,15 +310,15 @@ pub(super) fn unfilled(hooks: &[Hook], fills: bool) -> Option<Finding> {
     let names: Vec<&str> = without.iter().map(|hook| &*hook.name).collect();
     let names = names.join(", ");
     let passes = fills && without.iter().all(|hook| hook.certificate.is_some());
-    let told = finding(
+    let reported = finding(
         format!("{names} {have} no `caBundle`, so the API server trusts nobody {there}"),
         "cert-manager's CA injector fills it in: look at \
          `kubectl -n cert-manager rollout status deployment cert-manager-cainjector`",
     );
-    Some(told.passing(passes))
+    Some(reported.passing(passes))
 }
 
-/// Why a resource with conditions is not ready.
+/// Returns why a resource with conditions is not ready.
 pub(super) fn not_ready(status: &Value) -> Option<String> {
     let conditions = status["conditions"].as_array().into_iter().flatten();
     match conditions.clone().find(|one| one["type"] == "Ready") {

@@ -37,12 +37,13 @@ fn the_newest_served_version_is_chosen_unless_one_is_wanted() {
     assert_eq!(operator_of(&both, Some(Version::V1Alpha1)).unwrap().version, Version::V1Alpha1);
     let old = definition(&[("v1alpha1", true), ("v1beta1", false)], true);
     assert_eq!(operator_of(&old, None).unwrap().version, Version::V1Alpha1);
-    let told = operator_of(&old, Some(Version::V1Beta1)).unwrap_err().to_string();
-    assert!(told.contains("does not serve OpenTelemetryCollector as v1beta1"), "{told}");
-    let told = operator_of(&definition(&[("v2", true)], true), None).unwrap_err().to_string();
-    assert!(told.contains("neither as v1beta1 nor as v1alpha1"), "{told}");
-    let told = operator_of(&definition(&[("v1beta1", true)], false), None).unwrap_err().to_string();
-    assert!(told.contains("not established"), "{told}");
+    let reported = operator_of(&old, Some(Version::V1Beta1)).unwrap_err().to_string();
+    assert!(reported.contains("does not serve OpenTelemetryCollector as v1beta1"), "{reported}");
+    let reported = operator_of(&definition(&[("v2", true)], true), None).unwrap_err().to_string();
+    assert!(reported.contains("neither as v1beta1 nor as v1alpha1"), "{reported}");
+    let reported =
+        operator_of(&definition(&[("v1beta1", true)], false), None).unwrap_err().to_string();
+    assert!(reported.contains("not established"), "{reported}");
 }
 
 #[test]
@@ -72,7 +73,7 @@ fn only_webhooks_for_the_resource_count() {
 }
 
 #[test]
-fn a_deployment_that_serves_nobody_is_told_with_the_command_that_helps() {
+fn a_deployment_that_serves_nobody_is_reported_with_the_command_that_helps() {
     let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
     let deployment = |replicas: i32, available: Option<i32>, unavailable_since: &str| {
         let deployment = from_value::<Deployment>(json!({
@@ -147,8 +148,11 @@ fn webhooks_without_an_authority_are_one_finding() {
         certificate: certificate.map(str::to_owned),
     };
     let [a, b] = ["a", "b"].map(|name| hook(name, Some("ns/c"), false));
-    let told = unfilled(&[a, hook("c", None, true), b], true).unwrap();
-    assert!(told.to_string().starts_with("a, b have no `caBundle`") && told.may_pass(), "{told}");
+    let reported = unfilled(&[a, hook("c", None, true), b], true).unwrap();
+    assert!(
+        reported.to_string().starts_with("a, b have no `caBundle`") && reported.may_pass(),
+        "{reported}"
+    );
     let alone = |certificate, fills| unfilled(&[hook("a", certificate, false)], fills).unwrap();
     assert!(alone(None, true).to_string().starts_with("a has no"));
     assert!(!alone(None, true).may_pass(), "nothing fills it in");
@@ -161,6 +165,18 @@ fn each_way_a_webhook_fails_has_its_remedy() {
     for (error, remedy_has) in [
         ("failed calling webhook \"x\": dial tcp: connect: connection refused", "get pods"),
         ("conversion webhook for y failed: no endpoints available for service", "get pods"),
+        (
+            "failed calling webhook \"x\": dial tcp 10.0.0.1:443: connect: no route to host",
+            "get pods",
+        ),
+        (
+            "failed calling webhook \"x\": failed to call webhook: Post \"https://a.svc/\": EOF",
+            "get pods",
+        ),
+        (
+            "failed calling webhook: read tcp 10.0.0.1:1->10.0.0.2:443: read: connection reset by peer",
+            "get pods",
+        ),
         (
             "failed calling webhook \"x\": failed to call webhook: Post: context deadline exceeded",
             "-l app",

@@ -1,0 +1,115 @@
+//! Services that their settings keep from sending spans: where nothing comes of one, that is the cause.
+
+use crate::{
+    case::{LedgerReport, Outcome, ServiceIdentity, Topology, View},
+    finding::Failure,
+};
+
+/// Says of failures about a service that nothing came of that its settings have it send nothing, where they do.
+pub(super) fn explain(failures: &mut [Failure], view: View<'_>) {
+    for failure in failures {
+        let who = match failure.rule.as_str() {
+            "no-trace" => view.case.entry(view.topology),
+            "orphan-span" => failure.hop.as_ref().map(|hop| hop.caller.as_str()),
+            "missing-hop" => failure.hop.as_ref().map(|hop| hop.callee.as_str()),
+            "services" => failure.service.as_deref(),
+            _ => None,
+        };
+        if let Some(who) = who.filter(|who| is_silent(view, who))
+            && let Some(cause) = cause(view.topology, who)
+        {
+            failure.set_cause(cause);
+        }
+    }
+}
+
+/// The setting by which a service sends nothing, as a cause.
+pub(super) fn cause(topology: &Topology, workload: &str) -> Option<String> {
+    let is_it = |service: &&ServiceIdentity| service.workload == workload;
+    let setting = topology.services.iter().find(is_it)?.silenced_by.as_ref()?;
+    Some(format!("`{workload}` sends no spans, since {setting} is set for it"))
+}
+
+/// Returns whether nothing was captured of a service, nor ended by what it says itself.
+fn is_silent(view: View<'_>, workload: &str) -> bool {
+    let ended = matches!(
+        view.evidence.ledgers.get(workload),
+        Some(LedgerReport::Known(entry)) if !entry.spans.is_empty()
+    );
+    let spans = view.service_spans().chain(view.strays.iter().flat_map(|stray| &stray.trace.spans));
+    let is_seen = spans.into_iter().any(|span| view.workload_of(span) == workload);
+    let is_answered = matches!(view.case.outcome, Outcome::Response { .. });
+    is_answered && !ended && !is_seen && !view.evidence.heard.contains(workload)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        finding::Failure,
+        judge::{judge, testing::World},
+    };
+
+    /// The only failure where nothing came and the entry is set to send nothing.
+    fn of_nothing(change: impl FnOnce(&mut World)) -> Failure {
+        let mut world = World::healthy();
+        world.record.topology.services[0].silenced_by = Some("OTEL_SDK_DISABLED=true".to_owned());
+        world.lose_all();
+        world.evidence().ledgers.clear();
+        change(&mut world);
+        let result = judge(&world.record);
+        result.cases[0].findings.failures[0].clone()
+    }
+
+    const CAUSE: &str = "`sample-app-1` sends no spans, since OTEL_SDK_DISABLED=true is set for it";
+
+    #[test]
+    fn an_entry_that_is_set_to_send_nothing_is_the_cause_where_nothing_came() {
+        let found = of_nothing(|_| {});
+        assert_eq!((found.rule.as_str(), found.cause.as_deref()), ("no-trace", Some(CAUSE)));
+        assert!(found.detail.ends_with(&format!(": {CAUSE}")), "{found:#?}");
+    }
+
+    #[test]
+    fn one_that_was_heard_of_is_not_silenced() {
+        let found = of_nothing(|world| {
+            world.evidence().heard.insert("sample-app-1".to_owned());
+        });
+        assert_ne!(found.cause.as_deref(), Some(CAUSE));
+    }
+
+    #[test]
+    fn a_silenced_service_is_the_cause_where_a_scenario_asks_for_it() {
+        let mut world = World::healthy();
+        world.record.topology.services[1].silenced_by = Some("OTEL_SDK_DISABLED=true".to_owned());
+        world.record.scenario.system =
+            crate::scenario::SystemChoice::File("shop.system.yaml".into());
+        world.evidence().ledgers.clear();
+        world.lose("sample-app-2");
+        world.expect().services = vec!["sample-app-2".to_owned()];
+        let result = judge(&world.record);
+        let missing = &result.cases[0].findings.failures[0];
+        let cause = "`sample-app-2` sends no spans, since OTEL_SDK_DISABLED=true is set for it";
+        assert_eq!((missing.rule.as_str(), missing.cause.as_deref()), ("services", Some(cause)));
+        assert!(missing.detail.contains(cause), "{}", missing.detail);
+    }
+
+    #[test]
+    fn a_silenced_caller_is_the_cause_of_a_missing_parent_and_of_an_undecided_run() {
+        let mut world = World::healthy();
+        let services = &mut world.record.topology.services;
+        services[0].silenced_by = Some("OTEL_SDK_DISABLED=true".to_owned());
+        services[0].callees = vec!["sample-app-2".to_owned()];
+        world.record.scenario.system =
+            crate::scenario::SystemChoice::File("shop.system.yaml".into());
+        world.evidence().ledgers.clear();
+        world.lose("sample-app-1");
+        let result = judge(&world.record);
+        let orphan = &result.cases[0].findings.failures[0];
+        assert_eq!((orphan.rule.as_str(), orphan.cause.as_deref()), ("orphan-span", Some(CAUSE)));
+        let mut world = World::healthy();
+        world.record.topology.services[1].silenced_by = Some("OTEL_SDK_DISABLED=true".to_owned());
+        world.record.facts.silent.push("sample-app-2".to_owned());
+        let undecided = judge(&world.record).undecided.join("\n");
+        assert!(undecided.contains("`sample-app-2` sends no spans, since OTEL_SDK"), "{undecided}");
+    }
+}

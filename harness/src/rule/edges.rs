@@ -1,0 +1,201 @@
+//! The rule about the edges between services: what kind of span stands below what kind.
+
+use std::collections::HashMap;
+
+use super::{Checked, callers::by_id};
+use crate::{
+    case::{DRIVER_SERVICE, View},
+    finding::Failure,
+    scenario::fault::Expected,
+    trace::{Span, SpanId},
+};
+
+type ById<'a> = HashMap<SpanId, &'a Span>;
+
+pub(super) fn wrong_service_edge(view: View<'_>) -> Checked {
+    let (spans, mut found) = (by_id(view), Vec::new());
+    for span in view.spans().iter().filter(|span| span.kind() == "server") {
+        let parent = span.parent_id.and_then(|id| spans.get(&id).copied());
+        let Some(parent) = parent else { continue };
+        let (callee, caller) = (view.workload_of(span), view.workload_of(parent));
+        let hops = &view.shape.hops;
+        if is_handled_twice(span, parent) {
+            let detail = format!(
+                "{} stands within {}, of the same process",
+                view.name(span),
+                view.name(parent)
+            );
+            let cause = format!(
+                "`{callee}` is instrumented twice, by an agent and a library or by a framework and its server, or something makes a second span of each"
+            );
+            found.push(Failure::found(detail).because(cause).about(callee).of_span(span.id));
+            continue;
+        }
+        // Elsewhere a caller may do without a client span: an HTTP client that is not instrumented, a gateway.
+        if hops.is_empty() {
+            continue;
+        }
+        if parent.kind() != "client" {
+            let detail = format!(
+                "the parent of {} is {}, which is no client span",
+                view.name(span),
+                view.name(parent)
+            );
+            let cause = format!("`{caller}` sent on a context that is not its outgoing call's");
+            let wrong = Failure::found(detail).because(cause);
+            found.push(wrong.about(caller).on_hop(caller, callee).of_span(span.id));
+            continue;
+        }
+        let Some(index) = hops.iter().position(|hop| hop.workload == callee) else { continue };
+        let expected = match index {
+            0 => DRIVER_SERVICE,
+            _ => hops[index - 1].workload.as_str(),
+        };
+        if caller != expected && hops[index].reached == Expected::Yes {
+            let detail = format!(
+                "the parent of {} is {} of `{caller}`, but `{callee}` is called by `{expected}`",
+                view.name(span),
+                view.name(parent)
+            );
+            let wrong = Failure::found(detail).about(callee);
+            found.push(wrong.on_hop(expected, callee).of_span(span.id));
+        }
+    }
+    found.extend(beside_their_servers(view, &spans));
+    if view.shape.hops.is_empty() {
+        found.extend(without_their_kind(view, &spans));
+        found.extend(sent_on(view));
+    }
+    Checked::Found(found)
+}
+
+fn is_one_process(one: &Span, other: &Span) -> bool {
+    one.instance().is_some() && one.instance() == other.instance() && one.service == other.service
+}
+
+/// Returns whether two server spans of one process, one within the other, are of one request.
+fn is_handled_twice(span: &Span, parent: &Span) -> bool {
+    parent.kind() == "server" && is_one_process(span, parent) && span.resource == parent.resource
+}
+
+/// Finds calls that hang below another service's call, as the request hangs during which they were made.
+fn beside_their_servers(view: View<'_>, spans: &ById<'_>) -> Vec<Failure> {
+    let calls = view.service_spans().filter(|span| matches!(span.kind(), "client" | "producer"));
+    let found = calls.filter_map(|call| {
+        let above = *spans.get(&call.parent_id?)?;
+        if above.kind() != "client" || view.workload_of(above) == view.workload_of(call) {
+            return None;
+        }
+        let server = view.service_spans().find(|server| {
+            server.kind() == "server"
+                && server.parent_id == call.parent_id
+                && is_one_process(server, call)
+                && (server.start..=server.end()).contains(&call.start)
+        })?;
+        let here = view.workload_of(call);
+        let detail = format!(
+            "{} hangs below {}, beside {}, during which it was made",
+            view.name(call),
+            view.name(above),
+            view.name(server)
+        );
+        let cause = format!(
+            "`{here}` makes the call with the context that it was sent, and not with that of its own span, or something changes parents"
+        );
+        Some(Failure::found(detail).because(cause).about(here).of_span(call.id))
+    });
+    found.collect()
+}
+
+/// Finds answers to the harness's own request by services that it did not ask, beside the one of the service that it did: that one sends on
+/// the context that it was sent.
+fn sent_on(view: View<'_>) -> Vec<Failure> {
+    let Some(entry) = view.case.entry(view.topology) else { return Vec::new() };
+    let asked =
+        |span: &&Span| span.kind() == "server" && span.parent_id == Some(view.case.driver_span);
+    // A redirect leads the harness on, with the same context.
+    let is_redirect =
+        |span: &Span| span.http_status().is_some_and(|status| (300..400).contains(&status));
+    let mut of_entry = view.service_spans().filter(asked);
+    let answers = of_entry.any(|span| view.workload_of(span) == entry && !is_redirect(span));
+    if !answers {
+        return Vec::new();
+    }
+    let is_known = |name: &str| view.topology.services.iter().any(|one| one.workload == name);
+    let others = view.service_spans().filter(asked).filter(|span| {
+        let here = view.workload_of(span);
+        here != entry && is_known(here)
+    });
+    let found = others.map(|span| {
+        let here = view.workload_of(span);
+        let detail = format!(
+            "{} hangs below the harness's own request, which was sent to `{entry}`, not to `{here}`",
+            view.name(span)
+        );
+        let cause = format!(
+            "`{entry}` sends on the headers that it was sent (`traceparent`) with its own call, which leaves its client span out, or something between the two does"
+        );
+        Failure::found(detail).because(cause).about(entry).on_hop(entry, here).of_span(span.id)
+    });
+    found.collect()
+}
+
+/// Returns whether a span has what only a server's has.
+fn is_like_a_server(span: &Span) -> bool {
+    let has = |key: &str| span.meta.contains_key(key);
+    has("http.route") && has("http.method") && span.http_status().is_some() && !has("url.full")
+}
+
+/// Returns whether a span is by its attributes of the call of a remote procedure that another one is of.
+fn is_of_the_same_call(span: &Span, call: &Span) -> bool {
+    let procedure = |span: &Span| {
+        let text = |key: &str| span.meta.get(key).map(String::as_str);
+        let system = text("rpc.system").or_else(|| text("rpc.system.name"))?.to_owned();
+        let method = text("rpc.method")?;
+        // Newer conventions put the service before the method's name.
+        Some((
+            system,
+            match text("rpc.service") {
+                Some(service) if !method.contains('/') => format!("{service}/{method}"),
+                _ => method.to_owned(),
+            },
+        ))
+    };
+    procedure(span).is_some_and(|one| procedure(call) == Some(one))
+}
+
+/// Returns whether a span has what only a client's has.
+fn is_like_a_client(span: &Span) -> bool {
+    let has = |key: &str| span.meta.contains_key(key);
+    has("http.method") && (has("url.full") || has("http.url")) && !has("http.route")
+}
+
+/// Finds spans of another kind on both sides of a call that say by their attributes what they are.
+fn without_their_kind(view: View<'_>, spans: &ById<'_>) -> Vec<Failure> {
+    let mut found = Vec::new();
+    for span in view.service_spans() {
+        let Some(parent) = span.parent_id.and_then(|id| spans.get(&id).copied()) else { continue };
+        let (callee, caller) = (view.workload_of(span), view.workload_of(parent));
+        if callee == caller || parent.service == DRIVER_SERVICE && parent.kind() != "client" {
+            continue;
+        }
+        let is_internal = |span: &Span| matches!(span.kind(), "" | "internal" | "unspecified");
+        let is_answer = || is_like_a_server(span) || is_of_the_same_call(span, parent);
+        let (of, is) = if parent.kind() == "client" && span.kind() != "server" && is_answer() {
+            (span, "a server's, which answers a call")
+        } else if span.kind() == "server" && is_internal(parent) && is_like_a_client(parent) {
+            (parent, "a client's, which is answered")
+        } else {
+            continue;
+        };
+        let here = view.workload_of(of);
+        let detail =
+            format!("{} is by its attributes {is}, and its kind is another", view.name(of));
+        let cause = format!(
+            "something between `{here}` and Datadog changes span kinds: a bridge from another format or library, or a processor"
+        );
+        let wrong = Failure::found(detail).because(cause).about(here);
+        found.push(wrong.on_hop(caller, callee).of_span(of.id));
+    }
+    found
+}

@@ -1,0 +1,282 @@
+//! Conventions that a sound system may break: warnings, unless a scenario has them fail or leaves them out.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use crate::{
+    case::DRIVER_SERVICE,
+    finding::{Failure, Warning},
+    record::Record,
+    scenario::Level,
+    trace::{PayloadForm, Span},
+};
+
+/// Name of the rule that attributes have the names of today's conventions.
+const DEPRECATED_ATTRIBUTE: &str = "deprecated-attribute";
+/// Name of the rule that names of spans have few values.
+const HIGH_CARDINALITY_NAME: &str = "high-cardinality-name";
+/// Name of the rule that all services have an environment and a version, where some do.
+const SERVICE_TAGS: &str = "service-tags";
+/// The rules that have levels.
+pub(crate) const LEVELED: [&str; 3] = [DEPRECATED_ATTRIBUTE, HIGH_CARDINALITY_NAME, SERVICE_TAGS];
+
+/// How many breaches a warning names.
+const NAMED: usize = 3;
+/// Attributes of older conventions, with what took their place. Those are left out that an exporter makes itself of today's names.
+const DEPRECATED: [(&str, &str); 8] = [
+    ("db.operation", "db.operation.name"),
+    ("db.statement", "db.query.text"),
+    ("http.flavor", "network.protocol.version"),
+    ("http.target", "url.path"),
+    ("messaging.destination", "messaging.destination.name"),
+    ("net.host.name", "server.address"),
+    ("net.peer.name", "server.address"),
+    ("net.peer.port", "server.port"),
+];
+
+/// Finds what the spans of a scenario's requests break, by rule and service, in words.
+fn breaches(record: &Record) -> BTreeSet<(&'static str, String, String)> {
+    let traces = record.cases.iter().filter_map(|of| of.evidence.trace.as_ref());
+    let spans =
+        || traces.clone().flat_map(|trace| &trace.spans).filter(|span| is_from_an_sdk(span));
+    let mut found = BTreeSet::new();
+    for span in spans() {
+        let service = || span.service.clone();
+        for (old, new) in DEPRECATED.iter().filter(|(old, _)| span.meta.contains_key(*old)) {
+            let what = format!("`{old}`, which is `{new}` now");
+            found.insert((DEPRECATED_ATTRIBUTE, service(), what));
+        }
+        let is_query =
+            ["db.system.name", "db.system"].iter().any(|key| span.meta.contains_key(*key));
+        if !is_query && let Some(word) = variable_word(&span.resource) {
+            let what = format!("a resource name with `{word}` in it");
+            found.insert((HIGH_CARDINALITY_NAME, service(), shortened(what)));
+        }
+    }
+    for tag in ["env", "version"] {
+        let has = if tag == "env" { has_env } else { has_version };
+        let mut reported: BTreeMap<&str, bool> = BTreeMap::new();
+        for span in spans() {
+            *reported.entry(&span.service).or_default() |= has(span);
+        }
+        if reported.values().any(|has| *has) {
+            let lacking = reported.into_iter().filter(|(_, has)| !has);
+            found.extend(lacking.map(|(service, _)| {
+                (SERVICE_TAGS, service.to_owned(), format!("no `{tag}`, which other services have"))
+            }));
+        }
+    }
+    found.extend(mixed_envs(spans()));
+    found
+}
+
+/// Finds the services whose environment is not that of most: what Datadog shows of one environment begins or ends there.
+fn mixed_envs<'a>(spans: impl Iterator<Item = &'a Span>) -> Vec<(&'static str, String, String)> {
+    let mut by_env: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for span in spans.filter(|span| has_env(span)) {
+        by_env.entry(&span.env).or_default().insert(&span.service);
+    }
+    let usual = by_env.iter().max_by_key(|(env, services)| (services.len(), Reverse(*env)));
+    let Some((usual, of_most)) = usual else { return Vec::new() };
+    let of_most: Vec<String> = of_most.iter().map(|service| format!("`{service}`")).collect();
+    let others = by_env.iter().filter(|(env, _)| *env != usual);
+    let found = others.flat_map(|(env, services)| {
+        let what = format!("the `env` `{env}`, and `{usual}` is that of {}", of_most.join(", "));
+        services.iter().map(move |service| (SERVICE_TAGS, (*service).to_owned(), what.clone()))
+    });
+    found.collect()
+}
+
+fn has_env(span: &Span) -> bool {
+    !matches!(span.env.as_str(), "" | "none")
+}
+
+fn has_version(span: &Span) -> bool {
+    ["service.version", "version"].iter().any(|key| span.meta.contains_key(*key))
+}
+
+fn is_from_an_sdk(span: &Span) -> bool {
+    span.service != DRIVER_SERVICE
+        && span.form == PayloadForm::Datadog
+        && span.meta.contains_key("otel.trace_id")
+}
+
+/// A part of a name that looks like an id: many digits, or many hex digits with numbers among them.
+fn variable_word(name: &str) -> Option<&str> {
+    name.split(|letter: char| !letter.is_ascii_alphanumeric()).find(|word| {
+        let digits = word.bytes().filter(u8::is_ascii_digit).count();
+        let is_hex = word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (digits == word.len() && digits >= 5) || (is_hex && word.len() >= 12 && digits >= 3)
+    })
+}
+
+fn shortened(text: String) -> String {
+    if text.chars().count() <= 100 { text } else { text.chars().take(99).chain(['…']).collect() }
+}
+
+/// The level of a rule in a scenario.
+fn level(record: &Record, rule: &str) -> Level {
+    let scenario = &record.scenario;
+    match scenario.levels.get(rule) {
+        _ if scenario.tolerate.contains_key(rule) => Level::Off,
+        Some(leveled) => leveled.level,
+        None => Level::Warn,
+    }
+}
+
+/// The failures of a scenario that has such rules fail.
+pub(crate) fn failures(record: &Record) -> Vec<Failure> {
+    let fails = |rule: &str| level(record, rule) == Level::Error;
+    if !LEVELED.iter().any(|rule| fails(rule)) {
+        return Vec::new();
+    }
+    let found = breaches(record).into_iter().filter(|(rule, ..)| fails(rule));
+    let reported = found.map(|(rule, service, what)| {
+        Failure::new(rule, format!("`{service}` has {what}")).about(&service)
+    });
+    reported.collect()
+}
+
+/// Returns a warning of what these scenarios' spans break, where they do not say otherwise.
+pub fn warning<'r>(system: &str, records: impl IntoIterator<Item = &'r Record>) -> Option<Warning> {
+    let mut found = BTreeSet::new();
+    for record in records {
+        let warned = breaches(record).into_iter();
+        found.extend(warned.filter(|(rule, ..)| level(record, rule) == Level::Warn));
+    }
+    if found.is_empty() {
+        return None;
+    }
+    let each = found.iter();
+    let mut named: Vec<String> =
+        each.map(|(rule, service, what)| format!("{rule}: `{service}` has {what}")).collect();
+    let more = named.split_off(NAMED.min(named.len()));
+    let others = match more.len() {
+        0 => String::new(),
+        others => format!("; and {others} more (-v has them)"),
+    };
+    let text = format!(
+        "{system}: {}{others}; it fails nothing, and `levels` of a scenario has it fail, or leaves it out",
+        named.join("; ")
+    );
+    Some(Warning { text, more })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        judge::{judge, testing::World},
+        scenario::Leveled,
+        verdict::Verdict,
+    };
+
+    fn world(change: impl FnOnce(&mut Span)) -> World {
+        let mut world = World::healthy();
+        let trace = world.evidence().trace.as_mut().unwrap();
+        change(trace.spans.iter_mut().find(|span| span.service == "sample-app-2").unwrap());
+        world
+    }
+
+    fn leveled(world: &mut World, rule: &str, level: Level) {
+        let because = "it is so here".to_owned();
+        world.record.scenario.levels.insert(rule.to_owned(), Leveled { level, because });
+    }
+
+    #[test]
+    fn a_sound_trace_is_not_warned_of() {
+        assert_eq!(warning("chain", [&World::healthy().record]), None);
+    }
+
+    #[test]
+    fn each_breach_is_a_warning_fails_where_it_is_to_and_is_left_out_where_it_is_to() {
+        type Change = fn(&mut Span);
+        let breaches: [(&str, Change, &str); 4] = [
+            (
+                DEPRECATED_ATTRIBUTE,
+                |span| _ = span.meta.insert("net.peer.name".to_owned(), "pay".to_owned()),
+                "`sample-app-2` has `net.peer.name`, which is `server.address` now",
+            ),
+            (
+                HIGH_CARDINALITY_NAME,
+                |span| span.resource = "GET /orders/5f1d7a2b9c3e".to_owned(),
+                "`sample-app-2` has a resource name with `5f1d7a2b9c3e` in it",
+            ),
+            (
+                SERVICE_TAGS,
+                |span| span.env = "prod".to_owned(),
+                "`sample-app-1` has no `env`, which other services have",
+            ),
+            (
+                SERVICE_TAGS,
+                |span| _ = span.meta.insert("service.version".to_owned(), "2".to_owned()),
+                "`sample-app-1` has no `version`, which other services have",
+            ),
+        ];
+        for (rule, change, reported) in breaches {
+            let mut world = world(change);
+            assert_eq!(judge(&world.record).verdict, Verdict::Pass, "{rule}");
+            let warned = warning("chain", [&world.record]).unwrap_or_default().text;
+            assert!(warned.contains(&format!("{rule}: {reported}")), "{warned}");
+            leveled(&mut world, rule, Level::Error);
+            let result = judge(&world.record);
+            let [only] = &result.failures[..] else { panic!("{result:#?}") };
+            assert_eq!((&*only.rule, &*only.detail), (rule, reported));
+            assert_eq!((result.verdict, warning("chain", [&world.record])), (Verdict::Fail, None));
+            leveled(&mut world, rule, Level::Off);
+            assert_eq!(warning("chain", [&world.record]), None);
+            assert_eq!(judge(&world.record).verdict, Verdict::Pass);
+        }
+    }
+
+    #[test]
+    fn services_of_another_environment_than_most_are_named_with_it() {
+        let mut world = World::healthy();
+        let spans = &mut world.evidence().trace.as_mut().unwrap().spans;
+        for span in spans.iter_mut().filter(|span| span.service != DRIVER_SERVICE) {
+            span.env = "prod".to_owned();
+        }
+        assert_eq!(warning("chain", [&world.record]), None);
+        let spans = &mut world.evidence().trace.as_mut().unwrap().spans;
+        let of_first = spans.iter_mut().filter(|span| span.service == "sample-app-1");
+        of_first.for_each(|span| span.env = "staging".to_owned());
+        let reported =
+            "`sample-app-1` has the `env` `staging`, and `prod` is that of `sample-app-2`";
+        let warned = warning("chain", [&world.record]).unwrap_or_default().text;
+        assert!(warned.contains(&format!("service-tags: {reported};")), "{warned}");
+        leveled(&mut world, SERVICE_TAGS, Level::Error);
+        let result = judge(&world.record);
+        let [only] = &result.failures[..] else { panic!("{result:#?}") };
+        assert_eq!((&*only.detail, result.verdict), (reported, Verdict::Fail));
+    }
+
+    #[test]
+    fn a_warning_keeps_what_it_only_counts() {
+        let many = world(|span| {
+            let five = DEPRECATED.iter().take(5);
+            span.meta.extend(five.map(|(old, _)| ((*old).to_owned(), "x".to_owned())));
+        });
+        let warned = warning("chain", [&many.record]).unwrap();
+        assert!(warned.text.contains("; and 2 more (-v has them); it fails nothing"), "{warned:?}");
+        assert_eq!(
+            warned.more,
+            [
+                "deprecated-attribute: `sample-app-2` has `http.target`, which is `url.path` now",
+                "deprecated-attribute: `sample-app-2` has `messaging.destination`, which is `messaging.destination.name` now"
+            ]
+        );
+    }
+
+    #[test]
+    fn words_and_short_numbers_are_no_ids() {
+        for sound in ["GET /v2/orders/{id}", "GET /2026", "feedface", "SELECT shop.orders", "a1b2"]
+        {
+            assert_eq!(variable_word(sound), None, "{sound}");
+        }
+        for id in ["GET /orders/123456", "x 6f1d7a2b-9c3e-4d5f-8a7b-1c2d3e4f5a6b"] {
+            assert!(variable_word(id).is_some(), "{id}");
+        }
+    }
+}

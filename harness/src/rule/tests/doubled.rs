@@ -1,0 +1,96 @@
+//! At which stage one span became two.
+
+use super::{World, stage::collector};
+use crate::{
+    finding::{Failure, Stage},
+    ledger::CollectorEntry,
+    scenario::fault::Shape,
+};
+
+/// Says of a trace in which app-2's span is there twice.
+fn reported(change: impl FnOnce(&mut World)) -> Failure {
+    let mut world = World::healthy();
+    let again = world.span(0xb1).clone();
+    world.spans().push(again);
+    change(&mut world);
+    let failures = world.findings().failures;
+    let found: Vec<_> = failures.into_iter().filter(|one| one.rule == "duplicate-span").collect();
+    let [only] = &found[..] else { panic!("{found:#?}") };
+    only.clone()
+}
+
+fn stage(change: impl FnOnce(&mut World)) -> Option<Stage> {
+    reported(change).stage
+}
+
+fn without_ledgers(world: &mut World) {
+    world.evidence.ledgers.clear();
+    world.shape = Shape::default();
+}
+
+#[test]
+fn a_service_that_ended_two_spans_of_one_id_did_it_itself() {
+    let found = reported(|world| {
+        let again = world.ledger("app-2").spans[0].clone();
+        world.ledger("app-2").spans.push(again);
+        world.evidence.collector = Some(collector(5, 5, &[]));
+    });
+    assert_eq!(found.stage, Some(Stage::Service));
+    assert!(found.detail.contains("look at its generator of ids"), "{}", found.detail);
+}
+
+#[test]
+fn different_spans_of_one_id_are_of_no_stage() {
+    let found = reported(|world| {
+        world.spans().last_mut().unwrap().name = "another".to_owned();
+        world.evidence.collector = Some(collector(5, 5, &[]));
+    });
+    assert_eq!(found.stage, None);
+    assert!(found.detail.contains("different spans with one id"), "{}", found.detail);
+}
+
+#[test]
+fn what_came_to_the_collector_more_often_than_it_was_made_was_doubled_before() {
+    let took_more = |world: &mut World| world.evidence.collector = Some(collector(5, 5, &[]));
+    assert_eq!(stage(took_more), Some(Stage::BeforeCollector));
+    // Without ledgers, where all stages agree.
+    let all_agree = |world: &mut World| {
+        without_ledgers(world);
+        world.evidence.collector = Some(collector(5, 5, &[]));
+    };
+    assert_eq!(stage(all_agree), Some(Stage::BeforeCollector));
+}
+
+#[test]
+fn what_the_collector_sent_more_often_than_it_took_was_doubled_in_it() {
+    for ledgers in [true, false] {
+        let sent_more = |world: &mut World| {
+            if !ledgers {
+                without_ledgers(world);
+            }
+            world.evidence.collector = Some(collector(4, 5, &[]));
+        };
+        let found = reported(sent_more);
+        assert_eq!(found.stage, Some(Stage::Collector), "{ledgers}");
+        assert!(found.detail.contains("took 4 spans of the trace and sent 5"), "{}", found.detail);
+    }
+}
+
+#[test]
+fn what_was_captured_more_often_than_it_was_sent_was_doubled_behind_in_one_payload_only() {
+    let behind = |world: &mut World| world.evidence.collector = Some(collector(4, 4, &[]));
+    assert_eq!(stage(behind), Some(Stage::BehindCollector));
+    // In two payloads, a retry of the collector's after an answer that got lost does it as well.
+    let in_two = |world: &mut World| {
+        world.spans().last_mut().unwrap().attempt = 2;
+        world.evidence.collector = Some(collector(4, 4, &[]));
+    };
+    assert_eq!(stage(in_two), None);
+}
+
+#[test]
+fn where_no_collector_reports_no_stage_is_named() {
+    assert_eq!(stage(|_| {}), None);
+    let forgotten = CollectorEntry { evicted: true, ..collector(5, 5, &[]) };
+    assert_eq!(stage(|world| world.evidence.collector = Some(forgotten)), None);
+}

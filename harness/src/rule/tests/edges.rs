@@ -1,0 +1,147 @@
+//! Tests of what stands below what where it is not known who calls whom.
+
+use super::{MS, World, span};
+use crate::trace::SpanId;
+
+/// A world in which it is not known who calls whom.
+fn unknown() -> World {
+    let mut world = World::healthy();
+    world.shape.hops.clear();
+    world.evidence.ledgers.clear();
+    world
+}
+
+fn only(world: &World, contains: &str, service: &str) {
+    let failures = world.findings().failures;
+    let [only] = failures.as_slice() else { panic!("{failures:?}") };
+    assert_eq!(
+        (only.rule.as_str(), only.service.as_deref()),
+        ("wrong-service-edge", Some(service))
+    );
+    assert!(only.detail.contains(contains), "{}", only.detail);
+}
+
+#[test]
+fn a_server_span_within_another_of_its_process_is_instrumented_twice() {
+    let mut world = unknown();
+    let again = span(0xb2, 0xb1, "app-2", "server", 32 * MS, 30 * MS);
+    world.spans().push(again);
+    only(&world, "`app-2` is instrumented twice", "app-2");
+    // A request of its own that it was sent through another port is another one.
+    world.span(0xb2).resource = "GET /inner".to_owned();
+    assert_eq!(world.findings().failures, []);
+}
+
+#[test]
+fn a_call_beside_the_request_during_which_it_was_made_is_named() {
+    let mut world = unknown();
+    world.span(0xa2).parent_id = Some(SpanId(0xd0));
+    // Below the harness's own span.
+    only(&world, "`app-1` makes the call with the context that it was sent", "app-1");
+    // Without a server span, it is one of a service that has none.
+    let mut world = unknown();
+    world.span(0xa2).parent_id = Some(SpanId(0xd0));
+    world.remove(0xa1);
+    assert_eq!(world.findings().failures, []);
+}
+
+#[test]
+fn spans_that_say_by_their_attributes_what_they_are_lost_their_kind() {
+    let like_a_server = |world: &mut World, id: u64| {
+        let meta = &mut world.span(id).meta;
+        meta.insert("span.kind".to_owned(), "internal".to_owned());
+        for (key, value) in
+            [("http.method", "GET"), ("http.route", "/"), ("http.status_code", "200")]
+        {
+            meta.insert(key.to_owned(), value.to_owned());
+        }
+    };
+    let mut world = unknown();
+    like_a_server(&mut world, 0xb1);
+    only(&world, "is by its attributes a server's", "app-2");
+    let mut world = unknown();
+    let meta = &mut world.span(0xa2).meta;
+    meta.insert("span.kind".to_owned(), "internal".to_owned());
+    meta.insert("http.method".to_owned(), "GET".to_owned());
+    meta.insert("http.url".to_owned(), "http://app-2/".to_owned());
+    only(&world, "is by its attributes a client's", "app-1");
+    // What says nothing of itself may be anything, such as the work of a function that is called remotely.
+    let mut world = unknown();
+    world.span(0xb1).meta.insert("span.kind".to_owned(), "internal".to_owned());
+    assert_eq!(world.findings().failures, []);
+}
+
+#[test]
+fn two_services_that_have_one_anothers_names_are_found_by_the_addresses_that_callers_are_given() {
+    let mut world = unknown();
+    world.spans().extend([
+        span(0xb2, 0xb1, "app-2", "client", 32 * MS, 30 * MS),
+        span(0xc1, 0xb2, "app-3", "server", 34 * MS, 20 * MS),
+    ]);
+    let mut third = world.topology.services[1].clone();
+    third.workload = "app-3".to_owned();
+    third.service = Some("app-3".to_owned());
+    third.meant = third.service.clone();
+    world.topology.services.push(third);
+    world.topology.services.iter_mut().for_each(|one| one.instances.clear());
+    world.topology.services[0].callees = vec!["app-2".to_owned()];
+    world.topology.services[1].callees = vec!["app-3".to_owned()];
+    assert_eq!(world.findings().failures, []);
+    for span in world.spans() {
+        let other = match span.service.as_str() {
+            "app-2" => "app-3",
+            "app-3" => "app-2",
+            _ => continue,
+        };
+        span.service = other.to_owned();
+    }
+    let (names, details) = world.failing();
+    assert_eq!(names, ["wrong-service"], "{details}");
+    assert!(
+        details.contains("at the address of `app-2` answers as service `app-3`, and what is called at that of `app-3` as `app-2`"),
+        "{details}"
+    );
+}
+
+#[test]
+fn unusual_traces_that_are_sound_trip_no_rule() {
+    type Change = fn(&mut World);
+    let cases: [(&str, Change); 6] = [
+        ("a redirect: two calls of one request", |world| {
+            let mut first = span(0xa3, 0xa1, "app-1", "client", 12 * MS, 5 * MS);
+            first.metrics.insert("http.status_code".to_owned(), 302.0);
+            world.spans().push(first);
+        }),
+        ("a proxy that makes a server's and a client's span", |world| {
+            world.span(0xb1).parent_id = Some(SpanId(0xc2));
+            world.spans().extend([
+                span(0xc1, 0xa2, "proxy", "server", 22 * MS, 50 * MS),
+                span(0xc2, 0xc1, "proxy", "client", 23 * MS, 48 * MS),
+            ]);
+        }),
+        ("a stream that goes on behind the answer", |world| {
+            world.span(0xb1).duration = 400 * MS;
+        }),
+        ("work in the background, and calls that it makes", |world| {
+            world.spans().extend([
+                span(0xb2, 0xb1, "app-2", "internal", 60 * MS, 300 * MS),
+                span(0xb3, 0xb2, "app-2", "client", 200 * MS, 50 * MS),
+            ]);
+        }),
+        ("a service that is called and makes no server span", |world| {
+            world.remove(0xb1);
+            world.spans().push(span(0xb2, 0xa2, "app-2", "client", 30 * MS, 10 * MS));
+        }),
+        ("a request that a service sends to itself", |world| {
+            world.spans().extend([
+                span(0xb2, 0xb1, "app-2", "client", 32 * MS, 10 * MS),
+                span(0xb3, 0xb2, "app-2", "server", 33 * MS, 8 * MS),
+            ]);
+        }),
+    ];
+    for (what, change) in cases {
+        let mut world = unknown();
+        change(&mut world);
+        assert_eq!(world.findings().failures, [], "{what}");
+    }
+}

@@ -1,0 +1,204 @@
+//! Tests of the rules about what must have come: traces, hops, services, and what was sampled.
+
+use super::{MS, TRACE, World, span};
+use crate::{
+    case::{Capability, LedgerReport, Origin, Outcome, Stray},
+    finding::{Findings, Hop},
+    trace::{SpanId, Trace, TraceId},
+};
+
+#[test]
+fn no_span_at_all_is_no_trace() {
+    let mut world = World::healthy();
+    world.evidence.trace = None;
+    let (names, details) = world.failing();
+    assert_eq!(names, ["no-trace", "lost-span"]);
+    assert!(details.contains("the services ended 3 spans of it"), "{details}");
+}
+
+#[test]
+fn who_was_heard_of_in_other_traces_is_not_said_to_export_nothing() {
+    let reported = |change: &dyn Fn(&mut World)| {
+        let mut world = World::healthy();
+        world.spans().retain(|span| span.service == "tracecheck");
+        world.evidence.ledgers.clear();
+        change(&mut world);
+        let (names, details) = world.failing();
+        assert_eq!(names, ["no-trace"]);
+        details
+    };
+    let none = reported(&|_| {});
+    assert!(none.contains(": the services do not export, or what they export"), "{none}");
+    let heard = |world: &mut World, name: &str| {
+        world.evidence.heard.insert(name.to_owned());
+    };
+    let other = reported(&|world| heard(world, "app-2"));
+    assert!(
+        other.contains(
+            ": other traces have spans of `app-2`, and none has one of `app-1`: it does not export"
+        ),
+        "{other}"
+    );
+    let entry = reported(&|world| heard(world, "app-1"));
+    assert!(entry.contains("so it does export: it sampled this trace out"), "{entry}");
+    let linked = reported(&|world| {
+        heard(world, "app-1");
+        let mut first = span(0xc1, 0, "app-1", "server", 30 * MS, 40 * MS);
+        (first.trace_id, first.parent_id) = (TraceId(9), None);
+        let origin = Origin::Link { of: world.case.trace_id, also: Vec::new() };
+        world.strays.push(Stray { trace: Trace::new(TraceId(9), vec![first]), origin });
+    });
+    assert!(
+        linked.contains(
+            "`app-1` began trace 00000000000000000000000000000009 of its own, and only links it"
+        ),
+        "{linked}"
+    );
+}
+
+#[test]
+fn an_entry_that_answers_another_trace_id_is_named_as_the_break() {
+    let mut world = World::healthy();
+    world.spans().retain(|span| span.service == "tracecheck");
+    for app in ["app-1", "app-2"] {
+        world.ledger(app).spans.clear();
+    }
+    world.case.outcome = Outcome::Response { status: 200, trace_id: Some(TraceId(7)) };
+    let (names, details) = world.failing();
+    assert_eq!(names, ["no-trace"]);
+    assert!(details.contains("the link tracecheck -> app-1 is broken"), "{details}");
+}
+
+#[test]
+fn a_second_hop_in_a_trace_of_its_own_is_a_missing_hop() {
+    let mut world = World::healthy();
+    world.remove(0xb1);
+    world.ledger("app-2").spans.clear();
+    let mut stray = span(0xb1, 0, "app-2", "server", 30 * MS, 40 * MS);
+    stray.trace_id = TraceId(9);
+    let (caller, what) = ("app-1".to_owned(), "GET".to_owned());
+    let origin = Origin::Call { of: TRACE, call: SpanId(0xa2), caller, what };
+    world.strays = vec![Stray { trace: Trace::new(TraceId(9), vec![stray]), origin }];
+    let (names, details) = world.failing();
+    assert_eq!(names, ["missing-hop", "stray-trace"]);
+    assert!(details.contains("the link app-1 -> app-2 is broken"), "{details}");
+    assert!(
+        details.contains("`app-2` started trace 00000000000000000000000000000009"),
+        "{details}"
+    );
+}
+
+#[test]
+fn a_span_that_a_service_did_not_keep_is_sampled_out() {
+    let mut world = World::healthy();
+    world.remove(0xb1);
+    world.ledger("app-2").spans[0].sampled = false;
+    let (names, details) = world.failing();
+    assert_eq!(names, ["missing-hop", "sampled-out"]);
+    assert!(details.contains("`app-2` sampled out 1 span(s)"), "{details}");
+}
+
+#[test]
+fn the_harness_misses_its_own_span_where_no_service_has_a_ledger() {
+    let mut world = World::healthy();
+    world.evidence.ledgers.clear();
+    world.shape.hops.clear();
+    world.capabilities.retain(|one| *one != Capability::Ledger);
+    world.remove(0xd0);
+    let failures = world.findings().failures;
+    let [only] = failures.as_slice() else { panic!("{failures:?}") };
+    assert_eq!((only.rule.as_str(), only.service.as_deref()), ("lost-span", Some("tracecheck")));
+    assert!(only.detail.contains("the harness exported its own span 00000000000000d0"));
+    // Where the collector said no OK, nothing is known.
+    world.case.driver_exported = false;
+    assert_eq!(world.findings().failures, []);
+}
+
+#[test]
+fn a_span_that_no_ledger_knows_is_invented() {
+    let mut world = World::healthy();
+    world.ledger("app-2").spans.clear();
+    assert_eq!(world.failing().0, ["invented-span"]);
+    world.ledger("app-2").evicted = true;
+    assert_eq!(world.findings().failures, []);
+}
+
+#[test]
+fn a_ledger_that_cannot_be_read_is_not_evaluated() {
+    let mut world = World::healthy();
+    world
+        .evidence
+        .ledgers
+        .insert("app-2".to_owned(), LedgerReport::Unknown("connection refused".to_owned()));
+    let findings = world.findings();
+    assert_eq!(findings.failures, []);
+    let named: Vec<_> =
+        findings.not_evaluated.iter().map(|skipped| skipped.rule.as_str()).collect();
+    assert_eq!(named, ["lost-span", "undelivered-span", "invented-span"]);
+}
+
+#[test]
+fn an_answer_that_reports_another_trace_proves_a_broken_link_without_complete_evidence() {
+    let mut world = World::healthy();
+    world.evidence.trace = None;
+    world.capabilities = Vec::new();
+    world.evidence.unsettled = Some("nothing came yet".to_owned());
+    let none: Vec<_> = world.findings().failures;
+    assert_eq!(none, []);
+    world.case.outcome = Outcome::Response { status: 200, trace_id: Some(TraceId(7)) };
+    let failures = world.findings().failures;
+    assert_eq!(failures.len(), 1);
+    assert!(failures[0].detail.contains("the link tracecheck -> app-1 is broken"), "{failures:?}");
+}
+
+#[test]
+fn an_unsampled_request_owes_no_trace() {
+    let mut world = World::healthy();
+    world.case.sampled = false;
+    world.case.driver_exported = false;
+    world.evidence.trace = None;
+    for app in ["app-1", "app-2"] {
+        for span in &mut world.ledger(app).spans {
+            span.sampled = false;
+        }
+    }
+    assert_eq!(world.findings(), Findings::default());
+}
+
+#[test]
+fn a_flag_that_was_cleared_on_the_way_blames_the_link_and_not_the_sampler_behind_it() {
+    let found = |parent_sampled: Option<bool>| {
+        let mut world = World::healthy();
+        world.remove(0xb1);
+        let own = &mut world.ledger("app-2").spans[0];
+        (own.sampled, own.parent_sampled) = (false, parent_sampled);
+        let failures = world.findings().failures;
+        failures.into_iter().find(|failure| failure.rule == "sampled-out").unwrap()
+    };
+    let cleared = found(Some(false));
+    let link = Some(Hop { caller: "app-1".to_owned(), callee: "app-2".to_owned() });
+    assert_eq!((cleared.service, cleared.hop), (None, link));
+    let cause = cleared.cause.unwrap();
+    assert!(cause.contains("`app-2` was sent a context that says *not sampled*"), "{cause}");
+    let own = found(Some(true));
+    assert_eq!((own.service.as_deref(), own.hop), (Some("app-2"), None));
+    assert!(own.cause.unwrap().contains("does not follow the parent"));
+    // Whoever does not say what it was sent leaves both possible.
+    let either = found(None).cause.unwrap();
+    assert!(either.contains("or the link app-1 -> app-2 clears the flag"), "{either}");
+}
+
+#[test]
+fn who_follows_a_caller_that_sampled_out_is_not_blamed() {
+    let mut world = World::healthy();
+    for id in [0xa1, 0xa2, 0xb1] {
+        world.remove(id);
+    }
+    for app in ["app-1", "app-2"] {
+        world.ledger(app).spans.iter_mut().for_each(|span| span.sampled = false);
+    }
+    let failures = world.findings().failures;
+    let out: Vec<_> = failures.iter().filter(|failure| failure.rule == "sampled-out").collect();
+    assert_eq!(out.len(), 1, "{out:?}");
+    assert_eq!(out[0].hop.as_ref().map(|hop| &*hop.callee), Some("app-1"));
+}

@@ -1,0 +1,167 @@
+//! Tests of the stage at which spans were lost.
+
+use std::collections::BTreeMap;
+
+use super::World;
+use crate::rule::dropping_samplers;
+use crate::{
+    case::Capability,
+    ledger::{CollectorEntry, Exported},
+    scenario::fault::Shape,
+};
+
+/// Returns a collector's entry: spans that it accepted, sent to Datadog, and dropped with a reason.
+pub(super) fn collector(accepted: u64, exported: u64, dropped: &[(&str, u64)]) -> CollectorEntry {
+    let dropped = dropped.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect();
+    let exporters = BTreeMap::from([(
+        "datadog".to_owned(),
+        Exported { exported, dropped, ..Exported::default() },
+    )]);
+    CollectorEntry { accepted, exporters, ..CollectorEntry::default() }
+}
+
+#[test]
+fn a_lost_span_is_reported_with_the_stage_that_alone_accounts_for_it() {
+    let reported = |entry: CollectorEntry| {
+        let mut world = World::healthy();
+        world.remove(0xb1);
+        world.evidence.collector = Some(entry);
+        let failures = world.findings().failures;
+        let lost = failures.into_iter().find(|failure| failure.rule == "lost-span");
+        lost.map(|failure| failure.detail).unwrap_or_default()
+    };
+    let before = reported(collector(3, 3, &[]));
+    assert!(
+        before.contains("lost between `app-2` and the collector, which took 3 of the 4 spans"),
+        "{before}"
+    );
+    let dropped = reported(collector(4, 3, &[("too_large", 1)]));
+    assert!(
+        dropped.contains(
+            "lost in the collector, which took 4 spans of the trace and dropped 1 as `too_large`"
+        ),
+        "{dropped}"
+    );
+    let inside = reported(collector(4, 3, &[]));
+    assert!(inside.contains("took 4 spans of the trace and sent 3: a processor"), "{inside}");
+    let behind = reported(collector(4, 4, &[]));
+    assert!(
+        behind.contains("lost between the collector and the intake: the collector sent 4 spans")
+            && behind.contains("and 3 were captured"),
+        "{behind}"
+    );
+    // Numbers that do not fit, more taken than made, and a ledger that has forgotten: no stage is named.
+    for unclear in [
+        collector(2, 2, &[]),
+        collector(6, 6, &[]),
+        CollectorEntry { evicted: true, ..collector(0, 0, &[]) },
+    ] {
+        let reported = reported(unclear);
+        assert!(reported.contains("lost between `app-2` and the intake"), "{reported}");
+    }
+}
+
+#[test]
+fn spans_that_were_refused_are_reported_with_the_exporter_that_gave_them_up() {
+    let reported = |refused_from: &[(&str, u64)], wrong_port: &[(&str, u64)]| {
+        let mut world = World::healthy();
+        world.remove(0xb1);
+        let by_sender = |of: &[(&str, u64)]| {
+            of.iter().map(|(sender, count)| ((*sender).to_owned(), *count)).collect()
+        };
+        world.evidence.collector = Some(CollectorEntry {
+            refused_from: by_sender(refused_from),
+            wrong_port: by_sender(wrong_port),
+            ..collector(3, 3, &[])
+        });
+        world.failing().1
+    };
+    let node = "OTel-OTLP-Exporter-JavaScript/0.301.0 grpc-node-js/1.14.7";
+    let gave_up = reported(&[(&format!("{node} (grpc)"), 1)], &[]);
+    assert!(
+        gave_up.contains(&format!(
+            "the collector refused spans to `{node}` (1, each attempt counted): Node's exporter over gRPC does not try again"
+        )),
+        "{gave_up}"
+    );
+    let over_http = reported(&[("OTel-OTLP-Exporter-JavaScript/0.301.0 (http)", 1)], &[]);
+    assert!(!over_http.contains("does not try again"), "{over_http}");
+    let rust = reported(&[("OTel-OTLP-Exporter-Rust/0.33.1 (http)", 1)], &[]);
+    assert!(rust.contains("after a second where no delay is given"), "{rust}");
+    let unknown = reported(&[("curl/8 (http)", 1)], &[]);
+    assert!(
+        unknown.contains("refused spans to `curl/8`") && !unknown.contains("exporters"),
+        "{unknown}"
+    );
+    let mistaken = reported(&[], &[("OTel-OTLP-Exporter-Java/1.68.0 (http)", 7)]);
+    assert!(
+        mistaken.contains("an exporter that speaks HTTP (`OTel-OTLP-Exporter-Java/1.68.0`) is pointed at the gRPC port"),
+        "{mistaken}"
+    );
+    assert!(reported(&[], &[]).contains("look at the service's log"));
+}
+
+#[test]
+fn of_services_without_a_ledger_what_the_collector_took_and_did_not_deliver_is_reported() {
+    let reported = |entry: CollectorEntry, spans: usize| {
+        let mut world = World::healthy();
+        world.shape = Shape::default();
+        world.evidence.ledgers.clear();
+        world.capabilities.retain(|one| *one != Capability::Ledger);
+        world.spans().truncate(spans);
+        world.evidence.collector = Some(entry);
+        world.failing()
+    };
+    assert_eq!(reported(collector(4, 4, &[]), 4).0, [""; 0]);
+    // What still waits, what a processor removed, and what came twice are no loss.
+    assert_eq!(reported(collector(5, 4, &[]), 4).0, [""; 0]);
+    assert_eq!(reported(collector(4, 3, &[]), 4).0, [""; 0]);
+    let (names, details) = reported(collector(4, 4, &[]), 3);
+    assert_eq!(names, ["undelivered-span"]);
+    assert!(details.contains("sent 4 spans") && details.contains("3 were captured"), "{details}");
+    let (names, details) = reported(collector(4, 3, &[("retries_exhausted", 1)]), 3);
+    assert_eq!(names, ["undelivered-span"]);
+    assert!(details.contains("dropped 1 as `retries_exhausted`"), "{details}");
+    // Nothing but the harness's own span came, or nothing of what came was delivered.
+    let (names, details) = reported(collector(1, 1, &[]), 1);
+    assert_eq!(names, ["no-trace"]);
+    assert!(details.contains("the collector took no span of theirs"), "{details}");
+    let (names, details) = reported(collector(4, 4, &[]), 1);
+    assert_eq!(names, ["no-trace"]);
+    assert!(details.contains("lost between the collector and the intake"), "{details}");
+}
+
+#[test]
+fn a_trace_that_a_sampler_dropped_whole_is_not_lost_and_half_of_one_is() {
+    let sampled_out = |accepted: u64, exported: u64, dropped: u64| {
+        let reasons = BTreeMap::from([("not_sampled".to_owned(), dropped)]);
+        let sampled_out = BTreeMap::from([("tail_sampling".to_owned(), reasons)]);
+        CollectorEntry { sampled_out, ..collector(accepted, exported, &[]) }
+    };
+    let mut world = World::healthy();
+    world.evidence.trace = None;
+    world.evidence.collector = Some(sampled_out(4, 0, 4));
+    assert_eq!(world.look(dropping_samplers).as_deref(), Some("`tail_sampling`"));
+    // What is too large for it is not what it decided about.
+    if let Some(entry) = &mut world.evidence.collector {
+        let reasons = BTreeMap::from([("too_large".to_owned(), 4)]);
+        entry.sampled_out = BTreeMap::from([("tail_sampling".to_owned(), reasons)]);
+    }
+    assert_eq!(world.look(dropping_samplers), None);
+    // Not all of it was dropped there, or not all of it came there.
+    for other in [sampled_out(4, 0, 3), sampled_out(3, 0, 3), collector(4, 0, &[])] {
+        world.evidence.collector = Some(other);
+        assert_eq!(world.look(dropping_samplers), None);
+    }
+    let mut world = World::healthy();
+    world.remove(0xb1);
+    world.evidence.collector = Some(sampled_out(4, 3, 1));
+    assert_eq!(world.look(dropping_samplers), None);
+    let failures = world.findings().failures;
+    let lost = failures.into_iter().find(|failure| failure.rule == "lost-span").unwrap();
+    let detail = lost.detail;
+    assert!(
+        detail.contains("dropped 1 by its sampler `tail_sampling` (`not_sampled`)"),
+        "{detail}"
+    );
+}

@@ -1,0 +1,17 @@
+//! Looking at a run while it goes on: what events do not carry, since reports need it at the end only.
+
+use std::sync::Arc;
+
+use crate::{intake::client::IntakeClient, record::Record, verdict::ScenarioResult};
+
+/// Somebody who looks at a run while it goes on.
+pub trait Watch: Send + Sync {
+    /// The system of these scenarios is up, and its intake can be read.
+    fn up(&self, scenarios: &[String], intake: &Arc<IntakeClient>);
+
+    /// A scenario was judged, for the first time or again.
+    fn judged(&self, record: &Record, result: &ScenarioResult);
+
+    /// The system of these scenarios is about to be taken down, with its intake.
+    fn down(&self, scenarios: &[String]);
+}

@@ -1,0 +1,284 @@
+//! Expectations of a scenario file.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use super::{
+    MAX_INSTANCES,
+    value::{DurationText, Whole},
+};
+use crate::expectation::{LinkedTrace, condition::Condition};
+
+/// Expectations of every request's trace.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct ExpectFile {
+    /// How long after its answer a trace may take to be complete; 10s when left out.
+    pub(in super::super) within: Option<DurationText>,
+    /// The tree of spans below the harness's own span, whole.
+    #[schemars(with = "Option<NodeFile>")]
+    pub(in super::super) tree: Option<Spanned<NodeFile>>,
+    /// Workloads or services of which each must have a span in the trace.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub(in super::super) services: Vec<Spanned<String>>,
+    /// The services leave no span at all.
+    #[serde(default)]
+    pub(in super::super) absent: bool,
+    /// How many spans of a kind the trace has.
+    #[serde(default)]
+    #[schemars(with = "Vec<SpanCountFile>")]
+    pub(in super::super) spans: Vec<Spanned<SpanCountFile>>,
+    /// How many spans of a kind the traces of all requests of the scenario have together.
+    #[serde(default)]
+    #[schemars(with = "Vec<SpanCountFile>")]
+    pub(in super::super) totals: Vec<Spanned<SpanCountFile>>,
+    /// Workload or service at which the failure begins: the deepest span that is marked as an error, with no gap from the top of the
+    /// trace down to it.
+    #[schemars(with = "Option<String>")]
+    pub(in super::super) fails_at: Option<Spanned<String>>,
+    /// Traces of their own that are linked with the request's, each a whole tree; others may be there.
+    #[serde(default)]
+    #[schemars(with = "Vec<NodeFile>")]
+    pub(in super::super) linked: Vec<Spanned<NodeFile>>,
+    /// Which spans begin when others have ended.
+    #[serde(default)]
+    #[schemars(with = "Vec<OrderFile>")]
+    pub(in super::super) order: Vec<Spanned<OrderFile>>,
+    /// Which spans run at the same time.
+    #[serde(default)]
+    #[schemars(with = "Vec<OverlapFile>")]
+    pub(in super::super) overlap: Vec<Spanned<OverlapFile>>,
+    /// How many attempts the intake must at least have refused meanwhile: proof that an outage took place; 0 when left out.
+    #[serde(default)]
+    pub(in super::super) refused_attempts: u64,
+    /// How many requests of services the collectors must at least have refused meanwhile; 0 when left out.
+    #[serde(default)]
+    pub(in super::super) refused_exports: u64,
+    /// How many spans of all that the services ended no collector may have taken, because their senders gave them up: just so many. Not
+    /// compared when left out.
+    pub(in super::super) lost_by_senders: Option<u64>,
+    /// Every stage of the whole system must report the same number of spans, all its instances together: ended by the services and
+    /// the harness, accepted by the collectors, taken by the intake.
+    #[schemars(with = "Option<BalanceFile>")]
+    pub(in super::super) balance: Option<Spanned<BalanceFile>>,
+    /// Expectations of the APM stats of all the scenario's requests together.
+    #[serde(default)]
+    #[schemars(with = "Vec<StatsCountFile>")]
+    pub(in super::super) stats: Vec<Spanned<StatsCountFile>>,
+    /// Whether Datadog will make trace metrics of the requests, for spans that are sent to its OTLP intake: only if they are asked for
+    /// (`compute_stats`). Not compared when left out.
+    pub(in super::super) trace_metrics: Option<bool>,
+    /// How long the stats may take to come by themselves before the collector is stopped, which makes it send what it has;
+    /// for collectors that send none when they end. No time at all when left out.
+    #[schemars(with = "Option<DurationText>")]
+    pub(in super::super) stats_within: Option<Spanned<DurationText>>,
+}
+
+/// Expectations of the stages beside their balance.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct BalanceFile {
+    /// How many instances of the collector must at least have had spans of the services; 1 when left out.
+    #[schemars(with = "Option<u32>")]
+    pub(in super::super) collector_instances: Option<Spanned<Whole<1, MAX_INSTANCES>>>,
+}
+
+/// Expectations of the stats groups that fit, all together. What is left out is not compared.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct StatsCountFile {
+    /// Datadog's service.
+    pub(in super::super) service: Option<String>,
+    /// Span kind.
+    pub(in super::super) kind: Option<KindFile>,
+    /// Datadog's operation name.
+    pub(in super::super) name: Option<String>,
+    /// Datadog's resource name.
+    pub(in super::super) resource: Option<String>,
+    /// Spans counted.
+    pub(in super::super) hits: u64,
+    /// Those of them with an error.
+    pub(in super::super) errors: Option<u64>,
+}
+
+/// One span of the tree: exactly one of `server`, `client`, `internal`, `producer`, `consumer` says which, by workload or
+/// service name. What is left out is not compared, save children: those must be listed, unless `more` is true.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct NodeFile {
+    /// A server span of this workload or service.
+    #[schemars(with = "Option<String>")]
+    pub(in super::super) server: Option<Spanned<String>>,
+    /// A client span of this workload or service.
+    #[schemars(with = "Option<String>")]
+    pub(in super::super) client: Option<Spanned<String>>,
+    /// An internal span of this workload or service.
+    #[schemars(with = "Option<String>")]
+    pub(in super::super) internal: Option<Spanned<String>>,
+    /// A producer span of this workload or service.
+    #[schemars(with = "Option<String>")]
+    pub(in super::super) producer: Option<Spanned<String>>,
+    /// A consumer span of this workload or service.
+    #[schemars(with = "Option<String>")]
+    pub(in super::super) consumer: Option<Spanned<String>>,
+    /// Further expectations of the span.
+    #[serde(default)]
+    pub(in super::super) is: SpanFile,
+    /// The spans below it.
+    #[serde(default)]
+    #[schemars(with = "Vec<NodeFile>")]
+    pub(in super::super) children: Vec<Spanned<NodeFile>>,
+    /// Whether it may have children that are not listed; as the node above it when left out, and false at the top.
+    pub(in super::super) more: Option<bool>,
+}
+
+/// Expectations of a span, as the intake sees it. What is left out is not compared.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct SpanFile {
+    /// Datadog's operation name.
+    pub(in super::super) name: Option<String>,
+    /// Datadog's resource name.
+    pub(in super::super) resource: Option<String>,
+    /// Datadog's type.
+    #[serde(rename = "type")]
+    pub(in super::super) span_type: Option<String>,
+    /// Whether it is marked as an error.
+    pub(in super::super) error: Option<bool>,
+    /// Its HTTP status code.
+    pub(in super::super) status: Option<u16>,
+    /// Meta that it must have, among others: by key, the text that it must be, or conditions on it.
+    #[serde(default)]
+    pub(in super::super) meta: BTreeMap<String, Condition>,
+    /// Metrics that it must have, among others: by key, the number that it must be, or conditions on it.
+    #[serde(default)]
+    pub(in super::super) metrics: BTreeMap<String, Condition>,
+    /// Events that it must have, or must not, among others.
+    #[serde(default)]
+    #[schemars(with = "Vec<EventFile>")]
+    pub(in super::super) events: Vec<EventFile>,
+    /// Links that it must have, or must not, among others.
+    #[serde(default)]
+    #[schemars(with = "Vec<LinkFile>")]
+    pub(in super::super) links: Vec<LinkFile>,
+    /// Shortest duration.
+    pub(in super::super) at_least: Option<DurationText>,
+    /// Longest duration.
+    pub(in super::super) at_most: Option<DurationText>,
+}
+
+/// Events of a span. What is left out is not compared.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct EventFile {
+    /// The event's name.
+    pub(in super::super) name: Option<Condition>,
+    /// Expectations of its attributes, by key.
+    #[serde(default)]
+    pub(in super::super) attributes: BTreeMap<String, Condition>,
+    /// Exactly so many such events; at least one when left out.
+    pub(in super::super) count: Option<usize>,
+}
+
+/// Links of a span. What is left out is not compared.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct LinkFile {
+    /// Trace that it leads into: the same, or another.
+    pub(in super::super) trace: Option<LinkedTrace>,
+    /// Expectations of its attributes, by key.
+    #[serde(default)]
+    pub(in super::super) attributes: BTreeMap<String, Condition>,
+    /// Exactly so many such links; at least one when left out.
+    pub(in super::super) count: Option<usize>,
+}
+
+/// A number of spans.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct SpanCountFile {
+    /// Workload or service; any when left out.
+    #[schemars(with = "Option<String>")]
+    pub(in super::super) at: Option<Spanned<String>>,
+    /// Span kind; any when left out.
+    pub(in super::super) kind: Option<KindFile>,
+    /// Further expectations of the spans.
+    #[serde(default)]
+    pub(in super::super) is: SpanFile,
+    /// Exactly so many.
+    pub(in super::super) count: Option<usize>,
+    /// At least so many.
+    pub(in super::super) at_least: Option<usize>,
+    /// At most so many.
+    pub(in super::super) at_most: Option<usize>,
+}
+
+/// Spans, of the request's own trace or of one that is linked with it. At least one key is given.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct SelectFile {
+    /// Workload or service; any when left out.
+    #[schemars(with = "Option<String>")]
+    pub(in super::super) at: Option<Spanned<String>>,
+    /// Span kind; any when left out.
+    pub(in super::super) kind: Option<KindFile>,
+    /// Further expectations of the spans.
+    #[serde(default)]
+    pub(in super::super) is: SpanFile,
+}
+
+/// Spans that begin when others have ended.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct OrderFile {
+    /// Those that end first, all of them.
+    #[schemars(with = "SelectFile")]
+    pub(in super::super) first: Spanned<SelectFile>,
+    /// Those that begin then, all of them.
+    #[schemars(with = "SelectFile")]
+    pub(in super::super) then: Spanned<SelectFile>,
+    /// Shortest time from the last end to the first beginning.
+    pub(in super::super) at_least: Option<DurationText>,
+    /// Longest time between them.
+    pub(in super::super) at_most: Option<DurationText>,
+}
+
+/// Spans that run at the same time, each of `one` for a while together with each of `other`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct OverlapFile {
+    /// Some of them.
+    #[schemars(with = "SelectFile")]
+    pub(in super::super) one: Spanned<SelectFile>,
+    /// The others; the same as `one` where all of a kind run together.
+    #[schemars(with = "SelectFile")]
+    pub(in super::super) other: Spanned<SelectFile>,
+}
+
+/// OpenTelemetry's span kinds.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(in super::super) enum KindFile {
+    Server,
+    Client,
+    Internal,
+    Producer,
+    Consumer,
+}
+
+impl KindFile {
+    /// As Datadog's `span.kind` spells it.
+    pub(in super::super) fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+            Self::Internal => "internal",
+            Self::Producer => "producer",
+            Self::Consumer => "consumer",
+        }
+    }
+}
