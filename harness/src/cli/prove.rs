@@ -89,6 +89,13 @@ struct Proof {
     alarm: Option<String>,
 }
 
+impl Proof {
+    /// Returns whether the breakage was caught, nothing beside it misleads, and its clean twin passed.
+    fn is_as_intended(&self) -> bool {
+        self.missed.is_none() && self.misleading.is_empty() && self.alarm.is_none()
+    }
+}
+
 /// A system in which nothing is broken, with what is expected of it.
 type Clean = (Who, Sound, Option<&'static str>);
 
@@ -159,7 +166,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(super::exit_code::of(if is_proved { Verdict::Pass } else { Verdict::Fail }))
 }
 
-/// Summarizes all in one line, and returns whether it is all that was intended.
+/// Summarizes all in one line, below all that is not as intended, and returns whether nothing is.
 fn summary(proofs: &[Proof], twins: usize) -> (String, bool) {
     let caught = |who: Option<Who>| {
         let of = proofs.iter().filter(|proof| who.is_none_or(|who| proof.who == who));
@@ -181,7 +188,10 @@ fn summary(proofs: &[Proof], twins: usize) -> (String, bool) {
         each.join(", "),
         alarms.len(),
     );
-    (text, all == count && misleading == 0 && alarms.is_empty())
+    // What is wrong is said last, where it is looked for, also in a log that is cut at its beginning.
+    let wrong = proofs.iter().filter(|proof| !proof.is_as_intended());
+    let wrong: Vec<String> = wrong.map(|proof| format!("{}\n", line(proof))).collect();
+    (format!("{}{text}", wrong.concat()), all == count && misleading == 0 && alarms.is_empty())
 }
 
 fn line(proof: &Proof) -> String {
@@ -319,6 +329,26 @@ mod tests {
         assert!(!misleads(&at, true, &services, &lost));
         let nowhere = intended("no-trace", "between the services and the intake");
         assert!(!misleads(&nowhere, true, &services, &of("web")));
+    }
+
+    #[test]
+    fn what_is_not_as_intended_stands_right_above_the_summary() {
+        let breakage = catalogue::all().next().unwrap();
+        let proof = |missed: Option<&str>| Proof {
+            who: Who::Chain,
+            breakage,
+            intended: intended("no-trace", "shop -> pay"),
+            missed: missed.map(str::to_owned),
+            misleading: Vec::new(),
+            alarm: None,
+        };
+        let (text, is_proved) = summary(&[proof(None), proof(Some("pass; "))], 1);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(!is_proved);
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(lines[0].starts_with("MISSED") && lines[0].ends_with("pass; "), "{text}");
+        assert!(lines[1].starts_with("1 of 2 breakages caught"), "{text}");
+        assert_eq!(summary(&[proof(None)], 1).0.lines().count(), 1);
     }
 
     #[test]
