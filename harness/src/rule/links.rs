@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::{
     Checked, ORPHAN,
     callers::{by_id, orphan_cause},
-    stage::doubled,
+    stage::{came_again, doubled},
 };
 use crate::{
     case::{Capability, DRIVER_SERVICE, View},
@@ -182,6 +182,7 @@ pub(super) fn duplicate_span(view: View<'_>) -> Checked {
             .at_stage(stage)
         })
         .collect();
+    found.extend(came_again(view));
     found.extend(copied_spans(view));
     found.sort_by(|one, other| one.detail.cmp(&other.detail));
     Checked::Found(found)

@@ -125,6 +125,10 @@ pub(super) fn lost(view: View<'_>, from: &str) -> (Option<Stage>, String) {
 /// The one stage that accounts for all that is missing.
 fn located(view: View<'_>, passed: &Passed) -> Option<Stage> {
     let &Passed { accepted, sent, dropped, .. } = passed;
+    // Numbers in which spans count twice account for nothing.
+    if !came_again(view).is_empty() {
+        return None;
+    }
     let captured = view.spans().len() as u64;
     let Some(made) = made(view) else {
         // Without a ledger, it is known of the services' spans that none came, or that some were lost behind their sender.
@@ -217,6 +221,52 @@ pub(super) fn doubled(view: View<'_>, spans: &[&Span]) -> (Option<Stage>, String
     (Some(stage), reported)
 }
 
+/// Finds spans that were captured once, since the payload that brought them again was equal to the first, and passed the collector
+/// several times. A payload that the collector itself delivers again after an answer that got lost is counted by it once.
+pub(super) fn came_again(view: View<'_>) -> Vec<Failure> {
+    let Some(entry) = view.evidence.collector.as_ref().filter(|entry| !entry.evicted) else {
+        return Vec::new();
+    };
+    let Some(Exported { spans: sent, .. }) = entry.to_datadog() else { return Vec::new() };
+    let (sent, taken) = (times(&sent, |span| span.id), times(&entry.spans, |span| span.id));
+    let captured = times(view.spans(), |span| span.id);
+    let once = view.spans().iter().filter(|span| captured[&span.id] == 1);
+    let again = once.filter_map(|span| {
+        let times = |of: &BTreeMap<SpanId, u64>| of.get(&span.id).copied().unwrap_or_default();
+        let (sent, taken) = (times(&sent), times(&taken));
+        if sent < 2 {
+            return None;
+        }
+        let (stage, cause) = match taken < sent {
+            true => (
+                Stage::Collector,
+                format!(
+                    "the collector took it {taken} times and sent it {sent} times, in equal payloads: two of its pipelines send to the same place"
+                ),
+            ),
+            false => (
+                Stage::BeforeCollector,
+                format!(
+                    "the collector took it {taken} times and sent it in equal payloads: an SDK with two exporters, or one that sent again what had been taken"
+                ),
+            ),
+        };
+        let found = Failure::found(format!("{} was sent to Datadog {sent} times", view.name(span)));
+        let found = found.because(cause).about(view.workload_of(span));
+        Some(found.of_spans(&[span]).at_stage(Some(stage)))
+    });
+    again.collect()
+}
+
+/// How often each id is there.
+fn times<T>(spans: &[T], id: impl Fn(&T) -> SpanId) -> BTreeMap<SpanId, u64> {
+    let mut times = BTreeMap::new();
+    for span in spans {
+        *times.entry(id(span)).or_default() += 1;
+    }
+    times
+}
+
 /// The rule `undelivered-span`, for services that have no ledger.
 pub(super) fn undelivered_span(view: View<'_>) -> Checked {
     // With ledgers it is known which spans were lost: `lost-span` says so. Without any captured span, `no-trace` does.
@@ -240,7 +290,7 @@ pub(super) fn undelivered_span(view: View<'_>) -> Checked {
         let undelivered =
             Failure::found(format!("{count} spans of trace {id} did not reach Datadog"));
         found.push(undelivered.because(reported).at_stage(Some(Stage::Collector)));
-    } else if exported > captured as u64 {
+    } else if exported > captured as u64 && !is_all_captured(view, exported, &spans) {
         let undelivered = Failure::found(format!(
             "the collector sent {exported} spans of trace {id}, was answered that they were taken, and {captured} were captured in it{}",
             lacking(view, &spans)
@@ -254,6 +304,11 @@ pub(super) fn undelivered_span(view: View<'_>) -> Checked {
         });
     }
     Checked::Found(found)
+}
+
+/// Returns whether each span that was sent is there, so that some were sent several times.
+fn is_all_captured(view: View<'_>, exported: u64, sent: &[SentSpan]) -> bool {
+    sent.len() as u64 == exported && missing(view, sent).next().is_none()
 }
 
 /// The spans that were sent and not captured in the trace.

@@ -103,7 +103,7 @@ fn attributes() -> BTreeMap<String, String> {
 }
 
 /// A healthy world whose services report what was recorded, and whose collector shows what it took and sent.
-fn shown() -> World {
+pub(super) fn shown() -> World {
     let mut world = World::healthy();
     let spans: Vec<Span> = world.spans().clone();
     let nanos = |time: i64| u64::try_from(time).unwrap();

@@ -1,10 +1,11 @@
 //! At which stage one span became two.
 
-use super::{World, stage::collector};
+use super::{World, altered::shown, stage::collector};
 use crate::{
     finding::{Failure, Stage},
     ledger::CollectorEntry,
     scenario::fault::Shape,
+    trace::SpanId,
 };
 
 /// Says of a trace in which app-2's span is there twice.
@@ -93,4 +94,36 @@ fn where_no_collector_reports_no_stage_is_named() {
     assert_eq!(stage(|_| {}), None);
     let forgotten = CollectorEntry { evicted: true, ..collector(5, 5, &[]) };
     assert_eq!(stage(|world| world.evidence.collector = Some(forgotten)), None);
+}
+
+/// What is said where app-2's span passed the collector several times, and was captured once; by services without a ledger, or with one.
+fn equal_payloads(taken: usize, sent: usize, ledgers: bool) -> Vec<Failure> {
+    let mut world = shown();
+    let entry = world.evidence.collector.as_mut().unwrap();
+    let again = entry.spans.iter().find(|span| span.id == SpanId(0xb1)).unwrap().clone();
+    entry.spans.extend(std::iter::repeat_n(again, taken - 1));
+    entry.accepted += taken as u64 - 1;
+    let exported = entry.exporters.get_mut("datadog").unwrap();
+    let again = exported.spans.iter().find(|span| span.id == SpanId(0xb1)).unwrap().clone();
+    exported.spans.extend(std::iter::repeat_n(again, sent - 1));
+    exported.exported += sent as u64 - 1;
+    if !ledgers {
+        without_ledgers(&mut world);
+    }
+    world.findings().failures
+}
+
+#[test]
+fn a_span_that_is_sent_again_in_an_equal_payload_came_twice_and_is_not_lost() {
+    for ledgers in [true, false] {
+        for (taken, stage) in [(2, Stage::BeforeCollector), (1, Stage::Collector)] {
+            let found = equal_payloads(taken, 2, ledgers);
+            let [only] = &found[..] else { panic!("{ledgers} {taken}: {found:#?}") };
+            assert_eq!((&*only.rule, only.stage), ("duplicate-span", Some(stage)));
+            assert_eq!(only.service.as_deref(), Some("app-2"));
+            assert!(only.detail.contains("was sent to Datadog 2 times"), "{}", only.detail);
+        }
+        // What came twice and left once, as where a processor removes copies.
+        assert_eq!(equal_payloads(2, 1, ledgers), []);
+    }
 }
