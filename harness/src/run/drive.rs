@@ -132,14 +132,25 @@ pub(super) async fn drive(
     judged.sort_by_key(|(_, settled)| settled.result.place);
     let judged_after: Vec<Option<u64>> =
         judged.iter().map(|(_, settled)| settled.result.judged_after_ms).collect();
+    let has_passed: Vec<bool> =
+        judged.iter().map(|(_, settled)| settled.result.findings.failures.is_empty()).collect();
     let cases = judged.into_iter();
     record.cases =
         cases.map(|(case, Settled { evidence, .. })| CaseRecord { case, evidence }).collect();
+    // What one request lacks may have come in the trace of another, which was judged before.
+    if has_passed.contains(&false) {
+        let each = record.cases.iter_mut().zip(&has_passed);
+        let passed = each.filter_map(|(of, has_passed)| has_passed.then_some(of));
+        refresh::refresh_cases(session, passed.collect(), Services::Up).await;
+    }
     if scenario.expect.absent {
         let like = (&scenario.system, scenario.harmless());
         match session.quiesce(like, &BTreeSet::new(), scenario.expect.within).await {
             // Nothing came; that it would have come is proved by a later request that did.
-            Ok(()) => refresh::refresh_cases(session, &mut record.cases, Services::Up).await,
+            Ok(()) => {
+                let cases = record.cases.iter_mut().collect();
+                refresh::refresh_cases(session, cases, Services::Up).await;
+            }
             Err(missing) => undone.push(format!(
                 "absence is not proved, since a later sampled request did not arrive either: {missing}"
             )),
@@ -209,7 +220,8 @@ async fn await_totals(session: &Session, record: &mut Record) {
     while !judge::totals_are_final(record)
         && matches!(tokio::time::timeout_at(deadline, changes.changed()).await, Ok(Ok(())))
     {
-        refresh::refresh_cases(session, &mut record.cases, Services::Up).await;
+        let cases = record.cases.iter_mut().collect();
+        refresh::refresh_cases(session, cases, Services::Up).await;
     }
 }
 

@@ -35,7 +35,11 @@ pub(super) enum Services {
 }
 
 /// Brings the evidence of cases up to what has come by now.
-pub(super) async fn refresh_cases(session: &Session, cases: &mut [CaseRecord], services: Services) {
+pub(super) async fn refresh_cases(
+    session: &Session,
+    mut cases: Vec<&mut CaseRecord>,
+    services: Services,
+) {
     for some in cases.chunks_mut(READS_AT_ONCE) {
         let reads = some.iter_mut().map(|of| async {
             let known = (services == Services::Gone).then(|| Reports::of(&of.evidence));
@@ -47,6 +51,6 @@ pub(super) async fn refresh_cases(session: &Session, cases: &mut [CaseRecord], s
 
 /// Brings a record up to what has come by now.
 pub(super) async fn refresh_record(session: &Session, record: &mut Record, services: Services) {
-    refresh_cases(session, &mut record.cases, services).await;
+    refresh_cases(session, record.cases.iter_mut().collect(), services).await;
     record.strays = session.witness().strays_of(record.cases.iter().map(|of| &of.case));
 }
