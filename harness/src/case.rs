@@ -141,6 +141,9 @@ pub struct ServiceIdentity {
     /// The services whose addresses it is given.
     #[serde(default)]
     pub callees: Vec<String>,
+    /// Whether it begins a trace of its own for each request, and links it to the one that its caller names.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub public: bool,
 }
 
 impl Topology {

@@ -19,6 +19,7 @@ mod consistency;
 mod diagnosis;
 mod facts;
 mod late;
+mod public;
 mod sampled;
 mod silenced;
 mod stats;
@@ -28,7 +29,7 @@ pub(crate) mod testing;
 mod tests;
 pub(crate) mod tree;
 
-pub(crate) use self::{case::CHAIN_PATH, stats::is_whole as stats_are_whole};
+pub(crate) use self::{case::CHAIN_PATH, public::looked_at, stats::is_whole as stats_are_whole};
 pub use self::{consistency::warning as consistency_warning, sampled::warning as sampled_warning};
 
 /// Judges a scenario. Times are left out; they are the run's to add.
@@ -93,5 +94,5 @@ fn look<T>(record: &Record, look: impl FnOnce(&[View<'_>]) -> T) -> T {
         topology,
         shape: &shapes[of.case.request],
     });
-    look(&views.collect::<Vec<_>>())
+    looked_at(&views.collect::<Vec<_>>(), look)
 }

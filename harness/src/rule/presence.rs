@@ -142,7 +142,7 @@ fn unheard(view: View<'_>, refused: &str) -> String {
     };
     match view.linked().find(begins) {
         Some(linked) => format!(
-            "`{entry}` began trace {} of its own, and only links it to this one, instead of going on with it",
+            "`{entry}` began trace {} of its own, and only links it to this one, instead of going on with it; where it is meant to, as an endpoint that everybody may call, write `public: true` at it in the system file",
             linked.id
         ),
         None => format!(

@@ -88,6 +88,7 @@ impl Parts {
                     .and_then(|delay| u64::try_from(delay.as_millis()).ok()),
                 silenced_by: workload.silenced_by(),
                 callees: system.callees(workload),
+                public: workload.public,
             };
             let urls = workload.ledger.as_ref().map(|port| endpoints.urls(&workload.name, port));
             for url in urls.unwrap_or_default() {

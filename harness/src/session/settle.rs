@@ -275,7 +275,8 @@ impl Moment<'_> {
     fn look<T>(&self, look: impl FnOnce(&Scenario, View<'_>) -> T) -> T {
         let strays: Vec<&Stray> = self.strays.iter().map(Arc::as_ref).collect();
         let Self { scenario, case, shape, topology, evidence, capabilities, .. } = self;
-        look(scenario, View { case, evidence, strays: &strays, capabilities, topology, shape })
+        let view = View { case, evidence, strays: &strays, capabilities, topology, shape };
+        judge::looked_at(&[view], |views| look(scenario, views[0]))
     }
 
     fn findings(&self) -> Findings {

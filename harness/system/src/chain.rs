@@ -206,6 +206,7 @@ impl Chain {
             env,
             meant_service: None,
             traced: true,
+            public: false,
             secrets: BTreeMap::new(),
             ports: vec!["http".to_owned()],
             health: Some(Health { port: "http".to_owned(), path: "/health".to_owned() }),

@@ -93,6 +93,7 @@ struct RawWorkload {
     stop_signal: Option<Spanned<String>>,
     user: Option<Spanned<u32>>,
     traced: Option<bool>,
+    public: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -319,6 +320,7 @@ impl Reader<'_> {
             stop_signal,
             user,
             traced,
+            public,
         } = raw.value;
         let workload = name.value.clone();
         self.at(&workload, "", place);
@@ -337,6 +339,11 @@ impl Reader<'_> {
             let message = format!("workload `{workload}` has a `ledger`, and is not `traced`");
             let remedy = "take away one of the two: a ledger lists the spans that a service made";
             self.find(message, Some(remedy.to_owned()), place_of(ledger));
+        }
+        if !traced && public == Some(true) {
+            let message = format!("workload `{workload}` is `public`, and not `traced`");
+            let remedy = "take away one of the two: what makes no spans begins no traces";
+            self.find(message, Some(remedy.to_owned()), place);
         }
         let mut all_args = Vec::new();
         let program = match (command, builtin) {
@@ -417,6 +424,7 @@ impl Reader<'_> {
             env: all_env,
             meant_service: None,
             traced,
+            public: public.unwrap_or(false),
             secrets,
             ports: ports.into_iter().map(|port| port.value).collect(),
             health: health

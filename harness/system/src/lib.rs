@@ -97,6 +97,8 @@ pub struct Workload {
     /// Whether it makes spans. One that does not (a proxy, a stub, a database) is no service of a trace: those behind it are reached
     /// through it.
     pub traced: bool,
+    /// Whether it begins a trace of its own for each request, and links it to the one that its caller names.
+    pub public: bool,
     /// Environment variables that must not be printed or written to a log. Values hold no references.
     pub secrets: BTreeMap<String, Secret>,
     /// Port names, for example `http` or `otlp-grpc`.
@@ -327,6 +329,7 @@ pub mod testing {
             env: BTreeMap::new(),
             meant_service: None,
             traced: true,
+            public: false,
             secrets: BTreeMap::new(),
             ports: vec!["http".to_owned()],
             health: None,

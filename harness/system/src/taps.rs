@@ -204,6 +204,7 @@ fn tap(name: &str, callee: &str, ports: Vec<String>) -> Workload {
         env: BTreeMap::new(),
         meant_service: None,
         traced: false,
+        public: false,
         secrets: BTreeMap::new(),
         ports: ports.into_iter().chain([control]).collect(),
         health: Some(health),
