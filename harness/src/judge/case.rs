@@ -48,14 +48,12 @@ pub fn shape(scenario: &Scenario, request: &Request) -> Shape {
     Shape::of_chain(&hops, &scenario.faults, (retries, timeout), &carriers)
 }
 
-/// The headers by which an app with these propagators is given which trace it is in.
+/// The headers by which an app of the chain with these propagators is given which trace it is in. It has no others.
 fn carriers(propagators: Option<&str>) -> Vec<&'static str> {
     let names = propagators.unwrap_or("tracecontext").split(',').map(str::trim);
     let headers = names.filter_map(|name| match name {
         "tracecontext" => Some("traceparent"),
         "xray" => Some("x-amzn-trace-id"),
-        "b3" => Some("b3"),
-        "b3multi" => Some("x-b3-traceid"),
         _ => None,
     });
     headers.collect()

@@ -13,6 +13,9 @@ use crate::{
     verdict::ScenarioResult,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// How many traces at least must have what another lacks.
 const AT_LEAST: usize = 3;
 /// How many traces are named.
@@ -20,16 +23,29 @@ const NAMED: usize = 3;
 
 /// Adds the services that most traces of equal requests have and others lack. A trace that fails by itself says better why.
 pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
-    let failures = differing(record, result).into_iter().filter(|differs| differs.is_most());
-    let failures: Vec<Failure> = failures
-        .map(|Differs { service, having, all, asked, without, .. }| {
-            let detail = format!(
-                "{having} of {all} equal requests ({asked}) have spans of `{service}` in their traces; {} none: a sampler of `{service}` that ignores the parent, a call that is made only sometimes, or spans that did not arrive",
-                reported(&without)
-            );
-            Failure::new(INCONSISTENT_TRACE, detail).about(&service)
-        })
-        .collect();
+    let most = differing(record, result).into_iter().filter(|differs| differs.is_most());
+    let failures = grouped(most).into_iter().map(|(differs, services)| {
+        let Differs { having, all, asked, with, without, .. } = &differs;
+        // What is behind it is not there since it is not.
+        let first = first_of(&services, with, &record.topology);
+        let (first, behind): (Vec<&String>, Vec<&String>) =
+            services.iter().partition(|service| first.contains(*service));
+        let of = listed(&first);
+        let behind = match behind.is_empty() {
+            true => String::new(),
+            false => format!(", and of {} behind it,", listed(&behind)),
+        };
+        let detail = format!(
+            "{having} of {all} equal requests ({asked}) have spans of {of}{behind} in their traces; {} none: a sampler of {of} that ignores the parent, a call that is made only sometimes, or spans that did not arrive",
+            reported(without)
+        );
+        let failure = Failure::new(INCONSISTENT_TRACE, detail);
+        match first.as_slice() {
+            [only] => failure.about(only),
+            _ => failure,
+        }
+    });
+    let failures: Vec<Failure> = failures.collect();
     result.failures.extend(failures);
 }
 
@@ -41,27 +57,14 @@ pub fn warning<'r>(
 ) -> Option<Warning> {
     let mut named = Vec::new();
     for (record, result) in judged {
-        let mut alike: Vec<(Differs<'_>, Vec<String>)> = Vec::new();
-        for differs in differing(record, result).into_iter().filter(|differs| !differs.is_most()) {
-            let is_alike = |(first, _): &&mut (Differs<'_>, Vec<String>)| {
-                first.asked == differs.asked && first.is_lacked_by_the_same(&differs)
-            };
-            match alike.iter_mut().find(is_alike) {
-                Some((_, services)) => services.push(differs.service),
-                None => {
-                    let services = vec![differs.service.clone()];
-                    alike.push((differs, services));
-                }
-            }
-        }
+        let some = differing(record, result).into_iter().filter(|differs| !differs.is_most());
+        let alike = grouped(some);
         named.extend(alike.into_iter().map(|(Differs { having, all, asked, with, .. }, services)| {
             let hops = hops_to(&services, &with, &record.topology);
-            let services: Vec<String> =
-                services.iter().map(|service| format!("`{service}`")).collect();
             format!(
                 "`{}`: {having} of {all} equal requests ({asked}) have spans of {} in their traces{hops}, and the others have none",
                 record.scenario.name,
-                services.join(", ")
+                listed(&services.iter().collect::<Vec<_>>())
             )
         }));
     }
@@ -77,9 +80,31 @@ pub fn warning<'r>(
     (!named.is_empty()).then_some(Warning { text, more })
 }
 
-/// The links by which some of the traces come to these services from others, as a part of a sentence; empty where none is known.
-fn hops_to(services: &[String], with: &[&CaseRecord], topology: &Topology) -> String {
-    let mut hops = BTreeSet::new();
+/// Puts the services together that the same traces have, and the same lack.
+fn grouped<'a>(all: impl Iterator<Item = Differs<'a>>) -> Vec<(Differs<'a>, Vec<String>)> {
+    let mut groups: Vec<(Differs<'_>, Vec<String>)> = Vec::new();
+    for differs in all {
+        let is_alike = |(first, _): &&mut (Differs<'_>, Vec<String>)| {
+            first.asked == differs.asked && first.is_lacked_by_the_same(&differs)
+        };
+        match groups.iter_mut().find(is_alike) {
+            Some((_, services)) => services.push(differs.service),
+            None => {
+                let services = vec![differs.service.clone()];
+                groups.push((differs, services));
+            }
+        }
+    }
+    groups
+}
+
+/// The links by which some of the traces come to these services from others, as caller and callee.
+fn links_to(
+    services: &[String],
+    with: &[&CaseRecord],
+    topology: &Topology,
+) -> BTreeSet<(String, String)> {
+    let mut links = BTreeSet::new();
     for trace in with.iter().filter_map(|of| of.evidence.trace.as_ref()) {
         let by_id: HashMap<SpanId, &Span> =
             trace.spans.iter().map(|span| (span.id, span)).collect();
@@ -87,12 +112,31 @@ fn hops_to(services: &[String], with: &[&CaseRecord], topology: &Topology) -> St
             let Some(parent) = span.parent_id.and_then(|id| by_id.get(&id)) else { continue };
             let (caller, callee) = (name_of(parent, topology), name_of(span, topology));
             if services.contains(&callee) && !services.contains(&caller) {
-                hops.insert(format!("`{caller}` -> `{callee}`"));
+                links.insert((caller, callee));
             }
         }
     }
-    let hops: Vec<String> = hops.into_iter().collect();
+    links
+}
+
+/// The same as a part of a sentence; empty where none is known.
+fn hops_to(services: &[String], with: &[&CaseRecord], topology: &Topology) -> String {
+    let links = links_to(services, with, topology).into_iter();
+    let hops: Vec<String> =
+        links.map(|(caller, callee)| format!("`{caller}` -> `{callee}`")).collect();
     if hops.is_empty() { String::new() } else { format!(" ({})", hops.join(", ")) }
+}
+
+/// Those of these services that others call; all of them where it is not known.
+fn first_of(services: &[String], with: &[&CaseRecord], topology: &Topology) -> BTreeSet<String> {
+    let called = links_to(services, with, topology);
+    let called: BTreeSet<String> = called.into_iter().map(|(_, callee)| callee).collect();
+    if called.is_empty() { services.iter().cloned().collect() } else { called }
+}
+
+fn listed(services: &[&String]) -> String {
+    let each: Vec<String> = services.iter().map(|service| format!("`{service}`")).collect();
+    each.join(", ")
 }
 
 /// A service that some traces of equal requests have and others lack.
@@ -241,149 +285,4 @@ fn reported(cases: &[&CaseRecord]) -> String {
     };
     let verb = if cases.len() == 1 { "has" } else { "have" };
     format!("{}{more} {verb}", named.join(", "))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use crate::{
-        case::{Capability, Outcome},
-        judge::{judge, testing::World},
-        ledger::CollectorEntry,
-        scenario::{Fault, FaultKind},
-        trace::TraceId,
-        verdict::{ScenarioResult, Verdict},
-    };
-
-    /// Judges so many equal requests, of which the last lacks the second service and was answered as the others were.
-    fn judged(requests: u32, change: impl FnOnce(&mut World)) -> ScenarioResult {
-        judge(&world(requests, change).record)
-    }
-
-    fn world(requests: u32, change: impl FnOnce(&mut World)) -> World {
-        let mut world = World::healthy();
-        // As with system files: it is unknown who calls whom, and there is no ledger.
-        world.record.scenario.system =
-            crate::scenario::SystemChoice::File("shop.system.yaml".into());
-        world.record.capabilities.retain(|one| *one != Capability::Ledger);
-        world.evidence().ledgers.clear();
-        world.record.facts.sources_ended = true;
-        let one = world.record.cases[0].clone();
-        for ordinal in 1..requests {
-            let mut another = one.clone();
-            another.case.ordinal = ordinal;
-            another.case.trace_id = TraceId(another.case.trace_id.0 + u128::from(ordinal) * 7);
-            world.record.cases.push(another);
-        }
-        let last = world.record.cases.last_mut().unwrap();
-        let trace = last.evidence.trace.as_mut().unwrap();
-        trace.spans.retain(|span| span.service != "sample-app-2");
-        change(&mut world);
-        world
-    }
-
-    #[test]
-    fn a_trace_that_a_sampler_of_the_collector_dropped_lacks_nothing() {
-        let drops = |dropped: u64| {
-            judged(6, |world| {
-                let of = world.record.cases.last_mut().unwrap();
-                of.evidence.trace = None;
-                let reasons = BTreeMap::from([("not_sampled".to_owned(), dropped)]);
-                of.evidence.collector = Some(CollectorEntry {
-                    accepted: 4,
-                    sampled_out: BTreeMap::from([("tail_sampling".to_owned(), reasons)]),
-                    ..CollectorEntry::default()
-                });
-            })
-        };
-        assert_eq!(drops(4).verdict, Verdict::Pass, "{:?}", drops(4).failures);
-        assert_ne!(drops(3).verdict, Verdict::Pass);
-    }
-
-    /// Leaves the second service in so many of ten.
-    fn warned_where_so_many_have_it(having: usize) -> Option<String> {
-        let world = world(10, |world| {
-            for of in world.record.cases.iter_mut().skip(having) {
-                let trace = of.evidence.trace.as_mut().unwrap();
-                trace.spans.retain(|span| span.service != "sample-app-2");
-            }
-        });
-        let result = judge(&world.record);
-        super::warning("shop", [(&world.record, &result)]).map(|warning| warning.text)
-    }
-
-    #[test]
-    fn a_service_that_no_majority_has_is_warned_of_with_its_hop() {
-        for having in [1, 2, 5] {
-            let warned = warned_where_so_many_have_it(having).unwrap();
-            let start = format!(
-                "shop: inconsistent-trace: `happy`: {having} of 10 equal requests (GET /outgoing-sampleapp, answered 200) have spans of `sample-app-2` in their traces (`sample-app-1` -> `sample-app-2`), and the others have none; it fails nothing"
-            );
-            assert!(warned.starts_with(&start), "{warned}");
-        }
-        // None has it; or it fails.
-        assert_eq!(warned_where_so_many_have_it(0), None);
-        assert_eq!(warned_where_so_many_have_it(6), None);
-    }
-
-    fn reported(result: &ScenarioResult) -> Vec<&str> {
-        let failures = result.failures.iter();
-        let failures = failures.filter(|failure| failure.rule == "inconsistent-trace");
-        failures.map(|failure| failure.detail.as_str()).collect()
-    }
-
-    #[test]
-    fn a_service_that_most_equal_requests_have_and_one_lacks_is_named() {
-        let result = judged(10, |_| {});
-        let [detail] = reported(&result)[..] else { panic!("{result:#?}") };
-        assert!(
-            detail.starts_with("9 of 10 equal requests (GET ")
-                && detail.contains("have spans of `sample-app-2` in their traces; ")
-                && detail.contains("(the last span in it is `GET` of `sample-app-1`) has none"),
-            "{detail}"
-        );
-        assert_eq!(result.verdict, Verdict::Fail);
-    }
-
-    #[test]
-    fn what_is_no_majority_or_is_not_equal_is_not_compared() {
-        assert_eq!(reported(&judged(3, |_| {})), [""; 0]);
-        let none = |change: fn(&mut World)| assert_eq!(reported(&judged(10, change)), [""; 0]);
-        none(|world| {
-            let last = world.record.cases.last_mut().unwrap();
-            last.case.outcome = Outcome::Response { status: 404, trace_id: None };
-        });
-        none(|world| world.record.cases.last_mut().unwrap().case.sampled = false);
-        none(|world| {
-            for of in world.record.cases.iter_mut().take(5) {
-                let trace = of.evidence.trace.as_mut().unwrap();
-                trace.spans.retain(|span| span.service != "sample-app-2");
-            }
-        });
-        none(|world| world.record.scenario.requests[0].path = "/orders/${saved:id}".to_owned());
-        none(|world| {
-            let kind = FaultKind::Status(503);
-            let at = "sample-app-2".to_owned();
-            world.record.scenario.faults = vec![Fault { at, kind, first: Some(1), after: None }];
-        });
-    }
-
-    #[test]
-    fn what_cannot_be_proved_to_be_lacking_is_not_reported() {
-        let none = |change: fn(&mut World)| assert_eq!(reported(&judged(10, change)), [""; 0]);
-        none(|world| world.record.capabilities.retain(|one| *one != Capability::Completeness));
-        none(|world| world.record.capabilities.retain(|one| *one != Capability::Exclusiveness));
-        none(|world| world.record.facts.sources_ended = false);
-        none(|world| world.record.facts.gaps.push("attempts 3 to 5".to_owned()));
-        none(|world| world.record.facts.exits.push("`pay` ended by itself".to_owned()));
-        none(|world| {
-            let last = world.record.cases.last_mut().unwrap();
-            last.evidence.unsettled = Some("it may still come".to_owned());
-        });
-        none(|world| {
-            let because = "it is sampled by itself".to_owned();
-            world.record.scenario.tolerate.insert("inconsistent-trace".to_owned(), because);
-        });
-    }
 }

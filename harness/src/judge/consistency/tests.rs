@@ -1,0 +1,164 @@
+use std::collections::BTreeMap;
+
+use super::warning;
+use crate::{
+    case::{Capability, Outcome},
+    judge::{judge, testing::World},
+    ledger::CollectorEntry,
+    scenario::{Fault, FaultKind},
+    trace::{SpanId, TraceId},
+    verdict::{ScenarioResult, Verdict},
+};
+
+/// Judges so many equal requests, of which the last lacks the second service and was answered as the others were.
+fn judged(requests: u32, change: impl FnOnce(&mut World)) -> ScenarioResult {
+    judge(&world(requests, change).record)
+}
+
+fn world(requests: u32, change: impl FnOnce(&mut World)) -> World {
+    let mut world = World::healthy();
+    // As with system files: it is unknown who calls whom, and there is no ledger.
+    world.record.scenario.system = crate::scenario::SystemChoice::File("shop.system.yaml".into());
+    world.record.capabilities.retain(|one| *one != Capability::Ledger);
+    world.evidence().ledgers.clear();
+    world.record.facts.sources_ended = true;
+    let one = world.record.cases[0].clone();
+    for ordinal in 1..requests {
+        let mut another = one.clone();
+        another.case.ordinal = ordinal;
+        another.case.trace_id = TraceId(another.case.trace_id.0 + u128::from(ordinal) * 7);
+        world.record.cases.push(another);
+    }
+    let last = world.record.cases.last_mut().unwrap();
+    let trace = last.evidence.trace.as_mut().unwrap();
+    trace.spans.retain(|span| span.service != "sample-app-2");
+    change(&mut world);
+    world
+}
+
+#[test]
+fn a_trace_that_a_sampler_of_the_collector_dropped_lacks_nothing() {
+    let drops = |dropped: u64| {
+        judged(6, |world| {
+            let of = world.record.cases.last_mut().unwrap();
+            of.evidence.trace = None;
+            let reasons = BTreeMap::from([("not_sampled".to_owned(), dropped)]);
+            of.evidence.collector = Some(CollectorEntry {
+                accepted: 4,
+                sampled_out: BTreeMap::from([("tail_sampling".to_owned(), reasons)]),
+                ..CollectorEntry::default()
+            });
+        })
+    };
+    assert_eq!(drops(4).verdict, Verdict::Pass, "{:?}", drops(4).failures);
+    assert_ne!(drops(3).verdict, Verdict::Pass);
+}
+
+/// Leaves the second service in so many of ten.
+fn warned_where_so_many_have_it(having: usize) -> Option<String> {
+    let world = world(10, |world| {
+        for of in world.record.cases.iter_mut().skip(having) {
+            let trace = of.evidence.trace.as_mut().unwrap();
+            trace.spans.retain(|span| span.service != "sample-app-2");
+        }
+    });
+    let result = judge(&world.record);
+    warning("shop", [(&world.record, &result)]).map(|warning| warning.text)
+}
+
+#[test]
+fn a_service_that_no_majority_has_is_warned_of_with_its_hop() {
+    for having in [1, 2, 5] {
+        let warned = warned_where_so_many_have_it(having).unwrap();
+        let start = format!(
+            "shop: inconsistent-trace: `happy`: {having} of 10 equal requests (GET /outgoing-sampleapp, answered 200) have spans of `sample-app-2` in their traces (`sample-app-1` -> `sample-app-2`), and the others have none; it fails nothing"
+        );
+        assert!(warned.starts_with(&start), "{warned}");
+    }
+    // None has it; or it fails.
+    assert_eq!(warned_where_so_many_have_it(0), None);
+    assert_eq!(warned_where_so_many_have_it(6), None);
+}
+
+fn reported(result: &ScenarioResult) -> Vec<&str> {
+    let failures = result.failures.iter();
+    let failures = failures.filter(|failure| failure.rule == "inconsistent-trace");
+    failures.map(|failure| failure.detail.as_str()).collect()
+}
+
+#[test]
+fn a_service_that_most_equal_requests_have_and_one_lacks_is_named() {
+    let result = judged(10, |_| {});
+    let [detail] = reported(&result)[..] else { panic!("{result:#?}") };
+    assert!(
+        detail.starts_with("9 of 10 equal requests (GET ")
+            && detail.contains("have spans of `sample-app-2` in their traces; ")
+            && detail.contains("(the last span in it is `GET` of `sample-app-1`) has none"),
+        "{detail}"
+    );
+    assert_eq!(result.verdict, Verdict::Fail);
+}
+
+#[test]
+fn what_is_behind_a_service_that_is_lacking_is_no_finding_of_its_own() {
+    let result = judged(10, |world| {
+        let lacking = world.record.cases.len() - 1;
+        for of in world.record.cases.iter_mut().take(lacking) {
+            let trace = of.evidence.trace.as_mut().unwrap();
+            let mut behind = trace.spans.last().unwrap().clone();
+            (behind.id, behind.parent_id) = (SpanId(0xc1), Some(behind.id));
+            // Before the other in the alphabet.
+            behind.service = "mail".to_owned();
+            behind.meta.remove("service.instance.id");
+            trace.spans.push(behind);
+        }
+    });
+    let [detail] = reported(&result)[..] else { panic!("{result:#?}") };
+    assert!(
+        detail.contains("have spans of `sample-app-2`, and of `mail` behind it, in their")
+            && detail.contains("a sampler of `sample-app-2` that ignores the parent"),
+        "{detail}"
+    );
+    assert_eq!(result.failures[0].service.as_deref(), Some("sample-app-2"));
+}
+
+#[test]
+fn what_is_no_majority_or_is_not_equal_is_not_compared() {
+    assert_eq!(reported(&judged(3, |_| {})), [""; 0]);
+    let none = |change: fn(&mut World)| assert_eq!(reported(&judged(10, change)), [""; 0]);
+    none(|world| {
+        let last = world.record.cases.last_mut().unwrap();
+        last.case.outcome = Outcome::Response { status: 404, trace_id: None };
+    });
+    none(|world| world.record.cases.last_mut().unwrap().case.sampled = false);
+    none(|world| {
+        for of in world.record.cases.iter_mut().take(5) {
+            let trace = of.evidence.trace.as_mut().unwrap();
+            trace.spans.retain(|span| span.service != "sample-app-2");
+        }
+    });
+    none(|world| world.record.scenario.requests[0].path = "/orders/${saved:id}".to_owned());
+    none(|world| {
+        let kind = FaultKind::Status(503);
+        let at = "sample-app-2".to_owned();
+        world.record.scenario.faults = vec![Fault { at, kind, first: Some(1), after: None }];
+    });
+}
+
+#[test]
+fn what_cannot_be_proved_to_be_lacking_is_not_reported() {
+    let none = |change: fn(&mut World)| assert_eq!(reported(&judged(10, change)), [""; 0]);
+    none(|world| world.record.capabilities.retain(|one| *one != Capability::Completeness));
+    none(|world| world.record.capabilities.retain(|one| *one != Capability::Exclusiveness));
+    none(|world| world.record.facts.sources_ended = false);
+    none(|world| world.record.facts.gaps.push("attempts 3 to 5".to_owned()));
+    none(|world| world.record.facts.exits.push("`pay` ended by itself".to_owned()));
+    none(|world| {
+        let last = world.record.cases.last_mut().unwrap();
+        last.evidence.unsettled = Some("it may still come".to_owned());
+    });
+    none(|world| {
+        let because = "it is sampled by itself".to_owned();
+        world.record.scenario.tolerate.insert("inconsistent-trace".to_owned(), because);
+    });
+}
