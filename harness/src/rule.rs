@@ -104,6 +104,7 @@ pub(crate) const ALTERED: &str = "altered-span";
 
 /// Name of the rule that the parent that a span names is in its trace.
 const ORPHAN: &str = "orphan-span";
+const OUTSIDE_REQUEST: &str = "outside-request";
 
 /// Name of the rule that every captured trace belongs to a request.
 pub(crate) const STRAY: &str = "stray-trace";
@@ -196,6 +197,9 @@ pub fn check_linked(view: View<'_>, tolerated: impl Fn(&str) -> bool) -> Finding
         let mut found = check(rules, linked);
         if !tolerated(ORPHAN) {
             found.failures.extend(links::linked_to_nothing(view, linked));
+        }
+        if !tolerated(OUTSIDE_REQUEST) {
+            found.failures.extend(time::linked_outside_request(linked));
         }
         let named = |text: String| format!("in trace {id}, which a link connects with it: {text}");
         findings.failures.extend(found.failures.into_iter().map(|mut failure| {

@@ -2,7 +2,7 @@
 
 use super::{
     judge,
-    testing::{TRACE, World},
+    testing::{MS, TRACE, World},
     totals_are_final,
 };
 use crate::{
@@ -426,6 +426,31 @@ fn a_linked_trace_is_held_against_the_rules_about_spans_by_the_first_request_tha
     );
     let (verdict, described) = described(&judged(broken(TraceId(7))));
     assert_eq!(verdict, Pass, "{described:?}");
+}
+
+#[test]
+fn a_linked_trace_may_have_begun_before_the_request_and_does_not_end_an_hour_later() {
+    const HOUR: i64 = 3_600_000 * MS;
+    let judged_with = |start: i64, duration: i64| {
+        judged(|world| {
+            let now = 30 * 24 * HOUR;
+            let case = world.case();
+            (case.sent_at, case.ended_at) = (now, now + 100 * MS);
+            for span in &mut world.evidence().trace.as_mut().unwrap().spans {
+                span.start += now;
+            }
+            world.stray_of("sample-app-2", Origin::Link { of: TRACE, also: Vec::new() });
+            let span = &mut world.record.strays[0].trace.spans[0];
+            (span.start, span.duration) = (now + start, duration);
+        })
+    };
+    for (start, duration) in [(30 * MS, 40 * MS), (-2 * HOUR, 2 * HOUR), (60_000 * MS, 10 * MS)] {
+        assert_eq!(described(&judged_with(start, duration)), (Pass, Vec::new()), "{start}");
+    }
+    let late = judged_with(30 * MS, HOUR);
+    expect(&late, Fail, "outside-request: in trace 00000000000000000000000000000009, which a link");
+    expect(&late, Fail, "ended 59m 59s after the request was answered");
+    expect(&judged_with(-26 * HOUR, 40 * MS), Fail, "1day 2h before the request was sent");
 }
 
 #[test]

@@ -2,22 +2,38 @@
 
 use std::collections::BTreeMap;
 
-use super::{Checked, datadog::spans_count};
+use super::{Checked, OUTSIDE_REQUEST, datadog::spans_count};
 use crate::{case::View, finding::Failure, trace::Span};
 
 const SECOND: i64 = 1_000_000_000;
 const MICROSECOND: i64 = 1000;
 /// How far a span may lie outside its request's time: clocks that nobody keeps differ by minutes, and work after the answer takes some.
 const SLACK: i64 = 15 * 60 * SECOND;
+const DAY: i64 = 24 * 3600 * SECOND;
 
 pub(super) fn outside_request(view: View<'_>) -> Checked {
+    outside(view, SLACK)
+}
+
+/// The same of a trace that a link connects with the request's. Its first span may be that of a worker that has long been at work.
+pub(super) fn linked_outside_request(linked: View<'_>) -> Vec<Failure> {
+    match outside(linked, DAY) {
+        Checked::Found(found) => {
+            found.into_iter().map(|failure| failure.of_rule(OUTSIDE_REQUEST)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Finds spans that began so many nanoseconds before the request or more, or are of a time after it.
+fn outside(view: View<'_>, before: i64) -> Checked {
     let (from, until) = (view.case.sent_at, view.case.ended_at.max(view.case.sent_at));
     if from <= SLACK {
         return Checked::NotApplicable;
     }
     let mut outside: BTreeMap<&str, Vec<&Span>> = BTreeMap::new();
     for span in view.spans() {
-        let too_early = span.start < from - SLACK;
+        let too_early = span.start < from.saturating_sub(before);
         if too_early || span.end() > until.saturating_add(SLACK) {
             outside.entry(view.workload_of(span)).or_default().push(span);
         }
@@ -25,7 +41,7 @@ pub(super) fn outside_request(view: View<'_>) -> Checked {
     let found = outside.into_iter().map(|(workload, spans)| {
         let first = spans.first().map_or_else(String::new, |span| view.name(span));
         let (start, end) = spans.first().map_or((0, 0), |span| (span.start, span.end()));
-        let is_begun_within = (from - SLACK..=until.saturating_add(SLACK)).contains(&start);
+        let is_begun_within = (from.saturating_sub(before)..=until.saturating_add(SLACK)).contains(&start);
         let (what, cause) = match is_begun_within {
             true => (
                 format!("ended {}", distance(end, from, until)),
