@@ -128,9 +128,35 @@ pub(super) fn quoted(text: &str) -> String {
     }
 }
 
-/// A word of a command as it is meant, whatever references it seems to hold.
-fn escaped(text: &str) -> String {
-    quoted(&text.replace("${", "$${"))
+/// A word of a command as it is meant: no shell reads it, so that variables which the service is given are references of the file, and
+/// what else looks like one is none.
+fn word(text: &str, given: &[(String, String)]) -> String {
+    let mut rest = text;
+    let mut word = String::new();
+    while let Some(at) = rest.find('$') {
+        word.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let (name, end) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            Some((name, _)) => (name, name.len() + 2),
+            None => {
+                let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let end = after.find(|c| !is_name(c)).unwrap_or(after.len());
+                (&after[..end], end)
+            }
+        };
+        match given.iter().find(|(variable, _)| variable == name) {
+            Some((_, reference)) => {
+                word.push_str(reference);
+                rest = &after[end..];
+            }
+            None => {
+                word.push_str(if after.starts_with('{') { "$$" } else { "$" });
+                rest = after;
+            }
+        }
+    }
+    word.push_str(rest);
+    quoted(&word)
 }
 
 fn system_text(args: &Args) -> String {
@@ -139,9 +165,14 @@ fn system_text(args: &Args) -> String {
         quoted(&args.services[0].name)
     );
     for Service { name, command } in &args.services {
-        let command: Vec<String> = command.iter().map(|word| escaped(word)).collect();
+        let calls = args.calls.iter().filter(|call| &call.caller == name);
+        let calls = calls
+            .map(|call| (call.variable.clone(), format!("${{endpoint:{}.http}}", call.callee)));
+        let mut given = vec![(args.port_variable.clone(), "${port:http}".to_owned())];
+        given.extend(calls);
+        let command: Vec<String> = command.iter().map(|text| word(text, &given)).collect();
         let mut env = vec![
-            (args.port_variable.clone(), "${port:http}".to_owned()),
+            given.remove(0),
             ("OTEL_SERVICE_NAME".to_owned(), name.clone()),
             (
                 "OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(),
@@ -153,11 +184,7 @@ fn system_text(args: &Args) -> String {
             ("OTEL_LOGS_EXPORTER".to_owned(), "none".to_owned()),
             ("OTEL_BSP_SCHEDULE_DELAY".to_owned(), "100".to_owned()),
         ];
-        let calls = args.calls.iter().filter(|call| &call.caller == name);
-        env.extend(
-            calls
-                .map(|call| (call.variable.clone(), format!("${{endpoint:{}.http}}", call.callee))),
-        );
+        env.extend(given);
         let _infallible = writeln!(text, "  - name: {}", quoted(name));
         let _infallible = writeln!(text, "    command: [{}]", command.join(", "));
         text.push_str("    env:\n");
@@ -201,6 +228,24 @@ mod tests {
         ] {
             assert_eq!(quoted(text), reported);
         }
-        assert_eq!(escaped("${HOME}"), "\"$${HOME}\"");
+    }
+
+    #[test]
+    fn variables_that_a_service_is_given_are_references_in_its_command_and_others_are_none() {
+        let given = [("PORT", "${port:http}"), ("PAY_URL", "${endpoint:pay.http}")];
+        let given = given.map(|(name, reference)| (name.to_owned(), reference.to_owned()));
+        for (text, expected) in [
+            ("$PORT", "${port:http}"),
+            ("--port=${PORT}", "--port=${port:http}"),
+            ("127.0.0.1:$PORT/x", "127.0.0.1:${port:http}/x"),
+            ("$PORTS$", "$PORTS$"),
+            ("${HOME}", "$${HOME}"),
+            ("${HOME", "$${HOME"),
+            ("$PAY_URL$PORT", "${endpoint:pay.http}${port:http}"),
+        ] {
+            assert_eq!(word(text, &given), format!("\"{expected}\""), "{text}");
+        }
+        assert_eq!(word("--é", &given), "\"--é\"");
+        assert_eq!(word("shop.py", &given), "shop.py");
     }
 }
