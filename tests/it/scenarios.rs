@@ -161,3 +161,20 @@ fn moving_to_the_otlp_intake_without_asking_for_stats_is_named() {
     .expect_code(3)
     .expect_stdout("trace-metrics: not evaluated, because no span came as OTLP");
 }
+
+#[test]
+fn a_config_for_all_signals_runs_where_only_traces_are_wanted() {
+    let all = "collector/testdata/config/traces-only/adot.yaml";
+    let run = |more: &[&str]| {
+        let run = ["run", "scenarios/happy-path.yaml", "--collector-config", all];
+        tracecheck(&[&run[..], more].concat())
+    };
+    run(&["--traces-only"]).expect_code(0).expect_stdout("1 passed");
+    run(&[]).expect_code(2).expect_stderr("leaves out with `--traces-only`");
+    run(&["--traces-only", "--env", "cluster", "--collector-image", "registry.example/otelcol:1"])
+        .expect_code(2)
+        .expect_stderr("--traces-only is the built-in collector's");
+    run(&["--traces-only", "--collector-command", "otelcol"])
+        .expect_code(2)
+        .expect_stderr("cannot be used with");
+}

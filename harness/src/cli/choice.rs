@@ -5,6 +5,16 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use harness::scenario::{Chain, SystemChoice, load};
 
+/// Refuses `--traces-only` beside the image of another collector, which may not know it.
+pub(super) fn check_traces_only(traces_only: bool, has_image: bool) -> anyhow::Result<()> {
+    if traces_only && has_image {
+        bail!(
+            "--traces-only is the built-in collector's, and --collector-image names another one; leave out of that one's config what it cannot read"
+        );
+    }
+    Ok(())
+}
+
 /// The system of a scenario's file, that of a system file, or the built-in chain of two; with this config of its collector.
 pub(super) fn system_of(
     scenario: Option<&Path>,

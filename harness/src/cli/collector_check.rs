@@ -7,6 +7,7 @@ use harness::{
     environment::process::INHERITED,
     system::{
         Program, Role, System, Workload,
+        parts::TRACES_ONLY,
         reference::{Reference, Template},
     },
 };
@@ -26,6 +27,7 @@ pub(super) async fn check(system: &System, config: &Path) -> anyhow::Result<()> 
         std::env::current_exe().context("the path of this program cannot be determined")?;
     let mut command = Command::new(program);
     command.args(["collector", "validate"]).arg("--config").arg(config);
+    command.args(collector.args.iter().filter(|arg| *arg == TRACES_ONLY));
     for (name, file) in collector.files.iter().filter(|(_, file)| file.expand) {
         let text = expanded(&file.contents, collector).with_context(|| name.clone())?;
         command.arg(format!("--config=yaml:{text}"));

@@ -18,7 +18,10 @@ use harness::{
 };
 use serde::Serialize;
 
-use super::environment::{self, kubernetes::CollectorArgs};
+use super::{
+    choice::check_traces_only,
+    environment::{self, kubernetes::CollectorArgs},
+};
 
 mod canary;
 
@@ -39,6 +42,9 @@ pub(super) struct Args {
     /// The collector's config, passed on unchanged.
     #[arg(long, value_name = "FILE")]
     collector_config: Option<PathBuf>,
+    /// Leaves out of that config what is for metrics, logs and profiles alone; a note says so of each part.
+    #[arg(long, requires = "collector_config")]
+    traces_only: bool,
     #[command(flatten)]
     collector: CollectorArgs,
     #[command(flatten)]
@@ -63,8 +69,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let SystemChoice::File(path) = &choice {
         environment::check_system_of_cluster(path).context("the system")?;
     }
-    let overrides =
-        Overrides { collector_config: args.collector_config.clone(), ..Overrides::default() };
+    check_traces_only(args.traces_only, args.collector.image().is_some())?;
+    let overrides = Overrides {
+        collector_config: args.collector_config.clone(),
+        traces_only: args.traces_only,
+        ..Overrides::default()
+    };
     let system = build::system(&choice, &overrides).context("the system")?.system;
     let operator = args.collector.unseen_operator()?;
     let placing = Placing {

@@ -78,6 +78,9 @@ pub(super) struct Args {
     /// The collector's config for every system, passed on unchanged.
     #[arg(long, value_name = "FILE")]
     collector_config: Option<PathBuf>,
+    /// Leaves out of that config what is for metrics, logs and profiles alone; a note says so of each part.
+    #[arg(long, requires = "collector_config", conflicts_with = "collector_command")]
+    traces_only: bool,
     /// Another collector's command line in place of the built-in collector, split as a shell does, quotes and all; `--config` is added.
     #[arg(long, value_name = "COMMAND", value_parser = command_line)]
     collector_command: Option<CommandLine>,

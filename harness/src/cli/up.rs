@@ -21,7 +21,7 @@ use harness::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    choice::system_of,
+    choice::{check_traces_only, system_of},
     collector_check, environment, exit_code,
     run::cancel_on_signal,
     standing::{DEFAULT_NAME, Home, reported},
@@ -50,6 +50,9 @@ pub(super) struct Args {
     /// The collector's config, passed on unchanged.
     #[arg(long, value_name = "FILE")]
     collector_config: Option<PathBuf>,
+    /// Leaves out of that config what is for metrics, logs and profiles alone; a note says so of each part.
+    #[arg(long, requires = "collector_config")]
+    traces_only: bool,
     #[command(flatten)]
     environment: environment::Args,
     #[command(flatten)]
@@ -150,8 +153,12 @@ async fn keep(args: Args, place: &Place) -> anyhow::Result<ExitCode> {
     let placed = place.take()?;
     let stop = CancellationToken::new();
     cancel_on_signal(stop.clone())?;
-    let overrides =
-        Overrides { collector_config: args.collector_config.clone(), ..Overrides::default() };
+    check_traces_only(args.traces_only, args.environment.has_collector_image())?;
+    let overrides = Overrides {
+        collector_config: args.collector_config.clone(),
+        traces_only: args.traces_only,
+        ..Overrides::default()
+    };
     let choice = system_of(args.scenario.as_deref(), args.collector_config.as_deref())?;
     if let SystemChoice::File(path) = &choice {
         args.environment.check_system(path).context("the system")?;

@@ -24,6 +24,9 @@ pub struct Overrides {
     pub collector_command: Vec<String>,
     /// The collector's config, passed on unchanged.
     pub collector_config: Option<PathBuf>,
+    /// Whether the built-in collector leaves out of its config what is for metrics, logs and profiles alone; where a system file says so,
+    /// it does anyway.
+    pub traces_only: bool,
     /// Environment variables of services.
     pub env: Vec<Variable>,
     /// Sends to Datadog itself with this key, instead of to the mock intake, which is not in the system then.
@@ -131,6 +134,7 @@ fn with_key(
             if let Some(path) = &overrides.collector_config {
                 file.collector.config = read_config(path)?;
             }
+            file.collector.traces_only |= overrides.traces_only;
             file.collector.destination = destination(overrides);
             let collector_config = user_config(&file.collector);
             let mut system = file.system(&api_key).map_err(BuildError::Invalid)?;
@@ -263,6 +267,7 @@ fn built_in(choice: &Chain, overrides: &Overrides, api_key: Secret) -> Result<Bu
         collector.config = read_config(path)?;
     }
     collector.command = command(&overrides.collector_command);
+    collector.traces_only = overrides.traces_only;
     collector.destination = destination(overrides);
     collector.instances = choice.collector_instances;
     let collector_config = user_config(&collector);

@@ -38,11 +38,16 @@ pub struct CollectorConfig {
     pub text: String,
 }
 
+/// Types of pipelines that carry no traces.
+const OTHER_SIGNALS: [&str; 3] = ["metrics", "logs", "profiles"];
+
 /// The collector that reads the config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
     /// Ours: port 0 may stand anywhere, and its metrics are served too.
     Builtin,
+    /// Ours, which leaves out of the config what is for metrics, logs and profiles alone.
+    BuiltinOfTraces,
     /// Another one, such as the reference collector: its own metrics are switched off, since all its processes on a
     /// machine would serve them at the same port.
     Foreign,
@@ -72,7 +77,10 @@ pub fn overlay(
     intake: Option<&str>,
     env: &BTreeMap<String, String>,
 ) -> Result<Overlay, Vec<Finding>> {
-    let root: Value = source::read_yaml(&config.file, &config.text).map_err(|one| vec![one])?;
+    let mut root: Value = source::read_yaml(&config.file, &config.text).map_err(|one| vec![one])?;
+    if reader == Reader::BuiltinOfTraces {
+        leave_other_signals_out(&mut root);
+    }
     let mut maker = Maker { config, root: &root, env, ports: Vec::new(), findings: Vec::new() };
     let mut overlay = Map::new();
     maker.receivers(&mut overlay);
@@ -80,7 +88,7 @@ pub fn overlay(
         maker.exporters(&mut overlay, intake);
     }
     let health = maker.extensions(&mut overlay);
-    if reader == Reader::Builtin {
+    if reader != Reader::Foreign {
         maker.trace_ledger(&mut overlay);
     }
     maker.telemetry(&mut overlay, reader);
@@ -93,6 +101,27 @@ pub fn overlay(
     let contents = format!("{:#}", Value::Object(overlay))
         .replace(&format!("\"{METRICS_PORT}\""), METRICS_PORT);
     Ok(Overlay { contents, ports: maker.ports, health, api_key_variables: variables.api_keys })
+}
+
+/// Takes out what the built-in collector leaves out itself: the pipelines of other signals, the components that no other pipeline names,
+/// and extensions that it does not have.
+fn leave_other_signals_out(root: &mut Value) {
+    let Some(pipelines) = root["service"]["pipelines"].as_object_mut() else { return };
+    pipelines.retain(|id, _| !OTHER_SIGNALS.contains(&kind(id)));
+    let named = pipelines.values().flat_map(|pipeline| {
+        let lists = ["receivers", "processors", "exporters"].map(|list| pipeline[list].as_array());
+        lists.into_iter().flatten().flatten().filter_map(Value::as_str)
+    });
+    let named: BTreeSet<String> = named.map(str::to_owned).collect();
+    for section in ["receivers", "processors", "exporters", "connectors"] {
+        if let Some(components) = root.get_mut(section).and_then(Value::as_object_mut) {
+            components.retain(|id, _| named.contains(id));
+        }
+    }
+    if let Some(used) = root.pointer_mut("/service/extensions").and_then(Value::as_array_mut) {
+        let is_left_out = |id: &str| ["datadog", "pprof", "zpages"].contains(&kind(id));
+        used.retain(|id| id.as_str().is_none_or(|id| !is_left_out(id)));
+    }
 }
 
 struct Maker<'a> {
@@ -173,7 +202,13 @@ impl Maker<'_> {
                         "exporter `{id}` sends to a destination that is not the mock intake, and type `{other}` cannot \
                          be pointed at it"
                     ),
-                    "take it out of the pipelines of this config; `datadog`, `debug` and `nop` can stay",
+                    match self.is_for_traces(&id) {
+                        true => "take it out of the pipelines of this config; `datadog`, `debug` and `nop` can stay",
+                        false => {
+                            "only pipelines of other signals name it, which the built-in collector leaves out with `--traces-only` (in a \
+                             system file: `collector.traces_only`)"
+                        }
+                    },
                     place,
                 ),
             }
@@ -304,14 +339,23 @@ impl Maker<'_> {
             .as_str()
             .is_some_and(|level| level.eq_ignore_ascii_case("none"));
         let metrics = match reader {
-            Reader::Builtin if !off => {
+            Reader::Builtin | Reader::BuiltinOfTraces if !off => {
                 self.ports.push("metrics".to_owned());
                 let at = json!({ "host": "${host:metrics}", "port": METRICS_PORT });
                 json!({ "readers": [{ "pull": { "exporter": { "prometheus": at } } }] })
             }
-            Reader::Builtin | Reader::Foreign => json!({ "level": "none" }),
+            _ => json!({ "level": "none" }),
         };
         put(overlay, &["service", "telemetry", "metrics"], metrics);
+    }
+
+    /// Returns whether a pipeline that carries traces names an exporter.
+    fn is_for_traces(&self, exporter: &str) -> bool {
+        let pipelines = self.root["service"]["pipelines"].as_object().into_iter().flatten();
+        pipelines.filter(|(id, _)| !OTHER_SIGNALS.contains(&kind(id))).any(|(_, pipeline)| {
+            let names = pipeline["exporters"].as_array().into_iter().flatten();
+            names.filter_map(Value::as_str).any(|name| name == exporter)
+        })
     }
 
     /// Ids that the pipelines name, each once, in order.

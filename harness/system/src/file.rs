@@ -116,6 +116,7 @@ struct RawCollector {
     config: Option<Spanned<String>>,
     #[serde(default)]
     command: Vec<String>,
+    traces_only: Option<Spanned<bool>>,
     #[serde(default)]
     has: Vec<CollectorFeature>,
     #[serde(default)]
@@ -508,6 +509,7 @@ impl Reader<'_> {
         let mut collector = Collector {
             env: raw.env,
             features: raw.has,
+            traces_only: raw.traces_only.as_ref().is_some_and(|given| given.value),
             working_dir: Some(self.dir.to_owned()),
             instances: self.instances(raw.instances),
             ..Collector::default()
@@ -516,6 +518,11 @@ impl Reader<'_> {
             let text = self.contents(&config.value, place_of(&config));
             let file = source::file_name(&self.dir.join(&config.value));
             collector.config = CollectorConfig { file, text };
+        }
+        if let (Some(given), false) = (&raw.traces_only, raw.command.is_empty()) {
+            let message = "`collector.traces_only` is the built-in collector's, and `collector.command` names another one".to_owned();
+            let remedy = "take away one of the two";
+            self.find(message, Some(remedy.to_owned()), place_of(given));
         }
         let mut command = raw.command.into_iter();
         collector.command.extend(command.next().map(|program| self.program(program)));

@@ -63,6 +63,10 @@ service:
       exporters: [datadog]
 ";
 
+/// Argument by which the built-in collector leaves out of its config what is for other signals alone. It has a value, since the operator
+/// gives a collector no arguments without one.
+pub const TRACES_ONLY: &str = "--traces-only=true";
+
 /// A collector as a user describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Collector {
@@ -71,6 +75,8 @@ pub struct Collector {
     /// Another program and its arguments, for example the reference collector, which is given `--config` twice after
     /// them; the built-in collector when empty.
     pub command: Vec<String>,
+    /// Whether the built-in collector leaves out of its config what is for metrics, logs and profiles alone.
+    pub traces_only: bool,
     /// Features it has of those that scenarios may require, where it is another program; the built-in collector has all.
     pub features: Vec<CollectorFeature>,
     /// Its environment variables.
@@ -103,6 +109,7 @@ impl Default for Collector {
         Self {
             config,
             command: Vec::new(),
+            traces_only: false,
             features: Vec::new(),
             env: BTreeMap::new(),
             working_dir: None,
@@ -132,7 +139,11 @@ impl Collector {
     /// # Errors
     /// What is wrong with its config.
     pub fn workload(&self, api_key: &Secret) -> Result<Workload, Vec<Finding>> {
-        let reader = if self.command.is_empty() { Reader::Builtin } else { Reader::Foreign };
+        let reader = match (self.command.is_empty(), self.traces_only) {
+            (true, false) => Reader::Builtin,
+            (true, true) => Reader::BuiltinOfTraces,
+            (false, _) => Reader::Foreign,
+        };
         let mut set = self.env.clone();
         // Our own config names it; it is a secret of the workload below.
         set.insert(API_KEY_VARIABLE.to_owned(), String::new());
@@ -148,7 +159,8 @@ impl Collector {
         let (program, mut args) = match self.command.split_first() {
             // Less than what an environment waits for a workload to end, so that it can still report what it lost.
             None => {
-                let args = vec!["--shutdown-timeout=5s".to_owned()];
+                let mut args = vec!["--shutdown-timeout=5s".to_owned()];
+                args.extend(self.traces_only.then(|| TRACES_ONLY.to_owned()));
                 (Program::Builtin("collector".to_owned()), args)
             }
             Some((program, args)) => (Program::Command(program.clone()), args.to_vec()),

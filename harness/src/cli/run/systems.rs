@@ -14,7 +14,7 @@ use harness::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{collector_check, datadog::Evidence, environment},
+    super::{choice::check_traces_only, collector_check, datadog::Evidence, environment},
     Args,
 };
 
@@ -70,6 +70,7 @@ impl<'a> Systems<'a> {
                 "--collector-command and --collector-image both name the collector; give one of them"
             );
         }
+        check_traces_only(args.traces_only, has_image)?;
         if let (Self::Started(_), Some(line)) = (self, &args.collector_command) {
             args.environment.check_collector("--collector-command", &line.0)?;
         }
@@ -88,6 +89,7 @@ impl<'a> Systems<'a> {
                 None => Vec::new(),
             },
             collector_config: args.collector_config.clone(),
+            traces_only: args.traces_only,
             env: args.app_env.clone(),
         })
     }

@@ -96,7 +96,7 @@ fn where_no_collector_reports_no_stage_is_named() {
     assert_eq!(stage(|world| world.evidence.collector = Some(forgotten)), None);
 }
 
-/// What is said where app-2's span passed the collector several times, and was captured once; by services without a ledger, or with one.
+/// Failures where app-2's span passed the collector several times, and was captured once; by services without a ledger, or with one.
 fn equal_payloads(taken: usize, sent: usize, ledgers: bool) -> Vec<Failure> {
     let mut world = shown();
     let entry = world.evidence.collector.as_mut().unwrap();

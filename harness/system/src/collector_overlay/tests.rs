@@ -241,3 +241,17 @@ fn the_trace_ledger_of_our_collector_stands_beside_the_users_extensions() {
     let (settings, used) = with("[trace_ledger/own]");
     assert_eq!((settings, used), (json!({ "trace_ledger/own": ledger }), Value::Null));
 }
+
+#[test]
+fn what_is_for_other_signals_is_left_out_where_only_traces_are_wanted() {
+    let of_metrics =
+        "    metrics:\n      receivers: [otlp, prometheus]\n      exporters: [awsemf]\n";
+    let text = ARTICLE
+        .replace("exporters:\n", "exporters:\n  awsemf: { namespace: \"${env:NOBODY_SET}\" }\n")
+        + of_metrics;
+    let findings = made(&text, Reader::Builtin).unwrap_err();
+    assert_eq!(findings.len(), 2, "{findings:?}");
+    assert!(findings[0].contains("leaves out with `--traces-only`"), "{findings:?}");
+    let overlay = made(&text, Reader::BuiltinOfTraces).unwrap();
+    assert_eq!(overlay, made(ARTICLE, Reader::Builtin).unwrap());
+}
