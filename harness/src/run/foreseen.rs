@@ -1,16 +1,27 @@
 //! Warnings about a run that can be given before it: settings that will not do for its scenarios.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::Value;
 
 use crate::{
     scenario::Scenario,
-    system::{Role, System, Workload},
+    source,
+    system::{Role, System, Workload, parts::CONFIG_FILE},
 };
 
 /// How many scenarios are named.
 const NAMED: usize = 3;
 
-/// Returns warnings, in words, of services that keep spans for longer than scenarios wait for them, and of those that share a name.
+/// Processors that keep spans, with the setting that says for how long, and how long that is where nothing is set: milliseconds.
+const KEEPING: [(&str, &str, u64); 3] = [
+    ("batch", "timeout", 200),
+    ("tail_sampling", "decision_wait", 30_000),
+    ("groupbytrace", "wait_duration", 1000),
+];
+
+/// Returns warnings, in words, of services and collectors that keep spans for longer than scenarios wait for them, and of services that
+/// share a name.
 pub fn foreseen<'s>(
     system: &System,
     scenarios: impl IntoIterator<Item = &'s Scenario>,
@@ -19,13 +30,57 @@ pub fn foreseen<'s>(
     let services: Vec<&Workload> =
         system.workloads.iter().filter(|workload| workload.role == Role::Service).collect();
     let late = services.iter().filter_map(|workload| late(workload, &scenarios));
-    let late: Vec<String> = late.collect();
+    let mut late: Vec<String> = late.collect();
+    let collectors = system.workloads.iter().filter(|workload| workload.role == Role::Collector);
+    late.extend(collectors.filter_map(|collector| late_in_collector(collector, &scenarios)));
     late.into_iter().chain(namesakes(&services)).collect()
 }
 
 /// Says which scenarios wait for less than a service may keep its spans.
 fn late(workload: &Workload, scenarios: &[&Scenario]) -> Option<String> {
     let delay = workload.set_export_delay()?;
+    let waiting = waiting_no_longer(delay, scenarios)?;
+    Some(format!(
+        "`{}` keeps spans for up to {delay:?} (OTEL_BSP_SCHEDULE_DELAY), and {waiting}: they may come too late; set the delay well below `within`, 100 for example, or raise `within`",
+        workload.name
+    ))
+}
+
+/// Says which scenarios wait for less than a collector may keep spans, by its config.
+fn late_in_collector(collector: &Workload, scenarios: &[&Scenario]) -> Option<String> {
+    let config = collector.files.get(CONFIG_FILE)?;
+    // Whether it can be read is the collector's to say.
+    let root: Value = source::read_yaml(CONFIG_FILE, &config.contents).ok()?;
+    let (delay, settings) = kept_longest(&root)?;
+    let waiting = waiting_no_longer(delay, scenarios)?;
+    Some(format!(
+        "`{}` keeps spans for up to {delay:?} ({settings}), and {waiting}: they may come too late; raise `within`, or set a shorter time in a config for tests",
+        collector.name
+    ))
+}
+
+/// Returns how long the slowest pipeline of a collector's config for traces may keep spans, with the settings that say so.
+fn kept_longest(root: &Value) -> Option<(Duration, String)> {
+    let kind = |id: &str| id.split('/').next().unwrap_or_default().to_owned();
+    let pipelines = root["service"]["pipelines"].as_object()?.iter();
+    let each = pipelines.filter(|(id, _)| kind(id) == "traces").map(|(_, pipeline)| {
+        let ids = pipeline["processors"].as_array().into_iter().flatten();
+        let keeping = ids.filter_map(Value::as_str).filter_map(|id| {
+            let (_, key, default) = KEEPING.iter().find(|(name, ..)| *name == kind(id))?;
+            let time = match &root["processors"][id][key] {
+                Value::Null => Duration::from_millis(*default),
+                set => humantime::parse_duration(set.as_str()?).ok()?,
+            };
+            Some((time, format!("`{id}`: {key} {time:?}")))
+        });
+        let (times, settings): (Vec<Duration>, Vec<String>) = keeping.unzip();
+        (times.iter().sum(), settings.join(", "))
+    });
+    each.max_by_key(|(time, _): &(Duration, _)| *time)
+}
+
+/// Names the scenarios that wait no longer than this, as a part of a sentence; `None` where all do.
+fn waiting_no_longer(delay: Duration, scenarios: &[&Scenario]) -> Option<String> {
     // Nothing is waited for where nothing is to come.
     let waits = |scenario: &&&Scenario| !scenario.expect.absent && scenario.expect.within <= delay;
     let short: Vec<&&Scenario> = scenarios.iter().filter(waits).collect();
@@ -36,13 +91,7 @@ fn late(workload: &Workload, scenarios: &[&Scenario]) -> Option<String> {
     if short.len() > NAMED {
         named.push(format!("{} more wait no longer", short.len() - NAMED));
     }
-    (!named.is_empty()).then(|| {
-        format!(
-            "`{}` keeps spans for up to {delay:?} (OTEL_BSP_SCHEDULE_DELAY), and {}: they may come too late; set the delay well below `within`, 100 for example, or raise `within`",
-            workload.name,
-            named.join(", ")
-        )
-    })
+    (!named.is_empty()).then(|| named.join(", "))
 }
 
 /// Says which workloads have the same service name, so that their spans cannot be distinguished.
@@ -101,6 +150,31 @@ mod tests {
         assert_eq!(foreseen(&delay("9000"), [&short; 5]).len(), 1);
         short.expect.absent = true;
         assert_eq!(foreseen(&delay("3000"), [&short]), [""; 0]);
+    }
+
+    #[test]
+    fn a_collector_that_keeps_spans_for_as_long_as_a_scenario_waits_is_named_with_its_settings() {
+        let mut scenario = World::healthy().record.scenario;
+        scenario.expect.within = Duration::from_secs(10);
+        let warned = |processors: &str, used: &str| {
+            let mut system = system(&[("web", "A", "b")]);
+            let mut collectors = system.workloads.iter_mut();
+            let collector = collectors.find(|one| one.role == Role::Collector).unwrap();
+            collector.files.get_mut(CONFIG_FILE).unwrap().contents = format!(
+                "processors: {{ {processors} }}\nservice: {{ pipelines: {{ metrics: {{ processors: [tail_sampling] }}, traces/a: {{ processors: [{used}] }} }} }}\n"
+            );
+            foreseen(&system, [&scenario])
+        };
+        assert_eq!(
+            warned("batch/slow: { timeout: 9800ms }, batch: ", "batch/slow, batch"),
+            [
+                "`collector` keeps spans for up to 10s (`batch/slow`: timeout 9.8s, `batch`: timeout 200ms), and `happy` waits 10s (`within`): they may come too late; raise `within`, or set a shorter time in a config for tests"
+            ]
+        );
+        assert_eq!(warned("batch: { timeout: 9s }", "batch"), [""; 0]);
+        assert_eq!(warned("batch: { timeout: \"${env:TIMEOUT}\" }", "batch"), [""; 0]);
+        assert_eq!(warned("tail_sampling: { policies: [] }", "tail_sampling").len(), 1);
+        assert_eq!(warned("tail_sampling: { decision_wait: 1s }", "tail_sampling"), [""; 0]);
     }
 
     #[test]
