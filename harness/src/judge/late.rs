@@ -66,22 +66,35 @@ fn came_late(failure: &Failure, expect: &Expect, view: View<'_>) -> Option<Strin
         format!("{spans} of `{workload}` arrived {} after the answer", seconds(last))
     });
     let each: Vec<String> = each.collect();
-    let delays =
-        by_workload.keys().filter_map(|workload| Some((*workload, held_for(view, workload)?)));
-    let delays: Vec<String> = delays
-        .map(|(workload, ms)| {
-            format!("`{workload}` keeps spans for up to {} (OTEL_BSP_SCHEDULE_DELAY)", seconds(ms))
-        })
-        .collect();
-    let why = if delays.is_empty() {
-        "lower what its SDK keeps them for (OTEL_BSP_SCHEDULE_DELAY, 5 s where it is not set), or raise `within`".to_owned()
-    } else {
-        format!("{}; lower that, or raise `within`", delays.join(", "))
-    };
+    let why = why_late(view, &by_workload);
     let within = seconds(millis(expect.within));
     (!each.is_empty()).then(|| {
         format!("not lost, but late: {}, and `within` is {within}; {why}", each.join(", "))
     })
+}
+
+/// Names those whose SDKs keep spans for as long as these were late, or who else may have.
+fn why_late(view: View<'_>, by_workload: &BTreeMap<&str, Vec<u64>>) -> String {
+    let delays = by_workload.iter().map(|(workload, after)| {
+        (*workload, after.iter().max().copied().unwrap_or_default(), held_for(view, workload))
+    });
+    let delays: Vec<(&str, u64, Option<u64>)> = delays.collect();
+    // Who keeps them for less than half of that time is not the reason.
+    let reasons = delays.iter().filter_map(|(workload, last, delay)| {
+        let delay = delay.filter(|delay| delay.saturating_mul(2) >= *last)?;
+        Some(format!(
+            "`{workload}` keeps spans for up to {} (OTEL_BSP_SCHEDULE_DELAY)",
+            seconds(delay)
+        ))
+    });
+    let reasons: Vec<String> = reasons.collect();
+    if !reasons.is_empty() {
+        format!("{}; lower that, or raise `within`", reasons.join(", "))
+    } else if delays.iter().all(|(_, _, delay)| delay.is_some()) {
+        "their SDKs are not set to keep them for so long, so look at what is behind those: batches and samplers of the collector (`timeout`, `decision_wait`), or what had to be sent again; or raise `within`".to_owned()
+    } else {
+        "lower what its SDK keeps them for (OTEL_BSP_SCHEDULE_DELAY, 5 s where it is not set), or raise `within`".to_owned()
+    }
 }
 
 /// How long those that a failure is about may hold back what it misses, where that is longer than it was waited for, and it is unknown yet
@@ -172,6 +185,25 @@ mod tests {
             found.detail
         );
         assert_eq!(result.verdict, Verdict::Fail);
+    }
+
+    #[test]
+    fn a_service_that_keeps_spans_for_a_moment_is_not_why_they_are_late() {
+        let why = |delay: u64| {
+            let mut world = world();
+            world.evidence().late = Some(late(&[0xa1, 0xa2]));
+            world.record.topology.services[0].held_for_ms = Some(delay);
+            orphan(&judge(&world.record)).detail.clone()
+        };
+        assert!(why(5_000).ends_with(
+            "`sample-app-1` keeps spans for up to 5 s (OTEL_BSP_SCHEDULE_DELAY); lower that, or raise `within`"
+        ));
+        let behind = "look at what is behind those: batches and samplers of the collector";
+        assert!(
+            why(100).contains(behind) && !why(100).contains("BSP_SCHEDULE_DELAY"),
+            "{}",
+            why(100)
+        );
     }
 
     #[test]
