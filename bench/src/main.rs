@@ -16,6 +16,7 @@ mod traffic;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bench::builds::{self, Executable, Program, Revision};
 use clap::{Parser, Subcommand};
 
 use measure::Plan;
@@ -32,8 +33,18 @@ struct Cli {
     #[arg(long, value_name = "PATH")]
     reference: Option<PathBuf>,
     /// Another build of our collector, instead of the one that is built in
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["program", "against"])]
     collector: Option<PathBuf>,
+    /// Our collector in this program, built from the working tree, instead of the one that is built in; with `--against` it is `tracecheck`
+    /// by default
+    #[arg(long, value_enum)]
+    program: Option<Program>,
+    /// Also a revision of this repository, built by the same profile in a folder of its own below the target directory
+    #[arg(long, value_name = "REV")]
+    against: Option<String>,
+    /// The profile by which `--program` and `--against` build
+    #[arg(long, default_value = "dist")]
+    profile: String,
     /// A folder for the disk queue; ours is then also measured with it
     #[arg(long, value_name = "DIR")]
     storage: Option<PathBuf>,
@@ -110,9 +121,12 @@ fn finish(outcome: anyhow::Result<()>) -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let subjects = Subject::all(cli.reference.as_deref(), cli.storage.as_deref())?;
+    let against = cli.against.as_deref().map(Revision::find).transpose()?;
+    let against = against.as_ref();
+    let before = against.map(|revision| revision.name.as_str());
+    let subjects = Subject::all(cli.reference.as_deref(), before, cli.storage.as_deref())?;
     let chosen = |subject: &Subject| {
-        cli.only.is_empty() || cli.only.iter().any(|text| subject.name.contains(text.as_str()))
+        cli.only.is_empty() || cli.only.iter().any(|text| subject.is_called(text))
     };
     let subjects: Vec<Subject> = subjects.into_iter().filter(chosen).collect();
     anyhow::ensure!(
@@ -120,13 +134,19 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         "no subject has a name with `{}`",
         cli.only.join("` or `")
     );
-    let ours = match &cli.collector {
-        Some(path) => path.clone(),
-        None => std::env::current_exe()?,
+    let program = cli.program.or(against.and(Some(Program::Tracecheck)));
+    let ours = match (&cli.collector, program) {
+        (Some(path), _) => Executable { path: path.clone(), is_subcommand: false },
+        (None, Some(program)) => builds::working_tree(program, &cli.profile)?,
+        (None, None) => Executable { path: std::env::current_exe()?, is_subcommand: true },
     };
+    let before_build = against
+        .zip(program)
+        .map(|(revision, program)| revision.build(program, &cli.profile))
+        .transpose()?;
     let plan = Plan {
         ours,
-        ours_is_built_in: cli.collector.is_none(),
+        before: before_build,
         spans: cli.spans,
         connections: cli.connections,
         rate: cli.rate,
@@ -146,7 +166,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
                         }
                     }
                 }
-                report::cost(&runs);
+                report::cost(&runs, before);
             }
             Table::Processors => {
                 let subjects = Subject::processors();
@@ -159,7 +179,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
                         runs.push(run);
                     }
                 }
-                report::cost(&runs);
+                report::cost(&runs, before);
             }
             Table::Latency => {
                 let mut runs = Vec::new();
@@ -179,14 +199,16 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
                     "no row has a name with `{}`",
                     cli.rows.join("` or `")
                 );
-                for (what, shape) in rows {
-                    for subject in &subjects {
-                        let run = runtime.block_on(measure::cost(&plan, subject, shape))?;
-                        report::progress(cli.json, &run);
-                        runs.push((what.clone(), run));
+                for _ in 0..cli.rounds {
+                    for (what, shape) in &rows {
+                        for subject in &subjects {
+                            let run = runtime.block_on(measure::cost(&plan, subject, *shape))?;
+                            report::progress(cli.json, &run);
+                            runs.push((what.clone(), run));
+                        }
                     }
                 }
-                report::scale(&runs);
+                report::scale(&runs, before);
             }
         }
     }

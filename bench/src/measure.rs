@@ -1,16 +1,17 @@
 //! One run of one subject.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::time::{Instant, sleep, timeout};
 
+use bench::builds::Executable;
+
 use crate::load::{self, Connection, Load};
 use crate::process::{Process, free_port};
 use crate::sink::{Arrived, Sink};
-use crate::subject::{Kind, Subject};
+use crate::subject::{Build, Kind, Subject};
 use crate::traffic::{Shape, Traffic};
 
 /// How long a subject is left alone before its idle memory is read.
@@ -27,9 +28,9 @@ const BATCH_TIMEOUT_MS: u64 = 100;
 /// Settings that all runs share.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    pub(crate) ours: PathBuf,
-    /// Whether ours is a subcommand of this program.
-    pub(crate) ours_is_built_in: bool,
+    pub(crate) ours: Executable,
+    /// The build of the revision that ours is compared with.
+    pub(crate) before: Option<Executable>,
     pub(crate) spans: u64,
     pub(crate) connections: usize,
     pub(crate) rate: Option<u64>,
@@ -203,17 +204,19 @@ async fn start(plan: &Plan, subject: &Subject, traffic: &Traffic) -> anyhow::Res
             files.push(file);
             (std::env::current_exe()?, args)
         }
-        kind => {
+        Kind::Reference(path) => {
+            (path.clone(), subject.arguments(port, sink_port, BATCH_TIMEOUT_MS))
+        }
+        Kind::Ours { build, .. } => {
+            let Executable { path, is_subcommand } = match build {
+                Build::WorkingTree => &plan.ours,
+                Build::Before => plan.before.as_ref().context("there is no build of before")?,
+            };
             let mut args = subject.arguments(port, sink_port, BATCH_TIMEOUT_MS);
-            match kind {
-                Kind::Reference(path) => (path.clone(), args),
-                _ => {
-                    if plan.ours_is_built_in {
-                        args.insert(0, "collector".into());
-                    }
-                    (plan.ours.clone(), args)
-                }
+            if *is_subcommand {
+                args.insert(0, "collector".into());
             }
+            (path.clone(), args)
         }
     };
     let process = Process::start(&program, &args, port).await?;

@@ -3,12 +3,18 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the program's output")]
 
 use crate::measure::{Cost, Latency, Plan};
+use crate::subject::counterpart;
 
 /// Describes the machine it was measured on.
 pub(crate) fn environment(plan: &Plan) {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let program = |is_subcommand| if is_subcommand { " collector" } else { "" };
+    for (name, build) in [("ours", Some(&plan.ours)), ("before", plan.before.as_ref())] {
+        let Some(build) = build else { continue };
+        println!("{name}: {}{}", build.path.display(), program(build.is_subcommand));
+    }
     println!(
         "{cores} cores ({}), {} spans a run, {} connections, generator and sink on the same cores",
         model.map_or("unknown", |(_, name)| name),
@@ -42,8 +48,8 @@ pub(crate) fn progress(json: bool, run: &Cost) {
     }
 }
 
-/// The table of costs: the median of each subject's runs.
-pub(crate) fn cost(runs: &[Cost]) {
+/// The table of costs: the median of each subject's runs; ours also as a part of the revision `before`.
+pub(crate) fn cost(runs: &[Cost], before: Option<&str>) {
     let mut shapes: Vec<_> = runs.iter().map(|run| run.shape).collect();
     shapes.dedup();
     shapes.sort_by_key(|shape| shape.spans_per_request);
@@ -67,16 +73,18 @@ pub(crate) fn cost(runs: &[Cost]) {
             shape.spans_per_request,
             column(names[0], |run| run.bytes_in_per_span)
         );
+        let (head, line) = of_before(before);
         println!(
-            "| | CPU µs/span | of the reference | spans/s | idle MiB | peak MiB | of the reference | bytes sent/span | arrived | refused |"
+            "| | CPU µs/span |{head} of the reference | spans/s | idle MiB | peak MiB | of the reference | bytes sent/span | arrived | refused |"
         );
-        println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
-        for name in names {
+        println!("|---|--:|{line}--:|--:|--:|--:|--:|--:|--:|--:|");
+        for name in &names {
             let (micros, peak) =
                 (column(name, Cost::micros_per_span), column(name, |run| run.peak_mib));
             let part = |value: f64, base: f64| format!("1/{:.1}", base / value);
             println!(
-                "| {name} | {micros:.2} | {} | {:.0} | {:.1} | {peak:.1} | {} | {:.1} | {:.2} % | {:.0} |",
+                "| {name} | {micros:.2} |{} {} | {:.0} | {:.1} | {peak:.1} | {} | {:.1} | {:.2} % | {:.0} |",
+                ratio(before, name, &names, micros, |name| column(name, Cost::micros_per_span)),
                 base.map_or("–".into(), |(base, _)| part(micros, base)),
                 column(name, Cost::spans_per_second),
                 column(name, |run| run.idle_mib),
@@ -105,19 +113,52 @@ pub(crate) fn latency(runs: &[Latency]) {
 }
 
 /// The table of costs against the form of the traffic.
-pub(crate) fn scale(runs: &[(String, Cost)]) {
-    println!("\n| | | CPU µs/span | spans/s | peak MiB | bytes in/span | bytes sent/span |");
-    println!("|---|---|--:|--:|--:|--:|--:|");
+pub(crate) fn scale(runs: &[(String, Cost)], before: Option<&str>) {
+    let (head, line) = of_before(before);
+    println!("\n| | | CPU µs/span |{head} spans/s | peak MiB | bytes in/span | bytes sent/span |");
+    println!("|---|---|--:|{line}--:|--:|--:|--:|");
+    let mut rows: Vec<(&str, &str)> = Vec::new();
     for (what, run) in runs {
+        if !rows.contains(&(what, &run.subject)) {
+            rows.push((what, &run.subject));
+        }
+    }
+    let names: Vec<&str> = rows.iter().map(|(_, name)| *name).collect();
+    for (what, name) in rows {
+        let column = |name: &str, value: fn(&Cost) -> f64| {
+            let of_row = runs.iter().filter(|(row, run)| row == what && run.subject == name);
+            median(of_row.map(|(_, run)| value(run)).collect())
+        };
+        let micros = column(name, Cost::micros_per_span);
         println!(
-            "| {what} | {} | {:.2} | {:.0} | {:.1} | {:.0} | {:.1} |",
-            run.subject,
-            run.micros_per_span(),
-            run.spans_per_second(),
-            run.peak_mib,
-            run.bytes_in_per_span,
-            run.bytes_per_span(),
+            "| {what} | {name} | {micros:.2} |{} {:.0} | {:.1} | {:.0} | {:.1} |",
+            ratio(before, name, &names, micros, |name| column(name, Cost::micros_per_span)),
+            column(name, Cost::spans_per_second),
+            column(name, |run| run.peak_mib),
+            column(name, |run| run.bytes_in_per_span),
+            column(name, Cost::bytes_per_span),
         );
+    }
+}
+
+/// The head of the column with [`ratio`], and the line below it; empty without a revision.
+fn of_before(before: Option<&str>) -> (String, &'static str) {
+    before.map_or_else(Default::default, |before| (format!(" of {before} |"), "--:|"))
+}
+
+/// A cell that says what part of the revision's CPU time ours takes in the same settings.
+fn ratio(
+    before: Option<&str>,
+    name: &str,
+    names: &[&str],
+    micros: f64,
+    micros_of: impl Fn(&str) -> f64,
+) -> String {
+    let Some(before) = before else { return String::new() };
+    let counterpart = counterpart(name, before);
+    match counterpart != name && names.contains(&counterpart.as_str()) {
+        true => format!(" {:.2} |", micros / micros_of(&counterpart)),
+        false => " – |".into(),
     }
 }
 

@@ -5,10 +5,20 @@ use std::path::{Path, PathBuf};
 /// The feature gate of contrib's exporter that leaves APM stats to the connector.
 const NO_STATS: &str = "exporter.datadogexporter.DisableAPMStats";
 
+/// Our collector as it is now.
+const OURS: &str = "ours";
+
+/// The name of the same settings of `before`, of one that is of ours.
+pub(crate) fn counterpart(name: &str, before: &str) -> String {
+    name.replacen(OURS, before, 1)
+}
+
 /// A program in certain settings.
 #[derive(Debug, Clone)]
 pub(crate) struct Subject {
     pub(crate) name: String,
+    /// Its name, if it is another revision's: with `ours` for the revision.
+    settings: String,
     pub(crate) kind: Kind,
     pub(crate) compression: &'static str,
     pub(crate) stats: bool,
@@ -35,16 +45,27 @@ const PROCESSORS: [(&str, &str); 7] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
     Reference(PathBuf),
-    Ours,
-    /// Ours with a disk queue in this folder.
-    OursOnDisk(PathBuf),
+    Ours {
+        build: Build,
+        /// The folder of the disk queue, if it has one.
+        storage: Option<PathBuf>,
+    },
     Floor,
 }
 
+/// Which build of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Build {
+    WorkingTree,
+    /// That of the revision which ours is compared with.
+    Before,
+}
+
 impl Subject {
-    /// All that can be measured.
+    /// All that can be measured; `before` is the name of the revision that ours is compared with.
     pub(crate) fn all(
         reference: Option<&Path>,
+        before: Option<&str>,
         storage: Option<&Path>,
     ) -> anyhow::Result<Vec<Self>> {
         let mut subjects = Vec::new();
@@ -54,12 +75,18 @@ impl Subject {
                 subjects.push(Self::new("reference", Kind::Reference(path.into()), "gzip", stats));
             }
         }
+        let mut ours = Vec::new();
         for (compression, stats) in [("zstd", true), ("zstd", false), ("gzip", true)] {
-            subjects.push(Self::new("ours", Kind::Ours, compression, stats));
+            ours.push(Self::ours(OURS, None, compression, stats));
         }
         if let Some(storage) = storage {
-            let kind = Kind::OursOnDisk(std::path::absolute(storage)?);
-            subjects.push(Self::new("ours on disk", kind, "zstd", true));
+            let storage = std::path::absolute(storage)?;
+            ours.push(Self::ours("ours on disk", Some(storage), "zstd", true));
+        }
+        for subject in ours {
+            // One behind the other, so that what else the machine does meets both alike.
+            subjects.extend(before.map(|name| subject.of_before(name)));
+            subjects.push(subject);
         }
         for compression in ["zstd", "gzip"] {
             subjects.push(Self::new("floor", Kind::Floor, compression, false));
@@ -69,7 +96,7 @@ impl Subject {
 
     /// Ours without and with each processor.
     pub(crate) fn processors() -> Vec<Self> {
-        let alone = Self::new("ours", Kind::Ours, "zstd", true);
+        let alone = Self::ours(OURS, None, "zstd", true);
         let with = PROCESSORS.into_iter().map(|processor| Self {
             name: format!("{} with {}", alone.name, processor.0),
             processor: Some(processor),
@@ -78,24 +105,39 @@ impl Subject {
         std::iter::once(alone.clone()).chain(with).collect()
     }
 
+    fn ours(what: &str, storage: Option<PathBuf>, compression: &'static str, stats: bool) -> Self {
+        Self::new(what, Kind::Ours { build: Build::WorkingTree, storage }, compression, stats)
+    }
+
+    /// The same settings in the build of the revision that ours is compared with.
+    fn of_before(&self, revision: &str) -> Self {
+        let mut subject = Self { name: counterpart(&self.name, revision), ..self.clone() };
+        if let Kind::Ours { build, storage } = &mut subject.kind {
+            *build = Build::Before;
+            // Formats may differ.
+            *storage = storage.take().map(|folder| folder.join("before"));
+        }
+        subject
+    }
+
     fn new(what: &str, kind: Kind, compression: &'static str, stats: bool) -> Self {
         let stats_name = match (&kind, stats) {
             (Kind::Floor, _) => "",
             (_, true) => ", stats",
             (_, false) => ", no stats",
         };
-        Self {
-            name: format!("{what}, {compression}{stats_name}"),
-            kind,
-            compression,
-            stats,
-            processor: None,
-        }
+        let name = format!("{what}, {compression}{stats_name}");
+        Self { settings: name.clone(), name, kind, compression, stats, processor: None }
     }
 
     /// Returns whether it makes Datadog's spans of OTLP's.
     pub(crate) fn translates(&self) -> bool {
         self.kind != Kind::Floor
+    }
+
+    /// Returns whether its name contains this, or that of the same settings of ours.
+    pub(crate) fn is_called(&self, text: &str) -> bool {
+        self.name.contains(text) || self.settings.contains(text)
     }
 
     /// The arguments of a collector.
@@ -106,7 +148,7 @@ impl Subject {
             _ => format!("compression: {}, ", self.compression),
         };
         let (mut extension, mut uses, mut queue) = (String::new(), String::new(), String::new());
-        if let Kind::OursOnDisk(folder) = &self.kind {
+        if let Kind::Ours { storage: Some(folder), .. } = &self.kind {
             extension = format!(
                 "extensions: {{file_storage: {{directory: '{}', create_directory: true}}}}, ",
                 folder.display()
