@@ -8,6 +8,7 @@ pub(crate) mod config;
 mod grpc;
 mod grpc_timeout;
 mod http;
+mod unary;
 mod wrong_port;
 
 use std::borrow::Cow;
