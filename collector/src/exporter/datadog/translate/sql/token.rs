@@ -116,7 +116,54 @@ impl<'a> Tokenizer<'a> {
     }
 
     /// Returns the next token; none if there is what no query has.
+    #[inline]
     pub(super) fn next(&mut self) -> Option<(Kind, Cow<'a, [u8]>)> {
+        match self.simple() {
+            Some((kind, text)) => Some((kind, Cow::Borrowed(text))),
+            None => self.any(),
+        }
+    }
+
+    /// Reads a word, a whole number or a bracket of ASCII, as most tokens are, where one comes next and is not the end. It reads
+    /// what [`Self::any`] reads, with fewer steps.
+    #[inline]
+    fn simple(&mut self) -> Option<(Kind, &'a [u8])> {
+        let bytes = self.query.as_bytes();
+        let class = |at: usize| bytes.get(at).map_or(0, |byte| CLASSES[usize::from(*byte)]);
+        // The first character is not counted in the same way, and after `-.` the last one is not where it seems to be.
+        let last = self.last.filter(|last| last.is_ascii() && self.position > 0)?;
+        let mut start = self.offset - 1;
+        if bytes.get(start) != Some(&(last as u8)) {
+            return None;
+        }
+        while class(start) & SPACE != 0 {
+            start += 1;
+        }
+        let (first, mut end) = (class(start), start + 1);
+        let rest = match first {
+            _ if first & FIRST_LETTER != 0 => LETTER | DIGIT | OF_NAMES,
+            _ if first & DIGIT != 0 && bytes[start] != b'0' => DIGIT,
+            _ if first & SINGLE != 0 => 0,
+            _ => return None,
+        };
+        while class(end) & rest != 0 {
+            end += 1;
+        }
+        let next = *bytes.get(end).filter(|next| next.is_ascii() && **next != 0)?;
+        let text = &bytes[start..end];
+        let kind = match rest {
+            0 => Kind::Sign(bytes[start]),
+            DIGIT if matches!(next, b'.' | b'e' | b'E') => return None,
+            DIGIT => Kind::Literal,
+            _ => keyword(text).unwrap_or(Kind::Identifier),
+        };
+        self.position += end + 1 - self.offset;
+        (self.start, self.offset, self.last) = (end, end + 1, Some(char::from(next)));
+        Some((kind, text))
+    }
+
+    /// As [`Self::next`].
+    fn any(&mut self) -> Option<(Kind, Cow<'a, [u8]>)> {
         // A zero byte right after a token is passed over, as the agent has it for its beginning.
         if self.last == Some('\0') {
             self.advance();
@@ -191,7 +238,10 @@ impl<'a> Tokenizer<'a> {
                 next.filter(may_follow)?;
                 (Kind::Other, self.text())
             }
-            ('\'', _) => (Kind::Literal, self.string('\'')?.into()),
+            ('\'', _) => {
+                self.skip_string('\'', |_| {})?;
+                (Kind::Literal, REPLACED)
+            }
             ('"', _) => (Kind::DoubleQuoted, self.string('"')?.into()),
             ('`', _) => (Kind::Identifier, self.string('`')?.into()),
             ('%', Some('(')) => {
@@ -300,22 +350,31 @@ impl<'a> Tokenizer<'a> {
         }
     }
 
-    /// Reads a string whose beginning was read; doubled, its delimiter is a part of it. One that is blank keeps its delimiters.
+    /// Reads a string whose beginning was read. One that is blank keeps its delimiters.
     fn string(&mut self, delimiter: char) -> Option<Vec<u8>> {
         let mut text = String::new();
+        self.skip_string(delimiter, |part| text.push_str(part))?;
+        if text.chars().all(char::is_whitespace) {
+            text = String::from_iter([delimiter, delimiter]);
+        }
+        Some(text.into_bytes())
+    }
+
+    /// Passes over a string whose beginning was read; doubled, its delimiter is a part of it. `part` gets what it says.
+    fn skip_string(&mut self, delimiter: char, mut part: impl FnMut(&str)) -> Option<()> {
         loop {
             let mut char = self.last?;
             self.advance();
             if char == delimiter {
                 if self.last != Some(delimiter) {
-                    break;
+                    return Some(());
                 }
                 self.advance();
             } else if char == '\\' && self.escapes {
                 char = self.last?;
                 self.advance();
             }
-            text.push(char);
+            part(char.encode_utf8(&mut [0; 4]));
             // What comes up to the next sign that means something here is taken at once.
             let rest = &self.query.as_bytes()[self.offset..];
             let ends = |byte: &u8| {
@@ -324,16 +383,12 @@ impl<'a> Tokenizer<'a> {
             if let Some(last) = self.last.filter(|last| last.is_ascii() && !ends(&(*last as u8)))
                 && let run @ 1.. = rest.iter().position(ends).unwrap_or(rest.len())
             {
-                text.push(last);
-                text.push_str(&self.query[self.offset..self.offset + run - 1]);
+                part(last.encode_utf8(&mut [0; 4]));
+                part(&self.query[self.offset..self.offset + run - 1]);
                 (self.position, self.offset) = (self.position + run, self.offset + run);
                 self.last = Some(char::from(rest[run - 1]));
             }
         }
-        if text.chars().all(char::is_whitespace) {
-            text = String::from_iter([delimiter, delimiter]);
-        }
-        Some(text.into_bytes())
     }
 
     /// Reads `$tag$ ... $tag$`, whose first sign was read.
@@ -358,6 +413,10 @@ const DIGIT: u8 = 2;
 const LETTER: u8 = 4;
 /// Within a name, but not at its beginning.
 const OF_NAMES: u8 = 8;
+/// At the beginning of a name.
+const FIRST_LETTER: u8 = 16;
+/// A token by itself, whatever comes next.
+const SINGLE: u8 = 32;
 
 static CLASSES: [u8; 256] = {
     let (mut classes, mut byte) = ([0; 256], 0);
@@ -365,7 +424,9 @@ static CLASSES: [u8; 256] = {
         classes[byte] = match byte as u8 {
             b' ' | b'\t'..=b'\r' => SPACE,
             b'0'..=b'9' => DIGIT,
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'@' | b'#' => LETTER,
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'@' => LETTER | FIRST_LETTER,
+            b'#' => LETTER,
+            b'=' | b',' | b'(' | b')' => SINGLE,
             b'.' | b'*' | b'$' => OF_NAMES,
             _ => 0,
         };
@@ -431,3 +492,6 @@ fn is_leading_letter(char: char) -> bool {
 fn is_letter(char: char) -> bool {
     is_leading_letter(char) || char == '#'
 }
+
+#[cfg(test)]
+mod tests;
