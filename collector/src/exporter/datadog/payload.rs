@@ -11,9 +11,8 @@ const TRACER: u32 = 5;
 const CHUNK: u32 = 6;
 const SPAN: u32 = 3;
 pub(super) const META: u32 = 10;
-/// About how long spans and chunks are, so that most need not be moved when their lengths are known.
+/// About how long a span is, so that most need not be moved when their lengths are known.
 const USUAL_SPAN: usize = 1000;
-const USUAL_CHUNK: usize = 20_000;
 
 /// How many bytes of chunks a payload may have before the next one is begun: the Datadog agent's `MaxPayloadSize`.
 const MAX_PAYLOAD_BYTES: usize = 3_200_000;
@@ -33,6 +32,8 @@ pub(super) struct Builder<'b> {
     done: &'b mut dyn FnMut(&[u8], usize),
     /// The spans of the tracer payloads that are finished, in this `AgentPayload`.
     spans: usize,
+    /// About how long a chunk is for each of its spans: as the last one was, so that most need not be moved either.
+    bytes_per_span: usize,
     tracer: Open,
     /// `AgentPayload`s that are full, and whose last tracer payload still waits for what it says about itself.
     full: Vec<(Vec<u8>, usize, Open)>,
@@ -57,7 +58,8 @@ impl<'b> Builder<'b> {
         done: &'b mut dyn FnMut(&[u8], usize),
     ) -> Self {
         body.clear();
-        Self { body, sender, done, spans: 0, tracer: Open::default(), full: Vec::new() }
+        let (tracer, full) = (Open::default(), Vec::new());
+        Self { body, sender, done, spans: 0, bytes_per_span: USUAL_SPAN, tracer, full }
     }
 
     /// Begins a tracer payload; `about` is a guess at how many bytes the spans have in OTLP.
@@ -77,10 +79,11 @@ impl<'b> Builder<'b> {
         write: impl FnOnce(&mut Vec<u8>) -> bool,
     ) -> bool {
         let at = self.body.len();
-        if !put_message_about(self.body, CHUNK, USUAL_CHUNK, write) {
+        if !put_message_about(self.body, CHUNK, spans * self.bytes_per_span, write) {
             return false;
         }
         let size = self.body.len() - at;
+        self.bytes_per_span = size / spans.max(1);
         let is_first = self.tracer.spans + self.spans == 0;
         if !is_first && self.tracer.start + self.tracer.chunk_bytes + size > MAX_PAYLOAD_BYTES {
             self.split(at, tracer);
