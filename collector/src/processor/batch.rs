@@ -2,12 +2,14 @@
 
 pub(crate) mod config;
 
+use std::pin::pin;
 use std::sync::Arc;
 
 pub(crate) use config::Config;
+use tokio::select;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::inbox::{Inbox, Inside};
 use crate::consumer::Consumer;
@@ -79,17 +81,18 @@ struct Batcher {
 impl Batcher {
     async fn run(self, mut waiting: mpsc::Receiver<TraceBatch>) {
         let mut batch = TraceBatch::default();
-        let mut deadline = Instant::now();
+        // One timer for all requests of a batch.
+        let mut deadline = pin!(sleep_until(Instant::now()));
         loop {
-            let next = if batch.is_empty() {
-                Ok(waiting.recv().await)
-            } else {
-                timeout_at(deadline, waiting.recv()).await
+            let next = select! {
+                biased;
+                more = waiting.recv() => Some(more),
+                () = &mut deadline, if !batch.is_empty() => None,
             };
             match next {
-                Ok(Some(more)) => {
+                Some(Some(more)) => {
                     if batch.is_empty() {
-                        deadline = Instant::now() + self.config.timeout;
+                        deadline.as_mut().reset(Instant::now() + self.config.timeout);
                     }
                     batch.append(more);
                     while batch.span_count() >= self.threshold() {
@@ -97,11 +100,11 @@ impl Batcher {
                         self.send(&mut batch).await;
                     }
                 }
-                Ok(None) => break,
-                Err(_) => {
+                Some(None) => break,
+                None => {
                     self.by_timeout.add(1);
                     self.send(&mut batch).await;
-                    deadline = Instant::now() + self.config.timeout;
+                    deadline.as_mut().reset(Instant::now() + self.config.timeout);
                 }
             }
         }
