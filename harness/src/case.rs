@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::family::Family;
 pub use self::stray::{Origin, Stray};
 use crate::{
     ledger::{CollectorEntry, LedgerEntry},
@@ -13,6 +14,7 @@ use crate::{
     trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
 
+mod family;
 mod stray;
 
 /// Service name of the harness's own spans.
@@ -184,7 +186,10 @@ impl Topology {
 
 /// Returns whether a span's service is the one that a workload says it has: Datadog puts service names into lower case.
 fn same_service(workload: &ServiceIdentity, service: &str) -> bool {
-    workload.service.as_ref().is_some_and(|name| name.to_lowercase() == service)
+    workload.service.as_ref().is_some_and(|name| match name.is_ascii() {
+        true => name.bytes().map(|byte| byte.to_ascii_lowercase()).eq(service.bytes()),
+        false => name.to_lowercase() == service,
+    })
 }
 
 /// One service's ledger entry for one trace.
@@ -332,6 +337,11 @@ impl<'a> View<'a> {
     /// The captured spans; empty when there are none.
     pub fn spans(self) -> &'a [Span] {
         self.evidence.trace.as_ref().map_or(&[], |trace| &trace.spans)
+    }
+
+    /// Indexes the captured spans by their ids and parents.
+    pub(crate) fn family(self) -> Family<'a> {
+        Family::new(self.spans())
     }
 
     /// The traces that belong to the request and should be part of its own.

@@ -36,6 +36,7 @@ pub mod stats;
 pub mod strays;
 pub mod system;
 pub mod test_system;
+mod under_way;
 pub mod verdict;
 
 pub(crate) use harness_core::{chain_of, http};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Matcher, nearest, top_spans};
 use crate::{
-    case::View,
+    case::{DRIVER_SERVICE, Family, View},
     trace::{Span, SpanId},
 };
 
@@ -43,24 +43,28 @@ pub(super) fn wrong(at: &str, view: View<'_>) -> Option<String> {
 /// Says why the failure does not go on to the one that is meant: the span that is not marked, or that there is none.
 fn of_it(wanted: &Matcher, at: &str, way: &[&Span], view: View<'_>) -> String {
     // What is not marked of the spans from one up to where the failure seems to begin; the topmost.
+    let family = view.family();
+    // Those whose way up leads elsewhere, or into a cycle.
+    let mut seen: HashSet<SpanId> = HashSet::new();
     let not_marked = |span: &Span| {
         let (mut gap, mut next) = (None, Some(span));
-        // A trace has a cycle at worst.
-        for _ in 0..view.spans().len() {
-            let span = next?;
+        while let Some(span) = next {
             if way.last().is_some_and(|last| last.id == span.id) {
                 return gap;
+            }
+            if !seen.insert(span.id) {
+                return None;
             }
             if !span.error && !is_passed_over(span) {
                 gap = Some(span.id);
             }
-            next = view.spans().iter().find(|one| Some(one.id) == span.parent_id);
+            next = family.parent(span);
         }
         None
     };
     let mut of_it = view.service_spans().filter(|span| wanted.is_at(span, view));
     let gap = of_it.find_map(not_marked);
-    match gap.and_then(|id| view.spans().iter().find(|span| span.id == id)) {
+    match gap.and_then(|id| family.span(id)) {
         Some(span) => format!("{}, below it, is not marked", view.name(span)),
         None => {
             let failed = Matcher { error: Some(true), ..wanted.clone() };
@@ -78,24 +82,38 @@ fn is_passed_over(span: &Span) -> bool {
 /// since what failed later may be a consequence. A service's internal spans are no part of the way where they are not marked: many
 /// frameworks make some that know of no failure. `None` where nothing at the top is marked.
 fn way_down(view: View<'_>) -> Option<Vec<&Span>> {
-    let mut ways: Vec<Vec<&Span>> = Vec::new();
+    let family = view.family();
+    // Each marked span, with the place of the one above it.
+    let mut ways: Vec<(&Span, Option<usize>)> = Vec::new();
+    let mut ends: Vec<usize> = Vec::new();
     let mut seen: HashSet<SpanId> = HashSet::new();
-    let tops = marked(top_spans(view), view);
-    let mut open: Vec<Vec<&Span>> = tops.into_iter().map(|span| vec![span]).collect();
-    while let Some(way) = open.pop() {
-        let Some(last) = way.last().filter(|span| seen.insert(span.id)) else { continue };
-        let below = marked(children(last, view), view);
-        match below.is_empty() {
-            true => ways.push(way),
-            false => open
-                .extend(below.into_iter().map(|span| way.iter().copied().chain([span]).collect())),
+    let tops = marked(top_spans(view), &family);
+    let mut open: Vec<(&Span, Option<usize>)> = tops.into_iter().map(|span| (span, None)).collect();
+    while let Some((span, above)) = open.pop() {
+        if !seen.insert(span.id) {
+            continue;
         }
+        let here = ways.len();
+        ways.push((span, above));
+        let below = marked(children(span, &family).collect(), &family);
+        if below.is_empty() {
+            ends.push(here);
+        }
+        open.extend(below.into_iter().map(|span| (span, Some(here))));
     }
-    ways.into_iter().min_by_key(|way| way.last().map(|span| (span.end(), span.start, span.id)))
+    let end = |place: &usize| ways.get(*place).map(|(span, _)| (span.end(), span.start, span.id));
+    let mut next = Some(ends.into_iter().min_by_key(end)?);
+    let mut way = Vec::new();
+    while let Some((span, above)) = next.and_then(|place| ways.get(place)) {
+        way.push(*span);
+        next = *above;
+    }
+    way.reverse();
+    Some(way)
 }
 
 /// Those of these spans that are marked, and of internal ones that are not, those below.
-fn marked<'a>(spans: Vec<&'a Span>, view: View<'a>) -> Vec<&'a Span> {
+fn marked<'a>(spans: Vec<&'a Span>, family: &Family<'a>) -> Vec<&'a Span> {
     let mut found = Vec::new();
     let mut seen: HashSet<SpanId> = HashSet::new();
     let mut open = spans;
@@ -103,12 +121,13 @@ fn marked<'a>(spans: Vec<&'a Span>, view: View<'a>) -> Vec<&'a Span> {
         if span.error {
             found.push(span);
         } else if is_passed_over(span) && seen.insert(span.id) {
-            open.extend(children(span, view));
+            open.extend(children(span, family));
         }
     }
     found
 }
 
-fn children<'a>(span: &Span, view: View<'a>) -> Vec<&'a Span> {
-    view.service_spans().filter(|child| child.parent_id == Some(span.id)).collect()
+fn children<'a>(span: &Span, family: &Family<'a>) -> impl Iterator<Item = &'a Span> {
+    let children = family.children(span.id).iter().copied();
+    children.filter(|child| child.service != DRIVER_SERVICE)
 }

@@ -2,10 +2,10 @@
 
 use super::{
     Node, present,
-    tree::{assigned, match_children},
+    tree::{Captured, assigned, match_children},
 };
 use crate::{
-    case::{Evidence, View},
+    case::{Evidence, Family, View},
     trace::{Span, Trace},
 };
 
@@ -49,25 +49,23 @@ pub(super) fn wrong(expected: &[Node], view: View<'_>) -> Vec<String> {
 fn differences(node: &Node, trace: &Trace, view: View<'_>) -> (bool, Vec<String>) {
     let evidence = Evidence { trace: Some(trace.clone()), ..view.evidence.without_trace() };
     let within = View { evidence: &evidence, strays: &[], ..view };
-    let tops: Vec<&Span> = tops(trace).collect();
+    let tops: Vec<&Span> = tops(trace);
     let is_about = tops.iter().any(|span| node.span.is_about(span, within));
     let root = Node { children: vec![node.clone()], ..Node::default() };
     let mut found = Vec::new();
-    match_children(&root, tops, "no parent", within, &mut found);
+    match_children(&root, &tops, "no parent", &Captured::new(within), &mut found);
     (is_about, found)
 }
 
 /// Returns the topmost captured spans of a trace.
-fn tops(trace: &Trace) -> impl Iterator<Item = &Span> {
-    trace
-        .spans
-        .iter()
-        .filter(|span| span.parent_id.is_none_or(|parent| trace.span(parent).is_none()))
+fn tops(trace: &Trace) -> Vec<&Span> {
+    let family = Family::new(&trace.spans);
+    trace.spans.iter().filter(|span| family.parent(span).is_none()).collect()
 }
 
 /// Describes the topmost spans of the traces that match none.
 fn others(traces: &[&Trace], view: View<'_>) -> String {
-    let begun = traces.iter().filter_map(|trace| Some((trace, tops(trace).next()?)));
+    let begun = traces.iter().filter_map(|trace| Some((trace, *tops(trace).first()?)));
     let reported: Vec<String> = begun
         .map(|(trace, span)| format!("trace {} begins with {}", trace.id, view.name(span)))
         .collect();

@@ -1,10 +1,12 @@
 //! The tree below the harness's own span: what is expected and what was captured, side by side.
 
+use std::collections::HashSet;
+
 use pathfinding::{kuhn_munkres::kuhn_munkres_min, matrix::Matrix};
 
 use super::{Matcher, Node, present, top_spans};
 use crate::{
-    case::{DRIVER_SERVICE, View},
+    case::{DRIVER_SERVICE, Family, View},
     trace::Span,
 };
 
@@ -14,11 +16,23 @@ const WITHOUT: i64 = 1 << 40;
 /// the one that fits it best of those that are left.
 const MAX_PAIRS: usize = 1 << 14;
 
+/// What was captured, with an index of what is below what.
+pub(super) struct Captured<'a> {
+    view: View<'a>,
+    family: Family<'a>,
+}
+
+impl<'a> Captured<'a> {
+    pub(super) fn new(view: View<'a>) -> Self {
+        Self { view, family: view.family() }
+    }
+}
+
 /// Describes what differs from the expected tree.
 pub(super) fn wrong(node: &Node, view: View<'_>) -> Vec<String> {
     let mut found = Vec::new();
     let root = Node { span: Matcher::default(), children: vec![node.clone()], more: false };
-    match_children(&root, top_spans(view), DRIVER_SERVICE, view, &mut found);
+    match_children(&root, &top_spans(view), DRIVER_SERVICE, &Captured::new(view), &mut found);
     found
 }
 
@@ -26,13 +40,15 @@ pub(super) fn wrong(node: &Node, view: View<'_>) -> Vec<String> {
 /// what does.
 pub(super) fn match_children(
     node: &Node,
-    captured: Vec<&Span>,
+    captured: &[&Span],
     parent: &str,
-    view: View<'_>,
+    all: &Captured<'_>,
     found: &mut Vec<String>,
 ) {
-    let paired = paired(&node.children, &captured, view);
-    let is_taken = |index: usize| paired.contains(&Some(index));
+    let view = all.view;
+    let paired = paired(&node.children, captured, all);
+    let taken: HashSet<usize> = paired.iter().copied().flatten().collect();
+    let is_taken = |index: usize| taken.contains(&index);
     for (expected, span) in node.children.iter().zip(&paired) {
         let Some(span) = span.and_then(|index| captured.get(index)) else {
             let left = captured.iter().enumerate().filter(|(index, _)| !is_taken(*index));
@@ -40,14 +56,14 @@ pub(super) fn match_children(
             found.push(format!(
                 "`{}` is missing below {parent}; {}",
                 expected.span.describe(),
-                elsewhere(&expected.span, &left, view)
+                elsewhere(&expected.span, &left, all)
             ));
             continue;
         };
         for mismatch in expected.span.mismatches(span, view) {
             found.push(format!("{}: {mismatch}", view.name(span)));
         }
-        match_children(expected, children(span, view), &view.name(span), view, found);
+        match_children(expected, all.family.children(span.id), &view.name(span), all, found);
     }
     if !node.more {
         let unexpected = captured.iter().enumerate().filter(|(index, _)| !is_taken(*index));
@@ -58,14 +74,10 @@ pub(super) fn match_children(
     }
 }
 
-fn children<'a>(span: &Span, view: View<'a>) -> Vec<&'a Span> {
-    view.spans().iter().filter(|child| child.parent_id == Some(span.id)).collect()
-}
-
 /// The place of the captured span that stands for each expected one.
-fn paired(expected: &[Node], captured: &[&Span], view: View<'_>) -> Vec<Option<usize>> {
+fn paired(expected: &[Node], captured: &[&Span], all: &Captured<'_>) -> Vec<Option<usize>> {
     let costs = |node: &Node| -> Vec<Option<i64>> {
-        captured.iter().map(|span| cost(node, span, view)).collect()
+        captured.iter().map(|span| cost(node, span, all)).collect()
     };
     if expected.len() * captured.len() > MAX_PAIRS {
         let mut is_taken = vec![false; captured.len()];
@@ -103,19 +115,20 @@ pub(super) fn assigned(costs: &[Vec<Option<i64>>]) -> Vec<Option<usize>> {
 }
 
 /// How much differs where a captured span stands for an expected one, in itself and in all that is below; `None` where it cannot.
-fn cost(node: &Node, span: &Span, view: View<'_>) -> Option<i64> {
+fn cost(node: &Node, span: &Span, all: &Captured<'_>) -> Option<i64> {
+    let view = all.view;
     if !node.span.is_about(span, view) {
         return None;
     }
     let count = |count: usize| i64::try_from(count).unwrap_or(WITHOUT);
     let mut cost = count(node.span.mismatches(span, view).len());
-    let captured = children(span, view);
+    let captured = all.family.children(span.id);
     let mut taken = 0;
-    for (expected, place) in node.children.iter().zip(paired(&node.children, &captured, view)) {
+    for (expected, place) in node.children.iter().zip(paired(&node.children, captured, all)) {
         cost += match place.and_then(|place| captured.get(place)) {
             Some(child) => {
                 taken += 1;
-                self::cost(expected, child, view).unwrap_or_default()
+                self::cost(expected, child, all).unwrap_or_default()
             }
             None => count(size(expected)),
         };
@@ -132,11 +145,13 @@ fn size(node: &Node) -> usize {
 }
 
 /// Describes where a misplaced span is, or the span at its place that comes nearest to it.
-fn elsewhere(wanted: &Matcher, here: &[&Span], view: View<'_>) -> String {
+fn elsewhere(wanted: &Matcher, here: &[&Span], all: &Captured<'_>) -> String {
+    let view = all.view;
     if let Some(span) = view.service_spans().find(|span| wanted.is_about(span, view)) {
-        let parent = span.parent_id.and_then(|id| view.spans().iter().find(|one| one.id == id));
-        let below =
-            parent.map_or_else(|| "no captured span".to_owned(), |parent| view.name(parent));
+        let below = all
+            .family
+            .parent(span)
+            .map_or_else(|| "no captured span".to_owned(), |parent| view.name(parent));
         return format!("{} is below {below}", view.name(span));
     }
     match here.iter().find(|span| wanted.is_at(span, view)) {

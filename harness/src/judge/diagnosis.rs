@@ -3,7 +3,12 @@
 //! Pure, and by what findings are about alone: their rules, services, links and spans. Only a finding of an earlier tier explains
 //! others, so that no two explain each other.
 
-use crate::finding::Failure;
+use std::collections::HashMap;
+
+use crate::{
+    finding::{Failure, Stage},
+    trace::SpanId,
+};
 
 /// Rules whose findings explain others, those that say most first.
 const TIERS: [&[&str]; 6] = [
@@ -27,14 +32,7 @@ const SYMPTOMS: [&str; 7] = [
 
 /// Folds each finding that another one explains below that one.
 pub(super) fn fold(failures: Vec<Failure>) -> Vec<Failure> {
-    let explainer: Vec<Option<usize>> = (0..failures.len())
-        .map(|symptom| {
-            let of = &failures[symptom];
-            let explains =
-                |one: &usize| *one != symptom && explains(&failures[*one], of, *one < symptom);
-            (0..failures.len()).filter(explains).min_by_key(|one| tier(&failures[*one]))
-        })
-        .collect();
+    let explainer = explainers(&failures);
     let mut diagnoses: Vec<Option<Failure>> = failures.into_iter().map(Some).collect();
     for symptom in 0..diagnoses.len() {
         let Some(mut above) = explainer[symptom] else { continue };
@@ -51,22 +49,85 @@ pub(super) fn fold(failures: Vec<Failure>) -> Vec<Failure> {
     diagnoses.into_iter().flatten().collect()
 }
 
+/// Returns for each finding the one that explains it: of those that say most, the first.
+fn explainers(failures: &[Failure]) -> Vec<Option<usize>> {
+    // What explains what is a matter of what findings are about, which many share, and of their spans, which few do.
+    let mut kinds: HashMap<Kind<'_>, Vec<usize>> = HashMap::new();
+    let mut of_span: HashMap<SpanId, Vec<usize>> = HashMap::new();
+    for (index, one) in failures.iter().enumerate() {
+        kinds.entry(Kind::of(one)).or_default().push(index);
+        if let Some(span) = one.span.filter(|_| tier(one).is_some()) {
+            of_span.entry(span).or_default().push(index);
+        }
+    }
+    // The first of each kind that explains anything stands for all of it.
+    let first = kinds.values().filter_map(|of| of.first().copied());
+    let explaining: Vec<usize> = first.filter(|index| tier(&failures[*index]).is_some()).collect();
+    let explains = |one: usize, symptom: usize, is_same_span: bool| {
+        let (above, below) = (&failures[one], &failures[symptom]);
+        one != symptom && explains(above, below, one < symptom, is_same_span)
+    };
+    let mut explainers = vec![None; failures.len()];
+    for of in kinds.values() {
+        let Some(example) = of.first().map(|index| &failures[*index]) else { continue };
+        // It may explain those of its kind that come behind it.
+        let may_explain = |one: &usize| self::explains(&failures[*one], example, true, false);
+        let above: Vec<usize> = explaining.iter().copied().filter(may_explain).collect();
+        for &symptom in of {
+            let above = above.iter().copied().filter(|one| explains(*one, symptom, false));
+            let same = failures[symptom].span.and_then(|span| of_span.get(&span));
+            let same = same.into_iter().flatten().copied();
+            let same = same.filter(|one| explains(*one, symptom, true));
+            explainers[symptom] = above.chain(same).min_by_key(|one| (tier(&failures[*one]), *one));
+        }
+    }
+    explainers
+}
+
+/// All of a finding, but for its span, that decides what explains it and what it explains.
+#[derive(PartialEq, Eq, Hash)]
+struct Kind<'a> {
+    rule: &'a str,
+    service: Option<&'a str>,
+    hop: Option<(&'a str, &'a str)>,
+    /// Stage and cause, where those of one rule are told apart by them.
+    stands_for_all: Option<(Option<Stage>, Option<&'a str>)>,
+    is_beside: bool,
+}
+
+impl<'a> Kind<'a> {
+    fn of(failure: &'a Failure) -> Self {
+        let hop = failure.hop.as_ref();
+        Self {
+            rule: &failure.rule,
+            service: failure.service.as_deref(),
+            hop: hop.map(|hop| (hop.caller.as_str(), hop.callee.as_str())),
+            stands_for_all: stands_for_all(&failure.rule)
+                .then_some((failure.stage, failure.cause.as_deref())),
+            is_beside: failure.is_beside,
+        }
+    }
+}
+
+/// Returns whether the first finding of a rule stands for all of the same service, stage and cause.
+fn stands_for_all(rule: &str) -> bool {
+    matches!(rule, "lost-span" | "altered-span")
+}
+
 fn tier(failure: &Failure) -> Option<usize> {
     TIERS.iter().position(|rules| rules.contains(&failure.rule.as_str()))
 }
 
-/// Returns whether one finding explains another one; `earlier` says whether it was found before it.
-fn explains(one: &Failure, other: &Failure, earlier: bool) -> bool {
+/// Returns whether one finding explains another one; `earlier` says whether it was found before it, and `is_same_span` whether they are
+/// about one span.
+fn explains(one: &Failure, other: &Failure, earlier: bool, is_same_span: bool) -> bool {
     let Some(above) = tier(one) else { return false };
     let (rule, of) = (one.rule.as_str(), other.rule.as_str());
     match tier(other) {
         // Of the same kind, service and stage, the first stands for all.
         Some(below) if below == above => {
             let same = rule == of && one.service == other.service && one.stage == other.stage;
-            return earlier
-                && same
-                && matches!(rule, "lost-span" | "altered-span")
-                && one.cause == other.cause;
+            return earlier && same && stands_for_all(rule) && one.cause == other.cause;
         }
         Some(below) if below < above => return false,
         None if !SYMPTOMS.contains(&of) => return false,
@@ -79,11 +140,10 @@ fn explains(one: &Failure, other: &Failure, earlier: bool) -> bool {
         return true;
     }
     let at = one.service.as_deref().or(one.hop.as_ref().map(|hop| hop.callee.as_str()));
-    let Some(at) = at else { return one.span.is_some() && one.span == other.span };
+    let Some(at) = at else { return is_same_span };
     let is_callee = other.hop.as_ref().is_some_and(|hop| hop.callee == at);
     let is_caller = other.hop.as_ref().is_some_and(|hop| hop.caller == at);
     let is_about = other.service.as_deref() == Some(at);
-    let is_same_span = one.span.is_some() && one.span == other.span;
     match (rule, of) {
         // A link: what the callee shows on its side of it.
         ("missing-hop", "stray-trace" | "several-roots") => {
@@ -116,7 +176,7 @@ fn explains(one: &Failure, other: &Failure, earlier: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::SpanId;
+    use proptest::prelude::*;
 
     fn found(rule: &str, service: &str, span: u64) -> Failure {
         Failure::new(rule, "").about(service).of_span(SpanId(span))
@@ -155,13 +215,54 @@ mod tests {
 
     #[test]
     fn losses_at_two_stages_are_two_diagnoses() {
-        use crate::finding::Stage;
         let at = |span, stage| found("lost-span", "shop", span).at_stage(Some(stage));
         let failures =
             vec![at(1, Stage::Collector), at(2, Stage::BehindCollector), at(3, Stage::Collector)];
         let reported = folded(failures);
         assert_eq!(reported.len(), 2, "{reported:?}");
         assert_eq!(reported[0].1, ["lost-span"]);
+    }
+
+    /// What explains each finding, by looking at all pairs.
+    fn explainers_by_pairs(failures: &[Failure]) -> Vec<Option<usize>> {
+        let of = |symptom: usize| {
+            let below = &failures[symptom];
+            let is_explained = |one: &usize| {
+                let above = &failures[*one];
+                let is_same_span = above.span.is_some() && above.span == below.span;
+                *one != symptom && explains(above, below, *one < symptom, is_same_span)
+            };
+            (0..failures.len()).filter(is_explained).min_by_key(|one| tier(&failures[*one]))
+        };
+        (0..failures.len()).map(of).collect()
+    }
+
+    fn any_failure() -> impl Strategy<Value = Failure> {
+        let rules: Vec<&str> = TIERS.concat().into_iter().chain(SYMPTOMS).chain(["tree"]).collect();
+        let name = || proptest::sample::select(vec!["web", "shop", "pay"]);
+        let stage =
+            proptest::sample::select(vec![None, Some(Stage::Service), Some(Stage::Collector)]);
+        let hop = proptest::option::of((name(), name()));
+        let what = (proptest::sample::select(rules), proptest::option::of(name()), hop);
+        let more = (proptest::option::of(1u64..4), stage, 0..2u8, any::<bool>());
+        (what, more).prop_map(|((rule, service, hop), (span, stage, cause, is_beside))| {
+            let found = Failure::new(rule, "").because(cause.to_string()).at_stage(stage);
+            let found = match hop {
+                Some((caller, callee)) => found.on_hop(caller, callee),
+                None => found,
+            };
+            let service = service.map(str::to_owned);
+            Failure { service, span: span.map(SpanId), is_beside, ..found }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_explains_each_is_the_same_as_by_looking_at_all_pairs(
+            failures in proptest::collection::vec(any_failure(), 0..24),
+        ) {
+            prop_assert_eq!(explainers(&failures), explainers_by_pairs(&failures));
+        }
     }
 
     #[test]

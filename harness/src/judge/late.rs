@@ -1,11 +1,15 @@
 //! Spans that are late, and not lost: failures about missing spans that came after the case was judged, or may still come.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use crate::{
     case::{LateSpan, View},
     expectation::Expect,
     finding::Failure,
+    trace::SpanId,
 };
 
 /// Expectations that may fail for want of spans.
@@ -14,9 +18,11 @@ const EXPECTATIONS: [&str; 7] =
 
 /// Says of failures about missing spans that these came late, or are known to be held back for longer than they are waited for.
 pub(super) fn explain(failures: &mut [Failure], expect: &Expect, view: View<'_>) {
+    let late = view.evidence.late.as_ref().filter(|late| !late.is_empty());
+    let late = late.map(|late| Late::new(late, view));
     for failure in failures {
-        let Some(cause) = came_late(failure, expect, view).or_else(|| held(failure, expect, view))
-        else {
+        let came_late = late.as_ref().and_then(|late| late.cause(failure, expect));
+        let Some(cause) = came_late.or_else(|| held(failure, expect, view)) else {
             continue;
         };
         if failure.rule == "missing-hop" {
@@ -29,55 +35,72 @@ pub(super) fn explain(failures: &mut [Failure], expect: &Expect, view: View<'_>)
     }
 }
 
-/// How late what a failure is about came, if it did.
-fn came_late(failure: &Failure, expect: &Expect, view: View<'_>) -> Option<String> {
-    let late = view.evidence.late.as_ref().filter(|late| !late.is_empty())?;
-    let of = |name: Option<&String>| -> Vec<&LateSpan> {
-        late.iter().filter(|span| Some(&span.workload) == name).collect()
-    };
-    let spans: Vec<&LateSpan> = match failure.rule.as_str() {
-        "no-trace" => late.iter().collect(),
-        "missing-hop" => of(failure.service.as_ref()),
-        "lost-span" => {
-            let is_it = |span: &&LateSpan| Some(span.span) == failure.span;
-            if late.iter().any(|span| is_it(&span)) {
-                of(failure.service.as_ref())
-            } else {
-                Vec::new()
-            }
+/// What came late.
+struct Late<'a> {
+    view: View<'a>,
+    /// The workloads that it is of, by span.
+    workloads: HashMap<SpanId, &'a str>,
+    /// How many spans of each workload, and how late the last was: milliseconds.
+    arrived: BTreeMap<&'a str, (usize, u64)>,
+    /// The parents that captured spans name.
+    parents: HashMap<SpanId, SpanId>,
+}
+
+impl<'a> Late<'a> {
+    fn new(late: &'a [LateSpan], view: View<'a>) -> Self {
+        let (mut workloads, mut arrived) = (HashMap::new(), BTreeMap::<&str, (usize, u64)>::new());
+        for span in late {
+            workloads.entry(span.span).or_insert(span.workload.as_str());
+            let (spans, last) = arrived.entry(&span.workload).or_default();
+            (*spans, *last) = (*spans + 1, span.after_ms.max(*last));
         }
-        "orphan-span" => {
-            let orphan = view.spans().iter().find(|span| Some(span.id) == failure.span);
-            let parent = orphan.and_then(|span| span.parent_id);
-            let parent = late.iter().find(|span| Some(span.span) == parent);
-            of(parent.map(|parent| &parent.workload))
+        let mut parents = HashMap::new();
+        for span in view.spans() {
+            parents.entry(span.id).or_insert(span.parent_id);
         }
-        rule if EXPECTATIONS.contains(&rule) => late.iter().collect(),
-        _ => Vec::new(),
-    };
-    let mut by_workload = BTreeMap::<&str, Vec<u64>>::new();
-    for span in spans {
-        by_workload.entry(&span.workload).or_default().push(span.after_ms);
+        let parents = parents.into_iter().filter_map(|(id, parent)| Some((id, parent?)));
+        Self { view, workloads, arrived, parents: parents.collect() }
     }
-    let each = by_workload.iter().map(|(workload, after)| {
-        let last = after.iter().max().copied().unwrap_or_default();
-        let spans =
-            if after.len() == 1 { "1 span".to_owned() } else { format!("{} spans", after.len()) };
-        format!("{spans} of `{workload}` arrived {} after the answer", seconds(last))
-    });
-    let each: Vec<String> = each.collect();
-    let why = why_late(view, &by_workload);
-    let within = seconds(millis(expect.within));
-    (!each.is_empty()).then(|| {
-        format!("not lost, but late: {}, and `within` is {within}; {why}", each.join(", "))
-    })
+
+    /// How late what a failure is about came, if it did.
+    fn cause(&self, failure: &Failure, expect: &Expect) -> Option<String> {
+        let of = |workload: Option<&str>| match workload {
+            Some(name) => self.arrived.get_key_value(name).into_iter().collect(),
+            None => Vec::new(),
+        };
+        let service = failure.service.as_deref();
+        let late: Vec<_> = match failure.rule.as_str() {
+            "no-trace" => self.arrived.iter().collect(),
+            "missing-hop" => of(service),
+            "lost-span" => {
+                let is_late = failure.span.is_some_and(|span| self.workloads.contains_key(&span));
+                of(service.filter(|_| is_late))
+            }
+            "orphan-span" => {
+                let parent = failure.span.and_then(|span| self.parents.get(&span));
+                of(parent.and_then(|parent| self.workloads.get(parent)).copied())
+            }
+            rule if EXPECTATIONS.contains(&rule) => self.arrived.iter().collect(),
+            _ => Vec::new(),
+        };
+        let each = late.iter().map(|(workload, (spans, last))| {
+            let spans = if *spans == 1 { "1 span".to_owned() } else { format!("{spans} spans") };
+            format!("{spans} of `{workload}` arrived {} after the answer", seconds(*last))
+        });
+        let each: Vec<String> = each.collect();
+        if each.is_empty() {
+            return None;
+        }
+        let why = why_late(self.view, &late);
+        let within = seconds(millis(expect.within));
+        Some(format!("not lost, but late: {}, and `within` is {within}; {why}", each.join(", ")))
+    }
 }
 
 /// Names those whose SDKs keep spans for as long as these were late, or who else may have.
-fn why_late(view: View<'_>, by_workload: &BTreeMap<&str, Vec<u64>>) -> String {
-    let delays = by_workload.iter().map(|(workload, after)| {
-        (*workload, after.iter().max().copied().unwrap_or_default(), held_for(view, workload))
-    });
+fn why_late(view: View<'_>, late: &[(&&str, &(usize, u64))]) -> String {
+    let delays =
+        late.iter().map(|(workload, (_, last))| (**workload, *last, held_for(view, workload)));
     let delays: Vec<(&str, u64, Option<u64>)> = delays.collect();
     // Who keeps them for less than half of that time is not the reason.
     let reasons = delays.iter().filter_map(|(workload, last, delay)| {
@@ -140,7 +163,6 @@ mod tests {
     use crate::{
         case::Capability,
         judge::{judge, testing::World},
-        trace::SpanId,
         verdict::{ScenarioResult, Verdict},
     };
 

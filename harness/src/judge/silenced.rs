@@ -1,5 +1,7 @@
 //! Services that their settings keep from sending spans: where nothing comes of one, that is the cause.
 
+use std::collections::HashMap;
+
 use crate::{
     case::{LedgerReport, Outcome, ServiceIdentity, Topology, View},
     finding::Failure,
@@ -7,6 +9,7 @@ use crate::{
 
 /// Says of failures about a service that nothing came of that its settings have it send nothing, where they do.
 pub(super) fn explain(failures: &mut [Failure], view: View<'_>) {
+    let mut known: HashMap<String, Option<String>> = HashMap::new();
     for failure in failures {
         let who = match failure.rule.as_str() {
             "no-trace" => view.case.entry(view.topology),
@@ -15,10 +18,14 @@ pub(super) fn explain(failures: &mut [Failure], view: View<'_>) {
             "services" => failure.service.as_deref(),
             _ => None,
         };
-        if let Some(who) = who.filter(|who| is_silent(view, who))
-            && let Some(cause) = cause(view.topology, who)
-        {
-            failure.set_cause(cause);
+        let Some(who) = who else { continue };
+        // Many failures may be about one service.
+        if !known.contains_key(who) {
+            let cause = is_silent(view, who).then(|| cause(view.topology, who)).flatten();
+            known.insert(who.to_owned(), cause);
+        }
+        if let Some(Some(cause)) = known.get(who) {
+            failure.set_cause(cause.clone());
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::{
-    case::{DRIVER_SERVICE, View},
+    case::{DRIVER_SERVICE, Family, View},
     expectation::Node,
     scenario::{Scenario, fault::Expected},
     trace::{Span, SpanId, Trace},
@@ -120,10 +120,11 @@ pub(crate) fn captured(view: View<'_>) -> Vec<String> {
 
 /// Draws what a trace begins with as far as it was captured, and what hangs right below.
 fn roots_with_children(trace: &Trace, view: View<'_>, lines: &mut Vec<String>) {
-    let is_root = |span: &&Span| span.parent_id.is_none_or(|parent| trace.span(parent).is_none());
+    let family = Family::new(&trace.spans);
+    let is_root = |span: &&Span| family.parent(span).is_none();
     for root in trace.spans.iter().filter(is_root) {
         lines.push(format!("{}{}", indent(1), line(root, view)));
-        let children = trace.children(root.id);
+        let children = family.children(root.id).iter();
         lines.extend(children.map(|child| format!("{}{}", indent(2), line(child, view))));
     }
 }

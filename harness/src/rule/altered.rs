@@ -2,7 +2,10 @@
 
 mod fields;
 
-use std::collections::HashMap;
+use std::{
+    cell::OnceCell,
+    collections::{HashMap, HashSet},
+};
 
 use super::{Checked, callers::by_id, ledgers::known_ledgers};
 use crate::{
@@ -38,11 +41,14 @@ impl<'a, T> ById<'a, T> {
     }
 }
 
-/// Spans of the trace at each stage that shows them.
+/// Spans of the trace at each stage that shows them, and of other traces.
 struct Stages<'a> {
     taken: ById<'a, TakenSpan>,
     sent: ById<'a, SentSpan>,
     captured: ById<'a, Span>,
+    /// Spans that were captured under other traces.
+    elsewhere: HashMap<SpanId, &'a Span>,
+    renamed: OnceCell<Renamed<'a>>,
 }
 
 impl<'a> Stages<'a> {
@@ -54,7 +60,13 @@ impl<'a> Stages<'a> {
             taken: ById::new(taken, |span| span.id),
             sent: ById::new(sent.into_iter().flat_map(|of| &of.spans), |span| span.id),
             captured: ById::new(view.spans(), |span| span.id),
+            elsewhere: by_id(&view.evidence.elsewhere),
+            renamed: OnceCell::new(),
         }
+    }
+
+    fn renamed(&self, view: View<'a>) -> &Renamed<'a> {
+        self.renamed.get_or_init(|| Renamed::new(view))
     }
 
     /// The stage at which a span became another one: `taken` and `sent` say of those that the collector shows whether they are as they
@@ -108,17 +120,40 @@ pub(super) fn moved(view: View<'_>, span: &Span) -> &'static str {
     "something between the service and the intake gives spans another trace id, or puts traces together"
 }
 
-/// The span as which another one of a service was captured, under another id: of the same kind, below the same parent, and by its id no
-/// span of that service, or a second one of that id.
-pub(super) fn renamed<'a>(view: View<'a>, workload: &str, made: &LedgerSpan) -> Option<&'a Span> {
-    let (_, ledger, _) = known_ledgers(view).find(|(name, _, _)| *name == workload)?;
-    let is_of = |span: &&Span| view.topology.workload_of(span) == Some(workload);
-    view.spans().iter().filter(is_of).find(|span| {
-        let is_alike = span.kind() == made.kind && span.parent_id == made.parent_span_id;
-        let is_strange = ledger.iter().all(|one| one.span_id != span.id);
-        let of_that_id = view.spans().iter().filter(|one| one.id == span.id).count();
-        span.id != made.span_id && is_alike && (is_strange || of_that_id > 1)
-    })
+/// Spans that may be those of services under other ids.
+pub(super) struct Renamed<'a> {
+    /// By the workload, kind and parent of each.
+    strange: HashMap<(&'a str, &'a str, Option<SpanId>), Vec<&'a Span>>,
+}
+
+impl<'a> Renamed<'a> {
+    pub(super) fn new(view: View<'a>) -> Self {
+        let mut times: HashMap<SpanId, usize> = HashMap::new();
+        for span in view.spans() {
+            *times.entry(span.id).or_default() += 1;
+        }
+        let ledgers = known_ledgers(view).map(|(workload, spans, _)| {
+            (workload, spans.iter().map(|span| span.span_id).collect::<HashSet<_>>())
+        });
+        let ledgers: HashMap<&str, HashSet<SpanId>> = ledgers.collect();
+        let mut strange: HashMap<_, Vec<&Span>> = HashMap::new();
+        for span in view.spans() {
+            let Some(workload) = view.topology.workload_of(span) else { continue };
+            let Some(ended) = ledgers.get(workload) else { continue };
+            let came_twice = times.get(&span.id).is_some_and(|times| *times > 1);
+            if came_twice || !ended.contains(&span.id) {
+                strange.entry((workload, span.kind(), span.parent_id)).or_default().push(span);
+            }
+        }
+        Self { strange }
+    }
+
+    /// Returns the span as which another one of a service was captured, under another id: of the same kind, below the same parent, and by
+    /// its id no span of that service, or a second one of that id.
+    pub(super) fn of(&self, workload: &str, made: &LedgerSpan) -> Option<&'a Span> {
+        let alike = self.strange.get(&(workload, made.kind.as_str(), made.parent_span_id))?;
+        alike.iter().copied().find(|span| span.id != made.span_id)
+    }
 }
 
 /// The rule `altered-span`.
@@ -127,28 +162,28 @@ pub(super) fn altered_span(view: View<'_>) -> Checked {
     if let Some((because, _)) = lacking {
         return Checked::NotEvaluated { because, required: false };
     }
-    let (stages, captured) = (Stages::of(view), by_id(view));
+    let (stages, captured) = (Stages::of(view), by_id(view.spans()));
     let mut found = Vec::new();
     for (workload, spans, _) in known_ledgers(view) {
         let moved = |made| moved_away((view, &captured), &stages, workload, made);
         found.extend(spans.iter().filter_map(moved));
     }
-    let reported: Vec<SpanId> = found.iter().filter_map(|one: &Failure| one.span).collect();
-    found.extend(moved_behind_the_collector(view, &stages, &reported));
+    let reported: HashSet<SpanId> = found.iter().filter_map(|one: &Failure| one.span).collect();
+    found.extend(moved_behind_the_collector((view, &captured), &stages, &reported));
     found.extend(fields::before_the_collector(view, &stages));
     found.extend(fields::behind_the_collector(view, &stages, &reported));
     Checked::Seen(found)
 }
 
 /// Reports a span that a service ended and that was captured under another id, in another trace, below another parent, or of another kind.
-fn moved_away(
-    (view, captured): (View<'_>, &HashMap<SpanId, &Span>),
-    stages: &Stages<'_>,
+fn moved_away<'a>(
+    (view, captured): (View<'a>, &HashMap<SpanId, &'a Span>),
+    stages: &Stages<'a>,
     workload: &str,
     made: &LedgerSpan,
 ) -> Option<Failure> {
     let id = made.span_id;
-    let elsewhere = view.evidence.elsewhere.iter().find(|span| span.id == id);
+    let elsewhere = stages.elsewhere.get(&id);
     let altered = |stage: Option<Stage>, detail: String, cause: String| {
         let found = Failure::found(detail).because(cause).about(workload);
         Some(found.of_span(id).at_stage(stage))
@@ -162,7 +197,7 @@ fn moved_away(
         return altered(stages.left_its_trace(id), detail, moved(view, span).to_owned());
     }
     let Some(&span) = captured.get(&id) else {
-        let span = renamed(view, workload, made).filter(|_| made.sampled)?;
+        let span = stages.renamed(view).of(workload, made).filter(|_| made.sampled)?;
         let detail = format!("{what}, and it was captured under the span id {}", span.id);
         let cause =
             format!("{} changes span ids, or gives one to two spans", between(None, workload));
@@ -202,9 +237,9 @@ fn kind(sent: &SentSpan) -> &str {
 
 /// Finds spans that the collector sent in this trace, and that were captured under another one.
 fn moved_behind_the_collector(
-    view: View<'_>,
+    (view, captured): (View<'_>, &HashMap<SpanId, &Span>),
     stages: &Stages<'_>,
-    reported: &[SpanId],
+    reported: &HashSet<SpanId>,
 ) -> Vec<Failure> {
     let elsewhere = view.evidence.elsewhere.iter();
     let new = elsewhere.filter(|span| !reported.contains(&span.id));
@@ -212,7 +247,7 @@ fn moved_behind_the_collector(
     let found = sent.map(|(span, sent)| {
         let detail = format!(
             "the collector sent {} in trace {}, and it was captured under trace {}",
-            fields::name(view, sent),
+            fields::name(view, captured.get(&span.id).copied(), sent),
             view.case.trace_id,
             span.trace_id
         );

@@ -1,22 +1,20 @@
 //! The rule about the edges between services: what kind of span stands below what kind.
 
-use std::collections::HashMap;
+use std::{cell::LazyCell, collections::HashMap};
 
-use super::{Checked, callers::by_id};
+use super::Checked;
 use crate::{
-    case::{DRIVER_SERVICE, View},
+    case::{DRIVER_SERVICE, Family, View},
     finding::Failure,
     scenario::fault::Expected,
     trace::{Span, SpanId},
+    under_way::UnderWay,
 };
 
-type ById<'a> = HashMap<SpanId, &'a Span>;
-
 pub(super) fn wrong_service_edge(view: View<'_>) -> Checked {
-    let (spans, mut found) = (by_id(view), Vec::new());
+    let (family, mut found) = (view.family(), Vec::new());
     for span in view.spans().iter().filter(|span| span.kind() == "server") {
-        let parent = span.parent_id.and_then(|id| spans.get(&id).copied());
-        let Some(parent) = parent else { continue };
+        let Some(parent) = family.parent(span) else { continue };
         let (callee, caller) = (view.workload_of(span), view.workload_of(parent));
         let hops = &view.shape.hops;
         if is_handled_twice(span, parent) {
@@ -61,12 +59,19 @@ pub(super) fn wrong_service_edge(view: View<'_>) -> Checked {
             found.push(wrong.on_hop(expected, callee).of_span(span.id));
         }
     }
-    found.extend(beside_their_servers(view, &spans));
+    found.extend(beside_their_servers(view, &family));
     if view.shape.hops.is_empty() {
-        found.extend(without_their_kind(view, &spans));
+        found.extend(without_their_kind(view, &family));
         found.extend(sent_on(view));
     }
     Checked::Found(found)
+}
+
+/// Where a server answers: below which call, and in which process.
+type Place<'a> = (Option<SpanId>, &'a str, Option<&'a str>);
+
+fn place(span: &Span) -> Place<'_> {
+    (span.parent_id, &span.service, span.instance())
 }
 
 fn is_one_process(one: &Span, other: &Span) -> bool {
@@ -79,19 +84,24 @@ fn is_handled_twice(span: &Span, parent: &Span) -> bool {
 }
 
 /// Finds calls that hang below another service's call, as the request hangs during which they were made.
-fn beside_their_servers(view: View<'_>, spans: &ById<'_>) -> Vec<Failure> {
+fn beside_their_servers(view: View<'_>, family: &Family<'_>) -> Vec<Failure> {
+    let servers = LazyCell::new(|| {
+        let mut servers: HashMap<Place<'_>, Vec<_>> = HashMap::new();
+        for server in view.service_spans().filter(|span| span.kind() == "server") {
+            let times = (server.start, server.end(), server);
+            servers.entry(place(server)).or_default().push(times);
+        }
+        let under_way = servers.into_iter().map(|(place, spans)| (place, UnderWay::new(spans)));
+        under_way.collect::<HashMap<_, _>>()
+    });
     let calls = view.service_spans().filter(|span| matches!(span.kind(), "client" | "producer"));
     let found = calls.filter_map(|call| {
-        let above = *spans.get(&call.parent_id?)?;
+        let above = family.parent(call)?;
         if above.kind() != "client" || view.workload_of(above) == view.workload_of(call) {
             return None;
         }
-        let server = view.service_spans().find(|server| {
-            server.kind() == "server"
-                && server.parent_id == call.parent_id
-                && is_one_process(server, call)
-                && (server.start..=server.end()).contains(&call.start)
-        })?;
+        call.instance()?;
+        let server = servers.get(&place(call))?.at(call.start, 0).next()?;
         let here = view.workload_of(call);
         let detail = format!(
             "{} hangs below {}, beside {}, during which it was made",
@@ -171,10 +181,10 @@ fn is_like_a_client(span: &Span) -> bool {
 }
 
 /// Finds spans of another kind on both sides of a call that say by their attributes what they are.
-fn without_their_kind(view: View<'_>, spans: &ById<'_>) -> Vec<Failure> {
+fn without_their_kind(view: View<'_>, family: &Family<'_>) -> Vec<Failure> {
     let mut found = Vec::new();
     for span in view.service_spans() {
-        let Some(parent) = span.parent_id.and_then(|id| spans.get(&id).copied()) else { continue };
+        let Some(parent) = family.parent(span) else { continue };
         let (callee, caller) = (view.workload_of(span), view.workload_of(parent));
         if callee == caller || parent.service == DRIVER_SERVICE && parent.kind() != "client" {
             continue;

@@ -125,8 +125,9 @@ fn of_a_stranger(view: View<'_>) -> Option<Failure> {
     let ([silent], 1) = (silent.as_slice(), names.len()) else { return None };
     let meant = silent.meant.as_deref()?;
     // It was called by somebody who is known, so that it is no pseudo-service of a client's.
+    let family = view.family();
     let entered = strangers.iter().find_map(|span| {
-        let parent = spans.iter().find(|other| Some(other.id) == span.parent_id)?;
+        let parent = family.parent(span)?;
         let is_call = matches!(parent.kind(), "client" | "producer") && is_known(parent);
         (matches!(span.kind(), "server" | "consumer") && is_call).then_some((*span, parent))
     });

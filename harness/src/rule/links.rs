@@ -1,14 +1,17 @@
 //! Rules about how the spans of a trace hang together.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    cell::LazyCell,
+    collections::{BTreeSet, HashMap, HashSet},
+};
 
 use super::{
     Checked, ORPHAN,
-    callers::{by_id, orphan_cause},
-    stage::{came_again, doubled},
+    callers::Callers,
+    stage::{Doubled, came_again},
 };
 use crate::{
-    case::{Capability, DRIVER_SERVICE, View},
+    case::{Capability, DRIVER_SERVICE, Family, View},
     finding::Failure,
     span_links::to_other_traces,
     trace::{CLOCK_TOLERANCE, Span, SpanId},
@@ -21,6 +24,7 @@ const SAME_PROCESS_TOLERANCE: i64 = 2_000_000;
 
 pub(super) fn orphan_span(view: View<'_>) -> Checked {
     let ids: HashSet<SpanId> = view.spans().iter().map(|span| span.id).collect();
+    let callers = LazyCell::new(|| Callers::new(view));
     let orphans = view.spans().iter().filter_map(|span| {
         let parent = span.parent_id?;
         if ids.contains(&parent) || view.is_virtual_parent(parent) {
@@ -28,7 +32,7 @@ pub(super) fn orphan_span(view: View<'_>) -> Checked {
         }
         let detail =
             format!("{} names the parent {parent}, which was not captured", view.name(span));
-        let (caller, cause) = orphan_cause(view, span, parent);
+        let (caller, cause) = callers.orphan_cause(span, parent);
         let found = Failure::found(detail).because(cause).of_span(span.id);
         let here = view.workload_of(span);
         Some(match caller.filter(|caller| *caller != here) {
@@ -103,6 +107,7 @@ pub(super) fn parent_cycle(view: View<'_>) -> Checked {
         .iter()
         .filter_map(|span| span.parent_id.map(|parent| (span.id, parent)))
         .collect();
+    let family = LazyCell::new(|| view.family());
     let mut clear: HashSet<SpanId> = HashSet::new();
     let mut found = Vec::new();
     for span in view.spans() {
@@ -115,7 +120,7 @@ pub(super) fn parent_cycle(view: View<'_>) -> Checked {
             }
             if !on_path.insert(parent) {
                 let from = path.iter().position(|id| *id == parent).unwrap_or(0);
-                found.push(reported_cycle(view, &path[from..]));
+                found.push(reported_cycle(view, &family, &path[from..]));
                 break;
             }
             path.push(parent);
@@ -127,12 +132,12 @@ pub(super) fn parent_cycle(view: View<'_>) -> Checked {
 }
 
 /// A cycle with who made its spans: each is the child of the next, and the last one of the first.
-fn reported_cycle(view: View<'_>, ids: &[SpanId]) -> Failure {
-    let spans = by_id(view);
-    let named = |id: &SpanId| spans.get(id).map_or_else(|| id.to_string(), |span| view.name(span));
+fn reported_cycle(view: View<'_>, family: &Family<'_>, ids: &[SpanId]) -> Failure {
+    let named =
+        |id: &SpanId| family.span(*id).map_or_else(|| id.to_string(), |span| view.name(span));
     let reported: Vec<String> = ids.iter().map(named).collect();
     let mut makers: Vec<&str> =
-        ids.iter().filter_map(|id| Some(view.workload_of(spans.get(id)?))).collect();
+        ids.iter().filter_map(|id| Some(view.workload_of(family.span(*id)?))).collect();
     makers.sort_unstable();
     makers.dedup();
     let cause = match makers.as_slice() {
@@ -162,6 +167,7 @@ pub(super) fn duplicate_span(view: View<'_>) -> Checked {
     for span in view.spans() {
         times.entry(span.id).or_default().push(span);
     }
+    let stages = LazyCell::new(|| Doubled::new(view));
     let mut found: Vec<Failure> = times
         .into_values()
         .filter(|spans| spans.len() > 1)
@@ -169,7 +175,7 @@ pub(super) fn duplicate_span(view: View<'_>) -> Checked {
             let attempts: BTreeSet<u64> = spans.iter().map(|span| span.attempt).collect();
             let word = if attempts.len() == 1 { "attempt" } else { "attempts" };
             let attempts: Vec<_> = attempts.iter().map(|attempt| format!("#{attempt}")).collect();
-            let (stage, cause) = doubled(view, &spans);
+            let (stage, cause) = stages.of(&spans);
             Failure::found(format!(
                 "{} arrived {} times, in {word} {}",
                 view.name(spans[0]),
@@ -266,10 +272,9 @@ pub(super) fn trace_id_halves_disagree(view: View<'_>) -> Checked {
 }
 
 pub(super) fn child_outside_parent(view: View<'_>) -> Checked {
-    let (spans, mut found) = (by_id(view), Vec::new());
+    let (family, mut found) = (view.family(), Vec::new());
     for span in view.spans() {
-        let parent = span.parent_id.and_then(|id| spans.get(&id).copied());
-        let Some(parent) = parent else { continue };
+        let Some(parent) = family.parent(span) else { continue };
         // Between hosts nothing is said: how far their clocks are apart is not known.
         if span.hostname != parent.hostname || span.hostname.is_empty() {
             continue;

@@ -1,12 +1,12 @@
 //! Rules about what must be there, and what must not.
 
-use std::collections::HashSet;
+use std::{cell::LazyCell, collections::HashSet};
 
 use super::{
     Checked,
-    altered::{moved, renamed},
+    altered::{Renamed, moved},
     ledgers::{captured_ids, known_ledgers, refused, unreadable_ledger},
-    sampling::follows,
+    sampling::Calls,
     senders::suspects,
     stage::lost,
     stray::{broken_link, set_propagators},
@@ -56,12 +56,13 @@ fn no_trace_cause(view: View<'_>) -> (Option<Stage>, String) {
     }
     let (mut sampled, mut unsampled, mut asked) = (0, 0, false);
     let mut dropping = Vec::new();
+    let calls = LazyCell::new(|| Calls::new(view));
     for (workload, spans, _) in known_ledgers(view) {
         asked = true;
         let kept = spans.iter().filter(|span| span.sampled).count();
         sampled += kept;
         unsampled += spans.len() - kept;
-        if kept < spans.len() && !follows(view, workload, spans) {
+        if kept < spans.len() && !calls.follows(workload, spans) {
             dropping.push(format!("`{workload}`"));
         }
     }
@@ -203,9 +204,8 @@ fn missing_hop_cause(view: View<'_>, caller: &str, here: &str) -> String {
     if let Some(LedgerReport::Known(entry)) = view.evidence.ledgers.get(here)
         && !entry.spans.is_empty()
     {
-        let captured = |span: &&LedgerSpan| {
-            span.kind == "server" && view.spans().iter().any(|one| one.id == span.span_id)
-        };
+        let there = captured_ids(view);
+        let captured = |span: &&LedgerSpan| span.kind == "server" && there.contains(&span.span_id);
         if let Some(span) = entry.spans.iter().find(captured) {
             return format!(
                 "`{here}` did end `{}` ({}, {}), which was captured, and not as a server span of `{here}`",
@@ -266,19 +266,21 @@ pub(super) fn lost_span(view: View<'_>) -> Checked {
     let mut captured = captured_ids(view);
     captured.extend(view.evidence.elsewhere.iter().map(|span| span.id));
     let mut found = Vec::new();
+    let renamed = LazyCell::new(|| Renamed::new(view));
     for (workload, spans, _) in known_ledgers(view) {
         let missing = |span: &&LedgerSpan| span.sampled && !captured.contains(&span.span_id);
+        let lost_there = LazyCell::new(|| lost(view, &format!("`{workload}`")));
         for span in spans.iter().filter(missing) {
-            if renamed(view, workload, span).is_some() {
+            if renamed.of(workload, span).is_some() {
                 continue;
             }
-            let (stage, cause) = lost(view, &format!("`{workload}`"));
+            let (stage, cause) = &*lost_there;
             let gone = Failure::found(format!(
                 "`{workload}` ended `{}` ({}, {}), but it was not captured",
                 span.name, span.kind, span.span_id
             ));
-            let gone = gone.because(cause).about(workload);
-            found.push(gone.of_span(span.span_id).at_stage(stage));
+            let gone = gone.because(cause.as_str()).about(workload);
+            found.push(gone.of_span(span.span_id).at_stage(*stage));
         }
     }
     if view.case.driver_exported && view.case.sampled && !captured.contains(&view.case.driver_span)

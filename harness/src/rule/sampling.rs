@@ -1,8 +1,11 @@
 //! Rules about the decisions of samplers, which are made hop by hop and are to be one.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    cell::LazyCell,
+    collections::{BTreeMap, HashMap, HashSet},
+};
 
-use super::{Checked, callers::silent_caller, datadog::spans_count, ledgers::known_ledgers};
+use super::{Checked, callers::Callers, datadog::spans_count, ledgers::known_ledgers};
 use crate::{
     case::{Capability, DRIVER_SERVICE, View},
     finding::{Failure, Stage},
@@ -14,52 +17,81 @@ pub(super) fn sampled_out(view: View<'_>) -> Checked {
     if !view.case.sampled || !view.case.context_sent {
         return Checked::NotApplicable;
     }
+    if !is_any_dropped(view) {
+        return Checked::Found(Vec::new());
+    }
+    let calls = Calls::new(view);
     let found = known_ledgers(view).filter_map(|(workload, spans, _)| {
         let dropped: Vec<&LedgerSpan> = spans.iter().filter(|span| !span.sampled).collect();
         let first = *dropped.first()?;
-        if follows(view, workload, spans) {
+        if calls.follows(workload, spans) {
             return None;
         }
-        let caller = dropped.iter().find_map(|span| caller_of(view, workload, span));
+        let caller = dropped.iter().find_map(|span| calls.caller_of(workload, span));
         let caller = caller.map_or("its caller".to_owned(), |(caller, _)| format!("`{caller}`"));
         let (id, count) = (view.case.trace_id, dropped.len());
         let out = Failure::found(format!(
             "`{workload}` sampled out {count} span(s) of trace {id}, though {caller} had decided to keep it"
         ));
-        Some(why_sampled_out(view, workload, &dropped, out).of_span(first.span_id))
+        Some(why_sampled_out(&calls, workload, &dropped, out).of_span(first.span_id))
     });
     Checked::Found(found.collect())
 }
 
-/// Returns whether a workload dropped spans where its caller dropped its own: then it does right.
-pub(super) fn follows(view: View<'_>, workload: &str, spans: &[LedgerSpan]) -> bool {
-    let dropped = spans.iter().filter(|span| !span.sampled);
-    let mut calls = dropped.filter_map(|span| caller_of(view, workload, span)).peekable();
-    calls.peek().is_some() && calls.all(|(_, sampled)| !sampled)
+/// Returns whether a ledger shows a span that a sampler dropped.
+fn is_any_dropped(view: View<'_>) -> bool {
+    known_ledgers(view).any(|(_, spans, _)| spans.iter().any(|span| !span.sampled))
 }
 
-/// Finds who called a workload where it created this span, and whether that call was sampled.
-fn caller_of<'a>(view: View<'a>, workload: &str, span: &LedgerSpan) -> Option<(&'a str, bool)> {
-    let parent = span.parent_span_id?;
-    if view.is_virtual_parent(parent) {
-        return Some((DRIVER_SERVICE, view.case.sampled));
+/// What the services' ledgers show of who called whom.
+pub(super) struct Calls<'a> {
+    view: View<'a>,
+    /// By span id, the workloads that ended such a span, each with whether it was sampled.
+    made: HashMap<SpanId, Vec<(&'a str, bool)>>,
+}
+
+impl<'a> Calls<'a> {
+    pub(super) fn new(view: View<'a>) -> Self {
+        let mut made: HashMap<SpanId, Vec<(&str, bool)>> = HashMap::new();
+        for (workload, spans, _) in known_ledgers(view) {
+            for span in spans {
+                let by = made.entry(span.span_id).or_default();
+                // Of one id, the first that a workload ended.
+                if by.last().is_none_or(|(last, _)| *last != workload) {
+                    by.push((workload, span.sampled));
+                }
+            }
+        }
+        Self { view, made }
     }
-    let mut others = known_ledgers(view).filter(|(other, _, _)| *other != workload);
-    others.find_map(|(other, spans, _)| {
-        let call = spans.iter().find(|call| call.span_id == parent)?;
-        Some((other, call.sampled))
-    })
+
+    /// Returns whether a workload dropped spans where its caller dropped its own: then it does right.
+    pub(super) fn follows(&self, workload: &str, spans: &[LedgerSpan]) -> bool {
+        let dropped = spans.iter().filter(|span| !span.sampled);
+        let mut calls = dropped.filter_map(|span| self.caller_of(workload, span)).peekable();
+        calls.peek().is_some() && calls.all(|(_, sampled)| !sampled)
+    }
+
+    /// Finds who called a workload where it created this span, and whether that call was sampled.
+    fn caller_of(&self, workload: &str, span: &LedgerSpan) -> Option<(&'a str, bool)> {
+        let parent = span.parent_span_id?;
+        if self.view.is_virtual_parent(parent) {
+            return Some((DRIVER_SERVICE, self.view.case.sampled));
+        }
+        let mut others = self.made.get(&parent)?.iter();
+        others.find(|(other, _)| *other != workload).copied()
+    }
 }
 
 /// Blames the link where the context that came over it said otherwise than its caller, else the sampler.
 fn why_sampled_out(
-    view: View<'_>,
+    calls: &Calls<'_>,
     workload: &str,
     dropped: &[&LedgerSpan],
     out: Failure,
 ) -> Failure {
     let called = dropped.iter().find_map(|span| {
-        let (caller, sampled) = caller_of(view, workload, span)?;
+        let (caller, sampled) = calls.caller_of(workload, span)?;
         sampled.then_some((caller, span.parent_sampled))
     });
     match called {
@@ -95,9 +127,13 @@ pub(super) fn sampled_differently(view: View<'_>) -> Checked {
 /// Spans that a service kept below one that its caller dropped, as their ledgers show.
 fn kept_by_ledgers(view: View<'_>) -> Vec<Failure> {
     let mut kept: BTreeMap<(&str, &str), Vec<&LedgerSpan>> = BTreeMap::new();
+    if !is_any_dropped(view) {
+        return Vec::new();
+    }
+    let calls = Calls::new(view);
     for (workload, spans, _) in known_ledgers(view) {
         for span in spans.iter().filter(|span| span.sampled) {
-            if let Some((caller, false)) = caller_of(view, workload, span)
+            if let Some((caller, false)) = calls.caller_of(workload, span)
                 && caller != DRIVER_SERVICE
             {
                 kept.entry((caller, workload)).or_default().push(span);
@@ -143,6 +179,7 @@ fn kept_of_unsampled(view: View<'_>) -> Checked {
             kept.entry(view.workload_of(span)).or_default().push(span);
         }
     }
+    let callers = LazyCell::new(|| Callers::new(view));
     let reported = kept.into_iter().map(|(workload, spans)| {
         let found = Failure::found(format!(
             "`{workload}` kept trace {}, which was sent as one not to be sampled and of which nothing came of those before it",
@@ -153,7 +190,7 @@ fn kept_of_unsampled(view: View<'_>) -> Checked {
         ))
         .about(workload)
         .of_spans(&spans);
-        match silent_caller(view, workload) {
+        match callers.silent_caller(workload) {
             Some(caller) => found.on_hop(caller, workload),
             None => found,
         }

@@ -3,7 +3,7 @@
 //! What the services ended, what the collector accepted, dropped and sent, and what was captured are numbers of spans of one trace. A
 //! stage is named only where it alone accounts for all that is missing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{
     Checked,
@@ -15,7 +15,7 @@ use crate::{
     case::View,
     finding::{Failure, Stage},
     intake::decode::SentSpan,
-    ledger::{CollectorEntry, Exported, LedgerSpan},
+    ledger::{CollectorEntry, Exported},
     trace::{Span, SpanId},
 };
 
@@ -163,62 +163,88 @@ fn behind_the_sender(accepted: u64, sent: u64, dropped: u64, captured: u64) -> O
     }
 }
 
-/// Determines where spans that have one id came to be several, as far as the stages show, and puts it in words.
-pub(super) fn doubled(view: View<'_>, spans: &[&Span]) -> (Option<Stage>, String) {
-    let Some(id) = spans.first().map(|span| span.id) else { return (None, String::new()) };
-    let ended = |ledger: &[LedgerSpan]| ledger.iter().filter(|span| span.span_id == id).count();
-    if let Some((workload, _, _)) = known_ledgers(view).find(|(_, of, _)| ended(of) > 1) {
-        let reported = format!(
-            "`{workload}` itself ended several spans with this id: look at its generator of ids"
-        );
-        return (Some(Stage::Service), reported);
-    }
-    let differ = spans.iter().any(|span| {
-        (span.kind(), &span.name, span.start) != (spans[0].kind(), &spans[0].name, spans[0].start)
-    });
-    if differ {
-        return (None, "they are different spans with one id: ids that are made twice, or changed on their way".to_owned());
-    }
-    let generic = match spans.iter().all(|span| span.attempt == spans[0].attempt) {
-        true => {
-            "it stands twice in one payload: what made the payload took it twice, or two spans have one id"
+/// Determines where spans that have one id came to be several.
+pub(super) struct Doubled<'a> {
+    /// By the id of each span that a service ended more than once, the service.
+    ended_twice: HashMap<SpanId, &'a str>,
+    passed: Option<Passed>,
+    captured: u64,
+    made: Option<u64>,
+}
+
+impl<'a> Doubled<'a> {
+    pub(super) fn new(view: View<'a>) -> Self {
+        let mut ended_twice = HashMap::new();
+        for (workload, spans, _) in known_ledgers(view) {
+            let mut ids = HashSet::new();
+            for span in spans.iter().filter(|span| !ids.insert(span.span_id)) {
+                ended_twice.entry(span.span_id).or_insert(workload);
+            }
         }
-        false => "sent again in another payload after it was taken, or two spans with one id",
-    };
-    let Some(Passed { accepted, sent, .. }) = passed(view) else {
-        return (None, generic.to_owned());
-    };
-    let captured = view.spans().len() as u64;
-    let made = made(view).map(|made| made.len() as u64);
-    let (stage, reported) = match made {
-        Some(made) if accepted > made => (
-            Stage::BeforeCollector,
-            format!(
-                "the collector took {accepted} spans of the trace, of which {made} were made: an SDK with two exporters, or one that sent again what had been taken"
+        Self {
+            ended_twice,
+            passed: passed(view),
+            captured: view.spans().len() as u64,
+            made: made(view).map(|made| made.len() as u64),
+        }
+    }
+
+    /// Determines it of these, as far as the stages show, and puts it in words.
+    pub(super) fn of(&self, spans: &[&Span]) -> (Option<Stage>, String) {
+        let Some(id) = spans.first().map(|span| span.id) else { return (None, String::new()) };
+        if let Some(workload) = self.ended_twice.get(&id) {
+            let reported = format!(
+                "`{workload}` itself ended several spans with this id: look at its generator of ids"
+            );
+            return (Some(Stage::Service), reported);
+        }
+        let differ = spans.iter().any(|span| {
+            (span.kind(), &span.name, span.start)
+                != (spans[0].kind(), &spans[0].name, spans[0].start)
+        });
+        if differ {
+            return (None, "they are different spans with one id: ids that are made twice, or changed on their way".to_owned());
+        }
+        let generic = match spans.iter().all(|span| span.attempt == spans[0].attempt) {
+            true => {
+                "it stands twice in one payload: what made the payload took it twice, or two spans have one id"
+            }
+            false => "sent again in another payload after it was taken, or two spans with one id",
+        };
+        let Some(Passed { accepted, sent, .. }) = &self.passed else {
+            return (None, generic.to_owned());
+        };
+        let (accepted, sent, captured) = (*accepted, *sent, self.captured);
+        let (stage, reported) = match self.made {
+            Some(made) if accepted > made => (
+                Stage::BeforeCollector,
+                format!(
+                    "the collector took {accepted} spans of the trace, of which {made} were made: an SDK with two exporters, or one that sent again what had been taken"
+                ),
             ),
-        ),
-        None if accepted == sent && sent == captured => (
-            Stage::BeforeCollector,
-            format!(
-                "the collector took, sent and delivered {accepted} spans of the trace, so they came twice to it: an SDK with two exporters, or one that sent again what had been taken"
+            None if accepted == sent && sent == captured => (
+                Stage::BeforeCollector,
+                format!(
+                    "the collector took, sent and delivered {accepted} spans of the trace, so they came twice to it: an SDK with two exporters, or one that sent again what had been taken"
+                ),
             ),
-        ),
-        _ if sent > accepted => (
-            Stage::Collector,
-            format!(
-                "the collector took {accepted} spans of the trace and sent {sent}: two of its pipelines or exporters send to the same place"
+            _ if sent > accepted => (
+                Stage::Collector,
+                format!(
+                    "the collector took {accepted} spans of the trace and sent {sent}: two of its pipelines or exporters send to the same place"
+                ),
             ),
-        ),
-        // In one payload, which the collector counted before it was sent.
-        _ if captured > sent && spans.iter().all(|span| span.attempt == spans[0].attempt) => (
-            Stage::BehindCollector,
-            format!(
-                "the collector sent {sent} spans of the trace, and {captured} were captured: something between it and Datadog sends them twice"
+            // In one payload, which the collector counted before it was sent.
+            _ if captured > sent && spans.iter().all(|span| span.attempt == spans[0].attempt) => (
+                Stage::BehindCollector,
+                format!(
+                    "the collector sent {sent} spans of the trace, and {captured} were captured: something between it and Datadog sends them twice"
+                ),
             ),
-        ),
-        _ => return (None, generic.to_owned()),
-    };
-    (Some(stage), reported)
+            _ => return (None, generic.to_owned()),
+        };
+        (Some(stage), reported)
+    }
 }
 
 /// Finds spans that were captured once, since the payload that brought them again was equal to the first, and passed the collector

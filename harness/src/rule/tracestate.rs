@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Checked, callers::by_id};
+use super::Checked;
 use crate::{case::View, driver::STATE_KEY, finding::Failure, trace::Span};
 
 /// Meta in which an exporter keeps a span's `tracestate`.
@@ -30,7 +30,7 @@ pub(super) fn tracestate_lost(view: View<'_>) -> Checked {
     if take_over.is_empty() {
         return Checked::NotApplicable;
     }
-    let spans = by_id(view);
+    let family = view.family();
     let reads_only_w3c = |workload: &str| {
         let of = view.topology.services.iter().find(|one| one.workload == workload);
         let names = of.and_then(|one| one.propagators.as_deref());
@@ -39,7 +39,7 @@ pub(super) fn tracestate_lost(view: View<'_>) -> Checked {
         })
     };
     let found = servers().filter_map(|span| {
-        let caller = *spans.get(&span.parent_id?).filter(|caller| is_marked(caller))?;
+        let caller = family.parent(span).filter(|caller| is_marked(caller))?;
         let is_known = sdk(span).is_some_and(|sdk| take_over.contains(&sdk));
         let (from, here) = (view.workload_of(caller), view.workload_of(span));
         if is_marked(span) || !is_known || !reads_only_w3c(here) || !reads_only_w3c(from) {

@@ -13,6 +13,7 @@ use crate::{
     case::{DRIVER_SERVICE, Origin, Stray},
     span_links,
     trace::{Span, SpanId, Trace, TraceId},
+    under_way::UnderWay,
 };
 
 /// How far clocks of different machines may lie apart: nanoseconds.
@@ -472,6 +473,8 @@ impl<'a> Search<'a> {
     /// Gives each call that nobody answers the stray that fits it best, and follows what that shows.
     fn by_call(&mut self, seen: &Seen) {
         let mut taken: HashSet<usize> = HashSet::new();
+        let calls = seen.calls.iter().enumerate();
+        let calls = UnderWay::new(calls.map(|of| (of.1.start, of.1.end, of)));
         loop {
             let mut pairs = Vec::new();
             for (index, trace) in self.strays.iter().enumerate() {
@@ -481,7 +484,7 @@ impl<'a> Search<'a> {
                     continue;
                 };
                 let facts = CallFacts::of(root);
-                for (number, call) in seen.calls.iter().enumerate() {
+                for (number, call) in calls.at(root.start, CLOCKS) {
                     if !taken.contains(&number)
                         && self.owner_of(call.of).is_some()
                         && let Some(fit) = self.fit(call, root, &facts, seen)

@@ -4,7 +4,7 @@
 //! In between, a collector's processors change spans as they are meant to. What comes beside what was there, such as tags that a relay
 //! adds, is no change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{Stages, between, kind};
 use crate::{
@@ -56,7 +56,7 @@ pub(super) fn before_the_collector(view: View<'_>, stages: &Stages<'_>) -> Vec<F
 pub(super) fn behind_the_collector(
     view: View<'_>,
     stages: &Stages<'_>,
-    reported: &[SpanId],
+    reported: &HashSet<SpanId>,
 ) -> Vec<Failure> {
     let captured = view.spans().iter().filter(|span| !reported.contains(&span.id));
     let both = captured
@@ -70,11 +70,9 @@ pub(super) fn behind_the_collector(
         if span.service != sent.service && !by_its_rule {
             changes.push(in_place("the service", &span.service, &sent.service));
         }
-        let detail = format!(
-            "the collector sent {}, and it was captured {}",
-            name(view, sent),
-            listed(&changes)?
-        );
+        let changes = listed(&changes)?;
+        let sent_as = name(view, Some(span), sent);
+        let detail = format!("the collector sent {sent_as}, and it was captured {changes}");
         let stage = Some(Stage::BehindCollector);
         let found = Failure::found(detail).because(format!("{} changes it", between(stage, "")));
         // The service that it is known by now may not be its own.
@@ -85,9 +83,8 @@ pub(super) fn behind_the_collector(
     found.collect()
 }
 
-/// A span that was sent, as messages name it.
-pub(super) fn name(view: View<'_>, sent: &SentSpan) -> String {
-    let captured = view.spans().iter().find(|span| span.id == sent.id);
+/// A span that was sent, as messages name it; `captured` is the one of its id.
+pub(super) fn name<'a>(view: View<'a>, captured: Option<&'a Span>, sent: &SentSpan) -> String {
     let same = captured.filter(|span| span.service == sent.service);
     let workload = same.map_or(sent.service.as_str(), |span| view.workload_of(span));
     let kind = if kind(sent).is_empty() { "span" } else { kind(sent) };

@@ -19,10 +19,11 @@ pub(super) fn swapped(view: View<'_>) -> Vec<Failure> {
             caller.is_some_and(|caller| caller.callees.iter().any(|one| one == callee))
         }
     };
+    let family = view.family();
     let calls: BTreeSet<(&str, &str)> = view
         .service_spans()
         .filter_map(|span| {
-            let parent = view.spans().iter().find(|one| Some(one.id) == span.parent_id)?;
+            let parent = family.parent(span)?;
             let is_call = span.kind() == "server" && parent.kind() == "client";
             is_call.then(|| (view.workload_of(parent), view.workload_of(span)))
         })
