@@ -2,20 +2,21 @@
 
 use std::{
     collections::BTreeSet,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
+use self::moment::Moment;
 use super::{Session, Settled, accounts::Reports};
 use crate::{
-    case::{Capability, Case, DRIVER_SERVICE, Evidence, Outcome, Stray, Topology, View},
+    case::{Case, DRIVER_SERVICE, Evidence, Outcome},
     evidence::QUIET,
-    finding::{Failure, Findings},
     judge, rule,
     scenario::{Request, Scenario, fault},
     trace::{Trace, TraceId},
     verdict::CaseResult,
 };
+
+mod moment;
 
 /// How soon what cannot wake the judge (a service's ledger) is looked at again; each time later, up to [`LOOK_AGAIN_MOST`].
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -62,7 +63,7 @@ impl Session {
         let mut ledger_age: Option<Instant> = None;
         let mut judged_progress = None;
         let mut look_again = LOOK_AGAIN;
-        let mut findings = Findings::default();
+        let mut holds = true;
         let mut time = TraceTime { delay: self.export_delay, began, own_seen: None };
         let mut fails_anyway = false;
         loop {
@@ -76,17 +77,19 @@ impl Session {
                     Instant::now() >= deadline || self.up.intake_ended() || self.source().is_over();
                 let mut now = self.moment((scenario, case, shape), ledgers.clone());
                 // Until then nothing that is missing is let pass: it may still come.
-                findings = if late { now.findings() } else { now.findings_if_all_were_seen() };
+                let mut rest_holds = true;
+                now.with_findings(late, |findings| {
+                    holds = findings.failures.is_empty();
+                    rest_holds =
+                        findings.failures.iter().all(|failure| rule::needs_ledger(&failure.rule));
+                });
                 // The ledgers are asked once the rest holds, as they are to confirm it, and once more at the end, to explain; and where
                 // nothing came, since a sampler may have dropped the trace.
-                let rest_holds =
-                    findings.failures.iter().all(|failure| rule::needs_ledger(&failure.rule));
                 if stale && (rest_holds || late || !now.has_services()) {
                     ledgers = self.read_ledgers(case.trace_id).await;
                     ledger_age = Some(Instant::now());
-                    now.evidence.ledgers.clone_from(&ledgers.services);
-                    now.evidence.collector.clone_from(&ledgers.collector);
-                    findings = if late { now.findings() } else { now.findings_if_all_were_seen() };
+                    now.take_ledgers(ledgers.clone());
+                    now.with_findings(late, |findings| holds = findings.failures.is_empty());
                 }
                 judged_progress = Some(seen);
                 let quiet = self.source().is_quiet(case.trace_id);
@@ -99,7 +102,7 @@ impl Session {
                     let result = judged_after(result, progress);
                     return Settled { result, evidence: now.evidence };
                 }
-                if (findings.failures.is_empty() && quiet && ledger_age.is_some()) || late {
+                if (holds && quiet && ledger_age.is_some()) || late {
                     self.witness.look_elsewhere(case, &mut now.evidence);
                     let result = judged_after(now.result(), progress);
                     return Settled { result, evidence: now.evidence };
@@ -109,7 +112,7 @@ impl Session {
                 .map(|(_, at)| QUIET.saturating_sub(at.elapsed()))
                 .filter(|left| !left.is_zero());
             let wake = match quiet_in {
-                Some(quiet_in) if findings.failures.is_empty() || fails_anyway => quiet_in,
+                Some(quiet_in) if holds || fails_anyway => quiet_in,
                 _ => look_again,
             };
             let wake = match time.left().filter(|left| fails_anyway && !left.is_zero()) {
@@ -127,7 +130,7 @@ impl Session {
                 _ = exits.changed() => {}
                 () = tokio::time::sleep(wake) => {
                     judged_progress = None;
-                    if !findings.failures.is_empty() {
+                    if !holds {
                         look_again = (look_again * 2).min(LOOK_AGAIN_MOST);
                     }
                 }
@@ -151,14 +154,13 @@ impl Session {
             return None;
         }
         let ledgers = self.read_ledgers(case.trace_id).await;
-        now.evidence.ledgers = ledgers.services;
-        now.evidence.collector = ledgers.collector;
+        now.take_ledgers(ledgers);
         if !now.lacks_nothing() {
             if !had_its_time {
                 return None;
             }
             if !now.has_strays() || !now.is_elsewhere() {
-                now.evidence.unsettled = Some(NOT_AWAITED.to_owned());
+                now.leave_open(NOT_AWAITED);
             }
         }
         self.witness.look_elsewhere(case, &mut now.evidence);
@@ -211,6 +213,8 @@ impl Session {
             evidence: self.witness.evidence(case, ledgers, &self.up.unexpected_exits()),
             strays: self.witness.strays_of_one(case),
             capabilities: self.witness.capabilities().to_vec(),
+            so_far: None,
+            if_all_seen: None,
         }
     }
 
@@ -219,9 +223,6 @@ impl Session {
         self.accounts.of_trace(trace_id, || self.up.stopped()).await
     }
 }
-
-/// Name of the rule about the services that a request must reach.
-const MISSING_HOP: &str = "missing-hop";
 
 /// Reason why it is unknown what became of what is missing, where a case fails without it.
 const NOT_AWAITED: &str = "the request fails in any case, so that no more spans were waited for";
@@ -257,118 +258,6 @@ impl TraceTime {
         let way = self.own_seen?.saturating_duration_since(self.began);
         let all = self.delay?.saturating_add(way.saturating_mul(2)).saturating_add(QUIET);
         Some(all.saturating_sub(self.began.elapsed()))
-    }
-}
-
-/// All that a case is judged by at one moment.
-struct Moment<'a> {
-    scenario: &'a Scenario,
-    case: &'a Case,
-    shape: &'a fault::Shape,
-    topology: &'a Topology,
-    evidence: Evidence,
-    strays: Vec<Arc<Stray>>,
-    capabilities: Vec<Capability>,
-}
-
-impl Moment<'_> {
-    fn look<T>(&self, look: impl FnOnce(&Scenario, View<'_>) -> T) -> T {
-        let strays: Vec<&Stray> = self.strays.iter().map(Arc::as_ref).collect();
-        let Self { scenario, case, shape, topology, evidence, capabilities, .. } = self;
-        let view = View { case, evidence, strays: &strays, capabilities, topology, shape };
-        judge::looked_at(&[view], |views| look(scenario, views[0]))
-    }
-
-    fn findings(&self) -> Findings {
-        self.look(judge::case::findings)
-    }
-
-    /// The same as if what is not seen had not arrived: what fails then is not complete yet.
-    fn findings_if_all_were_seen(&mut self) -> Findings {
-        let unsettled = self.evidence.unsettled.take();
-        let known = self.capabilities.len();
-        self.capabilities.push(Capability::Completeness);
-        let findings = self.findings();
-        self.capabilities.truncate(known);
-        self.evidence.unsettled = unsettled;
-        findings
-    }
-
-    /// The findings that do not hang on what is missing.
-    fn findings_so_far(&mut self) -> Findings {
-        let unsettled = self.evidence.unsettled.replace(String::new());
-        let findings = self.findings();
-        self.evidence.unsettled = unsettled;
-        findings
-    }
-
-    /// Returns whether the case fails, whatever is still to come, or once its spans had their time.
-    fn fails_anyway(&mut self) -> bool {
-        let lasts = |failure: &Failure| rule::lasts(failure) || rule::lasts_in_time(failure);
-        self.findings_so_far().failures.iter().any(lasts)
-    }
-
-    /// Returns whether the case fails by what lasts once its spans had their time.
-    fn fails_in_time(&mut self) -> bool {
-        self.findings_so_far().failures.iter().any(rule::lasts_in_time)
-    }
-
-    /// Returns whether traces were captured that belong to the request and are not part of its own.
-    fn has_strays(&mut self) -> bool {
-        self.findings_so_far().failures.iter().any(|failure| failure.rule == rule::STRAY)
-    }
-
-    /// The findings that hang on what is missing.
-    fn missing(&mut self) -> Vec<Failure> {
-        let so_far = self.findings_so_far().failures;
-        let mut missing = self.findings_if_all_were_seen().failures;
-        missing.retain(|one| !so_far.iter().any(|other| other.rule == one.rule));
-        missing
-    }
-
-    /// Returns whether a hop is missing whose service was not captured apart either: in a trace that belongs to the request and is not
-    /// its own.
-    fn lacks_a_hop(&mut self) -> bool {
-        let missing = self.missing();
-        missing.iter().any(|failure| failure.rule == MISSING_HOP && !self.is_apart(failure))
-    }
-
-    /// Returns whether all that is missing was captured apart. What the scenario expects of the request's trace is missing with it.
-    fn is_elsewhere(&mut self) -> bool {
-        let missing = self.missing();
-        missing.iter().all(|failure| match failure.rule.as_str() {
-            MISSING_HOP => self.is_apart(failure),
-            rule => rule::named(rule).is_none(),
-        })
-    }
-
-    /// Returns whether the service that a hop lacks is in a trace apart.
-    fn is_apart(&self, missing: &Failure) -> bool {
-        let mut apart = self.strays.iter().flat_map(|stray| &stray.trace.spans);
-        let callee = missing.hop.as_ref().map(|hop| hop.callee.as_str());
-        callee.is_some() && apart.any(|span| self.topology.workload_of(span) == callee)
-    }
-
-    /// Returns whether it fails by its answer, of which nothing that is missing is the cause.
-    fn is_answered_wrong(&mut self) -> bool {
-        let by_answer = ["response", "answer", "absent", "no-trace"];
-        let findings = self.findings_so_far();
-        findings.failures.iter().any(|failure| by_answer.contains(&failure.rule.as_str()))
-    }
-
-    /// Returns whether nothing that was found is about what is missing.
-    fn lacks_nothing(&mut self) -> bool {
-        self.findings_if_all_were_seen().failures.len() == self.findings_so_far().failures.len()
-    }
-
-    fn has_services(&self) -> bool {
-        let spans = self.evidence.trace.iter().flat_map(|trace| &trace.spans);
-        spans.into_iter().any(|span| span.service != DRIVER_SERVICE)
-    }
-
-    fn result(&self) -> CaseResult {
-        let findings = self.findings();
-        self.look(|scenario, view| judge::case::result(scenario, view, findings))
     }
 }
 

@@ -1,0 +1,157 @@
+//! What a case is judged by at one moment of waiting for its trace, and what is found of it then.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::super::accounts::Reports;
+use crate::{
+    case::{Capability, Case, DRIVER_SERVICE, Evidence, Stray, Topology, View},
+    finding::{Failure, Findings},
+    judge, rule,
+    scenario::{Scenario, fault},
+    verdict::CaseResult,
+};
+
+/// Name of the rule about the services that a request must reach.
+const MISSING_HOP: &str = "missing-hop";
+
+/// All that a case is judged by at one moment.
+pub(super) struct Moment<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) case: &'a Case,
+    pub(super) shape: &'a fault::Shape,
+    pub(super) topology: &'a Topology,
+    pub(super) evidence: Evidence,
+    pub(super) strays: Vec<Arc<Stray>>,
+    pub(super) capabilities: Vec<Capability>,
+    /// What was found already; each is asked for several times of one moment.
+    pub(super) so_far: Option<Findings>,
+    pub(super) if_all_seen: Option<Findings>,
+}
+
+impl Moment<'_> {
+    fn look<T>(&self, look: impl FnOnce(&Scenario, View<'_>) -> T) -> T {
+        let strays: Vec<&Stray> = self.strays.iter().map(Arc::as_ref).collect();
+        let Self { scenario, case, shape, topology, evidence, capabilities, .. } = self;
+        let view = View { case, evidence, strays: &strays, capabilities, topology, shape };
+        judge::looked_at(&[view], |views| look(scenario, views[0]))
+    }
+
+    fn findings(&self) -> Findings {
+        self.look(judge::case::findings)
+    }
+
+    /// Looks at the findings: those that are left once no more is waited for, else as if all were seen.
+    pub(super) fn with_findings(&mut self, is_late: bool, look: impl FnOnce(&Findings)) {
+        match is_late {
+            true => look(&self.findings()),
+            false => look(self.findings_if_all_were_seen()),
+        }
+    }
+
+    /// Takes over what the ledgers say now.
+    pub(super) fn take_ledgers(&mut self, ledgers: Reports) {
+        self.evidence.ledgers = ledgers.services;
+        self.evidence.collector = ledgers.collector;
+        (self.so_far, self.if_all_seen) = (None, None);
+    }
+
+    /// Notes why it stays unknown what became of what is missing.
+    pub(super) fn leave_open(&mut self, because: &str) {
+        self.evidence.unsettled = Some(because.to_owned());
+        (self.so_far, self.if_all_seen) = (None, None);
+    }
+
+    /// The same as if what is not seen had not arrived: what fails then is not complete yet.
+    fn findings_if_all_were_seen(&mut self) -> &Findings {
+        if let Some(found) = self.if_all_seen.take() {
+            return self.if_all_seen.insert(found);
+        }
+        let unsettled = self.evidence.unsettled.take();
+        let known = self.capabilities.len();
+        self.capabilities.push(Capability::Completeness);
+        let findings = self.findings();
+        self.capabilities.truncate(known);
+        self.evidence.unsettled = unsettled;
+        self.if_all_seen.insert(findings)
+    }
+
+    /// The findings that do not hang on what is missing.
+    fn findings_so_far(&mut self) -> &Findings {
+        if let Some(found) = self.so_far.take() {
+            return self.so_far.insert(found);
+        }
+        let unsettled = self.evidence.unsettled.replace(String::new());
+        let findings = self.findings();
+        self.evidence.unsettled = unsettled;
+        self.so_far.insert(findings)
+    }
+
+    /// Returns whether the case fails, whatever is still to come, or once its spans had their time.
+    pub(super) fn fails_anyway(&mut self) -> bool {
+        let lasts = |failure: &Failure| rule::lasts(failure) || rule::lasts_in_time(failure);
+        self.findings_so_far().failures.iter().any(lasts)
+    }
+
+    /// Returns whether the case fails by what lasts once its spans had their time.
+    pub(super) fn fails_in_time(&mut self) -> bool {
+        self.findings_so_far().failures.iter().any(rule::lasts_in_time)
+    }
+
+    /// Returns whether traces were captured that belong to the request and are not part of its own.
+    pub(super) fn has_strays(&mut self) -> bool {
+        self.findings_so_far().failures.iter().any(|failure| failure.rule == rule::STRAY)
+    }
+
+    /// The findings that hang on what is missing.
+    fn missing(&mut self) -> Vec<Failure> {
+        let so_far = self.findings_so_far().failures.iter();
+        let so_far: BTreeSet<String> = so_far.map(|failure| failure.rule.clone()).collect();
+        let all = self.findings_if_all_were_seen().failures.iter();
+        all.filter(|failure| !so_far.contains(&failure.rule)).cloned().collect()
+    }
+
+    /// Returns whether a hop is missing whose service was not captured apart either: in a trace that belongs to the request and is not
+    /// its own.
+    pub(super) fn lacks_a_hop(&mut self) -> bool {
+        let missing = self.missing();
+        missing.iter().any(|failure| failure.rule == MISSING_HOP && !self.is_apart(failure))
+    }
+
+    /// Returns whether all that is missing was captured apart. What the scenario expects of the request's trace is missing with it.
+    pub(super) fn is_elsewhere(&mut self) -> bool {
+        let missing = self.missing();
+        missing.iter().all(|failure| match failure.rule.as_str() {
+            MISSING_HOP => self.is_apart(failure),
+            rule => rule::named(rule).is_none(),
+        })
+    }
+
+    /// Returns whether the service that a hop lacks is in a trace apart.
+    fn is_apart(&self, missing: &Failure) -> bool {
+        let mut apart = self.strays.iter().flat_map(|stray| &stray.trace.spans);
+        let callee = missing.hop.as_ref().map(|hop| hop.callee.as_str());
+        callee.is_some() && apart.any(|span| self.topology.workload_of(span) == callee)
+    }
+
+    /// Returns whether it fails by its answer, of which nothing that is missing is the cause.
+    pub(super) fn is_answered_wrong(&mut self) -> bool {
+        let by_answer = ["response", "answer", "absent", "no-trace"];
+        let findings = self.findings_so_far();
+        findings.failures.iter().any(|failure| by_answer.contains(&failure.rule.as_str()))
+    }
+
+    /// Returns whether nothing that was found is about what is missing.
+    pub(super) fn lacks_nothing(&mut self) -> bool {
+        self.findings_if_all_were_seen().failures.len() == self.findings_so_far().failures.len()
+    }
+
+    pub(super) fn has_services(&self) -> bool {
+        let spans = self.evidence.trace.iter().flat_map(|trace| &trace.spans);
+        spans.into_iter().any(|span| span.service != DRIVER_SERVICE)
+    }
+
+    pub(super) fn result(&self) -> CaseResult {
+        let findings = self.findings();
+        self.look(|scenario, view| judge::case::result(scenario, view, findings))
+    }
+}
