@@ -19,6 +19,7 @@ mod consistency;
 mod diagnosis;
 mod facts;
 mod late;
+mod parallel;
 mod public;
 mod sampled;
 mod silenced;
@@ -41,7 +42,7 @@ pub fn judge(record: &Record) -> ScenarioResult {
     let totals = look(record, |views| {
         let of_case =
             |view: &View<'_>| case::result(scenario, *view, case::findings(scenario, *view));
-        result.cases = views.iter().map(of_case).collect();
+        result.cases = parallel::map(views, of_case);
         let dropped: BTreeSet<_> =
             views.iter().filter_map(|view| rule::dropping_samplers(*view)).collect();
         let is_dropped = |view: &View<'_>| rule::dropping_samplers(*view).is_some();

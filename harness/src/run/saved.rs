@@ -182,12 +182,19 @@ impl SavedSystem {
         let refuse =
             |line: usize, reason: String| SavedError::Form { path: path.clone(), line, reason };
         let unreadable = |error: serde_json::Error| unreadable(&path, error.line(), &error);
-        let Form { form } = serde_json::from_str(&text).map_err(unreadable)?;
-        if form != FORM {
-            return Err(refuse(1, format!("its form is {form}, this version reads {FORM}")));
+        let other = |form: u32| refuse(1, format!("its form is {form}, this version reads {FORM}"));
+        let system = serde_json::from_str(&text).map_err(|error| {
+            // One of another form may have anything else in it.
+            match serde_json::from_str(&text) {
+                Ok(Form { form }) if form != FORM => other(form),
+                _ => unreadable(error),
+            }
+        });
+        drop(text);
+        let system: System<Vec<Record>, Nobodys> = system?;
+        if system.form != FORM {
+            return Err(other(system.form));
         }
-        let system: System<Vec<Record>, Nobodys> =
-            serde_json::from_str(&text).map_err(unreadable)?;
         for Record { scenario, cases, .. } in &system.scenarios {
             let requests = scenario.requests.len();
             if let Some(strange) = cases.iter().find(|of| of.case.request >= requests) {
