@@ -1,11 +1,14 @@
 //! Measures the cost of a captured span in the harness, from the payload's bytes to the verdict: `cargo bench -p harness --bench judge`.
 //!
 //! Payloads of 1000 spans, zstd, as the collector sends them: two services and the harness's own span, five spans in a trace,
-//! 17 texts each. Besides, one trace of many spans, since rules look at parents and children.
+//! 17 texts each. Besides, one trace of many spans, whole and with many of them lost, since rules look at parents and children; and a saved
+//! run, from its files to its verdict, of traces of ten spans and of one trace. `JUDGE_SPANS=1000000` has that of another size.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot run says so by ending")]
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufWriter;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
@@ -21,10 +24,15 @@ use harness::intake::decode::{DEFAULT_MAX_DECODED, Route, decode};
 use harness::intake::store::{Bounds, Store};
 use harness::judge;
 use harness::ledger::{LedgerEntry, LedgerSpan};
+use harness::record::{CaseRecord, Record};
+use harness::run::saved;
 use harness::scenario::{Method, Scenario, load};
+use harness::strays::Nobodys;
 use harness::trace::{SpanId, Trace, TraceId};
+use harness::verdict::Verdict;
 use libdd_trace_protobuf::pb;
 use prost::Message as _;
+use serde::Serialize;
 
 /// How many spans a payload has.
 const PAYLOAD: usize = 1000;
@@ -145,6 +153,14 @@ fn store(attempts: Vec<Attempt>) -> Store {
     store
 }
 
+/// What the mock intake and services with ledgers give.
+const CAPABILITIES: [Capability; 4] = [
+    Capability::RawPayloads,
+    Capability::Exclusiveness,
+    Capability::Completeness,
+    Capability::Ledger,
+];
+
 /// All that a case of the chain of two services is judged by.
 struct World {
     scenario: Scenario,
@@ -186,8 +202,8 @@ impl World {
         services.map(|service| (service.workload.clone(), of(&service.workload))).collect()
     }
 
-    /// Judges one trace, and reports it as a run does.
-    fn judge(&self, trace: Trace, ledgers: BTreeMap<String, LedgerReport>) -> Findings {
+    /// The request of a trace, and all that is known of it.
+    fn case(&self, trace: Trace, ledgers: BTreeMap<String, LedgerReport>) -> CaseRecord {
         let case = Case {
             request: 0,
             ordinal: 0,
@@ -214,17 +230,18 @@ impl World {
             heard: Default::default(),
             late: None,
         };
+        CaseRecord { case, evidence }
+    }
+
+    /// Judges one trace, and reports it as a run does.
+    fn judge(&self, trace: Trace, ledgers: BTreeMap<String, LedgerReport>) -> Findings {
+        let CaseRecord { case, evidence } = self.case(trace, ledgers);
         let shape = judge::case::shape(&self.scenario, &self.scenario.requests[0]);
         let view = View {
             case: &case,
             evidence: &evidence,
             strays: &[],
-            capabilities: &[
-                Capability::RawPayloads,
-                Capability::Exclusiveness,
-                Capability::Completeness,
-                Capability::Ledger,
-            ],
+            capabilities: &CAPABILITIES,
             topology: &self.topology,
             shape: &shape,
         };
@@ -304,6 +321,86 @@ fn judge_one_trace_that_fails(bencher: Bencher<'_, '_>, spans: usize) {
             let findings = world.judge(trace, ledgers);
             assert!(findings.failures.iter().any(|failure| failure.rule == "lost-span"));
         });
+}
+
+/// Many findings of one kind are one diagnosis.
+#[divan::bench(args = [1_000, 10_000, 100_000], sample_count = 10)]
+fn judge_one_trace_that_lost_every_tenth(bencher: Bencher<'_, '_>, spans: usize) {
+    let (world, mut trace) = (World::new(), trace_of(spans));
+    let ledgers = world.ledgers(&trace);
+    let mut index = 0;
+    trace.spans.retain(|_| {
+        index += 1;
+        index % 10 != 0
+    });
+    bencher
+        .counter(ItemsCount::new(spans))
+        .with_inputs(|| (trace.clone(), ledgers.clone()))
+        .bench_values(|(trace, ledgers)| {
+            let findings = world.judge(trace, ledgers);
+            let lost = findings.failures.iter().flat_map(|failure| failure.unfolded());
+            let lost = lost.filter(|(_, failure)| failure.rule == "lost-span").count();
+            assert_eq!(lost, spans / 10);
+        });
+}
+
+/// How many spans a saved run has.
+fn saved_sizes() -> Vec<usize> {
+    let asked = std::env::var("JUDGE_SPANS").ok();
+    let asked = asked.map(|spans| spans.parse().expect("JUDGE_SPANS is a number of spans"));
+    asked.map_or_else(|| vec![1_000, 10_000, 100_000], |spans| vec![spans])
+}
+
+#[divan::bench(args = saved_sizes(), sample_count = 3)]
+fn saved_run_of_traces_of_ten(bencher: Bencher<'_, '_>, spans: usize) {
+    read_and_judge(bencher, spans, 10);
+}
+
+#[divan::bench(args = saved_sizes(), sample_count = 3)]
+fn saved_run_of_one_trace(bencher: Bencher<'_, '_>, spans: usize) {
+    read_and_judge(bencher, spans, spans);
+}
+
+/// Reads a saved run of traces of so many spans, and judges it as `tracecheck replay` does.
+fn read_and_judge(bencher: Bencher<'_, '_>, spans: usize, per_trace: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    save(&dir.path().join("system-1"), spans, per_trace);
+    bencher.counter(ItemsCount::new(spans)).bench(|| {
+        for system in saved::read(dir.path()).unwrap() {
+            for record in system.records() {
+                let result = judge::judge(record);
+                assert_eq!(result.verdict, Verdict::Pass, "{result:?}");
+            }
+        }
+    });
+}
+
+/// What is saved of a system.
+#[derive(Serialize)]
+struct System {
+    form: u32,
+    scenarios: [Record; 1],
+    attempts: usize,
+    nobodys: Nobodys,
+}
+
+/// Writes a saved run without its raw attempts, which judging does not read.
+fn save(dir: &Path, spans: usize, per_trace: usize) {
+    let world = World::new();
+    let mut record =
+        Record::new(world.scenario.clone(), world.topology.clone(), CAPABILITIES.to_vec());
+    record.facts.refused = Some(0);
+    for number in 0..spans / per_trace {
+        let payload = attempt(number + 1, [number].into_iter(), 0..per_trace);
+        let trace = store(vec![payload]).trace(trace_id(number)).unwrap();
+        let ledgers = world.ledgers(&trace);
+        record.cases.push(world.case(trace, ledgers));
+    }
+    std::fs::create_dir(dir).unwrap();
+    let file = BufWriter::new(File::create(dir.join("system.json")).unwrap());
+    let nobodys = Nobodys::default();
+    serde_json::to_writer(file, &System { form: 3, scenarios: [record], attempts: 0, nobodys })
+        .unwrap();
 }
 
 fn trace_of(spans: usize) -> Trace {
