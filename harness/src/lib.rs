@@ -3,6 +3,7 @@
 //! | To | Use |
 //! | --- | --- |
 //! | check the instrumentation of services in `cargo test` | [`test_system::TestSystem`] |
+//! | check a service in the test's own process | [`test_system::InProcess`] |
 //! | see what one exporter sends to Datadog | [`intake::Intake`] |
 //! | judge a record of one's own | [`judge::judge`] |
 //!

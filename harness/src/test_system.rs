@@ -1,4 +1,5 @@
-//! For tests: a system that is up, requests through it, and their traces judged by all rules.
+//! For tests: a system that is up, requests through it, and their traces judged by all rules. [`InProcess`] is for services that the test
+//! runs in its own process.
 //!
 //! ```no_run
 //! # async fn test() -> Result<(), Box<dyn std::error::Error>> {
@@ -31,6 +32,10 @@ use crate::{
     trace::Trace,
     verdict::CaseResult,
 };
+
+mod in_process;
+
+pub use self::in_process::{Call, InProcess};
 
 /// A system that is up for a test. Its processes end with [`TestSystem::stop`], or when it is dropped.
 pub struct TestSystem {
