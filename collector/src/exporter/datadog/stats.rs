@@ -45,15 +45,6 @@ pub(crate) struct Counting {
     peer_tags: Vec<String>,
     /// The place of each of them.
     numbers: HashMap<Vec<u8>, u16>,
-    /// Which keys may be one of them, by [`trait_of`]: nearly all that are asked for are none.
-    traits: [bool; 256],
-}
-
-/// Returns a number by which most keys differ.
-fn trait_of(key: &[u8]) -> usize {
-    let (first, last) = (key.first().copied(), key.last().copied());
-    let mixed = key.len() as u8 ^ first.unwrap_or_default() << 3 ^ last.unwrap_or_default() << 1;
-    usize::from(mixed)
 }
 
 impl Counting {
@@ -64,9 +55,7 @@ impl Counting {
         peer_tags.truncate(1 << 16);
         let number = |(index, tag): (usize, &String)| (tag.clone().into_bytes(), index as u16);
         let numbers = peer_tags.iter().enumerate().map(number).collect();
-        let mut traits = [false; 256];
-        peer_tags.iter().for_each(|tag| traits[trait_of(tag.as_bytes())] = true);
-        Self { by_span_kind, peer_tags, numbers, traits }
+        Self { by_span_kind, peer_tags, numbers }
     }
 
     /// Returns whether all peer tags are attributes that spans come with, and none is made of other facts.
@@ -88,11 +77,7 @@ impl Counting {
     }
 
     /// The number of a peer tag; `None` for other keys.
-    #[inline]
     pub(crate) fn peer_tag(&self, key: &[u8]) -> Option<u16> {
-        if !self.traits[trait_of(key)] {
-            return None;
-        }
         self.numbers.get(key).copied()
     }
 }
