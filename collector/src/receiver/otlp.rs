@@ -8,7 +8,6 @@ pub(crate) mod config;
 mod grpc;
 mod grpc_timeout;
 mod http;
-mod unary;
 mod wrong_port;
 
 use std::borrow::Cow;

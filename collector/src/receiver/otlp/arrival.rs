@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// How long a request may take to arrive.
@@ -122,10 +122,9 @@ impl Arriving {
             body,
             room: self.room.clone(),
             number: self.number,
-            deadline: Instant::now() + limit,
+            limit: Box::pin(sleep(limit)),
             too_slow,
-            give_up: self.give_up.clone(),
-            ends: None,
+            give_up: Box::pin(self.give_up.clone().cancelled_owned()),
         }
     }
 
@@ -162,17 +161,9 @@ pub(super) struct Bounded<B> {
     body: B,
     room: Room,
     number: u64,
-    deadline: Instant,
-    /// Reason when the time is over.
-    too_slow: Broken,
-    give_up: CancellationToken,
-    /// Ends of waiting; none before something is waited for.
-    ends: Option<Ends>,
-}
-
-/// Ends of a request's time: its limit, and being given up.
-struct Ends {
     limit: Pin<Box<Sleep>>,
+    /// Reason when the limit is over.
+    too_slow: Broken,
     give_up: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -182,22 +173,6 @@ impl<B> Bounded<B> {
             held.broken = Some(why);
         }
         Poll::Ready(Some(Err(why.into())))
-    }
-
-    /// Waits for the end of its time, besides what comes.
-    fn poll_ends<T, E: From<Broken>>(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<T, E>>> {
-        let ends = self.ends.get_or_insert_with(|| {
-            let give_up = Box::pin(self.give_up.clone().cancelled_owned());
-            Ends { limit: Box::pin(sleep_until(self.deadline)), give_up }
-        });
-        if ends.give_up.as_mut().poll(context).is_ready() {
-            return self.break_off(Broken::NoRoom);
-        }
-        ready!(ends.limit.as_mut().poll(context));
-        self.break_off(self.too_slow)
     }
 }
 
@@ -213,16 +188,14 @@ where
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let next = Pin::new(&mut self.body).poll_frame(context);
-        // Asked in any case: a client that sends a byte now and then is always ready.
-        if self.give_up.is_cancelled() {
+        if self.give_up.as_mut().poll(context).is_ready() {
             return self.break_off(Broken::NoRoom);
         }
-        if Instant::now() >= self.deadline {
+        // Asked in any case: a client that sends a byte now and then is always ready.
+        if self.limit.as_mut().poll(context).is_ready() {
             return self.break_off(self.too_slow);
         }
-        let Poll::Ready(next) = next else { return self.poll_ends(context) };
-        match next {
+        match ready!(Pin::new(&mut self.body).poll_frame(context)) {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 let taken = self.room.state().take(self.number, bytes);

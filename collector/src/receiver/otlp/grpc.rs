@@ -19,9 +19,9 @@ use tonic::server::{ClientStreamingService, Grpc};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::arrival::{Arriving, Bounded, Broken};
+use super::arrival::{Arriving, Broken};
 use super::wrong_port::{WrongPort, is_grpc};
-use super::{Entry, config, grpc_timeout, partial_success, unary};
+use super::{Entry, config, grpc_timeout, partial_success};
 use crate::consumer::{AT_ONCE, Refused};
 use crate::extension::trace_ledger::Reply;
 use crate::grpc_codec::BytesCodec;
@@ -88,18 +88,21 @@ impl tower::Service<http::Request<Incoming>> for Service {
             };
             let sender = entry.sender(&request).within(waits);
             let (malformed, failed) = (entry.malformed.clone(), entry.failed.clone());
+            let mut grpc = Grpc::new(BytesCodec)
+                .max_decoding_message_size(max_message_bytes)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Zstd)
+                .accept_compressed(CompressionEncoding::Deflate);
             let arriving = Arc::new(entry.room.begin());
             let request = request.map(|body| arriving.bound(body, waits));
-            let response = if unary::is_plain(request.headers()) {
-                let message = unary::read(request.into_body(), max_message_bytes).await;
-                let reply = match message {
-                    Ok(message) => export(&entry, &arriving, &sender, message).await,
-                    Err(status) => Err(status),
-                };
-                reply.map_or_else(Status::into_http, |reply| unary::reply(&reply))
+            let export = Export { entry, arriving: Arc::clone(&arriving), sender };
+            let response = if grpc_snappy::is_used(request.headers()) {
+                match decompress(request, max_message_bytes).await {
+                    Ok(request) => grpc.client_streaming(export, request).await,
+                    Err(status) => status.into_http(),
+                }
             } else {
-                let export = Export { entry, arriving: Arc::clone(&arriving), sender };
-                compressed(export, request, max_message_bytes).await
+                grpc.client_streaming(export, request).await
             };
             let response = match arriving.broken() {
                 Some(Broken::NoRoom) => {
@@ -123,34 +126,14 @@ impl tower::Service<http::Request<Incoming>> for Service {
     }
 }
 
-/// A body that is being received.
-type Incomplete = Bounded<Incoming>;
-
-/// Answers a call whose message may be compressed.
-async fn compressed(
-    export: Export,
-    request: http::Request<Incomplete>,
-    limit: usize,
-) -> http::Response<Body> {
-    let mut grpc = Grpc::new(BytesCodec)
-        .max_decoding_message_size(limit)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd)
-        .accept_compressed(CompressionEncoding::Deflate);
-    if !grpc_snappy::is_used(request.headers()) {
-        return grpc.client_streaming(export, request).await;
-    }
-    match decompress(request, limit).await {
-        Ok(request) => grpc.client_streaming(export, request).await,
-        Err(status) => status.into_http(),
-    }
-}
-
 /// Takes snappy off a request, which tonic does not know.
-async fn decompress(
-    request: http::Request<Incomplete>,
+async fn decompress<B>(
+    request: http::Request<B>,
     limit: usize,
-) -> Result<http::Request<Full<Bytes>>, Status> {
+) -> Result<http::Request<Full<Bytes>>, Status>
+where
+    B: hyper::body::Body<Data = Bytes, Error = Box<dyn std::error::Error + Send + Sync>>,
+{
     let (mut head, body) = request.into_parts();
     let largest = limit + grpc_snappy::PREFIX;
     let body = Limited::new(body, largest).collect().await.map_err(|error| match error
@@ -251,17 +234,17 @@ impl ClientStreamingService<Bytes> for Export {
             if messages.message().await?.is_some() {
                 return Err(Status::internal("the call has more than one message"));
             }
-            export(&entry, &arriving, &sender, first).await.map(Response::new)
+            export(entry, &arriving, &sender, first).await
         })
     }
 }
 
 async fn export(
-    entry: &Entry,
+    entry: Entry,
     arriving: &Arriving,
     sender: &Sender,
     message: Bytes,
-) -> Result<Bytes, Status> {
+) -> Result<Response<Bytes>, Status> {
     if let Err(broken) = arriving.arrived(message.len()) {
         entry.failed.add(1);
         return Err(later(&broken, AT_ONCE));
@@ -271,7 +254,7 @@ async fn export(
         _ => Status::invalid_argument(error.to_string()),
     })?;
     match entry.offer_request(batch, sender).await {
-        Ok(warning) => Ok(partial_success(warning.as_deref()).into()),
+        Ok(warning) => Ok(Response::new(partial_success(warning.as_deref()).into())),
         Err(Refused::Scripted(reply)) => Err(scripted(reply)),
         Err(refused @ Refused::Undecided) if sender.gives_up.is_some() => {
             Err(refusal(Code::DeadlineExceeded, &refused.to_string(), refused.retry_after()))
