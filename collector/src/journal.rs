@@ -1,14 +1,12 @@
 //! Requests on disk, until what becomes of them is known: a journal in files of one directory, for one exporter.
 //!
 //! A record is appended before a sender is answered OK. When its spans are sent or dropped, and what else it is kept for is
-//! done, it is marked so; a file is removed when nothing in it, nor in an older one, is needed. One thread writes what has
-//! gathered in one go (and with `fsync` waits for the disk once for all of it). Where it has nothing to do and writing only goes to the
-//! kernel's memory, a record is written at once, by whoever appends it: that is quicker than to wake the thread and be woken.
+//! done, it is marked so; a file is removed when nothing in it, nor in an older one, is needed. All appending is done by one
+//! thread, which writes what has gathered in one go (and with `fsync` waits for the disk once for all of it).
 //!
 //! Files are never changed after the process that wrote them has ended, so that a torn end is no harm: what is not
 //! whole is skipped and counted. This module knows bytes and numbers; spans and their fates are [`crate::hold`]'s.
 
-mod commands;
 mod files;
 mod frame;
 mod writer;
@@ -17,18 +15,16 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
-use commands::{Command, Commands, Wanted};
 use frame::Entry;
 pub(crate) use frame::Progress;
-use tokio::runtime::Handle;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
-use writer::Writer;
+use writer::{Command, Writer};
 
 /// The settings of a journal.
 #[derive(Debug, Clone)]
@@ -96,8 +92,7 @@ pub(crate) struct Recovery {
 #[derive(Debug)]
 pub(crate) struct Journal {
     shared: Arc<Shared>,
-    writer: Arc<Mutex<Writer>>,
-    commands: Commands,
+    commands: mpsc::Sender<Command>,
     /// The lock on the directory, for as long as this lives.
     _lock: File,
 }
@@ -115,10 +110,6 @@ struct Shared {
     given_up: AtomicU64,
     /// Reported when records are done, so that there may be room for more.
     freed: Notify,
-    /// Whether records may be written by whoever appends them.
-    is_quick: bool,
-    /// Whether writing took long when something was written last.
-    is_slow: AtomicBool,
     /// Writing fails as if the disk were full once so many bytes are in files.
     #[cfg(test)]
     disk_bytes: AtomicU64,
@@ -165,9 +156,6 @@ impl Journal {
         let lock = files::lock(directory, options.lock_timeout)?;
         let (state, next, recovery) = files::recover(directory)?;
         let bytes = state.segments.values().map(|segment| segment.bytes).sum();
-        // A disk that hangs must leave the runtime a thread.
-        let threads = Handle::try_current().map_or(1, |handle| handle.metrics().num_workers());
-        let is_quick = !options.fsync && threads > 1;
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             bytes: AtomicU64::new(bytes),
@@ -176,13 +164,11 @@ impl Journal {
             seed: rand::random(),
             given_up: AtomicU64::new(0),
             freed: Notify::new(),
-            is_quick,
-            is_slow: AtomicBool::new(false),
             #[cfg(test)]
             disk_bytes: AtomicU64::new(u64::MAX),
         });
-        let (commands, waiting) = Commands::new();
-        let writer = Arc::new(Mutex::new(Writer::new(Arc::clone(&shared), next)?));
+        let (commands, waiting) = mpsc::channel();
+        let writer = Writer::new(Arc::clone(&shared), next)?;
         let failed = |error| OpenError {
             what: "start a thread for",
             path: directory.into(),
@@ -190,24 +176,23 @@ impl Journal {
             hint: "",
         };
         let thread = std::thread::Builder::new().name("journal".into());
-        let behind = Arc::clone(&writer);
-        thread.spawn(move || writer::run(&behind, &waiting)).map_err(failed)?;
-        Ok((Self { shared, writer, commands, _lock: lock }, recovery))
+        thread.spawn(move || writer.run(&waiting)).map_err(failed)?;
+        Ok((Self { shared, commands, _lock: lock }, recovery))
     }
 
-    /// Writes a record, whose body these pieces are together; it is safe when this returns. Gives its number.
+    /// Writes a record, whose body `write` appends; it is safe when this returns. Gives its number.
     pub(crate) async fn append(
         &self,
         spans: u32,
-        body: Vec<Bytes>,
+        write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<Appended, AppendError> {
-        let (reply, mut answer) = oneshot::channel();
+        let mut body = Vec::new();
+        write(&mut body);
+        let (reply, answer) = oneshot::channel();
         let gone = || AppendError::Io("its thread has ended".into());
-        let wanted = Wanted { spans, body, reply, commands: self.commands.clone() };
-        match self.write_at_once(wanted) {
-            Ok(()) => return answer.try_recv().map_err(|_| gone())?,
-            Err(wanted) => self.commands.send(Command::Append(wanted)).map_err(|_| gone())?,
-        }
+        let commands = self.commands.clone();
+        let command = Command::Append { spans, body, reply, commands };
+        self.commands.send(command).map_err(|_| gone())?;
         // A clock that is paused in a test must not run ahead of the disk, as it does while nothing but a thread is waited for.
         #[cfg(test)]
         let answer = async {
@@ -215,23 +200,6 @@ impl Journal {
             blocking.await.unwrap()
         };
         answer.await.map_err(|_| gone())?
-    }
-
-    /// Writes a record here and now, unless that may take long or something else is to be written first.
-    fn write_at_once(&self, wanted: Wanted) -> Result<(), Wanted> {
-        let Shared { options, is_quick, is_slow, bytes, .. } = &*self.shared;
-        let needed = bytes.load(Ordering::Relaxed) + wanted.bytes();
-        if !is_quick || is_slow.load(Ordering::Relaxed) || needed > options.max_bytes {
-            return Err(wanted);
-        }
-        match self.writer.try_lock() {
-            // What was said before counts before.
-            Ok(mut writer) if self.commands.are_done() => {
-                writer.write(vec![wanted]);
-                Ok(())
-            }
-            _ => Err(wanted),
-        }
     }
 
     /// Waits, from this call on, until there may be room for more.
@@ -304,7 +272,7 @@ impl Journal {
 #[derive(Debug)]
 pub(crate) struct Appended {
     number: u64,
-    commands: Option<Commands>,
+    commands: Option<mpsc::Sender<Command>>,
 }
 
 impl Appended {

@@ -23,7 +23,7 @@ pub(crate) use held::Part;
 pub(crate) use view::{
     AnyValue, Attributes, Event, Link, Parts, RawValue, Scope, Span, SpanKind, StatusCode,
 };
-use wire::{checked, first_before, put_bytes, put_bytes_head, put_message, raw_fields, repeated};
+use wire::{checked, first_before, put_bytes, put_message, raw_fields, repeated};
 
 /// Bytes around the message of a usual span: its key and its length.
 const SPAN_FRAME: usize = 3;
@@ -93,26 +93,21 @@ impl TraceBatch {
 
     /// Writes the batch as an `ExportTraceServiceRequest` in protobuf's wire format.
     pub(crate) fn to_protobuf(&self) -> Vec<u8> {
-        self.to_pieces().concat()
+        let mut out = Vec::new();
+        self.write_protobuf(&mut out);
+        out
     }
 
-    /// As [`Self::to_protobuf`], in pieces, of which those of whole messages are the batch's own memory.
-    pub(crate) fn to_pieces(&self) -> Vec<Bytes> {
-        let mut pieces = Vec::with_capacity(2 * self.resources.len());
+    /// As [`Self::to_protobuf`], at the end of `out`.
+    pub(crate) fn write_protobuf(&self, out: &mut Vec<u8>) {
+        out.reserve(self.byte_count + 16 * self.resources.len());
         for resource in &self.resources {
-            let body = match resource.is_whole() {
-                true => resource.body.clone(),
-                false => {
-                    let mut part = Vec::new();
-                    resource.write_part(&mut part);
-                    part.into()
-                }
-            };
-            let mut head = Vec::new();
-            put_bytes_head(&mut head, 1, body.len());
-            pieces.extend([head.into(), body]);
+            if resource.is_whole() {
+                put_bytes(out, 1, &resource.body);
+            } else {
+                put_message(out, 1, |out| resource.write_part(out));
+            }
         }
-        pieces
     }
 
     /// The number of spans in the batch.

@@ -1,16 +1,13 @@
-//! Finding the files of a journal, and what is in them; writing to one.
+//! Finding the files of a journal, and what is in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{IoSlice, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use super::frame::{self, Entry, Progress};
-use super::{Found, OpenError, Record, Recovery, Segment, Shared, State};
+use super::{Found, OpenError, Record, Recovery, Segment, State};
 
 const EXTENSION: &str = "journal";
 /// How long to wait before a lock is tried again.
@@ -141,50 +138,4 @@ pub(super) fn recover(directory: &Path) -> Result<(State, u64, Recovery), OpenEr
     };
     recovery.found = state.records.iter().map(found).collect();
     Ok((state, next, recovery))
-}
-
-/// The length of pieces together.
-pub(super) fn size(pieces: &[Bytes]) -> usize {
-    pieces.iter().map(Bytes::len).sum()
-}
-
-/// Writes all of these pieces, one behind the other.
-fn write_all(file: &mut File, pieces: &[Bytes]) -> std::io::Result<()> {
-    let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-    let mut left = &mut slices[..];
-    // Pieces of no bytes are passed over so.
-    IoSlice::advance_slices(&mut left, 0);
-    while !left.is_empty() {
-        match file.write_vectored(left) {
-            Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
-            Ok(written) => IoSlice::advance_slices(&mut left, written),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// Writes to a file: all of these pieces, or an error.
-#[cfg(not(test))]
-pub(super) fn write(_: &Shared, file: &mut File, pieces: &[Bytes]) -> std::io::Result<()> {
-    write_all(file, pieces)
-}
-
-/// As without tests, but for a disk that may be full.
-#[cfg(test)]
-pub(super) fn write(shared: &Shared, file: &mut File, pieces: &[Bytes]) -> std::io::Result<()> {
-    use std::sync::atomic::Ordering;
-
-    let room = shared.disk_bytes.load(Ordering::Relaxed);
-    let room = room.saturating_sub(shared.bytes.load(Ordering::Relaxed));
-    let mut room = usize::try_from(room).unwrap_or(usize::MAX);
-    let is_full = size(pieces) > room;
-    let taken = pieces.iter().map(|piece| {
-        let taken = piece.slice(..piece.len().min(room));
-        room -= taken.len();
-        taken
-    });
-    write_all(file, &taken.collect::<Vec<_>>())?;
-    if is_full { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
 }

@@ -7,8 +7,6 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use bytes::Bytes;
-
 /// Begins each frame.
 const MARK: [u8; 4] = *b"\xf1tcJ";
 /// Mark, length and checksum.
@@ -55,8 +53,9 @@ pub(super) fn put(out: &mut Vec<u8>, seed: u32, entry: &Entry<'_>) {
             out.extend_from_slice(&next.to_le_bytes());
         }
         Entry::Record { number, spans, body } | Entry::Moved { number, spans, body } => {
-            let kind = if matches!(entry, Entry::Record { .. }) { 1 } else { 2 };
-            put_record_start(out, kind, *number, *spans);
+            out.push(if matches!(entry, Entry::Record { .. }) { 1 } else { 2 });
+            out.extend_from_slice(&number.to_le_bytes());
+            out.extend_from_slice(&spans.to_le_bytes());
             out.extend_from_slice(body);
         }
         Entry::Progress { progress, numbers } => {
@@ -72,39 +71,16 @@ pub(super) fn put(out: &mut Vec<u8>, seed: u32, entry: &Entry<'_>) {
             }
         }
     }
-    seal(&mut out[start..], seed, &[]);
+    let length = u32::try_from(out.len() - start - HEAD).unwrap_or(u32::MAX).to_le_bytes();
+    let checksum = checksum(seed, length, &out[start + HEAD..]).to_le_bytes();
+    out[start + 4..start + 8].copy_from_slice(&length);
+    out[start + 8..start + HEAD].copy_from_slice(&checksum);
 }
 
-/// Returns the frame of a record up to its body, which is to be written behind it in these pieces.
-pub(super) fn record_head(seed: u32, number: u64, spans: u32, body: &[Bytes]) -> Vec<u8> {
-    let mut head = Vec::with_capacity(HEAD + RECORD_HEAD);
-    head.extend_from_slice(&MARK);
-    head.extend_from_slice(&[0; HEAD - 4]);
-    put_record_start(&mut head, 1, number, spans);
-    seal(&mut head, seed, body);
-    head
-}
-
-fn put_record_start(out: &mut Vec<u8>, kind: u8, number: u64, spans: u32) {
-    out.push(kind);
-    out.extend_from_slice(&number.to_le_bytes());
-    out.extend_from_slice(&spans.to_le_bytes());
-}
-
-/// Enters length and checksum of a frame, whose end these pieces are.
-fn seal(frame: &mut [u8], seed: u32, end: &[Bytes]) {
-    let size = frame.len() - HEAD + end.iter().map(Bytes::len).sum::<usize>();
-    let length = u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes();
-    let pieces = end.iter().map(|piece| &**piece);
-    let checksum = checksum(seed, length, std::iter::once(&frame[HEAD..]).chain(pieces));
-    frame[4..8].copy_from_slice(&length);
-    frame[8..HEAD].copy_from_slice(&checksum.to_le_bytes());
-}
-
-fn checksum<'b>(seed: u32, length: [u8; 4], body: impl Iterator<Item = &'b [u8]>) -> u32 {
+fn checksum(seed: u32, length: [u8; 4], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(seed);
     hasher.update(&length);
-    body.for_each(|piece| hasher.update(piece));
+    hasher.update(body);
     hasher.finalize()
 }
 
@@ -115,7 +91,7 @@ pub(super) fn read(bytes: &[u8], seed: u32) -> Option<(Entry<'_>, usize)> {
     let (sum, rest) = rest.split_first_chunk::<4>()?;
     let size = u32::from_le_bytes(*length) as usize;
     let body = rest.get(..size).filter(|_| size <= MAX_BODY)?;
-    if u32::from_le_bytes(*sum) != checksum(seed, *length, std::iter::once(body)) {
+    if u32::from_le_bytes(*sum) != checksum(seed, *length, body) {
         return None;
     }
     Some((entry(body)?, HEAD + size))

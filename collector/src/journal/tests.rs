@@ -2,11 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use bytes::Bytes;
-use tokio::task::JoinSet;
 
 use super::{AppendError, Journal, Options, Progress, Recovery};
 
@@ -24,10 +20,7 @@ fn body(number: u64, size: usize) -> Vec<u8> {
 }
 
 async fn append(journal: &Journal, number: u64, size: usize) -> Result<(), AppendError> {
-    let body = Bytes::from(body(number, size));
-    // In pieces, of which one may be empty.
-    let pieces = vec![body.slice(..size / 3), Bytes::new(), body.slice(size / 3..)];
-    let appended = journal.append(2, pieces).await?;
+    let appended = journal.append(2, |out| out.extend(body(number, size))).await?;
     assert_eq!(appended.keep(), number);
     Ok(())
 }
@@ -87,47 +80,14 @@ async fn records_are_kept_until_they_are_done_also_over_restarts() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn records_of_many_tasks_are_all_there_whoever_wrote_them() {
-    let directory = tempfile::tempdir().unwrap();
-    let (journal, _) = open(directory.path(), options());
-    assert!(journal.shared.is_quick, "some are written by whoever appends them");
-    let journal = Arc::new(journal);
-    let mut tasks = JoinSet::new();
-    for task in 0..8 {
-        let journal = Arc::clone(&journal);
-        tasks.spawn(async move {
-            let mut kept = Vec::new();
-            for turn in 0..50 {
-                let text = Bytes::from(format!("{turn} of {task}"));
-                let number = journal.append(1, vec![text.clone()]).await.unwrap().keep();
-                match turn % 3 {
-                    0 => journal.mark(number, Progress::Done),
-                    _ => kept.push((number, text)),
-                }
-            }
-            kept
-        });
-    }
-    let mut kept = tasks.join_all().await.concat();
-    kept.sort();
-    kill(Arc::into_inner(journal).unwrap()).await;
-    let (journal, recovery) = open(directory.path(), options());
-    assert_eq!(numbers(&recovery), kept.iter().map(|(number, _)| *number).collect::<Vec<_>>());
-    assert_eq!((recovery.damaged_bytes, recovery.lost_records), (0, 0));
-    for (number, text) in kept {
-        assert_eq!(journal.read(number).unwrap(), text);
-    }
-}
-
 #[tokio::test]
 async fn a_record_that_nobody_keeps_is_taken_back() {
     let directory = tempfile::tempdir().unwrap();
     let (journal, _) = open(directory.path(), options());
-    drop(journal.append(1, vec![Bytes::from_static(b"1")]).await.unwrap());
+    drop(journal.append(1, |out| out.push(1)).await.unwrap());
     {
         // Its sender goes away before it hears that the record is written.
-        let append = journal.append(1, vec![Bytes::from_static(b"2")]);
+        let append = journal.append(1, |out| out.push(2));
         let mut append = std::pin::pin!(append);
         let waker = std::task::Waker::noop();
         let pending = append.as_mut().poll(&mut std::task::Context::from_waker(waker));

@@ -2,27 +2,43 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, Sender};
 
-use bytes::Bytes;
+use tokio::sync::oneshot;
 
-use super::commands::{Command, Commands, Reply, Waiting, Wanted};
-use super::files::{self, size};
 use super::frame::{self, Entry, Progress};
-use super::{AppendError, Appended, OpenError, Record, Segment, Shared};
+use super::{AppendError, Appended, OpenError, Record, Segment, Shared, files};
 
 /// How large a file becomes at least before the next one is begun; less where the journal may have little.
 const SEGMENT_BYTES: u64 = 16 << 20;
 /// How much is written in one go at most.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// From how long on writing is slow: the thread does it then, and nobody else waits for the disk.
-const SLOW: Duration = Duration::from_millis(5);
-
+/// Command to the writing thread.
 #[derive(Debug)]
+pub(super) enum Command {
+    Append {
+        spans: u32,
+        body: Vec<u8>,
+        reply: Reply,
+        /// For taking the record back.
+        commands: Sender<Command>,
+    },
+    Mark {
+        number: u64,
+        progress: Progress,
+    },
+    Close {
+        reply: oneshot::Sender<()>,
+    },
+}
+
+type Reply = oneshot::Sender<Result<Appended, AppendError>>;
+
 pub(super) struct Writer {
     shared: Arc<Shared>,
     /// The number of the next record.
@@ -33,49 +49,20 @@ pub(super) struct Writer {
     marks: BTreeMap<Progress, Vec<u64>>,
 }
 
+/// A record that is to be written.
+struct Wanted {
+    spans: u32,
+    body: Vec<u8>,
+    reply: Reply,
+    commands: Sender<Command>,
+}
+
 /// A record that is being written.
 struct New {
     number: u64,
     record: Record,
     reply: Reply,
-    commands: Commands,
-}
-
-/// Works until the journal is closed or gone.
-pub(super) fn run(writer: &Mutex<Writer>, waiting: &Waiting) {
-    let Waiting { receiver, open } = waiting;
-    while let Ok(first) = receiver.recv() {
-        let (mut group, mut bytes, mut closing, mut is_marked) = (Vec::new(), 0, None, false);
-        let mut carried_out = 0;
-        let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-        for command in std::iter::once(first).chain(receiver.try_iter()) {
-            carried_out += 1;
-            match command {
-                Command::Append(wanted) => {
-                    bytes += size(&wanted.body);
-                    group.push(wanted);
-                }
-                Command::Mark { number, progress } => {
-                    writer.mark(number, progress);
-                    is_marked = true;
-                }
-                Command::Close { reply } => closing = Some(reply),
-            }
-            if bytes >= GROUP_BYTES || closing.is_some() {
-                break;
-            }
-        }
-        writer.write(group);
-        if is_marked {
-            writer.shared.freed.notify_waiters();
-        }
-        if let Some(reply) = closing {
-            // What is not carried out keeps everybody from writing: nothing is written from here on.
-            let _ = reply.send(());
-            return;
-        }
-        open.fetch_sub(carried_out, Ordering::AcqRel);
-    }
+    commands: Sender<Command>,
 }
 
 impl Writer {
@@ -90,6 +77,37 @@ impl Writer {
             hint: "",
         })?;
         Ok(writer)
+    }
+
+    /// Works until the journal is closed or gone.
+    pub(super) fn run(mut self, waiting: &Receiver<Command>) {
+        while let Ok(first) = waiting.recv() {
+            let (mut group, mut bytes, mut closing, mut is_marked) = (Vec::new(), 0, None, false);
+            for command in std::iter::once(first).chain(waiting.try_iter()) {
+                match command {
+                    Command::Append { spans, body, reply, commands } => {
+                        bytes += body.len();
+                        group.push(Wanted { spans, body, reply, commands });
+                    }
+                    Command::Mark { number, progress } => {
+                        self.mark(number, progress);
+                        is_marked = true;
+                    }
+                    Command::Close { reply } => closing = Some(reply),
+                }
+                if bytes >= GROUP_BYTES || closing.is_some() {
+                    break;
+                }
+            }
+            self.write(group);
+            if is_marked {
+                self.shared.freed.notify_waiters();
+            }
+            if let Some(reply) = closing {
+                let _ = reply.send(());
+                return;
+            }
+        }
     }
 
     /// Notes what became of a record, here at once and in the file with what is written next.
@@ -117,40 +135,33 @@ impl Writer {
     }
 
     /// Writes these records and all marks.
-    pub(super) fn write(&mut self, group: Vec<Wanted>) {
+    fn write(&mut self, group: Vec<Wanted>) {
         self.remove_done();
-        let (start_time, is_append) = (Instant::now(), !group.is_empty());
-        let wanted: u64 = group.iter().map(Wanted::bytes).sum();
+        let wanted: u64 = group.iter().map(|wanted| wanted.body.len() as u64 + 64).sum();
         let is_full = !group.is_empty() && !self.make_room(wanted);
-        let mut out: Vec<Bytes> = Vec::new();
+        let mut out = Vec::new();
         let mut new = Vec::new();
         // All of the group goes to one file, so that a failure is one of the group.
         let begun = self.segment();
         let number = self.next;
         if let Ok(segment) = begun {
-            let mut marks = Vec::new();
             for (progress, numbers) in &self.marks {
                 let entry = Entry::Progress { progress: *progress, numbers: numbers.clone() };
-                frame::put(&mut marks, self.shared.seed, &entry);
+                frame::put(&mut out, self.shared.seed, &entry);
             }
-            let mut end = marks.len();
-            out.push(marks.into());
             let start = self.shared.state().segments.get(&segment).map_or(0, |known| known.bytes);
             for Wanted { spans, body, reply, commands } in group {
                 if is_full {
                     let _ = reply.send(Err(AppendError::Full));
                     continue;
                 }
-                let head = frame::record_head(self.shared.seed, self.next, spans, &body);
-                let size = head.len() + size(&body);
-                out.push(head.into());
-                out.extend(body);
-                let at = end;
-                end += size;
+                let at = out.len();
+                let entry = Entry::Record { number: self.next, spans, body: &body };
+                frame::put(&mut out, self.shared.seed, &entry);
                 let record = Record {
                     segment,
                     at: start + at as u64,
-                    size: size as u64,
+                    size: (out.len() - at) as u64,
                     spans,
                     is_sent: false,
                     counted_until: 0,
@@ -170,9 +181,6 @@ impl Writer {
             }
         } else if let Err(error) = begun {
             self.refuse(group.into_iter().map(|wanted| wanted.reply), &error);
-        }
-        if is_append {
-            self.shared.is_slow.store(start_time.elapsed() > SLOW, Ordering::Relaxed);
         }
         self.remove_done();
     }
@@ -224,16 +232,15 @@ impl Writer {
     }
 
     /// Writes to the end of a file: all, or nothing.
-    fn append(&mut self, segment: u64, out: &[Bytes]) -> std::io::Result<()> {
-        let bytes = size(out);
-        if bytes == 0 {
+    fn append(&mut self, segment: u64, out: &[u8]) -> std::io::Result<()> {
+        if out.is_empty() {
             return Ok(());
         }
         let Some((_, file)) = &mut self.current else {
             return Err(std::io::Error::other("there is no file"));
         };
         let start = self.shared.state().segments.get(&segment).map_or(0, |known| known.bytes);
-        let written = files::write(&self.shared, file, out)
+        let written = write_all(&self.shared, file, out)
             .and_then(|()| if self.shared.options.fsync { file.sync_data() } else { Ok(()) });
         if let Err(error) = written {
             // What was written of it is cut off; where that fails too, the file is left and the next one begun. Its torn end
@@ -243,7 +250,7 @@ impl Writer {
             }
             return Err(error);
         }
-        self.grow(segment, bytes as u64);
+        self.grow(segment, out.len() as u64);
         Ok(())
     }
 
@@ -273,8 +280,7 @@ impl Writer {
         let mut file = OpenOptions::new().read(true).append(true).create_new(true).open(&path)?;
         let mut out = Vec::new();
         frame::put(&mut out, seed, &Entry::Begin { next: self.next });
-        let bytes = out.len() as u64;
-        let begun = files::write(&self.shared, &mut file, &[out.into()]).and_then(|()| {
+        let begun = write_all(&self.shared, &mut file, &out).and_then(|()| {
             match self.shared.options.fsync {
                 // The name is to be found after a loss of power, too.
                 true => {
@@ -290,7 +296,7 @@ impl Writer {
         let reader = Arc::new(file.try_clone()?);
         let segment = Segment { path, seed, file: reader, bytes: 0, live: 0, live_bytes: 0 };
         self.shared.state().segments.insert(number, segment);
-        self.grow(number, bytes);
+        self.grow(number, out.len() as u64);
         self.current = Some((number, file));
         Ok(number)
     }
@@ -359,7 +365,7 @@ impl Writer {
                 );
             }
             let at = self.shared.state().segments.get(&segment).map_or(0, |known| known.bytes);
-            if self.append(segment, &[out.into()]).is_err() {
+            if self.append(segment, &out).is_err() {
                 return false;
             }
             let mut state = self.shared.state();
@@ -375,5 +381,23 @@ impl Writer {
         }
         self.remove_done();
         true
+    }
+}
+
+#[cfg(not(test))]
+fn write_all(_: &Shared, file: &mut File, out: &[u8]) -> std::io::Result<()> {
+    file.write_all(out)
+}
+
+/// As without tests, but for a disk that may be full.
+#[cfg(test)]
+fn write_all(shared: &Shared, file: &mut File, out: &[u8]) -> std::io::Result<()> {
+    let room = shared.disk_bytes.load(Ordering::Relaxed);
+    let room = room.saturating_sub(shared.bytes.load(Ordering::Relaxed));
+    let part = usize::try_from(room).unwrap_or(usize::MAX).min(out.len());
+    file.write_all(&out[..part])?;
+    match part == out.len() {
+        true => Ok(()),
+        false => Err(std::io::ErrorKind::StorageFull.into()),
     }
 }

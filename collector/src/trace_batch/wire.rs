@@ -235,14 +235,9 @@ pub(crate) fn put_key(out: &mut Vec<u8>, field: u32, wire_type: u8) {
 
 /// Writes a length-delimited field, even if it is empty.
 pub(crate) fn put_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
-    put_bytes_head(out, field, bytes.len());
-    out.extend_from_slice(bytes);
-}
-
-/// Writes what stands before the bytes of a length-delimited field.
-pub(crate) fn put_bytes_head(out: &mut Vec<u8>, field: u32, length: usize) {
     put_key(out, field, 2);
-    put_varint(out, length as u64);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
 }
 
 /// Writes a varint field, unless it has proto3's default.

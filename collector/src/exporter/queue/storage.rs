@@ -12,7 +12,7 @@ use crate::journal::{AppendError, Appended, Found, Journal};
 use crate::trace_batch::{Part, TraceBatch};
 
 /// How many bytes of spans that are on disk wait in memory, too; what comes beyond is read again when its turn comes.
-const WAITING_BYTES: usize = if cfg!(test) { 500 } else { 10 << 20 };
+const WAITING_BYTES: usize = if cfg!(test) { 500 } else { 6 << 20 };
 /// How many bytes of requests are under way; one that is larger than that goes alone.
 const UNDER_WAY_BYTES: u32 = if cfg!(test) { 1000 } else { 8 << 20 };
 /// How many batches are made ready at a time: so many are in memory whole, besides those that wait there.
@@ -57,7 +57,7 @@ impl Storage {
     /// Writes a request down.
     pub(super) async fn append(&self, request: &TraceBatch) -> Result<Appended, AppendError> {
         let spans = u32::try_from(request.span_count()).unwrap_or(u32::MAX);
-        let appended = self.journal.append(spans, request.to_pieces()).await?;
+        let appended = self.journal.append(spans, |out| request.write_protobuf(out)).await?;
         if self.is_failing.swap(false, Ordering::Relaxed) {
             self.health.clear(&self.part());
         }

@@ -37,8 +37,7 @@ fn concentrator() -> Concentrator {
 }
 
 async fn hold(journal: &Arc<Journal>, spans: usize) -> Arc<Hold> {
-    let appended =
-        journal.append(spans as u32, vec![bytes::Bytes::from_static(&[0])]).await.unwrap();
+    let appended = journal.append(spans as u32, |out| out.push(0)).await.unwrap();
     let journal = Some((Arc::clone(journal), appended));
     Note::new("e".into(), spans, true, journal, false).keep().0
 }
