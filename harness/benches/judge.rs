@@ -153,7 +153,7 @@ fn store(attempts: Vec<Attempt>) -> Store {
     store
 }
 
-/// What the mock intake and services with ledgers give.
+/// Capabilities of the mock intake and of services with ledgers.
 const CAPABILITIES: [Capability; 4] = [
     Capability::RawPayloads,
     Capability::Exclusiveness,
@@ -375,7 +375,7 @@ fn read_and_judge(bencher: Bencher<'_, '_>, spans: usize, per_trace: usize) {
     });
 }
 
-/// What is saved of a system.
+/// A system as a saved run has it.
 #[derive(Serialize)]
 struct System {
     form: u32,

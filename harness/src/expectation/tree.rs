@@ -16,7 +16,7 @@ const WITHOUT: i64 = 1 << 40;
 /// the one that fits it best of those that are left.
 const MAX_PAIRS: usize = 1 << 14;
 
-/// What was captured, with an index of what is below what.
+/// Captured spans, with an index of those below each.
 pub(super) struct Captured<'a> {
     view: View<'a>,
     family: Family<'a>,

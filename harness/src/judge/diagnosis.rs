@@ -90,7 +90,7 @@ struct Kind<'a> {
     rule: &'a str,
     service: Option<&'a str>,
     hop: Option<(&'a str, &'a str)>,
-    /// Stage and cause, where those of one rule are told apart by them.
+    /// Stage and cause, where those of one rule are distinguished by them.
     stands_for_all: Option<(Option<Stage>, Option<&'a str>)>,
     is_beside: bool,
 }
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(reported[0].1, ["lost-span"]);
     }
 
-    /// What explains each finding, by looking at all pairs.
+    /// Returns the finding that explains each, by looking at all pairs.
     fn explainers_by_pairs(failures: &[Failure]) -> Vec<Option<usize>> {
         let of = |symptom: usize| {
             let below = &failures[symptom];

@@ -35,7 +35,7 @@ pub(super) fn explain(failures: &mut [Failure], expect: &Expect, view: View<'_>)
     }
 }
 
-/// What came late.
+/// Spans that came late.
 struct Late<'a> {
     view: View<'a>,
     /// The workloads that it is of, by span.

@@ -14,7 +14,7 @@ use crate::{
 pub(super) struct Callers<'a> {
     view: View<'a>,
     family: Family<'a>,
-    /// What the services ended, with the first that did.
+    /// Spans that services ended, with the first service that did.
     made: HashMap<SpanId, (&'a str, &'a LedgerSpan)>,
     /// Spans that were captured under other traces, as some service ended them in this one.
     elsewhere: HashMap<SpanId, &'a Span>,
@@ -26,7 +26,7 @@ pub(super) struct Callers<'a> {
     calling: HashSet<&'a str>,
     /// Calls that nobody answers and that did not fail.
     open: UnderWay<&'a Span>,
-    /// What answers calls.
+    /// Spans that answer calls.
     servers: UnderWay<&'a Span>,
 }
 

@@ -67,7 +67,7 @@ pub(super) fn wrong_service_edge(view: View<'_>) -> Checked {
     Checked::Found(found)
 }
 
-/// Where a server answers: below which call, and in which process.
+/// Place at which a server answers: below which call, and in which process.
 type Place<'a> = (Option<SpanId>, &'a str, Option<&'a str>);
 
 fn place(span: &Span) -> Place<'_> {

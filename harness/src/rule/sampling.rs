@@ -43,7 +43,7 @@ fn is_any_dropped(view: View<'_>) -> bool {
     known_ledgers(view).any(|(_, spans, _)| spans.iter().any(|span| !span.sampled))
 }
 
-/// What the services' ledgers show of who called whom.
+/// Calls between services, as their ledgers show them.
 pub(super) struct Calls<'a> {
     view: View<'a>,
     /// By span id, the workloads that ended such a span, each with whether it was sampled.

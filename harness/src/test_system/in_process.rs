@@ -18,7 +18,7 @@ use crate::{
 
 /// How long what was captured may take to be read.
 const READ_WITHIN: Duration = Duration::from_secs(10);
-/// What an intake gives that nothing else sends to, of services that have sent all they had.
+/// Capabilities of an intake that nothing else sends to, of services that have sent all they had.
 const CAPABILITIES: [Capability; 3] =
     [Capability::RawPayloads, Capability::Exclusiveness, Capability::Completeness];
 

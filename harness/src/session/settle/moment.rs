@@ -1,4 +1,4 @@
-//! What a case is judged by at one moment of waiting for its trace, and what is found of it then.
+//! The evidence of a case at one moment of waiting for its trace, and the findings then.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -23,7 +23,7 @@ pub(super) struct Moment<'a> {
     pub(super) evidence: Evidence,
     pub(super) strays: Vec<Arc<Stray>>,
     pub(super) capabilities: Vec<Capability>,
-    /// What was found already; each is asked for several times of one moment.
+    /// Findings so far; they are asked for several times of one moment.
     pub(super) so_far: Option<Findings>,
     pub(super) if_all_seen: Option<Findings>,
 }
