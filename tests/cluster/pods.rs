@@ -101,11 +101,11 @@ async fn spans_have_the_attributes_of_the_pods_that_they_come_from() {
     let _alone = one_at_a_time().await;
     let cluster = cluster().await;
     let config = keep(CONFIG).display().to_string();
-    // The first hop is another pod in the end, of another name and address.
+    // The first hop is another pod in the end, of another name and address. Requests take long enough for some to be left when it is.
     let scenario = scenario_file(
         "name: pods\ndescription: A pod takes the place of another one.\n\
          requests: [{ get: /outgoing-sampleapp, times: 40, concurrency: 2, any_status: true }]\n\
-         faults: [{ at: sample-app-1, restart: true, after: 10 }]\n",
+         faults: [{ at: sample-app-1, restart: true, after: 4 }, { at: sample-app-2, delay: 500ms }]\n",
     );
     let saved = tempfile::tempdir().unwrap();
     let dir = saved.path().display().to_string();
