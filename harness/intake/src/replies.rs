@@ -30,7 +30,7 @@ pub struct Script {
     /// Holds for so many requests; for ever where both this and `for` are missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u32>,
-    /// Holds for so long, from when it was posted.
+    /// Holds for so long, from the first request that it answers.
     #[serde(default, rename = "for", with = "duration", skip_serializing_if = "Option::is_none")]
     pub lasting: Option<Duration>,
 }
@@ -138,7 +138,7 @@ impl Script {
     }
 }
 
-/// The scripts that still hold.
+/// The scripts that still hold, each with its end, which is known from the first request on that it answers.
 #[derive(Debug, Default)]
 pub struct Replies {
     scripts: Vec<(Script, Option<Instant>)>,
@@ -156,17 +156,18 @@ impl Replies {
         if self.scripts.len() >= MAX_SCRIPTS {
             return Err(ScriptError::TooMany);
         }
-        let end = script.lasting.and_then(|lasting| now.checked_add(lasting));
-        self.scripts.push((script, end));
+        self.scripts.push((script, None));
         Ok(())
     }
 
-    /// The script for a request to `path`, which uses it up by one.
+    /// The script for a request to `path`, which uses it up by one, or begins its time.
     pub fn take(&mut self, path: &str, now: Instant) -> Option<Script> {
         self.forget_ended(now);
         let at = self.scripts.iter().position(|(script, _)| script.matches(path))?;
-        let taken = self.scripts[at].0.clone();
-        match &mut self.scripts[at].0.next {
+        let (script, end) = &mut self.scripts[at];
+        let taken = script.clone();
+        *end = end.or_else(|| script.lasting.and_then(|lasting| now.checked_add(lasting)));
+        match &mut script.next {
             Some(1) => {
                 self.scripts.remove(at);
             }
@@ -179,10 +180,10 @@ impl Replies {
     /// The scripts that still hold, with what is left of `next` and `for`.
     pub fn left(&mut self, now: Instant) -> Vec<Script> {
         self.forget_ended(now);
-        let left = self
-            .scripts
-            .iter()
-            .map(|(script, end)| Script { lasting: end.map(|end| end - now), ..script.clone() });
+        let left = self.scripts.iter().map(|(script, end)| {
+            let lasting = end.map(|end| end - now).or(script.lasting);
+            Script { lasting, ..script.clone() }
+        });
         left.collect()
     }
 
@@ -286,9 +287,15 @@ mod tests {
         assert_eq!(taken(&mut replies, now), Some(Some(ScriptedReply::Status(503))));
         assert_eq!(replies.left(now)[0].next, Some(1));
         assert_eq!(taken(&mut replies, now), Some(Some(ScriptedReply::Status(503))));
-        assert_eq!(taken(&mut replies, now), Some(Some(ScriptedReply::Status(429))));
-        assert_eq!(taken(&mut replies, now + second), None);
-        assert_eq!(replies.left(now + second), []);
+        // Its second begins with the first request that meets it, however late that comes.
+        let late = now + 5 * second;
+        assert_eq!(replies.left(late)[0].lasting, Some(second));
+        assert_eq!(taken(&mut replies, late), Some(Some(ScriptedReply::Status(429))));
+        let almost = late + second * 9 / 10;
+        assert_eq!(replies.left(almost)[0].lasting, Some(second / 10));
+        assert_eq!(taken(&mut replies, almost), Some(Some(ScriptedReply::Status(429))));
+        assert_eq!(taken(&mut replies, late + second), None);
+        assert_eq!(replies.left(late + second), []);
     }
 
     #[test]

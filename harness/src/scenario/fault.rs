@@ -114,7 +114,7 @@ pub struct CollectorFault {
     pub retry_after: Option<Duration>,
     /// For the next so many requests.
     pub next: Option<u32>,
-    /// For this long.
+    /// For this long, from the first request on that meets it.
     pub lasting: Option<Duration>,
 }
 
@@ -128,7 +128,7 @@ pub struct IntakeFault {
     pub delay: Option<Duration>,
     /// For the next so many requests.
     pub next: Option<u32>,
-    /// For this long.
+    /// For this long, from the first request on that meets it.
     pub lasting: Option<Duration>,
 }
 

@@ -29,6 +29,9 @@ struct Script {
     reply: Reply,
     /// For so many more requests.
     next: Option<u32>,
+    /// For so long, from the first request on that it answers.
+    lasting: Option<Duration>,
+    /// When that is over, known from then on.
     until: Option<Instant>,
     /// Requests with this header are answered as usual.
     except: Option<HeaderName>,
@@ -81,8 +84,8 @@ impl Scripts {
         if self.0.len() >= MAX_SCRIPTS {
             return Err(format!("there are {MAX_SCRIPTS} scripted replies already: clear them"));
         }
-        let until = lasting.map(|lasting| Instant::now() + lasting);
-        self.0.push_back(Script { reply: Reply { status, retry_after }, next, until, except });
+        let reply = Reply { status, retry_after };
+        self.0.push_back(Script { reply, next, lasting, until: None, except });
         Ok(())
     }
 
@@ -106,6 +109,8 @@ impl Scripts {
         if let Some(left) = &mut script.next {
             *left -= 1;
         }
+        // A time that the clock does not reach lasts until cleared.
+        script.until = script.until.or_else(|| now.checked_add(script.lasting?));
         Some(script.reply)
     }
 }
@@ -135,8 +140,12 @@ mod tests {
         scripts.add("status=429&retry_after=3s&for=20s").unwrap();
         assert_eq!([next(&mut scripts), next(&mut scripts)], [reply(503), reply(503)]);
         let reported = Some(Reply { status: 429, retry_after: Some(Duration::from_secs(3)) });
-        assert_eq!([next(&mut scripts), next(&mut scripts)], [reported, reported]);
-        advance(Duration::from_secs(20)).await;
+        // Its time begins with the first request that meets it, however late that comes.
+        advance(Duration::from_secs(60)).await;
+        assert_eq!(next(&mut scripts), reported);
+        advance(Duration::from_secs(19)).await;
+        assert_eq!(next(&mut scripts), reported);
+        advance(Duration::from_secs(1)).await;
         assert_eq!(next(&mut scripts), None);
         scripts.add("status=500").unwrap();
         assert_eq!(next(&mut scripts), reply(500));

@@ -87,7 +87,7 @@ pub(in super::super) struct FaultFile {
     pub(in super::super) reset: bool,
     /// The intake, the collector, or what stands between two workloads, does so for the next so many requests.
     pub(in super::super) next: Option<u32>,
-    /// The intake, or the collector, does so for this long.
+    /// The intake, or the collector, does so for this long, from the first request on that meets it.
     #[serde(rename = "for")]
     pub(in super::super) lasting: Option<DurationText>,
 }
