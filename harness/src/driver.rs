@@ -254,8 +254,9 @@ pub(crate) fn not_sent(request: &Request, place: (usize, u32), ids: Ids, reason:
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use stub_server::StubServer;
     use wiremock::{
-        Mock, MockServer, ResponseTemplate,
+        Mock, ResponseTemplate,
         matchers::{body_json, header, method, path},
     };
 
@@ -263,7 +264,7 @@ mod tests {
     use crate::scenario::request::{Body, Content};
 
     async fn sent(request: &Request, answers: ResponseTemplate) -> (Case, Vec<wiremock::Request>) {
-        let server = MockServer::start().await;
+        let server = StubServer::start().await;
         Mock::given(path("/orders")).respond_with(answers).mount(&server).await;
         let driver = Driver::new(server.uri(), &[], "run".to_owned()).unwrap();
         let case = driver.send(request, None, (0, 0), Ids::generate(), None).await;
@@ -278,7 +279,7 @@ mod tests {
         for of in methods {
             let request =
                 Request { method: of, body: Some(body.clone()), ..Request::get("/orders") };
-            let server = MockServer::start().await;
+            let server = StubServer::start().await;
             Mock::given(method(of.name()))
                 .and(path("/orders"))
                 .and(header("content-type", "application/json"))

@@ -16,8 +16,9 @@ use harness::{
     trace::{Span, TraceId},
 };
 use serde_json::{Value, json};
+use stub_server::StubServer;
 use wiremock::{
-    Mock, MockServer, Request, Respond, ResponseTemplate,
+    Mock, Request, Respond, ResponseTemplate,
     matchers::{method, path, path_regex},
 };
 
@@ -27,7 +28,7 @@ pub(crate) const APP_KEY: &str = "4pp5ecret0123456789abcdef0123456789abcdef";
 
 /// Datadog's API, as far as it is played.
 pub(crate) struct StandIn {
-    server: MockServer,
+    server: StubServer,
 }
 
 struct Shown {
@@ -55,7 +56,7 @@ impl StandIn {
         let intake = IntakeClient::connect(intake, Settings::default()).await.expect("the intake");
         let left = AtomicU64::new(budget);
         let shown = Arc::new(Shown { intake: Arc::new(intake), delay, left, search_alone });
-        let server = MockServer::start().await;
+        let server = StubServer::start().await;
         let by_id = Mock::given(method("GET")).and(path_regex("^/api/v2/trace/"));
         by_id.respond_with(Answer(Arc::clone(&shown), by_trace_id)).mount(&server).await;
         let search = Mock::given(method("POST")).and(path("/api/v2/spans/events/search"));

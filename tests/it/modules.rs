@@ -28,7 +28,7 @@ fn the_modules_of_each_crate_are_acyclic() {
     for member in members() {
         let source = format!("{member}/src");
         let uses = read(&root().join(&source));
-        assert!(uses.len() > 1, "{source} has no modules");
+        assert!(!uses.is_empty(), "{source} has no modules");
         links += uses.values().map(BTreeSet::len).sum::<usize>();
         found.extend(circles(&uses).into_iter().map(|circle| format!("{source}: {circle}")));
     }

@@ -1,8 +1,9 @@
 //! The other ways out: OTLP over HTTP and gRPC, with and without TLS.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use stub_server::StubServer;
 use wiremock::matchers::{header, path};
-use wiremock::{Mock, MockServer, ResponseTemplate};
+use wiremock::{Mock, ResponseTemplate};
 
 use crate::support::{DEADLINE, answer, golden, intake, request, span_ids, start, until};
 
@@ -10,7 +11,7 @@ const PATH: &str = "/v1/traces";
 
 #[tokio::test]
 async fn otlphttp_sends_what_came_to_datadogs_otlp_intake() {
-    let otlp = MockServer::start().await;
+    let otlp = StubServer::start().await;
     let traces = || {
         Mock::given(path(PATH))
             .and(header("dd-api-key", "secret"))
@@ -39,7 +40,7 @@ async fn otlphttp_sends_what_came_to_datadogs_otlp_intake() {
 
 #[tokio::test]
 async fn spans_that_the_receiver_rejects_are_counted_as_dropped() {
-    let otlp = MockServer::start().await;
+    let otlp = StubServer::start().await;
     // An `ExportTraceServiceResponse` with two rejected spans.
     let partial = ResponseTemplate::new(200).set_body_bytes([10, 2, 8, 2].as_slice());
     Mock::given(path(PATH)).respond_with(partial).mount(&otlp).await;

@@ -84,7 +84,7 @@ async fn what_cannot_be_sent_in_time_is_reported() {
 
 #[tokio::test]
 async fn a_collector_that_is_to_fail_on_an_invalid_key_does() {
-    let intake = wiremock::MockServer::start().await;
+    let intake = stub_server::StubServer::start().await;
     let forbidden = ResponseTemplate::new(403);
     Mock::given(path("/api/v1/validate")).respond_with(forbidden).mount(&intake).await;
     let rig = start(intake, &["exporters.datadog.api.fail_on_invalid_key=true"], DEADLINE).await;

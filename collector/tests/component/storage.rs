@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use stub_server::StubServer;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
-use wiremock::MockServer;
 
 use crate::support::{answer, intake, payloads, recover, request, span_ids, stats, until_within};
 
@@ -29,13 +29,13 @@ struct Process {
 }
 
 impl Process {
-    async fn start(intake: &MockServer, directory: &Path, settings: &[&str]) -> Self {
+    async fn start(intake: &StubServer, directory: &Path, settings: &[&str]) -> Self {
         Self::start_for(intake, directory, settings, "30s").await
     }
 
     /// As [`Self::start`], with so much time for a shutdown.
     async fn start_for(
-        intake: &MockServer,
+        intake: &StubServer,
         directory: &Path,
         settings: &[&str],
         time: &str,

@@ -10,17 +10,18 @@ use bytes::Bytes;
 use collector::{Collector, Config, Drained, Sources};
 use libdd_trace_protobuf::pb;
 use prost::Message as _;
+use stub_server::StubServer;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wiremock::matchers::{method, path};
-use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
+use wiremock::{Mock, Request, Respond, ResponseTemplate};
 
 /// How long anything may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A running collector and the intake behind it.
 pub(crate) struct Rig {
-    pub(crate) intake: MockServer,
+    pub(crate) intake: StubServer,
     pub(crate) ports: BTreeMap<String, SocketAddr>,
     pub(crate) http: reqwest::Client,
     shutdown: CancellationToken,
@@ -28,22 +29,22 @@ pub(crate) struct Rig {
 }
 
 /// A stub of the intake that accepts every key; traces are for each test to answer.
-pub(crate) async fn intake() -> MockServer {
-    let intake = MockServer::start().await;
+pub(crate) async fn intake() -> StubServer {
+    let intake = StubServer::start().await;
     let valid = ResponseTemplate::new(200).set_body_json(serde_json::json!({ "valid": true }));
     Mock::given(path("/api/v1/validate")).respond_with(valid).mount(&intake).await;
     intake
 }
 
 /// Answers requests for traces with this status, `times` times.
-pub(crate) async fn answer(intake: &MockServer, status: u16, times: u64) {
+pub(crate) async fn answer(intake: &StubServer, status: u16, times: u64) {
     let traces = Mock::given(method("POST")).and(path("/api/v0.2/traces"));
     traces.respond_with(ResponseTemplate::new(status)).up_to_n_times(times).mount(intake).await;
 }
 
 /// Takes traces from now on, whatever [`answer`] said before, with no moment in between in which nothing is said (an
 /// intake that answers 404 makes a collector drop spans).
-pub(crate) async fn recover(intake: &MockServer) -> Recovered {
+pub(crate) async fn recover(intake: &StubServer) -> Recovered {
     let recovered = Recovered::default();
     let traces = Mock::given(method("POST")).and(path("/api/v0.2/traces"));
     traces.respond_with(recovered.clone()).with_priority(1).mount(intake).await;
@@ -68,13 +69,13 @@ impl Respond for Recovered {
 }
 
 /// A collector in front of the intake; `settings` are laid upon the config.
-pub(crate) async fn start(intake: MockServer, settings: &[&str], drain: Duration) -> Rig {
+pub(crate) async fn start(intake: StubServer, settings: &[&str], drain: Duration) -> Rig {
     start_with(intake, settings, &[], drain).await
 }
 
 /// As [`start`], with feature gates.
 pub(crate) async fn start_with(
-    intake: MockServer,
+    intake: StubServer,
     settings: &[&str],
     gates: &[String],
     drain: Duration,
@@ -166,7 +167,7 @@ impl Rig {
     }
 
     /// Stops the collector and gives what it left behind, and the intake.
-    pub(crate) async fn stop(self) -> (Drained, MockServer) {
+    pub(crate) async fn stop(self) -> (Drained, StubServer) {
         self.shutdown.cancel();
         let drained = tokio::time::timeout(DEADLINE, self.running).await.expect("it ends").unwrap();
         (drained, self.intake)
@@ -174,7 +175,7 @@ impl Rig {
 }
 
 /// The payloads of all requests for traces that an intake got.
-pub(crate) async fn payloads(intake: &MockServer) -> Vec<pb::AgentPayload> {
+pub(crate) async fn payloads(intake: &StubServer) -> Vec<pb::AgentPayload> {
     let mut requests = intake.received_requests().await.unwrap();
     requests.retain(|request| request.url.path() == "/api/v0.2/traces");
     decode(&requests)
@@ -185,13 +186,13 @@ fn decode(requests: &[Request]) -> Vec<pb::AgentPayload> {
 }
 
 /// The payloads of all requests for stats that an intake got.
-pub(crate) async fn stats(intake: &MockServer) -> Vec<pb::StatsPayload> {
+pub(crate) async fn stats(intake: &StubServer) -> Vec<pb::StatsPayload> {
     let bodies = bodies(intake, "/api/v0.2/stats").await;
     bodies.iter().map(|body| rmp_serde::from_slice(body).unwrap()).collect()
 }
 
 /// The bodies of all requests for a path, decompressed.
-pub(crate) async fn bodies(intake: &MockServer, path: &str) -> Vec<Vec<u8>> {
+pub(crate) async fn bodies(intake: &StubServer, path: &str) -> Vec<Vec<u8>> {
     let requests = intake.received_requests().await.unwrap();
     requests.iter().filter(|request| request.url.path() == path).map(body).collect()
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use stub_server::StubServer;
 use wiremock::matchers::{method, path};
-use wiremock::{Mock, MockServer, ResponseTemplate};
+use wiremock::{Mock, ResponseTemplate};
 
 use crate::support::{App, Chain, Receiver, TRACE_ID, TRACEPARENT};
 
@@ -14,7 +15,7 @@ async fn start(receiver: &Receiver, vars: &[(&str, &str)]) -> App {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_third_party_gets_the_trace_context_and_no_faults() {
-    let party = MockServer::start().await;
+    let party = StubServer::start().await;
     let answer = ResponseTemplate::new(204);
     Mock::given(method("GET")).and(path("/api")).respond_with(answer).expect(1).mount(&party).await;
     let receiver = Receiver::start().await;
@@ -38,7 +39,7 @@ async fn a_third_party_gets_the_trace_context_and_no_faults() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_third_party_that_fails_is_answered_502() {
-    let party = MockServer::start().await;
+    let party = StubServer::start().await;
     Mock::given(method("GET")).respond_with(ResponseTemplate::new(500)).mount(&party).await;
     let receiver = Receiver::start().await;
     let app = start(&receiver, &[("OUTGOING_HTTP_CALL_URL", &party.uri())]).await;
@@ -49,7 +50,7 @@ async fn a_third_party_that_fails_is_answered_502() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_third_party_that_is_too_slow_is_answered_504() {
-    let party = MockServer::start().await;
+    let party = StubServer::start().await;
     let slow = ResponseTemplate::new(200).set_delay(Duration::from_secs(30));
     Mock::given(method("GET")).respond_with(slow).mount(&party).await;
     let receiver = Receiver::start().await;
@@ -120,7 +121,7 @@ async fn a_call_is_sent_twice_at_most() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resend_is_sent_to_the_direct_callee_only_and_faults_are_forwarded_unchanged() {
-    let last = MockServer::start().await;
+    let last = StubServer::start().await;
     Mock::given(method("GET")).respond_with(ResponseTemplate::new(200)).mount(&last).await;
     let receiver = Receiver::start().await;
     let middle = start(&receiver, &[("NAME", "middle"), ("UPSTREAM_URIS", &last.uri())]).await;

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use sample_apps::{FlushError, RunError};
+use stub_server::StubServer;
 use tokio::net::TcpStream;
 use wiremock::matchers::method;
-use wiremock::{Mock, MockServer, ResponseTemplate};
+use wiremock::{Mock, ResponseTemplate};
 
 use crate::support::{App, DEADLINE, Receiver, TRACE_ID, TRACEPARENT, client, eventually};
 
@@ -89,7 +90,7 @@ async fn spans_that_cannot_be_delivered_are_reported() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_that_the_queue_had_no_room_for_are_reported() {
-    let slow = MockServer::start().await;
+    let slow = StubServer::start().await;
     let answer = ResponseTemplate::new(200).set_delay(Duration::from_millis(400));
     Mock::given(method("POST")).respond_with(answer).mount(&slow).await;
     let vars = [

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
+use stub_server::StubServer;
 use wiremock::matchers::{header, method, path};
-use wiremock::{Mock, MockServer, ResponseTemplate};
+use wiremock::{Mock, ResponseTemplate};
 
 use super::{Config, Found, Places, Value, detect, process};
 use crate::settings::Purpose;
@@ -67,7 +68,7 @@ impl Rig {
     }
 }
 
-async fn answer(server: &MockServer, of: &str, body: ResponseTemplate) {
+async fn answer(server: &StubServer, of: &str, body: ResponseTemplate) {
     Mock::given(method("GET")).and(path(of)).respond_with(body).mount(server).await;
 }
 
@@ -76,8 +77,8 @@ fn text(text: &str) -> ResponseTemplate {
 }
 
 /// An instance's metadata service, of version 2.
-async fn instance() -> MockServer {
-    let server = MockServer::start().await;
+async fn instance() -> StubServer {
+    let server = StubServer::start().await;
     let of = |of: &str| {
         Mock::given(method("GET"))
             .and(path(format!("/latest/{of}")))
@@ -137,7 +138,7 @@ async fn an_instance_is_described_by_both_versions_of_its_service() {
     assert_eq!(tags.last().unwrap(), "ec2.tag.team=blue");
     assert_eq!(tags.len(), expected.len() + 1);
 
-    let old = MockServer::start().await;
+    let old = StubServer::start().await;
     let forbidden = ResponseTemplate::new(403);
     Mock::given(method("PUT")).respond_with(forbidden).mount(&old).await;
     answer(&old, "/latest/meta-data/instance-id", text("i-2")).await;
@@ -156,7 +157,7 @@ async fn a_service_that_is_not_there_is_no_failure_and_one_that_hangs_does_not_s
     let all = "{detectors: [ec2, ecs, eks, lambda, k8snode, env]}";
     assert_eq!((rig.detect(all).await, rig.failures()), (vec![], 0));
     // As where the hop limit keeps a container's requests from being answered.
-    let hanging = MockServer::start().await;
+    let hanging = StubServer::start().await;
     let never = ResponseTemplate::new(200).set_delay(Duration::from_secs(60));
     Mock::given(method("PUT")).respond_with(never).mount(&hanging).await;
     let mut rig = Rig::new(&[
@@ -175,7 +176,7 @@ async fn a_service_that_is_not_there_is_no_failure_and_one_that_hangs_does_not_s
 
 #[tokio::test]
 async fn a_node_is_known_by_kubernetes_and_its_instance() {
-    let api = MockServer::start().await;
+    let api = StubServer::start().await;
     let node = json!({ "metadata": { "uid": "node-uid" } });
     answer(&api, "/api/v1/nodes/n1", ResponseTemplate::new(200).set_body_json(node)).await;
     let version = json!({ "gitVersion": "v1.33.0-eks-1" });
@@ -205,7 +206,7 @@ async fn a_node_is_known_by_kubernetes_and_its_instance() {
 
 #[tokio::test]
 async fn a_task_and_a_function_say_what_they_are() {
-    let server = MockServer::start().await;
+    let server = StubServer::start().await;
     let container = |id: &str, kind: &str| {
         json!({ "DockerId": id, "Type": kind, "KnownStatus": "RUNNING", "LogDriver": "awslogs",
             "LogOptions": { "awslogs-group": "g", "awslogs-region": "r1", "awslogs-stream": id } })
@@ -258,7 +259,7 @@ async fn a_task_and_a_function_say_what_they_are() {
 
 #[tokio::test]
 async fn docker_is_asked_where_it_is() {
-    let server = MockServer::start().await;
+    let server = StubServer::start().await;
     let info = json!({ "Name": "docker-host", "OSType": "linux" });
     answer(&server, "/info", ResponseTemplate::new(200).set_body_json(info)).await;
     let host = format!("tcp://{}", server.address());

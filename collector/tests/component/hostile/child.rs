@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use stub_server::StubServer;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
-use wiremock::MockServer;
 
 use crate::support::{DEADLINE, answer, intake};
 
@@ -18,7 +18,7 @@ pub(super) struct Child {
     process: tokio::process::Child,
     ports: BTreeMap<String, SocketAddr>,
     http: reqwest::Client,
-    _intake: MockServer,
+    _intake: StubServer,
 }
 
 impl Child {

@@ -1,7 +1,8 @@
 use serde_json::json;
+use stub_server::StubServer;
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 use wiremock::{
-    Mock, MockServer, ResponseTemplate,
+    Mock, ResponseTemplate,
     matchers::{body_partial_json, header, method, path},
 };
 
@@ -22,7 +23,7 @@ fn access(url: &str) -> Access {
 }
 
 async fn answered(template: ResponseTemplate) -> Answer {
-    let server = MockServer::start().await;
+    let server = StubServer::start().await;
     Mock::given(method("GET"))
         .and(path(format!("/api/v2/trace/{ID}")))
         .and(header("dd-api-key", API_KEY))
@@ -95,7 +96,7 @@ async fn each_other_failure_is_an_outcome_of_its_own() {
 
 #[tokio::test]
 async fn a_slow_answer_is_given_up() {
-    let server = MockServer::start().await;
+    let server = StubServer::start().await;
     let slow = ResponseTemplate::new(200).set_delay(Duration::from_secs(60));
     Mock::given(method("GET")).respond_with(slow).mount(&server).await;
     let client =
@@ -126,7 +127,7 @@ async fn an_answer_that_breaks_off_and_a_host_that_is_not_there_are_distinguishe
 
 #[tokio::test]
 async fn a_search_says_what_it_wants_and_reads_a_page() {
-    let server = MockServer::start().await;
+    let server = StubServer::start().await;
     let wanted = json!({"data": {"type": "search_request", "attributes": {
         "filter": {"query": query_of(&[ID]), "from": "2026-11-24T10:00:00.000Z", "to": "2026-11-24T10:15:00.000Z"},
         "page": {"limit": 1000, "cursor": "c2"}, "sort": "timestamp"
@@ -156,7 +157,7 @@ async fn a_search_says_what_it_wants_and_reads_a_page() {
 
 #[tokio::test]
 async fn a_64_bit_id_is_asked_for_by_its_decimal_digits() {
-    let server = MockServer::start().await;
+    let server = StubServer::start().await;
     let route = Mock::given(method("GET")).and(path("/api/v2/trace/9532127138774266268"));
     route.respond_with(ResponseTemplate::new(404)).expect(1).mount(&server).await;
     let client = Client::new(&access(&server.uri())).unwrap();

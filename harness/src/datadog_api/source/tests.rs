@@ -1,8 +1,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
+use stub_server::StubServer;
 use wiremock::{
-    Mock, MockServer, Request, Respond, ResponseTemplate,
+    Mock, Request, Respond, ResponseTemplate,
     matchers::{method, path, path_regex},
 };
 
@@ -69,7 +70,7 @@ fn page(spans: Vec<Value>, after: Option<&str>) -> ResponseTemplate {
 }
 
 struct World {
-    server: MockServer,
+    server: StubServer,
     source: DatadogSource,
 }
 
@@ -79,7 +80,7 @@ impl World {
         traces: Vec<ResponseTemplate>,
         spans: Vec<ResponseTemplate>,
     ) -> Self {
-        let server = MockServer::start().await;
+        let server = StubServer::start().await;
         let by_id = Mock::given(method("GET")).and(path_regex("^/api/v2/trace/"));
         by_id.respond_with(InTurn::new(traces)).mount(&server).await;
         let search = Mock::given(method("POST")).and(path("/api/v2/spans/events/search"));

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use stub_server::StubServer;
 use tokio::time::{Instant, sleep};
 use wiremock::matchers::{method, path, query_param, query_param_is_missing};
-use wiremock::{Mock, MockServer, ResponseTemplate};
+use wiremock::{Mock, ResponseTemplate};
 
 use super::super::kind::Kind;
 use super::super::table::{CONNECTION, MAX_BYTES, Table};
@@ -19,14 +20,14 @@ use crate::telemetry::Registry;
 const SOON: Duration = Duration::from_secs(20);
 
 struct Rig {
-    server: MockServer,
+    server: StubServer,
     folder: tempfile::TempDir,
     registry: Registry,
 }
 
 impl Rig {
     async fn new() -> Self {
-        let server = MockServer::start().await;
+        let server = StubServer::start().await;
         Self { server, folder: tempfile::tempdir().unwrap(), registry: Registry::default() }
     }
 
