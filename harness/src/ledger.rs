@@ -241,7 +241,8 @@ pub struct LedgerClient {
 }
 
 impl LedgerClient {
-    /// A client for the ledger routes below `base_url`. The client's own time limit bounds each call.
+    /// A client for the ledger routes below `base_url`. The client's own time limit bounds each attempt; one that it ends is made once
+    /// more.
     pub fn new(client: reqwest::Client, base_url: String) -> Self {
         Self { client, base_url }
     }
@@ -296,13 +297,57 @@ impl LedgerClient {
     }
 
     async fn read<T: serde::de::DeserializeOwned>(&self, url: String) -> Result<T, LedgerError> {
-        let answer = async {
+        let answer = crate::http::read(|| async {
             let response = self.client.get(&url).send().await?.error_for_status()?;
             response.json::<T>().await
-        };
+        });
         answer.await.map_err(|error| LedgerError::Unreadable {
             reason: crate::chain_of(&error.without_url()),
             url,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+    use stub_server::StubServer;
+    use wiremock::{Mock, ResponseTemplate, matchers::path};
+
+    use super::*;
+
+    fn totals() -> ResponseTemplate {
+        ResponseTemplate::new(200).set_body_json(json!({
+            "name": "shop", "service": "shop", "instance_id": "1", "spans_ended": 7, "traces": 1,
+            "spans_evicted": 0, "open_spans": 0,
+        }))
+    }
+
+    /// A client of a service that answers as many requests as said after its time limit.
+    async fn slow_at_first(requests: u64) -> (StubServer, LedgerClient) {
+        let service = StubServer::start().await;
+        if requests > 0 {
+            let slow = totals().set_delay(Duration::from_secs(600));
+            let slow = Mock::given(path("/ledger")).respond_with(slow).up_to_n_times(requests);
+            slow.expect(requests).mount(&service).await;
+        }
+        Mock::given(path("/ledger")).respond_with(totals()).mount(&service).await;
+        let client = crate::http::client().timeout(Duration::from_secs(1)).build().unwrap();
+        let ledger = LedgerClient::new(client, service.uri());
+        (service, ledger)
+    }
+
+    #[tokio::test]
+    async fn a_ledger_that_does_not_answer_in_time_is_asked_once_more() {
+        for requests in [0, 1] {
+            let (_service, ledger) = slow_at_first(requests).await;
+            assert_eq!(ledger.totals().await.unwrap().spans_ended, 7);
+        }
+        let (service, ledger) = slow_at_first(2).await;
+        let error = ledger.totals().await.unwrap_err().to_string();
+        assert!(error.ends_with("/ledger: error sending request: operation timed out"), "{error}");
+        assert_eq!(service.received_requests().await.unwrap().len(), 2);
     }
 }

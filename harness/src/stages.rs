@@ -197,10 +197,10 @@ impl std::ops::Add for Counted {
 ///
 /// Why it says nothing.
 pub(crate) async fn collector(client: &reqwest::Client, url: &str) -> Result<Counted, String> {
-    let answer = async {
+    let answer = crate::http::read(|| async {
         let response = client.get(format!("{url}/metrics")).send().await?.error_for_status()?;
         response.text().await
-    };
+    });
     let text = answer.await.map_err(|error| crate::chain_of(&error.without_url()))?;
     counted(&text)
         .ok_or_else(|| "its metrics have none of the Collector's span counters".to_owned())

@@ -10,3 +10,19 @@ pub fn client() -> reqwest::ClientBuilder {
         .retry(reqwest::retry::never())
         .redirect(reqwest::redirect::Policy::none())
 }
+
+/// Reads by an attempt, and by one more where the client's time limit ended the first: a busy machine may let a service wait that long,
+/// and a verdict is not to hang on it.
+///
+/// # Errors
+///
+/// The last attempt's.
+pub async fn read<T, F>(attempt: impl Fn() -> F) -> reqwest::Result<T>
+where
+    F: Future<Output = reqwest::Result<T>>,
+{
+    match attempt().await {
+        Err(error) if error.is_timeout() => attempt().await,
+        answer => answer,
+    }
+}

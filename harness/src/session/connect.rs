@@ -14,7 +14,7 @@ use crate::{
     system::{Role, System},
 };
 
-/// Longest wait for one ledger route.
+/// Longest wait for one ledger route, which is then asked once more.
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The parts of a session whose system is up.
