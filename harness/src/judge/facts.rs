@@ -35,15 +35,12 @@ pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
     struck(record, result);
     refused_exports(record, result);
     lost_by_senders(record, result);
-    result.failures.extend(record.facts.proven.iter().cloned());
-    if record.facts.intake_ended {
-        // The mock is ours: that it is gone says nothing about the system.
-        for case in &mut result.cases {
-            case.findings.failures.clear();
-        }
-    }
     disturbed(record, result);
     unseen(record, result);
+    match record.facts.intake_ended {
+        true => intake_ended(record, result),
+        false => result.failures.extend(record.facts.proven.iter().cloned()),
+    }
     silent(record, result);
 }
 
@@ -157,6 +154,18 @@ fn lost_by_senders(record: &Record, result: &mut ScenarioResult) {
     }
 }
 
+/// Takes back all failures: the mock is ours, and that it is gone says nothing about the system.
+fn intake_ended(record: &Record, result: &mut ScenarioResult) {
+    for case in &mut result.cases {
+        case.findings.failures.clear();
+    }
+    result.failures.clear();
+    // As a rule its exit says so.
+    if record.facts.exits.is_empty() {
+        result.undecided.push("the mock intake ended before all was judged".to_owned());
+    }
+}
+
 /// A request that got no answer while the way to the system was broken says nothing about the system.
 fn disturbed(record: &Record, result: &mut ScenarioResult) {
     let disturbances = &record.facts.disturbances;
@@ -171,6 +180,8 @@ fn disturbed(record: &Record, result: &mut ScenarioResult) {
         }
     }
     if unanswered > 0 {
+        // What is asked of all requests together depends on these, too.
+        result.failures.clear();
         result.undecided.push(format!(
             "{unanswered} of {} requests got no answer while the way to the system was broken: {}",
             record.cases.len(),
@@ -190,6 +201,7 @@ fn unseen(record: &Record, result: &mut ScenarioResult) {
         for case in &mut result.cases {
             case.findings.failures.clear();
         }
+        result.failures.clear();
         result.undecided.push(format!(
             "no traffic: `{}` answered none of {} requests ({})",
             first.case.entry(&record.topology).unwrap_or("the entry"),

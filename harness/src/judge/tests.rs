@@ -201,6 +201,47 @@ fn where_the_intake_ended_what_is_missing_says_nothing() {
     expect(&result, Inconclusive, "`intake` ended by itself");
 }
 
+/// Asks of all requests together for more than holds.
+fn ask_too_much(world: &mut World) {
+    world.expect().refused_attempts = 2;
+    world.record.facts.refused = Some(0);
+    world.expect().refused_exports = 2;
+    world.record.facts.refused_exports = Some(0);
+    world.expect().lost_by_senders = Some(9);
+    world.record.facts.stages = Some(stages(4));
+}
+
+#[test]
+fn what_is_asked_of_all_requests_says_nothing_where_the_intake_ended_or_some_got_no_answer() {
+    let asked = judged(ask_too_much);
+    assert_eq!((asked.verdict, asked.failures.len()), (Fail, 3));
+    let ended = judged(|world| {
+        ask_too_much(world);
+        let lost = Failure::new("lost-span", "between the services and the intake".to_owned());
+        world.record.facts.proven.push(lost);
+        world.record.facts.intake_ended = true;
+    });
+    assert_eq!(
+        described(&ended),
+        (Inconclusive, vec!["the mock intake ended before all was judged".to_owned()])
+    );
+    let disturbed = judged(|world| {
+        ask_too_much(world);
+        let whole = world.record.cases[0].clone();
+        world.unanswered();
+        world.record.cases.push(whole);
+        world.record.facts.disturbances.push("the port-forward broke".to_owned());
+    });
+    expect(&disturbed, Inconclusive, "1 of 2 requests got no answer");
+    assert_eq!(disturbed.failures, []);
+    let unanswered = judged(|world| {
+        ask_too_much(world);
+        world.unanswered();
+    });
+    expect(&unanswered, Inconclusive, "no traffic: ");
+    assert_eq!(unanswered.failures, []);
+}
+
 #[test]
 fn what_could_not_be_done_is_inconclusive() {
     let text = "a fault could not be injected: no such workload";
