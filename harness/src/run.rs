@@ -150,14 +150,22 @@ pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Sum
         plan.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
     let mut plan = plan;
     let mut summary = Summary::new(run_id);
+    let mut not_judged = Vec::new();
     for (scenario, because) in std::mem::take(&mut plan.skipped) {
         let result = ScenarioResult::skipped(&scenario.name, &scenario.description, because)
             .in_file(&scenario.file);
         events.send(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
         order.push(scenario.name);
-        summary.scenarios.push(result);
+        not_judged.push(result);
     }
     order.sort();
+    let unreached = plan.scenarios.iter().map(|scenario| {
+        let because = "the run ended before it was judged";
+        ScenarioResult::undecided(&scenario.name, &scenario.description, because)
+            .in_file(&scenario.file)
+    });
+    // Where the run is killed, this is what remains.
+    save_not_judged(&plan, not_judged.iter().cloned().chain(unreached), &mut summary);
     let groups = groups(std::mem::take(&mut plan.scenarios));
     let plan = Arc::new(plan);
     let places = Arc::new(Semaphore::new(plan.parallel.max(1)));
@@ -176,6 +184,7 @@ pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Sum
         match finished {
             Ok(outcome) => {
                 summary.scenarios.extend(outcome.results);
+                not_judged.extend(outcome.not_judged);
                 summary.warnings.extend(outcome.warnings);
                 summary.undecided.extend(outcome.undecided);
                 summary.notes.extend(outcome.notes);
@@ -188,13 +197,16 @@ pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Sum
         }
     }
     for name in &order {
-        if !summary.scenarios.iter().any(|result| &result.name == name) {
+        let has_result = |results: &[ScenarioResult]| results.iter().any(|it| &it.name == name);
+        if !has_result(&summary.scenarios) && !has_result(&not_judged) {
             let because = "it was not judged: its group was cancelled";
             let result = ScenarioResult::undecided(name, "", because);
             events.send(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
-            summary.scenarios.push(result);
+            not_judged.push(result);
         }
     }
+    save_not_judged(&plan, not_judged.iter().cloned(), &mut summary);
+    summary.scenarios.extend(not_judged);
     summary.scenarios.sort_by_key(|result| order.iter().position(|name| name == &result.name));
     if let Some(text) = plan.evidence.as_ref().and_then(|source| source.usage()) {
         events.send(Event::Usage { text }).await;
@@ -202,6 +214,21 @@ pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Sum
     summary.took_ms = millis(started.elapsed());
     events.send(Event::RunFinished { summary: Box::new(summary.clone()) }).await;
     summary
+}
+
+/// Saves the results of scenarios that have no record, where the run is saved.
+fn save_not_judged(
+    plan: &Plan,
+    results: impl Iterator<Item = ScenarioResult>,
+    summary: &mut Summary,
+) {
+    let Some(dir) = &plan.save else { return };
+    if let Err(error) = saved::write_not_judged(dir, &results.collect::<Vec<_>>()) {
+        let text = format!("the run could not be saved: {error}");
+        if !summary.undecided.contains(&text) {
+            summary.undecided.push(text);
+        }
+    }
 }
 
 /// Sends events; that nobody listens any more is no reason to stop.

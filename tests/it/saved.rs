@@ -148,6 +148,37 @@ fn a_services_silence_and_what_it_sent_at_the_very_end_are_in_a_saved_run() {
 }
 
 #[test]
+fn what_was_not_judged_is_no_pass_when_a_run_is_judged_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = |name: &str, more: &str| {
+        let yaml =
+            format!("name: {name}\ndescription: One request.\nrequests: [{{ get: / }}]\n{more}\n");
+        std::fs::write(dir.path().join(format!("{name}.yaml")), yaml).unwrap();
+    };
+    scenario("comes-up", "");
+    let path = dir.path().display().to_string();
+    scenario(
+        "does-not-come-up",
+        "system: { chain: { env: { sample-app-1: { OTEL_PROPAGATORS: nonsense } } } }",
+    );
+    let (saved, results) = run_and_replay(&[&path], 3);
+    assert_eq!(results["comes-up"]["verdict"], "pass");
+    let because = results["does-not-come-up"]["undecided"].to_string();
+    assert!(because.contains("its system did not come up"), "{because}");
+    // A filter takes what was not judged as well.
+    let dir = saved.path().display().to_string();
+    tracecheck(&["replay", &dir, "--filter", "comes-up"]).expect_code(0);
+    tracecheck(&["replay", &dir, "--filter", "does-not"]).expect_code(3);
+    std::fs::write(saved.path().join("not-judged.json"), "[").unwrap();
+    tracecheck(&["replay", &dir])
+        .expect_code(2)
+        .expect_stderr("not-judged.json:1: it ends in the middle: the saved run was cut off");
+    // Where no system came up at all, there is nothing else to be read.
+    std::fs::remove_file(std::path::Path::new(&path).join("comes-up.yaml")).unwrap();
+    run_and_replay(&[&path], 3);
+}
+
+#[test]
 fn a_saved_run_of_another_form_is_refused() {
     let file = ScenarioFile::new("name: one\ndescription: One request.\nrequests: [{ get: / }]\n");
     let (saved, _) = run_and_replay(&[&file.path()], 0);

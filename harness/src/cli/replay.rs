@@ -7,7 +7,7 @@ use harness::{
     finding::Warning,
     judge::{consistency_warning, judge, sampled_warning},
     rule,
-    run::saved::{self, SavedSystem},
+    run::saved::{self, SavedError, SavedSystem},
     verdict::Summary,
 };
 
@@ -37,12 +37,21 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     args.html.check()?;
-    let systems = saved::read(&args.dir)?;
+    let mut not_judged = saved::read_not_judged(&args.dir)?;
+    let systems = match saved::read(&args.dir) {
+        // No system came up.
+        Err(SavedError::Empty { .. }) if !not_judged.is_empty() => Vec::new(),
+        read => read?,
+    };
     let records: Vec<_> = systems.iter().flat_map(SavedSystem::records).collect();
-    let names: Vec<String> = records.iter().map(|record| record.scenario.name.clone()).collect();
+    let mut names: Vec<String> =
+        records.iter().map(|record| record.scenario.name.clone()).collect();
+    not_judged.retain(|result| !names.contains(&result.name));
+    names.extend(not_judged.iter().map(|result| result.name.clone()));
     let wanted = super::filter(&names, &args.filter);
+    not_judged.retain(|result| wanted.contains(&result.name));
     let records = records.into_iter().filter(|record| wanted.contains(&record.scenario.name));
-    let results: Vec<_> = records.map(judge).collect();
+    let results: Vec<_> = records.map(judge).chain(not_judged).collect();
     let mut output = args.output.open(args.verbose)?;
     let run_id = "replay".to_owned();
     output.observe(&Event::RunStarted {

@@ -28,7 +28,10 @@ use crate::{
 /// The outcome of a group.
 #[derive(Default)]
 pub(super) struct GroupOutcome {
+    /// Results of the scenarios that have a record.
     pub(super) results: Vec<ScenarioResult>,
+    /// Those of the others.
+    pub(super) not_judged: Vec<ScenarioResult>,
     pub(super) warnings: Vec<String>,
     /// Reasons for an inconclusive run beyond those of its scenarios.
     pub(super) undecided: Vec<String>,
@@ -148,7 +151,7 @@ async fn give_up(group: Group, events: &Events, because: &str) -> GroupOutcome {
         let result = ScenarioResult::undecided(&scenario.name, &scenario.description, because)
             .in_file(&scenario.file);
         events.send(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
-        outcome.results.push(result);
+        outcome.not_judged.push(result);
     }
     outcome
 }
@@ -279,7 +282,7 @@ impl Live<'_> {
             let result = ScenarioResult::undecided(&scenario.name, &scenario.description, because)
                 .in_file(&scenario.file);
             self.events.send(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
-            self.outcome.results.push(result);
+            self.outcome.not_judged.push(result);
         }
     }
 

@@ -23,12 +23,15 @@ use crate::{
     session::Session,
     strays::Nobodys,
     trace::{Trace, TraceId},
+    verdict::ScenarioResult,
 };
 
 /// Name of the file with the records.
 const SYSTEM_FILE: &str = "system.json";
 /// Name of the file with the attempts.
 const ATTEMPTS_FILE: &str = "attempts.jsonl";
+/// Name of the file with the results of scenarios that have no record.
+const NOT_JUDGED_FILE: &str = "not-judged.json";
 /// Version of the form; a reader refuses another.
 const FORM: u32 = 3;
 
@@ -133,6 +136,33 @@ pub(super) fn write_records(
         serde_json::to_writer(&mut *out, &system)?;
         writeln!(out)
     })
+}
+
+/// Writes the results of scenarios that have no record into the folder of a saved run: those that were skipped, whose system did not come
+/// up, or that were not reached. Without them a run that was cut short would be judged again as one that passed.
+pub(super) fn write_not_judged(dir: &Path, results: &[ScenarioResult]) -> Result<(), SavedError> {
+    std::fs::create_dir_all(dir)
+        .map_err(|source| SavedError::Io { path: dir.to_owned(), source })?;
+    write(&dir.join(NOT_JUDGED_FILE), |out| {
+        serde_json::to_writer(&mut *out, results)?;
+        writeln!(out)
+    })
+}
+
+/// Reads the results of a saved run's scenarios that have no record. There are none where an older program saved it.
+///
+/// # Errors
+///
+/// When the file is there and cannot be read.
+pub fn read_not_judged(dir: &Path) -> Result<Vec<ScenarioResult>, SavedError> {
+    let path = dir.join(NOT_JUDGED_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            serde_json::from_str(&text).map_err(|error| unreadable(&path, error.line(), &error))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(SavedError::Io { path, source }),
+    }
 }
 
 fn write(
