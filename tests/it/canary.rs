@@ -15,7 +15,7 @@ fn rounds_that_pass_are_a_line_each_and_are_reported_together() {
     let path = file.path();
     let beside = |name: &str| path.replace("scenario.yaml", name);
     let (junit, prometheus) = (beside("junit.xml"), beside("canary.prom"));
-    let args = ["canary", &path, "--every", "1ms", "--for", "1500ms", "--format", "json"];
+    let args = ["canary", &path, "--every", "200ms", "--for", "6s", "--format", "json"];
     let ran =
         tracecheck(&[args.as_slice(), &["--junit", &junit, "--prometheus", &prometheus]].concat())
             .expect_code(0);

@@ -51,7 +51,7 @@ pub use self::{
 /// How the names of temporary directories begin.
 const DIR_PREFIX: &str = "tracecheck-";
 /// How long a process has to get ready, by default.
-const START_LIMIT: Duration = Duration::from_secs(10);
+const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long a process has to end after SIGTERM by default: longer than the collector drains (20 s), so that
 /// it can say itself what it lost.
 const STOP_GRACE: Duration = Duration::from_secs(25);

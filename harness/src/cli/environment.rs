@@ -37,7 +37,7 @@ pub(super) struct Args {
     /// of one workload. May be given several times.
     #[arg(long = "image", value_name = "[WORKLOAD=]REFERENCE", value_parser = image)]
     images: Vec<Image>,
-    /// How long a system's workloads have to get ready: each of them where they are processes (10s when left out) or containers (60s), all
+    /// How long a system's workloads have to get ready: each of them where they are processes (30s when left out) or containers (60s), all
     /// of them together in a cluster (2m). `start_limit` of a system file says it of one process.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     start_limit: Option<Duration>,
