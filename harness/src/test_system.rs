@@ -201,10 +201,23 @@ pub struct Answer {
     trace: Option<Trace>,
 }
 
-/// A trace that is not whole.
+/// A trace that is not whole, or of which that is not known.
 #[derive(Debug, thiserror::Error)]
-#[error("the trace is incomplete:\n{0}")]
+#[error("{0}")]
 pub struct NotWhole(String);
+
+impl NotWhole {
+    fn of(result: &CaseResult) -> Self {
+        let found = plain::case(result);
+        let open = result.findings.not_evaluated.iter().filter(|open| open.required);
+        let open = open.map(|open| format!("\n  {}: not evaluated: {}", open.rule, open.because));
+        let open: String = open.collect();
+        match result.findings.failures.is_empty() && !open.is_empty() {
+            true => Self(format!("it is not known whether the trace is complete:\n{found}{open}")),
+            false => Self(format!("the trace is incomplete:\n{found}{open}")),
+        }
+    }
+}
 
 impl Answer {
     /// The HTTP status; `None` where there was no answer.
@@ -225,15 +238,69 @@ impl Answer {
         self.trace.as_ref()
     }
 
-    /// The trace, if every rule holds on it.
+    /// The trace, if every rule holds on it, and every check that a verdict needs could be made.
     ///
     /// # Errors
     ///
-    /// What failed, with the expected and the captured tree.
+    /// What failed, with the expected and the captured tree, and what could not be checked.
     pub fn whole_trace(&self) -> Result<&Trace, NotWhole> {
+        let findings = &self.result.findings;
+        let is_open = findings.not_evaluated.iter().any(|open| open.required);
         match &self.trace {
-            Some(trace) if self.result.findings.failures.is_empty() => Ok(trace),
-            _ => Err(NotWhole(plain::case(&self.result))),
+            Some(trace) if findings.failures.is_empty() && !is_open => Ok(trace),
+            _ => Err(NotWhole::of(&self.result)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        finding::NotEvaluated,
+        judge::{judge, testing::World},
+    };
+
+    fn answer(change: impl FnOnce(&mut World), open: Option<bool>) -> Answer {
+        let mut world = World::healthy();
+        change(&mut world);
+        let mut result = judge(&world.record).cases.remove(0);
+        let open = open.map(|required| NotEvaluated {
+            rule: "lost-span".to_owned(),
+            because: "the ledger did not answer".to_owned(),
+            required,
+        });
+        result.findings.not_evaluated.extend(open);
+        let record = world.record.cases.remove(0);
+        Answer { outcome: record.case.outcome, result, trace: record.evidence.trace }
+    }
+
+    fn refused(answer: &Answer) -> String {
+        answer.whole_trace().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_trace_is_whole_only_where_all_that_a_verdict_needs_was_checked() {
+        let whole = |_: &mut World| {};
+        let cut = |world: &mut World| world.lose("sample-app-2");
+        assert_eq!(answer(whole, None).whole_trace().unwrap().spans.len(), 4);
+        assert!(answer(whole, Some(false)).whole_trace().is_ok());
+        let unknown = refused(&answer(whole, Some(true)));
+        assert!(
+            unknown.starts_with("it is not known whether the trace is complete:\ntrace "),
+            "{unknown}"
+        );
+        assert!(
+            unknown.ends_with("\n  lost-span: not evaluated: the ledger did not answer"),
+            "{unknown}"
+        );
+        let lost = refused(&answer(cut, None));
+        assert!(lost.starts_with("the trace is incomplete:\ntrace "), "{lost}");
+        assert!(lost.contains("lost-span: `sample-app-2` ended"), "{lost}");
+        let both = refused(&answer(cut, Some(true)));
+        assert!(
+            both.starts_with("the trace is incomplete:") && both.contains("not evaluated"),
+            "{both}"
+        );
     }
 }
