@@ -9,7 +9,8 @@
 use std::{fmt, str::FromStr};
 
 pub use self::{
-    client::{ApiError, Client, ClientSetupError, Endpoint},
+    client::{ApiError, Client, ClientSetupError},
+    endpoint::Endpoint,
     source::{DatadogSource, Found},
 };
 use crate::secret::Secret;
@@ -17,6 +18,7 @@ use crate::secret::Secret;
 mod answer;
 mod budget;
 mod client;
+mod endpoint;
 mod source;
 
 /// Datadog's sites; keys of one mean nothing at another.

@@ -67,23 +67,17 @@ fn read(source: &FilePath) -> Uses {
         })
         .collect();
     files.retain(|module, _| !tests.iter().any(|test| module.starts_with(test)));
-    let modules: BTreeSet<Path> = files.keys().cloned().collect();
-    files
-        .into_iter()
-        .map(|(module, tokens)| {
-            let mut used = BTreeSet::new();
-            scan(
-                tokens,
-                &mut |path| {
-                    if let Some(target) = resolve(&module, path, &modules) {
-                        used.insert(target);
-                    }
-                },
-                &mut |_| {},
-            );
-            (module, used)
-        })
-        .collect()
+    let paths = files.into_iter().map(|(module, tokens)| {
+        let mut paths = Vec::new();
+        scan(tokens, &mut |path| paths.push(path.to_vec()), &mut |_| {});
+        (module, paths)
+    });
+    let paths: BTreeMap<Path, Vec<Path>> = paths.collect();
+    let crate_of = Crate::of(&paths);
+    let used = |module: &Path, paths: &[Path]| {
+        paths.iter().filter_map(|path| crate_of.resolve(module, path)).collect()
+    };
+    paths.iter().map(|(module, paths)| (module.clone(), used(module, paths))).collect()
 }
 
 fn find(folder: &FilePath, module: &mut Path, files: &mut BTreeMap<Path, TokenStream>) {
@@ -217,28 +211,70 @@ fn is_punct(token: Option<&TokenTree>, char: char) -> bool {
     matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == char)
 }
 
-/// The module that a path in `module` leads into, unless it stays there or leads to a module around it.
-fn resolve(module: &[String], path: &[String], modules: &BTreeSet<Path>) -> Option<Path> {
-    let (first, mut rest) = path.split_first()?;
-    let mut target: Path = match first.as_str() {
-        "crate" => Vec::new(),
-        "self" => module.to_vec(),
-        "super" => module.split_last()?.1.to_vec(),
-        name if modules.contains(&child(module, name)) => child(module, name),
-        _ => return None,
-    };
-    while let Some((next, behind)) = rest.split_first() {
-        match next.as_str() {
-            "super" => {
-                target.pop();
+/// The modules of a crate, and the names that each has from others.
+struct Crate {
+    modules: BTreeSet<Path>,
+    /// By module and name, the module that the name is of, or that it is.
+    names: BTreeMap<(Path, String), Path>,
+}
+
+impl Crate {
+    fn of(paths: &BTreeMap<Path, Vec<Path>>) -> Self {
+        let modules = paths.keys().cloned().collect();
+        let mut names = BTreeMap::new();
+        let bare = Self { modules, names: BTreeMap::new() };
+        for (module, paths) in paths {
+            for path in paths {
+                let Some((target, behind)) = bare.follow(module, path) else { continue };
+                let (Some(name), true) = (path.last(), behind.len() < 2) else { continue };
+                if target != *module && name != "self" {
+                    names.insert((module.clone(), name.clone()), target);
+                }
             }
-            "self" => {}
-            name if modules.contains(&child(&target, name)) => target.push(name.to_owned()),
-            _ => break,
         }
-        rest = behind;
+        Self { names, ..bare }
     }
-    (!module.starts_with(&target)).then_some(target)
+
+    /// The module that a path in `module` leads into, unless it stays there or leads to a module around it. What such a module has from
+    /// another one is of that one.
+    fn resolve(&self, module: &Path, path: &[String]) -> Option<Path> {
+        let (mut target, behind) = self.follow(module, path)?;
+        if module.starts_with(&target) {
+            target = self.names.get(&(target, behind.first()?.clone()))?.clone();
+        }
+        (!module.starts_with(&target)).then_some(target)
+    }
+
+    /// Follows a path in `module` from module to module; the last one, and what is behind it.
+    fn follow<'p>(&self, module: &Path, path: &'p [String]) -> Option<(Path, &'p [String])> {
+        let (first, mut rest) = path.split_first()?;
+        let mut target: Path = match first.as_str() {
+            "crate" => Vec::new(),
+            "self" => module.clone(),
+            "super" => module.split_last()?.1.to_vec(),
+            name if self.modules.contains(&child(module, name)) => child(module, name),
+            name => {
+                let imported = self.names.get(&(module.clone(), name.to_owned()))?;
+                // A module, not something of one.
+                imported.last().filter(|last| *last == name)?;
+                imported.clone()
+            }
+        };
+        while let Some((next, behind)) = rest.split_first() {
+            match next.as_str() {
+                "super" => {
+                    target.pop();
+                }
+                "self" => {}
+                name if self.modules.contains(&child(&target, name)) => {
+                    target.push(name.to_owned());
+                }
+                _ => break,
+            }
+            rest = behind;
+        }
+        Some((target, rest))
+    }
 }
 
 /// Describes each set of modules that can be reached from each other, one line each.
@@ -306,6 +342,27 @@ fn a_circle_through_the_part_of_a_module_is_found() {
         ("other.rs", "use crate::one::Part; struct Thing;"),
     ];
     assert_eq!(circles_of(&files), ["one uses one/part, one/part uses other, other uses one"],);
+}
+
+#[test]
+fn a_circle_through_a_name_of_the_whole_or_an_imported_module_is_found() {
+    let through_the_whole = [
+        ("lib.rs", "mod whole;"),
+        ("whole.rs", "pub use self::{first::Door, second::Hall}; mod first; mod second;"),
+        ("whole/first.rs", "use super::second::Hall; pub struct Door;"),
+        ("whole/second.rs", "use super::Door; pub struct Hall;"),
+    ];
+    assert_eq!(
+        circles_of(&through_the_whole),
+        ["whole/first uses whole/second, whole/second uses whole/first"]
+    );
+    let imported = [
+        ("lib.rs", "mod one; mod other;"),
+        ("one.rs", "pub mod part;"),
+        ("one/part.rs", "use crate::other::Thing; pub fn make() {}"),
+        ("other.rs", "use crate::one; pub fn thing() { one::part::make() }"),
+    ];
+    assert_eq!(circles_of(&imported), ["one/part uses other, other uses one/part"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, fmt, time::Duration};
 
 use tokio::time::Instant;
 
-use super::Endpoint;
+use super::endpoint::Endpoint;
 
 /// Rate limit of an endpoint, as its responses report it. Any part may be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -3,10 +3,7 @@
 //! Each way in which it can go wrong is an outcome of its own with what to do about it, since "no trace" for want of a permission is
 //! not "no trace". Nothing is asked twice here; when to ask again is [`super::source`]'s business.
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
 use reqwest::header::HeaderValue;
@@ -16,6 +13,7 @@ use super::{
     Access,
     answer::{self, Malformed, Spans},
     budget::RateLimit,
+    endpoint::Endpoint,
 };
 use crate::trace::TraceId;
 
@@ -29,24 +27,6 @@ const MAX_ANSWER: usize = 64 << 20;
 const BODY_SHOWN: usize = 200;
 /// Spans of a page: the most that Datadog gives.
 pub(super) const PAGE: usize = 1000;
-
-/// The two questions, each with a limit of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Endpoint {
-    /// *Get a trace by ID*, a preview: the whole trace, from live or longer-term storage.
-    Trace,
-    /// *Search spans*: spans that are live (15 minutes) or retained.
-    Spans,
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Trace => "trace API",
-            Self::Spans => "spans search",
-        })
-    }
-}
 
 /// Error for a client that cannot be set up.
 #[derive(Debug, thiserror::Error)]
