@@ -116,7 +116,7 @@ async fn judge_unrest(session: &Session, driven: &mut [Driven], unrest: &Unrest,
 }
 
 /// Notes what came of traces that something was missing of after they were judged: it is late, and not lost. They are judged again by what
-/// they were judged by, and that.
+/// they were judged by, and that, and by the traces beside them as they are at the end.
 async fn note_late_spans(
     session: &Session,
     driven: &mut Driven,
@@ -124,6 +124,13 @@ async fn note_late_spans(
     events: &Events,
 ) {
     let (mut is_new, mut any) = (false, false);
+    // What came of linked traces, and of those that belong to a request, is in them now.
+    let cases = driven.record.cases.iter().map(|of| &of.case);
+    let strays = session.witness().strays_of(cases);
+    if strays != driven.record.strays {
+        driven.record.strays = strays;
+        is_new = true;
+    }
     for (of, judged) in driven.record.cases.iter_mut().zip(&driven.result.cases) {
         if judged.findings.failures.is_empty() {
             continue;
