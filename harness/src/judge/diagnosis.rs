@@ -90,8 +90,9 @@ struct Kind<'a> {
     rule: &'a str,
     service: Option<&'a str>,
     hop: Option<(&'a str, &'a str)>,
-    /// Stage and cause, where those of one rule are distinguished by them.
-    stands_for_all: Option<(Option<Stage>, Option<&'a str>)>,
+    stage: Option<Stage>,
+    /// The cause, where the findings of one rule are distinguished by it.
+    cause: Option<&'a str>,
     is_beside: bool,
 }
 
@@ -102,8 +103,8 @@ impl<'a> Kind<'a> {
             rule: &failure.rule,
             service: failure.service.as_deref(),
             hop: hop.map(|hop| (hop.caller.as_str(), hop.callee.as_str())),
-            stands_for_all: stands_for_all(&failure.rule)
-                .then_some((failure.stage, failure.cause.as_deref())),
+            stage: failure.stage,
+            cause: failure.cause.as_deref().filter(|_| stands_for_all(&failure.rule)),
             is_beside: failure.is_beside,
         }
     }
@@ -136,8 +137,13 @@ fn explains(one: &Failure, other: &Failure, earlier: bool, is_same_span: bool) -
     if one.is_beside {
         return false;
     }
-    if rule == "no-trace" {
-        return true;
+    match (rule, of) {
+        ("no-trace", _) => return true,
+        // Where it is known that the collector lost the parent.
+        ("undelivered-span", "orphan-span") => {
+            return other.stage.is_some() && other.stage == one.stage;
+        }
+        _ => {}
     }
     let at = one.service.as_deref().or(one.hop.as_ref().map(|hop| hop.callee.as_str()));
     let Some(at) = at else { return is_same_span };
@@ -211,6 +217,21 @@ mod tests {
         ];
         let rules: Vec<String> = fold(failures).into_iter().map(|one| one.rule).collect();
         assert_eq!(rules, ["lost-span", "orphan-span", "tree", "status"]);
+    }
+
+    #[test]
+    fn what_hangs_below_a_span_that_the_collector_lost_is_explained_by_that_loss() {
+        let orphan = |stage| found("orphan-span", "pay", 3).at_stage(stage);
+        let failures = vec![
+            orphan(None),
+            orphan(Some(Stage::Collector)),
+            orphan(Some(Stage::BehindCollector)),
+            Failure::new("undelivered-span", "").at_stage(Some(Stage::Collector)),
+        ];
+        let reported = folded(failures);
+        let alone = ("orphan-span".to_owned(), Vec::new());
+        let loss = ("undelivered-span".to_owned(), vec!["orphan-span".to_owned()]);
+        assert_eq!(reported, [alone.clone(), alone, loss]);
     }
 
     #[test]

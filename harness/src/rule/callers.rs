@@ -5,7 +5,9 @@ use std::collections::{HashMap, HashSet};
 use super::ledgers::known_ledgers;
 use crate::{
     case::{Family, ServiceIdentity, View},
-    ledger::LedgerSpan,
+    finding::Stage,
+    intake::decode::TakenSpan,
+    ledger::{CollectorEntry, LedgerSpan},
     trace::{CLOCK_TOLERANCE, Span, SpanId},
     under_way::UnderWay,
 };
@@ -20,6 +22,8 @@ pub(super) struct Callers<'a> {
     elsewhere: HashMap<SpanId, &'a Span>,
     /// Spans of the traces that belong to the request.
     apart: HashMap<SpanId, &'a Span>,
+    /// Spans that a collector took, as far as it keeps them.
+    taken: HashMap<SpanId, &'a TakenSpan>,
     /// The workloads that spans of services came of.
     heard: HashSet<&'a str>,
     /// Those of them with a call that nobody answers.
@@ -53,18 +57,33 @@ impl<'a> Callers<'a> {
         let open: Vec<&Span> = view.spans().iter().filter(is_open).collect();
         let servers =
             view.service_spans().filter(|span| matches!(span.kind(), "server" | "consumer"));
+        let taken = view.evidence.collector.iter().flat_map(|entry| &entry.spans);
         let calling = view.service_spans().filter(is_open).map(|span| view.workload_of(span));
         Self {
             view,
             made,
             elsewhere: by_id(&view.evidence.elsewhere),
             apart: by_id(view.strays.iter().flat_map(|stray| &stray.trace.spans)),
+            taken: taken.map(|span| (span.id, span)).collect(),
             heard: view.service_spans().map(|span| view.workload_of(span)).collect(),
             calling: calling.collect(),
             open: UnderWay::new(open.into_iter().filter(|call| !call.error).map(times)),
             servers: UnderWay::new(servers.map(times)),
             family,
         }
+    }
+
+    /// Returns what became of a missing parent that a collector took, and the stage that lost it.
+    pub(super) fn lost_by_collector(&self, parent: SpanId) -> Option<(Stage, String)> {
+        let is_known = self.made.contains_key(&parent) || self.apart.contains_key(&parent);
+        let taken = self.taken.get(&parent).filter(|_| !is_known)?;
+        let sent = self.view.evidence.collector.as_ref().and_then(CollectorEntry::only_to_datadog);
+        let (stage, became) = match sent?.spans.iter().any(|sent| sent.id == parent) {
+            true => (Stage::BehindCollector, "sent it, and it did not arrive"),
+            false => (Stage::Collector, "did not send it"),
+        };
+        let TakenSpan { name, kind, .. } = taken;
+        Some((stage, format!("the collector took it, `{name}` ({kind}), and {became}")))
     }
 
     /// Determines what became of a missing parent, and who created it, as far as ledgers and the rest of the trace show.

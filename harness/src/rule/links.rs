@@ -32,9 +32,13 @@ pub(super) fn orphan_span(view: View<'_>) -> Checked {
         }
         let detail =
             format!("{} names the parent {parent}, which was not captured", view.name(span));
+        let here = view.workload_of(span);
+        if let Some((stage, cause)) = callers.lost_by_collector(parent) {
+            let found = Failure::found(detail).because(cause).of_span(span.id);
+            return Some(found.about(here).at_stage(Some(stage)));
+        }
         let (caller, cause) = callers.orphan_cause(span, parent);
         let found = Failure::found(detail).because(cause).of_span(span.id);
-        let here = view.workload_of(span);
         Some(match caller.filter(|caller| *caller != here) {
             Some(caller) => found.about(here).on_hop(caller, here),
             None => found.about(here),

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     case::View,
     finding::{Failure, Stage},
-    intake::decode::SentSpan,
+    intake::decode::{SentSpan, TakenSpan},
     ledger::{CollectorEntry, Exported},
     trace::{Span, SpanId},
 };
@@ -313,9 +313,17 @@ pub(super) fn undelivered_span(view: View<'_>) -> Checked {
     if !dropped.is_empty() || entry.sampled_out() > 0 {
         let (_, reported) = lost(view, "the services");
         let count: u64 = dropped.values().sum::<u64>() + entry.sampled_out();
-        let undelivered =
-            Failure::found(format!("{count} spans of trace {id} did not reach Datadog"));
-        found.push(undelivered.because(reported).at_stage(Some(Stage::Collector)));
+        let gone = Gone::new(view, entry, &spans);
+        let undelivered = Failure::found(format!(
+            "{} of trace {id} did not reach Datadog{}",
+            spans_count(usize::try_from(count).unwrap_or(usize::MAX)),
+            gone.first_named()
+        ));
+        let undelivered = undelivered.because(reported).at_stage(Some(Stage::Collector));
+        found.push(match gone.only_service(view) {
+            Some(service) => undelivered.about(service),
+            None => undelivered,
+        });
     } else if exported > captured as u64 && !is_all_captured(view, exported, &spans) {
         let undelivered = Failure::found(format!(
             "the collector sent {exported} spans of trace {id}, was answered that they were taken, and {captured} were captured in it{}",
@@ -330,6 +338,36 @@ pub(super) fn undelivered_span(view: View<'_>) -> Checked {
         });
     }
     Checked::Found(found)
+}
+
+/// Spans that the collector took and did not send, as far as it keeps them.
+struct Gone<'a>(BTreeMap<SpanId, &'a TakenSpan>);
+
+impl<'a> Gone<'a> {
+    fn new(view: View<'_>, entry: &'a CollectorEntry, sent: &[SentSpan]) -> Self {
+        let mut there = captured_ids(view);
+        there.extend(sent.iter().map(|span| span.id));
+        let gone = entry.spans.iter().filter(|span| !there.contains(&span.id));
+        Self(gone.map(|span| (span.id, span)).collect())
+    }
+
+    /// Names the one of them that began first, as the end of a sentence.
+    fn first_named(&self) -> String {
+        let first = self.0.values().min_by_key(|span| span.start);
+        first.map_or_else(String::new, |span| {
+            format!(", `{}` ({}) the first of them", span.name, span.kind)
+        })
+    }
+
+    /// The only service that they are known to be of: what lacks its parent and answers no call is of its parent's process.
+    fn only_service<'v>(&self, view: View<'v>) -> Option<&'v str> {
+        let below = view.service_spans().filter(|span| {
+            !matches!(span.kind(), "server" | "consumer")
+                && span.parent_id.is_some_and(|parent| self.0.contains_key(&parent))
+        });
+        let services: BTreeSet<&str> = below.map(|span| view.workload_of(span)).collect();
+        services.first().copied().filter(|_| services.len() == 1)
+    }
 }
 
 /// Returns whether each span that was sent is there, so that some were sent several times.

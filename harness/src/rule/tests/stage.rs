@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::World;
+use super::{World, altered::shown};
 use crate::rule::dropping_samplers;
 use crate::{
     case::Capability,
+    finding::Stage,
     ledger::{CollectorEntry, Exported},
     scenario::fault::Shape,
+    trace::SpanId,
 };
 
 /// Returns a collector's entry: spans that it accepted, sent to Datadog, and dropped with a reason.
@@ -129,6 +131,43 @@ fn of_services_without_a_ledger_what_the_collector_took_and_did_not_deliver_is_r
     let (names, details) = reported(collector(4, 4, &[]), 1);
     assert_eq!(names, ["no-trace"]);
     assert!(details.contains("lost between the collector and the intake"), "{details}");
+}
+
+#[test]
+fn what_hangs_below_a_span_that_the_collector_lost_is_not_put_down_to_a_service() {
+    let found = |is_sent: bool| {
+        let mut world = shown();
+        world.shape = Shape::default();
+        world.evidence.ledgers.clear();
+        world.capabilities.retain(|one| *one != Capability::Ledger);
+        world.remove(0xa1);
+        let entry = world.evidence.collector.as_mut().unwrap();
+        let datadog = entry.exporters.get_mut("datadog").unwrap();
+        if !is_sent {
+            datadog.spans.retain(|span| span.id != SpanId(0xa1));
+            datadog.exported -= 1;
+            datadog.dropped = BTreeMap::from([("ignored_resource".to_owned(), 1)]);
+        }
+        let failures = world.findings().failures;
+        let of = |rule: &str| failures.iter().find(|one| one.rule == rule).cloned().unwrap();
+        (of("orphan-span"), of("undelivered-span"))
+    };
+    let (orphan, undelivered) = found(false);
+    let cause = "the collector took it, `GET /work` (server), and did not send it";
+    assert_eq!(orphan.cause.as_deref(), Some(cause));
+    assert_eq!((orphan.stage, undelivered.stage), (Some(Stage::Collector), Some(Stage::Collector)));
+    assert_eq!(undelivered.service.as_deref(), Some("app-1"));
+    let detail = undelivered.detail;
+    assert!(
+        detail.contains("1 span of trace")
+            && detail.contains("did not reach Datadog, `GET /work` (server) the first of them")
+            && detail.contains("dropped 1 as `ignored_resource`"),
+        "{detail}"
+    );
+    let (orphan, undelivered) = found(true);
+    assert!(orphan.cause.unwrap().ends_with("and sent it, and it did not arrive"));
+    assert_eq!(orphan.stage, Some(Stage::BehindCollector));
+    assert_eq!(undelivered.stage, Some(Stage::BehindCollector));
 }
 
 #[test]
