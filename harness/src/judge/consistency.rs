@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use self::misplaced::Misplaced;
 use super::case::WHOLE_TRACE;
 use crate::{
     case::{Capability, DRIVER_SERVICE, Outcome, Topology},
@@ -13,6 +14,7 @@ use crate::{
     verdict::ScenarioResult,
 };
 
+mod misplaced;
 #[cfg(test)]
 mod tests;
 
@@ -21,13 +23,20 @@ const AT_LEAST: usize = 3;
 /// How many traces are named.
 const NAMED: usize = 3;
 
-/// Adds the services that most traces of equal requests have and others lack. A trace that fails by itself says better why.
+/// Adds the services that most traces of equal requests have and others lack, and those whose work for a request is in the trace of
+/// another. A trace that fails by itself says better why.
 pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
-    let most = differing(record, result).into_iter().filter(|differs| differs.is_most());
-    let failures = grouped(most).into_iter().map(|(differs, services)| {
+    let groups = grouped(differing(record, result).into_iter()).into_iter();
+    let failures = groups.filter_map(|(differs, services)| {
         let Differs { having, all, asked, with, without, .. } = &differs;
         // What is behind it is not there since it is not.
         let first = first_of(&services, with, &record.topology);
+        if let Some(failure) = kept_context(&differs, &first, &record.topology) {
+            return Some(failure);
+        }
+        if !differs.is_most() {
+            return None;
+        }
         let (first, behind): (Vec<&String>, Vec<&String>) =
             services.iter().partition(|service| first.contains(*service));
         let of = listed(&first);
@@ -40,13 +49,25 @@ pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
             reported(without)
         );
         let failure = Failure::new(INCONSISTENT_TRACE, detail);
-        match first.as_slice() {
+        Some(match first.as_slice() {
             [only] => failure.about(only),
             _ => failure,
-        }
+        })
     });
     let failures: Vec<Failure> = failures.collect();
     result.failures.extend(failures);
+}
+
+/// Says of the first of some services whose work for a request is in another's trace.
+fn kept_context(
+    differs: &Differs<'_>,
+    first: &BTreeSet<String>,
+    topology: &Topology,
+) -> Option<Failure> {
+    first.iter().find_map(|service| {
+        let misplaced = Misplaced::find(differs, service, topology)?;
+        Some(misplaced.failure(differs, service))
+    })
 }
 
 /// Returns a warning of services that some traces of equal requests have, and not most: each may be called only sometimes, and may as
@@ -58,7 +79,12 @@ pub fn warning<'r>(
     let mut named = Vec::new();
     for (record, result) in judged {
         let some = differing(record, result).into_iter().filter(|differs| !differs.is_most());
-        let alike = grouped(some);
+        let mut alike = grouped(some);
+        // Those fail.
+        alike.retain(|(differs, services)| {
+            let first = first_of(services, &differs.with, &record.topology);
+            kept_context(differs, &first, &record.topology).is_none()
+        });
         named.extend(alike.into_iter().map(|(Differs { having, all, asked, with, .. }, services)| {
             let hops = hops_to(&services, &with, &record.topology);
             format!(

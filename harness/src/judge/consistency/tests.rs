@@ -162,3 +162,82 @@ fn what_cannot_be_proved_to_be_lacking_is_not_reported() {
         world.record.scenario.tolerate.insert("inconsistent-trace".to_owned(), because);
     });
 }
+
+/// Has so many equal requests of 100 ms each, one after the other; the calls of all but the first are in the first one's trace, which
+/// the given share of them changes.
+fn kept(requests: u32, change: impl FnOnce(&mut World)) -> World {
+    world(requests, |world| {
+        let cases = &mut world.record.cases;
+        let length = cases[0].case.ended_at - cases[0].case.sent_at;
+        let mut moved = Vec::new();
+        for (number, of) in (0..).zip(cases.iter_mut()) {
+            let later = number * (length + 1_000_000);
+            (of.case.sent_at, of.case.ended_at) =
+                (of.case.sent_at + later, of.case.ended_at + later);
+            let trace = of.evidence.trace.as_mut().unwrap();
+            for span in &mut trace.spans {
+                span.start += later;
+            }
+            if number > 0 {
+                trace.spans.retain(|span| span.service != "sample-app-2");
+                moved.push(later);
+            }
+        }
+        let trace = cases[0].evidence.trace.as_mut().unwrap();
+        let answer =
+            trace.spans.iter().find(|span| span.service == "sample-app-2").unwrap().clone();
+        let call =
+            trace.spans.iter().find(|span| Some(span.id) == answer.parent_id).unwrap().clone();
+        for (id, later) in (0x1000..).step_by(2).zip(moved) {
+            let (mut call, mut answer) = (call.clone(), answer.clone());
+            (call.id, answer.id, answer.parent_id) = (SpanId(id), SpanId(id + 1), Some(SpanId(id)));
+            (call.start, answer.start) = (call.start + later, answer.start + later);
+            trace.spans.extend([call, answer]);
+        }
+        change(world);
+    })
+}
+
+#[test]
+fn calls_for_later_requests_in_an_earlier_ones_trace_are_put_down_to_a_kept_context() {
+    let found = |world: World| {
+        let result = judge(&world.record);
+        let details = reported(&result).into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let hops = result.failures.iter().filter_map(|one| one.hop.clone());
+        let hops: Vec<_> = hops.map(|hop| (hop.caller, hop.callee)).collect();
+        let warned = warning("shop", [(&world.record, &result)]).map(|warning| warning.text);
+        (details, hops, warned)
+    };
+    let (details, hops, warned) = found(kept(3, |_| {}));
+    let [detail] = &details[..] else { panic!("{details:?}") };
+    assert!(
+        detail.starts_with("2 of 3 equal requests (GET ")
+            && detail.contains("have no span of `sample-app-2` in their traces, and trace ")
+            && detail.contains("while that of trace ")
+            && detail.contains(
+                "`sample-app-1` calls `sample-app-2` in the context of an earlier request"
+            ),
+        "{detail}"
+    );
+    assert_eq!(hops, [("sample-app-1".to_owned(), "sample-app-2".to_owned())]);
+    assert_eq!(warned, None);
+    // The service itself goes on in what it did before.
+    let (details, hops, _) = found(kept(3, |world| {
+        let trace = world.record.cases[0].evidence.trace.as_mut().unwrap();
+        let own = trace.spans.iter().find(|span| span.service == "sample-app-2").unwrap().id;
+        trace.spans.retain(|span| span.id.0 < 0x1000 || span.service == "sample-app-2");
+        for span in trace.spans.iter_mut().filter(|span| span.id.0 >= 0x1000) {
+            span.parent_id = Some(own);
+            span.meta.insert("span.kind".to_owned(), "internal".to_owned());
+        }
+    }));
+    assert!(details[0].contains("`sample-app-2` takes what it is asked to do for a part of"));
+    assert_eq!(hops, []);
+    // One of the requests has no such call in progress: it may well be one that none was made for.
+    let (details, hops, warned) = found(kept(3, |world| {
+        let trace = world.record.cases[0].evidence.trace.as_mut().unwrap();
+        trace.spans.retain(|span| span.id.0 < 0x1002);
+    }));
+    assert_eq!((details.len(), hops.len()), (0, 0), "{details:?}");
+    assert!(warned.unwrap().contains("1 of 3 equal requests"));
+}
