@@ -13,7 +13,7 @@ import java.util.concurrent.Executors;
 /** The shop: takes an order, and has `pay` charge for it. */
 public class Shop {
     private static final HttpClient CLIENT =
-            HttpClient.newBuilder().connectTimeout(Duration.ofSeconds(1)).build();
+            HttpClient.newBuilder().connectTimeout(Duration.ofSeconds(3)).build();
 
     public static void main(String[] args) throws IOException {
         HttpServer server = HttpServer.create(new InetSocketAddress("127.0.0.1", Integer.parseInt(args[0])), 0);
@@ -26,7 +26,7 @@ public class Shop {
     private static void order(HttpExchange exchange) throws IOException {
         String order = exchange.getRequestURI().getPath().substring("/orders/".length());
         HttpRequest request = HttpRequest.newBuilder(URI.create(System.getenv("PAY_URL") + "/payments/" + order))
-                .timeout(Duration.ofSeconds(1))
+                .timeout(Duration.ofSeconds(3))
                 .build();
         try {
             var answer = CLIENT.send(request, BodyHandlers.ofString());

@@ -7,7 +7,7 @@ app.get("/ready", (_request, response) => response.send("ready"));
 
 async function askStock(request, response) {
   try {
-    const answer = await fetch(process.env.STOCK_URL + request.path, { signal: AbortSignal.timeout(1000) });
+    const answer = await fetch(process.env.STOCK_URL + request.path, { signal: AbortSignal.timeout(3000) });
     await answer.arrayBuffer(); // Read to its end, so that the connection is used again.
     response.sendStatus(answer.ok ? 200 : 502);
   } catch (error) {

@@ -5,7 +5,7 @@ const { Payments } = require("./payments.js");
 
 const app = express();
 const payments = new Payments(process.env.PAY_ADDRESS, grpc.credentials.createInsecure());
-const deadline = () => ({ deadline: Date.now() + 500 });
+const deadline = () => ({ deadline: Date.now() + 1500 });
 
 app.get("/ready", (_request, response) => response.send("ready"));
 

@@ -16,7 +16,7 @@ parcels = asyncio.Queue()
 
 @asynccontextmanager
 async def lifespan(app):
-    async with httpx.AsyncClient(base_url=PAY_URL, timeout=1) as app.state.pay:
+    async with httpx.AsyncClient(base_url=PAY_URL, timeout=3) as app.state.pay:
         packer = asyncio.create_task(pack())
         yield
         packer.cancel()

@@ -38,7 +38,7 @@ async fn order(Path(order): Path<String>) -> impl IntoResponse {
         return if in_stock { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     };
     let url = format!("{stock}/orders/{order}");
-    match telemetry::get(&url, Duration::from_secs(1)).await {
+    match telemetry::get(&url, Duration::from_secs(3)).await {
         Ok(status) if status.is_success() => StatusCode::OK,
         Err(error) if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
         _ => StatusCode::BAD_GATEWAY,

@@ -14,7 +14,7 @@ import (
 	"tracecheck/examples/go/internal/telemetry"
 )
 
-var client = http.Client{Transport: otelhttp.NewTransport(http.DefaultTransport), Timeout: time.Second}
+var client = http.Client{Transport: otelhttp.NewTransport(http.DefaultTransport), Timeout: 3 * time.Second}
 
 func main() {
 	defer telemetry.Start(context.Background())()
