@@ -111,7 +111,7 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
         "fail",
         "`sample-app-1 server` should have 7 hits",
     ),
-    ("whole", "", "pass", ""),
+    ("whole", "expect: { within: 10s }", "pass", ""),
 ];
 
 #[test]

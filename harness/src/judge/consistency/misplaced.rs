@@ -19,7 +19,7 @@ pub(super) struct Misplaced<'a> {
     first: &'a Span,
     /// The request that was in progress then.
     of: &'a CaseRecord,
-    /// Who takes the earlier request's context for the current one.
+    /// The workload that takes the earlier request's context for the current one.
     keeper: String,
 }
 
