@@ -234,6 +234,7 @@ fn may_compare(record: &Record) -> bool {
         && facts.sources_ended
         && facts.gaps.is_empty()
         && facts.exits.is_empty()
+        && !facts.intake_ended
         && facts.undone.is_empty()
 }
 

@@ -7,7 +7,7 @@ use crate::{
     case::{Family, ServiceIdentity, View},
     finding::Stage,
     intake::decode::TakenSpan,
-    ledger::{CollectorEntry, LedgerSpan},
+    ledger::{CollectorEntry, Exported, LedgerSpan},
     trace::{CLOCK_TOLERANCE, Span, SpanId},
     under_way::UnderWay,
 };
@@ -78,9 +78,20 @@ impl<'a> Callers<'a> {
         let is_known = self.made.contains_key(&parent) || self.apart.contains_key(&parent);
         let taken = self.taken.get(&parent).filter(|_| !is_known)?;
         let sent = self.view.evidence.collector.as_ref().and_then(CollectorEntry::only_to_datadog);
-        let (stage, became) = match sent?.spans.iter().any(|sent| sent.id == parent) {
-            true => (Stage::BehindCollector, "sent it, and it did not arrive"),
-            false => (Stage::Collector, "did not send it"),
+        let is_sent = |of: &Exported| of.spans.iter().any(|sent| sent.id == parent);
+        let (stage, became) = match (self.elsewhere.get(&parent), sent?) {
+            (Some(span), _) => {
+                let became = format!("it was captured under trace {}", span.trace_id);
+                (Stage::BehindCollector, became)
+            }
+            (None, of) if is_sent(of) => {
+                (Stage::BehindCollector, "sent it, and it did not arrive".to_owned())
+            }
+            // Of more than it keeps it is not known which were sent.
+            (None, of) if of.spans.len() as u64 == of.exported => {
+                (Stage::Collector, "did not send it".to_owned())
+            }
+            _ => return None,
         };
         let TakenSpan { name, kind, .. } = taken;
         Some((stage, format!("the collector took it, `{name}` ({kind}), and {became}")))

@@ -313,7 +313,9 @@ pub(super) fn undelivered_span(view: View<'_>) -> Checked {
     if !dropped.is_empty() || entry.sampled_out() > 0 {
         let (_, reported) = lost(view, "the services");
         let count: u64 = dropped.values().sum::<u64>() + entry.sampled_out();
-        let gone = Gone::new(view, entry, &spans);
+        // Of more than it keeps it is not known which were sent.
+        let sent = (spans.len() as u64 == exported).then_some(&spans[..]);
+        let gone = Gone::new(view, entry, sent);
         let undelivered = Failure::found(format!(
             "{} of trace {id} did not reach Datadog{}",
             spans_count(usize::try_from(count).unwrap_or(usize::MAX)),
@@ -344,7 +346,9 @@ pub(super) fn undelivered_span(view: View<'_>) -> Checked {
 struct Gone<'a>(BTreeMap<SpanId, &'a TakenSpan>);
 
 impl<'a> Gone<'a> {
-    fn new(view: View<'_>, entry: &'a CollectorEntry, sent: &[SentSpan]) -> Self {
+    /// Finds them, where it is known what was sent.
+    fn new(view: View<'_>, entry: &'a CollectorEntry, sent: Option<&[SentSpan]>) -> Self {
+        let Some(sent) = sent else { return Self(BTreeMap::new()) };
         let mut there = captured_ids(view);
         there.extend(sent.iter().map(|span| span.id));
         let gone = entry.spans.iter().filter(|span| !there.contains(&span.id));

@@ -9,7 +9,7 @@ use crate::{
     finding::Stage,
     ledger::{CollectorEntry, Exported},
     scenario::fault::Shape,
-    trace::SpanId,
+    trace::{SpanId, TraceId},
 };
 
 /// Returns a collector's entry: spans that it accepted, sent to Datadog, and dropped with a reason.
@@ -168,6 +168,36 @@ fn what_hangs_below_a_span_that_the_collector_lost_is_not_put_down_to_a_service(
     assert!(orphan.cause.unwrap().ends_with("and sent it, and it did not arrive"));
     assert_eq!(orphan.stage, Some(Stage::BehindCollector));
     assert_eq!(undelivered.stage, Some(Stage::BehindCollector));
+}
+
+#[test]
+fn a_parent_that_was_captured_elsewhere_or_may_have_been_sent_is_not_said_to_be_lost() {
+    let cause = |change: fn(&mut World)| {
+        let mut world = shown();
+        world.shape = Shape::default();
+        world.evidence.ledgers.clear();
+        world.capabilities.retain(|one| *one != Capability::Ledger);
+        change(&mut world);
+        world.remove(0xa1);
+        let failures = world.findings().failures;
+        let orphan = failures.into_iter().find(|one| one.rule == "orphan-span").unwrap();
+        (orphan.stage, orphan.cause.unwrap())
+    };
+    let (stage, moved) = cause(|world| {
+        let mut parent = world.span(0xa1).clone();
+        parent.trace_id = TraceId(7);
+        world.evidence.elsewhere.push(parent);
+    });
+    assert_eq!(stage, Some(Stage::BehindCollector));
+    assert!(moved.contains("and it was captured under trace 0000"), "{moved}");
+    // The collector keeps fewer spans than it sent.
+    let (stage, unknown) = cause(|world| {
+        let entry = world.evidence.collector.as_mut().unwrap();
+        let datadog = entry.exporters.get_mut("datadog").unwrap();
+        datadog.spans.retain(|span| span.id != SpanId(0xa1));
+    });
+    assert_eq!(stage, None);
+    assert!(!unknown.contains("did not send it"), "{unknown}");
 }
 
 #[test]
