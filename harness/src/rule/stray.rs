@@ -7,7 +7,8 @@ use crate::{
     case::{DRIVER_SERVICE, Origin, Stray, View},
     finding::Failure,
     scenario::fault::Expected,
-    trace::SpanId,
+    span_links,
+    trace::{Span, SpanId, Trace, TraceId},
 };
 
 /// Returns whether a trace is one that a fault makes a workload begin.
@@ -22,6 +23,7 @@ const STRAYS_NAMED: usize = 3;
 
 pub(super) fn stray_trace(view: View<'_>) -> Checked {
     let apart: Vec<&Stray> = view.apart().filter(|stray| !is_implied(view, stray)).collect();
+    let linked = view.linked().filter_map(|linked| only_links_to_its_call(view, linked));
     let mut reported: Vec<Failure> =
         apart.iter().take(STRAYS_NAMED).map(|stray| stray_reported(view, stray)).collect();
     let more = apart.len() - reported.len();
@@ -30,7 +32,49 @@ pub(super) fn stray_trace(view: View<'_>) -> Checked {
             "and {more} more traces belong to the request and are not part of its own"
         )));
     }
+    reported.extend(linked.take(STRAYS_NAMED));
     Checked::Found(reported)
+}
+
+/// Reports a trace that answers a call of another service, and only links to that call instead of going on with its trace: of an internal
+/// service that takes itself for one that everybody may call. Links are right where work goes on apart from a request (a queue, a batch, a
+/// push by a broker), so that it has to be a server's work, while the call waits for an answer that nobody gives in its own trace.
+fn only_links_to_its_call(view: View<'_>, linked: &Trace) -> Option<Failure> {
+    let root = linked.root().filter(|root| root.parent_id.is_none() && root.kind() == "server")?;
+    let here = view.workload_of(root);
+    let is_public = view.topology.services.iter().any(|one| one.workload == here && one.public);
+    let call = span_links::to_other_traces(root)
+        .filter_map(|(trace, span)| of_the_request(view, trace, span?))
+        .find(|(trace, call)| is_answered_by(view, trace, call, root))
+        .map(|(_, call)| call)
+        .filter(|_| !is_public)?;
+    let caller = view.workload_of(call);
+    let found = Failure::found(format!(
+        "trace {}, which `{here}` began with `{}`, belongs to {}, and only links to it: the link {caller} -> {here} is broken",
+        linked.id,
+        root.resource,
+        view.name(call)
+    ));
+    let cause = format!(
+        "`{here}` reads the context that `{caller}` sends, and begins a trace of its own all the same, as an endpoint does that everybody may call (`WithPublicEndpoint` and the like); where it is meant to, write `public: true` at it in the system file"
+    );
+    Some(found.because(cause).about(here).on_hop(caller, here))
+}
+
+/// Returns a span of the request's trace, or of one that is linked to it, with its trace.
+fn of_the_request(view: View<'_>, trace: TraceId, span: SpanId) -> Option<(&Trace, &Span)> {
+    let own = view.evidence.trace.as_ref();
+    let trace = own.into_iter().chain(view.linked()).find(|one| one.id == trace)?;
+    Some((trace, trace.span(span)?))
+}
+
+/// Returns whether a call waits while another service is at work as its server, and has no other one below it.
+fn is_answered_by(view: View<'_>, trace: &Trace, call: &Span, server: &Span) -> bool {
+    let waits = call.start <= server.start && server.start <= call.end();
+    let is_call = call.kind() == "client" && call.service != DRIVER_SERVICE;
+    let other = view.workload_of(call) != view.workload_of(server);
+    let is_below = |span: &Span| span.parent_id == Some(call.id) && span.kind() == "server";
+    waits && is_call && other && !trace.spans.iter().any(is_below)
 }
 
 /// Reports a stray, and what shows that it belongs to the request.

@@ -89,6 +89,51 @@ fn a_second_hop_in_a_trace_of_its_own_is_a_missing_hop() {
 }
 
 #[test]
+fn a_server_that_only_links_to_the_call_that_waits_for_it_is_a_broken_link() {
+    /// What is found where `app-2` answers the call of `app-1` in trace 9, with a link to span `to`.
+    fn found(to: u64, change: impl FnOnce(&mut World, &mut Trace)) -> Vec<String> {
+        let mut world = World::healthy();
+        world.evidence.ledgers.clear();
+        world.shape.hops.clear();
+        world.capabilities.retain(|one| *one != Capability::Ledger);
+        world.remove(0xb1);
+        let mut begun = span(0xb1, 0, "app-2", "server", 30 * MS, 40 * MS);
+        (begun.trace_id, begun.parent_id) = (TraceId(9), None);
+        let link = format!(r#"[{{"trace_id":"{TRACE}","span_id":"{}"}}]"#, SpanId(to));
+        begun.meta.insert("_dd.span_links".to_owned(), link);
+        let mut linked = Trace::new(TraceId(9), vec![begun]);
+        change(&mut world, &mut linked);
+        let origin = Origin::Link { of: TRACE, also: Vec::new() };
+        world.strays = vec![Stray { trace: linked, origin }];
+        let failures = world.findings().failures;
+        assert!(
+            failures.iter().all(|one| one.hop
+                == Some(Hop { caller: "app-1".to_owned(), callee: "app-2".to_owned() }))
+        );
+        failures.iter().map(|one| format!("{}: {}", one.rule, one.detail)).collect()
+    }
+    let broken = found(0xa2, |_, _| {});
+    let [only] = broken.as_slice() else { panic!("{broken:#?}") };
+    assert!(only.starts_with("stray-trace: trace 00000000000000000000000000000009"), "{only}");
+    assert!(only.contains("the link app-1 -> app-2 is broken"), "{only}");
+    // What is right to link: another endpoint than a server, one that is declared, work behind the call or another span, a second answer.
+    let mut sound = vec![
+        found(0xa2, |_, linked| {
+            linked.spans[0].meta.insert("span.kind".to_owned(), "consumer".to_owned());
+        }),
+        found(0xa2, |world, _| world.topology.services[1].public = true),
+        found(0xa2, |_, linked| linked.spans[0].start += 500 * MS),
+        found(0xa1, |_, _| {}),
+        found(0xa2, |world, _| {
+            let answer = span(0xb2, 0xa2, "app-2", "server", 30 * MS, 40 * MS);
+            world.spans().push(answer);
+        }),
+    ];
+    sound.retain(|found| !found.is_empty());
+    assert_eq!(sound, [[""; 0]; 0]);
+}
+
+#[test]
 fn a_span_that_a_service_did_not_keep_is_sampled_out() {
     let mut world = World::healthy();
     world.remove(0xb1);
