@@ -52,7 +52,7 @@ impl AgentPayload {
         Ok(Self::decode(&*plain)?)
     }
 
-    /// All spans of it.
+    /// Iterates over all spans of the payload.
     pub fn spans(&self) -> impl Iterator<Item = &Span> {
         let chunks = self.tracers.iter().flat_map(|tracer| &tracer.chunks);
         chunks.flat_map(|chunk| &chunk.spans)

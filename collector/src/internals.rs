@@ -48,7 +48,7 @@ impl DatadogStages {
         plain.payloads.iter().map(|(_, spans)| spans).sum()
     }
 
-    /// The bodies of all APM stats counted so far, which are then counted no more.
+    /// Takes the bodies of all APM stats counted so far.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl DatadogStages {
         self.0.take_stats()
     }
 
-    /// The bodies of the requests to the intake, each with its number of spans.
+    /// Returns the bodies of the requests that the batch becomes, each with its number of spans.
     pub fn payloads(&self, batch: &TraceBatch) -> Vec<(Vec<u8>, usize)> {
         let requests = self.0.requests(batch).requests.into_iter();
         requests.map(|request| (request.body().to_vec(), request.span_count())).collect()
@@ -132,7 +132,7 @@ pub fn traces(batch: &TraceBatch) -> Vec<(u128, TraceBatch)> {
     batch.by_trace()
 }
 
-/// The trace id of each span.
+/// Returns the trace id of each span.
 pub fn trace_ids(batch: &TraceBatch) -> Vec<u128> {
     batch.trace_ids().collect()
 }

@@ -165,7 +165,8 @@ impl Collector {
         })
     }
 
-    /// The bound ports by name: `otlp-grpc`, `otlp-http`, `metrics`, `health`, `ledger`.
+    /// Returns the bound addresses by port name: `otlp-grpc`, `otlp-http`, `metrics`, `health`, `ledger`; further
+    /// ports of a kind are numbered from 2, as in `metrics-2`.
     pub fn ports(&self) -> BTreeMap<String, SocketAddr> {
         let mut ports: BTreeMap<_, _> = self.receivers.values().flat_map(Receiver::ports).collect();
         let numbered = |name: &str, index: usize| match index {

@@ -110,7 +110,7 @@ impl TraceBatch {
         }
     }
 
-    /// The number of spans in the batch.
+    /// Returns the number of spans in the batch.
     pub fn span_count(&self) -> usize {
         self.span_count
     }
@@ -125,7 +125,7 @@ impl TraceBatch {
         self.span_count == 0
     }
 
-    /// About how many bytes of memory the batch holds: the length of its messages.
+    /// Returns the length of the batch's messages in bytes, about the memory that it occupies.
     pub fn byte_count(&self) -> usize {
         self.byte_count
     }
