@@ -15,12 +15,12 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself.
+    /// Returns the secret in plain text.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// `text` with every occurrence of the secret replaced by `***`. An empty secret replaces nothing.
+    /// Replaces every occurrence of the secret in `text` by `***`; an empty secret replaces nothing.
     pub fn redact(&self, text: &str) -> String {
         if self.0.is_empty() { text.to_owned() } else { text.replace(&self.0, REDACTED) }
     }

@@ -30,7 +30,7 @@ pub struct Place {
 }
 
 impl Finding {
-    /// A finding about a file as a whole.
+    /// Creates a finding about a file as a whole.
     pub fn new(file: impl Into<String>, message: impl Into<String>) -> Self {
         Self { file: file.into(), place: None, message: message.into(), suggestion: None }
     }
@@ -49,7 +49,8 @@ impl Finding {
         self
     }
 
-    /// The finding that a YAML text could not be read into its types: a syntax error, an unknown key, a wrong type.
+    /// Converts the error of a YAML text that could not be deserialized: a syntax error, an unknown key, or a wrong
+    /// type.
     pub fn from_yaml(file: impl Into<String>, text: &str, error: &serde_saphyr::Error) -> Self {
         let error = error.without_snippet();
         let at = error.location().and_then(place);
@@ -110,12 +111,13 @@ pub fn place_of<T>(value: &Spanned<T>) -> Option<Place> {
     place(value.referenced)
 }
 
-/// How a path is named in findings.
+/// Returns the name of a path in findings.
 pub fn file_name(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// ``did you mean `x`?`` when a known name is near enough to be what was meant.
+/// Suggests the known name that is most similar to `name`, as ``did you mean `x`?``; `None` if none is similar
+/// enough.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     known
         .into_iter()
@@ -125,7 +127,7 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
 }
 
-/// As [`nearest`]; where nothing is near, all the names there are.
+/// Suggests the most similar known name, as [`nearest`] does, else lists all known names; `None` if there are none.
 pub fn nearest_or_known<'a>(
     name: &str,
     known: impl IntoIterator<Item = &'a str>,

@@ -43,12 +43,12 @@ pub enum ParseIdError {
 }
 
 impl TraceId {
-    /// The 64 bits that Datadog's `Span.traceID` carries.
+    /// Returns the lower 64 bits, which Datadog's `Span.traceID` carries.
     pub fn low(self) -> u64 {
         self.0 as u64
     }
 
-    /// The upper 64 bits, Datadog's `_dd.p.tid`.
+    /// Returns the upper 64 bits, which Datadog's `_dd.p.tid` carries.
     pub fn high(self) -> u64 {
         (self.0 >> 64) as u64
     }
@@ -252,7 +252,7 @@ impl Span {
         self.meta.get("span.kind").map_or("", String::as_str)
     }
 
-    /// `service.instance.id` of the process that made the span.
+    /// Returns the `service.instance.id` of the process that ended the span.
     pub fn instance(&self) -> Option<&str> {
         self.meta.get("service.instance.id").map(String::as_str)
     }
@@ -265,7 +265,7 @@ impl Span {
         }
     }
 
-    /// End of the span: nanoseconds since the Unix epoch.
+    /// Returns the end of the span in nanoseconds since the Unix epoch.
     pub fn end(&self) -> i64 {
         self.start.saturating_add(self.duration)
     }
@@ -288,12 +288,12 @@ impl Trace {
         Self { id, spans }
     }
 
-    /// The first span with this id.
+    /// Returns the first span with this id.
     pub fn span(&self, id: SpanId) -> Option<&Span> {
         self.spans.iter().find(|span| span.id == id)
     }
 
-    /// The span that it begins with, as far as it was captured: the first without a parent, else the first whose parent is not in it.
+    /// Returns the root span: the first without a parent, else the first whose parent was not captured.
     pub fn root(&self) -> Option<&Span> {
         let without_parent = self.spans.iter().find(|span| span.parent_id.is_none());
         without_parent.or_else(|| {
@@ -302,7 +302,7 @@ impl Trace {
         })
     }
 
-    /// The spans that name `id` as their parent, in order of start.
+    /// Iterates over the spans whose parent is `id`, ordered by start.
     pub fn children(&self, id: SpanId) -> impl Iterator<Item = &Span> {
         self.spans.iter().filter(move |span| span.parent_id == Some(id))
     }

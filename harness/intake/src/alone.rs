@@ -100,12 +100,12 @@ impl Intake {
         Ok(Self { server, client })
     }
 
-    /// The address to send to in place of Datadog's: `http://127.0.0.1:PORT`.
+    /// Returns the URL to use in place of Datadog's: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         self.server.url()
     }
 
-    /// The record of all that was accepted, and a way to script replies.
+    /// Returns the client, which has the record of everything accepted and scripts replies.
     pub fn client(&self) -> &IntakeClient {
         &self.client
     }

@@ -20,7 +20,7 @@ pub enum ParseApiKeyError {
 }
 
 impl ApiKey {
-    /// The secret itself, for comparing and for sending.
+    /// Returns the key in plain text.
     pub fn reveal(&self) -> &str {
         self.0.reveal()
     }

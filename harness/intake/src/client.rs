@@ -219,17 +219,17 @@ impl IntakeClient {
         })
     }
 
-    /// Base URL of the intake, without a trailing slash.
+    /// Returns the intake's base URL, without a trailing slash.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The trace put together from what was accepted for `id` so far; `None` where nothing was.
+    /// Assembles the trace from the spans accepted for `id` so far; `None` if there are none.
     pub fn trace(&self, id: TraceId) -> Option<Trace> {
         self.copy.state().store.trace(id)
     }
 
-    /// The ids of all traces so far, in no order.
+    /// Returns the ids of all traces captured so far, in no particular order.
     pub fn trace_ids(&self) -> Vec<TraceId> {
         self.copy.state().store.trace_ids().collect()
     }
@@ -244,13 +244,13 @@ impl IntakeClient {
         self.copy.state().gaps.clone()
     }
 
-    /// All attempts of the own copy, oldest first, as they are saved with a run.
+    /// Returns all attempts in the client's copy, oldest first.
     pub fn attempts(&self) -> Vec<Arc<Attempt>> {
         let state = self.copy.state();
         state.store.entries().map(|entry| Arc::clone(&entry.attempt)).collect()
     }
 
-    /// When an attempt was received here.
+    /// Returns when the client received an attempt; `None` if its copy does not have it.
     pub fn received_at(&self, seq: u64) -> Option<Instant> {
         self.copy.state().store.entry(seq).map(|entry| entry.received)
     }
@@ -265,12 +265,12 @@ impl IntakeClient {
         self.copy.changed.subscribe()
     }
 
-    /// How often a stream was begun; 1 where no connection was ever lost.
+    /// Returns how often the event stream was opened: 1 if its connection was never lost.
     pub fn connections(&self) -> u64 {
         self.copy.state().connections
     }
 
-    /// State of the stream, for messages.
+    /// Describes the state of the event stream, for messages.
     pub fn stream(&self) -> String {
         match &self.copy.state().stream {
             Stream::Following => "the event stream is being followed".to_owned(),

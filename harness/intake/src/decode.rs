@@ -57,7 +57,7 @@ impl Route {
     /// Those that take spans.
     pub const OF_SPANS: [Self; 2] = [Self::Traces, Self::OtlpTraces];
 
-    /// Its path, without a trailing slash.
+    /// Returns the route's path, without a trailing slash.
     pub fn path(self) -> &'static str {
         match self {
             Self::Traces => "/api/v0.2/traces",
@@ -69,7 +69,7 @@ impl Route {
         }
     }
 
-    /// The route of a path, with or without a trailing slash.
+    /// Finds the route of a path, with or without a trailing slash.
     pub fn of(path: &str) -> Option<Self> {
         let path = path.strip_suffix('/').unwrap_or(path);
         Self::ALL.into_iter().find(|route| route.path() == path)

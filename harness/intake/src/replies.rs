@@ -160,7 +160,7 @@ impl Replies {
         Ok(())
     }
 
-    /// The script for a request to `path`, which uses it up by one, or begins its time.
+    /// Takes the script that applies to `path`, which counts down its `next` and starts the time of its `for`.
     pub fn take(&mut self, path: &str, now: Instant) -> Option<Script> {
         self.forget_ended(now);
         let at = self.scripts.iter().position(|(script, _)| script.matches(path))?;
@@ -177,7 +177,7 @@ impl Replies {
         Some(taken)
     }
 
-    /// The scripts that still hold, with what is left of `next` and `for`.
+    /// Returns the scripts still in force, with what remains of `next` and `for`.
     pub fn left(&mut self, now: Instant) -> Vec<Script> {
         self.forget_ended(now);
         let left = self.scripts.iter().map(|(script, end)| {

@@ -126,7 +126,7 @@ impl Server {
         }
     }
 
-    /// The real address, its port included.
+    /// Returns the bound address, with the port that was assigned.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

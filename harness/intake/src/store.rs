@@ -67,7 +67,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The spans that it contributed; none where `outcome` is not accepted.
+    /// Returns the spans that the attempt contributed; none unless it was accepted.
     pub fn spans(&self) -> &[Arc<Span>] {
         &self.spans
     }
@@ -85,7 +85,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// An empty store.
+    /// Creates an empty store with these bounds.
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
@@ -187,33 +187,33 @@ impl Store {
         self.counts.drop(&entry);
     }
 
-    /// The trace put together from what was accepted for `id`; `None` where nothing was.
+    /// Assembles the trace from the spans accepted for `id`; `None` if there are none.
     pub fn trace(&self, id: TraceId) -> Option<Trace> {
         let spans = self.traces.get(&id)?;
         Some(Trace::new(id, spans.iter().map(|span| Span::clone(span)).collect()))
     }
 
-    /// The kept spans of one trace, in order of arrival.
+    /// Returns the kept spans of one trace, in order of arrival.
     pub fn spans(&self, id: TraceId) -> &[Arc<Span>] {
         self.traces.get(&id).map_or(&[], Vec::as_slice)
     }
 
-    /// The ids of all kept traces, in no order.
+    /// Iterates over the ids of all kept traces, in no particular order.
     pub fn trace_ids(&self) -> impl Iterator<Item = TraceId> {
         self.traces.keys().copied()
     }
 
-    /// The kept spans of each trace, in order of arrival; the traces in no order.
+    /// Iterates over all kept traces, in no particular order, each with its spans in order of arrival.
     pub fn traces(&self) -> impl Iterator<Item = (TraceId, &[Arc<Span>])> {
         self.traces.iter().map(|(id, spans)| (*id, spans.as_slice()))
     }
 
-    /// The kept attempts, oldest first.
+    /// Iterates over the kept attempts, oldest first.
     pub fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> + ExactSizeIterator {
         self.entries.iter()
     }
 
-    /// The kept attempt of this number.
+    /// Looks up a kept attempt by its number.
     pub fn entry(&self, seq: u64) -> Option<&Entry> {
         // Numbers have no gaps, but for a copy whose stream had one.
         let first = self.entries.front()?.attempt.seq;
@@ -224,23 +224,23 @@ impl Store {
         }
     }
 
-    /// The kept attempts after `seq`, oldest first.
+    /// Iterates over the kept attempts with numbers above `seq`, oldest first.
     pub fn after(&self, seq: u64) -> impl Iterator<Item = &Entry> {
         let from = self.entries.partition_point(|entry| entry.attempt.seq <= seq);
         self.entries.range(from..)
     }
 
-    /// Number of the oldest kept attempt.
+    /// Returns the number of the oldest kept attempt.
     pub fn oldest(&self) -> Option<u64> {
         self.entries.front().map(|entry| entry.attempt.seq)
     }
 
-    /// Number of the newest attempt; 0 before the first.
+    /// Returns the number of the newest attempt; 0 before the first.
     pub fn newest(&self) -> u64 {
         self.entries.back().map_or(0, |entry| entry.attempt.seq)
     }
 
-    /// All that was counted so far.
+    /// Returns the counts of everything that the store was given.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }

@@ -43,7 +43,7 @@ impl Who {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Chain, Self::Own];
 
-    /// As it is reported.
+    /// Returns the owner's name as in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Chain => "chain",
@@ -51,7 +51,7 @@ impl Who {
         }
     }
 
-    /// The services, and so the workloads.
+    /// Returns the names of the services, which are also those of their workloads.
     pub fn sites(self) -> Sites {
         let [entry, caller, at] = match self {
             Self::Chain => [ENTRY, CALLER, AT],
@@ -65,7 +65,8 @@ impl Who {
         self.sites().named(text)
     }
 
-    /// How many equal requests are sent. Where it is unknown what a trace must be like, only the others show it.
+    /// Returns how many equal requests a scenario sends: more where no expected trace is declared, since only
+    /// comparison with the others reveals a deviation.
     pub fn requests(self) -> u32 {
         match self {
             Self::Chain => 2,
@@ -75,7 +76,7 @@ impl Who {
 }
 
 impl Sites {
-    /// All of them, those that are called from outside first.
+    /// Returns all services, in order of their calls.
     pub fn all(&self) -> [&str; 3] {
         [&self.entry, &self.caller, &self.at]
     }
@@ -129,7 +130,8 @@ impl Breakage {
         self.intended_at(who, &who.sites())
     }
 
-    /// The same where services of such a kind have these names.
+    /// Returns the finding that the breakage must cause in a system whose services have these names; `None` if it
+    /// cannot be caused or seen there.
     pub fn intended_at(&self, who: Who, sites: &Sites) -> Option<Intended> {
         let Self { rule, hop, stage, .. } = *self;
         // What follows a scenario's requests is like them there, in all that a tap could recognize it by.
@@ -171,7 +173,7 @@ pub enum How {
 }
 
 impl How {
-    /// The change that a tap makes.
+    /// Returns the change that a tap applies.
     pub fn change(self) -> Option<Change> {
         match self {
             Self::Tap(change)
@@ -185,7 +187,7 @@ impl How {
         }
     }
 
-    /// The variables that services are given: app, name, value.
+    /// Returns the environment variables that services are given: app, name, value.
     pub fn env(self) -> &'static [(&'static str, &'static str, &'static str)] {
         match self {
             Self::Env(env)
@@ -196,7 +198,7 @@ impl How {
         }
     }
 
-    /// The faults of the scenario that break a part of the system, as they are written there.
+    /// Returns the faults that break a part of the system, as YAML of the scenario.
     pub fn faults(self) -> &'static str {
         match self {
             Self::Fault(faults) => faults,
@@ -224,7 +226,7 @@ impl How {
         matches!(self, Self::EnvOfUnsampled(_))
     }
 
-    /// The same system without what is broken in it.
+    /// Returns the corresponding system without the breakage.
     pub fn sound(self) -> Sound {
         let env = match self {
             Self::TapWithEnv(_, env) | Self::TapStatsWithEnv(_, env) => env,
@@ -281,18 +283,18 @@ pub const FAMILIES: &[(&str, &[Breakage])] = &[
     ("APM stats", stats::ALL),
 ];
 
-/// All breakages.
+/// Iterates over all breakages.
 pub fn all() -> impl Iterator<Item = &'static Breakage> {
     FAMILIES.iter().flat_map(|(_, breakages)| breakages.iter())
 }
 
-/// The family of a breakage.
+/// Returns the family of a breakage.
 pub fn family(breakage: &Breakage) -> &'static str {
     let is_in = |all: &[Breakage]| all.iter().any(|one| one.name == breakage.name);
     FAMILIES.iter().find(|(_, all)| is_in(all)).map_or("", |(family, _)| family)
 }
 
-/// The catalogue as a page of Markdown.
+/// Formats the catalogue as a page of Markdown.
 pub fn page() -> String {
     let mut page = String::from(INTRODUCTION);
     let _never_fails = writeln!(page, "\n{} breakages:\n", all().count());

@@ -77,7 +77,7 @@ impl Tap {
         format!("http://{}/{target}", self.address)
     }
 
-    /// How many requests it changed, or delivered otherwise than they were meant to be.
+    /// Returns how many requests the tap changed, or delivered other than intended by their sender.
     pub fn changed(&self) -> u64 {
         self.line.passed().changed
     }

@@ -73,7 +73,7 @@ impl Blocks {
         Ok(())
     }
 
-    /// How many traces had no room.
+    /// Returns the number of traces left out for lack of room.
     pub fn left_out(&self) -> usize {
         self.left_out
     }
