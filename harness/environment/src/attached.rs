@@ -44,7 +44,7 @@ pub struct AttachedEnvironment {
 }
 
 impl AttachedEnvironment {
-    /// Nothing is looked at yet.
+    /// Creates an environment for systems that already run, without contacting them.
     pub fn new(at: Attached) -> Self {
         Self { at }
     }

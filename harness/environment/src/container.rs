@@ -55,14 +55,14 @@ pub struct Container {
 }
 
 impl Container {
-    /// How many whole seconds it has to end, of which `usual` many are given to those that ask for none.
+    /// Returns the container's grace period in whole seconds, rounded up; `usual` if the workload sets none.
     pub fn stop_seconds(&self, usual: u64) -> u64 {
         self.limits
             .stop
             .map_or(usual, |stop| stop.as_millis().div_ceil(1000).try_into().unwrap_or(usual))
     }
 
-    /// The status with which a program ends that the signal ended by which it is asked to.
+    /// Returns the exit status of a program that its stop signal terminated: 128 plus the signal's number.
     pub fn status_of_stop(&self) -> i64 {
         128 + match self.limits.stop_signal {
             StopSignal::Hup => 1,

@@ -83,7 +83,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The usual ones of a run.
+    /// Creates the default settings of a run.
     pub fn new(run_id: impl Into<String>, tracecheck_image: impl Into<String>) -> Self {
         Self {
             run_id: run_id.into(),
@@ -133,7 +133,7 @@ impl DockerRun {
         Ok(Self { settings, engine, systems: AtomicUsize::new(0) })
     }
 
-    /// An environment for one more system of the run.
+    /// Creates an environment for one more system of the run.
     ///
     /// # Errors
     /// When no folder for logs can be made.

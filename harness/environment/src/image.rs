@@ -101,10 +101,11 @@ pub struct Image {
 }
 
 impl Image {
-    /// The image of an executable, usually the running one. Reads the whole of it: call it where blocking is fine.
+    /// Builds the image of an executable, usually the running one. Reads the complete file: call this where blocking
+    /// is acceptable.
     ///
     /// # Errors
-    /// When it is no Linux executable, something that it needs is missing, or a file cannot be read.
+    /// If it is not a Linux executable, a library that it needs is missing, or a file cannot be read.
     pub fn of_program(program: &Path, sources: &Sources) -> Result<Self, ImageError> {
         let objects = elf::needed_by(program, &sources.library_path)?;
         let certificates = match &sources.certificates {
@@ -123,22 +124,22 @@ impl Image {
         Ok(Self { reference, config, layer, certificates })
     }
 
-    /// Its name.
+    /// Returns the image's name and tag.
     pub fn reference(&self) -> &str {
         &self.reference
     }
 
-    /// Its id, as engines know it: the digest of its configuration, `sha256:…`.
+    /// Returns the image's id, the digest of its configuration, as engines report it: `sha256:…`.
     pub fn id(&self) -> String {
         format!("sha256:{}", digest::sha256(&self.config))
     }
 
-    /// How large its files are together, as an engine keeps them: bytes.
+    /// Returns the total size of the image's files in bytes, as an engine stores them.
     pub fn bytes(&self) -> u64 {
         self.layer.bytes()
     }
 
-    /// Its files, by path in the image, with their sizes in bytes.
+    /// Lists the image's files by path, with their sizes in bytes.
     pub fn files(&self) -> Vec<(String, u64)> {
         self.layer.files()
     }

@@ -77,7 +77,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// With the usual time to get ready.
+    /// Creates settings with the default time limits and options.
     pub fn new(environment: &'static str, client: Client, run_id: &str, image: String) -> Self {
         Self {
             environment,
@@ -104,10 +104,10 @@ pub struct KubernetesEnvironment {
 }
 
 impl KubernetesEnvironment {
-    /// The environment of a run's system with that number; makes nothing yet.
+    /// Creates the environment of a run's system with that number, without contacting the cluster.
     ///
     /// # Errors
-    /// When a directory for its logs cannot be made.
+    /// If a directory for logs cannot be created.
     pub fn new(settings: Settings, number: usize) -> Result<Self, EnvironmentError> {
         let dir = tempfile::Builder::new().prefix("tracecheck-").tempdir();
         let dir = dir.map_err(|source| EnvironmentError::Io {
@@ -119,14 +119,14 @@ impl KubernetesEnvironment {
         Ok(Self { settings, namespace, dir, deployed: None })
     }
 
-    /// The same, in a namespace of this name, which must not be there.
+    /// Sets the system's namespace, which must not exist.
     #[must_use]
     pub fn in_namespace(mut self, name: &str) -> Self {
         name.clone_into(&mut self.namespace);
         self
     }
 
-    /// The namespace that is, or will be, its own.
+    /// Returns the system's namespace, which exists once the system is deployed.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
@@ -285,10 +285,10 @@ pub struct Placing<'a> {
 }
 
 impl Placing<'_> {
-    /// How a system's workloads run in pods, and the collector's as it is installed.
+    /// Plans the pods of a system's workloads, with the collector as it is to be installed.
     ///
     /// # Errors
-    /// As [`plan`], and when the collector's config cannot be that of the operator's resource.
+    /// As for [`plan`], and if the operator's resource cannot express the collector's config.
     pub fn plan(&self, system: &System) -> Result<Vec<Container>, EnvironmentError> {
         let collector = system.workloads.iter().find(|one| one.role == Role::Collector);
         let mut images = self.images.clone();
@@ -358,15 +358,15 @@ fn look_for_the_collector(containers: &[Container], calls: &mut BTreeMap<String,
     }
 }
 
-/// How many pods each workload has.
+/// Returns the number of pods of each workload.
 pub fn replicas(system: &System) -> BTreeMap<String, u32> {
     system.workloads.iter().map(|one| (one.name.clone(), one.instances)).collect()
 }
 
-/// How a system's workloads run in pods.
+/// Plans the pods of a system's workloads.
 ///
 /// # Errors
-/// When one of them has no image, or a reference stands for nothing.
+/// If a workload has no image, or a reference cannot be resolved.
 pub fn plan(
     system: &System,
     environment: &'static str,

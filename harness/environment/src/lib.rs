@@ -140,7 +140,7 @@ pub struct InstanceEndpoints {
 }
 
 impl InstanceEndpoints {
-    /// `http://host:port`, or the base URL that stands there.
+    /// Returns the base URL of a port; `None` if the instance has no such port.
     pub fn url(&self, port: &str) -> Option<String> {
         let address = self.ports.get(port)?;
         let is_url = address.contains("://");
@@ -149,18 +149,18 @@ impl InstanceEndpoints {
 }
 
 impl Endpoints {
-    /// `host:port` of a workload's first instance.
+    /// Returns the address, `host:port`, of a port on a workload's first instance.
     pub fn address(&self, workload: &str, port: &str) -> Option<&str> {
         let instance = self.workloads.get(workload)?.instances.first()?;
         instance.ports.get(port).map(String::as_str)
     }
 
-    /// `http://host:port` of a workload's first instance, or the base URL that stands there.
+    /// Returns the base URL of a port on a workload's first instance.
     pub fn url(&self, workload: &str, port: &str) -> Option<String> {
         self.workloads.get(workload)?.instances.first()?.url(port)
     }
 
-    /// The same of each instance that has the port.
+    /// Returns the base URL of a port on each instance that has it.
     pub fn urls(&self, workload: &str, port: &str) -> Vec<String> {
         let instances = self.workloads.get(workload).map(|workload| workload.instances.as_slice());
         instances.unwrap_or_default().iter().filter_map(|instance| instance.url(port)).collect()
@@ -318,12 +318,11 @@ pub struct UncleanStop {
 }
 
 impl EnvironmentError {
-    /// Of workloads that are gone, but did not stop cleanly: what was foreseen, each in words. What is not stays an error, as is any
-    /// other.
+    /// Returns descriptions of the unclean stops, if the system declares all of them as expected.
     ///
     /// # Errors
     ///
-    /// What remains.
+    /// The unclean stops that are not declared as expected, or any other error unchanged.
     pub fn foreseen(self) -> Result<Vec<String>, Self> {
         let Self::UncleanStop(stops) = self else { return Err(self) };
         let (foreseen, rest): (Vec<_>, Vec<_>) = stops.into_iter().partition(|stop| stop.foreseen);

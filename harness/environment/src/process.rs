@@ -128,12 +128,12 @@ impl ProcessEnvironment {
         }
     }
 
-    /// The run's directory.
+    /// Returns the run's directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The file that names the processes that run; there is none while none runs.
+    /// Returns the path of the file that lists the running processes; it exists only while a process runs.
     pub fn process_record(&self) -> &Path {
         self.record.path()
     }
@@ -147,29 +147,29 @@ impl Builder {
         self
     }
 
-    /// How long a process has to get ready; 10 s by default.
+    /// Sets the time for a process to become ready; 10 s by default.
     #[must_use]
     pub fn start_limit(mut self, limit: Duration) -> Self {
         self.settings.start_limit = limit;
         self
     }
 
-    /// How long a process has to end after SIGTERM before it is killed; 25 s by default.
+    /// Sets the grace period after SIGTERM before a process is killed; 25 s by default.
     #[must_use]
     pub fn stop_grace(mut self, grace: Duration) -> Self {
         self.settings.stop_grace = grace;
         self
     }
 
-    /// How many lines of each workload's log are kept in memory, at least one; 2000 by default.
+    /// Sets how many log lines of each workload are kept in memory, at least 1; 2000 by default.
     #[must_use]
     pub fn log_lines(mut self, lines: usize) -> Self {
         self.settings.log_lines = lines.max(1);
         self
     }
 
-    /// The caller's environment variables, of which children get those in [`INHERITED`]; by default those of this
-    /// process.
+    /// Sets the environment variables from which child processes inherit those in [`INHERITED`]; those of this
+    /// process by default.
     #[must_use]
     pub fn variables(mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         self.variables = Some(variables.into_iter().collect());

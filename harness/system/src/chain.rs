@@ -91,7 +91,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// As `OTEL_EXPORTER_OTLP_PROTOCOL` has it.
+    /// Returns the protocol's name as in `OTEL_EXPORTER_OTLP_PROTOCOL`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Grpc => "grpc",
@@ -108,7 +108,7 @@ impl Protocol {
 }
 
 impl Chain {
-    /// A chain of two apps with the defaults, for a run with this key.
+    /// Creates a chain of two apps with the defaults, whose collector uses `api_key`.
     pub fn new(api_key: Secret) -> Self {
         Self {
             length: 2,
@@ -122,10 +122,10 @@ impl Chain {
         }
     }
 
-    /// The system.
+    /// Builds the system.
     ///
     /// # Errors
-    /// All that is wrong with the parameters and with the collector's config.
+    /// Everything that is wrong with the parameters and with the collector's config.
     pub fn system(&self) -> Result<System, Vec<Finding>> {
         let mut findings = Vec::new();
         if !LENGTHS.contains(&self.length) {
@@ -223,7 +223,7 @@ impl Chain {
 /// How findings about parameters are headed.
 const FILE: &str = "built-in system `chain`";
 
-/// Name of the nth sample app, counted from 1.
+/// Returns the name of the nth sample app, counted from 1.
 pub fn app_name(hop: usize) -> String {
     format!("sample-app-{hop}")
 }

@@ -40,7 +40,7 @@ impl CollectorFeature {
         Self::ScriptedRefusals,
     ];
 
-    /// As it is written.
+    /// Returns the feature's name as in YAML.
     pub fn name(self) -> &'static str {
         match self {
             Self::ApmStats => "apm-stats",

@@ -189,7 +189,7 @@ impl SystemFile {
         Ok(Self { workloads, entry, collector, own_traces, file: file.to_owned(), places })
     }
 
-    /// The whole system, for a run with this API key.
+    /// Builds the complete system, whose collector and intake use `api_key`.
     ///
     /// # Errors
     /// Everything that is wrong with the system and the collector's config.
@@ -208,8 +208,8 @@ impl SystemFile {
         if findings.is_empty() { Ok(system) } else { Err(findings) }
     }
 
-    /// The programs that are not there to be started on this machine, where they are looked for in `search` (`PATH`); in containers
-    /// an image has them.
+    /// Returns a finding for each program that this machine lacks, with `search` in place of `PATH`. Containers have
+    /// the programs in their images instead.
     pub fn missing_programs(&self, search: Option<&OsStr>) -> Vec<Finding> {
         let missing = self.workloads.iter().filter_map(|workload| {
             let Program::Command(program) = &workload.program else { return None };
@@ -228,7 +228,7 @@ impl SystemFile {
         missing.collect()
     }
 
-    /// The workloads that need longer to get ready than a whole run gives each.
+    /// Returns a finding for each workload whose start limit exceeds that of the run.
     pub fn beyond_start_limit(&self, limit: Duration) -> Vec<Finding> {
         let beyond = self.workloads.iter().filter_map(|workload| {
             let own = workload.limits.start.filter(|own| *own > limit)?;

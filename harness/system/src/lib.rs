@@ -157,7 +157,7 @@ impl StopSignal {
     pub const ALL: [Self; 7] =
         [Self::Term, Self::Int, Self::Quit, Self::Hup, Self::Usr1, Self::Usr2, Self::Kill];
 
-    /// As it is written.
+    /// Returns the signal's name, for example `SIGTERM`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Term => "SIGTERM",
@@ -228,12 +228,12 @@ pub struct File {
 }
 
 impl System {
-    /// The workload of that name.
+    /// Looks up a workload by name.
     pub fn workload(&self, name: &str) -> Option<&Workload> {
         self.workloads.iter().find(|workload| workload.name == name)
     }
 
-    /// All workloads' names, as written.
+    /// Iterates over the names of all workloads, in the order of the system's description.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.workloads.iter().map(|workload| workload.name.as_str())
     }
@@ -255,14 +255,14 @@ impl Workload {
         self.set_export_delay().unwrap_or(Duration::from_secs(5))
     }
 
-    /// The same where it is written down, and so known.
+    /// Returns how long spans wait in the workload's SDK, if its environment sets `OTEL_BSP_SCHEDULE_DELAY`.
     pub fn set_export_delay(&self) -> Option<Duration> {
         let set = self.env.get("OTEL_BSP_SCHEDULE_DELAY").and_then(|text| text.trim().parse().ok());
         set.map(Duration::from_millis)
     }
 
-    /// The variable by which its environment has its SDK make or send no span, as `NAME=value`, where one has that effect on
-    /// requests that are sampled.
+    /// Returns the environment variable, as `NAME=value`, that disables the workload's SDK or has it drop sampled
+    /// spans; `None` if no variable does.
     pub fn silenced_by(&self) -> Option<String> {
         let value = |name: &str| self.env.get(name).map(|value| value.trim());
         let is_off = |name: &str, value: &str| match name {
@@ -280,7 +280,7 @@ impl Workload {
         set.find(|(name, value)| is_off(name, value)).map(|(name, value)| format!("{name}={value}"))
     }
 
-    /// The service name that its environment gives its SDK, if any.
+    /// Returns the service name that the workload's environment gives its SDK.
     pub fn service_name(&self) -> Option<String> {
         let reported = self.env.get("OTEL_SERVICE_NAME").cloned();
         reported.or_else(|| {
@@ -291,14 +291,15 @@ impl Workload {
         })
     }
 
-    /// The service name that Datadog is to get from it, where it is written down: that of whoever wrote the system, not what a
-    /// caller's variable makes of it. `None` too where it is made of references.
+    /// Returns the service name that Datadog should receive, as the system declares it before a caller's variables
+    /// change it; `None` if it is not declared, or contains references.
     pub fn meant_service(&self) -> Option<String> {
         let meant = self.meant_service.clone().or_else(|| self.service_name());
         meant.filter(|name| !name.is_empty() && !name.contains(['$', '%']))
     }
 
-    /// The environment and the version that its environment gives its SDK, by attribute; what is made of references is left out.
+    /// Returns the deployment environment and the version that the workload's environment gives its SDK, by
+    /// attribute; values that contain references are omitted.
     pub fn meant_attributes(&self) -> BTreeMap<String, String> {
         let reported = self.env.get("OTEL_RESOURCE_ATTRIBUTES").map_or("", String::as_str);
         let pairs = reported.split(',').filter_map(|one| one.split_once('='));
@@ -319,7 +320,7 @@ impl Workload {
 pub mod testing {
     use super::{BTreeMap, Limits, Program, Role, System, Workload};
 
-    /// A service with port `http` that is started by a command with these arguments.
+    /// Creates a service with the port `http` that a command with these arguments starts.
     pub fn service(name: &str, args: &[&str]) -> Workload {
         Workload {
             name: name.to_owned(),
@@ -342,7 +343,7 @@ pub mod testing {
         }
     }
 
-    /// A system of these, entered at the first.
+    /// Creates a system of these workloads, with the first as its entry.
     pub fn system(workloads: impl IntoIterator<Item = Workload>) -> System {
         let workloads: Vec<Workload> = workloads.into_iter().collect();
         System { entry: workloads[0].name.clone(), workloads, own_traces: Vec::new() }

@@ -134,7 +134,7 @@ impl Collector {
         if self.command.is_empty() { &CollectorFeature::ALL } else { &self.features }
     }
 
-    /// Its workload, which sends to the mock intake with that key.
+    /// Builds the collector's workload, which sends to its destination with `api_key`.
     ///
     /// # Errors
     /// What is wrong with its config.
@@ -200,7 +200,7 @@ pub const CONFIG_FILE: &str = "collector.yaml";
 /// The file with the config that is laid over it.
 pub const OVERLAY_FILE: &str = "overlay.json";
 
-/// The mock intake, which takes that key only.
+/// Creates the workload of the mock intake, which accepts only `api_key`.
 pub fn intake(api_key: &Secret) -> Workload {
     Workload {
         name: INTAKE.to_owned(),

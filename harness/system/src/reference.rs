@@ -47,7 +47,7 @@ pub enum Reference {
 }
 
 impl Reference {
-    /// The callee and its port, when it is an edge.
+    /// Returns the callee and its port, if the reference is an edge.
     pub fn edge(&self) -> Option<(&str, &str)> {
         match self {
             Self::Endpoint { workload, port } | Self::Address { workload, port } => {
@@ -57,7 +57,7 @@ impl Reference {
         }
     }
 
-    /// The workload's own port, when it is given one.
+    /// Returns the port, if the reference is to one of the workload's own.
     pub fn own_port(&self) -> Option<&str> {
         match self {
             Self::Listen { port } | Self::Host { port } | Self::Port { port } => Some(port),
@@ -167,7 +167,7 @@ impl Template {
         Ok(Self(parts))
     }
 
-    /// The references in it, in order.
+    /// Iterates over the references in the text, in order.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
         self.0.iter().filter_map(|part| match part {
             Part::Text(_) => None,
@@ -175,10 +175,10 @@ impl Template {
         })
     }
 
-    /// The text with every reference replaced.
+    /// Expands the text, with `replace` for each reference.
     ///
     /// # Errors
-    /// The first one of `replace`.
+    /// The first error of `replace`.
     pub fn expand<E>(
         &self,
         mut replace: impl FnMut(&Reference) -> Result<String, E>,
@@ -194,10 +194,10 @@ impl Template {
     }
 }
 
-/// A text in which those references are replaced that `value` knows; the others stay references, and literal text stays literal.
+/// Replaces the references for which `value` returns a text, and keeps the others; literal text stays literal.
 ///
 /// # Errors
-/// The first `${…}` in it that is no reference.
+/// The first `${…}` that is not a valid reference.
 pub fn replace(
     text: &str,
     value: impl Fn(&Reference) -> Option<String>,
@@ -212,10 +212,10 @@ pub fn replace(
     Ok(parts.collect())
 }
 
-/// A text in which those references lead elsewhere of which `to` says where; literal text stays literal.
+/// Replaces each reference for which `to` returns another one; literal text stays literal.
 ///
 /// # Errors
-/// The first `${…}` in it that is no reference.
+/// The first `${…}` that is not a valid reference.
 pub fn rewrite(
     text: &str,
     to: impl Fn(&Reference) -> Option<Reference>,
@@ -232,7 +232,7 @@ pub fn escape(text: &str) -> String {
     text.replace("${", "$${")
 }
 
-/// The places of a workload that may hold references: a description of the place, and its text.
+/// Iterates over the places of a workload that may hold references, each described and with its text.
 pub fn places(workload: &Workload) -> impl Iterator<Item = (String, &str)> {
     let args = workload.args.iter().enumerate();
     let args = args.map(|(index, text)| (format!("args[{index}]"), text.as_str()));
@@ -242,7 +242,7 @@ pub fn places(workload: &Workload) -> impl Iterator<Item = (String, &str)> {
     args.chain(env).chain(files)
 }
 
-/// All references of a workload that can be read; those that cannot are the validation's business.
+/// Returns all valid references of a workload; validation reports the invalid ones.
 pub fn references(workload: &Workload) -> Vec<Reference> {
     let templates = places(workload).filter_map(|(_, text)| Template::parse(text).ok());
     templates.flat_map(|template| template.references().cloned().collect::<Vec<_>>()).collect()

@@ -102,7 +102,7 @@ impl System {
 }
 
 impl System {
-    /// The services whose addresses a workload is given, whatever stands between: a tap, or workloads that make no spans.
+    /// Returns the services that a workload calls, directly or through taps and workloads without spans.
     pub fn callees(&self, of: &Workload) -> Vec<String> {
         let mut callees: Vec<String> = Vec::new();
         let mut passed: Vec<&str> = vec![&of.name];
@@ -128,7 +128,8 @@ impl System {
         callees
     }
 
-    /// The services that make spans, the one that requests reach first in front, the others as written.
+    /// Returns the services that produce spans: first the one that requests reach, then the others in the order of
+    /// the system's description.
     pub fn traced_services(&self) -> Vec<&Workload> {
         let entry = self.workload(&self.entry);
         // What is sent to a proxy reaches the one behind it.
@@ -147,7 +148,7 @@ impl System {
         all
     }
 
-    /// The workload that a tap passes requests on to; `None` where this is no tap.
+    /// Returns the workload to which a tap forwards requests; `None` if this workload is not a tap.
     pub fn behind(&self, tap: &str) -> Option<&str> {
         let tap = self.workload(tap).filter(|workload| workload.role == Role::Tap)?;
         let edge = reference::references(tap).into_iter().find_map(|one| {
@@ -158,7 +159,7 @@ impl System {
     }
 }
 
-/// Name of the tap between two workloads.
+/// Returns the name of the tap between two workloads.
 pub fn tap_name(caller: &str, callee: &str) -> String {
     let name = format!("tap-{caller}-{callee}");
     let cut: String = name.chars().take(MAX_NAME).collect();

@@ -45,7 +45,7 @@ const MAX_NAME: usize = 63;
 const BUILTINS: [&str; 4] = ["collector", "intake", "sample-app", "tap"];
 
 impl System {
-    /// Everything that is wrong with the system; empty when it can be brought up.
+    /// Returns everything that is wrong with the system: empty if it can be started.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         self.check_names(&mut problems);

@@ -51,10 +51,10 @@ pub struct Version {
     pub platform: String,
 }
 
-/// The version of the engine that the environment names.
+/// Queries the version of the engine that the caller's environment variables name.
 ///
 /// # Errors
-/// When there is none, or it does not answer.
+/// If there is no engine, or it does not respond.
 pub async fn version() -> Result<Version, EnvironmentError> {
     let docker = docker().await?;
     let reported = answer(docker.version()).await?;
@@ -303,8 +303,8 @@ pub(super) fn files_mount(volume: &str, read_only: bool) -> Mount {
     }
 }
 
-/// The host at which an engine's published ports are reached, by its address (`DOCKER_HOST`); `None` where that is no address
-/// in a network.
+/// Returns the host at which an engine's published ports are reachable, from the engine's address (`DOCKER_HOST`);
+/// `None` if that is not a network address.
 pub fn address_of(docker_host: &str) -> Option<String> {
     let url = reqwest::Url::parse(docker_host).ok()?;
     let over_network = matches!(url.scheme(), "tcp" | "http" | "https");

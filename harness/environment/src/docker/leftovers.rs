@@ -27,7 +27,7 @@ pub struct Leftover {
     pub containers: usize,
 }
 
-/// Every system of tracecheck that the engine has.
+/// Lists all systems of tracecheck on the engine.
 ///
 /// # Errors
 /// When the engine cannot be asked.

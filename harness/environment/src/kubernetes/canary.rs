@@ -69,7 +69,7 @@ pub struct Objects {
 }
 
 impl Canary {
-    /// Its objects.
+    /// Builds the canary's Kubernetes objects.
     pub fn objects(&self) -> Objects {
         Objects {
             account: ServiceAccount {

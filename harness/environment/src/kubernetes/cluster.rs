@@ -150,10 +150,10 @@ fn place_by_default() -> String {
 }
 
 impl Found {
-    /// A client that was let in: credentials are there, and the API server takes them.
+    /// Connects to the cluster and verifies that the API server accepts the credentials.
     ///
     /// # Errors
-    /// When it cannot be reached, or does not take the credentials.
+    /// If the credentials are missing or rejected, or the API server cannot be reached.
     pub async fn connect(
         &self,
         environment: &'static str,

@@ -310,10 +310,10 @@ impl Making {
     }
 }
 
-/// The version of the `eksctl` that is there.
+/// Queries the version of the installed `eksctl`.
 ///
 /// # Errors
-/// When there is none.
+/// If it is not installed, or fails.
 pub async fn version() -> Result<String, EnvironmentError> {
     let Said { stdout } = eksctl(&["version"], ASK_LIMIT, None).await?;
     Ok(stdout.trim().to_owned())

@@ -121,12 +121,12 @@ impl Cluster {
         Ok(Self { name, kubeconfig, record, client })
     }
 
-    /// Its name.
+    /// Returns the cluster's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The file that leads to it, as long as this lives.
+    /// Returns the path of the cluster's kubeconfig, which is deleted when this value is dropped.
     pub fn kubeconfig(&self) -> &Path {
         self.kubeconfig.path()
     }
@@ -242,10 +242,10 @@ fn deletion(name: &str) -> io::Result<(tempfile::NamedTempFile, [String; 6])> {
     Ok((nowhere, words))
 }
 
-/// The version of the `kind` that is there.
+/// Queries the version of the installed `kind`.
 ///
 /// # Errors
-/// When there is none.
+/// If it is not installed, or fails.
 pub async fn version() -> Result<String, EnvironmentError> {
     let said = kind(&["version"], ASK_LIMIT).await?;
     Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())

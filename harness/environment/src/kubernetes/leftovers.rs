@@ -62,10 +62,10 @@ impl Leftover {
     }
 }
 
-/// All namespaces of runs, those of runs that go on included.
+/// Lists the namespaces of all runs, including those still in progress.
 ///
 /// # Errors
-/// When the cluster cannot be asked.
+/// If the cluster cannot be queried.
 pub async fn find(
     environment: &'static str,
     client: &Client,

@@ -80,7 +80,7 @@ pub struct Objects {
     pub collectors: Vec<DynamicObject>,
 }
 
-/// The objects of these containers.
+/// Builds the Kubernetes objects for these containers.
 pub fn objects(containers: &[Container], settings: &Settings) -> Objects {
     let watching = containers.iter().find_map(watching::of);
     let mut objects = Objects {

@@ -35,7 +35,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// As in `apiVersion`.
+    /// Returns the version as in `apiVersion`.
     pub fn name(self) -> &'static str {
         match self {
             Self::V1Alpha1 => "v1alpha1",
@@ -43,7 +43,7 @@ impl Version {
         }
     }
 
-    /// How the API is asked for such resources.
+    /// Returns the description by which a client requests such resources.
     pub fn api(self) -> ApiResource {
         ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, self.name(), KIND))
     }
@@ -59,7 +59,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// One of which nothing is known but the version.
+    /// Creates an operator of which only the version is known.
     pub fn of(version: Version) -> Self {
         Self { version, fields: None }
     }

@@ -84,7 +84,7 @@ impl ForwardedService {
         Ok(Self { address, task: tokio::spawn(accept(listener, target)) })
     }
 
-    /// Base URL of it.
+    /// Returns the service's base URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }

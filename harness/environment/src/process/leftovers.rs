@@ -36,7 +36,7 @@ impl Leftover {
         self.dead.iter().chain(&self.orphans).any(|process| process.owner == harness)
     }
 
-    /// Its processes that still run, for people.
+    /// Describes the processes of the run that are still running.
     pub fn processes(&self) -> impl Iterator<Item = String> {
         self.orphans.iter().map(Process::described)
     }
@@ -57,8 +57,9 @@ impl Leftover {
     }
 }
 
-/// The crashed runs below `parent`: directories that still name processes, each of which is dead or has lost the harness that
-/// started it, and that nothing was written to for `age`. What cannot be read is left alone: another user's run, for example.
+/// Finds the crashed runs below `parent`: directories that list processes, each of which has ended or lost the
+/// harness that started it, and that have not been modified for `age`. Directories that cannot be read, for example
+/// those of other users, are ignored.
 pub fn find_leftovers(parent: &Path, age: Duration) -> Vec<Leftover> {
     run_dirs(parent).filter_map(|dir| leftover(dir, age)).collect()
 }

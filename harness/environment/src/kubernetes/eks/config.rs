@@ -82,7 +82,7 @@ impl Config {
         Ok(Self { value, name, region, role_name })
     }
 
-    /// Its nodes in words, for example `2 x t3.medium`.
+    /// Describes the cluster's nodes, for example `2 x t3.medium`.
     pub fn nodes(&self) -> String {
         let groups = self.value["managedNodeGroups"].as_array();
         let words = groups.into_iter().flatten().map(|group| {

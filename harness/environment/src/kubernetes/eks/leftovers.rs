@@ -38,16 +38,16 @@ impl Leftover {
         self.made.is_some_and(|at| now.duration_since(at).is_ok_and(|since| since >= age))
     }
 
-    /// The command that removes it.
+    /// Returns the command that removes the cluster.
     pub fn removal(&self) -> String {
         format!("eksctl {}", delete_by_name(&self.name, &self.region).join(" "))
     }
 }
 
-/// All clusters of a region that runs made, those of runs that go on included.
+/// Lists all clusters of a region that runs created, including those still in use.
 ///
 /// # Errors
-/// When eksctl does not say.
+/// If eksctl fails, or its output cannot be read.
 pub async fn find_leftovers(region: &str) -> Result<Vec<Leftover>, EnvironmentError> {
     let said =
         eksctl(&["get", "cluster", "--region", region, "-o", "json"], ASK_LIMIT, None).await?;
