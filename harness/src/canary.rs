@@ -33,7 +33,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// No round yet; so many inconclusive ones in a row are survived.
+    /// Creates an empty tally that tolerates `max_inconclusive` inconclusive rounds in a row.
     pub fn new(max_inconclusive: u32) -> Self {
         Self { max_inconclusive, passed: 0, failed: 0, inconclusive: 0, in_a_row: 0, longest: 0 }
     }
@@ -57,8 +57,8 @@ impl Tally {
         self.longest = self.longest.max(self.in_a_row);
     }
 
-    /// The rule: one failed round fails. Else more inconclusive rounds in a row than are survived, or no round that passed, are
-    /// inconclusive. Else it passes.
+    /// Returns the verdict on all rounds so far: fail if any round failed; inconclusive if more inconclusive rounds
+    /// came in a row than are tolerated, or if no round passed; else pass.
     pub fn verdict(&self) -> Verdict {
         match self {
             _ if self.failed > 0 => Verdict::Fail,
@@ -67,7 +67,7 @@ impl Tally {
         }
     }
 
-    /// How many rounds there were.
+    /// Returns the number of rounds counted so far.
     pub fn rounds(&self) -> u32 {
         self.passed + self.failed + self.inconclusive
     }
@@ -111,7 +111,7 @@ pub struct RoundScenario {
 }
 
 impl Round {
-    /// The round of this number, which is in the tally already.
+    /// Creates the report of a round from its results; `tally` already counts the round.
     pub fn new(
         round: u32,
         started: SystemTime,
@@ -144,7 +144,7 @@ fn failures(result: &ScenarioResult) -> Vec<Failure> {
     result.failures.iter().chain(of_cases).cloned().collect()
 }
 
-/// All rounds as one run, for reports that know runs alone: each scenario of each round by its own name.
+/// Merges all rounds into one summary, for report formats of single runs: each scenario is named `round N: NAME`.
 pub fn as_one_run(rounds: Vec<Summary>) -> Summary {
     let mut all = Summary::new("canary");
     for (index, round) in rounds.into_iter().enumerate() {
@@ -161,7 +161,7 @@ pub fn as_one_run(rounds: Vec<Summary>) -> Summary {
     all
 }
 
-/// A round for people: a line, and what did not pass in full.
+/// Formats a round for people: one line, followed by the details of each scenario that did not pass.
 pub fn describe(round: &Round, summary: &Summary) -> String {
     let mut reported = format!(
         "round {:<4} {}  {:<12} {:>7.2} s",
@@ -182,7 +182,7 @@ pub fn describe(round: &Round, summary: &Summary) -> String {
     reported
 }
 
-/// The last round and the tally in Prometheus' text form, for a text file collector.
+/// Formats the last round and the tally in the Prometheus text format, for the textfile collector of node_exporter.
 pub fn prometheus(round: &Round, ended: SystemTime) -> String {
     let ended = ended.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let took = Duration::from_millis(round.took_ms);

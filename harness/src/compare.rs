@@ -91,7 +91,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// As it is written.
+    /// Returns the name as used in reports, for example `equal`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Equal => "equal",

@@ -77,7 +77,7 @@ impl fmt::Display for Site {
 }
 
 impl Site {
-    /// Base URL of its API.
+    /// Returns the base URL of the site's API: `https://api.SITE`.
     pub fn api_url(&self) -> String {
         format!("https://api.{}", self.0)
     }

@@ -67,7 +67,7 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// New ids; the trace id begins with the time in seconds, as X-Ray wants it.
+    /// Generates random ids; the trace id begins with the current time in seconds, as X-Ray requires.
     pub fn generate() -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let random = rand::random::<u128>() & ((1 << 96) - 1);
@@ -76,7 +76,7 @@ impl Ids {
         Self { trace_id, span_id: SpanId(rand::random_range(1..=u64::MAX)) }
     }
 
-    /// The headers that hand the trace on.
+    /// Returns the header that carries these ids as trace context; `None` for [`Propagation::None`].
     pub fn headers(
         self,
         propagation: Propagation,
@@ -103,8 +103,8 @@ fn state(request: &Request) -> Option<(&'static str, &'static str)> {
 }
 
 impl Driver {
-    /// A driver for the entry at `entry_url`, whose own spans go in turn to each of `otlp`, the instances of the collector that
-    /// can be reached.
+    /// Creates a driver for the entry at `entry_url`, which exports its own spans to each of `otlp`, the reachable
+    /// instances of the collector, in turn.
     ///
     /// # Errors
     ///

@@ -84,7 +84,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// A warning that leaves nothing out.
+    /// Creates a warning without further details.
     pub fn warning(text: impl Into<String>) -> Self {
         Self::Warning { text: text.into(), more: Vec::new() }
     }

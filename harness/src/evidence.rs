@@ -156,13 +156,13 @@ impl EvidenceSource for IntakeClient {
     }
 }
 
-/// The traces of a store that are not among `claimed`.
+/// Returns the traces of a store whose ids are not among `claimed`.
 pub fn unclaimed(store: &Store, claimed: &HashSet<TraceId>) -> Vec<Trace> {
     let strays = store.trace_ids().filter(|id| !claimed.contains(id));
     strays.filter_map(|id| store.trace(id)).collect()
 }
 
-/// How many attempts to deliver traces a store knows that were not taken, by reply.
+/// Counts the refused attempts to deliver traces that a store knows, by reply.
 pub fn refused(store: &Store) -> BTreeMap<String, u64> {
     let mut refused = BTreeMap::new();
     for route in Route::OF_SPANS {

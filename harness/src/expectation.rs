@@ -405,7 +405,7 @@ fn nearest_among<'a>(
     })
 }
 
-/// The services' spans at the top: those below the harness's own span, or without any parent.
+/// Returns the topmost spans of the services: those below the harness's own span, and those without any parent.
 pub fn top_spans(view: View<'_>) -> Vec<&Span> {
     view.service_spans()
         .filter(|span| match span.parent_id {

@@ -62,7 +62,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// As it is written.
+    /// Returns the name of the stage as used in YAML and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Service => "service",
@@ -105,7 +105,7 @@ pub struct Findings {
 }
 
 impl Failure {
-    /// A failure of `rule`.
+    /// Creates a failure of `rule`.
     pub fn new(rule: &str, detail: impl Into<String>) -> Self {
         Self { rule: rule.to_owned(), detail: detail.into(), ..Self::default() }
     }
@@ -166,13 +166,13 @@ impl Failure {
         Self { detail: format!("{}: {cause}", self.detail), cause: Some(cause), ..self }
     }
 
-    /// The finding without its cause.
+    /// Returns the detail without the cause at its end.
     pub fn without_cause(&self) -> &str {
         let cause = self.cause.as_deref().and_then(|cause| self.detail.strip_suffix(cause));
         cause.and_then(|detail| detail.strip_suffix(": ")).unwrap_or(&self.detail)
     }
 
-    /// The failure and its symptoms, each with how deep it is folded.
+    /// Lists the failure and all its symptoms, each with its depth: 0 for the failure itself.
     pub fn unfolded(&self) -> Vec<(usize, &Self)> {
         let symptoms = self.symptoms.iter().flat_map(Self::unfolded);
         [(0, self)].into_iter().chain(symptoms.map(|(depth, one)| (depth + 1, one))).collect()

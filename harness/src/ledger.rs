@@ -241,8 +241,8 @@ pub struct LedgerClient {
 }
 
 impl LedgerClient {
-    /// A client for the ledger routes below `base_url`. The client's own time limit bounds each attempt; one that it ends is made once
-    /// more.
+    /// Creates a client for the ledger routes below `base_url`; the timeout of `client` bounds each attempt, and an
+    /// attempt that times out is repeated once.
     pub fn new(client: reqwest::Client, base_url: String) -> Self {
         Self { client, base_url }
     }
@@ -274,7 +274,8 @@ impl LedgerClient {
         self.read(format!("{}/debug/traces/{trace_id}", self.base_url)).await
     }
 
-    /// Has a collector answer services what a query says, where it is one's ledger; as usual again without one.
+    /// Scripts how a collector replies to services, as `query` describes for its debug route; `None` restores normal
+    /// replies.
     ///
     /// # Errors
     ///

@@ -132,7 +132,7 @@ pub(crate) fn lasts_in_time(failure: &Failure) -> bool {
     [STRAY, "error-not-marked", "error-not-injected"].contains(&failure.rule.as_str())
 }
 
-/// The rule of this name.
+/// Looks up a rule by name.
 pub fn named(name: &str) -> Option<&'static Rule> {
     RULES.iter().find(|rule| rule.name == name)
 }

@@ -118,12 +118,12 @@ impl Default for Chain {
 }
 
 impl Chain {
-    /// The workload names of the apps, entry first.
+    /// Returns the workload names of the apps, the entry first.
     pub fn app_names(&self) -> Vec<String> {
         (1..=self.apps).map(|n| format!("sample-app-{n}")).collect()
     }
 
-    /// The value an app's environment gives to `name`.
+    /// Returns the value of the environment variable `name` for an app: its own, else that of `all`.
     pub fn app_env(&self, app: &str, name: &str) -> Option<&str> {
         let of = |owner: &str| self.env.get(owner)?.get(name).map(String::as_str);
         of(app).or_else(|| of("all"))
@@ -158,20 +158,20 @@ impl Scenario {
         (!missing.is_empty()).then(|| needs.collect::<Vec<_>>().join("; "))
     }
 
-    /// The request that is sent once more where any of the system's own proves what is to be proved: the first that asks for
-    /// nothing to be done and needs no earlier answer, else the first one.
+    /// Returns the request that the harness repeats for its own purposes, for example as a sentinel: the first with a
+    /// safe method and without saved values, else the first.
     pub fn harmless(&self) -> &Request {
         &self.requests[self.harmless_index()]
     }
 
-    /// Which of the requests that is.
+    /// Returns the index of [`Self::harmless`] among the requests.
     pub fn harmless_index(&self) -> usize {
         let harmless =
             |one: &Request| one.method.is_safe() && one.uses().is_ok_and(|uses| uses.is_empty());
         self.requests.iter().position(harmless).unwrap_or(0)
     }
 
-    /// How many requests it sends in all.
+    /// Returns the number of requests that the scenario sends, repetitions included.
     pub fn request_count(&self) -> u32 {
         self.requests.iter().map(|request| request.times).sum()
     }

@@ -74,7 +74,7 @@ impl Counted {
 }
 
 impl Stages {
-    /// All of it in one line.
+    /// Formats the counts of all stages on one line.
     pub fn text(&self) -> String {
         let services = self.services.iter().map(|(name, ended)| match ended {
             Ok(ended) => format!("{name} ended {ended}"),
@@ -97,8 +97,8 @@ impl Stages {
         findings.failures.is_empty() && findings.not_evaluated.is_empty()
     }
 
-    /// How many spans that services and harness ended no collector took: as many as there may be where the harness does not know of its
-    /// own.
+    /// Returns how many spans that services and harness ended were lost before a collector accepted them: a range,
+    /// since the collector may or may not have accepted the harness's own spans without a response.
     ///
     /// # Errors
     ///

@@ -74,23 +74,24 @@ pub struct Instance {
 }
 
 impl Standing {
-    /// The base URL of a workload's port, on its first instance.
+    /// Returns the base URL of a workload's port on its first instance; `None` if the system has no such workload or
+    /// port.
     pub fn url(&self, workload: &str, port: &str) -> Option<String> {
         let address = self.workloads.get(workload)?.instances.first()?.ports.get(port)?;
         Some(if address.contains("://") { address.clone() } else { format!("http://{address}") })
     }
 
-    /// The base URL that requests are sent to.
+    /// Returns the base URL to send requests to.
     pub fn entry_url(&self) -> Option<String> {
         self.url(&self.entry, "http")
     }
 
-    /// The base URL of the collector's OTLP/gRPC port.
+    /// Returns the base URL of the collector's OTLP/gRPC port.
     pub fn otlp_url(&self) -> Option<String> {
         self.url(COLLECTOR, "otlp-grpc")
     }
 
-    /// The base URL of the mock intake.
+    /// Returns the base URL of the mock intake.
     pub fn intake_url(&self) -> Option<String> {
         let is_intake = |part: &&Part| part.role == role(Role::Intake);
         let (name, _) = self.workloads.iter().find(|(_, part)| is_intake(part))?;

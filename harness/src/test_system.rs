@@ -58,20 +58,20 @@ pub enum TestSystemError {
 }
 
 impl TestSystem {
-    /// The built-in chain of two sample apps, as processes of the program `tracecheck` at this path.
+    /// Starts the built-in chain of two sample apps as processes of the executable `tracecheck`.
     ///
     /// # Errors
     ///
-    /// When it does not come up; the message holds the end of the log of what failed.
+    /// If a process does not become ready; the message contains the end of its log.
     pub async fn chain(tracecheck: impl Into<PathBuf>) -> Result<Self, TestSystemError> {
         Self::start(tracecheck, SystemChoice::Chain(Chain::default())).await
     }
 
-    /// Any system, as processes; built-in workloads are the program `tracecheck` at this path.
+    /// Starts a system as processes; built-in workloads run the executable `tracecheck`.
     ///
     /// # Errors
     ///
-    /// When it cannot be described, or does not come up.
+    /// If the system's description is invalid, or a workload does not become ready.
     pub async fn start(
         tracecheck: impl Into<PathBuf>,
         choice: SystemChoice,
@@ -88,7 +88,7 @@ impl TestSystem {
         Ok(Self { session, choice })
     }
 
-    /// A GET of `path` at the entry.
+    /// Prepares a GET of `path` at the system's entry; [`TestRequest::send`] sends it.
     pub fn get(&self, path: &str) -> TestRequest<'_> {
         let scenario = Scenario {
             name: "test".to_owned(),
@@ -105,7 +105,7 @@ impl TestSystem {
         TestRequest { session: &self.session, scenario }
     }
 
-    /// The session behind it, for everything else.
+    /// Returns the underlying session, for everything that this type does not offer.
     pub fn session(&self) -> &Session {
         &self.session
     }
@@ -134,49 +134,49 @@ impl TestRequest<'_> {
         self
     }
 
-    /// How long its trace may take to be complete; 10 s where it is not said.
+    /// Sets the time for the trace to complete after the response; 10 s by default.
     #[must_use]
     pub fn within(mut self, within: Duration) -> Self {
         self.scenario.expect.within = within;
         self
     }
 
-    /// The tree that its trace must be below the harness's own span.
+    /// Requires the trace to have this tree below the harness's own span.
     #[must_use]
     pub fn tree(mut self, tree: Node) -> Self {
         self.scenario.expect.tree = Some(tree);
         self
     }
 
-    /// How many spans of a kind its trace must have.
+    /// Requires the trace to have a number of spans of a kind.
     #[must_use]
     pub fn spans(mut self, count: SpanCount) -> Self {
         self.scenario.expect.spans.push(count);
         self
     }
 
-    /// The workload or service at which its failure must begin.
+    /// Requires the failure to begin at this workload or service.
     #[must_use]
     pub fn fails_at(mut self, at: &str) -> Self {
         self.scenario.expect.fails_at = Some(at.to_owned());
         self
     }
 
-    /// A trace of its own in which its work must go on, as links say.
+    /// Requires the request's work to continue in a linked trace with this tree.
     #[must_use]
     pub fn linked(mut self, tree: Node) -> Self {
         self.scenario.expect.linked.push(tree);
         self
     }
 
-    /// Spans that must begin when others have ended.
+    /// Requires spans to begin after others have ended.
     #[must_use]
     pub fn order(mut self, order: Order) -> Self {
         self.scenario.expect.order.push(order);
         self
     }
 
-    /// Spans that must run at the same time.
+    /// Requires spans to overlap in time.
     #[must_use]
     pub fn overlap(mut self, overlap: Overlap) -> Self {
         self.scenario.expect.overlap.push(overlap);
@@ -220,7 +220,7 @@ impl NotWhole {
 }
 
 impl Answer {
-    /// The HTTP status; `None` where there was no answer.
+    /// Returns the HTTP status of the response; `None` if there was no response.
     pub fn status(&self) -> Option<u16> {
         match self.outcome {
             Outcome::Response { status, .. } => Some(status),
@@ -228,7 +228,7 @@ impl Answer {
         }
     }
 
-    /// The judgement of its trace.
+    /// Returns the result of judging the trace.
     pub fn result(&self) -> &CaseResult {
         &self.result
     }
@@ -238,11 +238,11 @@ impl Answer {
         self.trace.as_ref()
     }
 
-    /// The trace, if every rule holds on it, and every check that a verdict needs could be made.
+    /// Returns the captured trace if no check failed and every required check was evaluated.
     ///
     /// # Errors
     ///
-    /// What failed, with the expected and the captured tree, and what could not be checked.
+    /// The failures with the expected and the captured tree, and the required checks that were not evaluated.
     pub fn whole_trace(&self) -> Result<&Trace, NotWhole> {
         let findings = &self.result.findings;
         let is_open = findings.not_evaluated.iter().any(|open| open.required);

@@ -27,7 +27,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// As it is written.
+    /// Returns the verdict's name as in YAML and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pass => "pass",
@@ -131,12 +131,12 @@ impl ScenarioResult {
         Self { file: file.to_owned(), ..self }
     }
 
-    /// A scenario that could not be run at all.
+    /// Creates the inconclusive result of a scenario that could not be run.
     pub fn undecided(name: &str, description: &str, because: impl Into<String>) -> Self {
         Self { undecided: vec![because.into()], ..Self::new(name, description) }
     }
 
-    /// A scenario that is not run, as it needs what is not there.
+    /// Creates the result of a scenario that was skipped, since it requires a feature that is missing.
     pub fn skipped(name: &str, description: &str, because: impl Into<String>) -> Self {
         Self { verdict: Verdict::Skipped, ..Self::undecided(name, description, because) }
     }
@@ -172,7 +172,7 @@ impl ScenarioResult {
         reasons
     }
 
-    /// Everything that could not be looked at, once for each case that it was looked for in.
+    /// Iterates over all checks that were not evaluated: those of the scenario, then those of each case.
     pub fn unevaluated(&self) -> impl Iterator<Item = &NotEvaluated> {
         let of_cases = self.cases.iter().flat_map(|case| &case.findings.not_evaluated);
         self.not_evaluated.iter().chain(of_cases)
@@ -212,8 +212,8 @@ impl Summary {
         }
     }
 
-    /// The worst verdict of the scenarios that were run, and inconclusive at best where something of the run could not be decided,
-    /// or when there was nothing to judge.
+    /// Returns the worst verdict of the scenarios that were not skipped; at best inconclusive if part of the run is
+    /// undecided or no scenario was judged.
     pub fn verdict(&self) -> Verdict {
         let undecided = (!self.undecided.is_empty()).then_some(Verdict::Inconclusive);
         self.scenarios
@@ -225,7 +225,7 @@ impl Summary {
             .unwrap_or(Verdict::Inconclusive)
     }
 
-    /// How many scenarios ended with this verdict.
+    /// Counts the scenarios with this verdict.
     pub fn count(&self, verdict: Verdict) -> usize {
         self.scenarios.iter().filter(|scenario| scenario.verdict == verdict).count()
     }

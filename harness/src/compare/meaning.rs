@@ -23,7 +23,7 @@ impl Impact {
     /// All of them, the worst first.
     pub const ALL: [Self; 4] = [Self::Data, Self::Monitors, Self::Search, Self::Details];
 
-    /// As a heading.
+    /// Returns the heading under which reports list differences of this impact.
     pub fn title(self) -> &'static str {
         match self {
             Self::Data => "Spans and traces",

@@ -169,7 +169,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for this site and these keys. Nothing is asked yet.
+    /// Creates a client for a site and its keys, without sending a request.
     ///
     /// # Errors
     ///
@@ -213,13 +213,13 @@ impl Client {
         Ok(Self { http, url, host, site: access.site.to_string(), timeout: TIMEOUT, keys })
     }
 
-    /// The same with another limit for a whole answer.
+    /// Sets the time limit for a complete response.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// Whom it asks, for messages.
+    /// Returns the API's host, for messages.
     pub fn host(&self) -> &str {
         &self.host
     }

@@ -116,7 +116,7 @@ impl DatadogSource {
         self.shared.wake.notify_one();
     }
 
-    /// How a trace was found; `None` where it was not.
+    /// Returns how a trace was found in Datadog; `None` if it was not found.
     pub fn found(&self, id: TraceId) -> Option<Found> {
         self.shared.state().looked_for.get(&id)?.found()
     }

@@ -165,7 +165,7 @@ impl TryFrom<Conditions> for Condition {
 }
 
 impl Condition {
-    /// That a value is exactly this.
+    /// Creates the condition that a value equals `value`.
     pub fn equals(value: impl Into<Value>) -> Self {
         Self(Conditions { equals: Some(value.into()), ..Conditions::default() })
     }
@@ -180,7 +180,8 @@ impl Condition {
         self.wrong(got.map(Got::Json))
     }
 
-    /// The same for a value that can only be a text: what is to be a number must read as one.
+    /// Returns what is wrong with a textual value, which numeric conditions parse as a number; `None` if it meets the
+    /// condition.
     pub fn wrong_with_text(&self, got: Option<&str>) -> Option<String> {
         self.wrong(got.map(Got::Text))
     }

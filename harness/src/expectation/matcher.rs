@@ -190,7 +190,7 @@ impl Matcher {
         }
     }
 
-    /// The matcher in one line: `sample-app-1 server GET /outgoing-sampleapp 503 error`.
+    /// Formats the matcher on one line, for example `sample-app-1 server GET /outgoing-sampleapp 503 error`.
     pub fn describe(&self) -> String {
         let mut words: Vec<String> = Vec::new();
         words.extend(self.at.clone());

@@ -10,7 +10,7 @@ const MAX_VALUE: usize = 160;
 /// Most examples of a cause.
 const EXAMPLES: usize = 1;
 
-/// The comparison for people, without colours, `width` columns wide; all examples if `verbose`.
+/// Formats a comparison for people, without colours and `width` columns wide, with all examples if `verbose`.
 pub fn render(comparison: &Comparison, verbose: bool, width: usize) -> String {
     let mut out = String::new();
     for (letter, side) in [("A", &comparison.a), ("B", &comparison.b)] {
@@ -38,7 +38,7 @@ pub fn render(comparison: &Comparison, verbose: bool, width: usize) -> String {
     out
 }
 
-/// The outcome in a line.
+/// Formats the outcome of a comparison on one line.
 pub fn headline(comparison: &Comparison) -> String {
     let pairs = count(comparison.pairs, "pair");
     let of = format!("in {pairs} of spans of {}", count(comparison.scenarios, "scenario"));
@@ -60,7 +60,7 @@ fn describe(side: &Side) -> String {
     format!("{}: {traces}, {spans}{forms}", visible(&side.name, MAX_VALUE))
 }
 
-/// How many of what a difference is about.
+/// Formats the extent of a difference, for example `3 spans in 2 scenarios`.
 pub fn extent(difference: &Difference) -> String {
     match difference.kind {
         Kind::Verdict => count(difference.count, "scenario"),

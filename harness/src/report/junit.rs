@@ -28,7 +28,7 @@ pub struct Junit {
 }
 
 impl Junit {
-    /// Will write to `path`, replacing what is there.
+    /// Creates a reporter that writes to `path`, replacing an existing file.
     pub fn new(path: PathBuf) -> Self {
         Self { path }
     }
@@ -44,7 +44,7 @@ impl Reporter for Junit {
     }
 }
 
-/// The run as a JUnit report.
+/// Converts the summary of a run to a JUnit report.
 pub fn report(summary: &Summary) -> Report {
     let mut suite = TestSuite::new("scenarios");
     for result in &summary.scenarios {

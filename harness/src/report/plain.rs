@@ -13,7 +13,7 @@ const MAX_DETAIL: usize = 4_000;
 /// Most characters of a span in a tree.
 const MAX_SPAN: usize = 300;
 
-/// `3 traces`, `1 trace`.
+/// Formats a count with its noun, for example `3 traces` or `1 trace`.
 pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
@@ -30,7 +30,7 @@ pub fn not_required(result: &ScenarioResult) -> Vec<String> {
     reported
 }
 
-/// The same by reason: optional checks that could not be evaluated, each reason with the rules that it is one for.
+/// Groups the optional checks that could not be evaluated by reason: each reason with its rules.
 pub fn not_required_by_reason(result: &ScenarioResult) -> Vec<(String, Vec<String>)> {
     let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
     for skipped in result.unevaluated().filter(|skipped| !skipped.required) {
@@ -107,7 +107,7 @@ pub fn details(result: &ScenarioResult, most: usize) -> String {
 /// How many failures that are like another one are listed below it.
 const ALIKE_TOLD: usize = 4;
 
-/// One case: its trace and answer, what failed, and both trees side by side.
+/// Formats one case: its trace and response, its failures, and the expected beside the captured tree.
 pub fn case(case: &CaseResult) -> String {
     visible_lines(&case_after(case, &[]))
 }

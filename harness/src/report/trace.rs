@@ -16,7 +16,7 @@ const MAX_VALUE: usize = 2_000;
 /// Deepest indentation that is drawn.
 const MAX_DEPTH: usize = 40;
 
-/// The trace as text: a line a span with its place in time, then the details of each.
+/// Formats a trace as text: its waterfall, then the details of each span.
 pub fn render(trace: &Trace) -> String {
     let mut out = waterfall(trace);
     for (span, _) in &depth_first(trace) {
@@ -44,8 +44,8 @@ pub fn render(trace: &Trace) -> String {
     out
 }
 
-/// The tree of a trace's spans, each with its place in time (`█`, with an error `▒`), and below it its error (`✗`), its events (`◆`, in
-/// their places too) and its links (`→`).
+/// Formats a trace's spans as a tree with a time bar for each (`█`, or `▒` for an error), and below each span its
+/// error (`✗`), its events (`◆`, also marked in the bar) and its links (`→`).
 pub fn waterfall(trace: &Trace) -> String {
     let mut out = format!("trace {}\n", trace.id);
     let services: std::collections::BTreeSet<&str> =

@@ -87,7 +87,7 @@ impl Between {
         }
     }
 
-    /// As it is written in a scenario.
+    /// Formats the fault as in a scenario, for example `status: 503`.
     pub fn written(&self) -> String {
         match &self.does {
             WireAction::DropHeader(name) => format!("drop_header: {name}"),
@@ -180,7 +180,8 @@ impl FaultKind {
 }
 
 impl Fault {
-    /// The `x-tracecheck-fault` entry that asks a sample app for it; `None` where no request carries it.
+    /// Returns the fault's entry in the header `x-tracecheck-fault`, which asks a sample app for it; `None` if
+    /// requests do not carry this kind of fault.
     pub fn header_entry(&self) -> Option<String> {
         let kind = match &self.kind {
             FaultKind::Status(status) => format!("status:{status}"),
@@ -203,7 +204,7 @@ impl Fault {
     }
 }
 
-/// The value of the `x-tracecheck-fault` header for these faults; `None` where none travels with the request.
+/// Returns the value of the header `x-tracecheck-fault` for these faults; `None` if requests carry none of them.
 pub fn header_value(faults: &[Fault]) -> Option<String> {
     let entries: Vec<_> = faults.iter().filter_map(Fault::header_entry).collect();
     (!entries.is_empty()).then(|| entries.join(","))

@@ -62,11 +62,11 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Scenario>, LoadError> {
     Ok(loaded.scenarios)
 }
 
-/// As [`load`], but system files need no scenario beside them.
+/// Loads scenarios as [`load`] does, but also accepts system files that no scenario refers to.
 ///
 /// # Errors
 ///
-/// As [`load`], save that.
+/// Everything that is wrong with the files.
 pub fn check(paths: &[PathBuf]) -> Result<Loaded, LoadError> {
     let mut findings = Vec::new();
     let mut systems = Vec::new();

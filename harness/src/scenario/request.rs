@@ -78,7 +78,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// As HTTP, spans and messages spell it.
+    /// Returns the method's name as in HTTP and in messages, for example `GET`; `gRPC` for a gRPC call.
     pub fn name(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -91,7 +91,7 @@ impl Method {
         }
     }
 
-    /// The status of an answer that is no failure, where none is asked for.
+    /// Returns the status of a successful response where a scenario gives none: 200, or 0 for gRPC.
     pub fn success(self) -> u16 {
         match self {
             Self::Grpc => 0,
@@ -145,7 +145,7 @@ pub enum Content {
 }
 
 impl Content {
-    /// As it is sent.
+    /// Returns the body's bytes as they are sent.
     pub fn bytes(&self) -> Bytes {
         match self {
             Self::Text(text) => text.clone().into(),
@@ -195,7 +195,7 @@ pub enum TraceIdFrom {
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Request {
-    /// One sampled GET of `path`, answered with any status.
+    /// Creates a sampled GET of `path`, sent once, for which any response status is accepted.
     pub fn get(path: &str) -> Self {
         Self {
             method: Method::Get,
@@ -216,7 +216,7 @@ impl Request {
         }
     }
 
-    /// As messages name it: `POST /orders`.
+    /// Returns the method and path for messages, for example `POST /orders`, with the entry if the request names one.
     pub fn title(&self) -> String {
         let method = self.method.name();
         match &self.entry {
@@ -225,7 +225,7 @@ impl Request {
         }
     }
 
-    /// The paths in the answer's JSON body at which somebody looks.
+    /// Returns the paths in the JSON body of the response that are checked or saved.
     pub fn json_paths(&self) -> impl Iterator<Item = &str> {
         self.answer.json.keys().chain(self.save.values()).map(String::as_str)
     }
@@ -242,11 +242,11 @@ impl Request {
         texts
     }
 
-    /// The names of the saved values that it uses.
+    /// Returns the names of the saved values that the request uses.
     ///
     /// # Errors
     ///
-    /// The first reference that is none to a saved value.
+    /// The first invalid reference to a saved value.
     pub fn uses(&self) -> Result<Vec<&str>, ReferenceError> {
         let mut names = Vec::new();
         for text in self.texts() {
@@ -269,8 +269,8 @@ fn texts_of<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
     }
 }
 
-/// The value at a path in a JSON document: keys and positions from 0, joined by dots; or, beginning with `/`, a JSON Pointer, for
-/// keys with dots in them.
+/// Returns the value at a path in a JSON document: keys and array indexes joined by dots, or, for keys that contain
+/// dots, a JSON Pointer (RFC 6901), which begins with `/`.
 pub fn at_path<'a>(document: &'a Value, path: &str) -> Option<&'a Value> {
     if path.is_empty() || path.starts_with('/') {
         return document.pointer(path);
@@ -341,11 +341,11 @@ impl SavedValues {
         }
     }
 
-    /// The request with the values that it names.
+    /// Returns the request with its references replaced by saved values.
     ///
     /// # Errors
     ///
-    /// Which of them no answer gave.
+    /// The first value that no earlier response provided.
     pub fn fill<'a>(&self, request: &'a Request, ordinal: u32) -> Result<Cow<'a, Request>, String> {
         let plain = |text: &str| !text.contains("${");
         if request.texts().into_iter().all(plain) {

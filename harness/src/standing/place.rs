@@ -98,7 +98,7 @@ fn replace(path: &Path, contents: &[u8]) -> Result<(), PlaceError> {
     fs::rename(&new, path).map_err(at("write", path))
 }
 
-/// All systems below `parent`, by name.
+/// Lists all standing systems below `parent`, sorted by name.
 ///
 /// # Errors
 /// When the folder is there and cannot be read.
@@ -116,7 +116,7 @@ pub fn all(parent: &Path) -> Result<Vec<Place>, PlaceError> {
 }
 
 impl Place {
-    /// That of the system of this name, which need not be there.
+    /// Returns the place of the system called `name`, whether or not that system exists.
     ///
     /// # Errors
     /// When the name cannot be a folder's.
@@ -128,7 +128,7 @@ impl Place {
         Ok(Self { name: name.to_owned(), dir: parent.join(name) })
     }
 
-    /// The system's name.
+    /// Returns the system's name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -190,7 +190,7 @@ impl Place {
         Ok(Placed { place: self.clone(), _keeper: file })
     }
 
-    /// The keeper's process id, as long as it lives.
+    /// Returns the process id of the system's keeper; `None` if no keeper is running.
     ///
     /// # Errors
     /// When the folder cannot be used.
@@ -230,7 +230,7 @@ impl Place {
         read(&path)?.map(parse).transpose()
     }
 
-    /// How it ended, if its keeper took it down: empty where all went well.
+    /// Returns how the system ended, if its keeper took it down: an empty text after a clean end.
     ///
     /// # Errors
     /// When it cannot be read.

@@ -95,11 +95,11 @@ pub enum BuildError {
     },
 }
 
-/// The system of a choice, with a new API key of its own.
+/// Builds the system of a choice, with a newly generated API key unless `overrides` gives Datadog's.
 ///
 /// # Errors
 ///
-/// All that is wrong with it.
+/// Everything that is wrong with the system's description.
 pub fn system(choice: &SystemChoice, overrides: &Overrides) -> Result<Built, BuildError> {
     let api_key = match &overrides.datadog {
         Some(datadog) => datadog.api_key.clone(),
