@@ -143,6 +143,10 @@ pub struct ServiceIdentity {
     /// The services whose addresses it is given.
     #[serde(default)]
     pub callees: Vec<String>,
+    /// The services whose calls reach it with nothing between that could answer in its place, [`DRIVER_SERVICE`] where requests do; empty
+    /// where that is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub direct_callers: Vec<String>,
     /// Whether it begins a trace of its own for each request, and links it to the one that its caller names.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub public: bool,

@@ -27,6 +27,7 @@ mod sampling;
 mod senders;
 mod stage;
 mod stats;
+mod statuses;
 mod stray;
 mod table;
 #[cfg(test)]
@@ -129,7 +130,8 @@ pub(crate) fn lasts(failure: &Failure) -> bool {
 /// Returns whether a failure that was found while spans may still come stays one once they had the time for it: a span more of the same
 /// hop, or the answer to a call, would have come by then.
 pub(crate) fn lasts_in_time(failure: &Failure) -> bool {
-    [STRAY, "error-not-marked", "error-not-injected"].contains(&failure.rule.as_str())
+    [STRAY, "error-not-marked", "error-not-injected", "status-disagrees"]
+        .contains(&failure.rule.as_str())
 }
 
 /// Looks up a rule by name.

@@ -158,10 +158,14 @@ impl Session {
                 return Err(error);
             }
         };
-        let Parts { endpoints, intake, source, driver, topology, .. } = parts;
+        let Parts { endpoints, intake, source, driver, mut topology, .. } = parts;
         let Parts { places, http, ledgers, export_delay, .. } = parts;
         let accounts = Accounts::new(http, ledgers, &endpoints);
         let up = Up::new(environment, endpoints);
+        if up.is_attached() {
+            // Of what was there before, it is not known what stands between.
+            topology.services.iter_mut().for_each(|one| one.direct_callers.clear());
+        }
         let ledgers = (accounts.services(), accounts.has_collector_ledger());
         let witness = Witness::new(intake, source, (topology, places), ledgers, up.is_attached());
         // Of what was there before, it is not known how it exports.

@@ -20,7 +20,7 @@ const TIERS: [&[&str]; 6] = [
     &["orphan-span", "several-roots", "parent-cycle", "wrong-service-edge"],
 ];
 /// Rules whose findings are explained by others, and explain none.
-const SYMPTOMS: [&str; 7] = [
+const SYMPTOMS: [&str; 8] = [
     "stray-trace",
     "invented-span",
     "child-outside-parent",
@@ -28,6 +28,7 @@ const SYMPTOMS: [&str; 7] = [
     "unnamed-resource",
     "missing-attributes",
     "error-not-marked",
+    "status-disagrees",
 ];
 
 /// Folds each finding that another one explains below that one.

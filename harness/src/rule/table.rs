@@ -3,7 +3,7 @@
 use super::{
     ALTERED, Check, DISAGREE, INCONSISTENT_TRACE, LITERAL_IN_QUERY, LOST, ORPHAN, Rule,
     SILENT_SERVICE, STRAY, altered, conventions, datadog, edges, errors, identity, links, naming,
-    presence, sampling, stage, stats, stray, time, tracestate,
+    presence, sampling, stage, stats, statuses, stray, time, tracestate,
 };
 use crate::case::Capability;
 
@@ -116,6 +116,15 @@ pub const RULES: &[Rule] = &[
         lasts: false,
         of_linked_traces: true,
         check: Check::Case(errors::error_not_marked),
+    },
+    Rule {
+        name: "status-disagrees",
+        reason: "both ends of a call report one HTTP status",
+        page: include_str!("pages/status-disagrees.md"),
+        needs: &[],
+        lasts: false,
+        of_linked_traces: true,
+        check: Check::Case(statuses::status_disagrees),
     },
     Rule {
         name: "error-not-injected",

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::SessionError;
 use crate::{
-    case::{ServiceIdentity, Topology},
+    case::{DRIVER_SERVICE, ServiceIdentity, Topology},
     driver::{Driver, DriverError, OtlpEndpoint},
     environment::Endpoints,
     evidence::EvidenceSource,
@@ -88,8 +88,12 @@ impl Parts {
                     .and_then(|delay| u64::try_from(delay.as_millis()).ok()),
                 silenced_by: workload.silenced_by(),
                 callees: system.callees(workload),
+                direct_callers: system.direct_callers(workload),
                 public: workload.public,
             };
+            if workload.name == system.entry {
+                identity.direct_callers.push(DRIVER_SERVICE.to_owned());
+            }
             let urls = workload.ledger.as_ref().map(|port| endpoints.urls(&workload.name, port));
             for url in urls.unwrap_or_default() {
                 let ledger = LedgerClient::new(http.clone(), url);

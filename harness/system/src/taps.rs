@@ -128,6 +128,28 @@ impl System {
         callees
     }
 
+    /// Returns the services that are given a workload's address and have no way to it but straight: no workload that makes no spans, which
+    /// could answer in its place, stands between. A tap passes on what it is given.
+    pub fn direct_callers(&self, of: &Workload) -> Vec<String> {
+        let is_direct = |caller: &&Workload| {
+            let references = reference::references(caller);
+            let edges = references.iter().filter_map(Reference::edge);
+            let to = edges.map(|(to, _)| self.behind(to).unwrap_or(to));
+            let mut to = to.filter_map(|name| self.workload(name));
+            let passes_on = |to: &Workload| {
+                to.role == Role::Service && !to.traced && self.callees(to).contains(&of.name)
+            };
+            let mut is_given = false;
+            let is_straight = to.all(|to| {
+                is_given |= to.name == of.name;
+                !passes_on(to)
+            });
+            is_given && is_straight
+        };
+        let services = self.workloads.iter().filter(|one| one.role == Role::Service && one.traced);
+        services.filter(is_direct).map(|caller| caller.name.clone()).collect()
+    }
+
     /// Returns the services that produce spans: first the one that requests reach, then the others in the order of
     /// the system's description.
     pub fn traced_services(&self) -> Vec<&Workload> {
@@ -249,6 +271,22 @@ mod tests {
         };
         assert!(place("sample-app-3") < place(&name) && place(&name) < place("sample-app-2"));
         assert_eq!(system.put_between("sample-app-2", "sample-app-3"), Ok(name));
+    }
+
+    #[test]
+    fn a_caller_is_direct_where_nothing_between_could_answer() {
+        let mut system = chain();
+        let callers =
+            |system: &System| system.direct_callers(system.workload("sample-app-3").unwrap());
+        assert_eq!(callers(&system), ["sample-app-2"]);
+        system.put_between("sample-app-2", "sample-app-3").unwrap();
+        assert_eq!(callers(&system), ["sample-app-2"]);
+        let mut proxy = system.workload("sample-app-2").unwrap().clone();
+        (proxy.name, proxy.traced) = ("proxy".to_owned(), false);
+        system.workloads.push(proxy);
+        let caller = system.workloads.iter_mut().find(|one| one.name == "sample-app-2").unwrap();
+        caller.env.insert("PROXY".to_owned(), "${endpoint:proxy.http}".to_owned());
+        assert_eq!(callers(&system), [""; 0]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Tests of the rules on services of which nothing else is known.
 
 use super::{MS, World, span};
-use crate::trace::SpanId;
+use crate::{case::Outcome, trace::SpanId};
 
 /// Services of a system file whose calls are not known.
 fn own() -> World {
@@ -122,4 +122,56 @@ fn a_root_that_came_twice_is_one() {
     });
     assert_eq!(rule, "duplicate-span");
     assert!(detail.contains("it stands twice in one payload"), "{detail}");
+}
+
+#[test]
+fn both_ends_of_a_call_report_one_status() {
+    /// The spans of a call, and who reaches `app-2` straight.
+    fn called(world: &mut World, got: f64, given: f64, direct: &[&str]) {
+        let status = "http.status_code".to_owned();
+        world.span(0xa2).metrics.insert(status.clone(), got);
+        world.span(0xb1).metrics.insert(status, given);
+        for id in [0xa2, 0xb1] {
+            let span = world.span(id);
+            span.error = span.http_status().is_some_and(|status| status >= 500);
+        }
+        world.topology.services[1].direct_callers =
+            direct.iter().map(|name| (*name).to_owned()).collect();
+    }
+    let (rule, service, detail) = only(|world| called(world, 503.0, 200.0, &["app-1"]));
+    assert_eq!((rule.as_str(), service.as_deref()), ("status-disagrees", Some("app-2")));
+    assert!(detail.contains("says that it answered 200, and `GET` (client, app-1"), "{detail}");
+    let (rule, service, _) = only(|world| called(world, 200.0, 404.0, &["app-1"]));
+    assert_eq!((rule.as_str(), service.as_deref()), ("status-disagrees", Some("app-1")));
+    // What may differ: behind a proxy, from a cache, by tries within one call, and what is no failure.
+    let sound = |got, given, direct: &[&str], tries: bool| {
+        let mut world = own();
+        called(&mut world, got, given, direct);
+        if tries {
+            let first = span(0xb0, 0xa2, "app-2", "server", 25 * MS, 2 * MS);
+            world.spans().push(first);
+        }
+        world.findings().failures
+    };
+    for (got, given, direct, tries) in [
+        (503.0, 200.0, [].as_slice(), false),
+        (503.0, 200.0, &["other"], false),
+        (503.0, 200.0, &["app-1"], true),
+        (404.0, 304.0, &["app-1"], false),
+        (503.0, 499.0, &["app-1"], false),
+        (200.0, 201.0, &["app-1"], false),
+        (404.0, 404.0, &["app-1"], false),
+    ] {
+        assert_eq!(sound(got, given, direct, tries), [], "{got} {given} {direct:?} {tries}");
+    }
+}
+
+#[test]
+fn the_harness_knows_what_the_entry_answered() {
+    let (rule, service, detail) = only(|world| {
+        world.case.outcome = Outcome::Response { status: 503, trace_id: Some(world.case.trace_id) };
+        world.topology.services[0].direct_callers = vec!["tracecheck".to_owned()];
+    });
+    assert_eq!((rule.as_str(), service.as_deref()), ("status-disagrees", Some("app-1")));
+    assert!(detail.contains("and the harness, whose call that was, got 503"), "{detail}");
 }
