@@ -24,6 +24,7 @@ pub mod image;
 pub mod kubernetes;
 mod log;
 pub mod outside_intake;
+pub mod proc;
 pub mod process;
 
 /// A place where a system can run. One value runs one system at a time.

@@ -18,7 +18,7 @@ use std::{
 
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time};
 
 use self::{
     child::{Child, Exit, Stopped},
@@ -57,6 +57,10 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_GRACE: Duration = Duration::from_secs(25);
 /// How long a process may take to be gone after SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
+/// How long a process may take to stand still after SIGSTOP.
+const FREEZE_LIMIT: Duration = Duration::from_secs(5);
+/// How often it is looked whether it does.
+const FREEZE_POLL: Duration = Duration::from_millis(1);
 /// How many lines of each log are kept in memory, by default.
 const LOG_LINES: usize = 2_000;
 
@@ -282,11 +286,11 @@ impl Environment for ProcessEnvironment {
     }
 
     async fn pause(&mut self, workload: &str) -> Result<(), EnvironmentError> {
-        self.freeze(workload, true)
+        self.freeze(workload, true).await
     }
 
     async fn resume(&mut self, workload: &str) -> Result<(), EnvironmentError> {
-        self.freeze(workload, false)
+        self.freeze(workload, false).await
     }
 
     async fn unexpected_exits(&mut self) -> Vec<UnexpectedExit> {
@@ -431,7 +435,8 @@ impl ProcessEnvironment {
         Ok(())
     }
 
-    fn freeze(&mut self, workload: &str, pause: bool) -> Result<(), EnvironmentError> {
+    /// Pauses or resumes a workload. Once it is paused, it answers nothing any more.
+    async fn freeze(&mut self, workload: &str, pause: bool) -> Result<(), EnvironmentError> {
         let (verb, signal) =
             if pause { ("pause", Signal::SIGSTOP) } else { ("resume", Signal::SIGCONT) };
         let instance = self.find_mut(workload)?;
@@ -440,7 +445,18 @@ impl ProcessEnvironment {
             && child.signal(signal)
         {
             *paused = pause;
-            return Ok(());
+            let frozen = async {
+                while pause && !child.is_frozen() {
+                    time::sleep(FREEZE_POLL).await;
+                }
+            };
+            return time::timeout(FREEZE_LIMIT, frozen).await.map_err(|_| {
+                EnvironmentError::Backend {
+                    environment: "process",
+                    what: format!("pause `{workload}`"),
+                    reason: format!("it was still at work {FREEZE_LIMIT:?} after {signal}"),
+                }
+            });
         }
         Err(EnvironmentError::Unsupported {
             environment: "process",

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::ErrorKind,
     process::ExitCode,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -15,10 +16,17 @@ use nix::{
 };
 use tokio::{net::TcpStream, time};
 
+use harness::environment::proc;
+
 /// How soon an address is tried again.
 const RETRY: Duration = Duration::from_millis(50);
 /// How long one try may take: names may have to be asked for again.
 const TRY_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a process may take to stand still after SIGSTOP.
+const FREEZE_LIMIT: Duration = Duration::from_secs(5);
+/// How often it is looked whether it does.
+const FREEZE_POLL: Duration = Duration::from_millis(1);
 
 /// Operations inside a pod.
 #[derive(Debug, clap::Args)]
@@ -99,37 +107,29 @@ fn signal(verb: Verb) -> anyhow::Result<()> {
         Verb::Kill => Signal::SIGKILL,
     };
     let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").context("/proc cannot be read")? {
-        let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+    for pid in proc::pids() {
         // A process may end meanwhile.
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        let Some(stat) = proc::Stat::of(pid) else { continue };
         let Ok(words) = fs::read(format!("/proc/{pid}/cmdline")) else { continue };
-        if pid != 1
-            && parent(&stat) == Some(0)
-            && words.split(|byte| *byte == 0).nth(1) != Some(b"inside")
+        if pid != 1 && stat.parent == 0 && words.split(|byte| *byte == 0).nth(1) != Some(b"inside")
         {
             found.push(pid);
         }
     }
     match found[..] {
-        [pid] => kill(Pid::from_raw(pid), signal)
-            .with_context(|| format!("process {pid} does not take {signal}")),
+        [pid] => {
+            kill(Pid::from_raw(pid), signal)
+                .with_context(|| format!("process {pid} does not take {signal}"))?;
+            let deadline = Instant::now() + FREEZE_LIMIT;
+            while signal == Signal::SIGSTOP && !proc::is_frozen(pid) {
+                if Instant::now() >= deadline {
+                    bail!("process {pid} was still at work {FREEZE_LIMIT:?} after {signal}");
+                }
+                thread::sleep(FREEZE_POLL);
+            }
+            Ok(())
+        }
         [] => bail!("no process of the workload was found"),
         _ => bail!("it is not clear which process is the workload: {found:?}"),
-    }
-}
-
-/// The parent in a text of `/proc/PID/stat`, whose second field may hold anything.
-fn parent(stat: &str) -> Option<i32> {
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_parent_is_found_behind_any_name() {
-        assert_eq!(super::parent("12 (a) (b) S 0 12 12 0"), Some(0));
-        assert_eq!(super::parent("12 tracecheck"), None);
     }
 }

@@ -19,8 +19,8 @@ use tokio::{
     time,
 };
 
-use super::record::{Process, Record, stat};
-use crate::log::Log;
+use super::record::{Process, Record};
+use crate::{log::Log, proc};
 
 /// How long output is read after a process has ended; its children may hold it open for ever.
 const OUTPUT_GRACE: Duration = Duration::from_millis(500);
@@ -113,7 +113,7 @@ impl Child {
             program,
             started_unix_ms: started.as_millis(),
             owner: std::process::id(),
-            started_ticks: stat(id).map(|stat| stat.started_ticks),
+            started_ticks: proc::Stat::of(id).map(|stat| stat.started_ticks),
         })?;
         Ok(child)
     }
@@ -164,6 +164,11 @@ impl Child {
     /// Sends a signal to the whole group; says whether there was anybody to get it.
     pub(super) fn signal(&self, signal: Signal) -> bool {
         killpg(self.group, signal) != Err(Errno::ESRCH)
+    }
+
+    /// Returns whether the whole group stands still.
+    pub(super) fn is_frozen(&self) -> bool {
+        proc::is_group_frozen(self.group.as_raw())
     }
 }
 

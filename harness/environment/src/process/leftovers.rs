@@ -151,7 +151,7 @@ mod tests {
             }]);
             fs::write(dir.join(record::FILE), process.to_string()).unwrap();
         };
-        let born = record::stat(pid).map(|stat| stat.started_ticks);
+        let born = crate::proc::Stat::of(pid).map(|stat| stat.started_ticks);
         assert!(born.is_some());
         // Its harness lives (it is this very process), or it is another process that has the same id now.
         write("tracecheck-lives", std::process::id(), born);

@@ -9,6 +9,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::proc::Stat;
+
 /// Name of the file.
 pub(super) const FILE: &str = "processes.json";
 
@@ -39,7 +41,7 @@ pub(super) struct Process {
 impl Process {
     /// Returns whether it runs, and the harness that started it does not. `false` where that cannot be determined.
     pub(super) fn is_orphan(&self) -> bool {
-        let (Some(started), Some(stat)) = (self.started_ticks, stat(self.pid)) else {
+        let (Some(started), Some(stat)) = (self.started_ticks, Stat::of(self.pid)) else {
             return false;
         };
         self.pid > 0 && started == stat.started_ticks && stat.parent != self.owner
@@ -49,25 +51,6 @@ impl Process {
     pub(super) fn described(&self) -> String {
         format!("process {} ({}: {})", self.pid, self.workload, self.program)
     }
-}
-
-/// Status of a process in the kernel.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Stat {
-    pub(super) parent: u32,
-    pub(super) started_ticks: u64,
-}
-
-/// Reads /proc/PID/stat (proc_pid_stat(5), fields 4 and 22); `None` where there is none, as on other systems than Linux.
-pub(super) fn stat(pid: i32) -> Option<Stat> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may hold anything, so the fields are counted from its end: the first one after it is field 3.
-    let (_, rest) = text.rsplit_once(')')?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    Some(Stat {
-        parent: fields.get(1)?.parse().ok()?,
-        started_ticks: fields.get(19)?.parse().ok()?,
-    })
 }
 
 impl Record {

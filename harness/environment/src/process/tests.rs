@@ -312,7 +312,7 @@ async fn a_paused_workload_stands_still_until_it_is_resumed() {
     environment.up(&system([entry, fixture.foreign("app", script)])).await.unwrap();
     let pid = logged(&environment, "app", "process").await;
     environment.pause("app").await.unwrap();
-    until("paused", async || state(&pid) == Some('T')).await;
+    assert_eq!(state(&pid), Some('T'));
     environment.resume("app").await.unwrap();
     until("resumed", async || state(&pid) != Some('T')).await;
     environment.pause("app").await.unwrap();
