@@ -34,6 +34,7 @@ mod table;
 mod tests;
 mod time;
 mod tracestate;
+mod tries;
 
 /// A check that always holds.
 #[derive(Debug)]

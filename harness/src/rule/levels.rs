@@ -19,8 +19,11 @@ const DEPRECATED_ATTRIBUTE: &str = "deprecated-attribute";
 const HIGH_CARDINALITY_NAME: &str = "high-cardinality-name";
 /// Name of the rule that all services have an environment and a version, where some do.
 const SERVICE_TAGS: &str = "service-tags";
+/// Name of the rule that each try of a call has a client span of its own.
+const HIDDEN_TRY: &str = "hidden-try";
 /// The rules that have levels.
-pub(crate) const LEVELED: [&str; 3] = [DEPRECATED_ATTRIBUTE, HIGH_CARDINALITY_NAME, SERVICE_TAGS];
+pub(crate) const LEVELED: [&str; 4] =
+    [DEPRECATED_ATTRIBUTE, HIGH_CARDINALITY_NAME, SERVICE_TAGS, HIDDEN_TRY];
 
 /// How many breaches a warning names.
 const NAMED: usize = 3;
@@ -69,6 +72,8 @@ fn breaches(record: &Record) -> BTreeSet<(&'static str, String, String)> {
         }
     }
     found.extend(mixed_envs(spans()));
+    let hidden = traces.clone().flat_map(super::tries::hidden);
+    found.extend(hidden.map(|(service, what)| (HIDDEN_TRY, service, what)));
     found
 }
 
@@ -170,6 +175,7 @@ mod tests {
     use crate::{
         judge::{judge, testing::World},
         scenario::Leveled,
+        trace::SpanId,
         verdict::Verdict,
     };
 
@@ -229,6 +235,34 @@ mod tests {
             assert_eq!(warning("chain", [&world.record]), None);
             assert_eq!(judge(&world.record).verdict, Verdict::Pass);
         }
+    }
+
+    #[test]
+    fn tries_below_one_client_span_are_warned_of_where_the_call_got_through() {
+        let world = |first: f64, is_error: bool| {
+            let mut world = World::healthy();
+            let spans = &mut world.evidence().trace.as_mut().unwrap().spans;
+            let call = spans
+                .iter_mut()
+                .find(|span| span.kind() == "client" && span.service == "sample-app-1");
+            let call = call.unwrap();
+            call.error = is_error;
+            let id = call.id;
+            let answer = spans.iter().find(|span| span.parent_id == Some(id)).unwrap();
+            let mut tried = answer.clone();
+            (tried.id, tried.duration) = (SpanId(0xee), 1);
+            tried.start = answer.start - 2;
+            tried.metrics.insert("http.status_code".to_owned(), first);
+            tried.error = first >= 500.0;
+            spans.insert(0, tried);
+            world
+        };
+        let warned = |world: &World| warning("chain", [&world.record]).map(|warning| warning.text);
+        let reported = warned(&world(503.0, false)).unwrap_or_default();
+        let tried = "hidden-try: `sample-app-1` has a try of";
+        assert!(reported.contains(tried) && reported.contains("answered 503"), "{reported}");
+        // A redirect is no try, and a call that failed in the end hides nothing.
+        assert_eq!((warned(&world(302.0, false)), warned(&world(503.0, true))), (None, None));
     }
 
     #[test]

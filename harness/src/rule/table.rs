@@ -343,4 +343,13 @@ pub const RULES: &[Rule] = &[
         of_linked_traces: false,
         check: Check::Run,
     },
+    Rule {
+        name: "hidden-try",
+        reason: "each try of a call has a client span of its own (a warning)",
+        page: include_str!("pages/hidden-try.md"),
+        needs: &[],
+        lasts: true,
+        of_linked_traces: false,
+        check: Check::Run,
+    },
 ];

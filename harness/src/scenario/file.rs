@@ -126,7 +126,7 @@ pub(super) struct TolerateFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LevelFile {
-    /// Name of the rule: `deprecated-attribute`, `high-cardinality-name` or `service-tags`.
+    /// Name of the rule: `deprecated-attribute`, `hidden-try`, `high-cardinality-name` or `service-tags`.
     #[schemars(with = "String")]
     pub(super) rule: Spanned<String>,
     /// The effect of a broken convention.

@@ -156,6 +156,7 @@ fn sentinel(
         "altered-span",
         "tracestate-lost",
         "wrong-service-edge",
+        "status-disagrees",
     ];
     let of_each = seen.iter().map(|service| SpanCount {
         span: Matcher { at: Some(service.clone()), ..Matcher::default() },

@@ -90,7 +90,7 @@ fn a_second_hop_in_a_trace_of_its_own_is_a_missing_hop() {
 
 #[test]
 fn a_server_that_only_links_to_the_call_that_waits_for_it_is_a_broken_link() {
-    /// What is found where `app-2` answers the call of `app-1` in trace 9, with a link to span `to`.
+    /// Returns the findings where `app-2` answers the call of `app-1` in trace 9, with a link to span `to`.
     fn found(to: u64, change: impl FnOnce(&mut World, &mut Trace)) -> Vec<String> {
         let mut world = World::healthy();
         world.evidence.ledgers.clear();
