@@ -1,13 +1,14 @@
 //! Rules about the attributes that OpenTelemetry's semantic conventions ask for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{Checked, datadog::spans_count};
 use crate::{
     case::View,
-    finding::Failure,
+    finding::{Failure, Stage},
+    intake::decode::TakenSpan,
     scenario::fault::{Expected, HopShape},
-    trace::{PayloadForm, Span},
+    trace::{PayloadForm, Span, SpanId},
 };
 
 /// The attributes that a span of HTTP must have, under the names of today's conventions.
@@ -29,7 +30,8 @@ fn has_status(span: &Span) -> bool {
 pub(super) fn missing_attributes(view: View<'_>) -> Checked {
     let hops = &view.shape.hops;
     if hops.is_empty() {
-        let found = answered_without_a_method(view);
+        let mut found = answered_without_a_method(view);
+        found.extend(removed_in_the_collector(view));
         if !found.is_empty() {
             return Checked::Seen(found);
         }
@@ -82,6 +84,44 @@ fn answered_without_a_method(view: View<'_>) -> Vec<Failure> {
         .because(removes(workload))
         .about(workload)
         .of_spans(&spans)
+    });
+    found.collect()
+}
+
+/// Finds spans that came to the collector with the method or status of an HTTP request, and left it without: of what Datadog shows and
+/// counts requests by, nothing is removed on purpose.
+fn removed_in_the_collector(view: View<'_>) -> Vec<Failure> {
+    let Some(entry) = view.evidence.collector.as_ref() else { return Vec::new() };
+    let Some(sent) = entry.only_to_datadog() else { return Vec::new() };
+    let came: HashMap<SpanId, &TakenSpan> =
+        entry.spans.iter().map(|span| (span.id, span)).collect();
+    let mut removed: BTreeMap<(&str, &str), Vec<&Span>> = BTreeMap::new();
+    let left = sent.spans.iter().filter_map(|sent| Some((came.get(&sent.id)?, sent)));
+    for (came, sent) in left {
+        for (key, names) in
+            [(METHOD, ["http.method", METHOD]), (STATUS, ["http.status_code", STATUS])]
+        {
+            let had = names.iter().any(|name| came.attributes.contains_key(*name));
+            let has =
+                |name: &&str| sent.meta.contains_key(*name) || sent.metrics.contains_key(*name);
+            if !had || names.iter().any(has) {
+                continue;
+            }
+            if let Some(span) = view.spans().iter().find(|span| span.id == sent.id) {
+                removed.entry((view.workload_of(span), key)).or_default().push(span);
+            }
+        }
+    }
+    let found = removed.into_iter().map(|((workload, key), spans)| {
+        let first = spans.first().map_or_else(String::new, |span| view.name(span));
+        Failure::found(format!(
+            "{} of `{workload}` ({first}) came to the collector with `{key}`, and left it without",
+            spans_count(spans.len())
+        ))
+        .because("a processor of the collector removes it: of attributes, a redaction, a list of keys to keep")
+        .about(workload)
+        .of_spans(&spans)
+        .at_stage(Some(Stage::Collector))
     });
     found.collect()
 }

@@ -1,7 +1,7 @@
 //! Attributes that the conventions ask for.
 
-use super::{World, at, identity::own_services};
-use crate::scenario::fault::FaultKind;
+use super::{World, altered::shown, at, identity::own_services};
+use crate::{finding::Stage, scenario::fault::FaultKind, trace::SpanId};
 
 #[test]
 fn a_span_of_the_chain_without_its_method_or_status_is_reported_with_its_service() {
@@ -40,4 +40,27 @@ fn what_was_made_to_fail_need_not_have_a_status_and_of_others_nothing_is_known()
         !reported.required && reported.because.contains("ask for it in `expect`"),
         "{reported:?}"
     );
+}
+
+#[test]
+fn what_the_collector_removes_of_a_request_is_reported_with_its_stage() {
+    let removed = |key: &str| {
+        let mut world = shown();
+        world.shape.hops.clear();
+        world.evidence.ledgers.clear();
+        let entry = world.evidence.collector.as_mut().unwrap();
+        let came = entry.spans.iter_mut().find(|span| span.id == SpanId(0xb1)).unwrap();
+        came.attributes.insert(key.to_owned(), Some("200".to_owned()));
+        let sent = &mut entry.exporters.get_mut("datadog").unwrap().spans;
+        let sent = sent.iter_mut().find(|span| span.id == SpanId(0xb1)).unwrap();
+        sent.metrics.remove("http.status_code");
+        world.span(0xb1).metrics.remove("http.status_code");
+        world.findings().failures
+    };
+    let found = removed("http.response.status_code");
+    let [only] = &found[..] else { panic!("{found:#?}") };
+    assert_eq!((&*only.rule, only.service.as_deref()), ("missing-attributes", Some("app-2")));
+    assert_eq!(only.stage, Some(Stage::Collector));
+    // What did not come with it has not lost it there.
+    assert_eq!(removed("status_code"), []);
 }
