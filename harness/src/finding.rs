@@ -32,9 +32,18 @@ pub struct Failure {
     /// Further failures that this one explains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub symptoms: Vec<Failure>,
-    /// Whether it stands beside what other rules find of the same span, and explains none of that.
+    /// Of fields that changed on their way, which: it explains what other rules find of those, and stands beside whatever else they find.
     #[serde(skip)]
-    pub is_beside: bool,
+    pub changed: Option<Changed>,
+}
+
+/// Kinds of fields that changed on their way, as far as rules judge them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Changed {
+    /// Start, end or duration.
+    pub times: bool,
+    /// The mark of an error, or the status of an answer.
+    pub status: bool,
 }
 
 /// A link between two workloads.
@@ -146,9 +155,9 @@ impl Failure {
         Self { stage, ..self }
     }
 
-    /// Says that it explains nothing else.
-    pub(crate) fn beside(self) -> Self {
-        Self { is_beside: true, ..self }
+    /// Says that single fields changed, and which.
+    pub(crate) fn of_changed(self, changed: Changed) -> Self {
+        Self { changed: Some(changed), ..self }
     }
 
     /// Says what it comes of, in place of what was said of that.

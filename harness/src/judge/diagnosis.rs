@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    finding::{Failure, Stage},
+    finding::{Changed, Failure, Stage},
     trace::SpanId,
 };
 
@@ -17,10 +17,10 @@ const TIERS: [&[&str]; 6] = [
     &["sampled-differently", "missing-service-name", "wrong-service", "altered-span"],
     &["lost-span", "undelivered-span"],
     &["missing-hop", "trace-id-halves-disagree"],
-    &["orphan-span", "several-roots", "parent-cycle", "wrong-service-edge"],
+    &["orphan-span", "several-roots", "parent-cycle", "wrong-service-edge", "outside-request"],
 ];
 /// Rules whose findings are explained by others, and explain none.
-const SYMPTOMS: [&str; 8] = [
+const SYMPTOMS: [&str; 10] = [
     "stray-trace",
     "invented-span",
     "child-outside-parent",
@@ -28,6 +28,8 @@ const SYMPTOMS: [&str; 8] = [
     "unnamed-resource",
     "missing-attributes",
     "error-not-marked",
+    "error-not-injected",
+    "no-duration",
     "status-disagrees",
 ];
 
@@ -94,7 +96,7 @@ struct Kind<'a> {
     stage: Option<Stage>,
     /// The cause, where the findings of one rule are distinguished by it.
     cause: Option<&'a str>,
-    is_beside: bool,
+    changed: Option<Changed>,
 }
 
 impl<'a> Kind<'a> {
@@ -106,7 +108,7 @@ impl<'a> Kind<'a> {
             hop: hop.map(|hop| (hop.caller.as_str(), hop.callee.as_str())),
             stage: failure.stage,
             cause: failure.cause.as_deref().filter(|_| stands_for_all(&failure.rule)),
-            is_beside: failure.is_beside,
+            changed: failure.changed,
         }
     }
 }
@@ -135,8 +137,8 @@ fn explains(one: &Failure, other: &Failure, earlier: bool, is_same_span: bool) -
         None if !SYMPTOMS.contains(&of) => return false,
         _ => {}
     }
-    if one.is_beside {
-        return false;
+    if let Some(changed) = one.changed {
+        return explains_fields(one, changed, other);
     }
     match (rule, of) {
         ("no-trace", _) => return true,
@@ -157,6 +159,11 @@ fn explains(one: &Failure, other: &Failure, earlier: bool, is_same_span: bool) -
             is_callee || is_about || (one.hop.is_some() && one.hop == other.hop)
         }
         ("missing-hop", _) => is_same_span,
+        // They are of a clock, or of single fields.
+        ("outside-request", "child-outside-parent") => is_about || is_callee || is_caller,
+        ("outside-request", _) | (_, "outside-request" | "no-duration" | "error-not-injected") => {
+            false
+        }
         // Who drops a trace sends on that it is dropped.
         ("sampled-out", "missing-hop") => is_callee || is_caller || is_about,
         ("sampled-out", "lost-span" | "stray-trace") => is_callee || is_about,
@@ -179,6 +186,22 @@ fn explains(one: &Failure, other: &Failure, earlier: bool, is_same_span: bool) -
         _ => false,
     }
 }
+
+/// Returns whether fields that changed on their way explain what a rule about these fields finds.
+fn explains_fields(one: &Failure, changed: Changed, other: &Failure) -> bool {
+    let rule = other.rule.as_str();
+    let is_judged =
+        (changed.times && TIMES.contains(&rule)) || (changed.status && STATUSES.contains(&rule));
+    let at = one.service.as_deref();
+    let ends = other.hop.iter().flat_map(|hop| [&hop.caller, &hop.callee]);
+    let mut services = ends.map(String::as_str).chain(other.service.as_deref());
+    is_judged && services.any(|service| Some(service) == at)
+}
+
+/// Rules that judge the times of spans.
+const TIMES: [&str; 3] = ["child-outside-parent", "outside-request", "no-duration"];
+/// Rules that judge how spans, and the requests that they are of, ended.
+const STATUSES: [&str; 3] = ["error-not-marked", "error-not-injected", "status-disagrees"];
 
 #[cfg(test)]
 mod tests {
@@ -206,6 +229,38 @@ mod tests {
         ];
         let symptoms = ["orphan-span", "missing-hop", "lost-span"].map(str::to_owned).to_vec();
         assert_eq!(folded(failures), [("lost-span".to_owned(), symptoms)]);
+    }
+
+    #[test]
+    fn fields_that_changed_explain_what_is_judged_by_them_alone() {
+        let changed =
+            |times, status| found("altered-span", "shop", 1).of_changed(Changed { times, status });
+        let failures = |altered| {
+            vec![
+                altered,
+                found("child-outside-parent", "pay", 2).on_hop("shop", "pay"),
+                found("error-not-marked", "shop", 1),
+                found("no-duration", "mail", 3),
+            ]
+        };
+        let symptoms = |altered| folded(failures(altered)).remove(0).1;
+        assert_eq!(symptoms(changed(true, false)), ["child-outside-parent"]);
+        assert_eq!(symptoms(changed(false, true)), ["error-not-marked"]);
+        assert_eq!(symptoms(changed(false, false)), [""; 0]);
+        assert_eq!(symptoms(changed(true, true)), ["child-outside-parent", "error-not-marked"]);
+    }
+
+    #[test]
+    fn a_clock_of_another_day_explains_what_lies_outside_its_parent() {
+        let failures = vec![
+            found("child-outside-parent", "pay", 2).on_hop("shop", "pay"),
+            found("child-outside-parent", "shop", 1).on_hop("web", "shop"),
+            found("outside-request", "pay", 2),
+        ];
+        let reported = folded(failures);
+        let outside = ("outside-request".to_owned(), vec!["child-outside-parent".to_owned()]);
+        assert_eq!(reported[1], outside);
+        assert_eq!(reported.len(), 2, "{reported:?}");
     }
 
     #[test]
@@ -266,15 +321,18 @@ mod tests {
             proptest::sample::select(vec![None, Some(Stage::Service), Some(Stage::Collector)]);
         let hop = proptest::option::of((name(), name()));
         let what = (proptest::sample::select(rules), proptest::option::of(name()), hop);
-        let more = (proptest::option::of(1u64..4), stage, 0..2u8, any::<bool>());
-        (what, more).prop_map(|((rule, service, hop), (span, stage, cause, is_beside))| {
+        let changed = (any::<bool>(), any::<bool>());
+        let changed = changed.prop_map(|(times, status)| Changed { times, status });
+        let changed = proptest::option::of(changed);
+        let more = (proptest::option::of(1u64..4), stage, 0..2u8, changed);
+        (what, more).prop_map(|((rule, service, hop), (span, stage, cause, changed))| {
             let found = Failure::new(rule, "").because(cause.to_string()).at_stage(stage);
             let found = match hop {
                 Some((caller, callee)) => found.on_hop(caller, callee),
                 None => found,
             };
             let service = service.map(str::to_owned);
-            Failure { service, span: span.map(SpanId), is_beside, ..found }
+            Failure { service, span: span.map(SpanId), changed, ..found }
         })
     }
 

@@ -10,7 +10,7 @@ use std::{
 use super::{Checked, callers::by_id, ledgers::known_ledgers};
 use crate::{
     case::{Capability, View},
-    finding::{Failure, Stage},
+    finding::{Changed, Failure, Stage},
     intake::decode::{SentSpan, TakenSpan},
     ledger::LedgerSpan,
     trace::{PayloadForm, Span, SpanId},
@@ -253,7 +253,7 @@ fn moved_behind_the_collector(
         );
         let found = Failure::found(detail).because(moved(view, span));
         let found = found.about(view.workload_of(span)).of_span(span.id);
-        found.at_stage(Some(Stage::BehindCollector)).beside()
+        found.at_stage(Some(Stage::BehindCollector)).of_changed(Changed::default())
     });
     found.collect()
 }

@@ -167,7 +167,7 @@ impl World {
         let failures = self.findings().failures;
         let [only] = failures.as_slice() else { panic!("{failures:?}") };
         assert_eq!((only.rule.as_str(), only.service.as_deref()), ("altered-span", Some("app-2")));
-        assert!(only.is_beside);
+        assert!(only.changed.is_some());
         (only.detail.clone(), only.stage)
     }
 }
