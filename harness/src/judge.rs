@@ -19,6 +19,7 @@ mod consistency;
 mod diagnosis;
 mod facts;
 mod late;
+mod merged;
 mod parallel;
 mod public;
 mod sampled;
@@ -59,6 +60,7 @@ pub fn judge(record: &Record) -> ScenarioResult {
         result.failures.extend(found.failures);
         result.not_evaluated.extend(found.not_evaluated);
     }
+    merged::apply(record, &mut result.cases);
     facts::apply(record, &mut result);
     consistency::apply(record, &mut result);
     result.failures.extend(rule::leveled_failures(record));

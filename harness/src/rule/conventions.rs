@@ -14,6 +14,13 @@ use crate::{
 /// The attributes that a span of HTTP must have, under the names of today's conventions.
 const METHOD: &str = "http.request.method";
 const STATUS: &str = "http.response.status_code";
+const ROUTE: &str = "http.route";
+/// The attributes by which Datadog names and counts requests, each under the names that it has on its way.
+const IN_EACH_FORM: [(&str, [&str; 2]); 3] = [
+    (METHOD, ["http.method", METHOD]),
+    (STATUS, ["http.status_code", STATUS]),
+    (ROUTE, [ROUTE; 2]),
+];
 
 /// Returns whether it has a method, under the name that an exporter gives it or under the one it was sent with.
 fn has_method(span: &Span) -> bool {
@@ -88,7 +95,7 @@ fn answered_without_a_method(view: View<'_>) -> Vec<Failure> {
     found.collect()
 }
 
-/// Finds spans that came to the collector with the method or status of an HTTP request, and left it without: of what Datadog shows and
+/// Finds spans that came to the collector with the method, status or route of an HTTP request, and left it without: of what Datadog shows and
 /// counts requests by, nothing is removed on purpose.
 fn removed_in_the_collector(view: View<'_>) -> Vec<Failure> {
     let Some(entry) = view.evidence.collector.as_ref() else { return Vec::new() };
@@ -98,9 +105,7 @@ fn removed_in_the_collector(view: View<'_>) -> Vec<Failure> {
     let mut removed: BTreeMap<(&str, &str), Vec<&Span>> = BTreeMap::new();
     let left = sent.spans.iter().filter_map(|sent| Some((came.get(&sent.id)?, sent)));
     for (came, sent) in left {
-        for (key, names) in
-            [(METHOD, ["http.method", METHOD]), (STATUS, ["http.status_code", STATUS])]
-        {
+        for (key, names) in IN_EACH_FORM {
             let had = names.iter().any(|name| came.attributes.contains_key(*name));
             let has =
                 |name: &&str| sent.meta.contains_key(*name) || sent.metrics.contains_key(*name);

@@ -180,14 +180,15 @@ pub(super) fn duplicate_span(view: View<'_>) -> Checked {
             let word = if attempts.len() == 1 { "attempt" } else { "attempts" };
             let attempts: Vec<_> = attempts.iter().map(|attempt| format!("#{attempt}")).collect();
             let (stage, cause) = stages.of(&spans);
+            let of = stages.not_made(&spans).unwrap_or(spans[0]);
             Failure::found(format!(
                 "{} arrived {} times, in {word} {}",
-                view.name(spans[0]),
+                view.name(of),
                 spans.len(),
                 attempts.join(", ")
             ))
             .because(cause)
-            .about(view.workload_of(spans[0]))
+            .about(view.workload_of(of))
             .of_spans(&spans)
             .at_stage(stage)
         })

@@ -165,6 +165,9 @@ fn behind_the_sender(accepted: u64, sent: u64, dropped: u64, captured: u64) -> O
 
 /// Determines where spans that have one id came to be several.
 pub(super) struct Doubled<'a> {
+    view: View<'a>,
+    /// By service, the ids of all spans that it ended.
+    ended: HashMap<&'a str, HashSet<SpanId>>,
     /// By the id of each span that a service ended more than once, the service.
     ended_twice: HashMap<SpanId, &'a str>,
     passed: Option<Passed>,
@@ -174,14 +177,17 @@ pub(super) struct Doubled<'a> {
 
 impl<'a> Doubled<'a> {
     pub(super) fn new(view: View<'a>) -> Self {
-        let mut ended_twice = HashMap::new();
+        let (mut ended_twice, mut ended) = (HashMap::new(), HashMap::new());
         for (workload, spans, _) in known_ledgers(view) {
             let mut ids = HashSet::new();
             for span in spans.iter().filter(|span| !ids.insert(span.span_id)) {
                 ended_twice.entry(span.span_id).or_insert(workload);
             }
+            ended.insert(workload, ids);
         }
         Self {
+            view,
+            ended,
             ended_twice,
             passed: passed(view),
             captured: view.spans().len() as u64,
@@ -189,8 +195,18 @@ impl<'a> Doubled<'a> {
         }
     }
 
+    /// Returns the one of several spans of one id whose service ended none of that id, where just one of them is such.
+    pub(super) fn not_made(&self, spans: &[&'a Span]) -> Option<&'a Span> {
+        let is_strange = |span: &&&Span| {
+            let ended = self.view.topology.workload_of(span).and_then(|of| self.ended.get(of));
+            ended.is_some_and(|ended| !ended.contains(&span.id))
+        };
+        let mut strange = spans.iter().filter(is_strange);
+        strange.next().copied().filter(|_| strange.next().is_none())
+    }
+
     /// Determines it of these, as far as the stages show, and puts it in words.
-    pub(super) fn of(&self, spans: &[&Span]) -> (Option<Stage>, String) {
+    pub(super) fn of(&self, spans: &[&'a Span]) -> (Option<Stage>, String) {
         let Some(id) = spans.first().map(|span| span.id) else { return (None, String::new()) };
         if let Some(workload) = self.ended_twice.get(&id) {
             let reported = format!(
@@ -202,16 +218,24 @@ impl<'a> Doubled<'a> {
             (span.kind(), &span.name, span.start)
                 != (spans[0].kind(), &spans[0].name, spans[0].start)
         });
+        if let Some(strange) = self.not_made(spans).filter(|_| differ) {
+            let here = self.view.workload_of(strange);
+            let reported = format!(
+                "they are different spans with one id, and `{here}` ended none with it: something between `{here}` and Datadog changes span ids, or gives one to two spans"
+            );
+            return (None, reported);
+        }
         if differ {
             return (None, "they are different spans with one id: ids that are made twice, or changed on their way".to_owned());
         }
-        let generic = match spans.iter().all(|span| span.attempt == spans[0].attempt) {
+        let is_one_payload = spans.iter().all(|span| span.attempt == spans[0].attempt);
+        let generic = match is_one_payload {
             true => {
                 "it stands twice in one payload: what made the payload took it twice, or two spans have one id"
             }
             false => "sent again in another payload after it was taken, or two spans with one id",
         };
-        let Some(Passed { accepted, sent, .. }) = &self.passed else {
+        let Some(Passed { accepted, sent, retried, .. }) = &self.passed else {
             return (None, generic.to_owned());
         };
         let (accepted, sent, captured) = (*accepted, *sent, self.captured);
@@ -234,8 +258,8 @@ impl<'a> Doubled<'a> {
                     "the collector took {accepted} spans of the trace and sent {sent}: two of its pipelines or exporters send to the same place"
                 ),
             ),
-            // In one payload, which the collector counted before it was sent.
-            _ if captured > sent && spans.iter().all(|span| span.attempt == spans[0].attempt) => (
+            // The collector itself sends a payload again where an answer failed, or got lost.
+            _ if captured > sent && (is_one_payload || retried.is_none()) => (
                 Stage::BehindCollector,
                 format!(
                     "the collector sent {sent} spans of the trace, and {captured} were captured: something between it and Datadog sends them twice"

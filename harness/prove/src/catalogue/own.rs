@@ -112,7 +112,11 @@ const OTHERWISE: &[(&str, Own)] = &[
     ),
     ("spans-held-back-for-a-minute", TAKES_PART),
     ("client-spans-under-a-service-of-their-own", by("altered-span", CALLER)),
-    ("times-not-set", by("child-outside-parent", AT)),
+    ("times-not-set", by("outside-request", AT)),
+    ("end-not-set", by("no-duration", AT)),
+    ("begun-ten-seconds-early", by("child-outside-parent", AT)),
+    ("clock-behind-on-one-host", by("child-outside-parent", AT)),
+    ("times-in-whole-seconds", by("child-outside-parent", AT)),
 ];
 
 /// Breakages that leave a sound trace of another system, of which nothing that a scenario could ask for is different.

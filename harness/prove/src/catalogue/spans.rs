@@ -300,9 +300,9 @@ pub(super) const ALL: &[Breakage] = &[
             }
         })),
         twin: None,
-        rule: "error-not-marked",
+        rule: "altered-span",
         hop: AT,
-        stage: None,
+        stage: Some("before-collector"),
         seen: "The service's error rate stays at zero while it answers 503.",
         cause: "The status is not set for 5xx, or a processor overwrites it.",
         remedy: "Set the span's status to ERROR where the service answers 5xx.",
@@ -316,9 +316,9 @@ pub(super) const ALL: &[Breakage] = &[
             }
         })),
         twin: None,
-        rule: "error-not-injected",
+        rule: "altered-span",
         hop: AT,
-        stage: None,
+        stage: Some("before-collector"),
         seen: "The service has errors that no client saw.",
         cause: "A handled exception is recorded with an error status.",
         remedy: "Record it as an event, and leave the status alone.",

@@ -73,9 +73,9 @@ pub(super) const ALL: &[Breakage] = &[
                 span.start_time_unix_nano = span.start_time_unix_nano.saturating_sub(5_000_000);
             }
         }))),
-        rule: "child-outside-parent",
+        rule: "altered-span",
         hop: AT,
-        stage: None,
+        stage: Some("before-collector"),
         seen: "The callee begins before its caller; the flame graph is skewed.",
         cause: "Start times are taken from another clock than end times, or by hand.",
         remedy: "Take both times from one clock.",
@@ -118,9 +118,9 @@ pub(super) const ALL: &[Breakage] = &[
             wire::spans(request, on.at).for_each(|span| span.end_time_unix_nano = 0);
         })),
         twin: None,
-        rule: "no-duration",
+        rule: "altered-span",
         hop: AT,
-        stage: None,
+        stage: Some("before-collector"),
         seen: "The span lasts no time at all, or fifty years less than none, and the service's latencies are wrong.",
         cause: "A span that is made by hand or by a bridge is sent before it is ended.",
         remedy: "Set the end when the work is done.",
@@ -133,9 +133,9 @@ pub(super) const ALL: &[Breakage] = &[
             }
         })),
         twin: None,
-        rule: "child-outside-parent",
+        rule: "altered-span",
         hop: AT,
-        stage: None,
+        stage: Some("before-collector"),
         seen: "The callee begins long before its caller, and its latencies have a peak that nobody waited for.",
         cause: "The time at which a connection was opened, or a message was made, is taken for the start of the work.",
         remedy: "Set the start when the request is read.",
@@ -150,9 +150,9 @@ pub(super) const ALL: &[Breakage] = &[
             }
         })),
         twin: None,
-        rule: "child-outside-parent",
+        rule: "altered-span",
         hop: AT,
-        stage: None,
+        stage: Some("before-collector"),
         seen: "All spans of the service begin on the second, and last none or whole ones.",
         cause: "A bridge reads times from a log that has no parts of a second.",
         remedy: "Take the times from the SDK.",

@@ -105,6 +105,9 @@ fn attributes() -> BTreeMap<String, String> {
 /// A healthy world whose services report what was recorded, and whose collector shows what it took and sent.
 pub(super) fn shown() -> World {
     let mut world = World::healthy();
+    for span in world.spans() {
+        span.meta.insert("http.route".to_owned(), "/pay".to_owned());
+    }
     let spans: Vec<Span> = world.spans().clone();
     let nanos = |time: i64| u64::try_from(time).unwrap();
     for app in ["app-1", "app-2"] {

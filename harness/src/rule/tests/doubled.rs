@@ -78,15 +78,19 @@ fn what_the_collector_sent_more_often_than_it_took_was_doubled_in_it() {
 }
 
 #[test]
-fn what_was_captured_more_often_than_it_was_sent_was_doubled_behind_in_one_payload_only() {
+fn what_was_captured_more_often_than_it_was_sent_was_doubled_behind_unless_it_may_have_been_sent_again()
+ {
     let behind = |world: &mut World| world.evidence.collector = Some(collector(4, 4, &[]));
     assert_eq!(stage(behind), Some(Stage::BehindCollector));
     // In two payloads, a retry of the collector's after an answer that got lost does it as well.
-    let in_two = |world: &mut World| {
+    let in_two = |world: &mut World, retried: Option<&str>| {
         world.spans().last_mut().unwrap().attempt = 2;
-        world.evidence.collector = Some(collector(4, 4, &[]));
+        let mut entry = collector(4, 4, &[]);
+        entry.exporters.get_mut("datadog").unwrap().retried = retried.map(str::to_owned);
+        world.evidence.collector = Some(entry);
     };
-    assert_eq!(stage(in_two), None);
+    assert_eq!(stage(|world| in_two(world, Some("timed out"))), None);
+    assert_eq!(stage(|world| in_two(world, None)), Some(Stage::BehindCollector));
 }
 
 #[test]
@@ -126,4 +130,15 @@ fn a_span_that_is_sent_again_in_an_equal_payload_came_twice_and_is_not_lost() {
         // What came twice and left once, as where a processor removes copies.
         assert_eq!(equal_payloads(2, 1, ledgers), []);
     }
+}
+
+#[test]
+fn of_two_spans_with_one_id_the_one_that_its_service_never_ended_is_named() {
+    let mut world = World::healthy();
+    world.span(0xb1).id = SpanId(0xa2);
+    let failures = world.findings().failures;
+    let twice = failures.iter().filter(|one| one.rule == "duplicate-span").collect::<Vec<_>>();
+    let [only] = &twice[..] else { panic!("{failures:#?}") };
+    assert_eq!(only.service.as_deref(), Some("app-2"));
+    assert!(only.detail.contains("and `app-2` ended none with it"), "{}", only.detail);
 }
