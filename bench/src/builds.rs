@@ -27,7 +27,7 @@ pub struct Executable {
 /// A revision of this repository.
 #[derive(Debug, Clone)]
 pub struct Revision {
-    /// As it was asked for.
+    /// Name by which the revision was requested.
     pub name: String,
     commit: String,
 }

@@ -35,7 +35,7 @@ impl DatadogStages {
         }
     }
 
-    /// Translates, writes and compresses; gives the number of spans in the payloads.
+    /// Translates, encodes and compresses a batch; returns the number of spans in the payloads.
     pub fn requests(&self, batch: &TraceBatch) -> usize {
         self.0.requests(batch).requests.iter().map(|request| request.span_count()).sum()
     }
@@ -115,7 +115,7 @@ pub fn check_config(
     Config::load(&sources, environment).map(drop).map_err(|error| error.to_string())
 }
 
-/// Cuts a batch in halves until each has one span, or can be cut no more; gives the pieces.
+/// Splits a batch in halves until each has one span or cannot be split further; returns the pieces.
 pub fn pieces(batch: TraceBatch) -> Vec<TraceBatch> {
     let (mut whole, mut pieces) = (vec![batch], Vec::new());
     while let Some(batch) = whole.pop() {
@@ -127,7 +127,7 @@ pub fn pieces(batch: TraceBatch) -> Vec<TraceBatch> {
     pieces
 }
 
-/// Takes a batch apart by trace; gives each trace's id and spans.
+/// Splits a batch by trace; returns each trace's id and spans.
 pub fn traces(batch: &TraceBatch) -> Vec<(u128, TraceBatch)> {
     batch.by_trace()
 }

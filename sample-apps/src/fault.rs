@@ -79,7 +79,7 @@ impl fmt::Display for Faults {
 pub struct Fault {
     /// The `NAME` of the app that has to fail.
     pub hop: String,
-    /// How it fails.
+    /// Kind of failure.
     pub kind: FaultKind,
     /// The fault applies only while the request's resend count is below this; `None` = always.
     pub tries: Option<u32>,
@@ -117,7 +117,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// How a hop fails.
+/// Kind of failure of a hop.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FaultKind {
     /// Answers this HTTP status (400 to 599) without doing its work.

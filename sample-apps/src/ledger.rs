@@ -15,7 +15,7 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 use serde::Serialize;
 
-/// How much the ledger keeps.
+/// Bounds of the ledger.
 #[derive(Clone, Copy, Debug)]
 pub struct LedgerLimits {
     /// Spans, over all traces.
@@ -143,7 +143,7 @@ pub struct TracePage {
 pub struct Totals {
     /// Spans ended, sampled or not, evicted or not.
     pub spans_ended: u64,
-    /// Of these, the sampled ones: what the exporter ought to be handed.
+    /// Sampled spans among these, which the exporter should be handed.
     #[serde(skip)]
     pub sampled_ended: u64,
     /// Traces kept now.

@@ -29,7 +29,7 @@ pub struct Settings {
     pub outgoing_http_call_url: Option<Url>,
     /// The limit of one try of an outgoing call, its answer's body included (`HTTP_CLIENT_REQUEST_TIMEOUT`).
     pub client_timeout: Duration,
-    /// How often a failed outgoing call is sent again, 0 or 1 (`HTTP_CLIENT_RETRIES`).
+    /// Number of retries of a failed outgoing call, 0 or 1 (`HTTP_CLIENT_RETRIES`).
     pub client_retries: u32,
     /// Faults of every request.
     pub faults: StandingFaults,
@@ -37,9 +37,9 @@ pub struct Settings {
     pub telemetry: TelemetrySettings,
     /// Limits of the ledger.
     pub ledger: LedgerLimits,
-    /// How long requests in flight may go on once the app is asked to stop.
+    /// Time for requests in flight to complete after the app was asked to stop.
     pub drain_timeout: Duration,
-    /// How long the exporter may take for the last spans.
+    /// Time for the exporter to send the last spans.
     pub flush_timeout: Duration,
 }
 

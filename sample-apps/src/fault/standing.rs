@@ -13,7 +13,7 @@ pub struct StandingFaults {
     pub latency: Duration,
     /// The share of traces that fail (`ERROR_RATE`); 0 = none.
     pub error_rate: Rate,
-    /// How they fail (`ERROR_TYPE` with `ERROR_CODE` or `ERROR_DELAY`); `None` = not at all.
+    /// Kind of failure (`ERROR_TYPE` with `ERROR_CODE` or `ERROR_DELAY`); `None` = no failure.
     pub error: Option<FaultKind>,
     /// Selects which traces fail (`RAND_SEED`).
     pub seed: u64,

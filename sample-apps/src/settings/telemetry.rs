@@ -18,15 +18,15 @@ pub struct TelemetrySettings {
     pub disabled: bool,
     /// Destination of ended spans (`OTEL_TRACES_EXPORTER`).
     pub exporter: ExporterSettings,
-    /// How spans are batched (`OTEL_BSP_*`).
+    /// Batching of spans (`OTEL_BSP_*`).
     pub batch: BatchSettings,
-    /// Which traces are sampled (`OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG`).
+    /// Sampling of traces (`OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG`).
     pub sampler: SamplerSettings,
-    /// How trace context travels, in order (`OTEL_PROPAGATORS`); empty = `none`.
+    /// Propagators of trace context, in order (`OTEL_PROPAGATORS`); empty = `none`.
     pub propagators: Vec<PropagatorName>,
     /// Resource attributes (`OTEL_RESOURCE_ATTRIBUTES`, `OTEL_SERVICE_NAME`); keys occur once.
     pub resource: Vec<(String, String)>,
-    /// How much one span may hold (`OTEL_SPAN_*_COUNT_LIMIT`).
+    /// Limits of one span (`OTEL_SPAN_*_COUNT_LIMIT`).
     pub limits: SpanLimitSettings,
 }
 
@@ -41,7 +41,7 @@ pub enum ExporterSettings {
     None,
 }
 
-/// How spans are sent by OTLP (`OTEL_EXPORTER_OTLP_*`, `OTEL_EXPORTER_OTLP_TRACES_*`).
+/// Settings of OTLP (`OTEL_EXPORTER_OTLP_*`, `OTEL_EXPORTER_OTLP_TRACES_*`).
 #[derive(Clone, Debug)]
 pub struct OtlpSettings {
     /// The protocol.
@@ -52,7 +52,7 @@ pub struct OtlpSettings {
     pub headers: SecretHeaders,
     /// The limit of one export, its retries included.
     pub timeout: Duration,
-    /// How request bodies are compressed; `None` = not at all.
+    /// Compression of request bodies; `None` = no compression.
     pub compression: Option<OtlpCompression>,
 }
 
@@ -84,7 +84,7 @@ impl fmt::Debug for SecretHeaders {
     }
 }
 
-/// How spans are batched before they are exported.
+/// Batching of spans before they are exported.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchSettings {
     /// The longest time between two exports (`OTEL_BSP_SCHEDULE_DELAY`).
@@ -97,7 +97,7 @@ pub struct BatchSettings {
     pub max_export_batch_size: usize,
 }
 
-/// Which traces are sampled.
+/// Sampling of traces.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SamplerSettings {
     /// A caller's decision is followed; `root` decides only where there is none.
@@ -128,7 +128,7 @@ pub enum PropagatorName {
     Xray,
 }
 
-/// How much one span may hold.
+/// Limits of one span.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SpanLimitSettings {
     /// Attributes.
