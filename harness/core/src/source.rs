@@ -35,7 +35,7 @@ impl Finding {
         Self { file: file.into(), place: None, message: message.into(), suggestion: None }
     }
 
-    /// Says where in the file it is.
+    /// Sets the finding's place in the file.
     #[must_use]
     pub fn at(mut self, place: impl Into<Option<Place>>) -> Self {
         self.place = place.into();
@@ -139,7 +139,7 @@ pub fn nearest_or_known<'a>(
     })
 }
 
-/// Names in backquotes, separated by commas; `none` when there are none.
+/// Returns the names in backquotes, separated by commas; `none` if there are none.
 pub fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let quoted: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
     if quoted.is_empty() { "none".to_owned() } else { quoted.join(", ") }

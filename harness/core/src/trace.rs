@@ -12,8 +12,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// How far apart the clocks of two processes may read: nanoseconds. Machines whose clocks NTP keeps are each within milliseconds of the
-/// true time.
+/// Largest difference between the clocks of two processes, in nanoseconds; clocks that NTP keeps are each within
+/// milliseconds of the true time.
 pub const CLOCK_TOLERANCE: i64 = 12_000_000;
 
 /// A W3C trace id: 128 bits. Shown as 32 lower-case hex digits.
@@ -53,7 +53,7 @@ impl TraceId {
         (self.0 >> 64) as u64
     }
 
-    /// X-Ray's spelling, `1-<8 hex>-<24 hex>`.
+    /// Returns the id in the format of X-Ray: `1-<8 hex>-<24 hex>`.
     pub fn to_xray(self) -> String {
         let hex = self.to_string();
         format!("1-{}-{}", &hex[..8], &hex[8..])
@@ -247,7 +247,8 @@ impl PayloadForm {
 }
 
 impl Span {
-    /// OpenTelemetry's span kind as the exporter spells it (`server`, `client`, …); empty where it was not reported.
+    /// Returns OpenTelemetry's span kind in the exporter's spelling (`server`, `client`, …); empty if it was not
+    /// reported.
     pub fn kind(&self) -> &str {
         self.meta.get("span.kind").map_or("", String::as_str)
     }

@@ -24,7 +24,7 @@ pub struct Attached {
     pub otlp: Option<String>,
     /// Source of the intake.
     pub intake: Intake,
-    /// How long to wait until the collector sends to the intake, where it may have to be pointed there first.
+    /// Time limit for the collector to send to the intake, where it may first have to be configured to do so.
     pub pointing: Option<Duration>,
 }
 

@@ -28,7 +28,7 @@ const TRACECHECK: &str = "/tracecheck";
 pub struct Container {
     /// The workload's name.
     pub workload: String,
-    /// As in the system.
+    /// Role of the workload in the system.
     pub role: Role,
     /// Host name for other workloads: a container's name in a network, or a Service's.
     pub host: String,
@@ -46,9 +46,9 @@ pub struct Container {
     pub files: BTreeMap<String, String>,
     /// Number of each port, by port name. No number is there twice.
     pub ports: BTreeMap<String, u16>,
-    /// How one knows that it is ready, beyond its having bound its ports.
+    /// Health check beyond the bound ports.
     pub health: Option<Health>,
-    /// How long it may take to be ready and to be gone, and how it is asked to end.
+    /// Time limits for startup and shutdown, and the signal that requests shutdown.
     pub limits: Limits,
     /// Number of the user that runs it; by default our own image's, and elsewhere what the environment gives.
     pub user: Option<u32>,

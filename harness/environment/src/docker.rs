@@ -53,9 +53,9 @@ pub use self::{
 pub const LOOPBACK: &str = "127.0.0.1";
 /// Its name, for messages.
 pub const NAME: &str = "docker";
-/// How long a container has to get ready, by default.
+/// Default time limit for a container to become ready.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How long a container has to end after SIGTERM by default: longer than the collector drains.
+/// Grace period of a container after SIGTERM, before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(25);
 /// How long what was going on when a start was given up may take to come to an end.
 const GIVE_UP_LIMIT: Duration = Duration::from_secs(20);
@@ -76,9 +76,9 @@ pub struct Settings {
     /// The host at which published ports are reached from here; they are published on the loopback address only when that is
     /// it, and at every address of the engine's machine else.
     pub address: String,
-    /// How long a container has to get ready.
+    /// Time limit for a container to become ready.
     pub start_limit: Duration,
-    /// How long a container has to end after SIGTERM before it is killed.
+    /// Grace period of a container after SIGTERM, before it is killed.
     pub stop_grace: Duration,
 }
 

@@ -64,7 +64,7 @@ pub struct Settings {
     pub image: String,
     /// Images of workloads, by workload.
     pub images: BTreeMap<String, String>,
-    /// How long a system has to get ready.
+    /// Time limit for a system to become ready.
     pub start_limit: Duration,
     /// The operator that makes the collector; manifests of our own where `None`.
     pub operator: Option<Operator>,
@@ -269,7 +269,7 @@ impl KubernetesEnvironment {
     }
 }
 
-/// How a system's workloads get into a cluster.
+/// Settings by which a system's workloads become containers of a cluster.
 #[derive(Debug, Clone, Copy)]
 pub struct Placing<'a> {
     /// The environment's name, for messages.

@@ -90,9 +90,9 @@ pub trait Environment: Send + Sync {
 /// A workload that ended by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnexpectedExit {
-    /// Which one.
+    /// Name of the workload.
     pub workload: String,
-    /// How, for example `exit status: 101`.
+    /// Exit status or signal, for example `exit status: 101`.
     pub status: String,
     /// The end of its log.
     pub log_tail: Vec<String>,
@@ -125,7 +125,7 @@ pub struct Endpoints {
 /// The addresses of one workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkloadEndpoints {
-    /// As in the system.
+    /// Role of the workload in the system.
     pub role: Role,
     /// At least one.
     pub instances: Vec<InstanceEndpoints>,
@@ -308,9 +308,9 @@ pub enum EnvironmentError {
 /// A workload that did not end as it should when it was asked to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UncleanStop {
-    /// Which one.
+    /// Name of the workload.
     pub workload: String,
-    /// How it ended, for example `exit status: 1` or `killed, since it was still running after 10s`.
+    /// Manner of the end, for example `exit status: 1` or `killed, since it was still running after 10s`.
     pub how: String,
     /// The end of its log.
     pub log_tail: Vec<String>,

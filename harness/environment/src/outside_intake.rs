@@ -36,7 +36,7 @@ pub struct OutsideIntake {
 }
 
 impl OutsideIntake {
-    /// Brings the intake up in one environment, and all else of a system in the other.
+    /// Combines two environments: `intake` runs the mock intake, `rest` all other workloads.
     pub fn new(outside: Outside, intake: Box<dyn Environment>, rest: Box<dyn Environment>) -> Self {
         Self { outside, intake, rest, name: String::new(), turn: None }
     }

@@ -180,10 +180,11 @@ impl Builder {
         self
     }
 
-    /// Makes the environment and its directory; starts nothing.
+    /// Creates the environment and its directory, without starting a process.
     ///
     /// # Errors
-    /// When the directory cannot be made.
+    ///
+    /// If the directory cannot be created.
     pub fn build(self) -> Result<ProcessEnvironment, EnvironmentError> {
         let (dir, temporary) = match self.dir {
             Some(dir) => (dir, None),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Attempt {
     /// Sequence number within the intake's instance, from 1, without gaps.
     pub seq: u64,
-    /// When its body was complete: nanoseconds since the Unix epoch.
+    /// Time at which the body was complete, in nanoseconds since the Unix epoch.
     pub received_at: i64,
     /// `GET`, `POST`, …
     pub method: String,

@@ -22,10 +22,10 @@ use crate::{
 };
 use harness_core::trace::{Trace, TraceId};
 
-/// How the client follows an intake.
+/// Settings of a client.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// How much of a copy is kept.
+    /// Bounds of the client's copy.
     pub bounds: Bounds,
     /// Most bytes of a body once decompressed.
     pub max_decoded: usize,
@@ -182,11 +182,11 @@ impl State {
 }
 
 impl IntakeClient {
-    /// Begins to follow the intake at `url` (`http://host:port`) and returns once its stream has begun.
+    /// Connects to the intake at `url` (`http://host:port`) and returns once its event stream has begun.
     ///
     /// # Errors
     ///
-    /// When that takes longer than `settings.timeout`, or the URL is none.
+    /// If the stream does not begin within `settings.timeout`, or the URL is invalid.
     pub async fn connect(url: &str, settings: Settings) -> Result<Self, ClientError> {
         let url = url.trim_end_matches('/').to_owned();
         let setup = |source| ClientError::Setup { url: url.clone(), source };
@@ -255,7 +255,7 @@ impl IntakeClient {
         self.copy.state().store.entry(seq).map(|entry| entry.received)
     }
 
-    /// Lets `read` look at the own copy. It must be quick: nothing new is taken meanwhile.
+    /// Calls `read` with the client's copy, which must return quickly, since the copy is locked meanwhile.
     pub fn with_store<T>(&self, read: impl FnOnce(&Store) -> T) -> T {
         read(&self.copy.state().store)
     }
@@ -288,7 +288,7 @@ impl IntakeClient {
         self.send("POST", &url, self.http.post(&url).json(script)).await.map(drop)
     }
 
-    /// Forgets all scripted replies.
+    /// Clears all scripted replies.
     ///
     /// # Errors
     ///

@@ -15,7 +15,7 @@ const MAX_DELAY: Duration = Duration::from_secs(600);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
-    /// Which requests: those of this path, with or without a trailing slash. The traces path by default.
+    /// Path of the requests, with or without a trailing slash; the traces path by default.
     #[serde(default = "traces_path")]
     pub path: String,
     /// The reply; the usual one where it is missing, which makes sense with a `delay` only.
@@ -82,7 +82,8 @@ fn traces_path() -> String {
 }
 
 impl Script {
-    /// Answers traces with a status until cleared; change the fields for anything else.
+    /// Creates a script that answers requests for traces with a status until it is cleared; its fields can be changed
+    /// for anything else.
     pub fn status(status: u16) -> Self {
         Self {
             path: traces_path(),
@@ -99,11 +100,11 @@ impl Script {
         Self { reply: Some(ScriptedReply::Reset(true)), ..Self::status(200) }
     }
 
-    /// Says what is wrong with it.
+    /// Validates the script.
     ///
     /// # Errors
     ///
-    /// The first thing that is.
+    /// The first thing that is wrong with it.
     pub fn validate(&self) -> Result<(), ScriptError> {
         let control = self.path == "/_intake" || self.path.starts_with("/_intake/");
         if !self.path.starts_with('/') || control {

@@ -33,14 +33,14 @@ use crate::{
     stream::EventId,
 };
 
-/// How the intake behaves.
+/// Settings of an intake.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Address to listen at, `host:port`; port 0 takes a free one.
     pub listen: String,
     /// The key that clients must send; `None` accepts any that is not empty.
     pub api_key: Option<ApiKey>,
-    /// How much is kept.
+    /// Bounds of the store.
     pub bounds: Bounds,
     /// Most bytes of a body as received; a larger one is answered 413. Datadog's limit by default.
     pub max_body: usize,
@@ -103,11 +103,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the port.
+    /// Binds the address that `settings` give, without serving yet.
     ///
     /// # Errors
     ///
-    /// When the address cannot be listened at.
+    /// If the address cannot be bound.
     pub async fn bind(settings: Settings) -> Result<Self, ServeError> {
         let address = settings.listen.clone();
         let bound = async {
@@ -182,7 +182,7 @@ pub struct RunningServer {
 }
 
 impl RunningServer {
-    /// `http://<address>`.
+    /// Returns the intake's base URL: `http://<address>`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }

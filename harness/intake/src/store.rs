@@ -21,7 +21,7 @@ use crate::{
 };
 use harness_core::trace::{Span, Trace, TraceId};
 
-/// How much a store keeps.
+/// Bounds of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Bytes of bodies, headers and decoded spans together, estimated. The newest attempt is always kept.
@@ -51,7 +51,7 @@ pub enum Outcome {
 /// A kept attempt, with what is known about it.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// As it arrived, and what it was answered.
+    /// The attempt as it arrived, with its reply.
     pub attempt: Arc<Attempt>,
     /// Its outcome.
     pub outcome: Outcome,
@@ -59,7 +59,7 @@ pub struct Entry {
     pub undecodable: Option<String>,
     /// The stats it brought, where `outcome` is accepted.
     pub stats: Option<Arc<StatsPayload>>,
-    /// When it was put into this store.
+    /// Time at which the attempt was put into this store.
     pub received: Instant,
     spans: Vec<Arc<Span>>,
     bytes: usize,
@@ -96,7 +96,7 @@ impl Store {
         }
     }
 
-    /// Keeps an attempt and, where it was accepted, what it was decoded to. May push the oldest ones out.
+    /// Inserts an attempt, with its decoded data where it was accepted; evicts the oldest attempts beyond the bounds.
     ///
     /// `attempt.seq` must be larger than those before; spans are given it.
     pub fn insert(&mut self, attempt: Attempt, decoded: Decoded, received: Instant) -> Outcome {

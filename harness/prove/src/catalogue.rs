@@ -30,12 +30,12 @@ pub(crate) const ENTRY: &str = "sample-app-1";
 /// have no ledger, and it is unknown who calls whom.
 pub const OWN_SYSTEM: &str = include_str!("catalogue/own.system.yaml");
 
-/// Owner of the pipeline that is broken.
+/// System in which a pipeline is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
-    /// The built-in chain's.
+    /// The built-in chain.
     Chain,
-    /// That of services which a system file describes ([`OWN_SYSTEM`]).
+    /// Services that a system file describes ([`OWN_SYSTEM`]).
     Own,
 }
 
@@ -93,7 +93,7 @@ impl Sites {
 pub struct Breakage {
     /// Unique; kebab-case.
     pub name: &'static str,
-    /// How it is made.
+    /// Means by which the breakage is made.
     pub how: How,
     /// Healthy twin that is like it; where it is `None`, the same system without the breakage.
     pub twin: Option<How>,
@@ -103,11 +103,11 @@ pub struct Breakage {
     pub hop: &'static str,
     /// The stage that it must say, where spans are lost at one.
     pub stage: Option<&'static str>,
-    /// Its look in Datadog.
+    /// Appearance in Datadog.
     pub seen: &'static str,
-    /// How it comes about.
+    /// Cause in practice.
     pub cause: &'static str,
-    /// How it is mended.
+    /// Remedy.
     pub remedy: &'static str,
 }
 
@@ -147,7 +147,7 @@ impl Breakage {
     }
 }
 
-/// How a breakage, or what is like it, is made.
+/// Means by which a breakage, or its healthy twin, is made.
 #[derive(Clone, Copy)]
 pub enum How {
     /// By a tap on the wire.

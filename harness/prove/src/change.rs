@@ -20,7 +20,7 @@ pub struct Sites {
 /// Context of a change beside what passes.
 #[derive(Debug, Clone, Copy)]
 pub struct On<'a> {
-    /// How many requests of that kind passed before.
+    /// Number of requests of that kind that passed before.
     pub nth: u64,
     /// The service that is called from outside.
     pub entry: &'a str,
@@ -63,7 +63,7 @@ impl std::fmt::Debug for Change {
     }
 }
 
-/// How a request is delivered.
+/// Delivery of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
     /// As it is meant to be.

@@ -14,7 +14,7 @@ use harness_core::{
     source::{self, Finding},
 };
 
-/// How many sample apps a chain may have.
+/// Lengths that a chain may have, in sample apps.
 pub const LENGTHS: RangeInclusive<usize> = 1..=20;
 
 /// Default time that spans wait in a sample app for others: short, so that no scenario waits for it.
@@ -23,13 +23,13 @@ const SCHEDULE_DELAY: Duration = Duration::from_millis(50);
 /// The built-in system `chain`: `intake`, `collector`, `sample-app-1` to `sample-app-N`, entered at the first.
 #[derive(Debug, Clone)]
 pub struct Chain {
-    /// How many sample apps, within [`LENGTHS`]; 2 by default.
+    /// Number of sample apps, within [`LENGTHS`]; 2 by default.
     pub length: usize,
     /// Naming of the apps in their spans.
     pub naming: Naming,
-    /// How they send spans to the collector.
+    /// Protocol in which the apps send spans to the collector.
     pub protocol: Protocol,
-    /// How long spans wait in an app for others (`OTEL_BSP_SCHEDULE_DELAY`); 50 ms by default.
+    /// Time that spans wait in an app for others (`OTEL_BSP_SCHEDULE_DELAY`); 50 ms by default.
     pub schedule_delay: Duration,
     /// Environment variables of every app, on top of those that make the chain.
     pub env: BTreeMap<String, String>,

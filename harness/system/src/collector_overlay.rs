@@ -66,11 +66,12 @@ pub struct Overlay {
     pub api_key_variables: BTreeSet<String>,
 }
 
-/// Makes the overlay for a collector that sends to the workload `intake`, at its port `http`; where `None`, wherever its config says.
-/// `env` holds the variables that its workload has.
+/// Builds the overlay for a collector that sends to the workload `intake`, at its port `http`; `None` keeps the
+/// destination of its config. `env` holds the variables of the collector's workload.
 ///
 /// # Errors
-/// All findings: the config cannot be read, sends somewhere else, or names variables that nobody set.
+///
+/// All findings: the config cannot be read, sends elsewhere, or uses variables that are not set.
 pub fn overlay(
     config: &CollectorConfig,
     reader: Reader,

@@ -137,7 +137,7 @@ pub fn load(path: &Path) -> Result<SystemFile, Vec<Finding>> {
 }
 
 impl SystemFile {
-    /// Names of the services' workloads, as written.
+    /// Returns the names of the services' workloads, in the order of the file.
     pub fn service_names(&self) -> Vec<String> {
         self.workloads.iter().map(|workload| workload.name.clone()).collect()
     }

@@ -33,7 +33,7 @@ mod validate;
 
 pub use self::validate::Problem;
 
-/// How many instances a workload may have.
+/// Numbers of instances that a workload may have.
 pub const INSTANCES: RangeInclusive<u32> = 1..=20;
 
 /// The set of workloads that a scenario needs.
@@ -103,30 +103,30 @@ pub struct Workload {
     pub secrets: BTreeMap<String, Secret>,
     /// Port names, for example `http` or `otlp-grpc`.
     pub ports: Vec<String>,
-    /// How one knows that it is ready, beyond its having bound its ports.
+    /// Health check beyond the bound ports.
     pub health: Option<Health>,
     /// Port of its ledger routes, where it has them.
     pub ledger: Option<String>,
-    /// How many instances of it there are, behind one address; at least 1. Not every environment can have more.
+    /// Number of instances behind one address, at least 1; not every environment supports more.
     pub instances: u32,
     /// Files it is given, by file name; `${file:NAME}` is the path where it finds one.
     pub files: BTreeMap<String, File>,
     /// Working directory of its processes, so that its relative paths mean what they mean to its author; the harness's
     /// own directory when `None`. Of no effect where it runs from an image.
     pub working_dir: Option<PathBuf>,
-    /// How long it may take to be ready, and to be gone.
+    /// Time limits for startup and shutdown, and the signal that requests shutdown.
     pub limits: Limits,
     /// Number of the user that runs it, never 0; what the environment gives when `None`. Of no effect where it runs as a process.
     pub user: Option<u32>,
 }
 
-/// How long a workload may take, and how it is asked to end.
+/// Time limits of a workload for startup and shutdown, and the signal that requests shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
-    /// How long it has to get ready; `None` for what the environment gives.
+    /// Time limit for startup; the environment's where `None`.
     pub start: Option<Duration>,
-    /// How long it has to end after it was asked to, before it is killed; `None` for what the environment gives. Whoever sets it
-    /// knows how the workload ends: then having to be killed is no unclean end.
+    /// Grace period after the request to shut down, before the workload is killed; the environment's where `None`.
+    /// Where it is set, having to kill the workload does not count as an unclean stop.
     pub stop: Option<Duration>,
     /// The signal that asks it to end.
     pub stop_signal: StopSignal,

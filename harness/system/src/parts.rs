@@ -83,7 +83,7 @@ pub struct Collector {
     pub env: BTreeMap<String, String>,
     /// Its working directory; see [`Workload::working_dir`].
     pub working_dir: Option<PathBuf>,
-    /// How many instances of it there are, behind one address.
+    /// Number of instances behind one address.
     pub instances: u32,
     /// Its destination.
     pub destination: Destination,

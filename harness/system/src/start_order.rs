@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::{System, reference};
 
-/// When one workload starts.
+/// Start of one workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// Index in [`System::workloads`].
@@ -28,8 +28,8 @@ pub struct CycleError {
     pub workload: String,
 }
 
-/// Puts the workloads in order; the steps come in an order in which they could be done one after the other.
-/// References to workloads that do not exist are left out; validation reports them.
+/// Orders the steps in which the workloads start, so that each step can be taken after those before it. References to
+/// workloads that do not exist are ignored; validation reports them.
 ///
 /// # Errors
 /// A cycle in which no workload is given its port.

@@ -58,12 +58,11 @@ fn others(caller: &str, callees: &[String]) -> String {
 }
 
 impl System {
-    /// Puts a tap on all edges that lead from one workload to another, and gives the tap's name. Where there is one already, it
-    /// stays the only one.
+    /// Inserts a tap on all edges from one workload to another, unless there is one already, and returns its name.
     ///
     /// # Errors
     ///
-    /// When there is no such edge, or nothing can be put on it.
+    /// If there is no such edge, or a tap cannot be inserted.
     pub fn put_between(&mut self, caller: &str, callee: &str) -> Result<String, TapError> {
         let name = tap_name(caller, callee);
         if self.workload(&name).is_some() {

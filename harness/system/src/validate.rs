@@ -12,7 +12,7 @@ use harness_core::source;
 /// Something wrong with a system, and where in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Which workload; `None` when it is about the system.
+    /// Name of the workload; `None` if the problem is about the system.
     pub workload: Option<String>,
     /// The part of it that is invalid, for example `env.UPSTREAM_URIS`; empty when it is about all of it.
     pub part: String,

@@ -43,11 +43,11 @@ pub(super) struct Engine {
 /// Version of a Docker engine.
 #[derive(Debug, Clone)]
 pub struct Version {
-    /// For example `28.2.2`.
+    /// Version of the engine, for example `28.2.2`.
     pub version: String,
-    /// Of its API.
+    /// Version of the engine's API.
     pub api: String,
-    /// For example `linux/amd64`.
+    /// Operating system and architecture, for example `linux/amd64`.
     pub platform: String,
 }
 

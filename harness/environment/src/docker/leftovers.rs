@@ -12,7 +12,7 @@ use super::{
 };
 use crate::EnvironmentError;
 
-/// A system that is there, whoever made it.
+/// A system on the engine, with the run that created it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
     /// The run's id and the number of the system in it.
@@ -21,9 +21,9 @@ pub struct Leftover {
     pub run: String,
     /// Whether the process that made it still runs; `None` where that cannot be determined from here.
     pub owner_lives: Option<bool>,
-    /// How long ago it was made.
+    /// Time since the system was created.
     pub age: Duration,
-    /// How many containers it has.
+    /// Number of its containers.
     pub containers: usize,
 }
 

@@ -43,7 +43,7 @@ pub struct Canary {
     pub name: String,
     /// Namespace of the objects.
     pub namespace: String,
-    /// When it runs, as cron writes it.
+    /// Schedule in cron syntax.
     pub schedule: String,
     /// The image of `tracecheck`.
     pub image: String,
@@ -53,7 +53,7 @@ pub struct Canary {
     pub secret: String,
     /// The scenarios, and what they name, by their paths below [`SCENARIOS_DIR`].
     pub files: BTreeMap<String, String>,
-    /// How long one Job may take. Seconds.
+    /// Time limit of one Job, in seconds.
     pub deadline: i64,
 }
 

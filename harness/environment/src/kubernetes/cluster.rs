@@ -19,7 +19,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 /// How long a connection to the API server may take to come about.
 const TCP_LIMIT: Duration = Duration::from_secs(5);
 
-/// Which cluster.
+/// Selection of a cluster by kubeconfig and context.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
     /// The kubeconfig; those that `KUBECONFIG` names, else `~/.kube/config`, else the pod's own account, where `None`.

@@ -45,14 +45,14 @@ const DELETE_LIMIT: Duration = Duration::from_secs(40 * 60);
 /// After how long anybody may remove the cluster, whoever made it.
 const EXPIRY: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// Which cluster is made.
+/// Options for creating a cluster.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The cluster's configuration.
     pub config: Config,
     /// The run that it is made for.
     pub run_id: String,
-    /// How long making it may take.
+    /// Time limit for creating the cluster.
     pub create_limit: Duration,
     /// Whether what was made stays, also when it is only half made.
     pub keep: bool,
@@ -76,11 +76,13 @@ struct Making {
 }
 
 impl Cluster {
-    /// Makes the cluster, which takes 15 minutes and more.
+    /// Creates the cluster, which takes 15 minutes and more.
     ///
     /// # Errors
-    /// When there is no `eksctl`, no access to AWS, a cluster of that name already, or when it is not made in time or given up.
-    /// What was begun is deleted again unless it is to be kept; what is left is named.
+    ///
+    /// If `eksctl` is not installed, AWS cannot be accessed, a cluster of that name exists already, or the cluster is
+    /// not created in time or is cancelled. A cluster that was begun is deleted again unless it is to be kept; the
+    /// message names what is left.
     pub async fn make(
         options: &Options,
         cancel: &CancellationToken,
@@ -133,10 +135,11 @@ impl Cluster {
         }
     }
 
-    /// Gives the cluster up: deletes it, unless it is to be kept.
+    /// Releases the cluster: deletes it, unless it is to be kept.
     ///
     /// # Errors
-    /// When eksctl does not delete it, or not in time; it names the command that does.
+    ///
+    /// If eksctl does not delete it, or not in time; the message names the command that does.
     pub async fn release(self, keep: bool, progress: Progress<'_>) -> Result<(), EnvironmentError> {
         let Config { name, region, .. } = &self.making.config;
         if keep {

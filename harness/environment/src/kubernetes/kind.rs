@@ -50,7 +50,7 @@ const DELETE_LIMIT: Duration = Duration::from_secs(2 * 60);
 /// How soon a lock is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Which cluster.
+/// Options of a kind cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// kind's configuration.
@@ -163,10 +163,11 @@ impl Cluster {
         }
     }
 
-    /// Gives the cluster up: deletes it where a run made it and no other run uses it, unless it is to be kept.
+    /// Releases the cluster: deletes it if a run created it and no other run uses it, unless it is to be kept.
     ///
     /// # Errors
-    /// When kind does not delete it, or not in time.
+    ///
+    /// If kind does not delete it, or not in time.
     pub async fn release(self, keep: bool, progress: Progress<'_>) -> Result<(), EnvironmentError> {
         let _turn = self.record.turn(progress).await?;
         let is_last = self.record.leave_it();

@@ -27,9 +27,9 @@ pub struct Leftover {
     pub namespace: String,
     /// The run's id.
     pub run_id: String,
-    /// When it was made.
+    /// Time of creation.
     pub created: SystemTime,
-    /// When it may be removed, whoever made it.
+    /// Time from which anyone may remove the namespace.
     pub expires: Option<SystemTime>,
     uid: String,
 }

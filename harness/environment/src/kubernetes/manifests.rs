@@ -31,8 +31,8 @@ mod workload;
 
 /// The container's name in every pod.
 pub const CONTAINER: &str = "workload";
-/// How long a pod has to end after SIGTERM: longer than the collector drains (20 s), so that it can say itself what it
-/// lost.
+/// Grace period of a pod after SIGTERM, in seconds: longer than the collector drains (20 s), so that the collector
+/// can report what it lost.
 pub const STOP_GRACE_SECONDS: i64 = 30;
 
 /// Settings of the run that are written into the objects.
@@ -42,11 +42,11 @@ pub struct Settings {
     pub namespace: String,
     /// The run's id; none where the objects are printed for a user to keep.
     pub run: Option<String>,
-    /// When the namespace may be removed, as RFC 3339.
+    /// Time from which the namespace may be removed, as RFC 3339.
     pub expires: Option<String>,
     /// The image of `tracecheck` itself.
     pub image: String,
-    /// How many pods each workload has where it is not one.
+    /// Number of pods of each workload that does not have exactly one.
     pub replicas: BTreeMap<String, u32>,
     /// The role on AWS that the collector's account stands for.
     pub role_arn: Option<String>,
@@ -66,13 +66,13 @@ pub struct Objects {
     pub accounts: Vec<ServiceAccount>,
     /// Rights of a collector that watches the cluster; with the next, all that is outside of the namespace.
     pub cluster_roles: Vec<ClusterRole>,
-    /// That it may.
+    /// Bindings of those roles to the collector's account.
     pub cluster_role_bindings: Vec<ClusterRoleBinding>,
-    /// Of workloads that have secrets.
+    /// Secrets of the workloads that have any.
     pub secrets: Vec<Secret>,
-    /// Of workloads that have files.
+    /// ConfigMaps with the files of workloads.
     pub config_maps: Vec<ConfigMap>,
-    /// Of workloads that have ports.
+    /// Services for the workloads that have ports.
     pub services: Vec<Service>,
     /// One for each workload, but for one that the operator makes.
     pub deployments: Vec<Deployment>,
@@ -110,7 +110,7 @@ pub fn objects(containers: &[Container], settings: &Settings) -> Objects {
     objects
 }
 
-/// Labels of every object of the run.
+/// Returns the labels that every object of the run has.
 pub fn run_labels(settings: &Settings) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([(MANAGED_BY.to_owned(), MANAGER.to_owned())]);
     labels.extend(settings.run.iter().map(|run| (RUN.to_owned(), run.clone())));

@@ -28,7 +28,7 @@ const LIMIT: Duration = Duration::from_secs(15);
 /// Most connections at once; beyond, new ones wait to be taken.
 const MAX_CONNECTIONS: usize = 512;
 
-/// Which Service, as `NAMESPACE/NAME[:PORT]`.
+/// Name of a Service and its port, as `NAMESPACE/NAME[:PORT]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceName {
     /// Its namespace.
@@ -69,10 +69,11 @@ pub struct ForwardedService {
 }
 
 impl ForwardedService {
-    /// Begins to listen at a free port of the loopback address.
+    /// Listens at a free port of the loopback address and forwards connections to the Service.
     ///
     /// # Errors
-    /// When there is no such Service or port, or it cannot be looked at.
+    ///
+    /// If the Service or its port does not exist, or cannot be queried.
     pub async fn open(client: Client, wanted: &ServiceName) -> Result<Self, EnvironmentError> {
         let target = Target::find(client, wanted).await?;
         let listen = TcpListener::bind("127.0.0.1:0").await;

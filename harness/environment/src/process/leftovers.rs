@@ -41,7 +41,7 @@ impl Leftover {
         self.orphans.iter().map(Process::described)
     }
 
-    /// Ends the processes at once, and removes the directory; says whether that could be done.
+    /// Kills the run's processes and removes its directory; returns whether the directory was removed.
     pub fn remove(&self) -> bool {
         self.orphans.iter().for_each(end);
         match fs::remove_dir_all(&self.dir) {

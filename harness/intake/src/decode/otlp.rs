@@ -35,11 +35,12 @@ const SPAN_MAPPING: &str = "dd-otel-span-mapping";
 pub struct OtlpPayload {
     /// Whether Datadog was asked to compute trace metrics (`compute_stats: "true"`); without it there are none.
     pub compute_stats: bool,
-    /// How names were to be made.
+    /// Mapping that the request selects for names.
     pub mapping: SpanMapping,
-    /// How many strings were not UTF-8; in these the broken bytes are shown as U+FFFD.
+    /// Number of strings that were not UTF-8; their invalid bytes are shown as U+FFFD.
     pub repaired_strings: usize,
-    /// How many spans Datadog would drop: their trace id or span id is zero, or their root's resource is ignored.
+    /// Number of spans that Datadog would drop: their trace id or span id is zero, or their root's resource is
+    /// ignored.
     pub dropped_spans: usize,
     /// All other spans, in their order.
     pub spans: Vec<Span>,

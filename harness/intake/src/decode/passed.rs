@@ -32,9 +32,9 @@ pub struct TakenSpan {
     pub status: String,
     /// Text of each attribute; `None` of lists and maps.
     pub attributes: BTreeMap<String, Option<String>>,
-    /// How many events it has.
+    /// Number of the span's events.
     pub events: usize,
-    /// How many links it has.
+    /// Number of the span's links.
     pub links: usize,
 }
 

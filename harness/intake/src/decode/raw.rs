@@ -26,7 +26,7 @@ pub struct RawSpan {
     pub trace: u64,
     /// Its id.
     pub id: SpanId,
-    /// Which of [`RawPayload::shared`] it is sent with.
+    /// Index in [`RawPayload::shared`] of the part that it is sent with.
     pub shared: usize,
     /// For Datadog's form the fields that the span's model lacks, for OTLP the whole span; null where there is nothing. Integers that a
     /// double cannot hold are texts.

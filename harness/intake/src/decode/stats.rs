@@ -90,9 +90,9 @@ pub struct Sketch(pub Vec<u8>);
 /// The number and the sum of a sketch's latencies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Latencies {
-    /// How many there are.
+    /// Number of latencies.
     pub count: u64,
-    /// All of them together, in nanoseconds: as exact as the sketch is, within 1 %.
+    /// Sum of the latencies in nanoseconds, as exact as the sketch: within 1 %.
     pub sum: u64,
 }
 

@@ -27,7 +27,7 @@ pub struct TracesPayload {
     pub tags: BTreeMap<String, String>,
     /// Header fields of each tracer payload, in their order.
     pub tracers: Vec<TracerFacts>,
-    /// How many strings were not UTF-8; in these the broken bytes are shown as U+FFFD.
+    /// Number of strings that were not UTF-8; their invalid bytes are shown as U+FFFD.
     pub repaired_strings: usize,
     /// All spans, in their order.
     pub spans: Vec<Span>,

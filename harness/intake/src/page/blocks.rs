@@ -59,11 +59,11 @@ impl Blocks {
         Ok(Some(place))
     }
 
-    /// Ends the last block.
+    /// Compresses the last block.
     ///
     /// # Errors
     ///
-    /// When it cannot be compressed.
+    /// If it cannot be compressed.
     pub fn close(&mut self) -> io::Result<()> {
         if !self.open.is_empty() {
             self.compressed.push(deflate(&self.open, self.effort())?);

@@ -163,15 +163,15 @@ pub struct Row {
     pub resource: String,
     /// Its services, by their numbers.
     pub services: Vec<usize>,
-    /// How many spans it has.
+    /// Number of spans.
     pub spans: usize,
-    /// How many of them are marked as errors.
+    /// Number of spans that are marked as errors.
     pub errors: usize,
     /// Milliseconds since the Unix epoch.
     pub start: f64,
     /// Nanoseconds from the first start to the last end.
     pub duration: i64,
-    /// Which of the scenarios it belongs to.
+    /// Index of the scenario to which the trace belongs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scenario: Option<usize>,
     /// The verdict of its request.

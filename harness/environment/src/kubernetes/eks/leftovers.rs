@@ -21,9 +21,9 @@ pub struct Leftover {
     pub region: String,
     /// The run's id.
     pub run_id: String,
-    /// When it was made.
+    /// Time of creation.
     pub made: Option<SystemTime>,
-    /// When it may be removed, whoever made it.
+    /// Time from which anyone may remove the cluster.
     pub expires: Option<SystemTime>,
 }
 

@@ -63,11 +63,12 @@ const INSTALL_OPERATOR: &str = "install it with `kubectl apply -f \
     https://github.com/open-telemetry/opentelemetry-operator/releases/latest/download/opentelemetry-operator.yaml`, on EKS \
     with `aws eks create-addon --cluster-name CLUSTER --addon-name adot --resolve-conflicts OVERWRITE`";
 
-/// Looks whether the cluster has an operator that can make the collector, and how it is to be asked; `wanted` is the version
-/// that the user wants. Where it has only just started, it is looked again for a while.
+/// Verifies that the cluster has an operator that can create the collector, of the version `wanted` if given; retries
+/// for a while if the operator has only just started.
 ///
 /// # Errors
-/// All that is missing, in one.
+///
+/// Everything that is missing, in one error.
 pub async fn preflight(
     environment: &'static str,
     client: &Client,
@@ -90,10 +91,11 @@ pub async fn preflight(
     }
 }
 
-/// Looks once, as [`preflight`] does; for a look around.
+/// Verifies the operator once, as [`preflight`] does, without retrying.
 ///
 /// # Errors
-/// All that is missing.
+///
+/// Everything that is missing.
 pub async fn look(client: &Client, wanted: Option<Version>) -> Result<Operator, Vec<Finding>> {
     Look { client: client.clone() }.all(wanted).await
 }
