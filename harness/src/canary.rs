@@ -78,11 +78,11 @@ impl Tally {
 pub struct Round {
     /// From 1.
     pub round: u32,
-    /// When it began: RFC 3339.
+    /// Start of the round, RFC 3339.
     pub started: String,
     /// Its verdict.
     pub verdict: Verdict,
-    /// How long it took: milliseconds.
+    /// Duration of the round in milliseconds.
     pub took_ms: u64,
     /// Its scenarios.
     pub scenarios: Vec<RoundScenario>,

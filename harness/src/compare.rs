@@ -60,15 +60,15 @@ pub enum CompareError {
 pub struct Comparison {
     /// Version of this form; a reader should refuse one that it does not know.
     pub schema: u32,
-    /// Says whether they are equal as far as they could be compared.
+    /// Outcome, as far as the runs could be compared.
     pub outcome: Outcome,
     /// The first run.
     pub a: Side,
     /// The second run.
     pub b: Side,
-    /// How many scenarios both have.
+    /// Number of scenarios that both runs have.
     pub scenarios: usize,
-    /// How many spans were matched.
+    /// Number of pairs of matched spans.
     pub pairs: usize,
     /// All differences by cause, those that matter most first.
     pub differences: Vec<Difference>,
@@ -110,7 +110,7 @@ pub struct Side {
     pub traces: usize,
     /// Spans in them.
     pub spans: usize,
-    /// In which forms they were sent, in words.
+    /// Forms in which the spans were sent, for people.
     pub forms: BTreeSet<String>,
 }
 
@@ -119,15 +119,15 @@ pub struct Side {
 pub struct Difference {
     /// The cause in words, without counts: `` `http.url` without query in B ``.
     pub title: String,
-    /// How it differs.
+    /// Kind of the difference.
     pub kind: Kind,
     /// The field, as `resource` or `meta.http.url`; for spans and APM stats the service.
     pub field: String,
-    /// How much it matters in Datadog.
+    /// Importance of the difference in Datadog.
     pub impact: Impact,
     /// Its consequences in Datadog.
     pub meaning: String,
-    /// How many spans, or groups of APM stats, it is about.
+    /// Number of spans, or of groups of APM stats, that differ so.
     pub count: usize,
     /// The scenarios in which it was found.
     pub scenarios: BTreeSet<String>,
@@ -142,7 +142,7 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-/// How something differs.
+/// Kind of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {

@@ -26,7 +26,7 @@ pub const FAULT_HEADER: &str = "x-tracecheck-fault";
 
 /// Key of the harness's own entry in the `tracestate` that it sends.
 pub(crate) const STATE_KEY: &str = "tracecheck";
-/// That `tracestate`.
+/// Value of the header `tracestate`.
 const STATE: &str = "tracecheck=1";
 
 /// Longest wait for a connection to the entry.

@@ -20,14 +20,14 @@ pub enum Event {
         run_id: String,
         /// Name of the environment.
         environment: String,
-        /// How many scenarios there are.
+        /// Number of scenarios.
         scenarios: usize,
     },
     /// A system is ready for its scenarios.
     SystemReady {
-        /// Which system, in words.
+        /// Description of the system.
         system: String,
-        /// How long it took to come up: milliseconds.
+        /// Time that the system took to start, in milliseconds.
         took_ms: u64,
         /// The scenarios that share it.
         scenarios: Vec<String>,
@@ -36,14 +36,14 @@ pub enum Event {
     ScenarioStarted {
         /// Its name.
         name: String,
-        /// How many requests it sends.
+        /// Number of requests that the scenario sends.
         requests: u32,
     },
     /// One more of a scenario's cases is judged.
     CaseJudged {
         /// The scenario.
         name: String,
-        /// How many are judged so far.
+        /// Number of cases judged so far.
         judged: usize,
     },
     /// A scenario has its verdict.
@@ -60,7 +60,7 @@ pub enum Event {
     },
     /// Something the user should know.
     Warning {
-        /// In words.
+        /// Text of the warning.
         text: String,
         /// The findings that the text only counts, each in words.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -23,26 +23,27 @@ pub(crate) const QUIET: Duration = Duration::from_millis(100);
 /// A source of captured traces.
 #[async_trait]
 pub trait EvidenceSource: Send + Sync {
-    /// As messages name it.
+    /// Returns the source's name for messages.
     fn name(&self) -> &'static str;
     /// Returns its capabilities.
     fn capabilities(&self) -> Vec<Capability>;
-    /// Begins to look for a trace, where it has to be asked for; `services` are those that should be in it, as the source names
-    /// them where that is known.
+    /// Begins to poll for a trace, if the source has to be queried; `services` are those that should be in the trace,
+    /// as the source names them where that is known.
     fn look_for(&self, _case: &Case, _services: &BTreeSet<String>) {}
-    /// Ends the looking for a trace; what is known of it stays.
+    /// Stops polling for a trace, and keeps its data.
     fn stop_looking(&self, _id: TraceId) {}
-    /// Forgets the traces that nobody looks for any more.
+    /// Discards the traces that are no longer polled for.
     fn forget(&self) {}
-    /// Returns whether nothing more can come of asking.
+    /// Returns whether further queries are pointless.
     fn is_over(&self) -> bool {
         false
     }
-    /// How long a trace may take, whatever a scenario says of it; `None` where the scenario's word holds.
+    /// Returns the time that a trace may take to arrive, whatever the scenario allows; `None` if the scenario's limit
+    /// applies.
     fn patience(&self) -> Option<Duration> {
         None
     }
-    /// Returns whether a trace has not grown for long enough to be taken for complete, if all that is asked of it holds.
+    /// Returns whether a trace has been unchanged for long enough to count as complete, if all its checks hold.
     fn is_quiet(&self, id: TraceId) -> bool {
         self.progress(id).is_none_or(|(_, at)| at.elapsed() >= QUIET)
     }
@@ -50,15 +51,16 @@ pub trait EvidenceSource: Send + Sync {
     fn unsettled(&self, _id: TraceId) -> Option<String> {
         None
     }
-    /// Ids of all captured traces, in no order.
+    /// Returns the ids of all captured traces, in no particular order.
     fn trace_ids(&self) -> Vec<TraceId>;
     /// Returns what was captured for one trace so far.
     fn trace(&self, id: TraceId) -> Option<Trace>;
-    /// How many spans were captured for one trace so far, and when the last of them came; cheaper than the trace.
+    /// Returns the number of spans captured for one trace so far, and when the last one arrived; cheaper than
+    /// [`Self::trace`].
     fn progress(&self, id: TraceId) -> Option<(usize, Instant)>;
-    /// Captured traces that are not among `claimed`.
+    /// Returns the captured traces whose ids are not among `claimed`.
     fn unclaimed(&self, claimed: &HashSet<TraceId>) -> Vec<Trace>;
-    /// Looks at every captured span.
+    /// Calls `look` with every captured span.
     fn visit(&self, look: &mut dyn FnMut(&Span)) {
         for trace in self.trace_ids().into_iter().filter_map(|id| self.trace(id)) {
             trace.spans.iter().for_each(&mut *look);
@@ -66,17 +68,17 @@ pub trait EvidenceSource: Send + Sync {
     }
     /// Changes its value whenever something was captured.
     fn changes(&self) -> watch::Receiver<u64>;
-    /// How many attempts to deliver traces were not taken so far, by reply.
+    /// Counts the refused attempts to deliver traces so far, by reply.
     fn refused(&self) -> BTreeMap<String, u64>;
     /// Returns the gaps in the evidence, in words, each once; empty when it is complete.
     fn gaps(&self) -> Vec<String>;
-    /// Waits for what has arrived there and is not known here yet.
+    /// Waits until everything that has arrived at the source is known here.
     ///
     /// # Errors
     ///
-    /// What was in the way, or still missing at the limit.
+    /// What prevented it, or was still missing at the limit.
     async fn drain(&self, limit: Duration) -> Result<(), String>;
-    /// How much it has, in words.
+    /// Returns the source's counts, for people.
     fn counted(&self) -> String;
     /// Returns used and remaining quota, in words; `None` for a source without one.
     fn usage(&self) -> Option<String> {

@@ -36,7 +36,7 @@ pub use self::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
-    /// How long after its answer a trace may take to be complete.
+    /// Time for a trace to become complete after the response.
     pub within: Duration,
     /// The tree below the harness's own span; `None` where only the rules are asked for.
     pub tree: Option<Node>,
@@ -45,9 +45,9 @@ pub struct Expect {
     pub services: Vec<String>,
     /// No span of any service may be captured.
     pub absent: bool,
-    /// How many spans of a kind there must be in the trace.
+    /// Numbers of spans of a kind that the trace must have.
     pub spans: Vec<SpanCount>,
-    /// How many spans of a kind there must be in the traces of all requests of the scenario together.
+    /// Numbers of spans of a kind that the traces of all requests of the scenario must have together.
     #[serde(default)]
     pub totals: Vec<SpanCount>,
     /// Workload or service at which the request's failure begins.
@@ -56,18 +56,19 @@ pub struct Expect {
     /// Traces of their own in which the request's work goes on, as links say; others may be there.
     #[serde(default)]
     pub linked: Vec<Node>,
-    /// Which spans come after which.
+    /// Spans that must begin after others have ended.
     #[serde(default)]
     pub order: Vec<Order>,
-    /// Which spans run at the same time.
+    /// Spans that must overlap in time.
     #[serde(default)]
     pub overlap: Vec<Overlap>,
-    /// How many attempts the intake must at least have refused while the scenario ran: proof that an outage took place.
+    /// Least number of attempts that the intake must have refused while the scenario ran: proof that an outage took
+    /// place.
     pub refused_attempts: u64,
-    /// How many requests of services the collectors must at least have refused while the scenario ran.
+    /// Least number of requests of services that the collectors must have refused while the scenario ran.
     #[serde(default)]
     pub refused_exports: u64,
-    /// How many spans that services ended no collector took; `None` where it is not asked for.
+    /// Number of spans that services ended and no collector accepted; `None` if it is not checked.
     #[serde(default)]
     pub lost_by_senders: Option<u64>,
     /// Whether Datadog will make trace metrics of spans that are sent to its OTLP intake; `None` where it is not asked for.
@@ -111,7 +112,7 @@ impl Expect {
     }
 }
 
-/// How long a trace may take where the scenario says nothing.
+/// Default time for a trace to become complete.
 pub const DEFAULT_WITHIN: Duration = Duration::from_secs(10);
 
 /// A span of the expected tree, with what hangs below it.
@@ -126,15 +127,15 @@ pub struct Node {
     pub more: bool,
 }
 
-/// How many spans of a trace match.
+/// Number of spans of a trace that must match.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpanCount {
-    /// Which spans.
+    /// Matcher of the spans.
     pub span: Matcher,
-    /// Fewest.
+    /// Least number.
     pub at_least: usize,
-    /// Most; `None` for any number.
+    /// Largest number; `None` for no limit.
     pub at_most: Option<usize>,
 }
 

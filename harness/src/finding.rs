@@ -129,38 +129,38 @@ impl Failure {
         Self { rule: rule.to_owned(), ..self }
     }
 
-    /// Says which workload or service it is about.
+    /// Sets the workload or service that the failure is about.
     pub(crate) fn about(self, service: &str) -> Self {
         Self { service: Some(service.to_owned()), ..self }
     }
 
-    /// Says which link it is about.
+    /// Sets the link that the failure is about.
     pub(crate) fn on_hop(self, caller: &str, callee: &str) -> Self {
         let hop = Hop { caller: caller.to_owned(), callee: callee.to_owned() };
         Self { hop: Some(hop), ..self }
     }
 
-    /// Says which span it is about.
+    /// Sets the span that the failure is about.
     pub(crate) fn of_span(self, span: SpanId) -> Self {
         Self { span: Some(span), ..self }
     }
 
-    /// Says which spans it is about: the first of these.
+    /// Sets the span that the failure is about: the first of these.
     pub(crate) fn of_spans(self, spans: &[&Span]) -> Self {
         Self { span: spans.first().map(|span| span.id), ..self }
     }
 
-    /// Says where it happened, where that is known.
+    /// Sets the stage at which it happened, if known.
     pub(crate) fn at_stage(self, stage: Option<Stage>) -> Self {
         Self { stage, ..self }
     }
 
-    /// Says that single fields changed, and which.
+    /// Records which single fields changed.
     pub(crate) fn of_changed(self, changed: Changed) -> Self {
         Self { changed: Some(changed), ..self }
     }
 
-    /// Says what it comes of, in place of what was said of that.
+    /// Sets the cause, in place of the one before.
     pub(crate) fn set_cause(&mut self, cause: String) {
         let old = self.cause.as_deref();
         let rest = old.and_then(|old| self.detail.strip_suffix(old)).unwrap_or(&self.detail);
@@ -169,7 +169,7 @@ impl Failure {
         self.cause = Some(cause);
     }
 
-    /// Says what it comes of, as a part of the detail and by itself.
+    /// Sets the cause, both as the end of the detail and by itself.
     pub(crate) fn because(self, cause: impl Into<String>) -> Self {
         let cause = cause.into();
         Self { detail: format!("{}: {cause}", self.detail), cause: Some(cause), ..self }

@@ -62,11 +62,11 @@ pub struct Recorded {
     pub end: u64,
     /// `unset`, `ok` or `error`.
     pub status: String,
-    /// How the text of each attribute begins; without lists.
+    /// Beginning of each attribute's text; lists are omitted.
     pub attributes: BTreeMap<String, String>,
-    /// How many events it has.
+    /// Number of the span's events.
     pub events: usize,
-    /// How many links it has.
+    /// Number of the span's links.
     pub links: usize,
 }
 

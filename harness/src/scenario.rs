@@ -71,7 +71,7 @@ pub struct Leveled {
     pub because: String,
 }
 
-/// Which system a scenario needs. Scenarios with equal choices share one.
+/// System that a scenario needs. Scenarios with equal choices share one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum SystemChoice {
@@ -85,17 +85,17 @@ pub enum SystemChoice {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Chain {
-    /// How many sample apps, from 1.
+    /// Number of sample apps, at least 1.
     pub apps: u32,
-    /// How the apps name their services.
+    /// Naming of the apps' services.
     pub services: Naming,
-    /// How the apps speak OTLP.
+    /// Protocol in which the apps send OTLP.
     pub protocol: Protocol,
     /// Environment variables by app; `all` for every app.
     pub env: BTreeMap<String, BTreeMap<String, String>>,
     /// The collector's config, passed on unchanged; `None` for the built-in one.
     pub collector_config: Option<PathBuf>,
-    /// How many instances of the collector there are, behind one address.
+    /// Number of instances of the collector behind one address.
     #[serde(default = "one")]
     pub collector_instances: u32,
 }

@@ -19,7 +19,7 @@ pub(crate) const BALANCE: &str = "balance";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BalanceExpect {
-    /// How many instances of the collector must at least have had spans of the services.
+    /// Least number of instances of the collector that must have had spans of the services.
     pub collector_instances: u32,
 }
 
@@ -31,9 +31,9 @@ pub struct Stages {
     pub services: Vec<(String, Result<u64, String>)>,
     /// Counters of each instance of a collector, by instance.
     pub collectors: Vec<(String, Result<Counted, String>)>,
-    /// How many of the harness's own spans each instance of the collector took, in the order of `collectors`.
+    /// Number of the harness's own spans that each instance of the collector accepted, in the order of `collectors`.
     pub harness: Vec<u64>,
-    /// How many of the harness's own spans were sent without an OK in time: a collector may have taken them.
+    /// Number of the harness's own spans that were sent without an OK in time: a collector may have accepted them.
     #[serde(default)]
     pub harness_undecided: u64,
     /// Spans that the intake took; `None` where there is none.

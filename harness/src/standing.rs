@@ -41,9 +41,9 @@ pub struct Standing {
     pub run: String,
     /// The environment's name.
     pub environment: String,
-    /// When it was ready, RFC 3339.
+    /// Time at which the system was ready, RFC 3339.
     pub since: String,
-    /// When it is taken down by itself, RFC 3339.
+    /// Time at which the keeper takes the system down, RFC 3339.
     pub until: String,
     /// The workload that requests are sent to.
     pub entry: String,
@@ -58,7 +58,7 @@ pub struct Part {
     pub role: String,
     /// Its processes, containers or pods.
     pub instances: Vec<Instance>,
-    /// How it ended, where it did so though nobody asked it to.
+    /// Manner of its end, if it ended without being asked to.
     pub ended: Option<String>,
 }
 
@@ -162,11 +162,12 @@ pub enum KeepError {
     Place(#[from] PlaceError),
 }
 
-/// Brings a system up, registers it in `place`, and keeps it until `stop` or until its time is over; then takes it down.
-/// `ready` is called once, when all of it can be used.
+/// Starts a system, registers it in `place`, and keeps it until `stop` or the end of its time, then takes it down.
+/// `ready` is called once, when the whole system can be used.
 ///
 /// # Errors
-/// When it does not come up (nothing is left of it then), cannot be registered, or is not taken down cleanly.
+///
+/// If the system does not start (nothing is left of it then), cannot be registered, or is not taken down cleanly.
 pub async fn keep(
     what: &What,
     system: &System,

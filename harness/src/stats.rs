@@ -28,8 +28,8 @@ const NO_TRACE_METRICS: &str = "the spans were sent as OTLP without the header `
 pub struct StatsExpect {
     /// Expected counts.
     pub counts: Vec<StatsCount>,
-    /// How long they may take to come by themselves before the collector is stopped, which makes it send what it has; no time at
-    /// all where it is zero.
+    /// Time for the stats to arrive by themselves before the collector is stopped, which flushes it; zero stops it at
+    /// once.
     pub within: Duration,
 }
 
@@ -161,7 +161,7 @@ pub struct Forms {
 }
 
 impl Forms {
-    /// Looks at all spans of a store.
+    /// Collects the facts about stats from all spans of a store.
     pub fn of(store: &Store) -> Self {
         let is_otlp = |span: &Span| span.form == PayloadForm::Otlp;
         let mut spans = store.entries().flat_map(|entry| entry.spans().iter());

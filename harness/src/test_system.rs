@@ -127,7 +127,7 @@ pub struct TestRequest<'a> {
 }
 
 impl TestRequest<'_> {
-    /// Makes a sample app fail.
+    /// Adds a fault at a sample app.
     #[must_use]
     pub fn fault(mut self, at: &str, kind: FaultKind) -> Self {
         self.scenario.faults.push(Fault { at: at.to_owned(), kind, first: None, after: None });

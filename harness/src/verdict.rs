@@ -18,7 +18,7 @@ use crate::{
 pub enum Verdict {
     /// Everything that was asked for was seen to hold.
     Pass,
-    /// It was not run, since it says that it needs what this system does not have.
+    /// Not run: the system lacks a feature that the scenario requires.
     Skipped,
     /// Nothing failed, but something could not be decided.
     Inconclusive,
@@ -45,7 +45,7 @@ pub struct CaseResult {
     /// The trace that was judged.
     #[schemars(with = "String", regex(pattern = "^[0-9a-f]{32}$"))]
     pub trace_id: TraceId,
-    /// Which of the scenario's requests, and which repetition, both from 0.
+    /// Indexes of the request in the scenario and of its repetition, both from 0.
     pub place: (usize, u32),
     /// The request's path and how it was answered.
     pub request: String,
@@ -53,7 +53,7 @@ pub struct CaseResult {
     pub findings: Findings,
     /// Expected and captured tree, where something failed.
     pub trees: Option<Trees>,
-    /// How many of its spans each stage reports, where something failed.
+    /// Number of its spans at each stage, in words, if a check failed.
     pub ledger: Option<String>,
     /// Spans captured, the harness's own included.
     pub spans: usize,
@@ -155,7 +155,7 @@ impl ScenarioResult {
         };
     }
 
-    /// Spans captured for all its cases.
+    /// Returns the number of spans captured for all cases.
     pub fn spans(&self) -> usize {
         self.cases.iter().map(|case| case.spans).sum()
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::Kind;
 
-/// How much a difference matters in Datadog, the worst first.
+/// Importance of a difference in Datadog, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Impact {

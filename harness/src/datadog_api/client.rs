@@ -224,7 +224,7 @@ impl Client {
         &self.host
     }
 
-    /// Asks for a whole trace.
+    /// Queries a complete trace by id.
     pub async fn trace(&self, id: TraceId) -> Answer {
         // Of a 64-bit id the API takes the decimal digits.
         let asked = if id.high() == 0 { id.low().to_string() } else { id.to_string() };
@@ -233,7 +233,7 @@ impl Client {
         self.ask(Endpoint::Trace, self.http.get(url), read).await
     }
 
-    /// Asks for one page of the spans that fit a query and began within a time.
+    /// Queries one page of the spans that match a query and began within a time range.
     pub async fn search(&self, search: &Search<'_>) -> Answer {
         let url = format!("{}/api/v2/spans/events/search", self.url);
         let time = |time: SystemTime| humantime::format_rfc3339_millis(time).to_string();

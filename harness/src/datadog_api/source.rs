@@ -92,7 +92,8 @@ enum Step {
 }
 
 impl DatadogSource {
-    /// Begins to look as soon as it is given a trace. `patience` is how long Datadog may take to show a span.
+    /// Creates a source that polls for each trace it is given; `patience` is how long Datadog may take to show a
+    /// span.
     pub fn new(client: Client, patience: Duration) -> Self {
         let shared = Arc::new(Shared {
             client,
@@ -105,7 +106,7 @@ impl DatadogSource {
         Self { shared, task }
     }
 
-    /// Looks for a trace that was made by somebody else, within these times.
+    /// Polls for a trace that a third party created within these times.
     pub fn look_for_made(&self, id: TraceId, from: SystemTime, to: SystemTime) {
         let (from, to) = (unix_nanos(from), unix_nanos(to));
         self.begin(id, Looked::new(Proof::Age, from, to, BTreeSet::new()));

@@ -175,7 +175,8 @@ impl Condition {
         self.0.exists == Some(false)
     }
 
-    /// Says what is wrong with a value of JSON; `None` where it fits. Numbers are equal by value, all else by form.
+    /// Returns what is wrong with a JSON value; `None` if it meets the condition. Numbers are compared by value,
+    /// everything else by form.
     pub fn wrong_with(&self, got: Option<&Value>) -> Option<String> {
         self.wrong(got.map(Got::Json))
     }

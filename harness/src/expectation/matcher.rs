@@ -58,7 +58,7 @@ pub struct EventMatcher {
     pub name: Option<Condition>,
     /// Expectations of its attributes, by key.
     pub attributes: BTreeMap<String, Condition>,
-    /// How many such events there are; `None` for at least one.
+    /// Number of such events; `None` for at least one.
     pub count: Option<usize>,
 }
 
@@ -66,11 +66,11 @@ pub struct EventMatcher {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkMatcher {
-    /// Which trace it leads to.
+    /// Target of the link.
     pub trace: Option<LinkedTrace>,
     /// Expectations of its attributes, by key.
     pub attributes: BTreeMap<String, Condition>,
-    /// How many such links there are; `None` for at least one.
+    /// Number of such links; `None` for at least one.
     pub count: Option<usize>,
 }
 

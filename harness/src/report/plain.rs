@@ -44,7 +44,7 @@ pub fn not_required_by_reason(result: &ScenarioResult) -> Vec<(String, Vec<Strin
     reasons
 }
 
-/// Names of the rules and expectations that failed, each once, in the order of their appearance.
+/// Returns the names of the rules and expectations that failed, each once, in order of appearance.
 pub fn failing_rules(result: &ScenarioResult) -> Vec<String> {
     let mut rules = Vec::new();
     let of_cases = result.cases.iter().flat_map(|case| &case.findings.failures);

@@ -55,7 +55,7 @@ impl<W: Write> Text<W> {
         }
     }
 
-    /// Breaks lines at `width` columns.
+    /// Wraps lines at `width` columns.
     pub fn within(self, width: usize) -> Self {
         Self { width, ..self }
     }

@@ -1,7 +1,7 @@
 //! Text within the width of a terminal.
 
-/// Breaks a line between words where it is wider than `width` columns, with `indent` spaces before what follows. A word that is wider
-/// stays whole, so that ids and addresses can be copied; a width of less than 40 columns is taken as 40.
+/// Wraps a line between words where it is wider than `width` columns, with `indent` spaces before what follows. A
+/// longer word stays whole, so that ids and addresses can be copied; a width of less than 40 columns is taken as 40.
 pub fn wrapped(line: &str, width: usize, indent: usize) -> String {
     let width = width.max(40);
     let mut out = String::with_capacity(line.len());

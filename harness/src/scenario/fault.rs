@@ -14,11 +14,12 @@ use serde::{Deserialize, Serialize};
 pub struct Fault {
     /// Name of the workload.
     pub at: String,
-    /// How it breaks.
+    /// Kind of fault.
     pub kind: FaultKind,
     /// Only while a request was resent fewer times than this; `None` for always.
     pub first: Option<u32>,
-    /// When so many requests have been answered, while the others go on; `None` for before all of them.
+    /// Number of responses after which the fault begins, while further requests are in progress; `None` to begin
+    /// before all requests.
     #[serde(default)]
     pub after: Option<u32>,
 }
@@ -110,7 +111,7 @@ impl Between {
 pub struct CollectorFault {
     /// The status of HTTP; over gRPC, the code that stands for it there.
     pub status: u16,
-    /// How long services are asked to wait.
+    /// Time that services are asked to wait before a retry.
     pub retry_after: Option<Duration>,
     /// For the next so many requests.
     pub next: Option<u32>,
@@ -124,7 +125,7 @@ pub struct CollectorFault {
 pub struct IntakeFault {
     /// The reply; `None` with a delay alone is a slow success.
     pub reply: Option<IntakeReply>,
-    /// How long it takes.
+    /// Delay of the reply.
     pub delay: Option<Duration>,
     /// For the next so many requests.
     pub next: Option<u32>,
@@ -240,7 +241,7 @@ pub struct HopShape {
     pub server_error: Expected,
     /// Whether the last of its client spans, if it has any, is marked as an error.
     pub client_error: Expected,
-    /// How many of its client spans must be errors before that last one (failed tries).
+    /// Number of its client spans that must be errors before that last one (failed tries).
     pub failed_tries: u32,
     /// Its server span lasts at least this long: nanoseconds.
     pub at_least: i64,
@@ -270,9 +271,9 @@ enum Seen {
 }
 
 impl Shape {
-    /// Works out the shape of a request that goes along `chain` (workload names, entry first) under `faults`, where a
-    /// caller tries `retries` more times and waits `timeout` for a response, and `carriers` are the headers that give a workload
-    /// which trace it is in.
+    /// Computes the shape of a request along `chain` (workload names, entry first) under `faults`, where a caller
+    /// tries `retries` more times and waits `timeout` for a response, and `carriers` returns the headers that carry
+    /// trace context to a workload.
     pub fn of_chain(
         chain: &[String],
         faults: &[Fault],

@@ -64,7 +64,7 @@ pub(super) struct ScenarioFile {
     pub(super) requires: Vec<Spanned<RequireFile>>,
 }
 
-/// Which system a scenario needs: the built-in chain, or a system file.
+/// System that a scenario needs: the built-in chain, or a system file.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SystemFile {
@@ -79,12 +79,12 @@ pub(super) struct SystemFile {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChainFile {
-    /// How many sample apps, 1 to 20; 2 when left out.
+    /// Number of sample apps, 1 to 20; 2 by default.
     #[schemars(with = "Option<u32>")]
     pub(super) apps: Option<Spanned<Whole<1, MAX_APPS>>>,
     /// `own`: each app is a service of its own name; `shared`: all are one service, as in the article. `own` when left out.
     pub(super) services: Option<Naming>,
-    /// How the apps speak OTLP; `grpc` when left out.
+    /// Protocol in which the apps send OTLP; `grpc` by default.
     pub(super) protocol: Option<Protocol>,
     /// Environment variables by app name; `all` for every app.
     #[serde(default)]
@@ -93,8 +93,8 @@ pub(super) struct ChainFile {
     /// Path of the collector's config, relative to the scenario; passed on unchanged. A small one of the harness's own when left out.
     #[schemars(with = "Option<PathBuf>")]
     pub(super) collector_config: Option<Spanned<PathBuf>>,
-    /// How many instances of the collector there are behind its address, 1 to 20; 1 when left out. Only on Kubernetes can there be
-    /// more: elsewhere the scenario is inconclusive.
+    /// Number of instances of the collector behind its address, 1 to 20; 1 by default. More than one is supported on
+    /// Kubernetes only: elsewhere the scenario is inconclusive.
     #[schemars(with = "Option<u32>")]
     pub(super) collector_instances: Option<Spanned<Whole<1, MAX_INSTANCES>>>,
 }

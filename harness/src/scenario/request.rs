@@ -18,7 +18,7 @@ use crate::expectation::condition::{Condition, text_of};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// How it asks.
+    /// HTTP method, or gRPC.
     #[serde(default)]
     pub method: Method,
     /// Path with its leading `/`; may name saved values.
@@ -32,9 +32,9 @@ pub struct Request {
     /// Descriptors of the gRPC method; `None` where the server gives them.
     #[serde(default)]
     pub descriptors: Option<Descriptors>,
-    /// How often.
+    /// Number of times that the request is sent.
     pub times: u32,
-    /// How many at once.
+    /// Number of requests in flight at the same time.
     pub concurrency: u32,
     /// The status it must be answered with; `None` where any will do.
     pub status: Option<u16>,
@@ -44,7 +44,7 @@ pub struct Request {
     /// Values of its answer that later requests use: paths in its JSON body, by name.
     #[serde(default)]
     pub save: BTreeMap<String, String>,
-    /// How the trace context is sent.
+    /// Format of the trace context.
     pub propagation: Propagation,
     /// Whether the context says *sampled*.
     pub sampled: bool,
@@ -159,15 +159,15 @@ impl Content {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AnswerExpect {
-    /// Of its body as JSON, by path.
+    /// Conditions on the body as JSON, by path.
     pub json: BTreeMap<String, Condition>,
-    /// Of its body as a text.
+    /// Condition on the body as text.
     pub text: Option<Condition>,
-    /// Of its headers, by name.
+    /// Conditions on the headers, by name.
     pub headers: BTreeMap<String, Condition>,
 }
 
-/// How the driver hands its trace context to the entry.
+/// Format in which the driver sends its trace context to the entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Propagation {
@@ -191,7 +191,7 @@ pub enum TraceIdFrom {
     Json(String),
 }
 
-/// How long an answer is waited for where nothing else is said.
+/// Default time limit for a complete response.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Request {
@@ -331,7 +331,7 @@ pub fn is_name(name: &str) -> bool {
 pub struct SavedValues(Mutex<BTreeMap<String, BTreeMap<u32, Value>>>);
 
 impl SavedValues {
-    /// Keeps what a request asks for of its answer, of which `found` gives the values by path.
+    /// Keeps the values that a request saves from its response; `found` has the response's values by path.
     pub fn keep(&self, request: &Request, ordinal: u32, found: &BTreeMap<String, Value>) {
         let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, path) in &request.save {

@@ -13,7 +13,8 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// By workload and instance: `None` where it can be used, else why not.
 pub type Health = BTreeMap<(String, String), Option<String>>;
 
-/// Asks every instance, all at once; takes 2 s at the most. One without a health route has to take connections at all its ports.
+/// Checks every instance, all at the same time, in at most 2 s. An instance without a health route has to accept
+/// connections at all its ports.
 pub async fn health(standing: &Standing) -> Health {
     let Ok(client) = crate::http::client().timeout(LIMIT).build() else { return Health::new() };
     let looks = standing.workloads.iter().flat_map(|(name, part)| {

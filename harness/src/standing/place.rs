@@ -138,18 +138,20 @@ impl Place {
         self.dir.join(LOG)
     }
 
-    /// Makes the folder.
+    /// Creates the folder.
     ///
     /// # Errors
-    /// When it cannot be made.
+    ///
+    /// If it cannot be created.
     pub fn make(&self) -> Result<(), PlaceError> {
         fs::create_dir_all(&self.dir).map_err(at("create", &self.dir))
     }
 
-    /// Makes this process the keeper, and forgets what was there before.
+    /// Makes this process the system's keeper, and discards the state of an earlier one.
     ///
     /// # Errors
-    /// When there is one already, or the folder cannot be used.
+    ///
+    /// If there is a keeper already, or the folder cannot be used.
     pub fn take(&self) -> Result<Placed, PlaceError> {
         self.make()?;
         let path = self.dir.join(KEEPER);
@@ -259,10 +261,11 @@ impl Placed {
         replace(&self.place.dir.join(SYSTEM), &text)
     }
 
-    /// Records that nothing of it is left, and how it ended: empty where all went well.
+    /// Records that the system is gone, and how it ended: `how` is empty after a clean end.
     ///
     /// # Errors
-    /// When it cannot be written.
+    ///
+    /// If it cannot be written.
     pub fn report_end(&self, how: &str) -> Result<(), PlaceError> {
         replace(&self.place.dir.join(ENDED), how.as_bytes())
     }

@@ -27,7 +27,7 @@ pub struct Nobodys {
     pub not_judged: Option<String>,
     /// The groups, in the order of their first traces.
     pub groups: Vec<Group>,
-    /// How many groups there are beyond those.
+    /// Number of further groups.
     pub more: usize,
 }
 
@@ -45,7 +45,7 @@ pub struct Group {
     pub kind: String,
     /// HTTP status of their first span.
     pub status: Option<u16>,
-    /// How many there are.
+    /// Number of traces.
     pub count: usize,
     /// The first of them.
     pub first: TraceId,
@@ -53,11 +53,11 @@ pub struct Group {
     pub first_span: Option<SpanId>,
     /// All workloads, or services, that are in that.
     pub services: Vec<String>,
-    /// When that began, as the requests go.
+    /// Start of the first trace, relative to the requests.
     pub when: When,
 }
 
-/// When a trace began: the weakest of signs, never a reason by itself.
+/// Start of a trace relative to the requests: the weakest of signs, never a reason by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum When {
@@ -150,7 +150,7 @@ impl Nobodys {
         all
     }
 
-    /// Says what they mean. Pure, so that a saved run comes to the same.
+    /// Judges the strays. Pure, so that a saved run comes to the same result.
     pub fn judge(&self) -> Findings {
         let mut findings = Findings::default();
         let system = &self.system;

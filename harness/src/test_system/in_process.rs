@@ -69,7 +69,7 @@ impl InProcess {
         &self.intake
     }
 
-    /// Begins a GET of `path`, in a trace of its own of which this is expected. The test sends it.
+    /// Prepares a GET of `path` in a trace of its own, which `expect` describes. The test sends the request.
     pub fn call(&self, path: &str, expect: Expect) -> Call<'_> {
         let scenario = Scenario {
             name: "test".to_owned(),

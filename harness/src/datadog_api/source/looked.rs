@@ -19,12 +19,12 @@ pub(super) enum Proof {
     Age,
 }
 
-/// How a trace was found.
+/// Query that found a trace, and the number of attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
-    /// By which question.
+    /// Endpoint of the query.
     pub by: Endpoint,
-    /// How often it was asked for.
+    /// Number of queries for the trace.
     pub looks: u32,
 }
 

@@ -16,7 +16,7 @@ use crate::expectation::{LinkedTrace, condition::Condition};
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct ExpectFile {
-    /// How long after its answer a trace may take to be complete; 10s when left out.
+    /// Time for a trace to become complete after the response; 10s by default.
     pub(in super::super) within: Option<DurationText>,
     /// The tree of spans below the harness's own span, whole.
     #[schemars(with = "Option<NodeFile>")]
@@ -28,11 +28,11 @@ pub(in super::super) struct ExpectFile {
     /// The services leave no span at all.
     #[serde(default)]
     pub(in super::super) absent: bool,
-    /// How many spans of a kind the trace has.
+    /// Numbers of spans of a kind that the trace must have.
     #[serde(default)]
     #[schemars(with = "Vec<SpanCountFile>")]
     pub(in super::super) spans: Vec<Spanned<SpanCountFile>>,
-    /// How many spans of a kind the traces of all requests of the scenario have together.
+    /// Numbers of spans of a kind that the traces of all requests of the scenario must have together.
     #[serde(default)]
     #[schemars(with = "Vec<SpanCountFile>")]
     pub(in super::super) totals: Vec<Spanned<SpanCountFile>>,
@@ -44,22 +44,23 @@ pub(in super::super) struct ExpectFile {
     #[serde(default)]
     #[schemars(with = "Vec<NodeFile>")]
     pub(in super::super) linked: Vec<Spanned<NodeFile>>,
-    /// Which spans begin when others have ended.
+    /// Spans that must begin after others have ended.
     #[serde(default)]
     #[schemars(with = "Vec<OrderFile>")]
     pub(in super::super) order: Vec<Spanned<OrderFile>>,
-    /// Which spans run at the same time.
+    /// Spans that must overlap in time.
     #[serde(default)]
     #[schemars(with = "Vec<OverlapFile>")]
     pub(in super::super) overlap: Vec<Spanned<OverlapFile>>,
-    /// How many attempts the intake must at least have refused meanwhile: proof that an outage took place; 0 when left out.
+    /// Least number of attempts that the intake must have refused meanwhile: proof that an outage took place; 0 by
+    /// default.
     #[serde(default)]
     pub(in super::super) refused_attempts: u64,
-    /// How many requests of services the collectors must at least have refused meanwhile; 0 when left out.
+    /// Least number of requests of services that the collectors must have refused meanwhile; 0 by default.
     #[serde(default)]
     pub(in super::super) refused_exports: u64,
-    /// How many spans of all that the services ended no collector may have taken, because their senders gave them up: just so many. Not
-    /// compared when left out.
+    /// Exact number of spans that services ended and no collector accepted, because their senders gave them up. Not
+    /// checked by default.
     pub(in super::super) lost_by_senders: Option<u64>,
     /// Every stage of the whole system must report the same number of spans, all its instances together: ended by the services and
     /// the harness, accepted by the collectors, taken by the intake.
@@ -72,8 +73,8 @@ pub(in super::super) struct ExpectFile {
     /// Whether Datadog will make trace metrics of the requests, for spans that are sent to its OTLP intake: only if they are asked for
     /// (`compute_stats`). Not compared when left out.
     pub(in super::super) trace_metrics: Option<bool>,
-    /// How long the stats may take to come by themselves before the collector is stopped, which makes it send what it has;
-    /// for collectors that send none when they end. No time at all when left out.
+    /// Time for the stats to arrive by themselves before the collector is stopped, which flushes it; for collectors
+    /// that send no stats when they end. The collector is stopped at once by default.
     #[schemars(with = "Option<DurationText>")]
     pub(in super::super) stats_within: Option<Spanned<DurationText>>,
 }
@@ -82,7 +83,7 @@ pub(in super::super) struct ExpectFile {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct BalanceFile {
-    /// How many instances of the collector must at least have had spans of the services; 1 when left out.
+    /// Least number of instances of the collector that must have had spans of the services; 1 by default.
     #[schemars(with = "Option<u32>")]
     pub(in super::super) collector_instances: Option<Spanned<Whole<1, MAX_INSTANCES>>>,
 }

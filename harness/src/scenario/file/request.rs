@@ -59,10 +59,10 @@ pub(in super::super) struct RequestFile {
     /// Type of the body, as in HTTP's `Content-Type`; by the form of the body when left out.
     #[schemars(with = "Option<String>")]
     pub(in super::super) content_type: Option<Spanned<String>>,
-    /// How often; 1 when left out.
+    /// Number of times that the request is sent; 1 by default.
     #[schemars(with = "Option<u32>")]
     pub(in super::super) times: Option<Spanned<Whole<1, MAX_TIMES>>>,
-    /// How many at once; 1 when left out.
+    /// Number of requests in flight at the same time; 1 by default.
     #[schemars(with = "Option<u32>")]
     pub(in super::super) concurrency: Option<Spanned<Whole<1, MAX_CONCURRENCY>>>,
     /// The HTTP status it must be answered with; 200 when left out.
@@ -78,7 +78,7 @@ pub(in super::super) struct RequestFile {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, String>")]
     pub(in super::super) save: HashMap<Spanned<String>, String>,
-    /// How the trace context is sent; `w3c` when left out.
+    /// Format of the trace context; `w3c` by default.
     pub(in super::super) propagation: Option<Propagation>,
     /// Whether the context says *sampled*; true when left out.
     pub(in super::super) sampled: Option<bool>,
@@ -110,12 +110,12 @@ pub(in super::super) struct BodyFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct AnswerFile {
-    /// Of its body as JSON, by path: keys and positions joined by dots, or a JSON Pointer.
+    /// Conditions on the body as JSON, by path: keys and positions joined by dots, or a JSON Pointer.
     #[serde(default)]
     pub(in super::super) json: BTreeMap<String, Condition>,
-    /// Of its body as a text.
+    /// Condition on the body as text.
     pub(in super::super) text: Option<Condition>,
-    /// Of its headers, by name.
+    /// Conditions on the headers, by name.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, Condition>")]
     pub(in super::super) headers: HashMap<Spanned<String>, Condition>,
