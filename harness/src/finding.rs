@@ -32,7 +32,7 @@ pub struct Failure {
     /// Further failures that this one explains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub symptoms: Vec<Failure>,
-    /// Of fields that changed on their way, which: it explains what other rules find of those, and stands beside whatever else they find.
+    /// Fields that changed on their way: such a failure explains what other rules find of these fields, and stands beside everything else they find.
     #[serde(skip)]
     pub changed: Option<Changed>,
 }

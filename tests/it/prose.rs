@@ -45,6 +45,66 @@ const WORDS: [(&str, &str); 5] = [
     (r"(?i)\bin peace\b", "cleanly"),
 ];
 
+/// Files whose public items are not yet documented with a verb or a noun.
+const WITHOUT_VERBS: [&str; 6] = [
+    "harness/src/case.rs",
+    "harness/src/case/",
+    "harness/src/run.rs",
+    "harness/src/run/",
+    "harness/src/session.rs",
+    "harness/src/session/",
+];
+
+/// Words that end as a verb in the third person does, and are none at the beginning of a sentence.
+const NO_VERBS: [&str; 33] = [
+    "Always",
+    "As",
+    "Attempts",
+    "Attributes",
+    "Bodies",
+    "Bytes",
+    "Cases",
+    "Containers",
+    "Details",
+    "Events",
+    "Failures",
+    "Findings",
+    "Headers",
+    "Ids",
+    "Images",
+    "Instances",
+    "Its",
+    "Lines",
+    "Links",
+    "Objects",
+    "Paths",
+    "Ports",
+    "Replies",
+    "Requests",
+    "Rules",
+    "Scenarios",
+    "Services",
+    "Spans",
+    "Systems",
+    "This",
+    "Traces",
+    "Values",
+    "Workloads",
+];
+
+#[test]
+fn public_items_are_documented_with_a_verb_or_a_noun() {
+    let mut found = Vec::new();
+    for (name, text) in files(&SOURCES, &["rs"]) {
+        if WITHOUT_VERBS.iter().any(|one| name.starts_with(one)) {
+            continue;
+        }
+        let complaints = complaints_of_public_items(&text).into_iter();
+        found.extend(complaints.map(|one| format!("{name}:{one}")));
+    }
+    assert!(found.is_empty(), "see docs/glossary.md, \"Prose\":\n{}", found.join("\n"));
+}
+
 #[test]
 fn sources_keep_to_the_glossary() {
     let mut found = Vec::new();
@@ -125,6 +185,43 @@ fn complaints(text: &str) -> Vec<String> {
     found
 }
 
+/// Returns the doc comments of public items that do not open as they should, each as `LINE: what is wrong`: a function's with a verb
+/// in the third person, any other's not with a word that needs the item before.
+fn complaints_of_public_items(text: &str) -> Vec<String> {
+    static FUNCTION: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^\s*pub (const |async |unsafe )*fn (\w+)").unwrap());
+    // A noun is recognized by what follows, too: `Names of …`.
+    static VERB: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^\s*/// ([A-Z][a-z-]*s)(?:$|,| (\w*))").unwrap());
+    static NO_NOUN: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^\s*/// (How|Which|When|That|Of|As)\b").unwrap());
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let is_first = line.trim_start().starts_with("///") && (at == 0 || !is_doc(lines[at - 1]));
+        let Some(item) = item(&lines[at..]).filter(|_| is_first) else { continue };
+        let (place, line) = (at + 1, line.trim_start());
+        if let Some(function) = FUNCTION.captures(item) {
+            let is_verb = VERB.captures(line).is_some_and(|opening| {
+                let next = opening.get(2).map_or("", |next| next.as_str());
+                !NO_VERBS.contains(&&opening[1]) && !["of", "which", "whose"].contains(&next)
+            });
+            if !is_verb {
+                found.push(format!(
+                    "{place}: the doc comment of the function `{}` begins with a verb in the third person (`Returns …`), not so: {line}",
+                    &function[2]
+                ));
+            }
+        } else if item.trim_start().starts_with("pub ") && NO_NOUN.is_match(line) {
+            found.push(format!(
+                "{place}: the doc comment of `{}` begins with a noun, not so: {line}",
+                item.trim()
+            ));
+        }
+    }
+    found
+}
+
 /// Returns the string literals of a source that do not keep to the glossary.
 fn complaints_of_messages(text: &str) -> Vec<String> {
     let mut messages = Vec::new();
@@ -193,8 +290,21 @@ fn documents_a_field(lines: &[&str]) -> bool {
     static FIELD: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"^\s*(pub(\([a-z: ]+\))? )?\w+: .*(bool|Expected)\b").unwrap()
     });
-    let item = lines.iter().find(|line| !is_doc(line) && !line.trim_start().starts_with("#["));
-    item.is_some_and(|item| FIELD.is_match(item))
+    item(lines).is_some_and(|item| FIELD.is_match(item))
+}
+
+/// Returns the line at which the item begins that these lines document, behind the comment and the attributes.
+fn item<'a>(lines: &[&'a str]) -> Option<&'a str> {
+    let mut in_attribute = false;
+    for line in lines {
+        let trimmed = line.trim();
+        if in_attribute || trimmed.starts_with("#[") {
+            in_attribute = !trimmed.ends_with(']');
+        } else if !trimmed.starts_with("//") {
+            return Some(line);
+        }
+    }
+    None
 }
 
 #[test]
@@ -211,6 +321,20 @@ fn what_does_not_keep_to_the_glossary_is_found() {
         found[2],
         "11: `told`; write instead: report, notify, ask, give, distinguish, determine"
     );
+}
+
+#[test]
+fn public_items_that_are_not_documented_with_a_verb_or_a_noun_are_found() {
+    let text = "impl A {\n    /// Returns its name.\n    pub fn a() {}\n\n    /// Its name.\n    pub fn b() {}\n\n    \
+                /// Spans of it.\n    #[expect(\n        clippy::all,\n        reason = \"a test\"\n    )]\n    \
+                pub const fn c() {}\n\n    /// Names of all.\n    pub async fn d() {}\n\n    \
+                /// Datadog's name.\n    pub fn e() {}\n\n    /// Names\n    /// all.\n    pub fn f() {}\n\n    \
+                /// Reads, and writes.\n    pub fn g() {}\n\n    /// The field.\n    pub h: u8,\n\n    \
+                /// How many.\n    pub i: u8,\n\n    /// How.\n    fn j() {}\n}\n";
+    let found = complaints_of_public_items(text);
+    let named: Vec<&str> = found.iter().filter_map(|one| one.split('`').nth(1)).collect();
+    assert_eq!(named, ["b", "c", "d", "e", "pub i: u8,"], "{found:?}");
+    assert!(found[0].starts_with("5: ") && found[0].ends_with(": /// Its name."), "{found:?}");
 }
 
 #[test]
