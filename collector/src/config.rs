@@ -357,7 +357,9 @@ impl Config {
                     format!("refers to `{storage}`, which is not named in `service.extensions`")
                 }
                 Some(_) => {
-                    format!("refers to `{storage}`, which is no storage; use `file_storage`")
+                    format!(
+                        "refers to `{storage}`, which is not a storage extension; use `file_storage`"
+                    )
                 }
                 // It is configured wrongly, which was reported.
                 None if exists("extensions", storage) => continue,

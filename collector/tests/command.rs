@@ -170,7 +170,7 @@ fn pipelines_of_other_signals_are_left_out_where_that_is_asked_for() {
     for flag in ["--traces-only", "--traces-only=true"] {
         let output = output(&[&args[..], &[flag]].concat());
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        let note = "`service.pipelines.metrics`: is left out, and with it `hostmetrics`";
+        let note = "`service.pipelines.metrics`: is left out, together with `hostmetrics`";
         assert!(stderr(&output).contains(note), "{}", stderr(&output));
     }
     assert_eq!(output(&[&args[..], &["--traces-only=false"]].concat()).status.code(), Some(2));

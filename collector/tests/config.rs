@@ -120,7 +120,7 @@ fn what_the_collector_prints_of_itself_is_read() {
             "exporters::otlphttp: {endpoint: 'http://x', retry_on_failure: {max_elapsed_time: 100ms}}",
             "must not be less than `initial_interval`",
         ),
-        ("processors::batch::timeout: ~", "the Collector would take zero without a word"),
+        ("processors::batch::timeout: ~", "the Collector would silently use zero"),
         (
             "extensions::health_check::use_v2: true",
             "`extensions.health_check.use_v2`: not supported",
@@ -253,7 +253,7 @@ fn the_choice_of_spans_is_checked_with_the_processors_that_have_it() {
         (
             "include: {match_type: strict, services: [a], log_bodies: [b]}",
             "include.log_bodies`",
-            "not for spans",
+            "does not apply to spans",
         ),
     ] {
         for error in [attributes(wrong), span(&format!("status: {{code: Ok}}, {wrong}"))] {
@@ -548,12 +548,12 @@ fn all_that_is_wrong_is_reported_at_once() {
     let error = load(&[GOOD, over], &[]).unwrap_err();
     for finding in [
         "`receivers.otlp.protocols.grpc`: unknown key `endpont`; did you mean `endpoint`?",
-        "`receivers.otlp.protocols.grpc.max_recv_msg_size_mib`: expected an integer, found the number `50.7`; the Collector would take 50 without a word",
+        "`receivers.otlp.protocols.grpc.max_recv_msg_size_mib`: expected an integer, found the number `50.7`; the Collector would silently use 50",
         "`receivers.otlp.protocols.grpc.transport`: not supported",
         "`receivers.otlp.protocols.grpc.tls`: unknown key `cert`",
         "`processors.batch`: unknown key `tiemout`; did you mean `timeout`?",
-        "`processors.batch.timeout`: a duration has a unit; write for example `5s` (the Collector would take 5 ns without a word)",
-        "`processors.batch.send_batch_size`: expected an integer, found nothing (null); the Collector would take zero without a word",
+        "`processors.batch.timeout`: a duration has a unit; write for example `5s` (the Collector would silently read it as 5 ns)",
+        "`processors.batch.send_batch_size`: expected an integer, found nothing (null); the Collector would silently use zero",
         "`processors.attributes.actions.0.action`: unknown value `upsrt`; did you mean `upsert`?",
         "`exporters.debug`: unknown key `verbosty`",
     ] {

@@ -34,7 +34,7 @@ pub(super) fn leave_others_out(root: &mut Node) -> Vec<String> {
     for (key, pipeline) in kept.iter_mut() {
         for name in leave_out_of(pipeline, "exporters", &makes_no_traces) {
             let at = &pipeline.at;
-            notes.push(format!("{at}: `service.pipelines.{}.exporters`: the connector `{name}` is left out, as only pipelines of other signals are behind it (`--traces-only`)", key.name));
+            notes.push(format!("{at}: `service.pipelines.{}.exporters`: the connector `{name}` is left out, since it feeds only pipelines of other signals (`--traces-only`)", key.name));
         }
     }
     let used: BTreeSet<String> = kept

@@ -119,8 +119,7 @@ pub(crate) async fn detect(
         let answer = answer.unwrap_or(Err(DetectError::Late(config.timeout, hint(*kind))));
         let outcome = if answer.is_ok() { "success" } else { "failure" };
         let labels = [("processor", id), ("detector", kind.name()), ("outcome", outcome)];
-        let results =
-            "Number of detectors of resources that found out what they were asked, or did not.";
+        let results = "Number of runs of resource detectors, by outcome.";
         registry.counter("otelcol_resourcedetection_detector_results", results, &labels).add(1);
         match answer {
             Ok(found) => {

@@ -130,11 +130,13 @@ impl<'a> Decoder<'a> {
                     && value.fract() != 0.0
                 {
                     let taken = value.trunc();
-                    problem.push_str(&format!("; the Collector would take {taken} without a word"));
+                    problem.push_str(&format!("; the Collector would silently use {taken}"));
                 }
             }
             Value::Null if what != "text" => {
-                problem.push_str("; the Collector would take zero without a word: leave the key out for the default");
+                problem.push_str(
+                    "; the Collector would silently use zero: leave the key out for the default",
+                );
             }
             _ => {}
         }

@@ -95,7 +95,7 @@ impl de::Visitor<'_> for Text {
 
     fn visit_unit<E: de::Error>(self) -> Result<Duration, E> {
         Err(E::custom(
-            "expected a duration such as `5s`, found nothing (null); the Collector would take zero without a word: leave the key out for the default",
+            "expected a duration such as `5s`, found nothing (null); the Collector would silently use zero: leave the key out for the default",
         ))
     }
 
@@ -103,7 +103,7 @@ impl de::Visitor<'_> for Text {
         match number {
             0 => Ok(Duration::ZERO),
             number => Err(E::custom(format_args!(
-                "a duration has a unit; write for example `{number}s` (the Collector would take {number} ns without a word)"
+                "a duration has a unit; write for example `{number}s` (the Collector would silently read it as {number} ns)"
             ))),
         }
     }

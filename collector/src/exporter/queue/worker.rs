@@ -143,7 +143,7 @@ impl<E: Exporter> Worker<E> {
                     reason,
                     spans,
                     times,
-                    "spans were dropped: the destination takes no trace with a span like this"
+                    "spans were dropped: the destination rejects traces that contain such a span"
                 );
             }
         }

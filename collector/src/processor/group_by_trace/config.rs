@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::settings::{Diagnostics, Unsupported, duration};
 
 pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
-    ("neither does the Collector build it; remove the key", &["discard_orphans", "store_on_disk"]),
+    (
+        "not implemented by the Collector either; remove the key",
+        &["discard_orphans", "store_on_disk"],
+    ),
     ("traces are kept together as a whole; remove the key, or write `trace`", &["emit_strategy"]),
 ]);
 

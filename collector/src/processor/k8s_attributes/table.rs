@@ -91,20 +91,20 @@ impl Table {
             max_bytes,
             bytes: registry.gauge(
                 "otelcol_processor_k8s_attributes_bytes",
-                "Bytes that what is known of the cluster comes to.",
+                "Size of the cluster cache, in bytes.",
                 &labels,
             ),
             size: registry.gauge(
                 "otelcol_k8s_watcher_pod_cache_size",
-                "Number of pods that are known, those that have just ended among them.",
+                "Number of pods known, including those that have just ended.",
                 &labels,
             ),
-            added: counter("otelcol_k8s_watcher_pod_added", "Number of pods that came."),
+            added: counter("otelcol_k8s_watcher_pod_added", "Number of pods added."),
             updated: counter("otelcol_k8s_watcher_pod_updated", "Number of changes of pods."),
-            deleted: counter("otelcol_k8s_watcher_pod_deleted", "Number of pods that went."),
+            deleted: counter("otelcol_k8s_watcher_pod_deleted", "Number of pods deleted."),
             left_out: counter(
                 "otelcol_processor_k8s_attributes_left_out",
-                "Number of objects of the cluster that there was no room for, whose attributes spans lack.",
+                "Number of objects of the cluster not cached for lack of room; spans lack their attributes.",
             ),
             broken: counter(
                 "otelcol_processor_k8s_attributes_watch_errors",

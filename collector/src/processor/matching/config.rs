@@ -6,7 +6,7 @@ use crate::processor::actions::Value;
 use crate::settings::{Diagnostics, Unsupported};
 
 pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[(
-    "it is not for spans, which the Collector refuses too; remove the key",
+    "does not apply to spans; the Collector rejects it too; remove the key",
     &["log_bodies", "log_severity_texts", "log_severity_number", "metric_names"],
 )]);
 

@@ -344,7 +344,7 @@ impl Policy {
             |kind: Kind| others.iter().find(|(of, ..)| *of == kind).map_or("", |(_, name, _)| name);
         for (kind, key, is_set) in &others {
             if *is_set && *kind != self.kind {
-                diagnostics.add(&[key], "has settings of another type than that of the policy, which the Collector ignores without a word; make two policies, joined by `and` where both are to apply");
+                diagnostics.add(&[key], "has settings of another type than that of the policy, which the Collector silently ignores; make two policies, joined by `and` where both are to apply");
             }
         }
         match self.kind {
