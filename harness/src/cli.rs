@@ -69,7 +69,7 @@ pub(crate) mod exit_code {
                   3 nothing failed, but something could not be decided.\n\n\
                   Examples:\n  \
                   tracecheck run scenarios --html report.html     run scenarios, and look at every trace\n  \
-                  tracecheck init                                 begin with services of one's own\n  \
+                  tracecheck init                                 begin with your own services\n  \
                   tracecheck explain orphan-span                  what a rule checks, and what usually breaks it\n  \
                   tracecheck compare before after                 what a new collector changes in Datadog"
 )]
@@ -95,7 +95,7 @@ enum Command {
     Ui(Box<ui::Args>),
     /// Runs scenarios again and again, and comes to one verdict: for a schedule, or as a gate.
     Canary(Box<canary::Args>),
-    /// Writes a system file and a first scenario for services of one's own.
+    /// Writes a system file and a first scenario for your own services.
     Init(init::Args),
     /// Checks scenario files, and runs nothing.
     Check(check::Args),
@@ -111,7 +111,7 @@ enum Command {
     Replay(replay::Args),
     /// Compares two saved runs: what differs in Datadog's payloads and APM stats, and what that means there.
     Compare(compare::Args),
-    /// Judges traces that are in Datadog, asked for by their ids.
+    /// Judges traces in Datadog by trace id.
     Verify(Box<verify::Args>),
     /// Drives a scenario once, and writes it with expectations that match what was seen, for review.
     Record(Box<record::Args>),
@@ -129,7 +129,7 @@ enum Command {
     Status(status::Args),
     /// Takes a system down that `up` brought up.
     Down(down::Args),
-    /// Shows what each environment needs, and what of it is there.
+    /// Checks the prerequisites of each environment.
     Doctor(doctor::Args),
     /// Removes what runs left behind that were killed.
     Reap(reap::Args),

@@ -387,7 +387,7 @@ fn nearest(wanted: &Matcher, taken: &[&Span], views: &[View<'_>]) -> String {
     let nearest = nearest_among(wanted, rest.filter(|(span, _)| !is_taken(span)));
     nearest.unwrap_or_else(|| match views.first() {
         Some(view) if taken.is_empty() => format!("the trace has {}", present(*view)),
-        _ => "there is none beside them".to_owned(),
+        _ => "no other span comes close".to_owned(),
     })
 }
 

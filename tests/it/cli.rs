@@ -15,7 +15,10 @@ fn an_intake_that_no_pod_could_reach_is_refused_before_anything_is_looked_for() 
     let cluster = ["--env", "cluster", "--image", "r/t:1", "--intake-listen"];
     for (options, because) in [
         (&["--intake-listen", "127.0.0.1:8126"][..], "takes the intake out of a cluster"),
-        (&[&cluster[..], &["0.0.0.0:8126"]].concat(), "says not where pods reach this machine"),
+        (
+            &[&cluster[..], &["0.0.0.0:8126"]].concat(),
+            "is not an address at which pods reach this machine",
+        ),
         (
             &[&cluster[..], &["10.0.0.1:0", "--intake-url", "http://me:8126"]].concat(),
             "give --intake-listen one",

@@ -35,7 +35,7 @@ fn what_is_between_passes_calls_grpc_and_payloads_on_as_they_came() {
     chain(&all.concat(), ", times: 3")
         .expect_code(1)
         .expect_stdout("fault-without-effect: `drop_header: x-nobody-sends-this` between `sample-app-1` and `sample-app-2` had no effect")
-        .expect_stdout("requests passed there, and it could be done to none of them");
+        .expect_stdout("requests passed there, and the fault applied to none of them");
     chain(&all[..3].concat(), ", times: 3").expect_code(0);
 }
 

@@ -166,7 +166,7 @@ fn plain(text: &str) -> String {
         "invalid f32" | "invalid f64" => "should be a number",
         "expected sequence start" => "should be a list",
         "expected mapping start" => "should be a mapping of keys",
-        "expected string scalar" => "should be a text",
+        "expected string scalar" => "should be a string",
         _ if text.starts_with("invalid boolean") || text.starts_with("invalid bool") => {
             "should be true or false"
         }
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(message("names: one\n"), "`names` should be a list, is `one`");
         assert_eq!(message("names:\n  one: two\n"), "`names` should be a list");
         assert_eq!(message("of: red\n"), "`of` should be a mapping of keys, is `red`");
-        assert_eq!(message("names: [[one]]\n"), "should be a text");
+        assert_eq!(message("names: [[one]]\n"), "should be a string");
     }
 
     #[test]

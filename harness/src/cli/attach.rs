@@ -104,7 +104,7 @@ impl Place {
                 match port.parse::<u16>() {
                     Ok(number) => Ok(format!("http://{name}.{namespace}.svc:{number}")),
                     Err(_) => bail!(
-                        "{namespace}/{name}:{port}: nobody asks the cluster here which number the port `{port}` has; write the number"
+                        "{namespace}/{name}:{port}: named ports are not resolved here: give the number of `{port}`"
                     ),
                 }
             }
@@ -192,7 +192,7 @@ impl Args {
         }
         if listen.ip().is_unspecified() && self.intake_url.is_none() {
             bail!(
-                "--intake-listen {listen} says not where pods reach this machine: name one of its addresses, or say it with --intake-url"
+                "--intake-listen {listen} is not an address at which pods reach this machine: give one of its addresses, or --intake-url"
             );
         }
         if listen.port() == 0 && self.intake_url.is_some() {

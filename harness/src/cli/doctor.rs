@@ -282,7 +282,7 @@ async fn own_image() -> Seen {
     match cfg!(target_os = "linux") {
         true => Ok("is made of this very program when it is needed".to_owned()),
         false => Err((
-            "this program is none of Linux, so that no image can be made of it".to_owned(),
+            "this executable is not a Linux binary, so no image can be built from it".to_owned(),
             "build one with the repository's Dockerfile, and name it with `--image`".to_owned(),
         )),
     }

@@ -89,7 +89,7 @@ pub(super) struct Called {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MethodError {
     /// Nothing of the kind.
-    #[error("`{0}` is no gRPC method: write package.Service/Method")]
+    #[error("`{0}` is not a gRPC method: write `package.Service/Method`")]
     Form(String),
     /// The service is not described.
     #[error("there is no gRPC service `{service}`; {remedy}")]

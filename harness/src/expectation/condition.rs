@@ -95,7 +95,7 @@ impl std::str::FromStr for Pattern {
             let last = reported.lines().last().unwrap_or_default();
             let reason = last.trim_start_matches("error: ");
             format!(
-                "`{text}` is no regular expression ({reason}); write `\\` before a character that is meant as it is"
+                "`{text}` is not a valid regular expression ({reason}); escape literal characters with `\\`"
             )
         })
     }
@@ -128,7 +128,7 @@ impl JsonSchema for Pattern {
 pub enum UnsoundCondition {
     /// None is given.
     #[error(
-        "a condition that says nothing: give at least one of `equals`, `matches`, `contains`, `exists`, `type`, `at_least` and `at_most`"
+        "empty condition: give at least one of `equals`, `matches`, `contains`, `exists`, `type`, `at_least` and `at_most`"
     )]
     Empty,
     /// A value that is not there cannot be anything.
@@ -466,12 +466,12 @@ mod tests {
     fn conditions_that_can_decide_nothing_are_refused() {
         let refused =
             |value: Value| serde_json::from_value::<Condition>(value).unwrap_err().to_string();
-        assert!(refused(json!({})).starts_with("a condition that says nothing"));
+        assert!(refused(json!({})).starts_with("empty condition"));
         assert!(refused(json!({ "exists": false, "type": "text" })).contains("stands alone"));
         assert!(refused(json!({ "at_least": 2, "at_most": 1 })).contains("is less than"));
         assert!(
             refused(json!({ "matches": "(" }))
-                .starts_with("`(` is no regular expression (unclosed group)")
+                .starts_with("`(` is not a valid regular expression (unclosed group)")
         );
     }
 

@@ -378,7 +378,7 @@ fn a_failure_begins_at_the_deepest_span_that_is_marked_without_a_gap() {
     assert_eq!(
         reported(&[1], "nobody"),
         [
-            "fails_at: the failure should begin at `nobody`, but begins at `server 1` (server, shop, 0000000000000001), the last span that is marked as an error; of `nobody`, there is none beside them"
+            "fails_at: the failure should begin at `nobody`, but begins at `server 1` (server, shop, 0000000000000001), the last span that is marked as an error; of `nobody`, no other span comes close"
         ]
     );
     assert_eq!(

@@ -96,7 +96,7 @@ fn struck(record: &Record, result: &mut ScenarioResult) {
         let (caller, callee) = (&between.caller, &fault.at);
         let because = match passed {
             0 => format!("no request passed there: `{caller}` did not call `{callee}`"),
-            _ => format!("{passed} requests passed there, and it could be done to none of them"),
+            _ => format!("{passed} requests passed there, and the fault applied to none of them"),
         };
         let detail =
             format!("`{}` between `{caller}` and `{callee}` had no effect", between.written());

@@ -599,7 +599,7 @@ fn totals_are_counted_over_all_requests() {
     assert_eq!(
         few,
         [
-            "at least 2 of `sample-app-2 server` expected in all 2 traces, 1 captured; there is none beside them"
+            "at least 2 of `sample-app-2 server` expected in all 2 traces, 1 captured; no other span comes close"
         ]
     );
     let many: Vec<String> = described(0, Some(1), at("sample-app-1"));

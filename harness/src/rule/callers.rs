@@ -145,7 +145,7 @@ impl<'a> Callers<'a> {
         if let Some(call) = self.unanswered(span) {
             let caller = view.workload_of(call);
             let replaced = format!(
-                "nobody answers {}, which was in progress then, so something on the link {caller} -> {workload} changes the parent's id, or is a proxy that makes spans and does not send them here",
+                "no span answers the call {}, which was in progress then, so something on the link {caller} -> {workload} changes the parent's id, or is a proxy that makes spans and does not send them here",
                 view.name(call)
             );
             return (Some(caller), replaced);

@@ -94,7 +94,7 @@ fn stray_reported(view: View<'_>, stray: &Stray) -> Failure {
             let parent = first.and_then(|span| span.parent_id);
             let remedy = broken_link(view, caller, here, parent);
             format!(
-                "trace {id}{begun} belongs to the call `{what}` ({caller}, {call}), which nobody answers in the request's own trace: the link {caller} -> {here} is broken; {remedy}"
+                "trace {id}{begun} belongs to the call `{what}` ({caller}, {call}), which no span answers in the request's own trace: the link {caller} -> {here} is broken; {remedy}"
             )
         }
         Origin::Parent { span, parent, .. } => format!(

@@ -92,7 +92,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "outside-request",
-        reason: "a span is of the time at which its request was in progress",
+        reason: "a span lies within the time of its request",
         page: include_str!("pages/outside-request.md"),
         needs: &[],
         lasts: true,
@@ -101,7 +101,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "no-duration",
-        reason: "work takes time: a server's or a consumer's span lasts more than nothing",
+        reason: "spans of servers and consumers have a duration above zero",
         page: include_str!("pages/no-duration.md"),
         needs: &[],
         lasts: true,
@@ -164,7 +164,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "resource-mixed",
-        reason: "the spans of a process say one environment, host, version and language: those that it was given",
+        reason: "all spans of a process have its configured environment, host, version and language",
         page: include_str!("pages/resource-mixed.md"),
         needs: &[],
         lasts: true,
@@ -182,7 +182,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "missing-attributes",
-        reason: "a server's and a client's span have what the conventions ask for",
+        reason: "spans of servers and clients have the attributes that the conventions require",
         page: include_str!("pages/missing-attributes.md"),
         needs: &[],
         lasts: true,
@@ -209,7 +209,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "tracestate-lost",
-        reason: "who takes over a context takes over its `tracestate`",
+        reason: "a service that continues a context keeps its `tracestate`",
         page: include_str!("pages/tracestate-lost.md"),
         needs: &[],
         lasts: true,
@@ -291,7 +291,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: SILENT_SERVICE,
-        reason: "every service of the system is heard of, or reports that it made no span",
+        reason: "every service of the system sends spans, or reports that it made none",
         page: include_str!("pages/silent-service.md"),
         needs: &[Capability::Exclusiveness, Capability::Completeness],
         lasts: true,
@@ -309,7 +309,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: LITERAL_IN_QUERY,
-        reason: "queries leave without the literals of their users (a warning)",
+        reason: "queries are exported without their literals (a warning)",
         page: include_str!("pages/literal-in-query.md"),
         needs: &[],
         lasts: true,
@@ -327,7 +327,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "high-cardinality-name",
-        reason: "names of spans have few values (a warning)",
+        reason: "span names have low cardinality (a warning)",
         page: include_str!("pages/high-cardinality-name.md"),
         needs: &[],
         lasts: true,

@@ -227,24 +227,24 @@ impl Resolver<'_> {
         if file.description.value.trim().is_empty() {
             self.wrong(
                 &file.description,
-                "the description is empty: say in one sentence what must hold",
+                "`description` is empty: state in one sentence what must hold",
             );
         }
         let (system, workloads) = self.system(file.system);
         if file.requests.value.is_empty() {
-            self.wrong(
-                &file.requests,
-                "no requests: a scenario that drives nothing proves nothing",
-            );
+            self.wrong(&file.requests, "`requests` is empty: a scenario needs at least one");
         }
         for request in &file.requests.value {
             match (request.value.sampled.unwrap_or(true), file.expect.absent) {
                 (false, false) => {
-                    self.wrong(request, "an unsampled request leaves nothing to judge: say `expect: { absent: true }`");
+                    self.wrong(
+                        request,
+                        "`sampled: false` produces no trace: set `expect: { absent: true }`",
+                    );
                 }
                 (true, true) => self.wrong(
                     request,
-                    "a sampled request leaves a trace: with `absent` say `sampled: false`",
+                    "`absent` requires `sampled: false`, since a sampled request produces a trace",
                 ),
                 _ => {}
             }
@@ -267,7 +267,10 @@ impl Resolver<'_> {
                 );
             }
             if entry.value.because.trim().is_empty() {
-                self.wrong(&entry, "say why the rule may fail here");
+                self.wrong(
+                    &entry,
+                    "`because` is empty: give the reason why the rule may fail here",
+                );
             }
             tolerate.insert(entry.value.rule.value, entry.value.because);
         }
@@ -277,7 +280,10 @@ impl Resolver<'_> {
             if !rule::LEVELED.contains(&rule.value.as_str()) {
                 let message = match rule::named(&rule.value) {
                     Some(_) => {
-                        format!("`{}` has no levels: it fails, unless it is tolerated", rule.value)
+                        format!(
+                            "the level of `{}` cannot be set: it fails, unless it is tolerated",
+                            rule.value
+                        )
                     }
                     None => format!("there is no rule `{}`", rule.value),
                 };
@@ -288,7 +294,7 @@ impl Resolver<'_> {
                 );
             }
             if entry.value.because.trim().is_empty() {
-                self.wrong(&entry, "say why the rule has this level here");
+                self.wrong(&entry, "`because` is empty: give the reason for this level");
             }
             let leveled =
                 Leveled { level: entry.value.level, because: entry.value.because.clone() };
@@ -300,7 +306,10 @@ impl Resolver<'_> {
         for entry in file.requires {
             let RequireFile { collector, because } = entry.value.clone();
             if because.trim().is_empty() {
-                self.wrong(&entry, "say why the collector must have the feature");
+                self.wrong(
+                    &entry,
+                    "`because` is empty: give the reason why the collector must have the feature",
+                );
             }
             if requires.insert(collector, because).is_some() {
                 self.wrong(&entry, format!("`{}` is required twice", collector.name()));

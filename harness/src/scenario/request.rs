@@ -283,7 +283,9 @@ pub fn at_path<'a>(document: &'a Value, path: &str) -> Option<&'a Value> {
 
 /// Error of a text whose references cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no reference to a saved value: write `${{saved:NAME}}`, or `$${{` for `${{`")]
+#[error(
+    "`{0}` is not a valid reference to a saved value: write `${{saved:NAME}}`, or `$${{` for `${{`"
+)]
 pub struct ReferenceError(String);
 
 /// A part of a text.

@@ -215,7 +215,9 @@ impl SystemFile {
             let Program::Command(program) = &workload.program else { return None };
             let Missing { message, remedy } = program::missing(program, search)?;
             let suggestion = match remedy {
-                BUILD_OR_CORRECT => format!("{remedy}, which is meant from this file's directory"),
+                BUILD_OR_CORRECT => {
+                    format!("{remedy}; relative paths are resolved against this file's directory")
+                }
                 remedy => remedy.to_owned(),
             };
             Some(self.finding(Problem {
@@ -534,7 +536,7 @@ impl Reader<'_> {
         let Some(given) = given else { return 1 };
         if !INSTANCES.contains(&given.value) {
             let message = format!(
-                "a workload has {} to {} instances, not {}",
+                "the number of instances should be a whole number from {} to {}, is `{}`",
                 INSTANCES.start(),
                 INSTANCES.end(),
                 given.value

@@ -95,7 +95,9 @@ fn a_parent_that_nobody_made_is_reported_with_the_call_that_nobody_answers() {
         let hop = orphan.hop.as_ref().unwrap();
         assert_eq!((&*hop.caller, &*hop.callee), ("app-1", "app-2"));
         assert!(
-            orphan.detail.contains("nobody answers `GET` (client, app-1, 00000000000000a2)")
+            orphan
+                .detail
+                .contains("no span answers the call `GET` (client, app-1, 00000000000000a2)")
                 && !orphan.detail.contains("lost"),
             "{}",
             orphan.detail

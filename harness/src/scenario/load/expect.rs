@@ -26,12 +26,12 @@ impl Resolver<'_> {
         if file.absent
             && let Some(tree) = &file.tree
         {
-            self.wrong(tree, "a trace cannot be absent and have a tree");
+            self.wrong(tree, "`absent` cannot be combined with `tree`");
         }
         for (index, service) in file.services.iter().enumerate() {
             self.workload(service, workloads);
             if file.absent {
-                self.wrong(service, "a trace cannot be absent and have a span of it");
+                self.wrong(service, "`absent` cannot be combined with `services`");
             }
             if file.services[..index].iter().any(|other| other.value == service.value) {
                 self.wrong(service, format!("`{}` is named twice", service.value));
@@ -71,21 +71,21 @@ impl Resolver<'_> {
 
     /// Reports expectations on spans beside `absent`.
     fn absent_beside(&mut self, file: &ExpectFile) {
-        let lacks = "a trace cannot be absent and";
+        let beside = "`absent` cannot be combined with";
         if let Some(at) = &file.fails_at {
-            self.wrong(at, format!("{lacks} fail at a service"));
+            self.wrong(at, format!("{beside} `fails_at`"));
         }
         for node in &file.linked {
-            self.wrong(node, format!("{lacks} have one that is linked with it"));
+            self.wrong(node, format!("{beside} `linked`"));
         }
         for order in &file.order {
-            self.wrong(order, format!("{lacks} have spans in an order"));
+            self.wrong(order, format!("{beside} `order`"));
         }
         for overlap in &file.overlap {
-            self.wrong(overlap, format!("{lacks} have spans at the same time"));
+            self.wrong(overlap, format!("{beside} `overlap`"));
         }
         for total in &file.totals {
-            self.wrong(total, format!("{lacks} have spans to count"));
+            self.wrong(total, format!("{beside} `totals`"));
         }
     }
 
@@ -100,7 +100,7 @@ impl Resolver<'_> {
             ..matcher(is)
         };
         if span == Matcher::default() {
-            self.wrong(file, "every span fits this: give `at`, `kind` or `is`");
+            self.wrong(file, "this matches every span: restrict it by `at`, `kind` or `is`");
         }
         span
     }
@@ -111,7 +111,7 @@ impl Resolver<'_> {
         if first == then && first != Matcher::default() {
             self.wrong(
                 &file.value.then,
-                "`first` and `then` are the same spans, and none begins after its own end: say in what they differ",
+                "`first` and `then` match the same spans, and no span begins after its own end: narrow one of them",
             );
         }
         let at_least = file.value.at_least.map(|least| least.0);
@@ -135,10 +135,7 @@ impl Resolver<'_> {
         within: Option<Spanned<DurationText>>,
     ) -> Option<StatsExpect> {
         if let Some(within) = within.as_ref().filter(|_| counts.is_empty()) {
-            self.wrong(
-                within,
-                "`stats_within` says how long to wait for `stats`, and none are asked for",
-            );
+            self.wrong(within, "`stats_within` requires `stats`");
         }
         if counts.is_empty() {
             return None;

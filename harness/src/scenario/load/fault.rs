@@ -64,7 +64,7 @@ impl Resolver<'_> {
         }
         let mut kinds = Vec::new();
         if (is_intake || is_collector) && file.next.is_some() && file.lasting.is_some() {
-            self.wrong(&fault, "give one of `next` and `for`");
+            self.wrong(&fault, "give either `next` or `for`, not both");
         }
         if let Some(after) = &file.retry_after {
             if !is_collector || file.status.is_none() {
@@ -92,7 +92,7 @@ impl Resolver<'_> {
         } else if is_intake {
             let reply = match (&file.status, file.reset) {
                 (Some(_), true) => {
-                    self.wrong(&fault, "give one of `status` and `reset`");
+                    self.wrong(&fault, "give either `status` or `reset`, not both");
                     return None;
                 }
                 (Some(status), false) => Some(IntakeReply::Status(status.value)),
@@ -110,7 +110,7 @@ impl Resolver<'_> {
             }
         } else {
             if file.reset || file.next.is_some() || file.lasting.is_some() {
-                self.wrong(&fault, "`reset`, `next` and `for` are for the intake, and the latter two for a `status` of the collector; a service's connection is cut by `abort`");
+                self.wrong(&fault, "`reset`, `next` and `for` are supported at the intake, and `next` and `for` with a `status` at the collector too; to reset a service's connection, use `abort`");
             }
             kinds.extend(file.status.as_ref().map(|status| FaultKind::Status(status.value)));
             kinds.extend(file.delay.map(|delay| FaultKind::Delay(delay.0)));
@@ -139,12 +139,12 @@ impl Resolver<'_> {
             0 => {
                 self.wrong(
                     &fault,
-                    format!("says nothing of how `{}` breaks: give `status`, `delay`, …", at.value),
+                    format!("the fault at `{}` has no kind: give `status`, `delay`, …", at.value),
                 );
                 return None;
             }
             _ => {
-                self.wrong(&fault, "breaks in several ways: write a fault of its own for each");
+                self.wrong(&fault, "a fault has one kind: write a separate fault for each");
                 return None;
             }
         };
@@ -160,10 +160,10 @@ impl Resolver<'_> {
         if travels && !is_service {
             self.wrong(
                 at,
-                format!("`{}` takes no faults by request: only what acts on the workload (`stop`, `pause`, `kill`, `restart`, `scale`)", at.value),
+                format!("`{}` does not support faults by request: use what acts on the workload (`stop`, `pause`, `kill`, `restart`, `scale`)", at.value),
             );
         } else if travels && !workloads.builtin {
-            self.wrong(at, format!("`{}` is no sample app, so it does not read faults from requests: only what acts on the workload (`stop`, `pause`, `kill`, `restart`, `scale`)", at.value));
+            self.wrong(at, format!("`{}` is not a sample app, so faults by request are not supported there: use what acts on the workload (`stop`, `pause`, `kill`, `restart`, `scale`)", at.value));
         }
         if file.first.is_some() && !travels {
             self.wrong(&fault, "`first` is for faults that travel with the request");
@@ -175,7 +175,7 @@ impl Resolver<'_> {
                 self.wrong(
                     after,
                     format!(
-                        "after {} of {requests} requests there is nothing left to go on meanwhile",
+                        "`after: {}` leaves no request to send after the fault; the scenario sends {requests}",
                         after.value
                     ),
                 );

@@ -39,10 +39,10 @@ impl Resolver<'_> {
                         let known = saved.iter().map(String::as_str);
                         self.wrong_with(
                             &place,
-                            format!("no request before this one saves a value as `{name}`"),
+                            format!("no earlier request saves `{name}`"),
                             source::nearest_or_known(name, known).or_else(|| {
                                 Some(format!(
-                                    "give the one whose answer has it `save: {{ {name}: PATH }}`"
+                                    "add `save: {{ {name}: PATH }}` to the request whose response has it"
                                 ))
                             }),
                         );
@@ -65,8 +65,8 @@ impl Resolver<'_> {
             match method {
                 Method::Grpc if status.value > 16 => self.wrong_with(
                     status,
-                    format!("{} is not a status of gRPC", status.value),
-                    Some("it is 0 (OK) to 16 (UNAUTHENTICATED)".to_owned()),
+                    format!("{} is not a gRPC status code", status.value),
+                    Some("valid are 0 (OK) to 16 (UNAUTHENTICATED)".to_owned()),
                 ),
                 Method::Grpc => {}
                 _ => self.http_status(status),
@@ -105,7 +105,7 @@ impl Resolver<'_> {
         }
         let reported = reported.map(|name| file.headers[name].clone());
         if let (Some(given), None) = (&file.content_type, &file.body) {
-            self.wrong(given, "`content_type` says what `body` is, and there is none");
+            self.wrong(given, "`content_type` requires `body`");
         }
         let body = file.body.and_then(|body| {
             if method == Method::Grpc && body.value.json.is_none() {
@@ -130,7 +130,7 @@ impl Resolver<'_> {
                 self.wrong(
                     name,
                     format!(
-                        "`{}` is no name for a value: use letters, digits, `_` and `-`",
+                        "`{}` is not a valid name for a value: use letters, digits, `_` and `-`",
                         name.value
                     ),
                 );
@@ -139,7 +139,7 @@ impl Resolver<'_> {
                 self.wrong(
                     name,
                     format!(
-                        "say where in the answer `{}` is: a path such as `order.id`",
+                        "give the path of `{}` in the response body, for example `order.id`",
                         name.value
                     ),
                 );
@@ -147,10 +147,7 @@ impl Resolver<'_> {
         }
         let descriptors = file.descriptor_set.and_then(|set| {
             if method != Method::Grpc {
-                self.wrong(
-                    &set,
-                    "`descriptor_set` describes what `grpc` calls, and this is no call of gRPC",
-                );
+                self.wrong(&set, "`descriptor_set` is supported for `grpc` requests only");
             }
             let Content::File { path, bytes } = self.body_file(&set)? else { return None };
             Some((Descriptors { path, bytes }, set))
@@ -170,7 +167,10 @@ impl Resolver<'_> {
                 );
             }
             if !has_body && answer.value.headers.is_empty() {
-                self.wrong(&answer, "asks for nothing: give `json`, `text` or `headers`");
+                self.wrong(
+                    &answer,
+                    "empty `answer`: give at least one of `json`, `text` and `headers`",
+                );
             }
             for name in answer.value.headers.keys() {
                 self.header_name(name);
@@ -332,7 +332,10 @@ impl Resolver<'_> {
         let Some(given) = given else { return 1 };
         let number = given.value.0;
         if !(LEAST..=MOST).contains(&number) {
-            self.wrong(given, format!("`{what}` is {LEAST} to {MOST}, not {number}"));
+            self.wrong(
+                given,
+                format!("`{what}` should be a whole number from {LEAST} to {MOST}, is `{number}`"),
+            );
         }
         number.clamp(LEAST, MOST)
     }

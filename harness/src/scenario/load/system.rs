@@ -34,8 +34,10 @@ impl Resolver<'_> {
     pub(super) fn instances(&mut self, given: Option<&Spanned<Whole<1, MAX_INSTANCES>>>) -> u32 {
         let Some(given) = given else { return 1 };
         if !(1..=MAX_INSTANCES).contains(&given.value.0) {
-            let message =
-                format!("a workload has 1 to {MAX_INSTANCES} instances, not {}", given.value.0);
+            let message = format!(
+                "the number of instances should be a whole number from 1 to {MAX_INSTANCES}, is `{}`",
+                given.value.0
+            );
             self.wrong(given, message);
         }
         given.value.0
