@@ -66,7 +66,7 @@ struct Cli {
     /// Spans in a request
     #[arg(long, value_delimiter = ',', default_values = ["100", "1000"])]
     per_request: Vec<usize>,
-    /// How many requests are under way at a time, each on a connection of its own
+    /// How many requests are in flight at a time, each on a connection of its own
     #[arg(long, default_value = "4")]
     connections: usize,
     /// Spans a second at most; without it as many as are taken

@@ -1,7 +1,7 @@
 //! Listening and serving HTTP: the one accept loop that receivers, self-metrics and health share.
 //!
 //! Connections are bounded in number and in time ([`connections`]), heads in size; bodies are the service's matter. At
-//! shutdown no connection is accepted any more, those that are idle are closed, and those with a request under way get it
+//! shutdown no connection is accepted any more, those that are idle are closed, and those with a request in flight get it
 //! answered.
 
 mod connections;
@@ -206,7 +206,7 @@ impl Limits {
     }
 }
 
-/// Serves until `shutdown`, then until the requests under way are answered.
+/// Serves until `shutdown`, then until the requests in flight are answered.
 pub(crate) async fn serve<S, B>(
     bound: Bound,
     service: S,

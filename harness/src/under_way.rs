@@ -1,4 +1,4 @@
-//! An index over what has a start and an end, so that asking what was under way at one moment need not look at all of it.
+//! An index over what has a start and an end, so that asking what was in progress at one moment need not look at all of it.
 
 /// Items by their start, each with its end.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl<T: Copy> UnderWay<T> {
         Self { latest_end: latest_end.collect(), items }
     }
 
-    /// Returns what was under way at a time, or so near to it as the clocks may be apart, by its start.
+    /// Returns what was in progress at a time, or so near to it as the clocks may be apart, by its start.
     pub(crate) fn at(&self, time: i64, tolerance: i64) -> impl Iterator<Item = T> {
         let (from, until) = (time.saturating_sub(tolerance), time.saturating_add(tolerance));
         let first = self.latest_end.partition_point(|end| *end < from);

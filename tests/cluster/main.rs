@@ -219,7 +219,7 @@ async fn printed_manifests_are_taken_by_the_cluster() {
     cluster.expect_applies(&printed.stdout, "tracecheck-printed").await;
 }
 
-/// The API server is away for ten seconds while requests are under way: what could not be seen is inconclusive, never
+/// The API server is away for ten seconds while requests are in flight: what could not be seen is inconclusive, never
 /// failed, and what goes on afterwards is judged as ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_goes_away_for_ten_seconds_fails_no_scenario() {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::load::Connection;
 use crate::traffic::Traffic;
 
-/// How many requests are under way at a time.
+/// How many requests are in flight at a time.
 const CONNECTIONS: usize = 16;
 /// How long a refused sender waits: as SDKs do at first.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -75,7 +75,7 @@ impl Senders {
         Self { tasks, stop, log }
     }
 
-    /// Stops, and waits for what is under way.
+    /// Stops, and waits for what is in progress.
     pub(crate) async fn stop(mut self) -> Arc<Log> {
         self.stop.store(true, Ordering::Relaxed);
         while self.tasks.join_next().await.is_some() {}

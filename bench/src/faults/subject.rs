@@ -67,7 +67,7 @@ impl Subject {
     pub(crate) fn memory_bound_mib(&self) -> Option<u64> {
         match self.queue {
             Queue::Memory => Some(self.queue_mib + 30),
-            // 6 MiB wait in memory, 8 MiB are under way, two batches of 8192 spans are made ready (about 8 MiB each): and 30 besides.
+            // 6 MiB wait in memory, 8 MiB are in flight, two batches of 8192 spans are made ready (about 8 MiB each): and 30 besides.
             Queue::Disk => Some(60),
             Queue::Own => None,
         }

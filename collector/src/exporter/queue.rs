@@ -100,7 +100,7 @@ pub(crate) fn start<E: Exporter>(
     let Setup { id, config, retry, registry, ledger, health, storage, ending } = setup;
     let (capacity, consumers) = match config.enabled {
         true => (config.queue_size, config.num_consumers),
-        // Senders wait for the result, so that as many are under way as there are.
+        // Senders wait for the result, so that as many are in progress as there are.
         false => (config.queue_size, config.queue_size),
     };
     let sizer = if config.enabled { config.sizer } else { Sizer::Requests };

@@ -83,7 +83,7 @@ impl Receiver {
         [port("grpc", &self.grpc), port("http", &self.http)].into_iter().flatten().collect()
     }
 
-    /// Serves until `shutdown`, then until the requests under way are answered; those that are still held at `no_more_time` are
+    /// Serves until `shutdown`, then until the requests in flight are answered; those that are still held at `no_more_time` are
     /// refused then.
     pub(crate) async fn serve(
         self,

@@ -327,7 +327,7 @@ async fn a_flood_in_front_of_a_full_queue_takes_no_place_and_no_turn_from_others
         until(&reported, async || rig.metric("otelcol_exporter_held_requests").await == requests)
             .await;
     };
-    // Over two connections, each of which may have fewer requests under way than are held.
+    // Over two connections, each of which may have fewer requests in flight than are held.
     let hosts = [from([127, 0, 0, 1]), from([127, 0, 0, 1])];
     let mut flood = Vec::new();
     for id in 2..1200 {

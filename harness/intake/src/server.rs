@@ -50,7 +50,7 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// Time between heartbeats of the event stream.
     pub heartbeat: Duration,
-    /// Time that requests under way are given when the server stops.
+    /// Time that requests in flight are given when the server stops.
     pub drain: Duration,
 }
 
@@ -131,7 +131,7 @@ impl Server {
         self.address
     }
 
-    /// Serves until `shutdown` is done, then lets requests under way finish for `settings.drain` at most.
+    /// Serves until `shutdown` is done, then lets requests in flight finish for `settings.drain` at most.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServeError> {
         let Self { listener, intake, .. } = self;
         let stopping = intake.stopping.clone();
-        // Requests under way must not outlive `run`, even where it is dropped.
+        // Requests in progress must not outlive `run`, even where it is dropped.
         let _stop = stopping.clone().drop_guard();
         let drain = intake.settings.drain;
         let routes: Router = control::routes().merge(datadog::routes()).with_state(intake);

@@ -484,7 +484,7 @@ async fn search(
 }
 
 /// Looks for spans of a trace's services that began after it: then what is missing of it did not arrive. Those that began while it
-/// was under way, in traces of their own, may be what is missing.
+/// was in progress, in traces of their own, may be what is missing.
 async fn search_witnesses(shared: &Shared, id: TraceId) {
     let (services, from, until) = {
         let state = shared.state();

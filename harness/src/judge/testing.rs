@@ -196,7 +196,7 @@ impl World {
         self.stray_of(service, Origin::Call { of, call: SpanId(0xa2), caller, what });
     }
 
-    /// Adds a trace that a service began while the request was under way.
+    /// Adds a trace that a service began while the request was in progress.
     pub(crate) fn stray_of(&mut self, service: &str, origin: Origin) {
         let id = TraceId(9 + self.record.strays.len() as u128);
         let mut begun = span(0xc1, 0, service, "server", 30 * MS, 40 * MS);

@@ -113,7 +113,7 @@ pub fn case(case: &CaseResult) -> String {
 }
 
 /// The same after cases whose failures were reported: what is word for word the same is reported once, as a stray that began while both
-/// were under way.
+/// were in progress.
 fn case_after(case: &CaseResult, reported: &[&Failure]) -> String {
     let mut lines = vec![format!("trace {}  {}", case.trace_id, case.request)];
     for failure in &case.findings.failures {

@@ -236,7 +236,7 @@ impl<'a> Callers<'a> {
     }
 }
 
-/// When a span was under way, with the span.
+/// When a span was in progress, with the span.
 fn times(span: &Span) -> (i64, i64, &Span) {
     (span.start, span.end(), span)
 }

@@ -63,7 +63,7 @@ pub struct Group {
 pub enum When {
     /// Before any request.
     Before,
-    /// While a request was under way.
+    /// While a request was in progress.
     During {
         /// The request.
         request: String,

@@ -1,4 +1,4 @@
-//! Each origin, alone and among other requests that are under way at the same time.
+//! Each origin, alone and among other requests that are in progress at the same time.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::{
     trace::{Span, SpanId, Trace},
 };
 
-/// How many requests are under way at the same time.
+/// How many requests are in flight at the same time.
 const REQUESTS: u128 = 12;
 /// The id of the stray trace that tests look at.
 const STRAY: u128 = 0x9000;

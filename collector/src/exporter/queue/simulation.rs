@@ -84,7 +84,7 @@ async fn run(seed: u64, directory: Option<&Path>) {
     for round in 0..20 {
         if directory.is_some() && random.random_ratio(1, 8) {
             let Running { input, task, journal, .. } = running;
-            // Nothing of what is under way is noted any more.
+            // Nothing of what is in progress is noted any more.
             task.abort();
             drop(input);
             assert!(task.await.unwrap_err().is_cancelled(), "seed {seed}");

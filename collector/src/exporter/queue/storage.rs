@@ -13,7 +13,7 @@ use crate::trace_batch::{Part, TraceBatch};
 
 /// How many bytes of spans that are on disk wait in memory, too; what comes beyond is read again when its turn comes.
 const WAITING_BYTES: usize = if cfg!(test) { 500 } else { 6 << 20 };
-/// How many bytes of requests are under way; one that is larger than that goes alone.
+/// How many bytes of requests are in flight; one that is larger than that goes alone.
 const UNDER_WAY_BYTES: u32 = if cfg!(test) { 1000 } else { 8 << 20 };
 /// How many batches are made ready at a time: so many are in memory whole, besides those that wait there.
 const PREPARED_AT_A_TIME: usize = 2;
@@ -47,7 +47,7 @@ impl Storage {
         }
     }
 
-    /// Waits until so many bytes of requests may be under way. They are until the permit is dropped.
+    /// Waits until so many bytes of requests may be in flight. They are until the permit is dropped.
     pub(super) async fn send(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(UNDER_WAY_BYTES);
         // It is never closed.

@@ -273,7 +273,7 @@ async fn with_a_storage_requests_under_way_are_bounded_in_bytes() {
     let begun = Arc::new(AtomicUsize::new(0));
     let fake = Fake(Arc::new(Mutex::new(Does::Hangs)), Arc::clone(&begun));
     let (input, counters, _task) = start(fake, setup);
-    // Of 1000 bytes that may be under way in tests, three of these have room.
+    // Of 1000 bytes that may be in flight in tests, three of these have room.
     let size = spans(50).byte_count();
     assert!((251..=333).contains(&size), "{size}");
     for _ in 0..20 {

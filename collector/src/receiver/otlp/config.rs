@@ -86,7 +86,7 @@ pub(crate) struct Grpc {
     pub(crate) endpoint: String,
     /// The largest request, decompressed, in MiB. Default 4.
     pub(crate) max_recv_msg_size_mib: usize,
-    /// How many requests a client may have under way on one connection. Default 1024.
+    /// How many requests a client may have in progress on one connection. Default 1024.
     pub(crate) max_concurrent_streams: Option<u32>,
     /// When connections are tried and ended.
     pub(crate) keepalive: Keepalive,
@@ -118,7 +118,7 @@ pub(crate) struct ServerParameters {
     #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) max_connection_age: Duration,
-    /// How long the requests under way may then go on. Default 0: for ever.
+    /// How long the requests in flight may then go on. Default 0: for ever.
     #[serde(with = "duration")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) max_connection_age_grace: Duration,

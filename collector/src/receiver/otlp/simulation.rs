@@ -185,7 +185,7 @@ fn check(seed: u64, ends: &[End], reported: &[Reported], accepted: u64, offered:
         assert_eq!(end.sent(), intake.answered, "seed {seed}: sent is what was answered OK");
         assert_eq!(end.dropped(), intake.refused.len() as u64, "seed {seed}: dropped is refused");
         let decided = end.sent() + end.dropped();
-        // What is not decided is queued: in the batch, in the queue, or under way. Everything that senders got an answer about is decided.
+        // What is not decided is queued: in the batch, in the queue, or in progress. Everything that senders got an answer about is decided.
         assert!(done <= decided && decided <= accepted, "seed {seed}");
         assert!(end.counters.left() <= accepted - decided, "seed {seed}: no more is queued");
     }

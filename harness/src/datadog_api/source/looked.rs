@@ -56,7 +56,7 @@ pub(super) struct Looked {
     pub(super) witnesses: BTreeSet<String>,
     pub(super) witness_trouble: Option<String>,
     pub(super) next_witness: Instant,
-    /// Traces of the same services that began while this one was under way.
+    /// Traces of the same services that began while this one was in progress.
     pub(super) apart: Vec<Trace>,
 }
 

@@ -152,7 +152,7 @@ async fn who_made_pods_is_known_before_them() {
 }
 
 #[tokio::test]
-async fn who_may_not_watch_is_told_at_the_start() {
+async fn missing_rights_to_watch_are_reported_at_the_start() {
     let rig = Rig::new().await;
     let refusal = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403,
         "message": "pods is forbidden: User \"system:serviceaccount:shop:default\" cannot list resource \"pods\"" });
@@ -166,7 +166,7 @@ async fn who_may_not_watch_is_told_at_the_start() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_is_not_there_is_told_at_the_start() {
+async fn a_missing_cluster_is_reported_at_the_start() {
     let rig = Rig::new().await;
     // Nobody listens there.
     let url = "http://127.0.0.1:1";

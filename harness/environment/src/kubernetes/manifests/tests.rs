@@ -134,7 +134,7 @@ fn pods_have_no_rights_and_a_workloads_key_is_in_its_secret_only() {
 }
 
 #[test]
-fn a_collector_that_watches_the_cluster_may_and_is_told_its_node() {
+fn a_collector_that_watches_the_cluster_may_and_is_given_its_node() {
     let with = |processors: &str, order: &str| {
         let mut system = chain();
         let collector = system.workloads.iter_mut().find(|one| one.name == "collector").unwrap();
