@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# With OTLP over HTTP alone installed, `opentelemetry-instrument` runs a service without tracing, unless it is told the protocol.
+# With OTLP over HTTP alone installed, `opentelemetry-instrument` runs a service without tracing, unless the protocol is set.
 #
 # Version: opentelemetry-distro 0.66b1, opentelemetry-exporter-otlp-proto-http 1.45.1
 # Expected: the specification's default protocol is http/protobuf, which SDKs of other languages take; the exporter for it is

@@ -129,6 +129,19 @@ fn pages_keep_to_the_glossary() {
     assert!(found.is_empty(), "see docs/glossary.md, \"Prose\":\n{}", found.join("\n"));
 }
 
+#[test]
+fn scripts_keep_to_the_glossary() {
+    let extensions = ["go", "java", "js", "py", "sh"];
+    let mut found = Vec::new();
+    for (name, text) in files(&["examples", "findings", "harness", "tests"], &extensions) {
+        for (at, line) in text.lines().enumerate() {
+            let complaints = complaints_of_words(line).into_iter();
+            found.extend(complaints.map(|one| format!("{name}:{}: {one}", at + 1)));
+        }
+    }
+    assert!(found.is_empty(), "see docs/glossary.md, \"Prose\":\n{}", found.join("\n"));
+}
+
 /// Returns the files of these places that end so, each with its path below the root and its text.
 fn files(places: &[&str], extensions: &[&str]) -> Vec<(String, String)> {
     let mut all = Vec::new();

@@ -1,4 +1,4 @@
-// Command send ends spans with the official OpenTelemetry SDK, through one exporter of each kind that it is told, its defaults
+// Command send ends spans with the official OpenTelemetry SDK, through one exporter of each kind that it is given, its defaults
 // untouched.
 //
 // The first line of standard input says what is to be done, as JSON; `go` begins, `stop` has the SDK shut down, and the end of the

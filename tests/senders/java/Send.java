@@ -17,7 +17,7 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * Ends spans with the official OpenTelemetry SDK, through one exporter of each kind that it is told, its defaults untouched.
+ * Ends spans with the official OpenTelemetry SDK, through one exporter of each kind that it is given, its defaults untouched.
  *
  * <p>The first line of standard input says what is to be done, as JSON; {@code go} begins, {@code stop} has the SDK shut down,
  * and the end of the input ends the program at once.

@@ -1,4 +1,4 @@
-"""Ends spans with the official OpenTelemetry SDK, through one exporter of each kind that it is told, its defaults untouched.
+"""Ends spans with the official OpenTelemetry SDK, through one exporter of each kind that it is given, its defaults untouched.
 
 The first line of standard input says what is to be done, as JSON; `go` begins, `stop` has the SDK shut down, and the end of the
 input ends the program at once.
