@@ -14,6 +14,7 @@ use crate::{
     trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
 
+pub(crate) mod call_facts;
 mod family;
 mod stray;
 

@@ -10,7 +10,6 @@ use std::{
 pub use crate::case::{Origin, Stray};
 use crate::{case::Case, trace::TraceId};
 
-mod facts;
 mod ground;
 mod nobodys;
 mod origin;

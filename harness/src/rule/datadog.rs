@@ -52,7 +52,11 @@ pub(super) fn priority_lost(view: View<'_>) -> Checked {
             spans_count(spans.len())
         ))
         .because(format!(
-            "Datadog drops it, or shows the trace without it; an exporter writes 1 here unless the attribute `sampling.priority` asks for something else, so look at what changes or samples payloads between `{workload}` and Datadog"
+            "Datadog drops it, or shows the trace without it; {}, so look at what changes or samples payloads between `{workload}` and Datadog",
+            match spans.iter().all(|span| span.dropped) {
+                true => "exporters mark no chunk so that they send",
+                false => "an exporter writes 1 here unless the attribute `sampling.priority` asks for something else",
+            }
         ))
         .about(workload)
         .of_spans(&spans)

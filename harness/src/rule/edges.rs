@@ -4,7 +4,7 @@ use std::{cell::LazyCell, collections::HashMap};
 
 use super::Checked;
 use crate::{
-    case::{DRIVER_SERVICE, Family, View},
+    case::{DRIVER_SERVICE, Family, ServiceIdentity, View, call_facts::CallFacts},
     finding::Failure,
     scenario::fault::Expected,
     trace::{Span, SpanId},
@@ -63,7 +63,9 @@ pub(super) fn wrong_service_edge(view: View<'_>) -> Checked {
     if view.shape.hops.is_empty() {
         found.extend(without_their_kind(view, &family));
         found.extend(sent_on(view));
+        found.extend(sent_on_by_a_service(view, &family));
     }
+    found.extend(of_another_call(view, &family));
     Checked::Found(found)
 }
 
@@ -146,6 +148,90 @@ fn sent_on(view: View<'_>) -> Vec<Failure> {
             "`{entry}` sends on the headers that it was sent (`traceparent`) with its own call, which leaves its client span out, or something between the two does"
         );
         Failure::found(detail).because(cause).about(entry).on_hop(entry, here).of_span(span.id)
+    });
+    found.collect()
+}
+
+/// Finds answers to a service's call by another service than the one that it called, beside that one's: it sends on the context that it
+/// was sent. Whose addresses services are given shows who called whom.
+fn sent_on_by_a_service(view: View<'_>, family: &Family<'_>) -> Vec<Failure> {
+    let services = &view.topology.services;
+    let of = |name: &str| services.iter().find(|one| one.workload == name);
+    let calls = |one: &ServiceIdentity, to: &str| one.callees.iter().any(|callee| callee == to);
+    let mut found = Vec::new();
+    for call in view.service_spans().filter(|span| span.kind() == "client") {
+        let answers = family.children(call.id).iter().filter(|span| span.kind() == "server");
+        let Some(caller) = of(view.workload_of(call)).filter(|one| !one.callees.is_empty()) else {
+            continue;
+        };
+        let (asked, others): (Vec<&Span>, Vec<&Span>) =
+            answers.copied().partition(|answer| calls(caller, view.workload_of(answer)));
+        for other in others {
+            let here = view.workload_of(other);
+            let Some(by) = asked.iter().find_map(|answer| {
+                let by = of(view.workload_of(answer))?;
+                (calls(by, here) && by.workload != here).then_some(&by.workload)
+            }) else {
+                continue;
+            };
+            let detail = format!(
+                "{} hangs below {}, though `{}` is not given the address of `{here}`, and `{by}` is, which that call asked",
+                view.name(other),
+                view.name(call),
+                caller.workload
+            );
+            let cause = format!(
+                "`{by}` sends on the headers that it was sent (`traceparent`) with its own call, in place of its client span's context, or something between the two does"
+            );
+            let wrong = Failure::found(detail).because(cause).about(by);
+            found.push(wrong.on_hop(by, here).of_span(other.id));
+        }
+    }
+    found
+}
+
+/// Finds answers below a call that asked for something else: another path. Something hands out the context of a call that is in progress at
+/// the same time.
+///
+/// Where a proxy may stand between, which may rewrite paths, only what another call of the same service asked for is sure to be of that one.
+fn of_another_call(view: View<'_>, family: &Family<'_>) -> Vec<Failure> {
+    let calls = || view.service_spans().filter(|span| span.kind() == "client");
+    let asked = LazyCell::new(|| {
+        let mut asked: HashMap<(&str, String), Vec<SpanId>> = HashMap::new();
+        for call in calls() {
+            if let Some(path) = CallFacts::of(call).path {
+                asked.entry((view.workload_of(call), path)).or_default().push(call.id);
+            }
+        }
+        asked
+    });
+    let found = calls().filter_map(|call| {
+        let mut answers = family.children(call.id).iter().filter(|span| span.kind() == "server");
+        // Of several answers, some may be redirects.
+        let (Some(answer), None) = (answers.next(), answers.next()) else { return None };
+        let (wanted, path) = (CallFacts::of(call).path?, CallFacts::of(answer).path?);
+        let (caller, callee) = (view.workload_of(call), view.workload_of(answer));
+        // An app below a path of its own may know the rest alone.
+        if wanted.ends_with(&path) || path.ends_with(&wanted) || caller == callee {
+            return None;
+        }
+        let direct = view.topology.services.iter().find(|one| one.workload == callee);
+        let is_direct = direct.is_some_and(|one| one.direct_callers.iter().any(|by| by == caller));
+        let other = asked.get(&(caller, path.clone())).and_then(|of| of.iter().find(|id| **id != call.id));
+        if !is_direct && other.is_none() {
+            return None;
+        }
+        let whose = other.map_or_else(String::new, |id| format!(", as the call {id} asked"));
+        let detail = format!(
+            "{} hangs below {}, which asked for `{wanted}`, and answers `{path}`{whose}",
+            view.name(answer),
+            view.name(call)
+        );
+        let cause = format!(
+            "calls that are in progress at the same time get each other's context: at `{caller}`, which keeps it outside of the request, or by something between `{caller}` and `{callee}`"
+        );
+        let wrong = Failure::found(detail).because(cause).about(caller);
+        Some(wrong.on_hop(caller, callee).of_span(answer.id))
     });
     found.collect()
 }

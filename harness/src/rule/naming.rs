@@ -48,6 +48,12 @@ fn remedy(view: View<'_>) -> String {
     if services.is_empty() || services.iter().any(|service| service.service.is_none()) {
         return "set OTEL_SERVICE_NAME".to_owned();
     }
+    // What the program itself puts in the place of a name it was not given is none.
+    let unnamed = services.iter().filter(|service| service.meant.is_none());
+    let unnamed: Vec<String> = unnamed.map(|one| format!("`{}`", one.workload)).collect();
+    if !unnamed.is_empty() {
+        return format!("set OTEL_SERVICE_NAME of {}, which is given none", unnamed.join(" and "));
+    }
     let is_silent =
         |workload: &str| !view.spans().iter().any(|span| view.workload_of(span) == workload);
     let silent = services.iter().map(|service| service.workload.as_str());

@@ -84,9 +84,11 @@ fn otherwise(stats: &More, spans: &More) -> Vec<String> {
             statuses(&spans.statuses)
         ));
     }
-    // What has none is counted under a default.
-    let all_named = |envs: &BTreeSet<String>| !envs.contains("") && !envs.contains("none");
-    if stats.envs != spans.envs && all_named(&stats.envs) && all_named(&spans.envs) {
+    // What has none is counted under a default, which is no name; the stats of spans without an environment have none either.
+    let is_default = |env: &String| matches!(env.as_str(), "" | "none");
+    let is_named = |envs: &BTreeSet<String>| !envs.iter().any(is_default);
+    let is_comparable = is_named(&spans.envs) || spans.envs.iter().all(is_default);
+    if stats.envs != spans.envs && is_named(&stats.envs) && is_comparable {
         reported.push(format!(
             "the env {}, the captured spans {}",
             list(&stats.envs),

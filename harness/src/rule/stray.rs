@@ -98,14 +98,16 @@ fn stray_reported(view: View<'_>, stray: &Stray) -> Failure {
             )
         }
         Origin::Parent { span, parent, .. } => format!(
-            "trace {id}{begun} belongs to the request: {} names the parent {parent}, which is a span of trace {}; the trace id was replaced on the way",
+            "trace {id}{begun} belongs to the request: {} names the parent {parent}, which is a span of trace {}; {}",
             name(*span),
-            view.case.trace_id
+            view.case.trace_id,
+            replaced(view, id)
         ),
         Origin::Moved { span, .. } => format!(
-            "trace {id}{begun} belongs to the request: {} was ended in trace {}; the trace id was replaced on the way",
+            "trace {id}{begun} belongs to the request: {} was ended in trace {}; {}",
             name(*span),
-            view.case.trace_id
+            view.case.trace_id,
+            replaced(view, id)
         ),
         _ => format!(
             "trace {id}{begun} belongs to the request: the answer names it, though the request was sent another context"
@@ -113,10 +115,28 @@ fn stray_reported(view: View<'_>, stray: &Stray) -> Failure {
     });
     match &stray.origin {
         Origin::Call { caller, .. } => found.about(here).on_hop(caller, here),
-        Origin::Parent { span, .. } | Origin::Moved { span, .. } => {
-            found.about(here).of_span(*span)
+        Origin::Parent { span, parent, .. } => {
+            let found = found.about(here).of_span(*span);
+            let parent = view.spans().iter().find(|one| one.id == *parent);
+            match parent.map(|parent| view.workload_of(parent)).filter(|caller| *caller != here) {
+                Some(caller) => found.on_hop(caller, here),
+                None => found,
+            }
         }
+        Origin::Moved { span, .. } => found.about(here).of_span(*span),
         _ => found.about(here),
+    }
+}
+
+/// Says what became of the request's trace id, where its work is in a trace of another one.
+fn replaced(view: View<'_>, arrived: TraceId) -> &'static str {
+    let sent = view.case.trace_id;
+    match sent.low() == arrived.low() {
+        true if arrived.high() == 0 => {
+            "the upper 64 bits of the trace id were lost on the way, by something that keeps 64 bits (a gateway, a propagator of an older format)"
+        }
+        true => "the upper 64 bits of the trace id were replaced on the way",
+        false => "the trace id was replaced on the way",
     }
 }
 

@@ -508,7 +508,10 @@ mod tests {
         for wrong in ["${svaed:id}", "${saved:}", "${saved:a b}", "${saved:id"] {
             let path = format!("/x/{wrong}");
             let reported = Request::get(&path).uses().unwrap_err().to_string();
-            assert!(reported.starts_with(&format!("`{wrong}` is no reference")), "{reported}");
+            assert!(
+                reported.starts_with(&format!("`{wrong}` is not a valid reference")),
+                "{reported}"
+            );
             assert!(reported.contains("${saved:NAME}"), "{reported}");
         }
     }

@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::facts::without_query;
 use crate::{
-    case::{Case, LedgerReport, Outcome, Topology},
+    case::{Case, LedgerReport, Outcome, Topology, call_facts::without_query},
     environment::Endpoints,
     system::{OwnTraces, Role, System, reference},
     trace::{SpanId, TraceId},

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::{facts::CallFacts, ground::Ground};
+use super::ground::Ground;
 use crate::{
-    case::{Origin, Stray},
+    case::{Origin, Stray, call_facts::CallFacts},
     trace::{Span, SpanId, TraceId},
 };
 

@@ -5,12 +5,12 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
 };
 
-use super::{
-    facts::{self, CallFacts},
-    ground::{Ground, Sent},
-};
+use super::ground::{Ground, Sent};
 use crate::{
-    case::{DRIVER_SERVICE, Origin, Stray},
+    case::{
+        DRIVER_SERVICE, Origin, Stray,
+        call_facts::{self, CallFacts},
+    },
     span_links,
     trace::{Span, SpanId, Trace, TraceId},
     under_way::UnderWay,
@@ -66,7 +66,7 @@ pub(crate) fn called(
     visit(&mut |span| {
         let is_call = matches!(span.kind(), "client" | "producer");
         // What could not be reached answers nothing.
-        let is_answered = is_call && !span.error && !facts::is_of_a_store(span);
+        let is_answered = is_call && !span.error && !call_facts::is_of_a_store(span);
         if span.service != DRIVER_SERVICE && is_answered {
             called.extend(search.called(&CallFacts::of(span)));
         }
@@ -338,7 +338,7 @@ impl<'a> Search<'a> {
                 }
             }
             let is_call = matches!(span.kind(), "client" | "producer");
-            if is_call && !facts::is_of_a_store(span) {
+            if is_call && !call_facts::is_of_a_store(span) {
                 if span.kind() == "client" {
                     edges.note(self, span);
                 }
@@ -584,9 +584,9 @@ impl<'a> Search<'a> {
             return false;
         }
         let agent =
-            facts::text(root, &["user_agent.original", "http.user_agent", "http.useragent"]);
+            call_facts::text(root, &["user_agent.original", "http.user_agent", "http.useragent"]);
         let agent = agent.unwrap_or_default();
-        let service = facts::text(root, &["rpc.service"]).unwrap_or_default();
+        let service = call_facts::text(root, &["rpc.service"]).unwrap_or_default();
         if PROBES.iter().any(|known| agent.starts_with(known))
             || PROBED_SERVICES.contains(&service.as_str())
         {
@@ -594,7 +594,7 @@ impl<'a> Search<'a> {
         }
         let Some(path) = CallFacts::of(root).path else { return false };
         let at = self.workload(root);
-        let is_health = |of: &String| facts::without_query(of) == path;
+        let is_health = |of: &String| call_facts::without_query(of) == path;
         let is_ledger = path == "/ledger" || path.starts_with("/ledger/");
         self.ground.places.health.get(at).is_some_and(is_health)
             || (is_ledger && self.ground.places.with_ledger.contains(at))

@@ -345,6 +345,30 @@ fn stats_whose_hits_are_right_and_whose_rest_is_not_disagree_with_the_spans() {
         assert_eq!(failed(&findings), [DISAGREE], "{reported}");
         assert!(findings.failures[0].detail.contains(reported), "{findings:?}");
     }
+    let unnamed = |env: &str| {
+        let mut world = World::new();
+        let mut one = span(1, TRACE, "server", false);
+        (one.start, one.duration) = (1_790_000_000 * second, second / 10);
+        one.metrics.insert("_top_level".to_owned(), 1.0);
+        let sound = StatsGroup {
+            env: env.to_owned(),
+            start: 1_790_000_000 * second as u64,
+            bucket: 10 * second as u64,
+            duration: second as u64 / 10,
+            top_level_hits: 1,
+            ok_summary: sketch(1, 1e8),
+            ..group("server", 1, 0)
+        };
+        world.spans(vec![one]);
+        world.stats(vec![sound]);
+        world.judge(1, None, &ALL)
+    };
+    assert_eq!(unnamed("none"), Findings::default());
+    let findings = unnamed("prd");
+    assert!(
+        findings.failures[0].detail.contains("the env `prd`, the captured spans"),
+        "{findings:?}"
+    );
     // A default for what names no environment, a bucket for what came late, a sum that was rounded.
     let sound: [Change<'_>; 4] = [
         &|group| group.ok_summary = sketch(1, 1.01e8),

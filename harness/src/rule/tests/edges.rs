@@ -104,6 +104,69 @@ fn two_services_that_have_one_anothers_names_are_found_by_the_addresses_that_cal
 }
 
 #[test]
+fn who_sends_on_the_context_that_it_was_sent_is_named_by_the_addresses_that_services_are_given() {
+    let mut world = unknown();
+    // `app-3` is called by `app-2`, and hangs below the call of `app-1`.
+    world.spans().extend([
+        span(0xb2, 0xb1, "app-2", "client", 32 * MS, 30 * MS),
+        span(0xc1, 0xa2, "app-3", "server", 34 * MS, 20 * MS),
+    ]);
+    let mut third = world.topology.services[1].clone();
+    third.workload = "app-3".to_owned();
+    third.service = Some("app-3".to_owned());
+    third.meant = third.service.clone();
+    third.instances.clear();
+    world.topology.services.push(third);
+    assert_eq!(world.findings().failures, []);
+    world.topology.services[0].callees = vec!["app-2".to_owned()];
+    world.topology.services[1].callees = vec!["app-3".to_owned()];
+    let failures = world.findings().failures;
+    let [only] = &failures[..] else { panic!("{failures:#?}") };
+    assert_eq!((&*only.rule, only.service.as_deref()), ("wrong-service-edge", Some("app-2")));
+    let hop = only.hop.as_ref().unwrap();
+    assert_eq!((&*hop.caller, &*hop.callee), ("app-2", "app-3"));
+    // One that may call both is sound.
+    world.topology.services[0].callees.push("app-3".to_owned());
+    assert_eq!(world.findings().failures, []);
+}
+
+#[test]
+fn an_answer_below_a_call_that_asked_for_something_else_is_of_another_one() {
+    /// Two calls of `app-1`, and the paths that the answers below them are of.
+    fn called(paths: [&str; 2], is_direct: bool) -> World {
+        let mut world = unknown();
+        world.spans().extend([
+            span(0xa3, 0xa1, "app-1", "client", 20 * MS, 60 * MS),
+            span(0xb3, 0xa3, "app-2", "server", 30 * MS, 40 * MS),
+        ]);
+        for (id, path) in [(0xa2, "/orders/1"), (0xa3, "/orders/2")] {
+            let url = format!("http://pay:8080{path}?now");
+            world.span(id).meta.insert("http.url".to_owned(), url);
+        }
+        for (id, path) in [(0xb1, paths[0]), (0xb3, paths[1])] {
+            world.span(id).meta.insert("url.path".to_owned(), path.to_owned());
+        }
+        if is_direct {
+            world.topology.services[1].direct_callers = vec!["app-1".to_owned()];
+        }
+        world
+    }
+    let found = |paths, is_direct| {
+        let failures = called(paths, is_direct).findings().failures;
+        assert!(failures.iter().all(|one| one.rule == "wrong-service-edge"), "{failures:#?}");
+        failures.len()
+    };
+    assert_eq!(found(["/orders/1", "/orders/2"], true), 0);
+    assert_eq!(found(["/orders/2", "/orders/1"], true), 2);
+    // Behind a proxy, what the other call asked for shows it, and another path may be a rewritten one.
+    assert_eq!(found(["/orders/2", "/orders/1"], false), 2);
+    assert_eq!(found(["/v2/one", "/v2/two"], false), 0);
+    assert_eq!(found(["/v2/one", "/v2/two"], true), 2);
+    // An app may know the rest of its path alone.
+    assert_eq!(found(["/1", "/2"], true), 0);
+}
+
+#[test]
 fn unusual_traces_that_are_sound_trip_no_rule() {
     type Change = fn(&mut World);
     let cases: [(&str, Change); 6] = [

@@ -89,6 +89,24 @@ fn a_second_hop_in_a_trace_of_its_own_is_a_missing_hop() {
 }
 
 #[test]
+fn a_trace_whose_id_lost_its_upper_half_names_the_link_on_which_it_did() {
+    let mut world = World::healthy();
+    world.shape.hops.clear();
+    world.evidence.ledgers.clear();
+    world.capabilities.retain(|one| *one != Capability::Ledger);
+    let mut moved = world.span(0xb1).clone();
+    world.remove(0xb1);
+    moved.trace_id = TraceId(u128::from(TRACE.low()));
+    let origin = Origin::Parent { of: TRACE, span: SpanId(0xb1), parent: SpanId(0xa2) };
+    world.strays = vec![Stray { trace: Trace::new(moved.trace_id, vec![moved]), origin }];
+    let failures = world.findings().failures;
+    let [only] = &failures[..] else { panic!("{failures:#?}") };
+    let hop = Hop { caller: "app-1".to_owned(), callee: "app-2".to_owned() };
+    assert_eq!((&*only.rule, only.hop.as_ref()), ("stray-trace", Some(&hop)));
+    assert!(only.detail.contains("the upper 64 bits of the trace id were lost"), "{}", only.detail);
+}
+
+#[test]
 fn a_server_that_only_links_to_the_call_that_waits_for_it_is_a_broken_link() {
     /// Returns the findings where `app-2` answers the call of `app-1` in trace 9, with a link to span `to`.
     fn found(to: u64, change: impl FnOnce(&mut World, &mut Trace)) -> Vec<String> {

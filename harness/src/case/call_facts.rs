@@ -4,25 +4,25 @@ use crate::trace::Span;
 
 /// Facts about a call from one of its sides; unknown ones match anything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct CallFacts {
+pub(crate) struct CallFacts {
     /// HTTP method.
-    pub(super) method: Option<String>,
+    pub(crate) method: Option<String>,
     /// Path of the URL, without its query.
-    pub(super) path: Option<String>,
+    pub(crate) path: Option<String>,
     /// HTTP status of the answer.
-    pub(super) status: Option<u16>,
+    pub(crate) status: Option<u16>,
     /// The method of a remote procedure call.
-    pub(super) procedure: Option<String>,
+    pub(crate) procedure: Option<String>,
     /// The queue or topic of a message.
-    pub(super) destination: Option<String>,
+    pub(crate) destination: Option<String>,
     /// The host that was called.
-    pub(super) host: Option<String>,
+    pub(crate) host: Option<String>,
     /// The port that was called.
-    pub(super) port: Option<u16>,
+    pub(crate) port: Option<u16>,
 }
 
 impl CallFacts {
-    pub(super) fn of(span: &Span) -> Self {
+    pub(crate) fn of(span: &Span) -> Self {
         let url = text(span, &["url.full", "http.url"]).unwrap_or_default();
         let (authority, path_of_url) = parts(&url);
         let (host_of_url, port_of_url) = match authority.rsplit_once(':') {
@@ -52,7 +52,7 @@ impl CallFacts {
     /// Returns whether this, of the caller's side, and another, of the side that was called, may be of one call: facts that both have
     /// must be equal. Of a call that was redirected, the caller has the status that it got in the end. Where it went through a proxy,
     /// that may have left out the beginning of the path.
-    pub(super) fn may_be(&self, other: &Self, through_a_proxy: bool) -> bool {
+    pub(crate) fn may_be(&self, other: &Self, through_a_proxy: bool) -> bool {
         let is_redirect = other.status.is_some_and(|status| (300..400).contains(&status));
         let is_path = match (&self.path, &other.path) {
             (Some(asked), Some(path)) => asked == path || through_a_proxy && asked.ends_with(path),
@@ -66,7 +66,7 @@ impl CallFacts {
     }
 
     /// How many of them both have.
-    pub(super) fn in_common(&self, other: &Self) -> u32 {
+    pub(crate) fn in_common(&self, other: &Self) -> u32 {
         let both = [
             self.method.is_some() && other.method.is_some(),
             self.path.is_some() && other.path.is_some(),
@@ -86,14 +86,14 @@ fn same<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
 }
 
 /// Returns whether a span is a call to a database or a cache, which begins no trace.
-pub(super) fn is_of_a_store(span: &Span) -> bool {
+pub(crate) fn is_of_a_store(span: &Span) -> bool {
     text(span, &["db.system", "db.system.name"]).is_some()
         || ["sql", "db", "cache", "redis", "mongodb", "elasticsearch", "cassandra", "memcached"]
             .contains(&span.span_type.as_str())
 }
 
 /// The value of the first of these keys that a span has.
-pub(super) fn text(span: &Span, keys: &[&str]) -> Option<String> {
+pub(crate) fn text(span: &Span, keys: &[&str]) -> Option<String> {
     keys.iter().find_map(|key| span.meta.get(*key).filter(|value| !value.is_empty()).cloned())
 }
 
@@ -117,7 +117,7 @@ fn parts(url: &str) -> (&str, &str) {
 }
 
 /// A path without what follows `?` or `#`.
-pub(super) fn without_query(path: &str) -> &str {
+pub(crate) fn without_query(path: &str) -> &str {
     path.split(['?', '#']).next().unwrap_or_default()
 }
 
