@@ -58,8 +58,8 @@ impl Revision {
         Ok(Self { name: name.to_owned(), commit })
     }
 
-    /// Builds a program of it, below the target directory, by the profile that this working tree builds by. What was built
-    /// before is used again.
+    /// Builds a program of the revision below the target directory, with the profile of this working tree, or reuses
+    /// an earlier build.
     ///
     /// # Errors
     ///

@@ -13,7 +13,7 @@ use crate::trace_batch::TraceBatch;
 pub struct DatadogStages(Datadog);
 
 impl DatadogStages {
-    /// Sets it up with `settings` for the exporter (YAML), with or without APM stats.
+    /// Creates the pipeline with `settings` for the exporter (YAML), with or without APM stats.
     ///
     /// # Errors
     ///

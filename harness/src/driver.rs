@@ -133,7 +133,8 @@ impl Driver {
         self.own_spans.undecided()
     }
 
-    /// Sends one request, to `entry_url` where it is not for the system's entry, and exports the harness's own span of it.
+    /// Sends one request, to `entry_url` unless it is for the system's entry, and exports the harness's own span of
+    /// the request.
     pub async fn send(
         &self,
         request: &Request,

@@ -5,9 +5,9 @@
 //! | check the instrumentation of services in `cargo test` | [`test_system::TestSystem`] |
 //! | check a service in the test's own process | [`test_system::InProcess`] |
 //! | see what one exporter sends to Datadog | [`intake::Intake`] |
-//! | judge a record of one's own | [`judge::judge`] |
+//! | judge a record that you build | [`judge::judge`] |
 //!
-//! What the program `tracecheck` alone needs of the library is hidden here, and may change at any time.
+//! Items that only the program `tracecheck` uses are hidden from these pages, and may change at any time.
 
 #[doc(hidden)]
 pub mod canary;

@@ -56,7 +56,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Returns whether it looks at one trace, and not at all of a run.
+    /// Returns whether the rule judges one trace, and not a whole run.
     pub fn is_about_a_trace(&self) -> bool {
         matches!(self.check, Check::Case(_))
     }

@@ -134,8 +134,9 @@ impl Chain {
 pub const SHARED_SERVICE: &str = "gettingstartedservice";
 
 impl Scenario {
-    /// Returns whether it must have its system to itself: it scripts the intake or the collector, or acts on workloads, or its faults stand, or it asks
-    /// for APM stats or a balance, which do not show whose they are.
+    /// Returns whether the scenario must have its system to itself: it scripts the intake or the collector, acts on
+    /// workloads, has faults that outlast requests, or checks APM stats or a balance, which cannot be attributed to
+    /// scenarios.
     pub fn is_exclusive(&self) -> bool {
         self.expect.stats.is_some()
             || self.expect.balance.is_some()
@@ -143,8 +144,8 @@ impl Scenario {
             || self.faults.iter().any(|fault| fault.kind.needs_own_system())
     }
 
-    /// Returns the reason for skipping it with a collector of which `lack` returns why it lacks a feature (`None` where it has it);
-    /// `None` when it is.
+    /// Returns the reason to skip the scenario with a collector for which `lack` returns why it lacks a feature
+    /// (`None` if it has the feature); `None` if nothing is lacking.
     pub fn is_beyond(&self, lack: impl Fn(CollectorFeature) -> Option<String>) -> Option<String> {
         let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (feature, because) in &self.requires {

@@ -91,7 +91,7 @@ impl Stages {
         reported.join("; ")
     }
 
-    /// Returns whether the stages are known and agree, so that looking again would change nothing.
+    /// Returns whether the counts of all stages are known and agree, so that they need not be read again.
     pub fn is_balanced(&self, expect: BalanceExpect) -> bool {
         let findings = self.judge(expect);
         findings.failures.is_empty() && findings.not_evaluated.is_empty()

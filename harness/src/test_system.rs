@@ -183,7 +183,8 @@ impl TestRequest<'_> {
         self
     }
 
-    /// Sends it, waits until its trace is complete or the time is over, and judges it by all rules, and by what is expected of it.
+    /// Sends the request, waits until its trace is complete or the time has passed, and judges the trace by all rules
+    /// and expectations.
     pub async fn send(self) -> Answer {
         let case =
             self.session.send(&self.scenario.requests[0], (0, 0), &self.scenario.faults).await;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Prints the process's last word, and returns its exit code.
+/// Prints a last message, and returns the exit code of the process.
 #[expect(clippy::print_stderr, reason = "it is for the user, also where no log is set up")]
 pub fn fail(message: &str, code: u8) -> ExitCode {
     eprintln!("error: {message}");

@@ -99,7 +99,7 @@ pub fn read_yaml<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Resu
         .map_err(|error| Finding::from_yaml(file, text, &error))
 }
 
-/// Returns whether a YAML text says nothing at all.
+/// Returns whether a YAML text contains no value.
 pub fn is_empty(text: &str) -> bool {
     text.lines()
         .map(str::trim)

@@ -75,7 +75,8 @@ impl Container {
         }
     }
 
-    /// Returns whether it is another program than `tracecheck`'s own, which says that it listens and ends as it is asked to.
+    /// Returns whether the container runs another program than `tracecheck`, which reports that it listens and stops
+    /// as requested.
     pub fn is_foreign(&self) -> bool {
         self.entrypoint.first().is_none_or(|program| program != TRACECHECK)
     }

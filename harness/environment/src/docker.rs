@@ -124,7 +124,8 @@ pub struct DockerRun {
 }
 
 impl DockerRun {
-    /// Finds the engine (`DOCKER_HOST`, else the usual socket) and makes sure that it answers; makes nothing.
+    /// Connects to the engine (`DOCKER_HOST`, else the default socket) and verifies that it responds, without
+    /// creating anything.
     ///
     /// # Errors
     /// When it is not there.

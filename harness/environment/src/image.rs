@@ -144,13 +144,13 @@ impl Image {
         self.layer.files()
     }
 
-    /// Returns the source of its CA certificates; without them nothing can be reached over TLS.
+    /// Returns the file of the image's CA certificates; without certificates its programs cannot use TLS.
     pub fn certificates(&self) -> Option<&Path> {
         self.certificates.as_deref()
     }
 
-    /// Writes it as one archive that is both Docker's (`docker load`, `kind load image-archive`) and an OCI image layout
-    /// (`ctr images import`, `podman load`).
+    /// Writes the image as one archive that is both Docker's (`docker load`, `kind load image-archive`) and an OCI
+    /// image layout (`ctr images import`, `podman load`).
     ///
     /// # Errors
     /// When a file cannot be read, is another one now, or the archive cannot be written.
@@ -158,7 +158,7 @@ impl Image {
         archive::write(self, to)
     }
 
-    /// Writes the archive into a file, in the place of one that is there only when all of it is written.
+    /// Writes the archive into a file, which replaces an existing one only when it is complete.
     ///
     /// # Errors
     /// As [`Image::write`].

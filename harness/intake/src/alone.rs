@@ -110,7 +110,7 @@ impl Intake {
         &self.client
     }
 
-    /// Waits until so many spans of a trace were accepted, and returns them.
+    /// Waits until at least `spans` spans of a trace were accepted, and returns the trace.
     ///
     /// # Errors
     ///
@@ -145,7 +145,7 @@ impl Intake {
         })
     }
 
-    /// Stops it gracefully.
+    /// Stops the intake gracefully.
     ///
     /// # Errors
     ///

@@ -187,7 +187,7 @@ impl RunningServer {
         format!("http://{}", self.address)
     }
 
-    /// Stops it gracefully.
+    /// Stops the server gracefully.
     ///
     /// # Errors
     ///

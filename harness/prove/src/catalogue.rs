@@ -125,7 +125,8 @@ pub struct Intended {
 }
 
 impl Breakage {
-    /// Returns what must be found where these services are broken; `None` where they cannot be broken so, or it cannot be known.
+    /// Returns the finding that the breakage must cause in the system of `who`; `None` if it cannot be caused or seen
+    /// there.
     pub fn intended(&self, who: Who) -> Option<Intended> {
         self.intended_at(who, &who.sites())
     }
@@ -206,7 +207,7 @@ impl How {
         }
     }
 
-    /// Returns whether it comes so late that it must be listened for.
+    /// Returns whether the change strikes so late that the run must listen for it.
     pub fn comes_late(self) -> bool {
         matches!(self, Self::TapLate(_))
     }
@@ -236,7 +237,7 @@ impl How {
         Sound { env, fails, stats, unsampled }
     }
 
-    /// Returns where it strikes.
+    /// Returns the place at which the breakage strikes.
     pub fn place(self) -> &'static str {
         match self {
             Self::Env(_) | Self::EnvOfUnsampled(_) => "a service's settings",

@@ -71,8 +71,8 @@ impl Tap {
         Ok(Self { address, line, server: server.abort_handle() })
     }
 
-    /// Returns what a workload is given in place of `http://TARGET`; `target` may be a reference that an environment replaces by an
-    /// address.
+    /// Returns the URL that a workload is given in place of `http://TARGET`; `target` may be a reference that an
+    /// environment resolves.
     pub fn instead_of(&self, target: &str) -> String {
         format!("http://{}/{target}", self.address)
     }

@@ -170,7 +170,7 @@ impl Condition {
         Self(Conditions { equals: Some(value.into()), ..Conditions::default() })
     }
 
-    /// Returns whether it asks for absence.
+    /// Returns whether the condition requires the value to be absent.
     pub fn is_of_absence(&self) -> bool {
         self.0.exists == Some(false)
     }

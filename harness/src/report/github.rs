@@ -31,7 +31,7 @@ const MAX_SUMMARY: usize = 900 << 10;
 /// Failing traces of a scenario that are described.
 const CASES: usize = 2;
 
-/// Returns a text as GitHub's runner takes no commands from it.
+/// Escapes a text so that GitHub's runner finds no workflow commands in it.
 pub fn without_commands(text: &str) -> String {
     let token = new_token();
     let end = if text.ends_with('\n') { "" } else { "\n" };

@@ -117,7 +117,7 @@ struct ScenarioView<'a> {
     map: WrittenMap,
 }
 
-/// Writes the report to `path`, and returns how many traces are in it without their spans, for want of room.
+/// Writes the report to `path`; returns the number of traces whose spans were left out for lack of room.
 ///
 /// # Errors
 ///

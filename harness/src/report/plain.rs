@@ -56,7 +56,7 @@ pub fn failing_rules(result: &ScenarioResult) -> Vec<String> {
     rules
 }
 
-/// Describes what failed and why, without colours; at most `most` cases in full.
+/// Describes the failures and their causes, without colours, with at most `most` cases in full.
 pub fn details(result: &ScenarioResult, most: usize) -> String {
     let mut lines = Vec::new();
     if !result.description.is_empty() {

@@ -35,7 +35,8 @@ pub struct Text<W: Write> {
 }
 
 impl<W: Write> Text<W> {
-    /// Writes verdicts to `out`, which strips colours where it is no terminal; shows progress on stderr if `live`.
+    /// Creates a reporter that writes verdicts to `out`, which strips colours unless it is a terminal, and shows
+    /// progress on stderr if `live`.
     pub fn new(out: W, live: bool, verbose: bool) -> Self {
         let target = if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let progress = ProgressBar::with_draw_target(None, target);

@@ -1,7 +1,7 @@
 //! Texts of spans, which are whatever somebody sent, as people may be shown them.
 
-/// Returns at most `most` characters of a text, with everything as something to see that would move the cursor, change a terminal's
-/// state, be invisible, or turn what follows around. What is left out is counted.
+/// Returns at most `most` characters of a text, with a visible form of everything that would move the cursor, change
+/// a terminal's state, be invisible, or change the direction of text. Characters left out are counted.
 pub fn visible(text: &str, most: usize) -> String {
     let mut out = String::with_capacity(text.len().min(most.saturating_mul(2)));
     let mut letters = text.chars();
@@ -15,7 +15,7 @@ pub fn visible(text: &str, most: usize) -> String {
     out
 }
 
-/// Returns a text of lines in the same way, without a limit.
+/// Returns a text of several lines as [`visible`] does, without a limit.
 pub fn visible_lines(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {

@@ -144,7 +144,7 @@ pub(crate) fn failures(record: &Record) -> Vec<Failure> {
     reported.collect()
 }
 
-/// Returns a warning of what these scenarios' spans break, where they do not say otherwise.
+/// Returns a warning of the leveled rules that spans of these scenarios break, unless a scenario sets another level.
 pub fn warning<'r>(system: &str, records: impl IntoIterator<Item = &'r Record>) -> Option<Warning> {
     let mut found = BTreeSet::new();
     for record in records {

@@ -16,7 +16,7 @@ const NAMED: usize = 3;
 /// How many letters of each.
 const SHOWN: usize = 100;
 
-/// Returns a warning where queries of these scenarios' spans were captured with literals, but for those that tolerate it.
+/// Returns a warning if queries were captured with literals, apart from those of scenarios that tolerate it.
 pub fn warning<'r>(system: &str, records: impl IntoIterator<Item = &'r Record>) -> Option<Warning> {
     let judged = records
         .into_iter()

@@ -144,7 +144,7 @@ pub enum IntakeReply {
 }
 
 impl FaultKind {
-    /// Returns whether it changes more than the request that it travels with.
+    /// Returns whether the fault affects more than the request that carries it.
     pub fn needs_own_system(&self) -> bool {
         matches!(
             self,
@@ -159,7 +159,7 @@ impl FaultKind {
         )
     }
 
-    /// Returns what is done between two workloads, where it is that.
+    /// Returns the fault between two workloads, if it is one.
     pub fn between(&self) -> Option<&Between> {
         match self {
             Self::Between(between) => Some(between),
@@ -174,7 +174,7 @@ impl FaultKind {
         self.between().is_some_and(says_nothing)
     }
 
-    /// Returns whether it is over before the requests: what is to be seen is that what was connected finds its way again.
+    /// Returns whether the fault ends before the requests begin: such a scenario shows that connections recover.
     pub fn is_over_before_requests(&self) -> bool {
         matches!(self, Self::Kill | Self::Restart)
     }

@@ -99,7 +99,8 @@ impl Method {
         }
     }
 
-    /// Returns whether it asks for nothing to be done, so that the harness may send it once more for its own ends.
+    /// Returns whether the method is safe (RFC 9110, 9.2.1), so that the harness may repeat the request for its own
+    /// purposes.
     pub fn is_safe(self) -> bool {
         matches!(self, Self::Get | Self::Head)
     }
@@ -321,7 +322,7 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, ReferenceError> {
     Ok(pieces)
 }
 
-/// Returns whether a saved value may be called so.
+/// Returns whether `name` is a valid name for a saved value.
 pub fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     !name.is_empty() && name.bytes().all(fits)

@@ -159,7 +159,7 @@ pub struct Features {
 }
 
 impl Features {
-    /// Returns the reason why it lacks a feature, as the end of a sentence; `None` where it has it.
+    /// Returns the reason why the collector lacks a feature, as the end of a sentence; `None` if it has the feature.
     pub fn lack(&self, feature: CollectorFeature) -> Option<String> {
         let about_stats =
             matches!(feature, CollectorFeature::ApmStats | CollectorFeature::StatsAtEnd);

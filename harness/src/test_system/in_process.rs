@@ -58,13 +58,13 @@ impl InProcess {
         Ok(Self { intake: Intake::start().await? })
     }
 
-    /// Returns where exporters send to by OTLP/HTTP, as `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` takes it. Datadog asks for the header
-    /// `dd-api-key`, which may be anything here.
+    /// Returns the URL to which exporters send OTLP/HTTP, for `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`. Requests need the
+    /// header `dd-api-key`, with any value.
     pub fn traces_url(&self) -> String {
         format!("{}/v1/traces", self.intake.url())
     }
 
-    /// Returns the intake, for all else that it can do.
+    /// Returns the underlying intake, for everything that this type does not offer.
     pub fn intake(&self) -> &Intake {
         &self.intake
     }
@@ -104,18 +104,18 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Returns the id of its trace.
+    /// Returns the trace id of the call.
     pub fn trace_id(&self) -> TraceId {
         self.trace_id
     }
 
-    /// Returns the value of the header `traceparent` that it is to be sent with.
+    /// Returns the value of the header `traceparent` that the test must send with the call.
     pub fn traceparent(&self) -> String {
         format!("00-{}-{}-01", self.trace_id, self.span_id)
     }
 
-    /// Judges its trace by all rules, and by what is expected of it, once it was answered with this status. The services' exporters are to
-    /// be flushed before: what has not been sent by now is missing.
+    /// Judges the trace by all rules and expectations, after the call was answered with `status`. Flush the services'
+    /// exporters first: spans not sent by then count as missing.
     ///
     /// # Errors
     ///

@@ -57,7 +57,7 @@ pub struct OwnTraces {
 }
 
 impl OwnTraces {
-    /// Returns whether it speaks of traces that begin with this resource.
+    /// Returns whether the declaration covers traces that begin with this resource.
     pub fn is_about(&self, resource: &str) -> bool {
         let mut parts = self.resource.split('*');
         let first = parts.next().unwrap_or_default();
@@ -244,13 +244,13 @@ const MEANT: [&str; 3] =
     ["deployment.environment.name", "deployment.environment", "service.version"];
 
 impl Workload {
-    /// Returns whether there is more than one instance of it.
+    /// Returns whether the workload has more than one instance.
     pub fn is_replicated(&self) -> bool {
         self.instances > 1
     }
 
-    /// Returns how long spans may wait in its SDK before they are exported: `OTEL_BSP_SCHEDULE_DELAY`, or what the specification gives
-    /// where that is not set.
+    /// Returns how long spans may wait in the workload's SDK before they are exported: `OTEL_BSP_SCHEDULE_DELAY`, or
+    /// the specification's default of 5 s.
     pub fn export_delay(&self) -> Duration {
         self.set_export_delay().unwrap_or(Duration::from_secs(5))
     }
@@ -309,7 +309,7 @@ impl Workload {
         meant.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
-    /// Returns whether it has a port of that name.
+    /// Returns whether the workload has a port of this name.
     pub fn has_port(&self, port: &str) -> bool {
         self.ports.iter().any(|known| known == port)
     }

@@ -129,7 +129,7 @@ impl Collector {
         config
     }
 
-    /// Returns its features that scenarios may require.
+    /// Returns the collector's features that scenarios may require.
     pub fn features(&self) -> &[CollectorFeature] {
         if self.command.is_empty() { &CollectorFeature::ALL } else { &self.features }
     }

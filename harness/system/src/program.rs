@@ -14,8 +14,8 @@ pub struct Missing {
     pub remedy: &'static str,
 }
 
-/// Returns what is wrong with a program that cannot be started from here: a path, or a name that is looked up in `search`, as `PATH`
-/// has it.
+/// Returns what is wrong with a program that cannot be started here; a bare name is looked up in `search`, in the
+/// form of `PATH`.
 pub fn missing(program: &str, search: Option<&OsStr>) -> Option<Missing> {
     let is_program = |path: &Path| {
         fs::metadata(path)

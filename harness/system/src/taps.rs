@@ -127,8 +127,8 @@ impl System {
         callees
     }
 
-    /// Returns the services that are given a workload's address and have no way to it but straight: no workload that makes no spans, which
-    /// could answer in its place, stands between. A tap passes on what it is given.
+    /// Returns the services that reach a workload directly or through taps only, without a workload in between that
+    /// produces no spans and could answer in its place.
     pub fn direct_callers(&self, of: &Workload) -> Vec<String> {
         let is_direct = |caller: &&Workload| {
             let references = reference::references(caller);

@@ -20,7 +20,7 @@ pub struct StandingFaults {
 }
 
 impl StandingFaults {
-    /// Returns the fault that the requests of this trace meet, if they do.
+    /// Returns the standing fault of a trace; `None` if the trace does not fail.
     pub fn of(&self, trace_id: TraceId) -> Option<&FaultKind> {
         self.error.as_ref().filter(|_| self.error_rate.hits(self.seed, trace_id))
     }

@@ -55,7 +55,7 @@ pub async fn leftovers() -> Result<Vec<Leftover>, EnvironmentError> {
     Ok(found.into_values().collect())
 }
 
-/// Removes these systems with all that belongs to them, at once.
+/// Removes systems with everything that belongs to them, immediately.
 ///
 /// # Errors
 /// What could not be removed.

@@ -32,8 +32,8 @@ pub enum LoadError {
     },
 }
 
-/// Loads the image into the Docker engine that the environment names (`DOCKER_HOST`, else the usual socket), unless it has it
-/// already; says whether it had to.
+/// Loads the image into the Docker engine that the environment names (`DOCKER_HOST`, else the default socket), unless
+/// the engine has it already; returns whether it was loaded.
 ///
 /// # Errors
 /// When the engine does not answer, or does not take it.

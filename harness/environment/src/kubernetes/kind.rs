@@ -74,7 +74,7 @@ pub struct Cluster {
 pub type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
 impl Cluster {
-    /// Finds the cluster, or makes it.
+    /// Finds the cluster, or creates it.
     ///
     /// # Errors
     /// When `kind` is not there, or does not make it in time. What was begun is deleted again.
@@ -151,7 +151,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Loads an image of this machine's Docker into the nodes; says whether Docker has it.
+    /// Loads an image of this machine's Docker engine into the nodes; returns whether the engine has it.
     ///
     /// # Errors
     /// When kind does not, or not in time.

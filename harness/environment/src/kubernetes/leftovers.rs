@@ -51,12 +51,12 @@ impl Leftover {
         })
     }
 
-    /// Returns whether it was made so long ago.
+    /// Returns whether the namespace was created at least `age` ago.
     pub fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
         now.duration_since(self.created).is_ok_and(|since| since >= age)
     }
 
-    /// Returns whether its time is over.
+    /// Returns whether the namespace has expired.
     pub fn has_expired(&self, now: SystemTime) -> bool {
         self.expires.is_some_and(|at| at <= now)
     }
@@ -87,7 +87,7 @@ pub async fn find(
     }
 }
 
-/// Removes them, and waits until they are gone.
+/// Deletes namespaces of runs, and waits until they are gone.
 ///
 /// # Errors
 /// The first that cannot be removed, after all were tried.

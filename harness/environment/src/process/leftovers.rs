@@ -31,7 +31,7 @@ pub struct Leftover {
 }
 
 impl Leftover {
-    /// Returns whether the harness of this process id started it.
+    /// Returns whether the harness with this process id started the run.
     pub fn is_of(&self, harness: u32) -> bool {
         self.dead.iter().chain(&self.orphans).any(|process| process.owner == harness)
     }

@@ -33,7 +33,7 @@ pub struct RawSpan {
     pub value: Value,
 }
 
-/// Reads what was sent of an attempt's spans; nothing where it brought none or cannot be read.
+/// Reads an attempt's spans as they were sent; empty if it has none or cannot be read.
 pub fn raw(attempt: &Attempt) -> RawPayload {
     read(attempt).unwrap_or_default()
 }

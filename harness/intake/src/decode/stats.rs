@@ -97,7 +97,7 @@ pub struct Latencies {
 }
 
 impl Sketch {
-    /// Returns how many latencies are in it, and their sum; `None` where it is no sketch.
+    /// Returns the number and the sum of the sketch's latencies; `None` if it cannot be read.
     pub fn latencies(&self) -> Option<Latencies> {
         if self.0.is_empty() {
             return Some(Latencies::default());

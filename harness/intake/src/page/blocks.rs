@@ -37,7 +37,7 @@ impl Blocks {
         }
     }
 
-    /// Adds a trace and returns its place; `None` where there is no more room, which is counted.
+    /// Adds a trace and returns its place; `None` if there is no more room, which is counted.
     ///
     /// # Errors
     ///

@@ -143,7 +143,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// Returns the number of a name, a new one where it is new.
+    /// Returns the number of a name, and assigns the next one to a new name.
     pub fn number(&mut self, name: &str) -> usize {
         if let Some(number) = self.numbers.get(name) {
             return *number;

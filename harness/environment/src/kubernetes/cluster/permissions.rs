@@ -26,7 +26,7 @@ const NEEDED: [(&str, &str, &str, &str); 14] = [
     ("list", "discovery.k8s.io", "endpointslices", ""),
 ];
 
-/// Lists what is not allowed, for example `create pods/exec`.
+/// Lists the permissions that are missing, for example `create pods/exec`.
 ///
 /// # Errors
 /// When the API server does not say, in its words.

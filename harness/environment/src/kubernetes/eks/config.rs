@@ -26,7 +26,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads one, under another name or for another region where these are given.
+    /// Reads a cluster's configuration, with another name or region where these are given.
     ///
     /// # Errors
     /// When it cannot be read, or is no `ClusterConfig`.

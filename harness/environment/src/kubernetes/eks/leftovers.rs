@@ -28,12 +28,12 @@ pub struct Leftover {
 }
 
 impl Leftover {
-    /// Returns whether its time is over.
+    /// Returns whether the cluster has expired.
     pub fn has_expired(&self, now: SystemTime) -> bool {
         self.expires.is_some_and(|at| at <= now)
     }
 
-    /// Returns whether it was made so long ago.
+    /// Returns whether the cluster was created at least `age` ago.
     pub fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
         self.made.is_some_and(|at| now.duration_since(at).is_ok_and(|since| since >= age))
     }
@@ -69,7 +69,7 @@ pub async fn find_leftovers(region: &str) -> Result<Vec<Leftover>, EnvironmentEr
     Ok(leftovers)
 }
 
-/// Removes one, if it is still that run's.
+/// Deletes a cluster, if it still belongs to the run.
 ///
 /// # Errors
 /// When eksctl does not delete it, or not in time.
