@@ -25,9 +25,9 @@ pub const DRIVER_SERVICE: &str = "tracecheck";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// Which of the scenario's requests.
+    /// Index of the request in the scenario.
     pub request: usize,
-    /// Which of its repetitions, from 0.
+    /// Number of the repetition, from 0.
     pub ordinal: u32,
     /// The trace that the request belongs to: the one that was sent, or the one read from the answer.
     pub trace_id: TraceId,
@@ -39,13 +39,13 @@ pub struct Case {
     pub context_sent: bool,
     /// Whether the context said *sampled*.
     pub sampled: bool,
-    /// When it was sent: nanoseconds since the Unix epoch.
+    /// Time at which the request was sent, in nanoseconds since the Unix epoch.
     pub sent_at: i64,
-    /// When its answer or failure was complete: nanoseconds since the Unix epoch.
+    /// Time at which the response or failure was complete, in nanoseconds since the Unix epoch.
     pub ended_at: i64,
-    /// How it ended.
+    /// Outcome of the request.
     pub outcome: Outcome,
-    /// How it asked.
+    /// HTTP method, or gRPC.
     #[serde(default)]
     pub method: Method,
     /// The workload that it was sent to; `None` for the system's entry.
@@ -57,7 +57,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// The workload that it was sent to, where that is known.
+    /// Returns the workload that the request was sent to, if known.
     pub fn entry<'a>(&'a self, topology: &'a Topology) -> Option<&'a str> {
         let first = || topology.services.first().map(|service| service.workload.as_str());
         self.entry.as_deref().or_else(first)
@@ -68,7 +68,7 @@ impl Case {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answer {
-    /// Values in its JSON body by path; a path at which nothing is, is not here.
+    /// Values in the JSON body by path; paths without a value are omitted.
     pub json: BTreeMap<String, serde_json::Value>,
     /// The reason why its body is not JSON, where JSON is expected.
     pub no_json: Option<String>,
@@ -76,11 +76,11 @@ pub struct Answer {
     pub text: Option<String>,
     /// Its headers by name, those that are looked at.
     pub headers: BTreeMap<String, String>,
-    /// How its body begins, where it is looked at.
+    /// Beginning of the body, if the body is checked.
     pub excerpt: String,
 }
 
-/// How a request ended.
+/// Outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Outcome {
@@ -99,7 +99,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Status and trace id of the answer, or the reason why there is none.
+    /// Describes the outcome: the status of the response, or the reason why there is none.
     pub fn describe(&self) -> String {
         match self {
             Self::Response { status, .. } => format!("status {status}"),
@@ -108,7 +108,7 @@ impl Outcome {
     }
 }
 
-/// Which workload a span comes from.
+/// Services of the system and how their spans are identified.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Topology {
@@ -116,7 +116,7 @@ pub struct Topology {
     pub services: Vec<ServiceIdentity>,
 }
 
-/// How a workload's spans are identified.
+/// Identity of a workload in captured spans.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceIdentity {
@@ -135,10 +135,10 @@ pub struct ServiceIdentity {
     /// The formats in which it is set to read and write contexts (`OTEL_PROPAGATORS`), where that is written down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub propagators: Option<String>,
-    /// How long spans may wait in its SDK, where that is written down (`OTEL_BSP_SCHEDULE_DELAY`): milliseconds.
+    /// Time in milliseconds that spans may wait in its SDK, if declared (`OTEL_BSP_SCHEDULE_DELAY`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_for_ms: Option<u64>,
-    /// The setting by which its SDK makes or sends no span, as `NAME=value`, where one has that effect.
+    /// Environment variable, as `NAME=value`, that disables its SDK or its export of spans, if one is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silenced_by: Option<String>,
     /// The services whose addresses it is given.
@@ -154,8 +154,8 @@ pub struct ServiceIdentity {
 }
 
 impl Topology {
-    /// The workload that made a span: by instance id, else by a service name that only one workload has. The harness
-    /// itself is [`DRIVER_SERVICE`].
+    /// Returns the workload that produced a span: by instance id, else by a service name that only one workload has.
+    /// The harness itself is [`DRIVER_SERVICE`].
     pub fn workload_of<'a>(&'a self, span: &Span) -> Option<&'a str> {
         if span.service == DRIVER_SERVICE {
             return Some(DRIVER_SERVICE);
@@ -293,7 +293,7 @@ impl Capability {
         matches!(self, Self::Completeness | Self::Settled)
     }
 
-    /// As it is written in messages.
+    /// Returns the capability's name for messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::RawPayloads => "raw Datadog payloads",
@@ -339,7 +339,7 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The captured spans; empty when there are none.
+    /// Returns the captured spans; empty if there are none.
     pub fn spans(self) -> &'a [Span] {
         self.evidence.trace.as_ref().map_or(&[], |trace| &trace.spans)
     }
@@ -349,30 +349,30 @@ impl<'a> View<'a> {
         Family::new(self.spans())
     }
 
-    /// The traces that belong to the request and should be part of its own.
+    /// Iterates over the captured traces that should have been part of the request's own trace.
     pub fn apart(self) -> impl Iterator<Item = &'a Stray> {
         self.strays.iter().copied().filter(|stray| !stray.origin.is_link())
     }
 
-    /// The traces in which the request's work goes on, as links say.
+    /// Iterates over the linked traces, in which the request's work continues.
     pub fn linked(self) -> impl Iterator<Item = &'a Trace> {
         let linked = self.strays.iter().copied().filter(|stray| stray.origin.is_link());
         linked.map(|stray| &stray.trace)
     }
 
-    /// The captured spans of the services, without the harness's own.
+    /// Iterates over the captured spans of the services, without the harness's own.
     pub fn service_spans(self) -> impl Iterator<Item = &'a Span> {
         self.spans().iter().filter(|span| span.service != DRIVER_SERVICE)
     }
 
-    /// Spans of a workload with this kind, by start.
+    /// Iterates over the spans of a workload with this kind, ordered by start.
     pub fn spans_of(self, workload: &'a str, kind: &'static str) -> impl Iterator<Item = &'a Span> {
         self.spans()
             .iter()
             .filter(move |span| span.kind() == kind && self.workload_of(span) == workload)
     }
 
-    /// The workload that made a span, else its service.
+    /// Returns the workload that produced a span; its service if the workload is unknown.
     pub fn workload_of(self, span: &'a Span) -> &'a str {
         self.topology.workload_of(span).unwrap_or(&span.service)
     }
@@ -382,7 +382,7 @@ impl<'a> View<'a> {
         self.case.context_sent && id == self.case.driver_span
     }
 
-    /// A span as messages name it: `` `GET /checkout` (server, sample-app-1, 00f067aa0ba902b7) ``.
+    /// Returns the name of a span for messages: `` `GET /checkout` (server, sample-app-1, 00f067aa0ba902b7) ``.
     pub fn name(self, span: &Span) -> String {
         let kind = if span.kind().is_empty() { "span" } else { span.kind() };
         let workload = self.topology.workload_of(span).unwrap_or(&span.service).to_owned();

@@ -55,11 +55,12 @@ pub struct Plan {
     pub evidence: Option<Arc<dyn EvidenceSource>>,
     /// The system of each choice that a scenario makes.
     pub systems: BTreeMap<SystemChoice, System>,
-    /// How many systems are up at the same time.
+    /// Number of systems that run at the same time.
     pub parallel: usize,
     /// Whether the run ends at the first scenario that does not pass.
     pub fail_fast: bool,
-    /// How long systems are listened to when all is judged, before they are stopped: what comes again, or too late, is judged too.
+    /// Time to listen to systems after all cases are judged, before they are stopped: redelivered and late spans are
+    /// judged too.
     pub listen: Duration,
     /// Whether the systems are left running for a look around until `cancel`.
     pub keep: bool,
@@ -75,7 +76,7 @@ pub struct Plan {
     pub halt: CancellationToken,
 }
 
-/// A new id of a run: 8 hex digits.
+/// Generates the id of a run: 8 hex digits.
 pub fn new_run_id() -> String {
     format!("{:08x}", rand::random::<u32>())
 }

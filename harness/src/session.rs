@@ -63,7 +63,7 @@ pub enum SessionError {
     #[error("a fault at `intake` needs the mock intake, but evidence comes from {0}")]
     NoMockIntake(&'static str),
     /// The tap between two workloads does not do what it was asked to.
-    #[error("`{tap}` was not given its faults between two workloads: {reason}")]
+    #[error("the tap `{tap}` could not be configured with its faults: {reason}")]
     Tap {
         /// Its name.
         tap: String,
@@ -105,12 +105,12 @@ pub struct Session {
 }
 
 impl Session {
-    /// Brings the system up in the environment. When it fails, or `halt` is cancelled meanwhile, everything that came up is
-    /// taken down again.
+    /// Starts the system in the environment. If that fails, or `halt` is cancelled meanwhile, everything that was
+    /// started is taken down again.
     ///
     /// # Errors
     ///
-    /// When a workload does not come up, or cannot be reached.
+    /// If a workload does not start, or cannot be reached.
     pub async fn start(
         environment: Box<dyn Environment>,
         system: &System,
@@ -120,12 +120,12 @@ impl Session {
         Self::start_with(environment, system, run_id, None, &|| Ok(None), halt).await
     }
 
-    /// The same with evidence from another source than the system's mock intake, which it need not have then. Where it does not
-    /// come up, `logs` is asked for the folder that its logs go to.
+    /// Starts the system as [`Session::start`] does, with evidence from `source` in place of the system's mock
+    /// intake, if given. If the start fails, `logs` returns the folder to write logs to.
     ///
     /// # Errors
     ///
-    /// When a workload does not come up, or cannot be reached.
+    /// If a workload does not start, or cannot be reached.
     pub async fn start_with(
         mut environment: Box<dyn Environment>,
         system: &System,
@@ -189,7 +189,7 @@ impl Session {
         self.up.endpoints()
     }
 
-    /// The mock intake's own record; `None` where evidence comes from elsewhere.
+    /// Returns the client of the mock intake; `None` if evidence comes from elsewhere.
     pub fn intake(&self) -> Option<&IntakeClient> {
         self.witness.intake()
     }
@@ -236,7 +236,8 @@ impl Session {
         grpc.or_else(|| self.endpoints().url(workload, "http"))
     }
 
-    /// The same with the values in it that earlier answers gave, and what its own answer gives kept for later ones.
+    /// Sends one request as [`Session::send`] does, with references replaced by `values`, and saves values from its
+    /// response there.
     pub async fn send_filled(
         &self,
         request: &Request,
@@ -269,7 +270,7 @@ impl Session {
         }
     }
 
-    /// The same once the stages are as is expected, or when they are not within that time.
+    /// Waits until the stages satisfy the predicate, or `within` has passed, and returns them.
     pub async fn stages_when(
         &self,
         are_as_expected: impl Fn(&Stages) -> bool,

@@ -47,7 +47,7 @@ pub enum Origin {
         /// The parent that it names.
         parent: SpanId,
     },
-    /// It began while a call was under way that nobody answers in the caller's trace, and could be that answer.
+    /// It began while a call was in progress that nobody answers in the caller's trace, and could be that answer.
     Call {
         /// The request's trace.
         of: TraceId,
@@ -77,7 +77,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The traces of all requests that it belongs to.
+    /// Iterates over the trace ids of all requests to which the stray belongs.
     pub fn owners(&self) -> impl Iterator<Item = TraceId> {
         let also = match self {
             Self::Link { also, .. } => also.as_slice(),
@@ -86,7 +86,7 @@ impl Origin {
         self.owner().into_iter().chain(also.iter().copied())
     }
 
-    /// The trace of the request that it belongs to, or of the first of them.
+    /// Returns the trace id of the request to which the stray belongs, the first if there are several.
     pub fn owner(&self) -> Option<TraceId> {
         match self {
             Self::Answer { of }
@@ -103,14 +103,14 @@ impl Origin {
         }
     }
 
-    /// Returns whether it is work that may go on in a trace of its own.
+    /// Returns whether the stray is work that may continue in a trace of its own.
     pub fn is_link(&self) -> bool {
         matches!(self, Self::Link { .. })
     }
 }
 
 impl Stray {
-    /// When it began: nanoseconds since the Unix epoch.
+    /// Returns the start of the trace in nanoseconds since the Unix epoch.
     pub fn start(&self) -> i64 {
         self.trace.spans.first().map_or(i64::MAX, |span| span.start)
     }

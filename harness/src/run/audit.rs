@@ -22,7 +22,7 @@ use crate::{
 /// Longest wait for the sentinel at the end: the slowest exporting path there is, twice.
 const QUIESCE_WITHIN: Duration = Duration::from_secs(15);
 
-/// A sentinel that is under way; it is given up where nobody waits for it any more.
+/// A sentinel that is in progress; it is given up where nobody waits for it any more.
 pub(super) type Sentinel = AbortOnDropHandle<Result<(), Unrest>>;
 
 /// How what could not be decided for want of rest begins.
@@ -43,7 +43,7 @@ pub(super) async fn quiesce(
     session.quiesce((&like.system, like.harmless()), seen, QUIESCE_WITHIN).await
 }
 
-/// Brings the system to rest, by a sentinel that is under way already or else by one of its own, and judges every scenario that
+/// Brings the system to rest, by a sentinel that is in progress already or else by one of its own, and judges every scenario that
 /// passed by what has come until then. Gives the sentinel where it did not arrive whole.
 pub(super) async fn audit(
     session: &Session,

@@ -31,7 +31,7 @@ pub struct KeptLogs {
 }
 
 impl KeptLogs {
-    /// In a folder of the run's own below `parent`; makes nothing yet.
+    /// Creates the description of a folder of the run's own below `parent`, without creating the folder.
     pub fn new(parent: PathBuf, run_id: &str) -> Self {
         Self { parent, run_id: run_id.to_owned(), made: Mutex::default() }
     }

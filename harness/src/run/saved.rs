@@ -239,12 +239,12 @@ impl SavedSystem {
         Ok(Self { dir, records, attempts, nobodys })
     }
 
-    /// The records of its scenarios.
+    /// Returns the records of the system's scenarios.
     pub fn records(&self) -> &[Record] {
         &self.records
     }
 
-    /// Captured traces that belong to no request.
+    /// Returns the captured traces that belong to no request.
     pub fn nobodys(&self) -> &Nobodys {
         &self.nobodys
     }

@@ -31,7 +31,8 @@ const CALM_AT_MOST: Duration = Duration::from_secs(2);
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Session {
-    /// Does what the faults ask of workloads and of the intake; the faults of requests travel with them.
+    /// Injects the faults of workloads, taps, the collector and the intake; faults of requests are sent with the
+    /// requests.
     ///
     /// # Errors
     ///
@@ -124,7 +125,7 @@ impl Session {
         Ok(())
     }
 
-    /// Lets everything pass again as it is between two workloads, and gives what passed until then, by tap.
+    /// Removes the faults between two workloads, and returns what passed until then, by tap.
     ///
     /// # Errors
     ///
@@ -157,7 +158,7 @@ impl Session {
         answer.json().await.map_err(|error| failed(crate::chain_of(&error)))
     }
 
-    /// Lets the workloads go on that [`Session::inject`] froze.
+    /// Resumes the workloads that [`Session::inject`] paused.
     ///
     /// # Errors
     ///
@@ -170,7 +171,8 @@ impl Session {
         Ok(())
     }
 
-    /// Takes back what [`Session::inject`] did to the end: starts what it stopped, and lets the intake answer as usual.
+    /// Reverts the faults that [`Session::inject`] made to last: starts what it stopped, and restores normal replies
+    /// of the intake.
     ///
     /// # Errors
     ///

@@ -19,8 +19,8 @@ use crate::{
 const SEND_AGAIN: Duration = Duration::from_secs(10);
 
 impl Session {
-    /// Sends requests like this one until spans of two, one after the other, have arrived at the intake, where that is to be waited
-    /// for.
+    /// Sends requests like `like` until spans of two in a row have arrived at the intake, if the collector may first
+    /// have to be configured to send there.
     ///
     /// # Errors
     ///

@@ -23,9 +23,9 @@ use crate::{
 const SENT_AGAIN: usize = 2;
 
 impl Session {
-    /// Sends a sentinel trace, by a request like one that the system takes, through every exporting path, and waits until it has
-    /// arrived whole: whatever was sent before it had the same time and more. In a chain every hop must be in it; elsewhere
-    /// every service in `seen`.
+    /// Sends a sentinel, modelled on `like`, through every exporting path, and waits until its trace has arrived
+    /// completely: whatever was sent before it had the same time and more. In a chain every hop must be in it;
+    /// elsewhere every service in `seen`.
     ///
     /// # Errors
     ///
@@ -69,8 +69,8 @@ impl Session {
         judged.map(|case| case.findings).unwrap_or_default()
     }
 
-    /// Stops the collectors, so that they send what they keep back, and gives the number of the last attempt that the intake had
-    /// then.
+    /// Stops the collectors, which flushes them, and returns the number of the last attempt that the intake had
+    /// received by then.
     ///
     /// # Errors
     ///
@@ -86,7 +86,7 @@ impl Session {
         Ok(intake.with_store(Store::newest))
     }
 
-    /// Starts them again.
+    /// Starts the collectors again.
     ///
     /// # Errors
     ///
@@ -98,8 +98,8 @@ impl Session {
         Ok(())
     }
 
-    /// Stops the services, then the collectors, so that everything they keep back is sent, and waits for what reached the intake.
-    /// What does not end as it should is reported.
+    /// Stops the services, then the collectors, which flushes them, and waits for what reached the intake. Returns
+    /// reports of what did not stop cleanly.
     pub async fn stop_sources(&self) -> Vec<String> {
         let mut unclean = Vec::new();
         // What the run did not start is not its to stop.

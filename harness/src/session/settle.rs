@@ -233,7 +233,7 @@ fn judged_after(mut result: CaseResult, progress: Option<(usize, Instant)>) -> C
     result
 }
 
-/// How long the spans of a trace may be under way.
+/// How long the spans of a trace may be in flight.
 struct TraceTime {
     /// Longest time that they wait in their SDKs; `None` where that is not known.
     delay: Option<Duration>,
@@ -252,7 +252,7 @@ impl TraceTime {
         }
     }
 
-    /// Returns how long spans may still be under way: the collector has kept the harness's own span once already, and may keep those of
+    /// Returns how long spans may still be in flight: the collector has kept the harness's own span once already, and may keep those of
     /// the services as long again.
     fn left(&self) -> Option<Duration> {
         let way = self.own_seen?.saturating_duration_since(self.began);

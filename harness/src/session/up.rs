@@ -97,7 +97,7 @@ impl Up {
         std::mem::take(&mut *lock(&self.notes))
     }
 
-    /// Workloads that ended by themselves so far.
+    /// Returns the workloads that have ended by themselves so far.
     pub fn unexpected_exits(&self) -> Vec<UnexpectedExit> {
         self.exits.borrow().clone()
     }
@@ -118,7 +118,7 @@ impl Up {
         self.environment().await.disturbances().await
     }
 
-    /// The last lines that a workload logged.
+    /// Returns the last lines of a workload's log.
     pub async fn log_tail(&self, workload: &str, lines: usize) -> Vec<String> {
         self.environment().await.log_tail(workload, lines).await
     }

@@ -20,7 +20,7 @@ use crate::{
     trace::{Span, SpanId, TraceId, unix_nanos},
 };
 
-/// Knows what was captured of a system, and whose it is.
+/// Captured traces of a system and their owners.
 pub struct Witness {
     /// The mock intake; `None` where the collector sends to Datadog itself.
     intake: Option<Arc<IntakeClient>>,
@@ -58,7 +58,7 @@ impl Witness {
         Self { intake, source, topology, capabilities, with_ledger, places, requests, strays }
     }
 
-    /// The mock intake's own record; `None` where evidence comes from elsewhere.
+    /// Returns the client of the mock intake; `None` if evidence comes from elsewhere.
     pub fn intake(&self) -> Option<&IntakeClient> {
         self.intake.as_deref()
     }
@@ -73,7 +73,7 @@ impl Witness {
         self.source.as_ref()
     }
 
-    /// Which workload a span comes from.
+    /// Returns the topology.
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
@@ -204,12 +204,12 @@ impl Witness {
         })
     }
 
-    /// Captured traces that no request claims, and that belong to this one.
+    /// Returns the unclaimed traces that belong to `case`.
     pub(super) fn strays_of_one(&self, case: &Case) -> Vec<Arc<Stray>> {
         self.strays(|strays| strays.of(case).into_iter().cloned().collect())
     }
 
-    /// Captured traces that no request claims, and that belong to one of these.
+    /// Returns the unclaimed traces that belong to one of `cases`.
     pub fn strays_of<'a>(&self, cases: impl Iterator<Item = &'a Case>) -> Vec<Stray> {
         self.strays(|strays| strays.of_all(cases))
     }
@@ -230,7 +230,8 @@ impl Witness {
         Ground { topology: &self.topology, places: &self.places, requests }
     }
 
-    /// Captured traces that belong to no request at all; `not_judged` says why nothing is to be concluded of them.
+    /// Returns the unclaimed traces that belong to no request; `not_judged` is the reason not to judge them, if there
+    /// is one.
     pub fn nobodys_strays(&self, system: &str, not_judged: Option<String>) -> Nobodys {
         let nobodys: Vec<Stray> = self.strays(|strays| strays.nobodys().cloned().collect());
         let needs = [Capability::Exclusiveness, Capability::Completeness];
@@ -240,7 +241,7 @@ impl Witness {
         Nobodys::new(system, nobodys.iter(), self.ground(&requests), lacking.or(not_judged))
     }
 
-    /// The workloads, or services where they are not known, that spans of a trace came from.
+    /// Returns the workloads that spans of a trace came from; services where the workload is unknown.
     pub fn seen_in(&self, trace_id: TraceId) -> BTreeSet<String> {
         let Some(trace) = self.source.trace(trace_id) else { return BTreeSet::new() };
         let services = trace.spans.iter().filter(|span| span.service != DRIVER_SERVICE);
@@ -249,8 +250,8 @@ impl Witness {
             .collect()
     }
 
-    /// The services that have no ledger, and that no captured span can be attributed to, though every span can be attributed and a request
-    /// could have reached them.
+    /// Returns the services without a ledger and without a captured span, if every span can be attributed and a
+    /// request could have reached the service.
     pub fn silent_services(&self) -> Vec<String> {
         let needs = rule::named(SILENT_SERVICE).map_or(&[][..], |rule| rule.needs);
         if !needs.iter().all(|need| self.capabilities.contains(need)) {

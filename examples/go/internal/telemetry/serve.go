@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// Serve serves until SIGTERM, and answers what is under way before it returns.
+// Serve serves until SIGTERM, and answers what is in flight before it returns.
 func Serve(address string, handler http.Handler) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
