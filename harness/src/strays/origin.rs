@@ -311,6 +311,12 @@ impl<'a> Search<'a> {
             .map(|(root, index)| (root.start, index))
             .collect();
         begun.sort_unstable();
+        let mut served: HashMap<&str, HashSet<&str>> = HashMap::new();
+        for root in open.iter().filter_map(|index| of(index)?.root()) {
+            served.entry(self.workload(root)).or_default().insert(&root.resource);
+        }
+        // What services are asked to do in requests' traces as in strays.
+        let mut usual: HashSet<(&str, &str)> = HashSet::new();
         let during = |start: i64, end: i64| {
             let from = begun.partition_point(|(at, _)| *at < start.saturating_sub(CLOCKS));
             begun.iter().skip(from).take_while(move |(at, _)| *at <= end.saturating_add(CLOCKS))
@@ -333,6 +339,12 @@ impl<'a> Search<'a> {
                 seen.heard.insert(workload.to_owned());
             }
             if !is_stray(span) {
+                if span.kind() == "server"
+                    && let Some((at, resources)) = served.get_key_value(workload)
+                    && let Some(resource) = resources.get(span.resource.as_str())
+                {
+                    usual.insert((*at, *resource));
+                }
                 for to in links(span).filter(|to| self.index.contains_key(to)) {
                     seen.linked.entry(to).or_default().insert(span.trace_id);
                 }
@@ -360,7 +372,11 @@ impl<'a> Search<'a> {
         within.retain(|(index, _, at)| {
             let root = self.strays.get(*index).and_then(Trace::root);
             let heard = &seen.heard;
-            root.is_some_and(|root| self.may_call_unseen(at, self.workload(root), &edges, heard))
+            root.is_some_and(|root| {
+                let to = self.workload(root);
+                let is_usual = usual.contains(&(to, root.resource.as_str()));
+                self.may_call_unseen((at, to), is_usual, &edges, heard)
+            })
         });
         seen.within = within.into_iter().rev().map(|(index, _, at)| (index, at)).collect();
         seen
@@ -420,20 +436,21 @@ impl<'a> Search<'a> {
         });
     }
 
-    /// Returns whether a workload is given an address behind which another is, and none of its calls that left a span could have gone there.
+    /// Returns whether a workload is given an address behind which another is, and none of its calls that left a span could have gone there;
+    /// or some have, and it was asked for what it is asked for in requests' own traces, which third parties hardly know.
     fn may_call_unseen(
         &self,
-        caller: &str,
-        to: &str,
+        (caller, to): (&str, &str),
+        is_usual: bool,
         edges: &Edges,
         heard: &HashSet<String>,
     ) -> bool {
         let places = self.ground.places;
         let callees = places.callees.get(caller).into_iter().flatten();
         !edges.anywhere.contains(caller)
-            && callees
-                .filter(|callee| places.passes_on(callee, to, heard))
-                .any(|callee| !edges.seen.contains(&(caller.to_owned(), callee.clone())))
+            && callees.filter(|callee| places.passes_on(callee, to, heard)).any(|callee| {
+                is_usual || !edges.seen.contains(&(caller.to_owned(), callee.clone()))
+            })
     }
 
     fn call(&self, span: &Span) -> Call {

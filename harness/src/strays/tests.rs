@@ -404,6 +404,17 @@ fn a_call_without_a_span_of_the_caller_is_not_taken_for_foreign() {
     world.spans.push(Span { resource: "GET /charge".to_owned(), ..call(0xdc) });
     world.spans.last_mut().unwrap().meta.insert("url.path".to_owned(), "/other".to_owned());
     assert_eq!(world.origin_of(STRAY + 1), Origin::Foreign);
+    // Some of its calls leave spans, and one does not, in which payments was asked for what it is asked for in the others.
+    let mut one = World::new(REQUESTS);
+    one.break_the_call(0, STRAY);
+    one.spans.retain(|span| span.kind() != "client" || span.trace_id != id(0));
+    for call in one.spans.iter_mut().filter(|span| span.kind() == "client") {
+        call.meta.insert("server.address".to_owned(), "pay".to_owned());
+    }
+    one.places.callees.insert("shop".to_owned(), ["pay".to_owned()].into());
+    assert_eq!(one.origin_of(STRAY), unrecorded);
+    one.span(of(0, 3)).resource = "GET /metrics".to_owned();
+    assert_eq!(one.origin_of(STRAY), Origin::Foreign);
     // Where calls of the shop do leave spans, this was none.
     let mut other = World::new(REQUESTS);
     other.places.callees.insert("shop".to_owned(), ["pay".to_owned(), "mail".to_owned()].into());
