@@ -158,6 +158,16 @@ impl Copy {
 }
 
 impl State {
+    /// Number of the newest attempt here; 0 where there is none.
+    fn seq(&self) -> u64 {
+        self.place.as_ref().map_or(0, |place| place.seq)
+    }
+
+    fn has_reached(&self, theirs: &CountsAnswer) -> bool {
+        let place = self.place.as_ref();
+        place.is_some_and(|place| place.instance == theirs.instance && place.seq >= theirs.seq)
+    }
+
     /// A reader's own bound loses evidence like any other.
     fn note_dropped(&mut self) {
         let Some(place) = &self.place else { return };
@@ -341,23 +351,38 @@ impl IntakeClient {
     pub async fn drain(&self, limit: Duration) -> Result<(), ClientError> {
         let began = Instant::now();
         let theirs = self.ask_counts().await?;
-        let reached = |state: &State| {
-            state
-                .place
-                .as_ref()
-                .is_some_and(|place| place.instance == theirs.instance && place.seq >= theirs.seq)
-        };
-        if self.wait(began + limit, reached).await {
-            return Ok(());
+        match self.wait(began + limit, |state| state.has_reached(&theirs)).await {
+            true => Ok(()),
+            false => Err(self.behind(&theirs, began)),
         }
+    }
+
+    /// Waits, as long as the own copy grows, until it has all that the intake had recorded when this was called: an intake that was
+    /// there before may have much to tell.
+    ///
+    /// # Errors
+    ///
+    /// When the intake cannot be asked, or nothing came within `settings.timeout` though there is more.
+    pub async fn catch_up(&self) -> Result<(), ClientError> {
+        let began = Instant::now();
+        let theirs = self.ask_counts().await?;
+        loop {
+            let before = self.copy.state().seq();
+            let deadline = Instant::now() + self.settings.timeout;
+            if self.wait(deadline, |state| state.has_reached(&theirs)).await {
+                return Ok(());
+            }
+            if self.copy.state().seq() == before {
+                return Err(self.behind(&theirs, began));
+            }
+        }
+    }
+
+    fn behind(&self, theirs: &CountsAnswer, began: Instant) -> ClientError {
         // Not inside the value below: its lock would still be held when `stream` takes it.
-        let own = self.copy.state().place.as_ref().map_or(0, |place| place.seq);
-        Err(ClientError::Behind {
-            own,
-            theirs: theirs.seq,
-            waited: began.elapsed(),
-            stream: self.stream(),
-        })
+        let own = self.copy.state().seq();
+        let (waited, stream) = (began.elapsed(), self.stream());
+        ClientError::Behind { own, theirs: theirs.seq, waited, stream }
     }
 
     /// Waits until `holds`; whether it did before the deadline.

@@ -63,7 +63,10 @@ impl Parts {
             None => None,
             Some(url) => {
                 let settings = intake::client::Settings::default();
-                Some(Arc::new(IntakeClient::connect(&url, settings).await?))
+                let client = IntakeClient::connect(&url, settings).await?;
+                // What it had before is not to be taken for late.
+                client.catch_up().await?;
+                Some(Arc::new(client))
             }
         };
         let pushed = || intake.clone().map(|intake| intake as Arc<dyn EvidenceSource>);
@@ -88,6 +91,7 @@ impl Parts {
                     .and_then(|delay| u64::try_from(delay.as_millis()).ok()),
                 silenced_by: workload.silenced_by(),
                 callees: system.callees(workload),
+                exports_elsewhere: workload.exports_to().filter(|set| !is_known(&endpoints, set)),
                 direct_callers: system.direct_callers(workload),
                 public: workload.public,
             };
@@ -123,4 +127,15 @@ impl Parts {
             ledgers,
         })
     }
+}
+
+/// Returns whether a setting, as `NAME=URL`, has the port of one of the system's workloads.
+fn is_known(endpoints: &Endpoints, setting: &str) -> bool {
+    let port = |address: &str| {
+        let (_, port) = address.trim_end_matches('/').rsplit_once(':')?;
+        port.split('/').next()?.parse::<u16>().ok()
+    };
+    let workloads = endpoints.workloads.values().flat_map(|of| &of.instances);
+    let mut ports = workloads.flat_map(|of| of.ports.values()).filter_map(|address| port(address));
+    port(setting).is_none_or(|set| ports.any(|known| known == set))
 }

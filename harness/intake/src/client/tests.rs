@@ -116,6 +116,17 @@ async fn the_copy_has_what_the_intake_has_and_wakes_its_readers() {
 }
 
 #[tokio::test]
+async fn a_client_catches_up_with_what_the_intake_had_before() {
+    let intake = intake().await;
+    for first in 0..40 {
+        assert_eq!(send(&intake.url(), TRACE_ID, first + 1).await, 202);
+    }
+    let client = connect(&intake.url()).await;
+    client.catch_up().await.unwrap();
+    assert_eq!(client.attempts().len(), 40);
+}
+
+#[tokio::test]
 async fn a_lost_connection_loses_nothing() {
     let intake = intake().await;
     let relay = Relay::start(&intake).await;
