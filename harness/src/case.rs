@@ -144,6 +144,9 @@ pub struct ServiceIdentity {
     /// The services whose addresses it is given.
     #[serde(default)]
     pub callees: Vec<String>,
+    /// The setting by which it exports to an address that is none of this system, as `NAME=value`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exports_elsewhere: Option<String>,
     /// The services whose calls reach it with nothing between that could answer in its place, [`DRIVER_SERVICE`] where requests do; empty
     /// where that is not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

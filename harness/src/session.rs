@@ -164,7 +164,10 @@ impl Session {
         let up = Up::new(environment, endpoints);
         if up.is_attached() {
             // Of what was there before, it is not known what stands between.
-            topology.services.iter_mut().for_each(|one| one.direct_callers.clear());
+            for service in &mut topology.services {
+                service.direct_callers.clear();
+                service.exports_elsewhere = None;
+            }
         }
         let ledgers = (accounts.services(), accounts.has_collector_ledger());
         let witness = Witness::new(intake, source, (topology, places), ledgers, up.is_attached());

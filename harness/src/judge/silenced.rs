@@ -33,8 +33,14 @@ pub(super) fn explain(failures: &mut [Failure], view: View<'_>) {
 /// The setting by which a service sends nothing, as a cause.
 pub(super) fn cause(topology: &Topology, workload: &str) -> Option<String> {
     let is_it = |service: &&ServiceIdentity| service.workload == workload;
-    let setting = topology.services.iter().find(is_it)?.silenced_by.as_ref()?;
-    Some(format!("`{workload}` sends no spans, since {setting} is set for it"))
+    let service = topology.services.iter().find(is_it)?;
+    if let Some(setting) = &service.silenced_by {
+        return Some(format!("`{workload}` sends no spans, since {setting} is set for it"));
+    }
+    let setting = service.exports_elsewhere.as_ref()?;
+    Some(format!(
+        "`{workload}` sends its spans elsewhere: {setting} is set for it, which is no address of this system"
+    ))
 }
 
 /// Returns whether nothing was captured of a service, nor ended by what it says itself.
@@ -74,6 +80,21 @@ mod tests {
         let found = of_nothing(|_| {});
         assert_eq!((found.rule.as_str(), found.cause.as_deref()), ("no-trace", Some(CAUSE)));
         assert!(found.detail.ends_with(&format!(": {CAUSE}")), "{found:#?}");
+    }
+
+    #[test]
+    fn an_entry_that_exports_to_another_address_is_the_cause_where_nothing_came() {
+        let found = of_nothing(|world| {
+            let entry = &mut world.record.topology.services[0];
+            entry.silenced_by = None;
+            entry.exports_elsewhere =
+                Some("OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:9".to_owned());
+        });
+        let cause = found.cause.as_deref().unwrap_or_default();
+        assert!(
+            cause.contains("elsewhere: OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:9"),
+            "{cause}"
+        );
     }
 
     #[test]

@@ -100,10 +100,13 @@ fn answered_without_a_method(view: View<'_>) -> Vec<Failure> {
 fn removed_in_the_collector(view: View<'_>) -> Vec<Failure> {
     let Some(entry) = view.evidence.collector.as_ref() else { return Vec::new() };
     let Some(sent) = entry.only_to_datadog() else { return Vec::new() };
-    let came: HashMap<SpanId, &TakenSpan> =
-        entry.spans.iter().map(|span| (span.id, span)).collect();
+    // Of two spans with one id it is not known which became which.
+    let mut came: HashMap<SpanId, Option<&TakenSpan>> = HashMap::new();
+    for span in &entry.spans {
+        came.entry(span.id).and_modify(|known| *known = None).or_insert(Some(span));
+    }
     let mut removed: BTreeMap<(&str, &str), Vec<&Span>> = BTreeMap::new();
-    let left = sent.spans.iter().filter_map(|sent| Some((came.get(&sent.id)?, sent)));
+    let left = sent.spans.iter().filter_map(|sent| Some(((*came.get(&sent.id)?)?, sent)));
     for (came, sent) in left {
         for (key, names) in IN_EACH_FORM {
             let had = names.iter().any(|name| came.attributes.contains_key(*name));

@@ -280,6 +280,15 @@ impl Workload {
         set.find(|(name, value)| is_off(name, value)).map(|(name, value)| format!("{name}={value}"))
     }
 
+    /// Returns the setting, as `NAME=value`, by which its SDK exports to a fixed address, which may be another than the collector's; `None`
+    /// where it is given a reference, or no address.
+    pub fn exports_to(&self) -> Option<String> {
+        let names = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+        let mut set = names.into_iter().filter_map(|name| Some((name, self.env.get(name)?)));
+        let (name, value) = set.next().filter(|(_, value)| !value.contains("${"))?;
+        Some(format!("{name}={value}"))
+    }
+
     /// Returns the service name that the workload's environment gives its SDK.
     pub fn service_name(&self) -> Option<String> {
         let reported = self.env.get("OTEL_SERVICE_NAME").cloned();
@@ -363,6 +372,22 @@ mod tests {
         shop.env.insert("OTEL_RESOURCE_ATTRIBUTES".to_owned(), reported.to_owned());
         let meant: Vec<(String, String)> = shop.meant_attributes().into_iter().collect();
         assert_eq!(meant, [("deployment.environment.name".to_owned(), "prod".to_owned())]);
+    }
+
+    #[test]
+    fn an_exporter_that_is_given_a_fixed_address_is_known() {
+        let mut shop = testing::service("shop", &[]);
+        assert_eq!(shop.exports_to(), None);
+        let mut set = |name: &str, value: &str| {
+            shop.env.insert(name.to_owned(), value.to_owned());
+            shop.exports_to()
+        };
+        let reference = "${endpoint:collector.otlp-http}";
+        assert_eq!(set("OTEL_EXPORTER_OTLP_ENDPOINT", reference), None);
+        let fixed = "http://127.0.0.1:9";
+        let found = set("OTEL_EXPORTER_OTLP_ENDPOINT", fixed);
+        assert_eq!(found, Some(format!("OTEL_EXPORTER_OTLP_ENDPOINT={fixed}")));
+        assert_eq!(set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", reference), None);
     }
 
     #[test]
