@@ -1,4 +1,4 @@
-//! For tests: a system that is up, requests through it, and their traces judged by all rules. [`InProcess`] is for services that the test
+//! Runs a system in a test, sends requests through it, and judges their traces by all rules. [`InProcess`] is for services that the test
 //! runs in its own process.
 //!
 //! ```no_run

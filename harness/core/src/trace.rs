@@ -283,7 +283,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Puts a trace together from the spans given for `id`.
+    /// Assembles a trace from the spans captured for `id`, sorted by start.
     pub fn new(id: TraceId, mut spans: Vec<Span>) -> Self {
         spans.sort_by_key(|span| (span.start, span.id));
         Self { id, spans }

@@ -188,7 +188,7 @@ impl Replies {
         left.collect()
     }
 
-    /// Forgets all scripts.
+    /// Removes all scripts.
     pub fn clear(&mut self) {
         self.scripts.clear();
     }

@@ -85,12 +85,12 @@ pub enum LinkedTrace {
 }
 
 impl Matcher {
-    /// Returns whether a captured span is the one that is meant, right or wrong in its details.
+    /// Returns whether a span has the matcher's origin and kind, whatever its details.
     pub(super) fn is_about(&self, span: &Span, view: View<'_>) -> bool {
         self.is_at(span, view) && self.kind.as_ref().is_none_or(|kind| span.kind() == kind)
     }
 
-    /// Returns whether it is of the workload or service that is meant.
+    /// Returns whether a span is of the matcher's workload or service.
     pub(super) fn is_at(&self, span: &Span, view: View<'_>) -> bool {
         // Datadog puts service names into lower case.
         let is =
@@ -98,7 +98,7 @@ impl Matcher {
         self.at.as_ref().is_none_or(is)
     }
 
-    /// Returns whether it asks for more than who made the span, and of which kind.
+    /// Returns whether the matcher gives more than origin and kind.
     pub(super) fn has_details(&self) -> bool {
         let bare = Self { at: self.at.clone(), kind: self.kind.clone(), ..Self::default() };
         *self != bare

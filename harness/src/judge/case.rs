@@ -107,7 +107,7 @@ pub fn findings(scenario: &Scenario, view: View<'_>) -> Findings {
     findings
 }
 
-/// Puts a case's result together, with both trees where something failed.
+/// Assembles the result of a case, with both trees if a check failed.
 pub fn result(scenario: &Scenario, view: View<'_>, findings: Findings) -> CaseResult {
     let request = &scenario.requests[view.case.request];
     let trees = (!findings.failures.is_empty()).then(|| Trees {
