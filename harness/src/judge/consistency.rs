@@ -26,12 +26,14 @@ const NAMED: usize = 3;
 /// Adds the services that most traces of equal requests have and others lack, and those whose work for a request is in the trace of
 /// another. A trace that fails by itself says better why.
 pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
-    let groups = grouped(differing(record, result).into_iter()).into_iter();
-    let failures = groups.filter_map(|(differs, services)| {
+    let groups = grouped(differing(record, result).into_iter());
+    let failures = groups.into_iter().filter_map(|(differs, services)| {
         let Differs { having, all, asked, with, without, .. } = &differs;
         // What is behind it is not there since it is not.
         let first = first_of(&services, with, &record.topology);
-        if let Some(failure) = kept_context(&differs, &first, &record.topology) {
+        if let Some((misplaced, service)) = kept_context(&differs, &first, &record.topology) {
+            let mut failure = misplaced.failure(&differs, service);
+            misplaced.explain(&mut failure, &mut result.cases);
             return Some(failure);
         }
         if !differs.is_most() {
@@ -58,16 +60,15 @@ pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
     result.failures.extend(failures);
 }
 
-/// Says of the first of some services whose work for a request is in another's trace.
-fn kept_context(
-    differs: &Differs<'_>,
-    first: &BTreeSet<String>,
+/// Finds the first of some services whose work for a request is in another's trace.
+fn kept_context<'a, 's>(
+    differs: &Differs<'a>,
+    first: &'s BTreeSet<String>,
     topology: &Topology,
-) -> Option<Failure> {
-    first.iter().find_map(|service| {
-        let misplaced = Misplaced::find(differs, service, topology)?;
-        Some(misplaced.failure(differs, service))
-    })
+) -> Option<(Misplaced<'a>, &'s str)> {
+    first
+        .iter()
+        .find_map(|service| Some((Misplaced::find(differs, service, topology)?, service.as_str())))
 }
 
 /// Returns a warning of services that some traces of equal requests have, and not most: each may be called only sometimes, and may as

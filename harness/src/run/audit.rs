@@ -7,7 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     Events,
     drive::Driven,
-    refresh::{Services, gather, refresh_record},
+    refresh::{Services, gather, refresh_cases, refresh_record},
 };
 use crate::{
     case::Outcome,
@@ -131,10 +131,19 @@ async fn note_late_spans(
         driven.record.strays = strays;
         is_new = true;
     }
-    for (of, judged) in driven.record.cases.iter_mut().zip(&driven.result.cases) {
-        if judged.findings.failures.is_empty() {
-            continue;
-        }
+    let failed = driven.result.cases.iter().map(|judged| !judged.findings.failures.is_empty());
+    let failed: Vec<bool> = failed.collect();
+    let cases = driven.record.cases.iter_mut().zip(&failed);
+    let is_failed = driven.result.verdict == Verdict::Fail;
+    if is_failed && ended_well && !session.up().is_attached() {
+        // What the others lack beside these is sure to be lacking now.
+        let others = cases.filter_map(|(of, failed)| (!failed).then_some(of)).collect();
+        refresh_cases(session, others, Services::Gone).await;
+        driven.record.facts.sources_ended = true;
+        driven.record.facts.gaps = session.source().gaps();
+        is_new = true;
+    }
+    for (of, _) in driven.record.cases.iter_mut().zip(&failed).filter(|(_, failed)| **failed) {
         let late = session.witness().late_spans(&of.case, &of.evidence);
         any |= !late.is_empty();
         // Of who did not end well it is not known whether more would have come.
@@ -144,8 +153,9 @@ async fn note_late_spans(
         }
     }
     if is_new {
-        let from = driven.result.verdict;
+        let (from, found) = (driven.result.verdict, driven.result.failures.len());
         driven.judge_again(events).await;
+        any |= driven.result.failures.len() != found;
         if any && driven.result.verdict == from {
             let result = Box::new(driven.result.clone());
             events.send(Event::VerdictRevised { from, result }).await;

@@ -9,6 +9,7 @@ use crate::{
     record::CaseRecord,
     rule::INCONSISTENT_TRACE,
     trace::{Span, SpanId},
+    verdict::CaseResult,
 };
 
 /// Work of a service for requests whose own traces lack it.
@@ -21,6 +22,10 @@ pub(super) struct Misplaced<'a> {
     of: &'a CaseRecord,
     /// The workload that takes the earlier request's context for the current one.
     keeper: String,
+    /// The call for the current request that this workload made in that one's own trace, and that nobody answers there.
+    call: Option<&'a Span>,
+    /// All such work in that trace.
+    all: Vec<SpanId>,
 }
 
 impl<'a> Misplaced<'a> {
@@ -32,9 +37,14 @@ impl<'a> Misplaced<'a> {
             let of = |lacking: &'a CaseRecord| {
                 let case = &lacking.case;
                 let in_progress = case.sent_at..=case.ended_at;
-                let (first, keeper) =
-                    begun.iter().find(|(span, _)| in_progress.contains(&span.start))?;
-                Some(Self { host, first, of: lacking, keeper: keeper.clone() })
+                let Begun { first, parent, keeper } =
+                    begun.iter().find(|begun| in_progress.contains(&begun.first.start))?;
+                // A call that was over did not lead to it.
+                let is_over = parent.end() < first.start;
+                let call = open_call(lacking, keeper, first.start, topology).filter(|_| is_over);
+                let keeper = keeper.clone();
+                let all = begun.iter().map(|begun| begun.first.id).collect();
+                Some(Self { host, first, of: lacking, keeper, call, all })
             };
             let each: Option<Vec<Self>> =
                 differs.without.iter().map(|lacking| of(lacking)).collect();
@@ -44,15 +54,20 @@ impl<'a> Misplaced<'a> {
 
     /// Says so of a service that `differs` describes.
     pub(super) fn failure(&self, differs: &Differs<'_>, service: &str) -> Failure {
-        let Self { host, first, of, keeper } = self;
+        let Self { host, first, of, keeper, call, .. } = self;
         let Differs { all, asked, without, .. } = differs;
         let later = first.start.saturating_sub(host.case.ended_at) as f64 / 1e9;
-        let how = match keeper == service {
-            true => format!("`{service}` takes what it is asked to do for a part of"),
-            false => format!("`{keeper}` calls `{service}` in the context of"),
+        let kept = "an earlier request, whose context it keeps (a thread, a task or a variable)";
+        let how = match (keeper == service, call) {
+            (true, _) => format!("`{service}` takes what it is asked to do for a part of {kept}"),
+            (false, Some(call)) => format!(
+                "`{keeper}` made its call in that trace (`{}`, {}), and `{service}` was sent the context of an earlier request: something on the link {keeper} -> {service} sends headers again that it kept (a proxy, a gateway, a client that makes them once)",
+                call.resource, call.id
+            ),
+            (false, None) => format!("`{keeper}` calls `{service}` in the context of {kept}"),
         };
         let detail = format!(
-            "{} of {all} equal requests ({asked}) have no span of `{service}` in their traces, and trace {} has some for each of them: `{}` ({}, {}) began {later:.3} s after that request was answered, while that of trace {} was in progress: {how} an earlier request, whose context it keeps (a thread, a task or a variable)",
+            "{} of {all} equal requests ({asked}) have no span of `{service}` in their traces, and trace {} has some for each of them: `{}` ({}, {}) began {later:.3} s after that request was answered, while that of trace {} was in progress: {how}",
             without.len(),
             host.case.trace_id,
             first.resource,
@@ -68,25 +83,67 @@ impl<'a> Misplaced<'a> {
     }
 }
 
-/// The spans by which a service began to work in a trace after its request was answered, by start, each with who keeps the context: who
-/// called, or the service itself where it is below work of its own that has ended.
-fn begun_later<'a>(
-    host: &'a CaseRecord,
-    service: &str,
+impl Misplaced<'_> {
+    /// Puts what was found of the misplaced work in the trace that has it below the failure that explains it.
+    pub(super) fn explain(&self, failure: &mut Failure, cases: &mut [CaseResult]) {
+        let Some(host) = cases.iter_mut().find(|of| of.trace_id == self.host.case.trace_id) else {
+            return;
+        };
+        let is_explained = |one: &Failure| {
+            let is_about_time =
+                ["child-outside-parent", "outside-request"].contains(&one.rule.as_str());
+            is_about_time && one.span.is_some_and(|span| self.all.contains(&span))
+        };
+        let all = std::mem::take(&mut host.findings.failures);
+        let (explained, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_explained);
+        failure.symptoms.extend(explained);
+        host.findings.failures = others;
+    }
+}
+
+/// Returns the call of a workload in a request's own trace that was in progress at a time, and that nobody answers there.
+fn open_call<'a>(
+    of: &'a CaseRecord,
+    workload: &str,
+    at: i64,
     topology: &Topology,
-) -> Vec<(&'a Span, String)> {
+) -> Option<&'a Span> {
+    let spans = &of.evidence.trace.as_ref()?.spans;
+    let is_open = |call: &&Span| {
+        call.kind() == "client"
+            && (call.start..=call.end()).contains(&at)
+            && name_of(call, topology) == workload
+            && !spans.iter().any(|span| span.parent_id == Some(call.id))
+    };
+    spans.iter().find(is_open)
+}
+
+/// Work of a service that began in a trace after its request was answered.
+struct Begun<'a> {
+    first: &'a Span,
+    parent: &'a Span,
+    /// The workload that keeps the context: the caller, or the service itself where it is below work of its own that has ended.
+    keeper: String,
+}
+
+/// Finds such work of a service, by start.
+fn begun_later<'a>(host: &'a CaseRecord, service: &str, topology: &Topology) -> Vec<Begun<'a>> {
     let Some(trace) = &host.evidence.trace else { return Vec::new() };
     let by_id: HashMap<SpanId, &Span> = trace.spans.iter().map(|span| (span.id, span)).collect();
-    let begun = trace.spans.iter().filter_map(|span| {
-        if span.start <= host.case.ended_at || name_of(span, topology) != service {
+    let begun = trace.spans.iter().filter_map(|first| {
+        if first.start <= host.case.ended_at || name_of(first, topology) != service {
             return None;
         }
-        let parent = by_id.get(&span.parent_id?)?;
-        let caller = name_of(parent, topology);
+        let parent = *by_id.get(&first.parent_id?)?;
+        let keeper = name_of(parent, topology);
         // Within work of its own it goes on with that.
-        (caller != service || parent.end() <= span.start).then_some((span, caller))
+        (keeper != service || parent.end() <= first.start).then_some(Begun {
+            first,
+            parent,
+            keeper,
+        })
     });
     let mut begun: Vec<_> = begun.collect();
-    begun.sort_by_key(|(span, _)| (span.start, span.id));
+    begun.sort_by_key(|begun| (begun.first.start, begun.first.id));
     begun
 }

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use super::warning;
 use crate::{
     case::{Capability, Outcome},
+    finding::Failure,
     judge::{judge, testing::World},
     ledger::CollectorEntry,
     scenario::{Fault, FaultKind},
@@ -240,4 +241,25 @@ fn calls_for_later_requests_in_an_earlier_ones_trace_are_put_down_to_a_kept_cont
     }));
     assert_eq!((details.len(), hops.len()), (0, 0), "{details:?}");
     assert!(warned.unwrap().contains("1 of 3 equal requests"));
+}
+
+#[test]
+fn calls_that_are_whole_and_answered_in_an_earlier_requests_trace_are_put_down_to_the_link() {
+    let world = kept(3, |world| {
+        let trace = world.record.cases[0].evidence.trace.as_mut().unwrap();
+        let answer = trace.spans.iter().find(|span| span.service == "sample-app-2").unwrap();
+        let call = answer.parent_id;
+        // What was sent on is the first call's context: nobody else called in that trace.
+        trace.spans.retain(|span| span.id.0 < 0x1000 || span.service == "sample-app-2");
+        for span in trace.spans.iter_mut().filter(|span| span.id.0 >= 0x1000) {
+            span.parent_id = call;
+        }
+    });
+    let result = judge(&world.record);
+    let [only] = &result.failures[..] else { panic!("{result:#?}") };
+    let link = "something on the link sample-app-1 -> sample-app-2";
+    assert!(only.detail.contains(link), "{only:#?}");
+    let rules = |of: &[Failure]| of.iter().map(|one| one.rule.clone()).collect::<Vec<_>>();
+    assert_eq!(rules(&only.symptoms), ["child-outside-parent"; 2]);
+    assert_eq!(rules(&result.cases[0].findings.failures), [""; 0]);
 }
