@@ -191,6 +191,8 @@ fn complaints(text: &str) -> Vec<String> {
 fn complaints_of_public_items(text: &str) -> Vec<String> {
     static FUNCTION: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"^\s*pub (const |async |unsafe )*fn (\w+)").unwrap());
+    static METHOD: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^    (async )?fn (\w+)").unwrap());
     // A noun is recognized by what follows, too: `Names of …`.
     static VERB: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"^\s*/// ([A-Z][a-z-]*s)(?:$|,| (\w*))").unwrap());
@@ -198,11 +200,16 @@ fn complaints_of_public_items(text: &str) -> Vec<String> {
         LazyLock::new(|| Regex::new(r"^\s*/// (How|Which|When|That|Of|As)\b").unwrap());
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();
+    // All that a public enum or trait has is public, and not marked so.
+    let (mut in_enum, mut in_trait) = (false, false);
     for (at, line) in lines.iter().enumerate() {
+        in_enum = line.starts_with("pub enum ") || (in_enum && !line.starts_with('}'));
+        in_trait = line.starts_with("pub trait ") || (in_trait && !line.starts_with('}'));
         let is_first = line.trim_start().starts_with("///") && (at == 0 || !is_doc(lines[at - 1]));
         let Some(item) = item(&lines[at..]).filter(|_| is_first) else { continue };
         let (place, line) = (at + 1, line.trim_start());
-        if let Some(function) = FUNCTION.captures(item) {
+        let method = METHOD.captures(item).filter(|_| in_trait);
+        if let Some(function) = FUNCTION.captures(item).or(method) {
             let is_verb = VERB.captures(line).is_some_and(|opening| {
                 let next = opening.get(2).map_or("", |next| next.as_str());
                 !NO_VERBS.contains(&&opening[1]) && !["of", "which", "whose"].contains(&next)
@@ -213,7 +220,7 @@ fn complaints_of_public_items(text: &str) -> Vec<String> {
                     &function[2]
                 ));
             }
-        } else if item.trim_start().starts_with("pub ") && NO_NOUN.is_match(line) {
+        } else if (in_enum || item.trim_start().starts_with("pub ")) && NO_NOUN.is_match(line) {
             found.push(format!(
                 "{place}: the doc comment of `{}` begins with a noun, not so: {line}",
                 item.trim()
@@ -331,10 +338,11 @@ fn public_items_that_are_not_documented_with_a_verb_or_a_noun_are_found() {
                 pub const fn c() {}\n\n    /// Names of all.\n    pub async fn d() {}\n\n    \
                 /// Datadog's name.\n    pub fn e() {}\n\n    /// Names\n    /// all.\n    pub fn f() {}\n\n    \
                 /// Reads, and writes.\n    pub fn g() {}\n\n    /// The field.\n    pub h: u8,\n\n    \
-                /// How many.\n    pub i: u8,\n\n    /// How.\n    fn j() {}\n}\n";
+                /// How many.\n    pub i: u8,\n\n    /// How.\n    fn j() {}\n}\n\n\
+                pub trait B {\n    /// Its name.\n    fn k();\n}\n\npub enum C {\n    /// Which one.\n    L,\n}\n";
     let found = complaints_of_public_items(text);
     let named: Vec<&str> = found.iter().filter_map(|one| one.split('`').nth(1)).collect();
-    assert_eq!(named, ["b", "c", "d", "e", "pub i: u8,"], "{found:?}");
+    assert_eq!(named, ["b", "c", "d", "e", "pub i: u8,", "k", "L,"], "{found:?}");
     assert!(found[0].starts_with("5: ") && found[0].ends_with(": /// Its name."), "{found:?}");
 }
 

@@ -219,7 +219,7 @@ pub enum PayloadForm {
     Datadog,
     /// OTLP: Datadog's own names and ids are made from it on Datadog's side, and the client has no say in them.
     Otlp,
-    /// As Datadog's API reports them, whichever way they came: without keys that begin with `_`.
+    /// Spans as Datadog's API reports them, in whichever form they were sent: without keys that begin with `_`.
     Api,
 }
 

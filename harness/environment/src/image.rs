@@ -44,7 +44,7 @@ pub enum ImageError {
     Io {
         /// For example `read`.
         what: &'static str,
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// The cause.
         source: io::Error,
@@ -68,7 +68,7 @@ pub enum ImageError {
         needed_by.display()
     )]
     MissingObject {
-        /// As the program asks for it.
+        /// Name of the library as the program requests it.
         name: String,
         /// The file that requires it.
         needed_by: PathBuf,

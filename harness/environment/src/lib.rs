@@ -61,15 +61,15 @@ pub trait Environment: Send + Sync {
     async fn scale(&mut self, workload: &str, instances: u32) -> Result<(), EnvironmentError>;
     /// Freezes a workload: it keeps its connections and answers nothing.
     async fn pause(&mut self, workload: &str) -> Result<(), EnvironmentError>;
-    /// Lets a paused workload go on.
+    /// Resumes a paused workload.
     async fn resume(&mut self, workload: &str) -> Result<(), EnvironmentError>;
-    /// Workloads that ended though nobody stopped them, each reported once.
+    /// Returns the workloads that ended without being stopped, each once.
     async fn unexpected_exits(&mut self) -> Vec<UnexpectedExit>;
     /// Returns whether the system was there before: then it is not stopped, and others may send requests to it.
     fn is_attached(&self) -> bool {
         false
     }
-    /// How long to wait until the system's collector sends to the intake, where somebody may have to point it there first.
+    /// Returns the time limit for the system's collector to send to the intake, if it may first have to be configured to do so.
     fn pointing(&self) -> Option<Duration> {
         None
     }
@@ -78,7 +78,7 @@ pub trait Environment: Send + Sync {
     async fn disturbances(&self) -> Vec<String> {
         Vec::new()
     }
-    /// Last lines that a workload logged.
+    /// Returns the last lines of a workload's log.
     async fn log_tail(&self, workload: &str, lines: usize) -> Vec<String>;
     /// Writes every workload's log into `dir` as `<workload>.log`.
     async fn collect_logs(&self, dir: &Path) -> Result<(), EnvironmentError>;
@@ -178,7 +178,7 @@ pub enum EnvironmentError {
         environment: &'static str,
         /// `pause`, `stop`, …
         verb: &'static str,
-        /// Which workload.
+        /// Name of the workload.
         workload: String,
         /// The reason, and what to do instead.
         reason: String,
@@ -190,7 +190,7 @@ pub enum EnvironmentError {
         environment: &'static str,
         /// The problem: something is missing, or does not respond.
         reason: String,
-        /// How to get it.
+        /// Remedy.
         remedy: String,
     },
     /// The engine or cluster behind the environment refused a request.
@@ -206,7 +206,7 @@ pub enum EnvironmentError {
     /// No workload of that name.
     #[error("there is no workload `{workload}` in the system: it has {known}")]
     UnknownWorkload {
-        /// As asked for.
+        /// Workload as requested.
         workload: String,
         /// The names there are.
         known: String,
@@ -223,7 +223,7 @@ pub enum EnvironmentError {
         lines(log_tail)
     )]
     DiedAtStart {
-        /// Which workload.
+        /// Name of the workload.
         workload: String,
         /// For example `exit status: 1`.
         status: String,
@@ -236,9 +236,9 @@ pub enum EnvironmentError {
         lines(log_tail)
     )]
     NotReady {
-        /// Which workload.
+        /// Name of the workload.
         workload: String,
-        /// How long it had.
+        /// Time limit.
         limit: Duration,
         /// The condition that did not come true.
         waited_for: String,
@@ -252,11 +252,11 @@ pub enum EnvironmentError {
         lines(log_tail)
     )]
     PortTaken {
-        /// Which workload.
+        /// Name of the workload.
         workload: String,
         /// The addresses that it was last given, or what it was to choose itself.
         addresses: String,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
         /// The end of its log.
         log_tail: Vec<String>,
@@ -266,7 +266,7 @@ pub enum EnvironmentError {
     Io {
         /// For example `write`.
         what: &'static str,
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// The cause.
         source: io::Error,
@@ -274,7 +274,7 @@ pub enum EnvironmentError {
     /// No free port could be had.
     #[error("cannot reserve a free port on 127.0.0.1 for `{workload}`: {source}")]
     NoFreePort {
-        /// Which workload.
+        /// Name of the workload.
         workload: String,
         /// The cause.
         source: io::Error,
@@ -282,7 +282,7 @@ pub enum EnvironmentError {
     /// A reference for which there is nothing; [`System::problems`] reports it beforehand.
     #[error("`{workload}`: cannot replace {reference}")]
     Unresolved {
-        /// Which workload.
+        /// Name of the workload.
         workload: String,
         /// The reference, or what is wrong with it.
         reference: String,

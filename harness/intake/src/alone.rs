@@ -64,17 +64,17 @@ pub enum IntakeError {
     Missing {
         /// The trace.
         id: TraceId,
-        /// How many spans of it were accepted.
+        /// Number of spans of the trace that were accepted.
         has: usize,
-        /// How many were waited for.
+        /// Number of spans that were waited for.
         wanted: usize,
         /// Time waited.
         within: Duration,
-        /// How many spans were accepted of all traces.
+        /// Number of spans accepted of all traces.
         accepted: u64,
-        /// How many traces they are of.
+        /// Number of traces of these spans.
         traces: usize,
-        /// How many requests could not be read.
+        /// Number of requests that could not be read.
         unreadable: u64,
     },
 }

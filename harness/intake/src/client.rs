@@ -358,7 +358,7 @@ impl IntakeClient {
     }
 
     /// Waits, as long as the own copy grows, until it has all that the intake had recorded when this was called: an intake that was
-    /// there before may have much to tell.
+    /// there before may have a long record.
     ///
     /// # Errors
     ///

@@ -78,13 +78,13 @@ pub enum ServeError {
          --listen (port 0 takes a free one)"
     )]
     AddressInUse {
-        /// As asked for.
+        /// Address as requested.
         address: String,
     },
     /// No such address, no permission, …
     #[error("cannot listen at {address}: {source}; pass a local `host:port` with --listen")]
     Bind {
-        /// As asked for.
+        /// Address as requested.
         address: String,
         /// The system's word.
         source: io::Error,

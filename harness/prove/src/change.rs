@@ -66,14 +66,14 @@ impl std::fmt::Debug for Change {
 /// Delivery of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// As it is meant to be.
+    /// Delivers the request once, as its sender intended.
     Once,
-    /// Twice; the sender sees the second answer.
+    /// Delivers the request twice; the sender gets the second response.
     Twice,
-    /// As it is meant to be, and once more so much later.
+    /// Delivers the request as its sender intended, and once more after this time.
     Again(Duration),
-    /// Not at all, and the sender is answered that all is well.
+    /// Drops the request, and answers its sender with success.
     Swallow,
-    /// Not at all, and the sender is answered this.
+    /// Drops the request, and answers its sender with this status.
     Refuse(StatusCode),
 }

@@ -42,7 +42,7 @@ pub enum TapError {
     /// A port could not be bound.
     #[error("a tap cannot listen on {address}: {source}")]
     Listen {
-        /// Which one.
+        /// Address of the tap.
         address: SocketAddr,
         /// The reason.
         source: io::Error,

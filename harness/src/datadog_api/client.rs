@@ -39,7 +39,7 @@ pub enum ClientSetupError {
     /// The URL is none, or would send the keys in the clear.
     #[error("{url} cannot be queried: {reason}")]
     Url {
-        /// As given.
+        /// URL as given.
         url: String,
         /// The problem.
         reason: String,
@@ -57,7 +57,7 @@ pub enum ApiError {
         "{endpoint}: {host} refused the keys ({status}{reported}): check that DD_API_KEY and DD_APP_KEY are valid and of the site that DD_SITE names (here {site}; keys of one site mean nothing at another), and that the application key has the permission `apm_read`"
     )]
     Refused {
-        /// Which question.
+        /// Endpoint that was queried.
         endpoint: Endpoint,
         /// Whom was asked.
         host: String,
@@ -71,7 +71,7 @@ pub enum ApiError {
     /// 404: no such trace, or no such route.
     #[error("{endpoint}: not found (404{reported})")]
     NotFound {
-        /// Which question.
+        /// Endpoint that was queried.
         endpoint: Endpoint,
         /// Its message.
         reported: String,
@@ -79,17 +79,17 @@ pub enum ApiError {
     /// 429.
     #[error("{endpoint}: the rate limit is used up (429{}); it opens again in {}. Others who ask with keys of this organization use up the same limit", .name.as_ref().map_or_else(String::new, |name| format!(", `{name}`")), .wait.map_or_else(|| "a time that the response does not give".to_owned(), |wait| humantime::format_duration(wait).to_string()))]
     RateLimited {
-        /// Which question.
+        /// Endpoint that was queried.
         endpoint: Endpoint,
         /// Name of the limit.
         name: Option<String>,
-        /// When to ask again.
+        /// Time to wait before the next query.
         wait: Option<Duration>,
     },
     /// Any other status but 200.
     #[error("{endpoint}: {host} answered {status}{reported}{}", if *status >= 500 { "; the fault is on its side: see Datadog's status page of your site, and try again later" } else { "" })]
     Status {
-        /// Which question.
+        /// Endpoint that was queried.
         endpoint: Endpoint,
         /// Whom was asked.
         host: String,
@@ -101,7 +101,7 @@ pub enum ApiError {
     /// It did not answer in time.
     #[error("{endpoint}: {host} did not answer within {limit:?}")]
     Slow {
-        /// Which question.
+        /// Endpoint that was queried.
         endpoint: Endpoint,
         /// Whom was asked.
         host: String,
@@ -113,7 +113,7 @@ pub enum ApiError {
         "{endpoint}: {host} cannot be reached: {reason}; check the network, and that this machine can reach that host over HTTPS without a proxy"
     )]
     Unreachable {
-        /// Which question.
+        /// Endpoint that was queried.
         endpoint: Endpoint,
         /// Whom was asked.
         host: String,
@@ -123,7 +123,7 @@ pub enum ApiError {
     /// The answer broke off.
     #[error("{endpoint}: the response of {host} ended early: {reason}")]
     BrokenOff {
-        /// Which question.
+        /// Endpoint that was queried.
         endpoint: Endpoint,
         /// Whom was asked.
         host: String,
@@ -133,13 +133,13 @@ pub enum ApiError {
     /// It is larger than is read.
     #[error("{endpoint}: the answer is larger than {MAX_ANSWER} bytes")]
     TooLarge {
-        /// Which question.
+        /// Endpoint that was queried.
         endpoint: Endpoint,
     },
     /// It cannot be read.
     #[error("{endpoint}: the answer of {host} cannot be read: {malformed}")]
     Malformed {
-        /// Which question.
+        /// Endpoint that was queried.
         endpoint: Endpoint,
         /// Whom was asked.
         host: String,

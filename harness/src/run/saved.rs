@@ -41,7 +41,7 @@ pub enum SavedError {
     /// A file or folder cannot be written or read.
     #[error("{path}: {source}")]
     Io {
-        /// Which one.
+        /// Path of the file or folder.
         path: PathBuf,
         /// The cause.
         source: std::io::Error,
@@ -49,7 +49,7 @@ pub enum SavedError {
     /// A file is not of the form that this version writes.
     #[error("{path}:{line}: not a saved run of this version: {reason}")]
     Form {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// Line number, from 1.
         line: usize,
@@ -61,7 +61,7 @@ pub enum SavedError {
         "{path}:{line}: {reason}: the saved run was cut off; copy it whole, or run once more with `--save`"
     )]
     CutOff {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// Line number, from 1.
         line: usize,
@@ -73,7 +73,7 @@ pub enum SavedError {
         "{path} holds no saved run: it has no folder `system-…`; name the folder that `tracecheck run --save` was given"
     )]
     Empty {
-        /// Which folder.
+        /// Path of the folder.
         path: PathBuf,
     },
 }

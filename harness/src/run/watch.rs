@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use crate::{intake::client::IntakeClient, record::Record, verdict::ScenarioResult};
 
-/// Somebody who looks at a run while it goes on.
+/// Observer of a run in progress.
 pub trait Watch: Send + Sync {
-    /// The system of these scenarios is up, and its intake can be read.
+    /// Notifies that the system of these scenarios is ready, and its intake can be read.
     fn up(&self, scenarios: &[String], intake: &Arc<IntakeClient>);
 
-    /// A scenario was judged, for the first time or again.
+    /// Notifies that a scenario was judged, for the first time or again.
     fn judged(&self, record: &Record, result: &ScenarioResult);
 
-    /// The system of these scenarios is about to be taken down, with its intake.
+    /// Notifies that the system of these scenarios is about to be taken down, with its intake.
     fn down(&self, scenarios: &[String]);
 }

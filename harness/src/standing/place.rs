@@ -40,7 +40,7 @@ pub enum PlaceError {
     Io {
         /// For example `write`.
         what: &'static str,
-        /// Which.
+        /// Path of the file or folder.
         path: PathBuf,
         /// The cause.
         source: io::Error,
@@ -48,7 +48,7 @@ pub enum PlaceError {
     /// The file does not hold a system's state.
     #[error("{} cannot be read: {reason}; remove it if it is not needed", path.display())]
     Garbled {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// The problem.
         reason: String,

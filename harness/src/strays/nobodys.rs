@@ -69,7 +69,7 @@ pub enum When {
         request: String,
         /// Its trace.
         trace_id: TraceId,
-        /// How many more were.
+        /// Number of further requests in progress then.
         others: usize,
     },
     /// After the last request that had ended by then.
@@ -78,7 +78,7 @@ pub enum When {
         request: String,
         /// Its trace.
         trace_id: TraceId,
-        /// How long after: milliseconds.
+        /// Time since then, in milliseconds.
         millis: i64,
     },
 }

@@ -80,7 +80,7 @@ pub enum BuildError {
         source::list(.known.iter().map(String::as_str))
     )]
     UnknownService {
-        /// As it was named.
+        /// Name as given.
         name: String,
         /// The services there are.
         known: Vec<String>,
@@ -88,7 +88,7 @@ pub enum BuildError {
     /// A file cannot be read.
     #[error("{path}: cannot be read: {source}")]
     Unreadable {
-        /// Which one.
+        /// Path of the file or folder.
         path: PathBuf,
         /// The cause.
         source: std::io::Error,

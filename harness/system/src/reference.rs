@@ -119,7 +119,7 @@ pub enum ReferenceError {
     Empty {
         /// With its braces.
         reference: String,
-        /// How it is written.
+        /// Form in which the reference is written.
         form: &'static str,
     },
 }

@@ -18,7 +18,7 @@ pub enum TapError {
     /// One of them is not there.
     #[error("there is no workload `{name}` in the system; it has {known}")]
     Unknown {
-        /// As it was named.
+        /// Name as given.
         name: String,
         /// Those that there are.
         known: String,
@@ -45,7 +45,7 @@ pub enum TapError {
         caller: String,
         /// The workload that is called.
         callee: String,
-        /// How many there are.
+        /// Number of instances.
         instances: u32,
     },
 }

@@ -34,7 +34,7 @@ pub enum AccessError {
     /// The kubeconfig cannot be read.
     #[error("{}: {reason}; name one with `--kubeconfig`", path.display())]
     Unreadable {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
         /// The reason.
         reason: String,
@@ -42,7 +42,7 @@ pub enum AccessError {
     /// It has no such context.
     #[error("there is no context `{context}` in {place}: it has {known}{}", suggestion.as_ref().map(|text| format!("; {text}")).unwrap_or_default())]
     NoContext {
-        /// As asked for.
+        /// Context as requested.
         context: String,
         /// The file, or files.
         place: String,
@@ -70,7 +70,7 @@ pub enum AccessError {
     /// The context cannot be used.
     #[error("context `{context}` in {place} cannot be used: {reason}")]
     Unusable {
-        /// Which one.
+        /// Name of the context.
         context: String,
         /// The file, or files.
         place: String,

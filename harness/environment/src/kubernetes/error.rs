@@ -23,7 +23,7 @@ pub enum KubernetesError {
         lines(log_tail)
     )]
     DoesNotStart {
-        /// Which workload.
+        /// Name of the workload.
         workload: String,
         /// The problem that keeps it from starting.
         problem: String,

@@ -10,9 +10,9 @@ pub enum ProcessError {
         "`{workload}`: cannot start `{program}`: {source}; check its path and that it may be executed"
     )]
     Spawn {
-        /// Which workload.
+        /// Name of the workload.
         workload: String,
-        /// As it was to be started, without its arguments.
+        /// Program as it was to be started, without its arguments.
         program: String,
         /// The cause.
         source: io::Error,
