@@ -105,7 +105,7 @@ pub(crate) const LOST: &str = "lost-span";
 pub(crate) const ALTERED: &str = "altered-span";
 
 /// Name of the rule that the parent that a span names is in its trace.
-const ORPHAN: &str = "orphan-span";
+pub(crate) const ORPHAN: &str = "orphan-span";
 const OUTSIDE_REQUEST: &str = "outside-request";
 
 /// Name of the rule that every captured trace belongs to a request.

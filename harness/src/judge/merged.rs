@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::{
     finding::{Failure, Findings},
     record::Record,
-    rule::ALTERED,
+    rule::{ALTERED, ORPHAN},
     trace::{Span, SpanId, TraceId},
     verdict::CaseResult,
 };
@@ -23,6 +23,7 @@ pub(super) fn apply(record: &Record, cases: &mut [CaseResult]) {
             }
         }
     }
+    explain_orphans(record, cases);
     for (place, spans) in foreign {
         for (span, own) in spans {
             let reported = places
@@ -32,6 +33,33 @@ pub(super) fn apply(record: &Record, cases: &mut [CaseResult]) {
             if let Some(reported) = reported {
                 replace(&mut cases[place].findings, reported);
             }
+        }
+    }
+}
+
+/// Says of orphans whose parents were captured in another request's trace that they are of that one.
+fn explain_orphans(record: &Record, cases: &mut [CaseResult]) {
+    let is_orphan = |one: &Failure| one.rule == ORPHAN;
+    if !cases.iter().any(|of| of.findings.failures.iter().any(is_orphan)) {
+        return;
+    }
+    let spans = || record.cases.iter().flat_map(|of| &of.evidence.trace).flat_map(|of| &of.spans);
+    let by_id: HashMap<SpanId, &Span> = spans().map(|span| (span.id, span)).collect();
+    for of in cases {
+        for failure in of.findings.failures.iter_mut().filter(|one| is_orphan(one)) {
+            let orphan = failure.span.and_then(|id| by_id.get(&id));
+            let parent = orphan.and_then(|orphan| by_id.get(&orphan.parent_id?));
+            let Some(parent) = parent.filter(|parent| parent.trace_id != of.trace_id) else {
+                continue;
+            };
+            let service = failure.service.clone().unwrap_or_default();
+            failure.set_cause(format!(
+                "that is `{}` ({}, {}) in trace {}, which is another request's: something between `{service}` and Datadog gives its spans another trace id, or puts traces together",
+                parent.resource,
+                parent.kind(),
+                parent.service,
+                parent.trace_id
+            ));
         }
     }
 }
@@ -83,6 +111,7 @@ mod tests {
     use crate::{
         finding::Failure,
         record::CaseRecord,
+        scenario::SystemChoice,
         trace::{SpanId, Trace, TraceId},
     };
 
@@ -137,5 +166,32 @@ mod tests {
         assert!(symptoms.contains(&"invented-span"), "{symptoms:?}");
         let [only] = &own[..] else { panic!("{own:#?}") };
         assert!(only.detail.contains(&format!("captured under trace {TRACE}")), "{}", only.detail);
+    }
+
+    #[test]
+    fn an_orphan_whose_parent_is_in_another_requests_trace_is_of_that_one_without_ledgers_too() {
+        let mut world = World::healthy();
+        world.record.scenario.system = SystemChoice::File("shop.yaml".into());
+        world.evidence().ledgers.clear();
+        let mut later = world.record.cases[0].clone();
+        (later.case.trace_id, later.case.ordinal) = (LATER, 1);
+        let trace = later.evidence.trace.as_mut().unwrap();
+        for span in &mut trace.spans {
+            (span.id, span.trace_id) = (SpanId(span.id.0 | 0xf000), LATER);
+            (span.parent_id, span.datadog_trace_id) =
+                (span.parent_id.map(|id| SpanId(id.0 | 0xf000)), LATER.low());
+            span.meta.insert("otel.trace_id".to_owned(), LATER.to_string());
+        }
+        later.case.driver_span = SpanId(0xf0d0);
+        let mut moved = trace.spans.remove(3);
+        (moved.trace_id, moved.datadog_trace_id) = (TRACE, TRACE.low());
+        moved.meta.insert("otel.trace_id".to_owned(), TRACE.to_string());
+        world.evidence().trace.as_mut().unwrap().spans.push(moved);
+        world.record.cases.push(later);
+        let result = judge(&world.record);
+        let failures = &result.cases[0].findings.failures;
+        let orphan = failures.iter().find(|one| one.rule == "orphan-span").unwrap();
+        let cause = format!("in trace {LATER}, which is another request's");
+        assert!(orphan.detail.contains(&cause), "{}", orphan.detail);
     }
 }

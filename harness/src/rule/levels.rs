@@ -261,6 +261,8 @@ mod tests {
         let reported = warned(&world(503.0, false)).unwrap_or_default();
         let tried = "hidden-try: `sample-app-1` has a try of";
         assert!(reported.contains(tried) && reported.contains("answered 503"), "{reported}");
+        let twice = warned(&world(200.0, false)).unwrap_or_default();
+        assert!(twice.contains("answered twice (first 200)"), "{twice}");
         // A redirect is no try, and a call that failed in the end hides nothing.
         assert_eq!((warned(&world(302.0, false)), warned(&world(503.0, true))), (None, None));
     }

@@ -195,14 +195,20 @@ impl<'a> Doubled<'a> {
         }
     }
 
-    /// Returns the one of several spans of one id whose service ended none of that id, where just one of them is such.
+    /// Returns the one of several spans of one id that has it wrongly, where just one does: its service ended none of that id, or it has its
+    /// parent's.
     pub(super) fn not_made(&self, spans: &[&'a Span]) -> Option<&'a Span> {
         let is_strange = |span: &&&Span| {
             let ended = self.view.topology.workload_of(span).and_then(|of| self.ended.get(of));
             ended.is_some_and(|ended| !ended.contains(&span.id))
         };
         let mut strange = spans.iter().filter(is_strange);
-        strange.next().copied().filter(|_| strange.next().is_none())
+        if let Some(first) = strange.next() {
+            return Some(*first).filter(|_| strange.next().is_none());
+        }
+        // No generator of ids gives a span the one of its parent, so that it was given that later, or took it over.
+        let mut own_parent = spans.iter().filter(|span| span.parent_id == Some(span.id));
+        own_parent.next().copied().filter(|_| own_parent.next().is_none())
     }
 
     /// Determines it of these, as far as the stages show, and puts it in words.
@@ -220,9 +226,15 @@ impl<'a> Doubled<'a> {
         });
         if let Some(strange) = self.not_made(spans).filter(|_| differ) {
             let here = self.view.workload_of(strange);
-            let reported = format!(
-                "they are different spans with one id, and `{here}` ended none with it: something between `{here}` and Datadog changes span ids, or gives one to two spans"
-            );
+            let is_ended_there = self.ended.contains_key(here);
+            let reported = match strange.parent_id == Some(strange.id) && !is_ended_there {
+                true => format!(
+                    "they are different spans with one id, and the one of `{here}` has that of its parent: `{here}` makes ids from what it was sent or as its caller does (one seed), or something between it and Datadog changes them"
+                ),
+                false => format!(
+                    "they are different spans with one id, and `{here}` ended none with it: something between `{here}` and Datadog changes span ids, or gives one to two spans"
+                ),
+            };
             return (None, reported);
         }
         if differ {

@@ -1,9 +1,13 @@
 //! Rules about when spans were.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{Checked, OUTSIDE_REQUEST, datadog::spans_count};
-use crate::{case::View, finding::Failure, trace::Span};
+use crate::{
+    case::View,
+    finding::{Failure, Stage},
+    trace::{Span, SpanId},
+};
 
 const SECOND: i64 = 1_000_000_000;
 const MICROSECOND: i64 = 1000;
@@ -12,7 +16,42 @@ const SLACK: i64 = 15 * 60 * SECOND;
 const DAY: i64 = 24 * 3600 * SECOND;
 
 pub(super) fn outside_request(view: View<'_>) -> Checked {
-    outside(view, SLACK)
+    match outside(view, SLACK) {
+        Checked::Found(mut found) => {
+            found.extend(replaced(view));
+            Checked::Found(found)
+        }
+        other => other,
+    }
+}
+
+/// Finds spans that came to the collector with a start of decades ago, in whose place its exporter puts another one.
+fn replaced(view: View<'_>) -> Vec<Failure> {
+    let from = view.case.sent_at;
+    let long_ago = u64::try_from(from.saturating_sub(10 * 365 * DAY)).unwrap_or_default();
+    let taken = view.evidence.collector.iter().flat_map(|entry| &entry.spans);
+    let starts: HashMap<SpanId, u64> =
+        taken.filter(|taken| taken.start < long_ago).map(|taken| (taken.id, taken.start)).collect();
+    let mut replaced: BTreeMap<&str, Vec<&Span>> = BTreeMap::new();
+    for span in view.spans() {
+        let is_replaced = u64::try_from(span.start).is_ok_and(|start| start >= long_ago);
+        if is_replaced && starts.contains_key(&span.id) {
+            replaced.entry(view.workload_of(span)).or_default().push(span);
+        }
+    }
+    let found = replaced.into_iter().filter_map(|(workload, spans)| {
+        let first = spans.first()?;
+        let start = i64::try_from(*starts.get(&first.id)?).unwrap_or_default();
+        let detail = format!(
+            "{} of `{workload}` ({}) came to the collector as begun {}, and its exporter put another time in the place of that",
+            spans_count(spans.len()),
+            view.name(first),
+            distance(start, from, view.case.ended_at)
+        );
+        let found = Failure::found(detail).because(cause(start, from)).about(workload);
+        Some(found.of_spans(&spans).at_stage(Some(Stage::BeforeCollector)))
+    });
+    found.collect()
 }
 
 /// The same of a trace that a link connects with the request's. Its first span may be that of a worker that has long been at work.

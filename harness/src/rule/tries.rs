@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use crate::trace::{Span, SpanId, Trace};
 
-/// Finds calls that were tried several times within one client span, and got through in the end: the answers of earlier tries are nowhere
-/// at the caller. Returns the caller's service with what it hides, in words.
+/// Finds calls that one service answered several times within one client span, the last time well: the earlier answers are nowhere at the
+/// caller. Returns the caller's service with what it hides, in words.
 ///
 /// Some instrumentations have one span for all tries of a client that retries by itself, and meshes retry unseen, so it is no failure.
 pub(super) fn hidden(trace: &Trace) -> Vec<(String, String)> {
@@ -19,19 +19,27 @@ pub(super) fn hidden(trace: &Trace) -> Vec<(String, String)> {
     }
     let found = answers.into_iter().filter_map(|(id, answers)| {
         let (last, earlier) = answers.split_last()?;
-        let is_failed = |try_: &&&Span| {
-            try_.service == last.service
-                && try_.end() <= last.start
-                && try_.http_status().is_some_and(|status| status == 429 || status >= 500)
+        // What was redirected is asked for again.
+        let is_redirect = |status: u16| (300..400).contains(&status);
+        let is_again = |one: &&&Span| {
+            one.service == last.service
+                && one.resource == last.resource
+                && !one.http_status().is_some_and(is_redirect)
         };
-        let failed: Vec<&&Span> = earlier.iter().filter(is_failed).collect();
-        let status = failed.first()?.http_status()?;
+        let first = earlier.iter().find(is_again)?;
         let call = calls.get(&id)?;
-        let tries = if failed.len() == 1 { "a try" } else { "tries" };
-        let what = format!(
-            "{tries} of `{}` that `{}` answered {status}, below the client span of the one that got through",
-            call.resource, last.service
-        );
+        let answered = first.http_status().map_or_else(String::new, |status| format!(" {status}"));
+        let is_failed = first.http_status().is_some_and(|status| status == 429 || status >= 500);
+        let what = match is_failed {
+            true => format!(
+                "a try of `{}` that `{}` answered{answered}, below the client span of the one that got through",
+                call.resource, last.service
+            ),
+            false => format!(
+                "a call `{}` that `{}` answered twice (first{answered}): it was sent again, or delivered twice",
+                call.resource, last.service
+            ),
+        };
         Some((call.service.clone(), what))
     });
     found.collect()

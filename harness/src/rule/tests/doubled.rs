@@ -142,3 +142,14 @@ fn of_two_spans_with_one_id_the_one_that_its_service_never_ended_is_named() {
     assert_eq!(only.service.as_deref(), Some("app-2"));
     assert!(only.detail.contains("and `app-2` ended none with it"), "{}", only.detail);
 }
+
+#[test]
+fn of_two_spans_with_one_id_the_one_that_has_its_parents_is_named_where_no_ledger_shows_it() {
+    let mut world = World::healthy();
+    without_ledgers(&mut world);
+    world.span(0xb1).id = SpanId(0xa2);
+    let failures = world.findings().failures;
+    let twice = failures.iter().find(|one| one.rule == "duplicate-span").unwrap();
+    assert_eq!(twice.service.as_deref(), Some("app-2"));
+    assert!(twice.detail.contains("the one of `app-2` has that of its parent"), "{}", twice.detail);
+}

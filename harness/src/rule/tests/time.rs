@@ -1,7 +1,12 @@
 //! Tests of the rules about times.
 
 use super::{MS, World};
-use crate::finding::Findings;
+use crate::{
+    finding::{Findings, Stage},
+    intake::decode::TakenSpan,
+    ledger::CollectorEntry,
+    trace::{Span, SpanId},
+};
 
 #[test]
 fn a_child_may_end_late_but_not_begin_outside_its_parent() {
@@ -97,4 +102,43 @@ fn work_that_takes_no_time_is_reported_where_the_clock_is_fine_enough() {
     assert_eq!(world(30 * MS, "server"), [""; 0]);
     assert_eq!(world(30 * MS + 7000, "server"), [""; 0]);
     assert!(!world(30 * MS + 1, "internal").contains(&"no-duration".to_owned()));
+}
+
+#[test]
+fn a_start_that_an_exporter_replaced_is_found_by_what_came_to_the_collector() {
+    let mut world = dated(NOW);
+    world.evidence.ledgers.clear();
+    world.shape.hops.clear();
+    let nanos = |time: i64| u64::try_from(time).unwrap();
+    let taken = |span: &Span, start: i64| TakenSpan {
+        id: span.id,
+        parent_id: span.parent_id,
+        name: span.resource.clone(),
+        kind: span.kind().to_owned(),
+        start: nanos(start),
+        end: nanos(start + span.duration),
+        status: "unset".to_owned(),
+        attributes: Default::default(),
+        events: 0,
+        links: 0,
+    };
+    let spans: Vec<TakenSpan> = world.spans().iter().map(|span| taken(span, span.start)).collect();
+    world.evidence.collector =
+        Some(CollectorEntry { accepted: 4, spans, ..CollectorEntry::default() });
+    let found = |world: &World| {
+        let failures = world.findings().failures.into_iter();
+        failures.filter(|one| one.rule == "outside-request").collect::<Vec<_>>()
+    };
+    assert_eq!(found(&world), []);
+    let spans = &mut world.evidence.collector.as_mut().unwrap().spans;
+    let one = spans.iter_mut().find(|span| span.id == SpanId(0xb1)).unwrap();
+    one.start /= 1_000_000;
+    let failures = found(&world);
+    let [only] = &failures[..] else { panic!("{failures:#?}") };
+    assert_eq!(
+        (only.service.as_deref(), only.stage),
+        (Some("app-2"), Some(Stage::BeforeCollector))
+    );
+    let cause = "its times are milliseconds where nanoseconds are meant";
+    assert!(only.detail.contains(cause), "{}", only.detail);
 }
