@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use self::misplaced::Misplaced;
+use self::{called::called_in_each, misplaced::Misplaced};
 use super::case::WHOLE_TRACE;
 use crate::{
     case::{Capability, DRIVER_SERVICE, Outcome, Topology},
@@ -14,6 +14,7 @@ use crate::{
     verdict::ScenarioResult,
 };
 
+mod called;
 mod misplaced;
 #[cfg(test)]
 mod tests;
@@ -36,7 +37,8 @@ pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
             misplaced.explain(&mut failure, &mut result.cases);
             return Some(failure);
         }
-        if !differs.is_most() {
+        let called = called_in_each(&differs, &first, &record.topology);
+        if !differs.is_most() && called.is_none() {
             return None;
         }
         let (first, behind): (Vec<&String>, Vec<&String>) =
@@ -47,12 +49,21 @@ pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
             false => format!(", and of {} behind it,", listed(&behind)),
         };
         let detail = format!(
-            "{having} of {all} equal requests ({asked}) have spans of {of}{behind} in their traces; {} none: a sampler of {of} that ignores the parent, a call that is made only sometimes, or spans that did not arrive",
+            "{having} of {all} equal requests ({asked}) have spans of {of}{behind} in their traces; {} none",
             reported(without)
         );
-        let failure = Failure::new(INCONSISTENT_TRACE, detail);
-        Some(match first.as_slice() {
-            [only] => failure.about(only),
+        let cause = match &called {
+            Some(caller) => format!(
+                "`{caller}` called it in each of them, and was answered, so that its spans did not arrive, or were dropped by a sampler of its own that ignores the parent"
+            ),
+            None => format!(
+                "a sampler of {of} that ignores the parent, a call that is made only sometimes, or spans that did not arrive"
+            ),
+        };
+        let failure = Failure::new(INCONSISTENT_TRACE, detail).because(cause);
+        Some(match (first.as_slice(), called) {
+            ([only], Some(caller)) => failure.about(only).on_hop(&caller, only),
+            ([only], None) => failure.about(only),
             _ => failure,
         })
     });
@@ -85,6 +96,7 @@ pub fn warning<'r>(
         alike.retain(|(differs, services)| {
             let first = first_of(services, &differs.with, &record.topology);
             kept_context(differs, &first, &record.topology).is_none()
+                && called_in_each(differs, &first, &record.topology).is_none()
         });
         named.extend(alike.into_iter().map(|(Differs { having, all, asked, with, .. }, services)| {
             let hops = hops_to(&services, &with, &record.topology);

@@ -1,5 +1,7 @@
 //! Facts beyond the traces, and their effect on the verdict.
 
+use std::collections::BTreeSet;
+
 use harness_core::wire::Passed;
 
 use super::silenced;
@@ -230,6 +232,15 @@ fn silent(record: &Record, result: &mut ScenarioResult) {
             .push(format!("{SILENT_SERVICE}: no captured span is known to be of {names}; {why}"));
         return;
     }
+    let strangers = strangers(record);
+    if let (true, false) = (silenced.is_empty(), strangers.is_empty()) {
+        result.undecided.push(format!(
+            "{SILENT_SERVICE}: no captured span is known to be of {}, and spans came of {}, which no workload is known as: they may be theirs, under another name (`service.name`, changed by a processor, an agent or in code)",
+            names.join(", "),
+            strangers.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        ));
+        return;
+    }
     let why = (!silenced.is_empty()).then(|| silenced.join("; "));
     let remedy = match why {
         None => {
@@ -243,6 +254,14 @@ fn silent(record: &Record, result: &mut ScenarioResult) {
         "{SILENT_SERVICE}: no span of {} was captured of any request in the whole run, and no ledger shows whether there should be one; {remedy}",
         names.join(", ")
     ));
+}
+
+/// Returns the services in requests' traces that answered calls and that no workload is known as.
+fn strangers(record: &Record) -> BTreeSet<String> {
+    let traces = record.cases.iter().filter_map(|of| of.evidence.trace.as_ref());
+    let answers = traces.flat_map(|trace| &trace.spans).filter(|span| span.kind() == "server");
+    let strange = answers.filter(|span| record.topology.workload_of(span).is_none());
+    strange.map(|span| span.service.clone()).filter(|name| !name.is_empty()).collect()
 }
 
 /// Says which silent services have another one's name, so that their spans pass for those of that one.

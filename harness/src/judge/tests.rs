@@ -250,6 +250,26 @@ fn what_could_not_be_done_is_inconclusive() {
 }
 
 #[test]
+fn spans_under_a_name_that_nobody_has_are_named_beside_the_silent_service() {
+    let renamed = |world: &mut World| {
+        world.record.facts.silent.push("sample-app-2".to_owned());
+        world.record.scenario.system = crate::scenario::SystemChoice::File("shop.yaml".into());
+        world.evidence().ledgers.clear();
+        let trace = world.evidence().trace.as_mut().unwrap();
+        for span in trace.spans.iter_mut().filter(|span| span.service == "sample-app-2") {
+            span.service = "otelcol".to_owned();
+            span.meta.remove("service.instance.id");
+        }
+        world.record.scenario.tolerate.insert("wrong-service".to_owned(), "a test".to_owned());
+    };
+    expect(
+        &judged(renamed),
+        Inconclusive,
+        "and spans came of `otelcol`, which no workload is known as",
+    );
+}
+
+#[test]
 fn a_silent_service_is_inconclusive_unless_it_is_tolerated_or_nothing_is_to_come() {
     let silent = |world: &mut World| world.record.facts.silent.push("audit".to_owned());
     expect(&judged(silent), Inconclusive, "silent-service: no span of `audit` was captured");

@@ -7,7 +7,7 @@ use crate::{
     judge::{judge, testing::World},
     ledger::CollectorEntry,
     scenario::{Fault, FaultKind},
-    trace::{SpanId, TraceId},
+    trace::{Span, SpanId, TraceId},
     verdict::{ScenarioResult, Verdict},
 };
 
@@ -262,4 +262,37 @@ fn calls_that_are_whole_and_answered_in_an_earlier_requests_trace_are_put_down_t
     let rules = |of: &[Failure]| of.iter().map(|one| one.rule.clone()).collect::<Vec<_>>();
     assert_eq!(rules(&only.symptoms), ["child-outside-parent"; 2]);
     assert_eq!(rules(&result.cases[0].findings.failures), [""; 0]);
+}
+
+#[test]
+fn a_service_that_was_called_in_each_request_fails_where_half_of_the_traces_lack_it() {
+    let judged = |address: bool, direct: bool| {
+        let world = world(4, |world| {
+            if direct {
+                world.record.topology.services[1].direct_callers = vec!["sample-app-1".to_owned()];
+            }
+            for (number, of) in (0..).zip(&mut world.record.cases) {
+                let trace = of.evidence.trace.as_mut().unwrap();
+                let is_call =
+                    |span: &&mut Span| span.service == "sample-app-1" && span.kind() == "client";
+                let call = trace.spans.iter_mut().find(is_call).unwrap();
+                call.meta.insert("server.address".to_owned(), "app-2".to_owned());
+                if address {
+                    call.metrics.insert("server.port".to_owned(), 8080.0);
+                    call.meta.insert("url.path".to_owned(), "/pay".to_owned());
+                }
+                if number % 2 == 0 {
+                    trace.spans.retain(|span| span.service != "sample-app-2");
+                }
+            }
+        });
+        judge(&world.record)
+    };
+    let result = judged(true, true);
+    let [only] = &result.failures[..] else { panic!("{result:#?}") };
+    assert_eq!(only.service.as_deref(), Some("sample-app-2"));
+    let cause = "`sample-app-1` called it in each of them, and was answered";
+    assert!(only.detail.contains(cause), "{}", only.detail);
+    // Where calls do not say where they went, or a proxy may have answered, it may be behind a cache.
+    assert_eq!((judged(false, true).failures, judged(true, false).failures), (vec![], vec![]));
 }

@@ -1,0 +1,66 @@
+//! Calls that were made for each of some equal requests, where only some of their traces have the service that was called.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{Differs, name_of};
+use crate::{
+    case::{Topology, call_facts::CallFacts},
+    record::CaseRecord,
+    trace::{Span, SpanId},
+};
+
+/// Returns who called the only one of these services in each trace that lacks it, as it did in those that have it, and was answered
+/// without a failure.
+pub(super) fn called_in_each(
+    differs: &Differs<'_>,
+    first: &BTreeSet<String>,
+    topology: &Topology,
+) -> Option<String> {
+    let (service, true) = (first.first()?, first.len() == 1) else { return None };
+    // What stands between may be a cache.
+    let known = topology.services.iter().find(|one| one.workload == *service)?;
+    let is_direct = |call: &Asked| known.direct_callers.contains(&call.caller);
+    let mut calls = BTreeSet::new();
+    for of in &differs.with {
+        let all: Vec<&Span> = spans_of(of).collect();
+        let by_id: HashMap<SpanId, &Span> = all.iter().map(|span| (span.id, *span)).collect();
+        let answers = all.iter().filter(|span| name_of(span, topology) == *service);
+        let made = answers.filter_map(|answer| by_id.get(&answer.parent_id?));
+        let made = made.filter(|call| name_of(call, topology) != *service);
+        calls.extend(made.filter_map(|call| Asked::of(call, topology)));
+    }
+    let is_answered = |span: &Span| !span.error && span.http_status().is_some_and(|got| got < 500);
+    let open = |of: &CaseRecord| -> BTreeSet<Asked> {
+        let all: Vec<&Span> = spans_of(of).collect();
+        let parents: BTreeSet<SpanId> = all.iter().filter_map(|span| span.parent_id).collect();
+        let open = all.iter().filter(|span| !parents.contains(&span.id) && is_answered(span));
+        open.filter_map(|span| Asked::of(span, topology)).collect()
+    };
+    let without: Vec<BTreeSet<Asked>> = differs.without.iter().map(|of| open(of)).collect();
+    let in_each = |call: &Asked| without.iter().all(|open| open.contains(call));
+    let in_each = calls.into_iter().find(|call| is_direct(call) && in_each(call));
+    in_each.map(|call| call.caller)
+}
+
+fn spans_of(of: &CaseRecord) -> impl Iterator<Item = &Span> {
+    of.evidence.trace.iter().flat_map(|trace| &trace.spans)
+}
+
+/// A call by what its span says: who made it, and to which address.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Asked {
+    caller: String,
+    host: Option<String>,
+    port: u16,
+    path: String,
+}
+
+impl Asked {
+    /// Returns that of a client's span that says where it went; `None` of others.
+    fn of(span: &Span, topology: &Topology) -> Option<Self> {
+        let CallFacts { host, port, path, .. } = CallFacts::of(span);
+        let is_call = span.kind() == "client";
+        let caller = name_of(span, topology);
+        is_call.then_some(Self { caller, host, port: port?, path: path? })
+    }
+}
