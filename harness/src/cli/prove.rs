@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -42,6 +42,9 @@ pub(super) struct Args {
     /// expectation would detect each; may be given several times.
     #[arg(long, value_name = "FILE", conflicts_with = "on")]
     scenario: Vec<PathBuf>,
+    /// How long each of the system's processes may take to get ready, with `--scenario`, instead of 30s.
+    #[arg(long, value_name = "DURATION", requires = "scenario", value_parser = humantime::parse_duration)]
+    start_limit: Option<Duration>,
     /// Format of stdout, with `--scenario`.
     #[arg(long, value_enum, default_value_t = Format::Text, requires = "scenario")]
     format: Format,

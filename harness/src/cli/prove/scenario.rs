@@ -119,6 +119,7 @@ struct Ran {
 struct Bench {
     scenarios: Vec<Scenario>,
     program: PathBuf,
+    start_limit: Option<Duration>,
     cancel: CancellationToken,
 }
 
@@ -142,7 +143,12 @@ pub(super) async fn run(
     crate::cli::run::cancel_on_signal(cancel.clone())?;
     let program =
         std::env::current_exe().context("the path of this program cannot be determined")?;
-    let bench = Arc::new(Bench { scenarios, program, cancel: cancel.clone() });
+    let bench = Arc::new(Bench {
+        scenarios,
+        program,
+        start_limit: args.start_limit,
+        cancel: cancel.clone(),
+    });
     // Where calls go is seen in a run without anything in between, and whether something can stand there in another one.
     let seen = bench.clean(&[]).await?;
     let places = Arc::new(Places::find(&seen.records, &system));
@@ -399,13 +405,18 @@ impl Bench {
         let choice: SystemChoice = choice.context("there is no scenario")?;
         let overrides = Overrides { env: env.to_vec(), ..Overrides::default() };
         let system = build::system(&choice, &overrides)?.system;
-        let program = self.program.clone();
+        let (program, start_limit) = (self.program.clone(), self.start_limit);
         let plan = Plan {
             systems: BTreeMap::from([(choice, system)]),
             scenarios,
             skipped: Vec::new(),
             environment: Box::new(move || {
-                Ok(Box::new(ProcessEnvironment::builder(&program).build()?))
+                let builder = ProcessEnvironment::builder(&program);
+                let builder = match start_limit {
+                    Some(limit) => builder.start_limit(limit),
+                    None => builder,
+                };
+                Ok(Box::new(builder.build()?))
             }),
             environment_name: "process".to_owned(),
             evidence: None,
