@@ -133,7 +133,7 @@ fn replaced(view: View<'_>, arrived: TraceId) -> &'static str {
     let sent = view.case.trace_id;
     match sent.low() == arrived.low() {
         true if arrived.high() == 0 => {
-            "the upper 64 bits of the trace id were lost on the way, by something that keeps 64 bits (a gateway, a propagator of an older format)"
+            "the upper 64 bits of the trace id were cut off on the way, by something that keeps 64 bits (a gateway, a propagator of an older format)"
         }
         true => "the upper 64 bits of the trace id were replaced on the way",
         false => "the trace id was replaced on the way",

@@ -112,6 +112,7 @@ const OTHERWISE: &[(&str, Own)] = &[
     ),
     ("spans-held-back-for-a-minute", TAKES_PART),
     ("client-spans-under-a-service-of-their-own", by("altered-span", CALLER)),
+    ("traceparent-of-an-earlier-call", by("inconsistent-trace", LINK)),
     ("times-not-set", by("outside-request", AT)),
     ("end-not-set", by("no-duration", AT)),
     ("begun-ten-seconds-early", by("child-outside-parent", AT)),

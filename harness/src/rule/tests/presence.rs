@@ -103,7 +103,11 @@ fn a_trace_whose_id_lost_its_upper_half_names_the_link_on_which_it_did() {
     let [only] = &failures[..] else { panic!("{failures:#?}") };
     let hop = Hop { caller: "app-1".to_owned(), callee: "app-2".to_owned() };
     assert_eq!((&*only.rule, only.hop.as_ref()), ("stray-trace", Some(&hop)));
-    assert!(only.detail.contains("the upper 64 bits of the trace id were lost"), "{}", only.detail);
+    assert!(
+        only.detail.contains("the upper 64 bits of the trace id were cut off"),
+        "{}",
+        only.detail
+    );
 }
 
 #[test]
