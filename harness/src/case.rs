@@ -62,6 +62,20 @@ impl Case {
         let first = || topology.services.first().map(|service| service.workload.as_str());
         self.entry.as_deref().or_else(first)
     }
+
+    /// Returns whether it is unknown which trace is its own: no context was sent with it, and its answer names none.
+    pub fn is_trace_unknown(&self) -> bool {
+        !self.context_sent && matches!(self.outcome, Outcome::Response { trace_id: None, .. })
+    }
+
+    /// Returns the same request, to be judged by a trace that no context was sent for.
+    pub(crate) fn with_own_trace(&self, id: TraceId) -> Self {
+        let mut own = Self { trace_id: id, sampled: true, context_sent: false, ..self.clone() };
+        if let Outcome::Response { trace_id, .. } = &mut own.outcome {
+            *trace_id = Some(id);
+        }
+        own
+    }
 }
 
 /// The kept parts of a response: those that the scenario checks, and the beginning of the rest for messages.

@@ -4,7 +4,7 @@
 //! message names the broken hop and what usually causes it. What a scenario asks for beyond them is an `expectation`.
 
 use crate::{
-    case::{Capability, Case, Evidence, Stray, View},
+    case::{Capability, Evidence, Stray, View},
     finding::{Failure, Findings, NotEvaluated},
     scenario::fault::Shape,
     stats::Captured,
@@ -191,7 +191,7 @@ pub fn check_linked(view: View<'_>, tolerated: impl Fn(&str) -> bool) -> Finding
     };
     for stray in view.strays.iter().filter(is_own) {
         let id = stray.trace.id;
-        let case = Case { trace_id: id, sampled: true, context_sent: false, ..view.case.clone() };
+        let case = view.case.with_own_trace(id);
         let evidence =
             Evidence { trace: Some(stray.trace.clone()), ..view.evidence.without_trace() };
         let shape = Shape::default();

@@ -242,17 +242,18 @@ fn record(source: &DatadogSource, scenario: &Scenario, args: &Args, id: TraceId)
     let own =
         trace.iter().flat_map(|trace| &trace.spans).find(|span| span.service == DRIVER_SERVICE);
     let top = args.virtual_parent.or(own.map(|span| span.id));
+    let trace_id = trace.as_ref().map_or(id, |trace| trace.id);
     let case = Case {
         request,
         ordinal: 0,
-        trace_id: trace.as_ref().map_or(id, |trace| trace.id),
+        trace_id,
         driver_span: top.unwrap_or(SpanId(0)),
         driver_exported: false,
         context_sent: top.is_some(),
         sampled: true,
         sent_at: trace.as_ref().and_then(|trace| trace.spans.first()).map_or(0, |span| span.start),
         ended_at: unix_nanos(SystemTime::now()),
-        outcome: Outcome::Response { status: 0, trace_id: None },
+        outcome: Outcome::Response { status: 0, trace_id: Some(trace_id) },
         method,
         entry,
         answer: Answer::default(),

@@ -34,13 +34,7 @@ impl Begun {
     /// was captured that it began.
     fn of(view: View<'_>) -> Option<Self> {
         let trace = begun_by_entry(view)?;
-        let case = Case {
-            trace_id: trace.id,
-            sampled: true,
-            context_sent: false,
-            driver_exported: false,
-            ..view.case.clone()
-        };
+        let case = Case { driver_exported: false, ..view.case.with_own_trace(trace.id) };
         let evidence = Evidence { trace: Some(trace.clone()), ..view.evidence.without_trace() };
         let others = view.strays.iter().filter(|stray| stray.trace.id != trace.id);
         let strays = others.map(|stray| owned(stray, view.case.trace_id, trace.id)).collect();

@@ -34,7 +34,7 @@ pub(super) fn no_trace(view: View<'_>) -> Checked {
         .because(cause)
         .at_stage(stage);
     let entry = view.case.entry(view.topology);
-    if let (None, Some(entry)) = (stage, entry) {
+    if let (None, Some(entry), false) = (stage, entry, view.case.is_trace_unknown()) {
         found = found.on_hop(DRIVER_SERVICE, entry);
     }
     let found = vec![found];
@@ -45,6 +45,9 @@ pub(super) fn no_trace(view: View<'_>) -> Checked {
 fn no_trace_cause(view: View<'_>) -> (Option<Stage>, String) {
     if let Outcome::Failed { reason } = &view.case.outcome {
         return (None, format!("the request itself failed ({reason})"));
+    }
+    if view.case.is_trace_unknown() {
+        return (None, unknown_trace(view));
     }
     if let Some(own) = own_trace(view) {
         return (None, own);
@@ -66,9 +69,7 @@ fn no_trace_cause(view: View<'_>) -> (Option<Stage>, String) {
             dropping.push(format!("`{workload}`"));
         }
     }
-    let begun = view.apart().find(
-        |stray| matches!(&stray.origin, Origin::Call { caller, .. } if caller == DRIVER_SERVICE),
-    );
+    let begun = begun_by_entry(view);
     let dropping = dropping.join(", ");
     let mut stage = None;
     let cause = match (sampled, unsampled, begun) {
@@ -120,6 +121,29 @@ fn no_trace_cause(view: View<'_>) -> (Option<Stage>, String) {
         }
     };
     (stage, cause)
+}
+
+/// Explains that the id of the request's trace was to be read from the answer, and is not there.
+fn unknown_trace(view: View<'_>) -> String {
+    let likely = begun_by_entry(view).and_then(|stray| {
+        let root = stray.trace.root()?;
+        Some(format!(
+            "; trace {}, which `{}` began meanwhile, is likely its own",
+            stray.trace.id,
+            view.workload_of(root)
+        ))
+    });
+    format!(
+        "it is unknown which trace is the request's: no context was sent with it (`propagation: none`), and its answer has no trace id where `trace_id_from` looks for it{}",
+        likely.unwrap_or_default()
+    )
+}
+
+/// Finds the trace that was begun by the harness's own request.
+fn begun_by_entry(view: View<'_>) -> Option<&Stray> {
+    view.apart().find(
+        |stray| matches!(&stray.origin, Origin::Call { caller, .. } if caller == DRIVER_SERVICE),
+    )
 }
 
 /// Explains why no span came, where no ledger shows it: by who was heard of in other traces.

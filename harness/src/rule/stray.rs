@@ -22,7 +22,13 @@ fn is_implied(view: View<'_>, stray: &Stray) -> bool {
 const STRAYS_NAMED: usize = 3;
 
 pub(super) fn stray_trace(view: View<'_>) -> Checked {
-    let apart: Vec<&Stray> = view.apart().filter(|stray| !is_implied(view, stray)).collect();
+    // Where the request's own trace is unknown, the one that its entry began is likely it.
+    let is_own = |stray: &Stray| {
+        view.case.is_trace_unknown()
+            && matches!(&stray.origin, Origin::Call { caller, .. } if caller == DRIVER_SERVICE)
+    };
+    let apart = view.apart().filter(|stray| !is_implied(view, stray) && !is_own(stray));
+    let apart: Vec<&Stray> = apart.collect();
     let linked = view.linked().filter_map(|linked| only_links_to_its_call(view, linked));
     let mut reported: Vec<Failure> =
         apart.iter().take(STRAYS_NAMED).map(|stray| stray_reported(view, stray)).collect();

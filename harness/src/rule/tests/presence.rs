@@ -1,9 +1,10 @@
 //! Tests of the rules about what must have come: traces, hops, services, and what was sampled.
 
-use super::{MS, TRACE, World, span};
+use super::{DRIVER, MS, TRACE, World, span};
 use crate::{
     case::{Capability, LedgerReport, Origin, Outcome, Stray},
     finding::{Findings, Hop},
+    scenario::fault::Shape,
     trace::{SpanId, Trace, TraceId},
 };
 
@@ -54,6 +55,78 @@ fn who_was_heard_of_in_other_traces_is_not_said_to_export_nothing() {
         ),
         "{linked}"
     );
+}
+
+/// Sends the request without a context; nothing was captured of the trace that it is judged by.
+fn without_context(trace_id: Option<TraceId>) -> World {
+    let mut world = World::healthy();
+    world.made_below(0xa1, None);
+    world.evidence.trace = None;
+    (world.case.context_sent, world.case.driver_exported) = (false, false);
+    world.case.outcome = Outcome::Response { status: 200, trace_id };
+    world
+}
+
+#[test]
+fn samplers_that_were_sent_no_parent_are_not_said_not_to_follow_it() {
+    let dropped = |context_sent: bool| {
+        let mut world = without_context(Some(TRACE));
+        world.case.context_sent = context_sent;
+        for app in ["app-1", "app-2"] {
+            world.ledger(app).spans.iter_mut().for_each(|span| span.sampled = false);
+        }
+        let failures = world.findings().failures;
+        let found = failures.iter().find(|failure| failure.rule == "no-trace").unwrap();
+        (found.cause.clone().unwrap(), failures.len())
+    };
+    let (cause, count) = dropped(false);
+    assert!(
+        cause.ends_with("(OTEL_TRACES_SAMPLER): no parent was sent that they could follow")
+            && !cause.contains("do not follow the parent"),
+        "{cause}"
+    );
+    assert_eq!(count, 1, "no sampler is blamed by `sampled-out` either");
+    let (cause, _) = dropped(true);
+    assert!(cause.ends_with("their samplers do not follow the parent"), "{cause}");
+}
+
+#[test]
+fn a_request_whose_trace_id_is_not_in_the_answer_blames_no_exporter_and_no_link() {
+    let found = |world: &World| {
+        let failures = world.findings().failures;
+        let [only] = failures.as_slice() else { panic!("{failures:#?}") };
+        assert_eq!((only.rule.as_str(), &only.hop), ("no-trace", &None));
+        let cause = only.cause.clone().unwrap();
+        assert!(cause.starts_with("it is unknown which trace is the request's: "), "{cause}");
+        assert!(cause.contains("no trace id where `trace_id_from` looks for it"), "{cause}");
+        cause
+    };
+    for ledgers in [true, false] {
+        let mut world = without_context(None);
+        for app in ["app-1", "app-2"] {
+            world.ledger(app).spans.clear();
+        }
+        if !ledgers {
+            world.evidence.ledgers.clear();
+            world.shape = Shape::default();
+        }
+        found(&world);
+        // What its entry began meanwhile is likely it, and no stray.
+        let mut begun = span(0xa1, 0, "app-1", "server", 10 * MS, 80 * MS);
+        begun.trace_id = TraceId(9);
+        let (caller, what) = ("tracecheck".to_owned(), "GET /".to_owned());
+        let origin = Origin::Call { of: TRACE, call: DRIVER, caller, what };
+        world.strays = vec![Stray { trace: Trace::new(TraceId(9), vec![begun]), origin }];
+        let cause = found(&world);
+        let likely = "trace 00000000000000000000000000000009, which `app-1` began meanwhile, is likely its own";
+        assert!(cause.ends_with(likely), "{cause}");
+        // Once the answer names one, and nothing of it came, the export is asked about again.
+        world.strays.clear();
+        world.case.outcome = Outcome::Response { status: 200, trace_id: Some(TRACE) };
+        let (names, details) = world.failing();
+        assert_eq!(names, ["no-trace"]);
+        assert!(!details.contains("it is unknown which trace"), "{details}");
+    }
 }
 
 #[test]
