@@ -2,6 +2,8 @@
 
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 use harness_prove::{catalogue, change::Sites, tap::Tap};
 
 use crate::support::{ScenarioFile, TRACECHECK, ran, root};
@@ -20,12 +22,24 @@ async fn a_loss_that_is_proven_behind_the_scenario_fails_and_is_not_undecided() 
     let scenario = ScenarioFile::new(SCENARIO);
     let path = scenario.path();
     let mut command = Command::new(TRACECHECK);
-    command.args(["run", &path, "--app-env", &variable]);
+    command.args(["run", &path, "--format", "json", "--app-env", &variable]);
     command.current_dir(root()).stdin(Stdio::null());
     let output = tokio::task::spawn_blocking(move || command.output()).await;
     let ran = ran(output.expect("it ends"));
     assert!(tap.changed() > 0, "nothing was lost: {}", ran.stdout);
-    ran.expect_code(1).expect_stdout("FAIL  1 failed").expect_stdout(
-        "lost-span: in a request like the scenario's that followed it: `sample-app-1` ended",
-    );
+    let stdout = ran.expect_code(1).stdout;
+    let mut lines = stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let revised = lines.rfind(|line| line["event"] == "verdict-revised");
+    let result = &revised.expect("a verdict was revised")["result"];
+    assert_eq!(result["verdict"], "fail", "{result}");
+    let lost = &result["failures"][0];
+    assert_eq!(lost["rule"], "lost-span", "{lost}");
+    for text in [
+        "in a request like the scenario's that followed it: `sample-app-1` ended",
+        "lost between `sample-app-1` and the collector, which took ",
+    ] {
+        assert!(lost["detail"].as_str().unwrap().contains(text), "{text}: {lost}");
+    }
+    let of = [&lost["service"], &lost["stage"]];
+    assert_eq!(of, ["sample-app-1", "before-collector"], "{lost}");
 }

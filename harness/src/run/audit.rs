@@ -104,7 +104,8 @@ async fn judge_unrest(session: &Session, driven: &mut [Driven], unrest: &Unrest,
         let own = own.map(|failure| {
             let detail =
                 format!("in a request like the scenario's that followed it: {}", failure.detail);
-            Failure::new(&failure.rule, detail)
+            // Its span is of no trace of the scenario's.
+            Failure { detail, span: None, ..failure.clone() }
         });
         let own: Vec<Failure> = own.collect();
         if let (Some(undecided), false) = (undecided, own.is_empty()) {

@@ -161,7 +161,7 @@ pub(super) const ALL: &[Breakage] = &[
         twin: None,
         rule: "lost-span",
         hop: "in a request like the scenario's that followed it: `sample-app-1` ended",
-        stage: None,
+        stage: Some("before-collector"),
         seen: "Traces are whole for a while, and have holes from then on.",
         cause: "A queue or a quota fills up, and what comes then is dropped.",
         remedy: "Look at the metrics of what was dropped, and make the queue larger than a burst.",
