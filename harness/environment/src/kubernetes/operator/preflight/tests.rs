@@ -1,6 +1,25 @@
 use serde_json::from_value;
+use stub_server::StubServer;
+use wiremock::{Mock, ResponseTemplate, matchers::path};
 
 use super::*;
+
+/// Starts the API of a cluster that has these objects, by their paths, and no others.
+async fn cluster_with(objects: impl IntoIterator<Item = (&str, Value)>) -> (StubServer, Look) {
+    let server = StubServer::start().await;
+    for (at, object) in objects {
+        let answer = ResponseTemplate::new(200).set_body_json(object);
+        Mock::given(path(at)).respond_with(answer).mount(&server).await;
+    }
+    // Installs the provider of TLS, which kube's client asks for even where it has no use for it.
+    let _builder = harness_core::http::client();
+    let config = kube::Config::new(server.uri().parse().unwrap());
+    (server, Look { client: Client::try_from(config).unwrap() })
+}
+
+fn list_of(kind: &str, items: Value) -> Value {
+    json!({ "apiVersion": "v1", "kind": format!("{kind}List"), "metadata": {}, "items": items })
+}
 
 fn definition(versions: &[(&str, bool)], established: bool) -> CustomResourceDefinition {
     let version = |(name, served): &(&str, bool)| {
@@ -203,4 +222,70 @@ fn a_certificate_that_is_not_there_yet_is_not_ready() {
     assert_eq!(not_ready(&condition("True")), None);
     assert_eq!(not_ready(&condition("False")).as_deref(), Some("why"));
     assert!(not_ready(&Value::Null).is_some());
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_missing_is_not_waited_for() {
+    let of = |name: &str| format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
+    let [ours, certificates, issuers] =
+        [DEFINITION, "certificates.cert-manager.io", "issuers.cert-manager.io"].map(of);
+    let there = || json!(definition(&[("v1beta1", true)], true));
+    let named = |name: &str| json!({ "metadata": { "name": name } });
+    let (server, look) = cluster_with([
+        (&*ours, there()),
+        (&*certificates, there()),
+        (&*issuers, there()),
+        ("/apis/cert-manager.io/v1/namespaces/default/issuers", named("tracecheck-preflight")),
+        ("/api/v1/namespaces/ns/services/hooks", named("hooks")),
+    ])
+    .await;
+    let seen = timeout(SETTLE_LIMIT / 2, look.until_settled(None)).await;
+    let findings = seen.expect("it is not waited for").unwrap_err();
+    let missing = "the certificate `ns/cert` of the operator's webhooks is missing";
+    assert!(findings[0].to_string().starts_with(missing), "{findings:?}");
+    let asked = server.received_requests().await.unwrap();
+    assert_eq!(asked.iter().filter(|request| request.url.path() == ours).count(), 1);
+    // Neither where cert-manager, which made it once, is just starting.
+    assert!(!look.certificate("ns/cert", true).await.unwrap().may_pass());
+}
+
+#[tokio::test]
+async fn a_volume_that_a_pod_waits_for_is_named_as_the_kubelet_names_it_in_events() {
+    let pod = json!({
+        "metadata": { "name": "d-1", "creationTimestamp": "2026-01-01T00:00:00Z" },
+        "spec": { "containers": [{ "name": "manager" }] },
+        "status": { "containerStatuses": [{
+            "name": "manager", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "waiting": { "reason": "ContainerCreating" } },
+        }] },
+    });
+    let event = json!({
+        "metadata": { "name": "e" }, "involvedObject": { "name": "d-1" },
+        "reason": "FailedMount", "message": "secret \"s\" not found",
+    });
+    let (_server, look) = cluster_with([
+        ("/api/v1/namespaces/ns/pods", list_of("Pod", json!([pod]))),
+        ("/api/v1/namespaces/ns/events", list_of("Event", json!([event]))),
+    ])
+    .await;
+    let deployment: Deployment = from_value(json!({
+        "metadata": { "name": "d", "namespace": "ns", "creationTimestamp": "2026-01-01T00:00:00Z" },
+        "spec": { "selector": { "matchLabels": { "app": "d" } }, "template": {} },
+    }))
+    .unwrap();
+    let found = look.unavailable([deployment].iter()).await;
+    assert!(found[0].why.contains("(FailedMount: secret \"s\" not found)"), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_may_pass_only_while_its_writer_is_young() {
+    for (created, passes) in
+        [(Timestamp::now().to_string(), true), ("2020-01-01T00:00:00Z".to_owned(), false)]
+    {
+        let pod = json!({ "metadata": { "name": "cainjector-1", "creationTimestamp": created } });
+        let (_server, look) = cluster_with([("/api/v1/pods", list_of("Pod", json!([pod])))]).await;
+        let untrusted =
+            "failed calling webhook \"x\": x509: certificate signed by unknown authority";
+        assert_eq!(look.may_pass(untrusted).await, passes, "{created}");
+    }
 }
