@@ -210,6 +210,35 @@ fn a_service_that_does_not_end_when_asked_is_stopped_all_the_same() {
 }
 
 #[test]
+fn the_start_limit_of_a_run_is_for_processes_too() {
+    let silent = system("OTEL_BSP_SCHEDULE_DELAY: \"50\"").replacen(
+        "  - name: pay\n    builtin: sample-app",
+        "  - name: pay\n    command: [sleep, \"600\"]",
+        1,
+    );
+    ScenarioFile::new(SCENARIO)
+        .with("own.system.yaml", &silent)
+        .run(&["--start-limit", "5s"])
+        .expect_code(3)
+        .expect_stdout("`pay` was not ready within 5s");
+}
+
+#[test]
+fn a_service_that_the_scenario_restarts_or_stops_is_not_called_silent_before_its_batch_can_come() {
+    let restart = "faults: [{ at: pay, restart: true }]\n";
+    // It keeps all that it has until it is stopped in the end.
+    let late = "OTEL_BSP_SCHEDULE_DELAY: \"60000\"";
+    scenario(late, restart).run(&[]).expect_code(0).expect_stdout("1 passed");
+    let silent = scenario("OTEL_TRACES_EXPORTER: none", restart).run(&[]);
+    silent.expect_code(3).expect_stdout("silent-service: no span of `pay`");
+    let stop = "faults: [{ at: pay, stop: true }]\nexpect: { services: [shop] }\n";
+    let text = format!("{SCENARIO}{stop}")
+        .replace("get: /outgoing-sampleapp", "get: /outgoing-sampleapp, status: 502");
+    let stopped = ScenarioFile::new(&text).with("own.system.yaml", &system(late));
+    stopped.run(&[]).expect_code(0).expect_stdout("1 passed");
+}
+
+#[test]
 fn what_a_service_sends_only_when_it_is_stopped_is_judged_too() {
     // The second service does not take over the context, and would export after a minute: its trace comes at the end.
     let pay = "OTEL_PROPAGATORS: none\n      OTEL_BSP_SCHEDULE_DELAY: \"60000\"";

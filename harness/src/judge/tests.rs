@@ -453,6 +453,24 @@ fn a_stray_fails_the_request_that_it_belongs_to_and_no_other() {
 }
 
 #[test]
+fn a_missing_hop_is_not_put_down_to_the_trace_of_a_neighbour() {
+    let result = judged(|world| {
+        world.lose("sample-app-2");
+        world.evidence().ledgers.clear();
+        let mut neighbour = world.record.cases[0].clone();
+        (neighbour.case.ordinal, neighbour.case.trace_id) = (1, TraceId(77));
+        world.record.cases.push(neighbour);
+        world.stray("sample-app-2");
+    });
+    let hops = result.cases.iter().map(|case| {
+        let failures = &case.findings.failures;
+        assert!(failures.iter().all(|one| one.rule == "missing-hop"), "{failures:#?}");
+        failures[0].detail.contains("started trace 00000000000000000000000000000009 of its own")
+    });
+    assert_eq!(hops.collect::<Vec<_>>(), [true, false]);
+}
+
+#[test]
 fn a_linked_trace_fails_nothing_and_is_drawn_apart() {
     let linked = |world: &mut World| {
         let of = world.case().trace_id;

@@ -101,3 +101,82 @@ fn has_arrived(store: &Store, sent: &[Case]) -> bool {
         of_services.any(|span| asked_for || since.is_some_and(|since| span.start >= since))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        intake::{
+            attempt::{Attempt, Reply},
+            decode::{Decoded, StatsPayload, TracesPayload},
+            store::Bounds,
+        },
+        judge::testing::{MS, TRACE, case, span},
+        trace::{Span, TraceId},
+    };
+
+    const SENT_AT: i64 = 1000 * MS;
+
+    /// Returns whether what was captured is the sign that a request of ours, sent at [`SENT_AT`], has arrived.
+    fn is_sign(captured: impl IntoIterator<Item = Decoded>) -> bool {
+        let mut store = Store::new(Bounds::default());
+        for (seq, decoded) in (1u64..).zip(captured) {
+            let attempt = Attempt {
+                seq,
+                received_at: 0,
+                method: "POST".to_owned(),
+                path: "/".to_owned(),
+                headers: BTreeMap::new(),
+                body: seq.to_be_bytes().to_vec(),
+                reply: Reply::Status(202),
+            };
+            store.insert(attempt, decoded, std::time::Instant::now());
+        }
+        has_arrived(&store, &[Case { sent_at: SENT_AT, ..case() }])
+    }
+
+    fn spans(of: TraceId, service: &str, start: i64) -> Decoded {
+        let span = Span { trace_id: of, ..span(0xa1, 0xd0, service, "server", start, MS) };
+        Decoded::Traces(TracesPayload {
+            hostname: String::new(),
+            env: String::new(),
+            agent_version: String::new(),
+            target_tps: 0.0,
+            error_tps: 0.0,
+            tags: BTreeMap::new(),
+            tracers: Vec::new(),
+            repaired_strings: 0,
+            spans: vec![span],
+        })
+    }
+
+    fn stats() -> Decoded {
+        Decoded::Stats(StatsPayload {
+            agent_hostname: String::new(),
+            agent_env: String::new(),
+            agent_version: String::new(),
+            client_computed: false,
+            split_payload: false,
+            groups: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn what_a_collector_that_is_being_replaced_still_sends_is_no_sign() {
+        assert!(!is_sign([]));
+        assert!(!is_sign([stats()]), "stats");
+        let before = spans(TraceId(7), "sample-app-1", SENT_AT - MS);
+        assert!(!is_sign([stats(), before]), "spans from before");
+        let own = spans(TRACE, "tracecheck", SENT_AT);
+        assert!(!is_sign([own]), "the harness's own span, which went another way");
+    }
+
+    #[test]
+    fn a_span_of_a_service_that_was_asked_is_the_sign_whichever_trace_it_is_in() {
+        // Of a service whose clock is behind.
+        assert!(is_sign([stats(), spans(TRACE, "sample-app-1", SENT_AT - MS)]));
+        assert!(is_sign([spans(TraceId(7), "sample-app-1", SENT_AT + MS)]));
+    }
+}

@@ -88,16 +88,26 @@ fn reported(result: &ScenarioResult) -> Vec<&str> {
 }
 
 #[test]
-fn a_service_that_most_equal_requests_have_and_one_lacks_is_named() {
-    let result = judged(10, |_| {});
-    let [detail] = reported(&result)[..] else { panic!("{result:#?}") };
-    assert!(
-        detail.starts_with("9 of 10 equal requests (GET ")
-            && detail.contains("have spans of `sample-app-2` in their traces; ")
-            && detail.contains("(the last span in it is `GET` of `sample-app-1`) has none"),
-        "{detail}"
-    );
-    assert_eq!(result.verdict, Verdict::Fail);
+fn a_service_that_most_equal_requests_have_and_some_lack_is_named() {
+    for (requests, lacking) in [(6, 1), (10, 1), (10, 2)] {
+        let result = judged(requests, |world| {
+            for of in world.record.cases.iter_mut().rev().take(lacking) {
+                let trace = of.evidence.trace.as_mut().unwrap();
+                trace.spans.retain(|span| span.service != "sample-app-2");
+            }
+        });
+        let [detail] = reported(&result)[..] else { panic!("{result:#?}") };
+        let having = requests as usize - lacking;
+        let none = if lacking == 1 { "has none" } else { "have none" };
+        assert!(
+            detail.starts_with(&format!("{having} of {requests} equal requests (GET "))
+                && detail.contains("have spans of `sample-app-2` in their traces; ")
+                && detail.contains("(the last span in it is `GET` of `sample-app-1`)")
+                && detail.contains(none),
+            "{detail}"
+        );
+        assert_eq!(result.verdict, Verdict::Fail);
+    }
 }
 
 #[test]

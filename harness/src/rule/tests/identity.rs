@@ -5,6 +5,7 @@ use crate::{
     case::{Capability, ServiceIdentity},
     finding::Findings,
     scenario::fault::Shape,
+    trace::Span,
 };
 
 fn rename(world: &mut World, from: &str, to: &str) {
@@ -114,14 +115,36 @@ fn spans_of_one_process_that_disagree_in_their_resource_are_reported() {
 
 #[test]
 fn a_payload_whose_env_or_host_is_not_the_resources_is_reported() {
-    let mut world = World::healthy();
-    let span = world.span(0xb1);
-    span.meta.insert("deployment.environment.name".to_owned(), "prod".to_owned());
-    span.env = "staging".to_owned();
-    let (names, details) = world.failing();
-    assert_eq!(names, ["resource-mixed"]);
-    assert!(details.contains("1 span of `app-2`"), "{details}");
-    assert!(details.contains("came with the env `staging`, but their resource says `prod`"));
+    type Change = fn(&mut Span);
+    let cases: [(&str, Change, &str); 3] = [
+        (
+            "deployment.environment.name",
+            |span| span.env = "staging".to_owned(),
+            "came with the env `staging`, but their resource says `prod`",
+        ),
+        (
+            "host.name",
+            |span| span.hostname = "staging".to_owned(),
+            "came with the host `staging`, but their resource says `prod`",
+        ),
+        (
+            "host.name",
+            |span| span.hostname.clear(),
+            "came with the host ``, but their resource says `prod`",
+        ),
+    ];
+    for (key, change, reported) in cases {
+        let mut world = World::healthy();
+        let span = world.span(0xb1);
+        span.meta.insert(key.to_owned(), "prod".to_owned());
+        (span.env, span.hostname) = ("prod".to_owned(), "prod".to_owned());
+        assert_eq!(world.findings(), Findings::default());
+        change(world.span(0xb1));
+        let (names, details) = world.failing();
+        assert_eq!(names, ["resource-mixed"], "{key}");
+        assert!(details.contains("1 span of `app-2`"), "{details}");
+        assert!(details.contains(reported), "{details}");
+    }
 }
 
 #[test]

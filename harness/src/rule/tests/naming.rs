@@ -33,6 +33,18 @@ fn a_service_that_is_not_known_to_have_routes_need_not_have_one() {
 }
 
 #[test]
+fn resources_of_proxies_of_graphql_and_of_flask_behind_node_fail_nothing() {
+    for (method, resource) in [("GET", "GET"), ("POST", "POST"), ("GET", "http"), ("GET", "HTTP")] {
+        let mut world = World::healthy();
+        world.shape = Shape::default();
+        let span = world.span(0xb1);
+        span.meta.insert("http.method".to_owned(), method.to_owned());
+        span.resource = resource.to_owned();
+        assert_eq!(world.findings().failures, [], "{method} {resource}");
+    }
+}
+
+#[test]
 fn spans_without_a_service_are_reported_once_and_nobody_is_advised_to_set_what_is_set() {
     let mut world = World::healthy();
     world.shape = Shape::default();
