@@ -84,7 +84,7 @@ fn a_canary_that_could_never_come_to_a_verdict_is_not_printed() {
     args[6] = "@hourly";
     tracecheck(&[args.as_slice(), &["shop/shop:http"]].concat())
         .expect_code(2)
-        .expect_stderr("write the number");
+        .expect_stderr("give the number");
 }
 
 #[test]

@@ -35,7 +35,7 @@ async fn connect(url: &str) -> IntakeClient {
 }
 
 async fn send(url: &str, trace_id: &str, first: u64) -> u16 {
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = harness_core::http::client().no_proxy().build().unwrap();
     let request = http.post(format!("{url}/api/v0.2/traces")).header("dd-api-key", "any");
     let request = request.header("content-encoding", "gzip").body(traces_body(trace_id, first));
     request.send().await.unwrap().status().as_u16()
