@@ -24,7 +24,7 @@ use harness::intake::decode::{DEFAULT_MAX_DECODED, Route, decode};
 use harness::intake::store::{Bounds, Store};
 use harness::judge;
 use harness::ledger::{LedgerEntry, LedgerSpan};
-use harness::record::{CaseRecord, Record};
+use harness::record::{CaseRecord, Record, SystemFacts};
 use harness::run::saved;
 use harness::scenario::{Method, Scenario, load};
 use harness::strays::Nobodys;
@@ -381,6 +381,7 @@ struct System {
     form: u32,
     scenarios: [Record; 1],
     attempts: usize,
+    facts: SystemFacts,
     nobodys: Nobodys,
 }
 
@@ -398,9 +399,9 @@ fn save(dir: &Path, spans: usize, per_trace: usize) {
     }
     std::fs::create_dir(dir).unwrap();
     let file = BufWriter::new(File::create(dir.join("system.json")).unwrap());
-    let nobodys = Nobodys::default();
-    serde_json::to_writer(file, &System { form: 3, scenarios: [record], attempts: 0, nobodys })
-        .unwrap();
+    let (facts, nobodys) = (SystemFacts::default(), Nobodys::default());
+    let system = System { form: 4, scenarios: [record], attempts: 0, facts, nobodys };
+    serde_json::to_writer(file, &system).unwrap();
 }
 
 fn trace_of(spans: usize) -> Trace {

@@ -91,6 +91,23 @@ pub struct Warning {
     pub more: Vec<String>,
 }
 
+/// Findings about the run of a system that belong to none of its scenarios.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SystemFindings {
+    /// Reasons for an inconclusive run.
+    pub undecided: Vec<String>,
+    /// Warnings for the user.
+    pub warnings: Vec<Warning>,
+    /// Notes for verbose output.
+    pub notes: Vec<String>,
+}
+
+impl From<String> for Warning {
+    fn from(text: String) -> Self {
+        Self { text, more: Vec::new() }
+    }
+}
+
 /// A check that could not be evaluated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -25,6 +25,7 @@ mod public;
 mod sampled;
 mod silenced;
 mod stats;
+mod system;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -32,7 +33,7 @@ mod tests;
 pub(crate) mod tree;
 
 pub(crate) use self::{case::CHAIN_PATH, public::looked_at, stats::is_whole as stats_are_whole};
-pub use self::{consistency::warning as consistency_warning, sampled::warning as sampled_warning};
+pub use self::system::judge_system;
 
 /// Judges a scenario. Times are left out; they are the run's to add.
 pub fn judge(record: &Record) -> ScenarioResult {

@@ -85,6 +85,38 @@ pub struct Facts {
     pub first_verdict: Option<Verdict>,
 }
 
+/// Facts about the run of a system that belong to none of its scenarios.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SystemFacts {
+    /// The system, for people.
+    pub name: String,
+    /// Settings that will not do for the scenarios.
+    pub foreseen: Vec<String>,
+    /// Scenarios without a record although they were driven, each with the panic that ended it.
+    pub panicked: Vec<String>,
+    /// Whether spans were captured of which Datadog would make no trace metrics.
+    pub lacks_trace_metrics: bool,
+    /// Whether the run was cancelled before all scenarios were judged.
+    pub is_cancelled: bool,
+    /// Errors of stopping services and collectors, and of reading what they sent then.
+    pub unclean: Vec<String>,
+    /// Gaps in the evidence.
+    pub gaps: Vec<String>,
+    /// Workloads that ended by themselves.
+    pub exits: Vec<String>,
+    /// Errors of saving the run and of removing the rest of the system.
+    pub undone: Vec<String>,
+}
+
+impl SystemFacts {
+    /// Returns all errors of taking the system down, each as a sentence.
+    pub(crate) fn taking_down(&self) -> impl Iterator<Item = String> {
+        let errors = self.unclean.iter().chain(&self.undone);
+        errors.map(|error| format!("taking {} down: {error}", self.name))
+    }
+}
+
 impl Record {
     /// Creates the record of a scenario that nothing was sent for yet.
     pub fn new(scenario: Scenario, topology: Topology, capabilities: Vec<Capability>) -> Self {

@@ -175,20 +175,22 @@ pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Sum
         let (plan, places, events, run_id) =
             (Arc::clone(&plan), Arc::clone(&places), events.clone(), summary.run_id.clone());
         running.spawn(async move {
-            match places.acquire_owned().await {
+            let number = group.number;
+            let outcome = match places.acquire_owned().await {
                 Ok(place) => group::run(group, &plan, &run_id, &events, place).await,
                 Err(_never_closed) => group::GroupOutcome::default(),
-            }
+            };
+            (number, outcome)
         });
     }
+    // By the number of their groups, as a saved run has them.
+    let mut of_systems = BTreeMap::new();
     while let Some(finished) = running.join_next().await {
         match finished {
-            Ok(outcome) => {
+            Ok((number, outcome)) => {
                 summary.scenarios.extend(outcome.results);
                 not_judged.extend(outcome.not_judged);
-                summary.warnings.extend(outcome.warnings);
-                summary.undecided.extend(outcome.undecided);
-                summary.notes.extend(outcome.notes);
+                of_systems.insert(number, outcome.findings);
             }
             Err(panicked) => {
                 let text = format!("a group of scenarios was not judged: {panicked}");
@@ -197,6 +199,7 @@ pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Sum
             }
         }
     }
+    of_systems.into_values().for_each(|found| summary.add(found));
     for name in &order {
         let has_result = |results: &[ScenarioResult]| results.iter().any(|it| &it.name == name);
         if !has_result(&summary.scenarios) && !has_result(&not_judged) {

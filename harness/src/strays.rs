@@ -16,7 +16,7 @@ mod origin;
 #[cfg(test)]
 mod tests;
 
-pub use self::nobodys::{Findings, Group, Nobodys, When};
+pub use self::nobodys::{Group, Nobodys, When};
 pub(crate) use self::{
     ground::{Ground, Places, Requests},
     origin::{called, resolve},

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    finding::{Failure, Findings, NotEvaluated},
+    finding::{Failure, Findings, NotEvaluated, SystemFindings},
     trace::TraceId,
 };
 
@@ -210,6 +210,13 @@ impl Summary {
             undecided: Vec::new(),
             notes: Vec::new(),
         }
+    }
+
+    /// Adds the findings about one of its systems.
+    pub fn add(&mut self, found: SystemFindings) {
+        self.undecided.extend(found.undecided);
+        self.warnings.extend(found.warnings.into_iter().map(|warning| warning.text));
+        self.notes.extend(found.notes);
     }
 
     /// Returns the worst verdict of the scenarios that were not skipped; at best inconclusive if part of the run is

@@ -42,7 +42,7 @@ pub(crate) fn run_and_replay(
     let replayed = tracecheck(&[&["replay", dir.as_str()], form.as_slice()].concat());
     let replayed = replayed.expect_code(code);
     assert_eq!(replayed.stderr, "");
-    for of_the_run in ["undecided", "notes"] {
+    for of_the_run in ["warnings", "undecided", "notes"] {
         let (live, again) = (summary(&ran), summary(&replayed));
         assert_eq!(live[of_the_run], again[of_the_run], "`{of_the_run}` of the run");
     }
@@ -184,8 +184,8 @@ fn a_saved_run_of_another_form_is_refused() {
     let (saved, _) = run_and_replay(&[&file.path()], 0);
     let path = saved.path().join("system-0/system.json");
     let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replacen("\"form\":3", "\"form\":1", 1)).unwrap();
+    std::fs::write(&path, text.replacen("\"form\":4", "\"form\":1", 1)).unwrap();
     tracecheck(&["replay", &saved.path().display().to_string()])
         .expect_code(2)
-        .expect_stderr("its form is 1, this version reads 3");
+        .expect_stderr("its form is 1, this version reads 4");
 }

@@ -126,7 +126,7 @@ async fn somebody_elses_request_fails_no_scenario_and_is_reported() -> TestResul
     let client = reqwest::Client::builder().no_proxy().build()?;
     assert_eq!(client.post(format!("{url}/login")).send().await?.status(), 404);
     chain.get("/outgoing-sampleapp").send().await.whole_trace()?;
-    let nobodys = || session.witness().nobodys_strays("the chain", None);
+    let nobodys = || session.witness().nobodys_strays();
     let mut changes = session.source().changes();
     let came = async {
         while nobodys().groups.is_empty() {
@@ -136,10 +136,10 @@ async fn somebody_elses_request_fails_no_scenario_and_is_reported() -> TestResul
     };
     let found = tokio::time::timeout(Duration::from_secs(20), came).await??;
     assert_eq!(found.groups[0].origin, Origin::Foreign);
-    let found = found.judge();
+    let found = found.judge("the chain", None);
     assert!(found.undecided.is_empty(), "{found:?}");
     let reported = "`sample-app-2` began `POST` (server, answered 404)";
-    assert!(found.warnings[0].contains(reported), "{found:?}");
+    assert!(found.warnings[0].text.contains(reported), "{found:?}");
     chain.stop().await?;
     Ok(())
 }

@@ -5,8 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 use harness::{
     event::{self, Event},
     finding::Warning,
-    judge::{consistency_warning, judge, sampled_warning},
-    rule,
+    judge::{judge, judge_system},
     run::saved::{self, SavedError, SavedSystem},
     verdict::Summary,
 };
@@ -65,30 +64,17 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let mut summary = Summary { scenarios: results, ..Summary::new(run_id) };
     let is_judged = |system: &&SavedSystem| {
-        system.records().iter().any(|record| wanted.contains(&record.scenario.name))
+        let mut records = system.records().iter();
+        args.filter.is_empty() || records.any(|record| wanted.contains(&record.scenario.name))
     };
     for system in systems.iter().filter(is_judged) {
-        let found = system.nobodys().judge();
-        let judged = system.records().iter();
-        let judged = judged.filter(|record| wanted.contains(&record.scenario.name));
-        let leak = rule::literals_warning(&system.nobodys().system, judged.clone());
-        let breaches = rule::levels_warning(&system.nobodys().system, judged.clone());
-        let with_result = judged.filter_map(|record| {
-            let mut results = summary.scenarios.iter();
-            Some((record, results.find(|result| result.name == record.scenario.name)?))
-        });
-        let results = with_result.clone().map(|(_, result)| result);
-        let dropped = sampled_warning(&system.nobodys().system, results);
-        let differing = consistency_warning(&system.nobodys().system, with_result);
-        let nobodys = found.warnings.into_iter().map(|text| Warning { text, more: Vec::new() });
-        for Warning { text, more } in
-            nobodys.chain(leak).chain(breaches).chain(differing).chain(dropped)
-        {
-            output.observe(&Event::Warning { text: text.clone(), more });
-            summary.warnings.push(text);
+        let (all, results): (Vec<_>, Vec<_>) =
+            (system.records().iter().collect(), summary.scenarios.iter().collect());
+        let found = judge_system(system.facts(), system.nobodys(), &all, &results);
+        for Warning { text, more } in found.warnings.clone() {
+            output.observe(&Event::Warning { text, more });
         }
-        summary.undecided.extend(found.undecided);
-        summary.notes.extend(found.notes);
+        summary.add(found);
     }
     summary.took_ms = u64::try_from(began.elapsed().as_millis())?;
     let verdict = summary.verdict();

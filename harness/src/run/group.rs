@@ -18,9 +18,13 @@ use super::{
 };
 use crate::{
     event::Event,
+    finding::{SystemFindings, Warning},
+    judge,
+    record::SystemFacts,
     scenario::{Scenario, SystemChoice},
     session::{Session, SessionError, Unrest},
     stats,
+    strays::Nobodys,
     system::System,
     verdict::{ScenarioResult, Verdict},
 };
@@ -32,11 +36,8 @@ pub(super) struct GroupOutcome {
     pub(super) results: Vec<ScenarioResult>,
     /// Those of the others.
     pub(super) not_judged: Vec<ScenarioResult>,
-    pub(super) warnings: Vec<String>,
-    /// Reasons for an inconclusive run beyond those of its scenarios.
-    pub(super) undecided: Vec<String>,
-    /// Notes for verbose output.
-    pub(super) notes: Vec<String>,
+    /// Findings about the group's system.
+    pub(super) findings: SystemFindings,
 }
 
 /// A group whose system is up.
@@ -47,7 +48,12 @@ pub(super) struct Live<'a> {
     pub(super) session: Arc<Session>,
     /// The scenarios that were driven so far.
     pub(super) driven: Vec<Driven>,
-    pub(super) outcome: GroupOutcome,
+    /// Results of the scenarios that have no record.
+    pub(super) not_judged: Vec<ScenarioResult>,
+    /// Facts about the system so far.
+    pub(super) facts: SystemFacts,
+    /// Findings about it that were reported.
+    pub(super) findings: SystemFindings,
     /// The sentinel at the end, where it did not arrive whole.
     pub(super) unrest: Option<Unrest>,
     /// The logs that were kept last.
@@ -66,9 +72,18 @@ pub(super) async fn run(
         Ok(session) => Arc::new(session),
         Err(because) => return give_up(group, events, &because).await,
     };
-    let (driven, outcome) = (Vec::new(), GroupOutcome::default());
-    let (unrest, logs) = (None, None);
-    let mut live = Live { group: &group, plan, events, session, driven, outcome, unrest, logs };
+    let mut live = Live {
+        group: &group,
+        plan,
+        events,
+        session,
+        driven: Vec::new(),
+        not_judged: Vec::new(),
+        facts: SystemFacts { name: group.name(), ..SystemFacts::default() },
+        findings: SystemFindings::default(),
+        unrest: None,
+        logs: None,
+    };
     live.warn_of_what_is_foreseen().await;
     tokio::select! {
         () = live.await_pointing() => {}
@@ -84,9 +99,9 @@ pub(super) async fn run(
     drop(place);
     live.stay().await;
     live.take_down().await;
-    let Live { driven, mut outcome, .. } = live;
-    outcome.results.extend(driven.into_iter().map(|driven| driven.result));
-    outcome
+    let Live { driven, not_judged, findings, .. } = live;
+    let results = driven.into_iter().map(|driven| driven.result).collect();
+    GroupOutcome { results, not_judged, findings }
 }
 
 /// Brings the system of a group up; why not, where it does not come up.
@@ -189,11 +204,22 @@ impl Live<'_> {
         if self.session.up().is_attached() {
             return;
         }
-        for text in foreseen(system, &self.group.scenarios) {
-            let text = format!("{}: {text}", self.group.name());
-            self.events.send(Event::warning(&text)).await;
-            self.outcome.warnings.push(text);
+        self.facts.foreseen = foreseen(system, &self.group.scenarios);
+        self.warn().await;
+    }
+
+    /// Reports the warnings about the system that are known before its scenarios are all judged.
+    async fn warn(&mut self) {
+        let found = judge::judge_system(&self.facts, &Nobodys::default(), &[], &[]);
+        self.report(found).await;
+    }
+
+    /// Takes over the findings about the system, and reports the warnings that are new. Findings come after those that were known before.
+    pub(super) async fn report(&mut self, found: SystemFindings) {
+        for Warning { text, more } in found.warnings.iter().skip(self.findings.warnings.len()) {
+            self.events.send(Event::Warning { text: text.clone(), more: more.clone() }).await;
         }
+        self.findings = found;
     }
 
     async fn drive_and_audit(&mut self) {
@@ -219,8 +245,8 @@ impl Live<'_> {
                     }
                 }
                 Err(panicked) => {
-                    let text = format!("a scenario was not judged: {panicked}");
-                    self.outcome.warnings.push(text);
+                    self.facts.panicked.push(panicked.to_string());
+                    self.warn().await;
                 }
             }
         }
@@ -282,18 +308,16 @@ impl Live<'_> {
             let result = ScenarioResult::undecided(&scenario.name, &scenario.description, because)
                 .in_file(&scenario.file);
             self.events.send(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
-            self.outcome.not_judged.push(result);
+            self.not_judged.push(result);
         }
     }
 
     /// Warns where Datadog would make no trace metrics of what was sent.
     async fn warn_of_missing_metrics(&mut self) {
         let intake = self.session.intake();
-        if intake.is_some_and(|intake| intake.with_store(stats::lacks_trace_metrics)) {
-            let text = format!("{}: {}", self.group.name(), stats::no_trace_metrics_warning());
-            self.events.send(Event::warning(&text)).await;
-            self.outcome.warnings.push(text);
-        }
+        self.facts.lacks_trace_metrics =
+            intake.is_some_and(|intake| intake.with_store(stats::lacks_trace_metrics));
+        self.warn().await;
     }
 
     /// Leaves the system running for a look around, where that is asked for.

@@ -15,15 +15,20 @@ const LOG_LINES: usize = 12;
 
 /// Adds what the session knows that bears on every scenario.
 pub(super) async fn gather(session: &Session, facts: &mut Facts) {
+    facts.exits = exits(session);
+    facts.intake_ended = session.up().intake_ended();
+    facts.gaps = session.source().gaps();
+    facts.disturbances = session.up().disturbances().await;
+}
+
+/// Describes the workloads that ended by themselves, each with the end of its log.
+pub(super) fn exits(session: &Session) -> Vec<String> {
     let described = |exit: UnexpectedExit| {
         let log = exit.log_tail.iter().rev().take(LOG_LINES).rev();
         let log: String = log.map(|line| format!("\n        {line}")).collect();
         format!("`{}` ended by itself ({}); the end of its log:{log}", exit.workload, exit.status)
     };
-    facts.exits = session.up().unexpected_exits().into_iter().map(described).collect();
-    facts.intake_ended = session.up().intake_ended();
-    facts.gaps = session.source().gaps();
-    facts.disturbances = session.up().disturbances().await;
+    session.up().unexpected_exits().into_iter().map(described).collect()
 }
 
 /// State of a system's services: whether their ledgers can still be queried.

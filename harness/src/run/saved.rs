@@ -19,7 +19,7 @@ use crate::{
         decode::{self, DEFAULT_MAX_DECODED},
         store::{Bounds, Store},
     },
-    record::Record,
+    record::{Record, SystemFacts},
     session::Session,
     strays::Nobodys,
     trace::{Trace, TraceId},
@@ -33,7 +33,7 @@ const ATTEMPTS_FILE: &str = "attempts.jsonl";
 /// Name of the file with the results of scenarios that have no record.
 const NOT_JUDGED_FILE: &str = "not-judged.json";
 /// Version of the form; a reader refuses another.
-const FORM: u32 = 3;
+const FORM: u32 = 4;
 
 /// Error for a run that cannot be saved or read.
 #[derive(Debug, thiserror::Error)]
@@ -81,12 +81,13 @@ pub enum SavedError {
 /// The content of `system.json`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct System<Records, Strays> {
+struct System<Records, Facts, Strays> {
     form: u32,
     scenarios: Records,
     /// How many attempts were written; absent in runs that older programs saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     attempts: Option<usize>,
+    facts: Facts,
     /// Captured traces that belong to no request.
     nobodys: Strays,
 }
@@ -103,12 +104,12 @@ pub(super) async fn save(
     dir: &Path,
     session: &Session,
     records: &[&Record],
-    nobodys: &Nobodys,
+    of_system: (&SystemFacts, &Nobodys),
 ) -> Result<usize, SavedError> {
     std::fs::create_dir_all(dir)
         .map_err(|source| SavedError::Io { path: dir.to_owned(), source })?;
     let attempts = session.intake().map_or_else(Vec::new, IntakeClient::attempts);
-    write_records(dir, records, nobodys, attempts.len())?;
+    write_records(dir, records, of_system, attempts.len())?;
     write(&dir.join(ATTEMPTS_FILE), |out| {
         for attempt in &attempts {
             serde_json::to_writer(&mut *out, attempt.as_ref())?;
@@ -127,12 +128,12 @@ pub(super) async fn save(
 pub(super) fn write_records(
     dir: &Path,
     records: &[&Record],
-    nobodys: &Nobodys,
+    (facts, nobodys): (&SystemFacts, &Nobodys),
     attempts: usize,
 ) -> Result<(), SavedError> {
     let attempts = Some(attempts);
     write(&dir.join(SYSTEM_FILE), |out| {
-        let system = System { form: FORM, scenarios: records, attempts, nobodys };
+        let system = System { form: FORM, scenarios: records, attempts, facts, nobodys };
         serde_json::to_writer(&mut *out, &system)?;
         writeln!(out)
     })
@@ -183,10 +184,11 @@ pub struct SavedSystem {
     dir: PathBuf,
     records: Vec<Record>,
     attempts: Option<usize>,
+    facts: SystemFacts,
     nobodys: Nobodys,
 }
 
-/// Reads a saved run: every `system-…` folder in `dir`, by name.
+/// Reads a saved run: every `system-…` folder in `dir`, by number.
 ///
 /// # Errors
 ///
@@ -197,7 +199,8 @@ pub fn read(dir: &Path) -> Result<Vec<SavedSystem>, SavedError> {
     let mut folders: Vec<PathBuf> =
         entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
     folders.retain(|folder| folder.join(SYSTEM_FILE).is_file());
-    folders.sort();
+    // By their numbers, of which a longer one is a greater one.
+    folders.sort_by_key(|folder| (folder.as_os_str().len(), folder.clone()));
     if folders.is_empty() {
         return Err(SavedError::Empty { path: dir.to_owned() });
     }
@@ -221,7 +224,7 @@ impl SavedSystem {
             }
         });
         drop(text);
-        let system: System<Vec<Record>, Nobodys> = system?;
+        let system: System<Vec<Record>, SystemFacts, Nobodys> = system?;
         if system.form != FORM {
             return Err(other(system.form));
         }
@@ -235,13 +238,18 @@ impl SavedSystem {
                 return Err(refuse(1, reason));
             }
         }
-        let System { scenarios: records, attempts, nobodys, .. } = system;
-        Ok(Self { dir, records, attempts, nobodys })
+        let System { scenarios: records, attempts, facts, nobodys, .. } = system;
+        Ok(Self { dir, records, attempts, facts, nobodys })
     }
 
     /// Returns the records of the system's scenarios.
     pub fn records(&self) -> &[Record] {
         &self.records
+    }
+
+    /// Returns the facts about the system that belong to none of its scenarios.
+    pub fn facts(&self) -> &SystemFacts {
+        &self.facts
     }
 
     /// Returns the captured traces that belong to no request.
@@ -312,7 +320,7 @@ pub(crate) mod testing {
 
     /// Saves records as a run does that captured no attempt.
     pub(crate) fn write(dir: &Path, records: &[&Record], nobodys: &Nobodys) {
-        write_records(dir, records, nobodys, 0).unwrap();
+        write_records(dir, records, (&SystemFacts::default(), nobodys), 0).unwrap();
         std::fs::write(dir.join(ATTEMPTS_FILE), "").unwrap();
     }
 }
@@ -334,11 +342,13 @@ mod tests {
         let mut world = World::healthy();
         world.lose("app-2");
         let dir = tempfile::tempdir().unwrap();
+        let gaps = vec!["3 attempts".to_owned()];
+        let facts = SystemFacts { name: "the shop".to_owned(), gaps, ..SystemFacts::default() };
         let nobodys = Nobodys::default();
-        write_records(dir.path(), &[&world.record], &nobodys, 0).unwrap();
+        write_records(dir.path(), &[&world.record], (&facts, &nobodys), 0).unwrap();
         let read = SavedSystem::read(dir.path().to_owned()).unwrap();
         assert_eq!(read.records(), std::slice::from_ref(&world.record));
-        assert_eq!(read.nobodys(), &nobodys);
+        assert_eq!((read.facts(), read.nobodys()), (&facts, &nobodys));
         assert_eq!(judge(&read.records()[0]), judge(&world.record));
     }
 
@@ -346,14 +356,14 @@ mod tests {
     fn what_is_no_saved_run_of_this_version_is_refused_with_the_place() {
         assert_eq!(
             refused("{\"form\": 1, \"claims\": []}"),
-            ":1: not a saved run of this version: its form is 1, this version reads 3"
+            ":1: not a saved run of this version: its form is 1, this version reads 4"
         );
-        assert!(refused("{\"form\": 3,\n\"scenarios\": 7}").starts_with(":2: not a saved run"));
+        assert!(refused("{\"form\": 4,\n\"scenarios\": 7}").starts_with(":2: not a saved run"));
         assert!(refused("[").starts_with(":1: it ends in the middle: the saved run was cut off"));
         let mut record = World::healthy().record;
         record.cases[0].case.request = 5;
-        let nobodys = Nobodys::default();
-        let system = System { form: FORM, scenarios: [record], attempts: None, nobodys };
+        let (facts, nobodys) = (SystemFacts::default(), Nobodys::default());
+        let system = System { form: FORM, scenarios: [record], attempts: None, facts, nobodys };
         let text = serde_json::to_string(&system).unwrap();
         assert!(refused(&text).contains("has a case of request 5, and 1 requests"));
     }

@@ -230,15 +230,11 @@ impl Witness {
         Ground { topology: &self.topology, places: &self.places, requests }
     }
 
-    /// Returns the unclaimed traces that belong to no request; `not_judged` is the reason not to judge them, if there
-    /// is one.
-    pub fn nobodys_strays(&self, system: &str, not_judged: Option<String>) -> Nobodys {
+    /// Returns the captured traces that belong to no request at all.
+    pub fn nobodys_strays(&self) -> Nobodys {
         let nobodys: Vec<Stray> = self.strays(|strays| strays.nobodys().cloned().collect());
-        let needs = [Capability::Exclusiveness, Capability::Completeness];
-        let lacking = needs.into_iter().find(|need| !self.capabilities.contains(need));
-        let lacking = lacking.map(|need| format!("the evidence does not give {}", need.name()));
         let requests = lock(&self.requests);
-        Nobodys::new(system, nobodys.iter(), self.ground(&requests), lacking.or(not_judged))
+        Nobodys::new(nobodys.iter(), self.ground(&requests))
     }
 
     /// Returns the workloads that spans of a trace came from; services where the workload is unknown.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ground::Ground;
 use crate::{
     case::{Origin, Stray, call_facts::CallFacts},
+    finding::SystemFindings,
     trace::{Span, SpanId, TraceId},
 };
 
@@ -21,10 +22,6 @@ const SERVICES_NAMED: usize = 5;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Nobodys {
-    /// The system, in words.
-    pub system: String,
-    /// The reason why they are not judged; `None` where they are.
-    pub not_judged: Option<String>,
     /// The groups, in the order of their first traces.
     pub groups: Vec<Group>,
     /// Number of further groups.
@@ -83,26 +80,10 @@ pub enum When {
     },
 }
 
-/// Effects on a run of traces that belong to no request.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Findings {
-    /// Reasons for an inconclusive run.
-    pub undecided: Vec<String>,
-    /// Warnings for the user.
-    pub warnings: Vec<String>,
-    /// Notes for verbose output.
-    pub notes: Vec<String>,
-}
-
 impl Nobodys {
     /// Puts alike ones together.
-    pub(crate) fn new<'s>(
-        system: &str,
-        strays: impl Iterator<Item = &'s Stray>,
-        ground: Ground<'_>,
-        not_judged: Option<String>,
-    ) -> Self {
-        let mut all = Self { system: system.to_owned(), not_judged, ..Self::default() };
+    pub(crate) fn new<'s>(strays: impl Iterator<Item = &'s Stray>, ground: Ground<'_>) -> Self {
+        let mut all = Self::default();
         let mut places: HashMap<_, Option<usize>> = HashMap::new();
         for stray in strays {
             let Some(root) = stray.trace.root() else { continue };
@@ -150,10 +131,9 @@ impl Nobodys {
         all
     }
 
-    /// Judges the strays. Pure, so that a saved run comes to the same result.
-    pub fn judge(&self) -> Findings {
-        let mut findings = Findings::default();
-        let system = &self.system;
+    /// Judges what they mean for the run of `system`. Where there is a reason not to conclude anything, all of it is a note.
+    pub fn judge(&self, system: &str, not_judged: Option<&str>) -> SystemFindings {
+        let mut findings = SystemFindings::default();
         let of = |origin: Origin| {
             let groups = self.groups.iter().filter(move |group| group.origin == origin);
             groups.collect::<Vec<_>>()
@@ -166,7 +146,7 @@ impl Nobodys {
                 began(count(&unexplained)),
                 listed(&unexplained, Group::described)
             );
-            match &self.not_judged {
+            match not_judged {
                 None => findings.undecided.push(text),
                 Some(because) => findings.notes.push(format!("{text} (not judged: {because})")),
             }
@@ -185,7 +165,7 @@ impl Nobodys {
                 began(count(&groups)),
                 listed(&groups, Group::described)
             );
-            match &self.not_judged {
+            match not_judged {
                 None => findings.undecided.push(text),
                 Some(because) => findings.notes.push(format!("{text} (not judged: {because})")),
             }
@@ -197,8 +177,8 @@ impl Nobodys {
                 began(count(&foreign)),
                 listed(&foreign, Group::described)
             );
-            match &self.not_judged {
-                None => findings.warnings.push(text),
+            match not_judged {
+                None => findings.warnings.push(text.into()),
                 Some(because) => findings.notes.push(format!("{text} (not judged: {because})")),
             }
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{
     case::{Case, LedgerReport, Outcome, ServiceIdentity, Topology},
+    finding::SystemFindings,
     judge::testing::{MS, case, span},
     ledger::{LedgerEntry, LedgerSpan},
     system::OwnTraces,
@@ -136,8 +137,8 @@ impl World {
         origin
     }
 
-    fn judge(&self) -> Findings {
-        Nobodys::new("the shop", self.found().nobodys(), self.ground(), None).judge()
+    fn judge(&self) -> SystemFindings {
+        Nobodys::new(self.found().nobodys(), self.ground()).judge("the shop", None)
     }
 }
 
@@ -185,7 +186,7 @@ fn a_link_in_either_direction_and_over_others_makes_a_linked_trace() {
     alone_and_among_others(|world| {
         link(world.stray("mail", "consumer", 900 * MS), id(0));
         assert_eq!(world.origin(), Origin::Link { of: id(0), also: Vec::new() });
-        assert_eq!(world.judge(), Findings::default());
+        assert_eq!(world.judge(), SystemFindings::default());
     });
     alone_and_among_others(|world| {
         world.stray("mail", "consumer", 900 * MS);
@@ -328,7 +329,8 @@ fn a_request_of_somebody_else_is_one_warning_and_nobodys_failure() {
         let found = world.judge();
         assert_eq!(found.undecided, [""; 0]);
         let [warning] = found.warnings.as_slice() else { panic!("{found:?}") };
-        assert!(warning.contains("`pay` began `POST /login` (server, answered 404)"), "{warning}");
+        let reported = "`pay` began `POST /login` (server, answered 404)";
+        assert!(warning.text.contains(reported), "{warning:?}");
     });
 }
 
@@ -611,8 +613,8 @@ fn declared_traces_are_the_services_own() {
 fn where_something_may_be_missing_nothing_is_concluded() {
     let mut world = World::new(REQUESTS);
     world.stray("mail", "internal", 300 * MS);
-    let because = Some("the evidence has a gap".to_owned());
-    let found = Nobodys::new("the shop", world.found().nobodys(), world.ground(), because).judge();
+    let nobodys = Nobodys::new(world.found().nobodys(), world.ground());
+    let found = nobodys.judge("the shop", Some("the evidence has a gap"));
     assert_eq!((found.undecided.len(), found.warnings.len()), (0, 0));
     assert!(found.notes[0].contains("not judged: the evidence has a gap"), "{found:?}");
 }
