@@ -72,9 +72,9 @@ pub struct Facts {
     pub stages_at_failure: Option<Stages>,
     /// Disturbances between the harness and the system.
     pub disturbances: Vec<String>,
-    /// Spans of a request of the harness's own that are proved lost, once nothing more can arrive.
+    /// The sentinel at the end of the run, where it did not arrive whole.
     #[serde(default)]
-    pub proven: Vec<Failure>,
+    pub unrest: Option<Unrest>,
     /// Traffic between workloads while a fault struck it, by what stood there.
     #[serde(default)]
     pub passed: BTreeMap<String, Passed>,
@@ -83,6 +83,16 @@ pub struct Facts {
     pub sources_ended: bool,
     /// The verdict before the audit at the end; `None` before there is one, and where there is no audit.
     pub first_verdict: Option<Verdict>,
+}
+
+/// A sentinel that did not arrive whole: a request like the scenario's that was sent after it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unrest {
+    /// The evidence that was missing at its deadline.
+    pub missing: String,
+    /// Its failures once nothing more of it could arrive; empty while that was not certain.
+    pub failures: Vec<Failure>,
 }
 
 /// Facts about the run of a system that belong to none of its scenarios.

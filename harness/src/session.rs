@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::accounts::Reports;
 use self::{accounts::Accounts, connect::Parts};
-pub use self::{rest::Unrest, up::Up, witness::Witness};
+pub use self::{rest::Restless, up::Up, witness::Witness};
 use crate::{
     case::{Case, Evidence},
     driver::{self, Driver, DriverError, Ids},

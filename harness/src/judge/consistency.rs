@@ -249,6 +249,7 @@ fn may_compare(record: &Record) -> bool {
         && facts.exits.is_empty()
         && !facts.intake_ended
         && facts.undone.is_empty()
+        && facts.unrest.is_none()
 }
 
 /// Returns whether a fault strikes some of the requests and not others, or may leave more or less of each.

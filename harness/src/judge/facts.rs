@@ -8,7 +8,7 @@ use super::silenced;
 use crate::{
     case::{Case, Outcome, ServiceIdentity},
     finding::{Failure, NotEvaluated},
-    record::{Facts, Record},
+    record::{Facts, Record, Unrest},
     rule::SILENT_SERVICE,
     stages::BALANCE,
     system::taps::tap_name,
@@ -25,6 +25,9 @@ const LOST_BY_SENDERS: &str = "lost-by-senders";
 /// Name of the rule that an injected fault shows.
 const WITHOUT_EFFECT: &str = "fault-without-effect";
 
+/// Rules by which a sentinel proves a loss, once nothing more of it can arrive.
+const LOSSES: [&str; 3] = ["no-trace", "lost-span", "undelivered-span"];
+
 /// Adds what the facts of a record mean to the result of its cases, and takes away what they make meaningless.
 pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
     let Facts { exits, gaps, undone, .. } = &record.facts;
@@ -39,9 +42,9 @@ pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
     lost_by_senders(record, result);
     disturbed(record, result);
     unseen(record, result);
-    match record.facts.intake_ended {
-        true => intake_ended(record, result),
-        false => result.failures.extend(record.facts.proven.iter().cloned()),
+    restless(record, result);
+    if record.facts.intake_ended {
+        intake_ended(record, result);
     }
     silent(record, result);
 }
@@ -153,6 +156,27 @@ fn lost_by_senders(record: &Record, result: &mut ScenarioResult) {
             because,
             required: true,
         }),
+    }
+}
+
+/// Judges a sentinel that did not arrive whole: it fails the scenario by the losses that it proves, and proves nothing otherwise.
+fn restless(record: &Record, result: &mut ScenarioResult) {
+    let Some(Unrest { missing, failures }) = &record.facts.unrest else { return };
+    let proves = |failure: &&Failure| {
+        LOSSES.contains(&failure.rule.as_str())
+            && !record.scenario.tolerate.contains_key(&failure.rule)
+    };
+    let before = result.failures.len();
+    result.failures.extend(failures.iter().filter(proves).map(|failure| {
+        let detail =
+            format!("in a request like the scenario's that followed it: {}", failure.detail);
+        // Its span is of no trace of the scenario's.
+        Failure { detail, span: None, ..failure.clone() }
+    }));
+    if result.failures.len() == before {
+        result.undecided.push(format!(
+            "the system did not come to rest, so late or lost spans could go unseen: {missing}"
+        ));
     }
 }
 

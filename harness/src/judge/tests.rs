@@ -9,6 +9,7 @@ use crate::{
     case::{Capability, LedgerReport, Origin},
     expectation::{Matcher, SpanCount},
     finding::Failure,
+    record::Unrest,
     scenario::{Fault, FaultKind},
     stages::{BalanceExpect, Counted, Stages},
     stats::{Captured, Forms, StatsExpect, StatsRecord},
@@ -218,7 +219,7 @@ fn what_is_asked_of_all_requests_says_nothing_where_the_intake_ended_or_some_got
     let ended = judged(|world| {
         ask_too_much(world);
         let lost = Failure::new("lost-span", "between the services and the intake".to_owned());
-        world.record.facts.proven.push(lost);
+        world.record.facts.unrest = unrest([lost]);
         world.record.facts.intake_ended = true;
     });
     assert_eq!(
@@ -656,12 +657,37 @@ fn totals_are_counted_over_all_requests() {
     }
 }
 
+/// A sentinel that failed in these ways when nothing more of it could arrive.
+fn unrest<const N: usize>(failures: [Failure; N]) -> Option<Unrest> {
+    Some(Unrest { missing: "lost-span: one".to_owned(), failures: failures.into() })
+}
+
+const NO_REST: &str =
+    "the system did not come to rest, so late or lost spans could go unseen: lost-span: one";
+
 #[test]
-fn what_is_proved_to_be_lost_of_the_harnesss_own_request_fails_the_scenario() {
+fn a_sentinel_that_proves_a_loss_fails_the_scenario() {
+    for rule in ["no-trace", "lost-span", "undelivered-span"] {
+        let lost = Failure::new(rule, "`sample-app-1` ended it").about("sample-app-1");
+        let result = judged(|world| world.record.facts.unrest = unrest([lost]));
+        let detail = "in a request like the scenario's that followed it: `sample-app-1` ended it";
+        assert_eq!(described(&result), (Fail, vec![format!("{rule}: {detail}")]));
+    }
+}
+
+#[test]
+fn a_sentinel_that_proves_no_loss_is_inconclusive() {
+    let late = judged(|world| world.record.facts.unrest = unrest([]));
+    assert_eq!(described(&late), (Inconclusive, vec![NO_REST.to_owned()]));
+    // What else is wrong with it may be the sentinel's own.
+    let other = Failure::new("orphan-span", "its parent is missing");
+    let result = judged(|world| world.record.facts.unrest = unrest([other]));
+    assert_eq!(described(&result), (Inconclusive, vec![NO_REST.to_owned()]));
+    let lost = Failure::new("lost-span", "`sample-app-1` ended it");
     let result = judged(|world| {
-        let lost =
-            Failure::new("lost-span", "in a request like the scenario's that followed it: lost");
-        world.record.facts.proven.push(lost);
+        world.record.facts.unrest = unrest([lost]);
+        let tolerate = &mut world.record.scenario.tolerate;
+        tolerate.insert("lost-span".to_owned(), "it is so".to_owned());
     });
-    expect(&result, Fail, "in a request like the scenario's that followed it: lost");
+    assert_eq!(described(&result), (Inconclusive, vec![NO_REST.to_owned()]));
 }

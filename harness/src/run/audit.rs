@@ -12,10 +12,9 @@ use super::{
 use crate::{
     case::Outcome,
     event::Event,
-    finding::Failure,
-    record::{CaseRecord, Record},
+    record::{CaseRecord, Unrest},
     scenario::{Scenario, SystemChoice},
-    session::{Session, Unrest},
+    session::{Restless, Session},
     verdict::Verdict,
 };
 
@@ -23,12 +22,7 @@ use crate::{
 const QUIESCE_WITHIN: Duration = Duration::from_secs(15);
 
 /// A sentinel that is in progress; it is given up where nobody waits for it any more.
-pub(super) type Sentinel = AbortOnDropHandle<Result<(), Unrest>>;
-
-/// How what could not be decided for want of rest begins.
-const NO_REST: &str = "the system did not come to rest, so late or lost spans could go unseen: ";
-/// Rules by which a sentinel proves a loss, as soon as nothing can come any more.
-const LOSSES: [&str; 3] = ["no-trace", "lost-span", "undelivered-span"];
+pub(super) type Sentinel = AbortOnDropHandle<Result<(), Restless>>;
 
 /// Sends a sentinel by a request like a scenario's, and waits until it has arrived whole.
 ///
@@ -39,7 +33,7 @@ pub(super) async fn quiesce(
     session: &Session,
     like: &Scenario,
     seen: &BTreeSet<String>,
-) -> Result<(), Unrest> {
+) -> Result<(), Restless> {
     session.quiesce((&like.system, like.harmless()), seen, QUIESCE_WITHIN).await
 }
 
@@ -50,7 +44,7 @@ pub(super) async fn audit(
     driven: &mut [Driven],
     sentinel: Option<Sentinel>,
     events: &Events,
-) -> Option<Unrest> {
+) -> Option<Restless> {
     // A request that needs no fault to be answered proves most.
     let passed = driven.iter().filter(|driven| driven.result.verdict == Verdict::Pass);
     let passed = passed.map(|driven| &driven.record);
@@ -68,49 +62,41 @@ pub(super) async fn audit(
         Some(sentinel) => sentinel.await,
         None => Ok(quiesce(session, &like.scenario, &seen).await),
     };
-    let (missing, unrest) = match quiesced {
+    let (missing, restless) = match quiesced {
         Ok(Ok(())) => (None, None),
-        Ok(Err(unrest)) => (Some(unrest.to_string()), Some(unrest)),
+        Ok(Err(restless)) => (Some(restless.missing.clone()), Some(restless)),
         Err(panicked) => (Some(panicked.to_string()), None),
     };
     for driven in driven.iter_mut().filter(|driven| driven.result.verdict == Verdict::Pass) {
         let record = &mut driven.record;
         refresh_record(session, record, Services::Up).await;
-        if let Some(missing) = &missing {
-            record.facts.undone.push(format!("{NO_REST}{missing}"));
-        }
+        let missing = missing.clone();
+        record.facts.unrest = missing.map(|missing| Unrest { missing, failures: Vec::new() });
         gather(session, &mut record.facts).await;
         driven.judge_again(events).await;
     }
-    unrest
+    restless
 }
 
-/// Judges what could not be decided for want of rest by what has come of the sentinel since: when its senders have stopped cleanly, what
-/// that are in the ledgers and were not captured is lost, and not late.
-async fn judge_unrest(session: &Session, driven: &mut [Driven], unrest: &Unrest, events: &Events) {
-    let (_, CaseRecord { case, .. }) = unrest.sentinel.as_ref();
+/// Adds what is missing of the sentinel when its senders have stopped cleanly: what is in the ledgers and was not captured is lost then, and
+/// not late.
+async fn note_losses(
+    session: &Session,
+    driven: &mut [Driven],
+    restless: &Restless,
+    events: &Events,
+) {
+    let CaseRecord { case, .. } = &restless.sentinel.1;
     let is_answered = matches!(case.outcome, Outcome::Response { status, .. } if status < 500);
     let up = session.up();
     let is_certain = session.source().gaps().is_empty() && up.unexpected_exits().is_empty();
     if !is_answered || !is_certain || up.is_attached() {
         return;
     }
-    let mut lost = session.judge_sentinel(&unrest.sentinel).await.failures;
-    lost.retain(|failure| LOSSES.contains(&failure.rule.as_str()));
+    let failures = session.judge_sentinel(&restless.sentinel).await.failures;
     for driven in driven {
-        let Record { facts, scenario, .. } = &mut driven.record;
-        let undecided = facts.undone.iter().position(|undone| undone.starts_with(NO_REST));
-        let own = lost.iter().filter(|failure| !scenario.tolerate.contains_key(&failure.rule));
-        let own = own.map(|failure| {
-            let detail =
-                format!("in a request like the scenario's that followed it: {}", failure.detail);
-            // Its span is of no trace of the scenario's.
-            Failure { detail, span: None, ..failure.clone() }
-        });
-        let own: Vec<Failure> = own.collect();
-        if let (Some(undecided), false) = (undecided, own.is_empty()) {
-            facts.undone.remove(undecided);
-            facts.proven = own;
+        if let Some(unrest) = &mut driven.record.facts.unrest {
+            unrest.failures.clone_from(&failures);
             driven.judge_again(events).await;
         }
     }
@@ -165,15 +151,15 @@ async fn note_late_spans(
 }
 
 /// Judges what passed so far by what the services and collectors sent when they were stopped. They cannot be asked any more.
-/// `ended_well` says whether all of them stopped cleanly, and `unrest` which sentinel had not arrived whole before.
+/// `ended_well` says whether all of them stopped cleanly, and `restless` which sentinel had not arrived whole before.
 pub(super) async fn last_audit(
     session: &Session,
     driven: &mut [Driven],
-    (ended_well, unrest): (bool, Option<&Unrest>),
+    (ended_well, restless): (bool, Option<&Restless>),
     events: &Events,
 ) {
-    if let (true, Some(unrest)) = (ended_well, unrest) {
-        judge_unrest(session, driven, unrest, events).await;
+    if let (true, Some(restless)) = (ended_well, restless) {
+        note_losses(session, driven, restless, events).await;
     }
     let others = driven.iter_mut().filter(|driven| driven.result.verdict != Verdict::Pass);
     for driven in others {

@@ -22,7 +22,7 @@ use crate::{
     judge,
     record::SystemFacts,
     scenario::{Scenario, SystemChoice},
-    session::{Session, SessionError, Unrest},
+    session::{Restless, Session, SessionError},
     stats,
     strays::Nobodys,
     system::System,
@@ -55,7 +55,7 @@ pub(super) struct Live<'a> {
     /// Findings about it that were reported.
     pub(super) findings: SystemFindings,
     /// The sentinel at the end, where it did not arrive whole.
-    pub(super) unrest: Option<Unrest>,
+    pub(super) restless: Option<Restless>,
     /// The logs that were kept last.
     pub(super) logs: Option<kept_logs::Kept>,
 }
@@ -81,7 +81,7 @@ pub(super) async fn run(
         not_judged: Vec::new(),
         facts: SystemFacts { name: group.name(), ..SystemFacts::default() },
         findings: SystemFindings::default(),
-        unrest: None,
+        restless: None,
         logs: None,
     };
     live.warn_of_what_is_foreseen().await;
@@ -252,7 +252,7 @@ impl Live<'_> {
         }
         // A system that has been seen to be broken proves nothing by a sentinel.
         if self.driven.iter().any(|driven| driven.result.verdict == Verdict::Pass) {
-            self.unrest =
+            self.restless =
                 audit::audit(&self.session, &mut self.driven, sentinel, self.events).await;
         }
     }

@@ -14,7 +14,7 @@ impl Live<'_> {
         let ended_well = self.facts.unclean.is_empty();
         self.events.send_notes(&self.session).await;
         if !self.plan.halt.is_cancelled() {
-            let ended = (ended_well, self.unrest.as_ref());
+            let ended = (ended_well, self.restless.as_ref());
             audit::last_audit(&self.session, &mut self.driven, ended, self.events).await;
         }
         self.facts.is_cancelled =

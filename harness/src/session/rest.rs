@@ -35,7 +35,7 @@ impl Session {
         like: (&SystemChoice, &Request),
         seen: &BTreeSet<String>,
         within: Duration,
-    ) -> Result<(), Unrest> {
+    ) -> Result<(), Restless> {
         let scenario = sentinel(like, seen, within);
         // The harness's own span goes to the collector's instances in turn.
         for _ in 0..self.driver.exported().len().max(1) {
@@ -51,7 +51,7 @@ impl Session {
             if let Some(failure) = result.findings.failures.first() {
                 let missing = format!("{}: {}", failure.rule, failure.detail);
                 let sentinel = Box::new((scenario, CaseRecord { case, evidence }));
-                return Err(Unrest { missing, sentinel });
+                return Err(Restless { missing, sentinel });
             }
         }
         Ok(())
@@ -123,14 +123,14 @@ impl Session {
 
 /// A sentinel that did not arrive whole.
 #[derive(Debug, Clone)]
-pub struct Unrest {
+pub struct Restless {
     /// The missing evidence.
     pub missing: String,
     /// The sentinel, with what was known of it then.
     pub(crate) sentinel: Box<(Scenario, CaseRecord)>,
 }
 
-impl fmt::Display for Unrest {
+impl fmt::Display for Restless {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.missing)
     }
