@@ -110,6 +110,11 @@ pub enum Outcome {
         /// The cause.
         reason: String,
     },
+    /// Earlier, with an answer that was not observed.
+    Unobserved {
+        /// How its trace was found, for people.
+        found: String,
+    },
 }
 
 impl Outcome {
@@ -118,6 +123,7 @@ impl Outcome {
         match self {
             Self::Response { status, .. } => format!("status {status}"),
             Self::Failed { reason } => format!("no answer: {reason}"),
+            Self::Unobserved { found } => found.clone(),
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     case::{Capability, Outcome, View},
     finding::{Failure, Findings, NotEvaluated},
-    scenario::request::Request,
+    scenario::request::{AnswerExpect, Request},
     stages::BalanceExpect,
     stats::StatsExpect,
     trace::Span,
@@ -157,6 +157,7 @@ pub fn check(expect: &Expect, request: &Request, view: View<'_>) -> Findings {
     failures.extend(response(request, view));
     failures.extend(answer(request, view));
     let mut not_evaluated = unseen(expect, view);
+    not_evaluated.extend(unobserved(request, view));
     if expect.absent {
         match (absent(view), view.lacks(Capability::Completeness)) {
             (Some(failure), _) => failures.push(failure),
@@ -236,6 +237,7 @@ fn response(request: &Request, view: View<'_>) -> Option<Failure> {
     let expected = request.status?;
     match &view.case.outcome {
         Outcome::Response { status, .. } if *status == expected => None,
+        Outcome::Unobserved { .. } => None,
         other => Some(Failure::new(
             "response",
             format!(
@@ -245,6 +247,19 @@ fn response(request: &Request, view: View<'_>) -> Option<Failure> {
             ),
         )),
     }
+}
+
+/// Returns what is asked of a response that was not observed.
+fn unobserved(request: &Request, view: View<'_>) -> Option<NotEvaluated> {
+    let is_asked = request.status.is_some()
+        || request.json_paths().next().is_some()
+        || request.answer != AnswerExpect::default();
+    let is_unobserved = matches!(view.case.outcome, Outcome::Unobserved { .. });
+    (is_asked && is_unobserved).then(|| NotEvaluated {
+        rule: "response".to_owned(),
+        because: "the request was answered earlier and was not observed here".to_owned(),
+        required: false,
+    })
 }
 
 /// Checks the response beside its status, and that it has the values that later requests need.

@@ -225,7 +225,7 @@ impl Answer {
     pub fn status(&self) -> Option<u16> {
         match self.outcome {
             Outcome::Response { status, .. } => Some(status),
-            Outcome::Failed { .. } => None,
+            Outcome::Failed { .. } | Outcome::Unobserved { .. } => None,
         }
     }
 

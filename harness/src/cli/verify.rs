@@ -15,11 +15,10 @@ use harness::{
     datadog_api::DatadogSource,
     event::{self, Event},
     evidence::EvidenceSource,
-    finding::NotEvaluated,
     judge,
     record::{CaseRecord, Record},
     report, rule, run,
-    scenario::{Request, Scenario, SystemChoice, load, request::AnswerExpect},
+    scenario::{Request, Scenario, SystemChoice, load},
     trace::{SpanId, Trace, TraceId, unix_nanos},
     verdict::{ScenarioResult, Summary, Verdict},
 };
@@ -179,28 +178,9 @@ struct Judged {
 fn judge_one(source: &DatadogSource, scenario: &Scenario, args: &Args, id: TraceId) -> Judged {
     let record = record(source, scenario, args, id);
     let mut result = judge::judge(&record);
-    for (CaseRecord { case, evidence }, judged) in record.cases.iter().zip(&mut result.cases) {
-        judged.request = match source.found(id) {
-            Some(found) => format!("found by the {} at look {}", found.by, found.looks),
-            None => "not found".to_owned(),
-        };
-        judged.ledger = None;
-        if args.expect.is_none() {
-            // Nothing says what there should be, and what there is was drawn already.
-            judged.trees = None;
-        }
-        if asks_for_an_answer(&scenario.requests[case.request]) {
-            judged.findings.not_evaluated.push(NotEvaluated {
-                rule: "response".to_owned(),
-                because: "the request was answered earlier and was not observed here".to_owned(),
-                required: false,
-            });
-        }
-        if let (None, Some(unsettled)) = (&evidence.trace, &evidence.unsettled) {
-            // Where nothing came, every single thing that did not come says no more.
-            judged.findings.not_evaluated.clear();
-            result.undecided = vec![unsettled.clone()];
-        }
+    if args.expect.is_none() {
+        // Nothing says what there should be, and what there is is drawn below.
+        result.cases.iter_mut().for_each(|case| case.trees = None);
     }
     let trace = record.cases.iter().find_map(|of| of.evidence.trace.as_ref());
     let mut reported = String::new();
@@ -219,24 +199,17 @@ fn judge_one(source: &DatadogSource, scenario: &Scenario, args: &Args, id: Trace
     Judged { result, reported }
 }
 
-/// Returns whether it matters what a request was answered.
-fn asks_for_an_answer(request: &Request) -> bool {
-    request.status.is_some()
-        || request.json_paths().count() > 0
-        || request.answer != AnswerExpect::default()
-}
-
 /// Makes the record of a trace that is in Datadog already.
 fn record(source: &DatadogSource, scenario: &Scenario, args: &Args, id: TraceId) -> Record {
     let request = usize::from(args.request) - 1;
-    let mut scenario = Scenario { name: format!("trace {id}"), ..scenario.clone() };
-    scenario.description.clear();
-    // What it was answered, nobody here has seen.
-    let asked = &mut scenario.requests[request];
-    asked.status = None;
-    asked.answer = AnswerExpect::default();
-    asked.save.clear();
+    let (name, description) = (format!("trace {id}"), String::new());
+    let scenario = Scenario { name, description, ..scenario.clone() };
+    let asked = &scenario.requests[request];
     let (method, entry) = (asked.method, asked.entry.clone());
+    let found = match source.found(id) {
+        Some(found) => format!("found by the {} at look {}", found.by, found.looks),
+        None => "not found".to_owned(),
+    };
     let trace = source.trace(id);
     // Where the trace is of a run of ours, its own span is on top.
     let own =
@@ -253,7 +226,7 @@ fn record(source: &DatadogSource, scenario: &Scenario, args: &Args, id: TraceId)
         sampled: true,
         sent_at: trace.as_ref().and_then(|trace| trace.spans.first()).map_or(0, |span| span.start),
         ended_at: unix_nanos(SystemTime::now()),
-        outcome: Outcome::Response { status: 0, trace_id: Some(trace_id) },
+        outcome: Outcome::Unobserved { found },
         method,
         entry,
         answer: Answer::default(),

@@ -69,7 +69,7 @@ fn by_request(record: &Record) -> BTreeMap<usize, VecDeque<&CaseRecord>> {
 fn outcome(case: &Case) -> Option<u16> {
     match &case.outcome {
         Outcome::Response { status, .. } => Some(*status),
-        Outcome::Failed { .. } => None,
+        Outcome::Failed { .. } | Outcome::Unobserved { .. } => None,
     }
 }
 

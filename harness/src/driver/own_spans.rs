@@ -134,6 +134,7 @@ impl OwnSpans {
                     Status::Unset
                 }
             }
+            Outcome::Unobserved { .. } => Status::Unset,
             Outcome::Failed { reason } => {
                 attributes.push(KeyValue::new("error.type", "no_answer"));
                 Status::error(reason.clone())

@@ -1,7 +1,7 @@
 //! Judges one request by what is known of its trace.
 
 use crate::{
-    case::{DRIVER_SERVICE, LedgerReport, View},
+    case::{DRIVER_SERVICE, LedgerReport, Outcome, View},
     expectation,
     finding::{Findings, NotEvaluated},
     ledger::Exported,
@@ -62,6 +62,22 @@ fn carriers(propagators: Option<&str>) -> Vec<&'static str> {
 /// Name of what is not evaluated of a case whose trace the collector's samplers dropped.
 pub(super) const WHOLE_TRACE: &str = "trace";
 
+/// Name of the rule that a request leaves spans.
+const NO_TRACE: &str = "no-trace";
+/// Rules and expectations that are open, or fail, together with it.
+const IMPLIED: [&str; 10] = [
+    "lost-span",
+    "undelivered-span",
+    "altered-span",
+    "tree",
+    "services",
+    "spans",
+    "fails_at",
+    "linked",
+    "order",
+    "overlap",
+];
+
 /// Checks all rules and the scenario's expectations.
 pub fn findings(scenario: &Scenario, view: View<'_>) -> Findings {
     // Of hops that cannot be distinguished, it is not known what each of them must leave.
@@ -85,21 +101,12 @@ pub fn findings(scenario: &Scenario, view: View<'_>) -> Findings {
     let expected = expectation::check(&scenario.expect, request, view);
     findings.failures.extend(expected.failures);
     findings.not_evaluated.extend(expected.not_evaluated);
-    // Where nothing came, every single thing that did not come says no more.
-    if findings.failures.iter().any(|failure| failure.rule == "no-trace") {
-        let implied = [
-            "lost-span",
-            "undelivered-span",
-            "altered-span",
-            "tree",
-            "services",
-            "spans",
-            "fails_at",
-            "linked",
-            "order",
-            "overlap",
-        ];
-        findings.failures.retain(|failure| !implied.contains(&failure.rule.as_str()));
+    // Where nothing came, or nothing yet, every single thing that did not come says no more.
+    if findings.failures.iter().any(|failure| failure.rule == NO_TRACE) {
+        findings.failures.retain(|failure| !IMPLIED.contains(&failure.rule.as_str()));
+    }
+    if findings.not_evaluated.iter().any(|open| open.required && open.rule == NO_TRACE) {
+        findings.not_evaluated.retain(|open| !IMPLIED.contains(&open.rule.as_str()));
     }
     silenced::explain(&mut findings.failures, view);
     late::explain(&mut findings.failures, &scenario.expect, view);
@@ -114,11 +121,18 @@ pub fn result(scenario: &Scenario, view: View<'_>, findings: Findings) -> CaseRe
         expected: tree::expected(scenario, view),
         captured: tree::captured(view),
     });
-    let ledger = trees.is_some().then(|| ledger(view));
+    let (title, outcome) = (request.title(), &view.case.outcome);
+    let (request, ledger) = match outcome {
+        // No stage was there to be asked.
+        Outcome::Unobserved { found } => (found.clone(), None),
+        outcome => {
+            (format!("{title}: {}", outcome.describe()), trees.is_some().then(|| ledger(view)))
+        }
+    };
     CaseResult {
         trace_id: view.case.trace_id,
         place: (view.case.request, view.case.ordinal),
-        request: format!("{}: {}", request.title(), view.case.outcome.describe()),
+        request,
         findings,
         trees,
         ledger,

@@ -51,7 +51,7 @@ fn is_silent(view: View<'_>, workload: &str) -> bool {
     );
     let spans = view.service_spans().chain(view.strays.iter().flat_map(|stray| &stray.trace.spans));
     let is_seen = spans.into_iter().any(|span| view.workload_of(span) == workload);
-    let is_answered = matches!(view.case.outcome, Outcome::Response { .. });
+    let is_answered = !matches!(view.case.outcome, Outcome::Failed { .. });
     is_answered && !ended && !is_seen && !view.evidence.heard.contains(workload)
 }
 

@@ -6,7 +6,7 @@ use super::{
     totals_are_final,
 };
 use crate::{
-    case::{Capability, LedgerReport, Origin},
+    case::{Capability, LedgerReport, Origin, Outcome},
     expectation::{Matcher, SpanCount},
     finding::Failure,
     record::Unrest,
@@ -655,6 +655,40 @@ fn totals_are_counted_over_all_requests() {
         let record = record(at_least, at_most, at("sample-app-1"));
         assert_eq!(totals_are_final(&record), is_final, "{at_least} to {at_most:?}");
     }
+}
+
+#[test]
+fn an_answer_that_was_not_observed_is_not_evaluated_and_its_trace_is_judged() {
+    let unobserved = |change: &dyn Fn(&mut World)| {
+        judged(|world| {
+            world.case().outcome = Outcome::Unobserved { found: "found by the search".to_owned() };
+            world.record.scenario.requests[0].status = Some(201);
+            change(world);
+        })
+    };
+    let whole = unobserved(&|_| {});
+    assert_eq!((described(&whole), whole.cases[0].request.as_str()), ((Pass, vec![]), "found by the search"));
+    let open = &whole.cases[0].findings.not_evaluated;
+    assert!(open.iter().any(|open| open.rule == "response" && !open.required), "{open:?}");
+    let broken = unobserved(&|world| world.stray("sample-app-2"));
+    expect(&broken, Fail, "stray-trace");
+    assert_eq!(broken.cases[0].ledger, None);
+    // Nothing is asked of the answer.
+    let silent = unobserved(&|world| world.record.scenario.requests[0].status = None);
+    assert!(silent.cases[0].findings.not_evaluated.iter().all(|open| open.rule != "response"));
+}
+
+#[test]
+fn where_nothing_came_yet_no_single_thing_is_open_as_well() {
+    let result = judged(|world| {
+        world.lose_all();
+        world.evidence().unsettled = Some("it may still come".to_owned());
+        world.expect().services = vec!["sample-app-2".to_owned()];
+        world.expect().fails_at = Some("sample-app-2".to_owned());
+    });
+    expect(&result, Inconclusive, "no-trace: not evaluated, because it may still come");
+    let required = result.unevaluated().filter(|open| open.required);
+    assert_eq!(required.map(|open| open.rule.as_str()).collect::<Vec<_>>(), ["no-trace"]);
 }
 
 /// A sentinel that failed in these ways when nothing more of it could arrive.

@@ -43,8 +43,14 @@ pub(super) fn no_trace(view: View<'_>) -> Checked {
 }
 
 fn no_trace_cause(view: View<'_>) -> (Option<Stage>, String) {
-    if let Outcome::Failed { reason } = &view.case.outcome {
-        return (None, format!("the request itself failed ({reason})"));
+    match &view.case.outcome {
+        Outcome::Failed { reason } => {
+            return (None, format!("the request itself failed ({reason})"));
+        }
+        Outcome::Unobserved { .. } => {
+            return (None, "it was sent earlier, and no other stage was asked here".to_owned());
+        }
+        Outcome::Response { .. } => {}
     }
     if view.case.is_trace_unknown() {
         return (None, unknown_trace(view));

@@ -184,7 +184,7 @@ impl Requests {
             went_well: match case.outcome {
                 Outcome::Response { status, .. } if is_rpc => status == 0,
                 Outcome::Response { status, .. } => status < 500,
-                Outcome::Failed { .. } => false,
+                Outcome::Failed { .. } | Outcome::Unobserved { .. } => false,
             },
             sent_at: case.sent_at,
             ended_at: case.ended_at,
