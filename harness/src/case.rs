@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use harness_core::family::Family;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::family::Family;
 pub use self::stray::{Origin, Stray};
 use crate::{
     ledger::{CollectorEntry, LedgerEntry},
@@ -15,7 +15,6 @@ use crate::{
 };
 
 pub(crate) mod call_facts;
-mod family;
 mod stray;
 
 /// Service name of the harness's own spans.

@@ -32,8 +32,8 @@ pub(crate) mod testing;
 mod tests;
 pub(crate) mod tree;
 
-pub(crate) use self::{case::CHAIN_PATH, public::looked_at, stats::is_whole as stats_are_whole};
 pub use self::system::judge_system;
+pub(crate) use self::{case::CHAIN_PATH, public::looked_at, stats::is_whole as stats_are_whole};
 
 /// Judges a scenario. Times are left out; they are the run's to add.
 pub fn judge(record: &Record) -> ScenarioResult {

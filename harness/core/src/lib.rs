@@ -1,6 +1,7 @@
 //! Shared ground of all crates of the harness: traces, places in the files that people write, secrets, and its HTTP client.
 
 mod exit;
+pub mod family;
 pub mod http;
 pub mod secret;
 pub mod service_map;

@@ -1,10 +1,10 @@
 //! The service map: who called whom in captured traces, how often, with how many errors, and what is missing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::trace::{Span, SpanId};
+use crate::{family::by_id, trace::Span};
 
 /// Calls between services, counted over traces.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,7 +44,7 @@ impl ServiceMap {
         spans: impl Iterator<Item = &'a Span> + Clone,
         service: impl Fn(&'a Span) -> &'a str,
     ) {
-        let by_id: HashMap<SpanId, &Span> = spans.clone().map(|span| (span.id, span)).collect();
+        let by_id = by_id(spans.clone());
         for span in spans {
             let name = service(span);
             let node = self.nodes.entry(name.to_owned()).or_default();
@@ -102,33 +102,7 @@ impl ServiceMap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::{PayloadForm, TraceId};
-
-    fn span(id: u64, parent: u64, service: &str, error: bool) -> Span {
-        Span {
-            trace_id: TraceId(1),
-            datadog_trace_id: 1,
-            id: SpanId(id),
-            parent_id: (parent != 0).then_some(SpanId(parent)),
-            service: service.to_owned(),
-            name: String::new(),
-            resource: String::new(),
-            span_type: String::new(),
-            error,
-            start: 0,
-            duration: 1,
-            meta: BTreeMap::new(),
-            metrics: BTreeMap::new(),
-            hostname: String::new(),
-            env: String::new(),
-            language: String::new(),
-            container_id: String::new(),
-            priority: 1,
-            dropped: false,
-            form: PayloadForm::Datadog,
-            attempt: 1,
-        }
-    }
+    use crate::trace::testing::span;
 
     #[test]
     fn calls_cross_services_and_what_is_missing_has_an_edge_too() {

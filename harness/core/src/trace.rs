@@ -315,6 +315,39 @@ pub fn unix_nanos(time: SystemTime) -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
+/// Spans for tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// Returns a span of trace 1; 0 is no parent.
+    pub(crate) fn span(id: u64, parent: u64, service: &str, error: bool) -> Span {
+        Span {
+            trace_id: TraceId(1),
+            datadog_trace_id: 1,
+            id: SpanId(id),
+            parent_id: (parent != 0).then_some(SpanId(parent)),
+            service: service.to_owned(),
+            name: String::new(),
+            resource: String::new(),
+            span_type: String::new(),
+            error,
+            start: 0,
+            duration: 1,
+            meta: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+            hostname: String::new(),
+            env: String::new(),
+            language: String::new(),
+            container_id: String::new(),
+            priority: 1,
+            dropped: false,
+            form: PayloadForm::Datadog,
+            attempt: 1,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 
+use harness_core::family::Family;
+
 use super::{Matcher, nearest, top_spans};
 use crate::{
-    case::{DRIVER_SERVICE, Family, View},
+    case::{DRIVER_SERVICE, View},
     trace::{Span, SpanId},
 };
 

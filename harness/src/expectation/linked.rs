@@ -1,11 +1,13 @@
 //! Traces of their own in which a request's work goes on.
 
+use harness_core::family::Family;
+
 use super::{
     Node, present,
     tree::{Captured, assigned, match_children},
 };
 use crate::{
-    case::{Evidence, Family, View},
+    case::{Evidence, View},
     trace::{Span, Trace},
 };
 

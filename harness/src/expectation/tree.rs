@@ -4,9 +4,11 @@ use std::collections::HashSet;
 
 use pathfinding::{kuhn_munkres::kuhn_munkres_min, matrix::Matrix};
 
+use harness_core::family::Family;
+
 use super::{Matcher, Node, present, top_spans};
 use crate::{
-    case::{DRIVER_SERVICE, Family, View},
+    case::{DRIVER_SERVICE, View},
     trace::Span,
 };
 

@@ -1,6 +1,8 @@
 //! Compares the traces of equal requests: what most of them have, and one lacks.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+
+use harness_core::family::by_id;
 
 use self::{called::called_in_each, misplaced::Misplaced};
 use super::case::WHOLE_TRACE;
@@ -10,7 +12,7 @@ use crate::{
     record::{CaseRecord, Record},
     rule::INCONSISTENT_TRACE,
     scenario::{FaultKind, Request, Scenario, request::Content},
-    trace::{Span, SpanId},
+    trace::Span,
     verdict::ScenarioResult,
 };
 
@@ -145,8 +147,7 @@ fn links_to(
 ) -> BTreeSet<(String, String)> {
     let mut links = BTreeSet::new();
     for trace in with.iter().filter_map(|of| of.evidence.trace.as_ref()) {
-        let by_id: HashMap<SpanId, &Span> =
-            trace.spans.iter().map(|span| (span.id, span)).collect();
+        let by_id = by_id(&trace.spans);
         for span in &trace.spans {
             let Some(parent) = span.parent_id.and_then(|id| by_id.get(&id)) else { continue };
             let (caller, callee) = (name_of(parent, topology), name_of(span, topology));

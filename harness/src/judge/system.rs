@@ -126,7 +126,11 @@ mod tests {
         assert_eq!(found.undecided, [""; 0]);
         assert!(!texts(&found).iter().any(|text| text.contains("third parties")), "{found:?}");
         let reason = format!("(not judged: {because})");
-        assert_eq!(found.notes.iter().filter(|note| note.ends_with(&reason)).count(), 2, "{found:?}");
+        assert_eq!(
+            found.notes.iter().filter(|note| note.ends_with(&reason)).count(),
+            2,
+            "{found:?}"
+        );
     }
 
     #[test]
@@ -192,8 +196,10 @@ mod tests {
         trace.spans[1].meta.insert("http.target".to_owned(), "/".to_owned());
         let facts = SystemFacts::default();
         let nobodys = nobodys();
-        let judged = |results: &[&ScenarioResult]| judge_system(&facts, &nobodys, &[&record], results);
-        let warned = |found: &SystemFindings| texts(found).join("").contains("deprecated-attribute");
+        let judged =
+            |results: &[&ScenarioResult]| judge_system(&facts, &nobodys, &[&record], results);
+        let warned =
+            |found: &SystemFindings| texts(found).join("").contains("deprecated-attribute");
         assert!(warned(&judged(&[&judge(&record)])));
         let found = judged(&[]);
         assert!(!warned(&found), "{found:?}");

@@ -667,7 +667,10 @@ fn an_answer_that_was_not_observed_is_not_evaluated_and_its_trace_is_judged() {
         })
     };
     let whole = unobserved(&|_| {});
-    assert_eq!((described(&whole), whole.cases[0].request.as_str()), ((Pass, vec![]), "found by the search"));
+    assert_eq!(
+        (described(&whole), whole.cases[0].request.as_str()),
+        ((Pass, vec![]), "found by the search")
+    );
     let open = &whole.cases[0].findings.not_evaluated;
     assert!(open.iter().any(|open| open.rule == "response" && !open.required), "{open:?}");
     let broken = unobserved(&|world| world.stray("sample-app-2"));

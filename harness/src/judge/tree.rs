@@ -1,9 +1,11 @@
 //! The expected and the captured tree of a case as lines of text, one a span, for people to compare.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+
+use harness_core::family::Family;
 
 use crate::{
-    case::{DRIVER_SERVICE, Family, View},
+    case::{DRIVER_SERVICE, View},
     expectation::Node,
     scenario::{Scenario, fault::Expected},
     trace::{Span, SpanId, Trace},
@@ -83,7 +85,7 @@ fn shape_lines(view: View<'_>, lines: &mut Vec<String>) {
 pub(crate) fn captured(view: View<'_>) -> Vec<String> {
     let mut drawing = Drawing::new(view);
     let driver = view.case.driver_span;
-    if view.is_virtual_parent(driver) && !drawing.ids.contains(&driver) {
+    if view.is_virtual_parent(driver) && drawing.family.span(driver).is_none() {
         let method = view.case.method.name();
         drawing.lines.push(format!("{DRIVER_SERVICE} client {method} (virtual)"));
         drawing.below(driver, 1);
@@ -93,7 +95,7 @@ pub(crate) fn captured(view: View<'_>) -> Vec<String> {
     }
     for orphan in view.spans() {
         if let Some(parent) = orphan.parent_id
-            && !drawing.ids.contains(&parent)
+            && drawing.family.span(parent).is_none()
             && !drawing.is_drawn(orphan)
         {
             drawing.lines.push(format!("? parent {parent} was not captured"));
@@ -132,9 +134,7 @@ fn roots_with_children(trace: &Trace, view: View<'_>, lines: &mut Vec<String>) {
 /// A captured tree on its way to lines.
 struct Drawing<'a> {
     view: View<'a>,
-    ids: HashSet<SpanId>,
-    /// By their parent, in their order.
-    children: HashMap<SpanId, Vec<&'a Span>>,
+    family: Family<'a>,
     /// A span that came twice is drawn twice, so that ids do not do.
     drawn: HashSet<*const Span>,
     lines: Vec<String>,
@@ -142,14 +142,7 @@ struct Drawing<'a> {
 
 impl<'a> Drawing<'a> {
     fn new(view: View<'a>) -> Self {
-        let ids = view.spans().iter().map(|span| span.id).collect();
-        let mut children: HashMap<SpanId, Vec<&Span>> = HashMap::new();
-        for span in view.spans() {
-            if let Some(parent) = span.parent_id {
-                children.entry(parent).or_default().push(span);
-            }
-        }
-        Self { view, ids, children, drawn: HashSet::new(), lines: Vec::new() }
+        Self { view, family: view.family(), drawn: HashSet::new(), lines: Vec::new() }
     }
 
     fn is_drawn(&self, span: &Span) -> bool {
@@ -157,7 +150,7 @@ impl<'a> Drawing<'a> {
     }
 
     fn below(&mut self, id: SpanId, depth: usize) {
-        for child in self.children.get(&id).cloned().unwrap_or_default() {
+        for child in self.family.children(id).to_vec() {
             self.draw(child, depth);
         }
     }
@@ -183,7 +176,7 @@ impl<'a> Drawing<'a> {
         while let Some(span) = left.pop() {
             if self.drawn.insert(span) {
                 count += 1;
-                left.extend(self.children.get(&span.id).into_iter().flatten());
+                left.extend(self.family.children(span.id));
             }
         }
         count

@@ -7,7 +7,9 @@ use std::{
     collections::{HashMap, HashSet},
 };
 
-use super::{Checked, callers::by_id, ledgers::known_ledgers};
+use harness_core::family::by_id;
+
+use super::{Checked, ledgers::known_ledgers};
 use crate::{
     case::{Capability, View},
     finding::{Changed, Failure, Stage},

@@ -2,9 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use harness_core::family::{Family, by_id};
+
 use super::ledgers::known_ledgers;
 use crate::{
-    case::{Family, ServiceIdentity, View},
+    case::{ServiceIdentity, View},
     finding::Stage,
     intake::decode::TakenSpan,
     ledger::{CollectorEntry, Exported, LedgerSpan},
@@ -32,15 +34,6 @@ pub(super) struct Callers<'a> {
     open: UnderWay<&'a Span>,
     /// Spans that answer calls.
     servers: UnderWay<&'a Span>,
-}
-
-/// Indexes spans by their ids; of those of one id, the first.
-pub(super) fn by_id<'a>(spans: impl IntoIterator<Item = &'a Span>) -> HashMap<SpanId, &'a Span> {
-    let mut by_id = HashMap::new();
-    for span in spans {
-        by_id.entry(span.id).or_insert(span);
-    }
-    by_id
 }
 
 impl<'a> Callers<'a> {

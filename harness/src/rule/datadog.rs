@@ -3,14 +3,12 @@
 //! Only spans with `otel.trace_id` are looked at: the exporters of every version make these fields for them in one way. What other
 //! clients send, they may send otherwise.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use harness_core::family::by_id;
 
 use super::Checked;
-use crate::{
-    case::View,
-    finding::Failure,
-    trace::{Span, SpanId},
-};
+use crate::{case::View, finding::Failure, trace::Span};
 
 /// Returns whether a span was made of OpenTelemetry's.
 fn is_from_otlp(span: &Span) -> bool {
@@ -65,7 +63,7 @@ pub(super) fn priority_lost(view: View<'_>) -> Checked {
 }
 
 pub(super) fn top_level_lost(view: View<'_>) -> Checked {
-    let by_id: HashMap<SpanId, &Span> = view.spans().iter().map(|span| (span.id, span)).collect();
+    let by_id = by_id(view.spans());
     let is_entry = |span: &Span| {
         let enters = matches!(span.kind(), "server" | "consumer");
         match span.parent_id.map(|id| by_id.get(&id)) {

@@ -2,9 +2,11 @@
 
 use std::{cell::LazyCell, collections::HashMap};
 
+use harness_core::family::Family;
+
 use super::Checked;
 use crate::{
-    case::{DRIVER_SERVICE, Family, ServiceIdentity, View, call_facts::CallFacts},
+    case::{DRIVER_SERVICE, ServiceIdentity, View, call_facts::CallFacts},
     finding::Failure,
     scenario::fault::Expected,
     trace::{Span, SpanId},

@@ -5,13 +5,15 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
 };
 
+use harness_core::family::{Family, by_id};
+
 use super::{
     Checked, ORPHAN,
     callers::Callers,
     stage::{Doubled, came_again},
 };
 use crate::{
-    case::{Capability, DRIVER_SERVICE, Family, View},
+    case::{Capability, DRIVER_SERVICE, View},
     finding::Failure,
     span_links::to_other_traces,
     trace::{CLOCK_TOLERANCE, Span, SpanId},
@@ -106,11 +108,8 @@ pub(super) fn several_roots(view: View<'_>) -> Checked {
 }
 
 pub(super) fn parent_cycle(view: View<'_>) -> Checked {
-    let parents: HashMap<SpanId, SpanId> = view
-        .spans()
-        .iter()
-        .filter_map(|span| span.parent_id.map(|parent| (span.id, parent)))
-        .collect();
+    let by_id = by_id(view.spans());
+    let parent = |id| by_id.get(&id)?.parent_id;
     let family = LazyCell::new(|| view.family());
     let mut clear: HashSet<SpanId> = HashSet::new();
     let mut found = Vec::new();
@@ -118,7 +117,7 @@ pub(super) fn parent_cycle(view: View<'_>) -> Checked {
         let mut path = vec![span.id];
         let mut on_path: HashSet<SpanId> = path.iter().copied().collect();
         let mut at = span.id;
-        while let Some(&parent) = parents.get(&at) {
+        while let Some(parent) = parent(at) {
             if clear.contains(&parent) {
                 break;
             }

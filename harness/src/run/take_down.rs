@@ -79,8 +79,7 @@ impl Live<'_> {
 
     /// Returns whether a scenario failed or could not be decided, though the user let it run.
     fn has_not_passed(&self) -> bool {
-        let results =
-            self.driven.iter().map(|driven| &driven.result).chain(&self.not_judged);
+        let results = self.driven.iter().map(|driven| &driven.result).chain(&self.not_judged);
         results.into_iter().any(|result| result.verdict != Verdict::Pass)
     }
 

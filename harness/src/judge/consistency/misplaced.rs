@@ -1,6 +1,6 @@
 //! Work on one request that is in the trace of an earlier one: something keeps that one's context.
 
-use std::collections::HashMap;
+use harness_core::family::by_id;
 
 use super::{Differs, name_of};
 use crate::{
@@ -129,7 +129,7 @@ struct Begun<'a> {
 /// Finds such work of a service, by start.
 fn begun_later<'a>(host: &'a CaseRecord, service: &str, topology: &Topology) -> Vec<Begun<'a>> {
     let Some(trace) = &host.evidence.trace else { return Vec::new() };
-    let by_id: HashMap<SpanId, &Span> = trace.spans.iter().map(|span| (span.id, span)).collect();
+    let by_id = by_id(&trace.spans);
     let begun = trace.spans.iter().filter_map(|first| {
         if first.start <= host.case.ended_at || name_of(first, topology) != service {
             return None;
