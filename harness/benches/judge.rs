@@ -16,7 +16,7 @@ use std::time::Instant;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use harness::case::{
-    Answer, Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Topology, View,
+    Answer, Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Topology,
 };
 use harness::finding::Findings;
 use harness::intake::attempt::{Attempt, Reply};
@@ -235,18 +235,10 @@ impl World {
 
     /// Judges one trace, and reports it as a run does.
     fn judge(&self, trace: Trace, ledgers: BTreeMap<String, LedgerReport>) -> Findings {
-        let CaseRecord { case, evidence } = self.case(trace, ledgers);
-        let shape = judge::case::shape(&self.scenario, &self.scenario.requests[0]);
-        let view = View {
-            case: &case,
-            evidence: &evidence,
-            strays: &[],
-            capabilities: &CAPABILITIES,
-            topology: &self.topology,
-            shape: &shape,
-        };
-        let findings = judge::case::findings(&self.scenario, view);
-        judge::case::result(&self.scenario, view, findings).findings
+        let mut record =
+            Record::new(self.scenario.clone(), self.topology.clone(), CAPABILITIES.to_vec());
+        record.cases.push(self.case(trace, ledgers));
+        judge::judge(&record).cases.remove(0).findings
     }
 }
 

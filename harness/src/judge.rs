@@ -3,18 +3,19 @@
 //! A run, a saved run that is judged again, and `tracecheck verify` all come here; there is no other place where a verdict is put
 //! together.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
-    case::{Stray, View},
+    case::{Capability, Case, Evidence, Stray, Topology, View},
     expectation,
     record::Record,
     rule,
+    scenario::{Scenario, fault::Shape},
     strays::Strays,
     verdict::ScenarioResult,
 };
 
-pub mod case;
+pub(crate) mod case;
 mod consistency;
 mod diagnosis;
 mod facts;
@@ -33,7 +34,7 @@ mod tests;
 pub(crate) mod tree;
 
 pub use self::system::judge_system;
-pub(crate) use self::{case::CHAIN_PATH, public::looked_at, stats::is_whole as stats_are_whole};
+pub(crate) use self::{case::CHAIN_PATH, stats::is_whole as stats_are_whole};
 
 /// Judges a scenario. Times are left out; they are the run's to add.
 pub fn judge(record: &Record) -> ScenarioResult {
@@ -86,17 +87,48 @@ pub(crate) fn totals_are_final(record: &Record) -> bool {
 fn look<T>(record: &Record, look: impl FnOnce(&[View<'_>]) -> T) -> T {
     let Record { scenario, topology, capabilities, .. } = record;
     let strays = Strays::new(record.strays.iter().collect());
-    let shapes: Vec<_> =
-        scenario.requests.iter().map(|request| case::shape(scenario, request)).collect();
     let of_cases: Vec<Vec<&Stray>> =
         record.cases.iter().map(|of| strays.of(&of.case).into_iter().copied().collect()).collect();
-    let views = record.cases.iter().zip(&of_cases).map(|(of, strays)| View {
-        case: &of.case,
-        evidence: &of.evidence,
-        strays,
-        capabilities,
-        topology,
-        shape: &shapes[of.case.request],
-    });
-    looked_at(&views.collect::<Vec<_>>(), look)
+    let cases = record.cases.iter().zip(&of_cases);
+    let cases = cases.map(|(of, strays)| (&of.case, &of.evidence, strays.as_slice()));
+    Basis::new(scenario, topology).look(capabilities, cases, look)
+}
+
+/// The part of what cases are judged by that all of a scenario's have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Basis<'a> {
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) topology: &'a Topology,
+    /// Of each request.
+    shapes: Arc<[Shape]>,
+}
+
+impl<'a> Basis<'a> {
+    pub(crate) fn new(scenario: &'a Scenario, topology: &'a Topology) -> Self {
+        let shapes = scenario.requests.iter().map(|request| case::shape(scenario, request));
+        Self { scenario, topology, shapes: shapes.collect() }
+    }
+
+    /// Returns the shape that the faults imply for the traces of a request.
+    pub(crate) fn shape(&self, case: &Case) -> &Shape {
+        &self.shapes[case.request]
+    }
+
+    /// Looks at cases as they are judged, each with its evidence and the strays that belong to it.
+    pub(crate) fn look<'c, T>(
+        &self,
+        capabilities: &[Capability],
+        cases: impl Iterator<Item = (&'c Case, &'c Evidence, &'c [&'c Stray])>,
+        look: impl FnOnce(&[View<'_>]) -> T,
+    ) -> T {
+        let views = cases.map(|(case, evidence, strays)| View {
+            case,
+            evidence,
+            strays,
+            capabilities,
+            topology: self.topology,
+            shape: self.shape(case),
+        });
+        public::looked_at(&views.collect::<Vec<_>>(), look)
+    }
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Looks at requests as they are to be judged: those to a public entry by the traces that it began for them.
-pub(crate) fn looked_at<T>(views: &[View<'_>], look: impl FnOnce(&[View<'_>]) -> T) -> T {
+pub(super) fn looked_at<T>(views: &[View<'_>], look: impl FnOnce(&[View<'_>]) -> T) -> T {
     let begun: Vec<Option<Begun>> = views.iter().map(|view| Begun::of(*view)).collect();
     if begun.iter().all(Option::is_none) {
         return look(views);

@@ -10,7 +10,8 @@ use super::{Session, Settled, accounts::Reports};
 use crate::{
     case::{Case, DRIVER_SERVICE, Evidence, Outcome},
     evidence::QUIET,
-    judge, rule,
+    judge::Basis,
+    rule,
     scenario::{Request, Scenario, fault},
     trace::{Trace, TraceId},
     verdict::CaseResult,
@@ -27,8 +28,8 @@ impl Session {
     /// Waits until a case can be judged and judges it: as soon as all rules and expectations hold and its trace has been
     /// quiet for a moment; at the deadline, or when the intake is gone, with whatever was found last.
     pub async fn settle(&self, scenario: &Scenario, case: &Case) -> Settled {
-        let shape = judge::case::shape(scenario, &scenario.requests[case.request]);
-        let services = self.services(scenario, &shape);
+        let basis = Basis::new(scenario, self.witness.topology());
+        let services = self.services(scenario, basis.shape(case));
         self.source().look_for(case, &services);
         // What the answer says is its trace may be where the request's spans went.
         let reported = match case.outcome {
@@ -40,19 +41,15 @@ impl Session {
         if let Some(reported) = reported {
             self.source().look_for(&Case { trace_id: reported, ..case.clone() }, &services);
         }
-        let settled = self.wait_and_judge(scenario, case, &shape).await;
+        let settled = self.wait_and_judge(&basis, case).await;
         for id in [Some(case.trace_id), reported].into_iter().flatten() {
             self.source().stop_looking(id);
         }
         settled
     }
 
-    async fn wait_and_judge(
-        &self,
-        scenario: &Scenario,
-        case: &Case,
-        shape: &fault::Shape,
-    ) -> Settled {
+    async fn wait_and_judge(&self, basis: &Basis<'_>, case: &Case) -> Settled {
+        let scenario = basis.scenario;
         let patience = self.source().patience();
         let began = Instant::now();
         let deadline = began + patience.unwrap_or(scenario.expect.within);
@@ -75,7 +72,7 @@ impl Session {
             if judged_progress != Some(seen) || stale {
                 let late =
                     Instant::now() >= deadline || self.up.intake_ended() || self.source().is_over();
-                let mut now = self.moment((scenario, case, shape), ledgers.clone());
+                let mut now = self.moment(basis, case, ledgers.clone());
                 // Until then nothing that is missing is let pass: it may still come.
                 let mut rest_holds = true;
                 now.with_findings(late, |findings| {
@@ -200,16 +197,10 @@ impl Session {
         evidence
     }
 
-    fn moment<'a>(
-        &'a self,
-        (scenario, case, shape): (&'a Scenario, &'a Case, &'a fault::Shape),
-        ledgers: Reports,
-    ) -> Moment<'a> {
+    fn moment<'a>(&'a self, basis: &'a Basis<'a>, case: &'a Case, ledgers: Reports) -> Moment<'a> {
         Moment {
-            scenario,
+            basis,
             case,
-            shape,
-            topology: self.witness.topology(),
             evidence: self.witness.evidence(case, ledgers, &self.up.unexpected_exits()),
             strays: self.witness.strays_of_one(case),
             capabilities: self.witness.capabilities().to_vec(),

@@ -8,11 +8,12 @@ use std::{
 
 use super::Answer;
 use crate::{
-    case::{self, Capability, Case, Evidence, Outcome, Topology, View},
+    case::{self, Capability, Case, Evidence, Outcome, Topology},
     expectation::Expect,
     intake::{Intake, IntakeError},
     judge,
-    scenario::{Method, Request, Scenario, SystemChoice, fault::Shape},
+    record::{CaseRecord, Record},
+    scenario::{Method, Request, Scenario, SystemChoice},
     trace::{SpanId, TraceId, unix_nanos},
 };
 
@@ -150,16 +151,9 @@ impl Call<'_> {
             heard: BTreeSet::new(),
             late: None,
         };
-        let view = View {
-            case: &case,
-            evidence: &evidence,
-            strays: &[],
-            capabilities: &CAPABILITIES,
-            topology: &Topology::default(),
-            shape: &Shape::default(),
-        };
-        let findings = judge::case::findings(&self.scenario, view);
-        let result = judge::case::result(&self.scenario, view, findings);
+        let mut record = Record::new(self.scenario, Topology::default(), CAPABILITIES.to_vec());
+        record.cases.push(CaseRecord { case, evidence });
+        let result = judge::judge(&record).cases.remove(0);
         Ok(Answer { outcome, result, trace })
     }
 }

@@ -4,10 +4,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::super::accounts::Reports;
 use crate::{
-    case::{Capability, Case, DRIVER_SERVICE, Evidence, Stray, Topology, View},
+    case::{Capability, Case, DRIVER_SERVICE, Evidence, Stray, View},
     finding::{Failure, Findings},
-    judge, rule,
-    scenario::{Scenario, fault},
+    judge::{self, Basis},
+    rule,
+    scenario::Scenario,
     verdict::CaseResult,
 };
 
@@ -16,10 +17,8 @@ const MISSING_HOP: &str = "missing-hop";
 
 /// All that a case is judged by at one moment.
 pub(super) struct Moment<'a> {
-    pub(super) scenario: &'a Scenario,
+    pub(super) basis: &'a Basis<'a>,
     pub(super) case: &'a Case,
-    pub(super) shape: &'a fault::Shape,
-    pub(super) topology: &'a Topology,
     pub(super) evidence: Evidence,
     pub(super) strays: Vec<Arc<Stray>>,
     pub(super) capabilities: Vec<Capability>,
@@ -31,9 +30,9 @@ pub(super) struct Moment<'a> {
 impl Moment<'_> {
     fn look<T>(&self, look: impl FnOnce(&Scenario, View<'_>) -> T) -> T {
         let strays: Vec<&Stray> = self.strays.iter().map(Arc::as_ref).collect();
-        let Self { scenario, case, shape, topology, evidence, capabilities, .. } = self;
-        let view = View { case, evidence, strays: &strays, capabilities, topology, shape };
-        judge::looked_at(&[view], |views| look(scenario, views[0]))
+        let Self { basis, case, evidence, capabilities, .. } = self;
+        let of_case = std::iter::once((*case, evidence, strays.as_slice()));
+        basis.look(capabilities, of_case, |views| look(basis.scenario, views[0]))
     }
 
     fn findings(&self) -> Findings {
@@ -130,7 +129,7 @@ impl Moment<'_> {
     fn is_apart(&self, missing: &Failure) -> bool {
         let mut apart = self.strays.iter().flat_map(|stray| &stray.trace.spans);
         let callee = missing.hop.as_ref().map(|hop| hop.callee.as_str());
-        callee.is_some() && apart.any(|span| self.topology.workload_of(span) == callee)
+        callee.is_some() && apart.any(|span| self.basis.topology.workload_of(span) == callee)
     }
 
     /// Returns whether it fails by its answer, of which nothing that is missing is the cause.
