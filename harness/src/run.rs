@@ -268,8 +268,15 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::scenario::{Chain, Fault, FaultKind, Request};
+    use crate::{
+        scenario::{Chain, Fault, FaultKind, Request},
+        secret::Secret,
+        system::file::SystemFile,
+        verdict::Verdict,
+    };
 
     fn scenario(name: &str, apps: u32, faults: Vec<Fault>) -> Scenario {
         Scenario {
@@ -305,5 +312,67 @@ mod tests {
             .map(|group| group.scenarios.iter().map(|scenario| scenario.name.as_str()).collect())
             .collect();
         assert_eq!(names, [vec!["a", "d"], vec!["b"], vec!["c"]]);
+    }
+
+    /// Runs two scenarios, of which the first is skipped, and gives the result of the other.
+    async fn run_of(change: impl FnOnce(&mut Plan)) -> ScenarioResult {
+        let (cancel, no) = (CancellationToken::new(), |text: &str| text.to_owned());
+        let unavailable = move || {
+            let (reason, remedy) = (no("no engine runs"), no("start one"));
+            Err(EnvironmentError::Unavailable { environment: "docker", reason, remedy })
+        };
+        let wanted = scenario("wanted", 2, vec![]);
+        let text = "entry: web\nworkloads: [{ name: web, command: [app, '${listen:http}'], ports: [http] }]";
+        let file = SystemFile::parse("shop.yaml", text, Path::new("."), &|_| None).unwrap();
+        let mut plan = Plan {
+            skipped: vec![(scenario("skipped", 2, vec![]), "it needs more".to_owned())],
+            systems: [(wanted.system.clone(), file.system(&Secret::new("")).unwrap())].into(),
+            scenarios: vec![wanted],
+            environment: Box::new(unavailable),
+            environment_name: "docker".to_owned(),
+            evidence: None,
+            parallel: 1,
+            fail_fast: false,
+            listen: Duration::ZERO,
+            keep: false,
+            save: None,
+            logs: None,
+            watch: None,
+            halt: cancel.child_token(),
+            cancel,
+        };
+        change(&mut plan);
+        let (events, mut received) = mpsc::channel(100);
+        let mut summary = run(plan, "1".to_owned(), events).await;
+        assert_eq!(summary.verdict(), Verdict::Inconclusive);
+        let mut finished = Vec::new();
+        while let Some(event) = received.recv().await {
+            if let Event::ScenarioFinished { result } = event {
+                finished.push(*result);
+            }
+        }
+        assert_eq!(finished, summary.scenarios);
+        let result = summary.scenarios.pop().unwrap();
+        assert_eq!((result.name.as_str(), result.verdict), ("wanted", Verdict::Inconclusive));
+        result
+    }
+
+    #[tokio::test]
+    async fn a_scenario_that_cannot_be_run_is_inconclusive_with_the_reason() {
+        let reason = |result: ScenarioResult| result.undecided.join("; ");
+        assert_eq!(
+            reason(run_of(|_| {}).await),
+            "its environment cannot be set up: the `docker` environment cannot be used: no engine runs; start one"
+        );
+        let unspecified = run_of(|plan| plan.systems.clear()).await;
+        assert_eq!(reason(unspecified), "its system is not specified");
+        let halted = run_of(|plan| plan.cancel.cancel()).await;
+        assert_eq!(reason(halted), "the run ended before it began");
+    }
+
+    #[tokio::test]
+    async fn a_group_that_panics_leaves_its_scenarios_inconclusive() {
+        let result = run_of(|plan| plan.environment = Box::new(|| panic!("a bug"))).await;
+        assert_eq!(result.undecided, ["it was not judged: its group was cancelled"]);
     }
 }

@@ -154,3 +154,39 @@ impl Moment<'_> {
         self.look(|scenario, view| judge::case::result(scenario, view, findings))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        judge::testing::{World, case},
+        record::Record,
+    };
+
+    #[test]
+    fn what_was_not_waited_for_is_open_and_does_not_fail() {
+        let mut world = World::healthy();
+        world.lose("sample-app-2");
+        let Record { scenario, topology, capabilities, cases, .. } = world.record;
+        let (basis, case) = (Basis::new(&scenario, &topology), case());
+        let mut now = Moment {
+            basis: &basis,
+            case: &case,
+            evidence: cases[0].evidence.clone(),
+            strays: Vec::new(),
+            capabilities,
+            so_far: None,
+            if_all_seen: None,
+        };
+        let failed = |result: &CaseResult| result.findings.failures.len();
+        assert_eq!(failed(&now.result()), 1);
+        assert!(!now.lacks_nothing());
+        now.leave_open("no more was waited for");
+        let result = now.result();
+        assert_eq!(failed(&result), 0, "{result:#?}");
+        let open = result.findings.not_evaluated.iter().filter(|open| open.required);
+        let open: Vec<&str> = open.map(|open| open.because.as_str()).collect();
+        assert!(!open.is_empty());
+        assert!(open.iter().all(|because| because.starts_with("no more was waited for. Seen")));
+    }
+}
