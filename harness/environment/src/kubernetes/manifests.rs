@@ -29,8 +29,6 @@ mod tests;
 mod watching;
 mod workload;
 
-/// The container's name in every pod.
-pub const CONTAINER: &str = "workload";
 /// Grace period of a pod after SIGTERM, in seconds: longer than the collector drains (20 s), so that the collector
 /// can report what it lost.
 pub const STOP_GRACE_SECONDS: i64 = 30;

@@ -11,6 +11,11 @@ pub(super) const COLLECTOR_ACCOUNT: &str = "aws-otel-collector";
 /// Everybody else's service account.
 pub(super) const ACCOUNT: &str = "tracecheck";
 
+/// The container in every pod of a workload.
+pub(super) const CONTAINER: &str = "workload";
+/// The collector's container in pods that the operator makes.
+pub(super) const OPERATOR_CONTAINER: &str = "otc-container";
+
 /// Label of everything that this program makes, with the value [`MANAGER`].
 pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Name of the manager; also the name under which fields are owned.

@@ -22,8 +22,6 @@ pub const RESOURCE: &str = "my-collector";
 pub const GROUP: &str = "opentelemetry.io";
 /// The resource's kind.
 pub const KIND: &str = "OpenTelemetryCollector";
-/// Name that the operator gives the collector's container.
-pub const CONTAINER: &str = "otc-container";
 
 /// A version of the resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -21,7 +21,10 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
-use super::{manifests::CONTAINER, names::WORKLOAD, operator, typed::Typed};
+use super::{
+    names::{CONTAINER, OPERATOR_CONTAINER, WORKLOAD},
+    typed::Typed,
+};
 
 /// How soon a watch is tried again, and the most that this grows to.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
@@ -124,7 +127,7 @@ impl PodState {
             .flat_map(|spec| &spec.containers)
             .map(|one| one.name.as_str())
             .collect();
-        let known = [CONTAINER, operator::CONTAINER].into_iter().find(|name| names.contains(name));
+        let known = [CONTAINER, OPERATOR_CONTAINER].into_iter().find(|name| names.contains(name));
         let name = known.or(names.first().copied()).unwrap_or(CONTAINER);
         let statuses = status.and_then(|status| status.container_statuses.as_ref());
         let container = statuses.into_iter().flatten().find(|one| one.name == name);

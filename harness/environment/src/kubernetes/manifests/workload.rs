@@ -22,8 +22,8 @@ use k8s_openapi::{
 };
 
 use super::{
-    super::names::{ACCOUNT, COLLECTOR_ACCOUNT, NAME, WORKLOAD, port_names},
-    CONTAINER, STOP_GRACE_SECONDS, Settings, run_labels, watching,
+    super::names::{ACCOUNT, COLLECTOR_ACCOUNT, CONTAINER, NAME, WORKLOAD, port_names},
+    STOP_GRACE_SECONDS, Settings, run_labels, watching,
 };
 use crate::container::{Container, FILES_DIR, Image};
 use harness_core::secret::Secret as SecretText;
