@@ -25,7 +25,7 @@ use harness::intake::store::{Bounds, Store};
 use harness::judge;
 use harness::ledger::{LedgerEntry, LedgerSpan};
 use harness::record::{CaseRecord, Record, SystemFacts};
-use harness::run::saved;
+use harness::saved;
 use harness::scenario::{Method, Scenario, load};
 use harness::strays::Nobodys;
 use harness::trace::{SpanId, Trace, TraceId};

@@ -18,7 +18,7 @@ use crate::{
     case::Stray,
     judge::judge,
     record::{CaseRecord, Record},
-    run::saved::{SavedError, SavedSystem},
+    saved::{SavedError, SavedSystem},
     trace::{PayloadForm, TraceId},
     verdict::ScenarioResult,
 };

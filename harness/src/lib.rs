@@ -27,6 +27,8 @@ pub mod report;
 pub mod rule;
 #[doc(hidden)]
 pub mod run;
+#[doc(hidden)]
+pub mod saved;
 pub mod scenario;
 pub mod session;
 mod span_links;

@@ -21,6 +21,7 @@ use crate::{
     event::{self, Event},
     evidence::EvidenceSource,
     record::Record,
+    saved,
     scenario::{Scenario, SystemChoice},
     session::Session,
     system::System,
@@ -33,7 +34,6 @@ mod foreseen;
 mod group;
 pub mod kept_logs;
 mod refresh;
-pub mod saved;
 mod take_down;
 mod watch;
 

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use harness::{
     compare::{self, Comparison, Outcome},
     report,
-    run::saved::{self, SavedSystem},
+    saved::{self, SavedSystem},
 };
 
 use super::{exit_code, html};

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use harness::{
     compare::Comparison,
     report::html::{self, Run},
-    run::saved::{self, SavedError, SavedSystem},
+    saved::{self, SavedError, SavedSystem},
     verdict::Summary,
 };
 use tempfile::TempDir;

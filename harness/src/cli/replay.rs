@@ -6,7 +6,7 @@ use harness::{
     event::{self, Event},
     finding::Warning,
     judge::{judge, judge_system},
-    run::saved::{self, SavedError, SavedSystem},
+    saved::{self, SavedError, SavedSystem},
     verdict::Summary,
 };
 

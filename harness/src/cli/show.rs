@@ -4,8 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, bail};
 use harness::{
-    report,
-    run::saved,
+    report, saved,
     trace::{Trace, TraceId},
 };
 

@@ -12,7 +12,7 @@ use crate::{
         store::{Bounds, Store},
     },
     record::Record,
-    run::saved::{SavedError, SavedSystem},
+    saved::{SavedError, SavedSystem},
     stats::{self, Forms, Key, Numbers},
     trace::{PayloadForm, Span, TraceId},
 };

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     judge::testing::World,
-    run::saved,
+    saved,
     strays::Nobodys,
     trace::{Span, SpanId, Trace},
 };

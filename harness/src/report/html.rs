@@ -25,7 +25,7 @@ use crate::{
     finding::Failure,
     intake::page::{self, Blocks, Names, Row, Sent, TraceView},
     record::{CaseRecord, Record},
-    run::saved::{SavedError, SavedSystem},
+    saved::{SavedError, SavedSystem},
     trace::{Trace, TraceId},
     verdict::{CaseResult, ScenarioResult, Summary, Verdict},
 };

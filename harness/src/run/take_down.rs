@@ -1,7 +1,7 @@
 //! Taking a system down: what it sends at its end is judged, the run is saved, and logs are kept.
 
-use super::{audit, group::Live, group::report_logs, kept_logs, refresh, saved};
-use crate::{judge, record::Record, strays::Nobodys, verdict::Verdict};
+use super::{audit, group::Live, group::report_logs, kept_logs, refresh};
+use crate::{judge, record::Record, saved, strays::Nobodys, verdict::Verdict};
 
 impl Live<'_> {
     /// Stops the system, source by source, judges what came at the very end, saves the run if asked to, and removes the rest.

@@ -10,7 +10,8 @@ use anyhow::{Context, bail};
 use harness::{
     environment::process::ProcessEnvironment,
     finding::Failure,
-    run::{self, Plan, saved},
+    run::{self, Plan},
+    saved,
     scenario::{Fault, FaultKind, Scenario, SystemChoice, fault::Between, load},
     source::Finding,
     system::{

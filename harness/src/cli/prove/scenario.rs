@@ -13,7 +13,8 @@ use harness::{
     environment::process::ProcessEnvironment,
     finding::Failure,
     record::Record,
-    run::{self, Plan, saved},
+    run::{self, Plan},
+    saved,
     scenario::{Fault, Scenario, SystemChoice, load},
     source::Finding,
     system::{

@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow, bail};
 use harness::{
     compare::{self, Outcome},
     event::Event,
-    run::saved::{self, SavedError, SavedSystem},
+    saved::{self, SavedError, SavedSystem},
     verdict::Verdict,
 };
 use tokio_util::sync::CancellationToken;

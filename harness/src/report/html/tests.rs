@@ -13,8 +13,8 @@ fn report(world: &World, max_bytes: usize) -> (Value, usize) {
     let dir = tempfile::tempdir().unwrap();
     let system = dir.path().join("system-0");
     std::fs::create_dir(&system).unwrap();
-    crate::run::saved::testing::write(&system, &[&world.record], &Nobodys::default());
-    let systems = crate::run::saved::read(dir.path()).unwrap();
+    crate::saved::testing::write(&system, &[&world.record], &Nobodys::default());
+    let systems = crate::saved::read(dir.path()).unwrap();
     let mut summary = Summary::new("run");
     summary.scenarios.push(judge(&world.record));
     let run = Run { summary: &summary, environment: "process", systems: &systems };

@@ -100,7 +100,7 @@ struct Form {
 
 /// Saves the records of one system's scenarios into `dir`, with the raw attempts and the logs of its workloads. Returns the number of
 /// attempts.
-pub(super) async fn save(
+pub(crate) async fn save(
     dir: &Path,
     session: &Session,
     records: &[&Record],
@@ -125,7 +125,7 @@ pub(super) async fn save(
 }
 
 /// Writes the records alone, in the place of those that were saved before.
-pub(super) fn write_records(
+pub(crate) fn write_records(
     dir: &Path,
     records: &[&Record],
     (facts, nobodys): (&SystemFacts, &Nobodys),
@@ -141,7 +141,7 @@ pub(super) fn write_records(
 
 /// Writes the results of scenarios that have no record into the folder of a saved run: those that were skipped, whose system did not come
 /// up, or that were not reached. Without them a run that was cut short would be judged again as one that passed.
-pub(super) fn write_not_judged(dir: &Path, results: &[ScenarioResult]) -> Result<(), SavedError> {
+pub(crate) fn write_not_judged(dir: &Path, results: &[ScenarioResult]) -> Result<(), SavedError> {
     std::fs::create_dir_all(dir)
         .map_err(|source| SavedError::Io { path: dir.to_owned(), source })?;
     write(&dir.join(NOT_JUDGED_FILE), |out| {
