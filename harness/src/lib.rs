@@ -22,6 +22,7 @@ pub mod expectation;
 pub mod finding;
 pub mod judge;
 pub mod ledger;
+pub mod load;
 pub mod record;
 pub mod report;
 pub mod rule;

@@ -1,24 +1,21 @@
 //! The scenario: which requests are driven through which system, what breaks on the way, and what must hold.
 //!
 //! A scenario states outcomes, never mechanics: it does not say where it runs or how evidence is gathered. The
-//! YAML form and its checks are in [`load`]; after that nothing is optional that has a default.
+//! YAML form and its checks are in [`crate::load`]; after that nothing is optional that has a default.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 pub mod fault;
-mod file;
-pub mod load;
 pub mod request;
-pub mod schema;
 
 use crate::expectation::Expect;
-pub use crate::system::{
+pub use fault::{Fault, FaultKind};
+pub use harness_system::{
     chain::{Naming, Protocol},
     feature::CollectorFeature,
 };
-pub use fault::{Fault, FaultKind};
 pub use request::{DEFAULT_TIMEOUT, Method, Propagation, Request, TraceIdFrom};
 
 /// A checked scenario.

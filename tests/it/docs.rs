@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use harness::scenario::{load, schema};
+use harness::load::{self, schema};
 use serde_json::Value;
 
 use crate::support::{root, tracecheck};

@@ -7,9 +7,10 @@ use std::{
 };
 
 use harness::{
+    load,
     report::plain,
     run,
-    scenario::{Scenario, SystemChoice, load},
+    scenario::{Scenario, SystemChoice},
     secret::Secret,
     system::file,
 };

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use harness::scenario::{Chain, SystemChoice, load};
+use harness::{
+    load,
+    scenario::{Chain, SystemChoice},
+};
 
 /// Refuses `--traces-only` beside the image of another collector, which may not know it.
 pub(super) fn check_traces_only(traces_only: bool, has_image: bool) -> anyhow::Result<()> {

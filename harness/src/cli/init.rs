@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use harness::{scenario::load, source};
+use harness::{load, source};
 
 /// Which services there are, and how they are reached.
 #[derive(Debug, clap::Args)]

@@ -8,8 +8,8 @@ use harness::{
         self, Placing,
         manifests::{self, Objects},
     },
-    intake,
-    scenario::{Chain, Scenario, SystemChoice, load},
+    intake, load,
+    scenario::{Chain, Scenario, SystemChoice},
     secret::Secret,
     system::{
         Role, System,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use harness::{expectation::Expect, run as runner, saved, scenario::load, verdict::Verdict};
+use harness::{expectation::Expect, load, run as runner, saved, verdict::Verdict};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 

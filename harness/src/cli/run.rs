@@ -11,9 +11,10 @@ use std::{
 use anyhow::{Context, bail};
 use harness::{
     evidence::EvidenceSource,
+    load,
     report::html::live::Board,
     run::{self, Plan, Watch, kept_logs::KeptLogs},
-    scenario::{CollectorFeature, Scenario, SystemChoice, load},
+    scenario::{CollectorFeature, Scenario, SystemChoice},
     system::build::{self, Variable},
     verdict::{Summary, Verdict},
 };

@@ -22,7 +22,7 @@ enum Of {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     super::print(&match args.of {
-        Of::Scenario => harness::scenario::schema::json(),
+        Of::Scenario => harness::load::schema::json(),
         Of::Report => harness::event::json_schema(),
     })
 }

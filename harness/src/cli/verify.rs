@@ -15,10 +15,10 @@ use harness::{
     datadog_api::DatadogSource,
     event::{self, Event},
     evidence::EvidenceSource,
-    judge,
+    judge, load,
     record::{CaseRecord, Record},
     report, rule, run,
-    scenario::{Request, Scenario, SystemChoice, load},
+    scenario::{Request, Scenario, SystemChoice},
     trace::{SpanId, Trace, TraceId, unix_nanos},
     verdict::{ScenarioResult, Summary, Verdict},
 };

@@ -133,7 +133,7 @@ fn failures(world: &World, expect: &str) -> Vec<String> {
     std::fs::write(dir.path().join("own.yaml"), system).unwrap();
     let path = dir.path().join("scenario.yaml");
     let (scenario, _) =
-        crate::scenario::load::parse(&path, &text).unwrap_or_else(|wrong| panic!("{wrong:?}"));
+        crate::load::parse(&path, &text).unwrap_or_else(|wrong| panic!("{wrong:?}"));
     world.failures(&scenario.expect, &scenario.requests[0])
 }
 

@@ -13,7 +13,8 @@ use std::{
 use anyhow::{Context, bail};
 use harness::{
     environment::kubernetes::canary::{Canary, SCENARIOS_DIR, SECRET_KEYS},
-    scenario::{Scenario, SystemChoice, load},
+    load,
+    scenario::{Scenario, SystemChoice},
     system::build::{self, Overrides},
 };
 

@@ -10,9 +10,10 @@ use anyhow::{Context, bail};
 use harness::{
     environment::process::ProcessEnvironment,
     finding::Failure,
+    load,
     run::{self, Plan},
     saved,
-    scenario::{Fault, FaultKind, Scenario, SystemChoice, fault::Between, load},
+    scenario::{Fault, FaultKind, Scenario, SystemChoice, fault::Between},
     source::Finding,
     system::{
         System,

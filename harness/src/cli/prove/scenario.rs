@@ -12,10 +12,11 @@ use anyhow::{Context, bail};
 use harness::{
     environment::process::ProcessEnvironment,
     finding::Failure,
+    load,
     record::Record,
     run::{self, Plan},
     saved,
-    scenario::{Fault, Scenario, SystemChoice, load},
+    scenario::{Fault, Scenario, SystemChoice},
     source::Finding,
     system::{
         Program, System,

@@ -8,9 +8,9 @@ use std::{
 use harness::{
     case::DRIVER_SERVICE,
     expectation::Expect,
-    judge,
+    judge, load,
     record::{CaseRecord, Record},
-    scenario::{Naming, SystemChoice, load},
+    scenario::{Naming, SystemChoice},
     trace::Span,
     verdict::Verdict,
 };

@@ -4,15 +4,17 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use serde_saphyr::Spanned;
 
-use super::{Resolver, Workloads};
+use super::{
+    Resolver, Workloads,
+    file::{
+        request::{BodyFile, RequestFile, TraceIdFromFile},
+        value::Whole,
+    },
+};
 use crate::{
     driver::grpc,
     scenario::{
         DEFAULT_TIMEOUT, Method, Propagation, Request, TraceIdFrom,
-        file::{
-            request::{BodyFile, RequestFile, TraceIdFromFile},
-            value::Whole,
-        },
         request::{AnswerExpect, Body, Content, Descriptors, is_name},
     },
     source,

@@ -2,12 +2,11 @@
 
 use serde_saphyr::Spanned;
 
-use super::{Resolver, Workloads};
+use super::{Resolver, Workloads, file::fault::FaultFile};
 use crate::{
     scenario::{
         Fault, FaultKind,
         fault::{CollectorFault, IntakeFault, IntakeReply},
-        file::fault::FaultFile,
     },
     source,
 };

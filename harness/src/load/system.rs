@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_saphyr::Spanned;
 
-use super::{Resolver, Workloads};
+use super::{
+    Resolver, Workloads,
+    file::{ChainFile, MAX_APPS, MAX_INSTANCES, SystemFile, value::Whole},
+};
 use crate::{
-    scenario::{
-        Chain, Naming, Protocol, SHARED_SERVICE, SystemChoice,
-        file::{ChainFile, MAX_APPS, MAX_INSTANCES, SystemFile, value::Whole},
-    },
+    scenario::{Chain, Naming, Protocol, SHARED_SERVICE, SystemChoice},
     secret::Secret,
     source,
     system::{Workload, chain, file as system_file, parts::Collector},

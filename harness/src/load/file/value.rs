@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 /// A duration such as `250ms` or `1m 30s`.
 #[derive(Debug, Clone, Copy, JsonSchema)]
 #[schemars(with = "String")]
-pub(in super::super) struct DurationText(pub(in super::super) Duration);
+pub(in crate::load) struct DurationText(pub(in crate::load) Duration);
 
 impl<'de> Deserialize<'de> for DurationText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -24,7 +24,7 @@ impl<'de> Deserialize<'de> for DurationText {
 /// A whole number that should be within bounds. What is no number is refused here, with the bounds; a number out of them by
 /// [`super::super::load`], together with all else that is wrong.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Whole<const LEAST: u32, const MOST: u32>(pub(in super::super) u32);
+pub(in crate::load) struct Whole<const LEAST: u32, const MOST: u32>(pub(in crate::load) u32);
 
 impl<'de, const LEAST: u32, const MOST: u32> Deserialize<'de> for Whole<LEAST, MOST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

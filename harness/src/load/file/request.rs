@@ -9,11 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::{
-    super::Propagation,
-    value::{DurationText, Whole},
-};
-use crate::expectation::condition::Condition;
+use super::value::{DurationText, Whole};
+use crate::{expectation::condition::Condition, scenario::Propagation};
 
 /// Most requests of one entry; beyond it a scenario is a load test.
 const MAX_TIMES: u32 = 100_000;
@@ -24,109 +21,109 @@ const MAX_CONCURRENCY: u32 = 1_000;
 /// method.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct RequestFile {
+pub(in crate::load) struct RequestFile {
     /// Path with its leading `/`, which is asked for by GET.
     #[schemars(with = "Option<String>")]
-    pub(in super::super) get: Option<Spanned<String>>,
+    pub(in crate::load) get: Option<Spanned<String>>,
     /// The same by HEAD.
     #[schemars(with = "Option<String>")]
-    pub(in super::super) head: Option<Spanned<String>>,
+    pub(in crate::load) head: Option<Spanned<String>>,
     /// The same by POST.
     #[schemars(with = "Option<String>")]
-    pub(in super::super) post: Option<Spanned<String>>,
+    pub(in crate::load) post: Option<Spanned<String>>,
     /// The same by PUT.
     #[schemars(with = "Option<String>")]
-    pub(in super::super) put: Option<Spanned<String>>,
+    pub(in crate::load) put: Option<Spanned<String>>,
     /// The same by PATCH.
     #[schemars(with = "Option<String>")]
-    pub(in super::super) patch: Option<Spanned<String>>,
+    pub(in crate::load) patch: Option<Spanned<String>>,
     /// The same by DELETE.
     #[schemars(with = "Option<String>")]
-    pub(in super::super) delete: Option<Spanned<String>>,
+    pub(in crate::load) delete: Option<Spanned<String>>,
     /// A gRPC method that is called, `package.Service/Method`; `body: { json: … }` is its message, and `status` gRPC's number (0, OK, when
     /// left out).
     #[schemars(with = "Option<String>")]
-    pub(in super::super) grpc: Option<Spanned<String>>,
+    pub(in crate::load) grpc: Option<Spanned<String>>,
     /// Path of a descriptor set that describes the gRPC method, relative to the scenario; the server's reflection does when left out.
     #[schemars(with = "Option<PathBuf>")]
-    pub(in super::super) descriptor_set: Option<Spanned<PathBuf>>,
+    pub(in crate::load) descriptor_set: Option<Spanned<PathBuf>>,
     /// The workload that it is sent to, at its port `http`, by gRPC at its port `grpc` where it has one; the system's entry when left out.
     #[schemars(with = "Option<String>")]
-    pub(in super::super) entry: Option<Spanned<String>>,
+    pub(in crate::load) entry: Option<Spanned<String>>,
     /// The request's body; not with `get` and `head`.
     #[schemars(with = "Option<BodyFile>")]
-    pub(in super::super) body: Option<Spanned<BodyFile>>,
+    pub(in crate::load) body: Option<Spanned<BodyFile>>,
     /// Type of the body, as in HTTP's `Content-Type`; by the form of the body when left out.
     #[schemars(with = "Option<String>")]
-    pub(in super::super) content_type: Option<Spanned<String>>,
+    pub(in crate::load) content_type: Option<Spanned<String>>,
     /// Number of times that the request is sent; 1 by default.
     #[schemars(with = "Option<u32>")]
-    pub(in super::super) times: Option<Spanned<Whole<1, MAX_TIMES>>>,
+    pub(in crate::load) times: Option<Spanned<Whole<1, MAX_TIMES>>>,
     /// Number of requests in flight at the same time; 1 by default.
     #[schemars(with = "Option<u32>")]
-    pub(in super::super) concurrency: Option<Spanned<Whole<1, MAX_CONCURRENCY>>>,
+    pub(in crate::load) concurrency: Option<Spanned<Whole<1, MAX_CONCURRENCY>>>,
     /// The HTTP status it must be answered with; 200 when left out.
     #[schemars(with = "Option<u16>")]
-    pub(in super::super) status: Option<Spanned<u16>>,
+    pub(in crate::load) status: Option<Spanned<u16>>,
     /// Takes any status, or none: for faults that strike by chance.
     #[serde(default)]
-    pub(in super::super) any_status: bool,
+    pub(in crate::load) any_status: bool,
     /// Further expectations of the response.
     #[schemars(with = "Option<AnswerFile>")]
-    pub(in super::super) answer: Option<Spanned<AnswerFile>>,
+    pub(in crate::load) answer: Option<Spanned<AnswerFile>>,
     /// Values of the answer that later requests use as `${saved:NAME}`: by name, the path in its JSON body.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, String>")]
-    pub(in super::super) save: HashMap<Spanned<String>, String>,
+    pub(in crate::load) save: HashMap<Spanned<String>, String>,
     /// Format of the trace context; `w3c` by default.
-    pub(in super::super) propagation: Option<Propagation>,
+    pub(in crate::load) propagation: Option<Propagation>,
     /// Whether the context says *sampled*; true when left out.
-    pub(in super::super) sampled: Option<bool>,
+    pub(in crate::load) sampled: Option<bool>,
     /// Place of the trace id in the response, for services that choose it themselves.
     #[schemars(with = "Option<TraceIdFromFile>")]
-    pub(in super::super) trace_id_from: Option<Spanned<TraceIdFromFile>>,
+    pub(in crate::load) trace_id_from: Option<Spanned<TraceIdFromFile>>,
     /// Longest wait for the answer; 10s when left out.
-    pub(in super::super) timeout: Option<DurationText>,
+    pub(in crate::load) timeout: Option<DurationText>,
     /// Further headers.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, String>")]
-    pub(in super::super) headers: HashMap<Spanned<String>, String>,
+    pub(in crate::load) headers: HashMap<Spanned<String>, String>,
 }
 
 /// Body of a request: exactly one of the three.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct BodyFile {
+pub(in crate::load) struct BodyFile {
     /// A text.
-    pub(in super::super) text: Option<String>,
+    pub(in crate::load) text: Option<String>,
     /// A JSON document, written as YAML.
-    pub(in super::super) json: Option<serde_json::Value>,
+    pub(in crate::load) json: Option<serde_json::Value>,
     /// Path of a file, relative to the scenario; it is sent as it is.
     #[schemars(with = "Option<PathBuf>")]
-    pub(in super::super) file: Option<Spanned<PathBuf>>,
+    pub(in crate::load) file: Option<Spanned<PathBuf>>,
 }
 
 /// Expectations of a response beside its status: each a value that it must be, or conditions on it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct AnswerFile {
+pub(in crate::load) struct AnswerFile {
     /// Conditions on the body as JSON, by path: keys and positions joined by dots, or a JSON Pointer.
     #[serde(default)]
-    pub(in super::super) json: BTreeMap<String, Condition>,
+    pub(in crate::load) json: BTreeMap<String, Condition>,
     /// Condition on the body as text.
-    pub(in super::super) text: Option<Condition>,
+    pub(in crate::load) text: Option<Condition>,
     /// Conditions on the headers, by name.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, Condition>")]
-    pub(in super::super) headers: HashMap<Spanned<String>, Condition>,
+    pub(in crate::load) headers: HashMap<Spanned<String>, Condition>,
 }
 
 /// Place of the trace id in a response: exactly one of the two.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in super::super) struct TraceIdFromFile {
+pub(in crate::load) struct TraceIdFromFile {
     /// Name of a response header.
-    pub(in super::super) header: Option<String>,
+    pub(in crate::load) header: Option<String>,
     /// Name of a top-level field of the JSON body.
-    pub(in super::super) json: Option<String>,
+    pub(in crate::load) json: Option<String>,
 }

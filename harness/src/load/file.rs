@@ -13,8 +13,10 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use self::{expect::ExpectFile, fault::FaultFile, request::RequestFile, value::Whole};
-use super::{CollectorFeature, Level, Naming, Protocol};
-use crate::system::INSTANCES;
+use crate::{
+    scenario::{CollectorFeature, Level, Naming, Protocol},
+    system::INSTANCES,
+};
 
 pub(super) mod expect;
 pub(super) mod fault;

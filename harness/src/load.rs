@@ -7,19 +7,19 @@ use std::{
 
 use serde_saphyr::Spanned;
 
-use super::{
-    Fault, Leveled, Scenario,
-    file::{RequireFile, ScenarioFile},
-};
+use self::file::{RequireFile, ScenarioFile};
 use crate::{
     rule,
+    scenario::{Fault, Leveled, Scenario},
     source::{self, Finding},
     system::{System, file as system_file},
 };
 
 mod expect;
 mod fault;
+mod file;
 mod request;
+pub mod schema;
 mod system;
 
 /// Error for scenarios that cannot be loaded.

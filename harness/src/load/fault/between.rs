@@ -3,9 +3,9 @@
 use harness_core::wire::WireAction;
 use serde_saphyr::Spanned;
 
-use super::super::{Resolver, Workloads};
+use super::super::{Resolver, Workloads, file::fault::FaultFile};
 use crate::{
-    scenario::{Fault, FaultKind, fault::Between, file::fault::FaultFile},
+    scenario::{Fault, FaultKind, fault::Between},
     source,
 };
 

@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
-use super::{Resolver, Workloads};
-use crate::{
-    expectation::{
-        DEFAULT_WITHIN, EventMatcher, Expect, LinkMatcher, Matcher, Node, Order, Overlap, SpanCount,
-    },
-    scenario::file::{
+use super::{
+    Resolver, Workloads,
+    file::{
         expect::{
             EventFile, ExpectFile, KindFile, LinkFile, NodeFile, OrderFile, OverlapFile,
             SelectFile, SpanCountFile, SpanFile, StatsCountFile,
         },
         value::DurationText,
+    },
+};
+use crate::{
+    expectation::{
+        DEFAULT_WITHIN, EventMatcher, Expect, LinkMatcher, Matcher, Node, Order, Overlap, SpanCount,
     },
     source,
     stages::BalanceExpect,
