@@ -7,14 +7,19 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use harness_core::family::Family;
 use serde::{Deserialize, Serialize};
 
-pub use self::stray::{Origin, Stray};
+pub use self::{
+    method::Method,
+    shape::Shape,
+    stray::{Origin, Stray},
+};
 use crate::{
     ledger::{CollectorEntry, LedgerEntry},
-    scenario::{fault::Shape, request::Method},
     trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
 
 pub(crate) mod call_facts;
+mod method;
+pub mod shape;
 mod stray;
 
 /// Service name of the harness's own spans.

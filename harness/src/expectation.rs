@@ -8,14 +8,14 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    case::{Capability, Outcome, View},
+    case::{Capability, View},
     finding::{Failure, Findings, NotEvaluated},
-    scenario::request::{AnswerExpect, Request},
     stages::BalanceExpect,
     stats::StatsExpect,
     trace::Span,
 };
 
+mod answer;
 pub(crate) mod condition;
 mod failing;
 mod linked;
@@ -27,6 +27,7 @@ mod totals;
 mod tree;
 
 pub use self::{
+    answer::{AnswerExpect, Asked},
     matcher::{EventMatcher, LinkMatcher, LinkedTrace, Matcher},
     timing::{Order, Overlap},
     totals::{totals, totals_are_exceeded},
@@ -152,12 +153,12 @@ impl SpanCount {
 }
 
 /// Checks one case against its scenario's expectations.
-pub fn check(expect: &Expect, request: &Request, view: View<'_>) -> Findings {
+pub fn check(expect: &Expect, asked: &Asked<'_>, view: View<'_>) -> Findings {
     let mut failures = Vec::new();
-    failures.extend(response(request, view));
-    failures.extend(answer(request, view));
+    failures.extend(asked.response(view));
+    failures.extend(asked.answer(view));
     let mut not_evaluated = unseen(expect, view);
-    not_evaluated.extend(unobserved(request, view));
+    not_evaluated.extend(asked.unobserved(view));
     if expect.absent {
         match (absent(view), view.lacks(Capability::Completeness)) {
             (Some(failure), _) => failures.push(failure),
@@ -231,79 +232,6 @@ fn unseen(expect: &Expect, view: View<'_>) -> Vec<NotEvaluated> {
         [one, other].into_iter().for_each(|span| look("overlap", span));
     }
     unseen
-}
-
-fn response(request: &Request, view: View<'_>) -> Option<Failure> {
-    let expected = request.status?;
-    match &view.case.outcome {
-        Outcome::Response { status, .. } if *status == expected => None,
-        Outcome::Unobserved { .. } => None,
-        other => Some(Failure::new(
-            "response",
-            format!(
-                "{} should be answered with status {expected}: got {}",
-                request.title(),
-                other.describe()
-            ),
-        )),
-    }
-}
-
-/// Returns what is asked of a response that was not observed.
-fn unobserved(request: &Request, view: View<'_>) -> Option<NotEvaluated> {
-    let is_asked = request.status.is_some()
-        || request.json_paths().next().is_some()
-        || request.answer != AnswerExpect::default();
-    let is_unobserved = matches!(view.case.outcome, Outcome::Unobserved { .. });
-    (is_asked && is_unobserved).then(|| NotEvaluated {
-        rule: "response".to_owned(),
-        because: "the request was answered earlier and was not observed here".to_owned(),
-        required: false,
-    })
-}
-
-/// Checks the response beside its status, and that it has the values that later requests need.
-fn answer(request: &Request, view: View<'_>) -> Vec<Failure> {
-    let Outcome::Response { .. } = view.case.outcome else { return Vec::new() };
-    let (expect, got) = (&request.answer, &view.case.answer);
-    let title = request.title();
-    let mut failures = Vec::new();
-    let mut report = |rule: &str, detail: String| failures.push(Failure::new(rule, detail));
-    let begins = match got.excerpt.as_str() {
-        "" => "the body is empty".to_owned(),
-        excerpt => format!("the body begins with `{excerpt}`"),
-    };
-    if let Some(reason) = &got.no_json {
-        report(
-            "answer",
-            format!("the answer to {title} should be JSON, but is not ({reason}); {begins}"),
-        );
-    } else {
-        for (path, condition) in &expect.json {
-            if let Some(wrong) = condition.wrong_with(got.json.get(path)) {
-                report("answer", format!("in the answer to {title}, `{path}` {wrong}; {begins}"));
-            }
-        }
-        for (name, path) in request.save.iter().filter(|(_, path)| !got.json.contains_key(*path)) {
-            report(
-                "save",
-                format!(
-                    "the answer to {title} has nothing at `{path}`, which is to be saved as `{name}`; {begins}"
-                ),
-            );
-        }
-    }
-    if let Some(condition) = &expect.text
-        && let Some(wrong) = condition.wrong_with_text(got.text.as_deref())
-    {
-        report("answer", format!("the body of the answer to {title} {wrong}"));
-    }
-    for (name, condition) in &expect.headers {
-        if let Some(wrong) = condition.wrong_with_text(got.headers.get(name).map(String::as_str)) {
-            report("answer", format!("in the answer to {title}, the header `{name}` {wrong}"));
-        }
-    }
-    failures
 }
 
 fn absent(view: View<'_>) -> Option<Failure> {

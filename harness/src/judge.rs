@@ -6,11 +6,11 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
-    case::{Capability, Case, Evidence, Stray, Topology, View},
+    case::{Capability, Case, Evidence, Shape, Stray, Topology, View},
     expectation,
     record::Record,
     rule,
-    scenario::{Scenario, fault::Shape},
+    scenario::Scenario,
     strays::Strays,
     verdict::ScenarioResult,
 };

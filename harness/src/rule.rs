@@ -4,9 +4,8 @@
 //! message names the broken hop and what usually causes it. What a scenario asks for beyond them is an `expectation`.
 
 use crate::{
-    case::{Capability, Evidence, Stray, View},
+    case::{Capability, Evidence, Shape, Stray, View},
     finding::{Failure, Findings, NotEvaluated},
-    scenario::fault::Shape,
     stats::Captured,
 };
 

@@ -8,15 +8,17 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub mod fault;
+pub(crate) mod implied;
 pub mod request;
 
+pub use crate::case::Method;
 use crate::expectation::Expect;
 pub use fault::{Fault, FaultKind};
 pub use harness_system::{
     chain::{Naming, Protocol},
     feature::CollectorFeature,
 };
-pub use request::{DEFAULT_TIMEOUT, Method, Propagation, Request, TraceIdFrom};
+pub use request::{DEFAULT_TIMEOUT, Propagation, Request, TraceIdFrom};
 
 /// A checked scenario.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

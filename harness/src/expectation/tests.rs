@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    case::{Answer, Case, Evidence, Origin, ServiceIdentity, Stray, Topology},
-    scenario::{Method, fault::Shape},
+    case::{Answer, Case, Evidence, Origin, Outcome, ServiceIdentity, Shape, Stray, Topology},
+    scenario::{Method, Request},
     trace::{PayloadForm, SpanId, Trace, TraceId},
 };
 
@@ -116,7 +116,7 @@ impl World {
         let strays: Vec<&Stray> = self.strays.iter().collect();
         let (strays, capabilities) = (strays.as_slice(), [Capability::Completeness].as_slice());
         let view = View { case, evidence, strays, capabilities, topology, shape };
-        let findings = check(expect, request, view);
+        let findings = check(expect, &request.asked(), view);
         assert_eq!(findings.not_evaluated, []);
         let reported = |failure: Failure| format!("{}: {}", failure.rule, failure.detail);
         findings.failures.into_iter().map(reported).collect()

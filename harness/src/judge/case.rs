@@ -1,12 +1,12 @@
 //! Judges one request by what is known of its trace.
 
 use crate::{
-    case::{DRIVER_SERVICE, LedgerReport, Outcome, View},
+    case::{DRIVER_SERVICE, LedgerReport, Outcome, Shape, View},
     expectation,
     finding::{Findings, NotEvaluated},
     ledger::Exported,
     rule,
-    scenario::{Request, Scenario, SystemChoice, fault::Shape},
+    scenario::{Request, Scenario, SystemChoice, implied},
     verdict::{CaseResult, Trees},
 };
 
@@ -45,7 +45,7 @@ pub fn shape(scenario: &Scenario, request: &Request) -> Shape {
         .and_then(|text| humantime::parse_duration(text).ok())
         .unwrap_or(DEFAULT_CLIENT_TIMEOUT);
     let carriers = |app: &str| carriers(chain.app_env(app, "OTEL_PROPAGATORS"));
-    Shape::of_chain(&hops, &scenario.faults, (retries, timeout), &carriers)
+    implied::of_chain(&hops, &scenario.faults, (retries, timeout), &carriers)
 }
 
 /// The headers by which an app of the chain with these propagators is given which trace it is in. It has no others.
@@ -98,7 +98,7 @@ pub fn findings(scenario: &Scenario, view: View<'_>) -> Findings {
     let linked = rule::check_linked(view, |name| scenario.tolerate.contains_key(name));
     findings.failures.extend(linked.failures);
     findings.not_evaluated.extend(linked.not_evaluated);
-    let expected = expectation::check(&scenario.expect, request, view);
+    let expected = expectation::check(&scenario.expect, &request.asked(), view);
     findings.failures.extend(expected.failures);
     findings.not_evaluated.extend(expected.not_evaluated);
     // Where nothing came, or nothing yet, every single thing that did not come says no more.

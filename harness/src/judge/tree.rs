@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use harness_core::family::Family;
 
 use crate::{
-    case::{DRIVER_SERVICE, View},
+    case::{DRIVER_SERVICE, View, shape::Expected},
     expectation::Node,
-    scenario::{Scenario, fault::Expected},
+    scenario::Scenario,
     trace::{Span, SpanId, Trace},
 };
 

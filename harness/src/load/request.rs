@@ -13,9 +13,10 @@ use super::{
 };
 use crate::{
     driver::grpc,
+    expectation::AnswerExpect,
     scenario::{
         DEFAULT_TIMEOUT, Method, Propagation, Request, TraceIdFrom,
-        request::{AnswerExpect, Body, Content, Descriptors, is_name},
+        request::{Body, Content, Descriptors, is_name},
     },
     source,
 };

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{Checked, datadog::spans_count};
 use crate::{
-    case::View,
+    case::{
+        View,
+        shape::{Expected, HopShape},
+    },
     finding::{Failure, Stage},
     intake::decode::TakenSpan,
-    scenario::fault::{Expected, HopShape},
     trace::{PayloadForm, Span, SpanId},
 };
 

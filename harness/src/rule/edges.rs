@@ -6,9 +6,8 @@ use harness_core::family::Family;
 
 use super::Checked;
 use crate::{
-    case::{DRIVER_SERVICE, ServiceIdentity, View, call_facts::CallFacts},
+    case::{DRIVER_SERVICE, ServiceIdentity, View, call_facts::CallFacts, shape::Expected},
     finding::Failure,
-    scenario::fault::Expected,
     trace::{Span, SpanId},
     under_way::UnderWay,
 };

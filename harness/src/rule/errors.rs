@@ -2,9 +2,11 @@
 
 use super::Checked;
 use crate::{
-    case::View,
+    case::{
+        View,
+        shape::{Expected, HopShape},
+    },
     finding::Failure,
-    scenario::fault::{Expected, HopShape},
     trace::{PayloadForm, Span},
 };
 

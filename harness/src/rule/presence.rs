@@ -12,10 +12,11 @@ use super::{
     stray::{broken_link, set_propagators},
 };
 use crate::{
-    case::{Capability, DRIVER_SERVICE, LedgerReport, Origin, Outcome, Stray, View},
+    case::{
+        Capability, DRIVER_SERVICE, LedgerReport, Origin, Outcome, Stray, View, shape::Expected,
+    },
     finding::{Failure, Stage},
     ledger::LedgerSpan,
-    scenario::fault::Expected,
     trace::{Span, SpanId, Trace},
 };
 

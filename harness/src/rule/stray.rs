@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 
 use super::Checked;
 use crate::{
-    case::{DRIVER_SERVICE, Origin, Stray, View},
+    case::{DRIVER_SERVICE, Origin, Stray, View, shape::Expected},
     finding::Failure,
-    scenario::fault::Expected,
     span_links,
     trace::{Span, SpanId, Trace, TraceId},
 };

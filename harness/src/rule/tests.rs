@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use super::{RULES, check_all};
 use crate::{
     case::{
-        Answer, Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Stray,
+        Answer, Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Shape, Stray,
         Topology, View,
     },
     finding::Findings,
     ledger::{LedgerEntry, LedgerSpan},
     scenario::{
         Method,
-        fault::{Fault, FaultKind, Shape},
+        fault::{Fault, FaultKind},
+        implied::of_chain,
     },
     trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
@@ -158,12 +159,9 @@ impl World {
                     })
                     .collect(),
             },
-            shape: Shape::of_chain(
-                &chain,
-                faults,
-                (retries, std::time::Duration::from_secs(5)),
-                &|_| vec!["traceparent"],
-            ),
+            shape: of_chain(&chain, faults, (retries, std::time::Duration::from_secs(5)), &|_| {
+                vec!["traceparent"]
+            }),
         }
     }
 

@@ -12,7 +12,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::expectation::condition::{Condition, text_of};
+use crate::{
+    case::Method,
+    expectation::{AnswerExpect, Asked, condition::text_of},
+};
 
 /// One kind of request and how often it is sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,56 +57,6 @@ pub struct Request {
     pub timeout: Duration,
     /// Further headers; values may name saved values.
     pub headers: BTreeMap<String, String>,
-}
-
-/// The methods of HTTP that a request can use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// GET.
-    #[default]
-    Get,
-    /// HEAD: a GET that is answered without a body.
-    Head,
-    /// POST.
-    Post,
-    /// PUT.
-    Put,
-    /// PATCH.
-    Patch,
-    /// DELETE.
-    Delete,
-    /// A call of a gRPC method: the path is `/package.Service/Method`, the body its message as JSON, the status gRPC's number.
-    Grpc,
-}
-
-impl Method {
-    /// Returns the method's name as in HTTP and in messages, for example `GET`; `gRPC` for a gRPC call.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Patch => "PATCH",
-            Self::Delete => "DELETE",
-            Self::Grpc => "gRPC",
-        }
-    }
-
-    /// Returns the status of a successful response where a scenario gives none: 200, or 0 for gRPC.
-    pub fn success(self) -> u16 {
-        match self {
-            Self::Grpc => 0,
-            _ => 200,
-        }
-    }
-
-    /// Returns whether the method is safe (RFC 9110, 9.2.1), so that the harness may repeat the request for its own
-    /// purposes.
-    pub fn is_safe(self) -> bool {
-        matches!(self, Self::Get | Self::Head)
-    }
 }
 
 /// Body of a request.
@@ -154,18 +107,6 @@ impl Content {
             Self::File { bytes, .. } => bytes.clone(),
         }
     }
-}
-
-/// Expectations of a response beside its status.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AnswerExpect {
-    /// Conditions on the body as JSON, by path.
-    pub json: BTreeMap<String, Condition>,
-    /// Condition on the body as text.
-    pub text: Option<Condition>,
-    /// Conditions on the headers, by name.
-    pub headers: BTreeMap<String, Condition>,
 }
 
 /// Format in which the driver sends its trace context to the entry.
@@ -224,6 +165,12 @@ impl Request {
             Some(entry) => format!("{method} {} at `{entry}`", self.path),
             None => format!("{method} {}", self.path),
         }
+    }
+
+    /// Returns what it asks of its response.
+    pub(crate) fn asked(&self) -> Asked<'_> {
+        let (status, expect, save) = (self.status, &self.answer, &self.save);
+        Asked { title: self.title(), status, expect, save }
     }
 
     /// Returns the paths in the JSON body of the response that are checked or saved.

@@ -10,12 +10,12 @@ use std::{
 use super::{DRAIN_TIMEOUT, Reports, Session, SessionError, Settled, up::Stopped};
 use crate::{
     case::Outcome,
-    expectation::{Expect, Matcher, SpanCount},
+    expectation::{AnswerExpect, Expect, Matcher, SpanCount},
     finding::Findings,
     intake::store::Store,
     judge::{self, CHAIN_PATH},
     record::{CaseRecord, Record},
-    scenario::{Method, Request, Scenario, SystemChoice, request::AnswerExpect},
+    scenario::{Method, Request, Scenario, SystemChoice},
     system::Role,
 };
 

@@ -8,11 +8,11 @@ use std::{
 use self::moment::Moment;
 use super::{Session, Settled, accounts::Reports};
 use crate::{
-    case::{Case, DRIVER_SERVICE, Evidence, Outcome},
+    case::{Case, DRIVER_SERVICE, Evidence, Outcome, Shape, shape::Expected},
     evidence::QUIET,
     judge::Basis,
     rule,
-    scenario::{Request, Scenario, fault},
+    scenario::{Request, Scenario},
     trace::{Trace, TraceId},
     verdict::CaseResult,
 };
@@ -165,7 +165,7 @@ impl Session {
     }
 
     /// The services whose spans a trace should hold, by the names that they have in their spans where those are known.
-    fn services(&self, scenario: &Scenario, shape: &fault::Shape) -> BTreeSet<String> {
+    fn services(&self, scenario: &Scenario, shape: &Shape) -> BTreeSet<String> {
         let asked_for = asked_for(scenario, shape).into_iter();
         let named = asked_for.map(|name| {
             let known =
@@ -253,8 +253,8 @@ impl TraceTime {
 }
 
 /// The workloads or services whose spans a trace should hold.
-fn asked_for(scenario: &Scenario, shape: &fault::Shape) -> BTreeSet<String> {
-    let reached = shape.hops.iter().filter(|hop| hop.reached == fault::Expected::Yes);
+fn asked_for(scenario: &Scenario, shape: &Shape) -> BTreeSet<String> {
+    let reached = shape.hops.iter().filter(|hop| hop.reached == Expected::Yes);
     let mut services: BTreeSet<String> = reached.map(|hop| hop.workload.clone()).collect();
     services.extend(scenario.expect.services.iter().cloned());
     let mut nodes: Vec<_> = scenario.expect.tree.iter().collect();

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::captured;
 use crate::{
-    case::{Answer, Case, Evidence, Outcome, Topology, View},
-    scenario::{Method, fault::Shape},
+    case::{Answer, Case, Evidence, Outcome, Shape, Topology, View},
+    scenario::Method,
     trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
 

@@ -2,9 +2,9 @@
 
 use super::{World, altered::shown, stage::collector};
 use crate::{
+    case::Shape,
     finding::{Failure, Stage},
     ledger::CollectorEntry,
-    scenario::fault::Shape,
     trace::SpanId,
 };
 

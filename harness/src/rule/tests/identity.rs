@@ -2,9 +2,8 @@
 
 use super::{MS, World, span};
 use crate::{
-    case::{Capability, ServiceIdentity},
+    case::{Capability, ServiceIdentity, Shape},
     finding::Findings,
-    scenario::fault::Shape,
     trace::Span,
 };
 

@@ -2,8 +2,8 @@
 
 use super::World;
 use crate::{
+    case::Shape,
     finding::Findings,
-    scenario::fault::Shape,
     trace::{Span, SpanId},
 };
 

@@ -1,7 +1,7 @@
 //! Tests of the rules about names.
 
 use super::World;
-use crate::{finding::Findings, scenario::fault::Shape};
+use crate::{case::Shape, finding::Findings};
 
 #[test]
 fn names_must_be_there() {

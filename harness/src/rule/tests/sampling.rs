@@ -2,8 +2,8 @@
 
 use super::World;
 use crate::{
+    case::Shape,
     finding::{Failure, Hop},
-    scenario::fault::Shape,
 };
 
 fn differently(world: &World) -> Vec<Failure> {

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use super::{World, altered::shown};
 use crate::rule::dropping_samplers;
 use crate::{
-    case::Capability,
+    case::{Capability, Shape},
     finding::Stage,
     ledger::{CollectorEntry, Exported},
-    scenario::fault::Shape,
     trace::{SpanId, TraceId},
 };
 
