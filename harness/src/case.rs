@@ -116,7 +116,7 @@ pub enum Outcome {
     },
     /// Earlier, with an answer that was not observed.
     Unobserved {
-        /// How its trace was found, for people.
+        /// Description of how its trace was found.
         found: String,
     },
 }

@@ -4,7 +4,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 use stub_server::StubServer;
-use wiremock::{Mock, ResponseTemplate, matchers::path};
+use wiremock::{
+    Mock, ResponseTemplate,
+    matchers::{any, path},
+};
 
 use crate::support::{TRACECHECK, ran, root, tracecheck};
 
@@ -48,12 +51,24 @@ async fn doctor_reports_of_the_operator_what_a_run_would_end_with() {
         "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
         "metadata": {}, "spec": {}, "status": { "allowed": true },
     });
-    for (at, answer) in
-        [("/version", version), ("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", allowed)]
-    {
+    let none = json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": [] });
+    let core =
+        json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] });
+    for (at, answer) in [
+        ("/apis", none),
+        ("/api", core),
+        ("/version", version),
+        ("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", allowed),
+    ] {
         let answer = ResponseTemplate::new(200).set_body_json(answer);
         Mock::given(path(at)).respond_with(answer).mount(&server).await;
     }
+    // As an API server answers for what it does not have.
+    let not_found = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": "not found", "reason": "NotFound", "code": 404,
+    });
+    let not_found = ResponseTemplate::new(404).set_body_json(not_found);
+    Mock::given(any()).respond_with(not_found).with_priority(u8::MAX).mount(&server).await;
     let dir = tempfile::tempdir().unwrap();
     let kubeconfig = dir.path().join("config");
     let config = json!({

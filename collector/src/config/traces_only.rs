@@ -51,7 +51,7 @@ pub(super) fn leave_others_out(root: &mut Node) -> Vec<String> {
             .collect();
         let with = match alone.as_slice() {
             [] => String::new(),
-            alone => format!(", and with it {}", alone.join(", ")),
+            alone => format!(", together with {}", alone.join(", ")),
         };
         let (at, name) = (&key.at, &key.name);
         notes

@@ -1,7 +1,7 @@
 //! Judges one request by what is known of its trace.
 
 use crate::{
-    case::{DRIVER_SERVICE, LedgerReport, Outcome, Shape, View},
+    case::{Capability, DRIVER_SERVICE, LedgerReport, Outcome, Shape, View},
     expectation,
     finding::{Findings, NotEvaluated},
     ledger::Exported,
@@ -18,7 +18,7 @@ pub(crate) const CHAIN_PATH: &str = "/outgoing-sampleapp";
 const DEFAULT_CLIENT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Returns the shape that a scenario's faults imply for its traces; empty where the system does not declare who calls whom.
-pub fn shape(scenario: &Scenario, request: &Request) -> Shape {
+pub(crate) fn shape(scenario: &Scenario, request: &Request) -> Shape {
     let SystemChoice::Chain(chain) = &scenario.system else { return Shape::default() };
     let mut hops = chain.app_names();
     if let Some(at) =
@@ -79,7 +79,7 @@ const IMPLIED: [&str; 10] = [
 ];
 
 /// Checks all rules and the scenario's expectations.
-pub fn findings(scenario: &Scenario, view: View<'_>) -> Findings {
+pub(crate) fn findings(scenario: &Scenario, view: View<'_>) -> Findings {
     // Of hops that cannot be distinguished, it is not known what each of them must leave.
     let unknown = Shape::default();
     let hops = view.shape.hops.iter().map(|hop| hop.workload.as_str());
@@ -107,6 +107,12 @@ pub fn findings(scenario: &Scenario, view: View<'_>) -> Findings {
     }
     if findings.not_evaluated.iter().any(|open| open.required && open.rule == NO_TRACE) {
         findings.not_evaluated.retain(|open| !IMPLIED.contains(&open.rule.as_str()));
+        // What is known of this trace says more than what its source gives, as the others did.
+        let general = format!("the evidence does not give {}", Capability::Completeness.name());
+        let open = findings.not_evaluated.iter_mut().filter(|open| open.rule == NO_TRACE);
+        for (open, unsettled) in open.zip(&view.evidence.unsettled) {
+            open.because = open.because.replacen(&general, unsettled, 1);
+        }
     }
     silenced::explain(&mut findings.failures, view);
     late::explain(&mut findings.failures, &scenario.expect, view);
@@ -115,7 +121,7 @@ pub fn findings(scenario: &Scenario, view: View<'_>) -> Findings {
 }
 
 /// Assembles the result of a case, with both trees if a check failed.
-pub fn result(scenario: &Scenario, view: View<'_>, findings: Findings) -> CaseResult {
+pub(crate) fn result(scenario: &Scenario, view: View<'_>, findings: Findings) -> CaseResult {
     let request = &scenario.requests[view.case.request];
     let trees = (!findings.failures.is_empty()).then(|| Trees {
         expected: tree::expected(scenario, view),

@@ -86,7 +86,7 @@ fn kept_context<'a, 's>(
 
 /// Returns a warning of services that some traces of equal requests have, and not most: each may be called only sometimes, and may as
 /// well sample by itself.
-pub fn warning<'r>(
+pub(super) fn warning<'r>(
     system: &str,
     judged: impl IntoIterator<Item = (&'r Record, &'r ScenarioResult)>,
 ) -> Option<Warning> {

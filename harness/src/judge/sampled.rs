@@ -6,7 +6,7 @@ use super::case::WHOLE_TRACE;
 use crate::{finding::Warning, verdict::ScenarioResult};
 
 /// Returns a warning of how many traces were dropped, by scenario; of a scenario of which none is left, the verdict says it.
-pub fn warning<'r>(
+pub(super) fn warning<'r>(
     system: &str,
     results: impl IntoIterator<Item = &'r ScenarioResult>,
 ) -> Option<Warning> {

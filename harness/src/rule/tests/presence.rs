@@ -2,9 +2,8 @@
 
 use super::{DRIVER, MS, TRACE, World, span};
 use crate::{
-    case::{Capability, LedgerReport, Origin, Outcome, Stray},
+    case::{Capability, LedgerReport, Origin, Outcome, Shape, Stray},
     finding::{Findings, Hop},
-    scenario::fault::Shape,
     trace::{SpanId, Trace, TraceId},
 };
 
