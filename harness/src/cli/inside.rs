@@ -4,7 +4,6 @@ use std::{
     fs,
     io::ErrorKind,
     process::ExitCode,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -100,7 +99,8 @@ async fn reach(addresses: Vec<String>, refused: bool, within: Duration) -> anyho
 
 /// The pod's processes share a namespace, whose first one is Kubernetes' own. The workload is the one beside it that nobody
 /// in the pod started, as little as this process, which has `inside` for its first argument.
-fn signal(verb: Verb) -> anyhow::Result<()> {
+#[tokio::main(flavor = "current_thread")]
+async fn signal(verb: Verb) -> anyhow::Result<()> {
     let signal = match verb {
         Verb::Pause => Signal::SIGSTOP,
         Verb::Resume => Signal::SIGCONT,
@@ -125,7 +125,7 @@ fn signal(verb: Verb) -> anyhow::Result<()> {
                 if Instant::now() >= deadline {
                     bail!("process {pid} was still at work {FREEZE_LIMIT:?} after {signal}");
                 }
-                thread::sleep(FREEZE_POLL);
+                time::sleep(FREEZE_POLL).await;
             }
             Ok(())
         }
