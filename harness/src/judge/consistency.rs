@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use harness_core::family::by_id;
 
-use self::{called::called_in_each, misplaced::Misplaced};
+use self::{
+    called::{called_in_each, is_in_another_trace},
+    misplaced::Misplaced,
+};
 use super::case::WHOLE_TRACE;
 use crate::{
     case::{Capability, DRIVER_SERVICE, Outcome, Topology},
@@ -38,6 +41,9 @@ pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
             let mut failure = misplaced.failure(&differs, service);
             misplaced.explain(&mut failure, &mut result.cases);
             return Some(failure);
+        }
+        if is_in_another_trace(&differs, &first, &record.topology) {
+            return None;
         }
         let called = called_in_each(&differs, &first, &record.topology);
         if !differs.is_most() && called.is_none() {
@@ -98,6 +104,7 @@ pub(super) fn warning<'r>(
         alike.retain(|(differs, services)| {
             let first = first_of(services, &differs.with, &record.topology);
             kept_context(differs, &first, &record.topology).is_none()
+                && !is_in_another_trace(differs, &first, &record.topology)
                 && called_in_each(differs, &first, &record.topology).is_none()
         });
         named.extend(alike.into_iter().map(|(Differs { having, all, asked, with, .. }, services)| {

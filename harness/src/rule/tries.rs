@@ -22,7 +22,9 @@ pub(super) fn hidden(trace: &Trace) -> Vec<(String, String)> {
         // What was redirected is asked for again.
         let is_redirect = |status: u16| (300..400).contains(&status);
         let is_again = |one: &&&Span| {
-            one.service == last.service
+            // What came twice was answered once.
+            one.id != last.id
+                && one.service == last.service
                 && one.resource == last.resource
                 && !one.http_status().is_some_and(is_redirect)
         };

@@ -64,3 +64,21 @@ impl Asked {
         is_call.then_some(Self { caller, host, port: port?, path: path? })
     }
 }
+
+/// Returns whether work of a service that some traces lack was captured in another of these traces, below a call that those made: it is not
+/// lost, and its orphans there say what became of it.
+pub(super) fn is_in_another_trace(
+    differs: &Differs<'_>,
+    first: &BTreeSet<String>,
+    topology: &Topology,
+) -> bool {
+    let of_service = |span: &&Span| first.contains(&name_of(span, topology));
+    let orphans = |of: &&CaseRecord| -> Vec<SpanId> {
+        let ids: BTreeSet<SpanId> = spans_of(of).map(|span| span.id).collect();
+        let parents = spans_of(of).filter(of_service).filter_map(|span| span.parent_id);
+        parents.filter(|parent| !ids.contains(parent)).collect()
+    };
+    let parents: BTreeSet<SpanId> = differs.with.iter().flat_map(orphans).collect();
+    let lacking = differs.without.iter().flat_map(|of| spans_of(of));
+    lacking.into_iter().any(|span| parents.contains(&span.id))
+}

@@ -275,6 +275,30 @@ fn calls_that_are_whole_and_answered_in_an_earlier_requests_trace_are_put_down_t
 }
 
 #[test]
+fn work_that_was_captured_in_another_requests_trace_is_not_called_missing() {
+    let world = world(4, |world| {
+        let cases = &mut world.record.cases;
+        for (number, of) in (0..).zip(&mut *cases) {
+            // Ids of their own.
+            for span in &mut of.evidence.trace.as_mut().unwrap().spans {
+                span.id = SpanId(span.id.0 | number << 16);
+                span.parent_id = span.parent_id.map(|id| SpanId(id.0 | number << 16));
+            }
+        }
+        let trace = cases[3].evidence.trace.as_mut().unwrap();
+        let (moved, rest) = std::mem::take(&mut trace.spans)
+            .into_iter()
+            .partition(|span| span.service == "sample-app-2");
+        trace.spans = rest;
+        let moved: Vec<Span> = moved;
+        cases[0].evidence.trace.as_mut().unwrap().spans.extend(moved);
+    });
+    let result = judge(&world.record);
+    assert_eq!(result.failures, []);
+    assert_eq!(warning("shop", [(&world.record, &result)]), None);
+}
+
+#[test]
 fn a_service_that_was_called_in_each_request_fails_where_half_of_the_traces_lack_it() {
     let judged = |address: bool, direct: bool| {
         let world = world(4, |world| {
