@@ -385,7 +385,10 @@ service that only links, fail with the right cause, and two tries under one span
 
 A hundred more were written at 5895db4, by somebody who knew neither rules nor table: 72 on a chain with ledgers and 28 on services in Python with the official SDK, on
 the wire, in SDKs, clocks, the collector, its way out, stats and sampling; and 28 that are sound and unusual. Judged by rules alone, each once, what was not right twice:
-60 right, 4 vague, 13 with a finding that misled, 7 undecided, 3 warned, 13 passed; none of the 28 sound ones failed. AFTERWARDS
+60 right, 4 vague, 13 with a finding that misled, 7 undecided, 3 warned, 13 passed; none of the 28 sound ones failed. Rules that came of it were tried on the 40 others, once each: 20 more are right, 1 vague, 1 misleads (a service whose spans
+come under another one's name is called silent), 8 are undecided, 3 warned of, and 7 pass: stats by span kind switched off, an environment that the collector sets for
+all, two exporters to one place, operation names by a setting, container tags, a rate of sampling and a span of the wrong kind. The sound ones still pass, and so
+do those of the catalogue.
 
 What is sound must pass each time. `.ci/thousand` runs the default scenarios again and again, in random order and parallelism. At commit 43400cb, 1,000
 runs of 25 scenarios: none failed, and none was undecided. They were three series at once (`SEED=20261131 .ci/thousand 334 0`, `20261132`, and `20261133`
