@@ -260,7 +260,17 @@ fn services(expect: &Expect, view: View<'_>) -> Vec<Failure> {
             let first = stray.trace.spans.iter().find(|span| span.parent_id.is_none());
             first.is_some_and(|span| wanted.is_at(span, view))
         });
-        let own = own.map_or_else(String::new, |stray| {
+        let elsewhere = view.linked().find(|trace| {
+            let is_there = |span: &Span| wanted.is_at(span, view);
+            own.is_none() && trace.spans.iter().any(is_there)
+        });
+        let elsewhere = elsewhere.map_or_else(String::new, |trace| {
+            format!(
+                "; it has spans in trace {}, which is linked to this one: ask for them under `linked`",
+                trace.id
+            )
+        });
+        let own = own.map_or(elsewhere, |stray| {
             let id = stray.trace.id;
             match stray.origin.is_link() {
                 true => format!("; it started trace {id} of its own, which is linked to this one"),

@@ -8,6 +8,7 @@ use super::condition::Condition;
 use crate::{
     case::{Outcome, View},
     finding::{Failure, NotEvaluated},
+    trace::Span,
 };
 
 /// Expectations of a response beside its status.
@@ -42,14 +43,21 @@ impl Asked<'_> {
         match &view.case.outcome {
             Outcome::Response { status, .. } if *status == expected => None,
             Outcome::Unobserved { .. } => None,
-            other => Some(Failure::new(
-                "response",
-                format!(
+            other => {
+                let detail = format!(
                     "{} should be answered with status {expected}: got {}",
                     self.title,
                     other.describe()
-                ),
-            )),
+                );
+                let found = Failure::new("response", detail);
+                Some(match origin_of_the_failure(view).filter(|_| expected < 400) {
+                    Some(span) => found
+                        .because(format!("it fails first at {}", view.name(span)))
+                        .about(view.workload_of(span))
+                        .of_span(span.id),
+                    None => found,
+                })
+            }
         }
     }
 
@@ -114,4 +122,13 @@ impl Asked<'_> {
         }
         failures
     }
+}
+
+/// Returns the only span of a trace that failed though nothing below it did; `None` where there is none, or several.
+fn origin_of_the_failure(view: View<'_>) -> Option<&Span> {
+    let family = view.family();
+    let is_origin =
+        |span: &&Span| span.error && !family.children(span.id).iter().any(|child| child.error);
+    let mut origins = view.service_spans().filter(is_origin);
+    origins.next().filter(|_| origins.next().is_none())
 }

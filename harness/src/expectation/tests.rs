@@ -232,6 +232,43 @@ fn who_must_be_there_and_is_not_is_reported_with_who_is() {
 }
 
 #[test]
+fn who_is_further_down_in_a_linked_trace_is_to_be_asked_for_there() {
+    let mut world = world(spans());
+    let linked = TraceId(7);
+    let mut stray = span(9, 0, "worker", "consumer", "order");
+    stray.parent_id = None;
+    let call = span(10, 9, "mail", "server", "POST /mail");
+    let trace = Trace::new(linked, vec![stray, call]);
+    world.strays.push(Stray { trace, origin: Origin::Link { of: TRACE, also: Vec::new() } });
+    let reported = failures(&world, "{ services: [mail] }");
+    let there = format!(
+        "it has spans in trace {linked}, which is linked to this one: ask for them under `linked`"
+    );
+    assert!(reported[0].ends_with(&there), "{reported:?}");
+}
+
+#[test]
+fn a_wrong_status_is_placed_at_the_span_that_failed_first() {
+    let mut world = world(spans());
+    world.case.outcome = Outcome::Response { status: 502, trace_id: Some(TRACE) };
+    let wrong = "response: POST /orders should be answered with status 201: got status 502";
+    let failed = |world: &mut World, ids: &[u64]| {
+        for span in &mut world.evidence.trace.as_mut().unwrap().spans {
+            span.error = ids.contains(&span.id.0);
+        }
+        failures(world, "{ within: 1s }").remove(0)
+    };
+    assert_eq!(failed(&mut world, &[]), wrong);
+    let found = failed(&mut world, &[1, 2, 3]);
+    let first = format!("{wrong}: it fails first at `POST /pay` (server, pay, 0000000000000003)");
+    assert_eq!(found, first);
+    // Of two that failed by themselves it is not known which one did it.
+    let call = span(4, 1, "shop", "client", "GET");
+    world.evidence.trace.as_mut().unwrap().spans.push(call);
+    assert_eq!(failed(&mut world, &[1, 2, 3, 4]), wrong);
+}
+
+#[test]
 fn a_count_that_nothing_could_fail_is_reported() {
     let mut world = world(spans());
     let none_failed = "{ spans: [{ at: pay, is: { error: true }, count: 0 }] }";

@@ -126,8 +126,11 @@ fn roots_with_children(trace: &Trace, view: View<'_>, lines: &mut Vec<String>) {
     let is_root = |span: &&Span| family.parent(span).is_none();
     for root in trace.spans.iter().filter(is_root) {
         lines.push(format!("{}{}", indent(1), line(root, view)));
-        let children = family.children(root.id).iter();
-        lines.extend(children.map(|child| format!("{}{}", indent(2), line(child, view))));
+        for child in family.children(root.id) {
+            let is_cut = !family.children(child.id).is_empty();
+            let more = if is_cut { " …" } else { "" };
+            lines.push(format!("{}{}{more}", indent(2), line(child, view)));
+        }
     }
 }
 
