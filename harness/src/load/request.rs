@@ -243,8 +243,8 @@ impl Resolver<'_> {
         }
         // References stand for what will be put in as part of a path.
         let plain = path.value.replace("${", "").replace('}', "");
-        if !path.value.starts_with('/') || plain.parse::<http::uri::PathAndQuery>().is_err() {
-            self.wrong(*path, format!("`{}` is not a path: start it with `/`", path.value));
+        if let Some(remedy) = wrong_with_path(&path.value, &plain) {
+            self.wrong(*path, format!("`{}` is not a path: {remedy}", path.value));
         }
         (*method, Spanned::clone(path))
     }
@@ -358,5 +358,41 @@ impl Resolver<'_> {
                 None
             }
         }
+    }
+}
+
+/// Returns what to write in place of a path that is none; `plain` is the same without references.
+fn wrong_with_path(path: &str, plain: &str) -> Option<String> {
+    if let Some((_, rest)) = path.split_once("://") {
+        let rest = rest.find('/').map_or("/", |at| &rest[at..]);
+        return Some(format!(
+            "write `{rest}`; the host is that of the system's entry, or of the workload under `entry`"
+        ));
+    }
+    if !path.starts_with('/') {
+        return Some("start it with `/`".to_owned());
+    }
+    let error = plain.parse::<http::uri::PathAndQuery>().err()?;
+    Some(match plain.contains(' ') {
+        true => "it has a space: write `%20`".to_owned(),
+        false => {
+            format!("{error}; write what is no letter, digit or `-._~` as `%` and two hex digits")
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrong_with_path;
+
+    #[test]
+    fn a_path_that_is_none_is_answered_with_what_to_write() {
+        let wrong = |path: &str| wrong_with_path(path, path).unwrap_or_default();
+        assert_eq!(wrong("/loans/1?x=y%20z"), "");
+        assert_eq!(wrong("loans"), "start it with `/`");
+        assert_eq!(wrong("/loans/a b"), "it has a space: write `%20`");
+        assert!(wrong("http://localhost:8080/loans/1").starts_with("write `/loans/1`;"));
+        assert!(wrong("https://shop").starts_with("write `/`;"));
+        assert!(wrong("/a\u{7f}").contains("`%` and two hex digits"));
     }
 }
