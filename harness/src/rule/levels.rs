@@ -154,9 +154,13 @@ pub fn warning<'r>(system: &str, records: impl IntoIterator<Item = &'r Record>) 
     if found.is_empty() {
         return None;
     }
-    let each = found.iter();
-    let mut named: Vec<String> =
-        each.map(|(rule, service, what)| format!("{rule}: `{service}` has {what}")).collect();
+    // Old names are many, and say least of what one sees in Datadog.
+    let mut each: Vec<_> = found.iter().collect();
+    each.sort_by_key(|(rule, ..)| *rule == DEPRECATED_ATTRIBUTE);
+    let mut named: Vec<String> = each
+        .into_iter()
+        .map(|(rule, service, what)| format!("{rule}: `{service}` has {what}"))
+        .collect();
     let more = named.split_off(NAMED.min(named.len()));
     let others = match more.len() {
         0 => String::new(),
@@ -261,6 +265,12 @@ mod tests {
         let reported = warned(&world(503.0, false)).unwrap_or_default();
         let tried = "hidden-try: `sample-app-1` has a try of";
         assert!(reported.contains(tried) && reported.contains("answered 503"), "{reported}");
+        let mut beside = world(503.0, false);
+        let spans = &mut beside.record.cases[0].evidence.trace.as_mut().unwrap().spans;
+        let old = DEPRECATED.iter().map(|(old, _)| ((*old).to_owned(), "x".to_owned()));
+        spans.last_mut().unwrap().meta.extend(old);
+        let reported = warned(&beside).unwrap_or_default();
+        assert!(reported.contains(tried), "old names stand behind it: {reported}");
         let twice = warned(&world(200.0, false)).unwrap_or_default();
         assert!(twice.contains("answered twice (first 200)"), "{twice}");
         // A redirect is no try, and a call that failed in the end hides nothing.
