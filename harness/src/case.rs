@@ -204,6 +204,13 @@ impl Topology {
 }
 
 impl Topology {
+    /// Returns whether a workload's calls reach another one with nothing between that could answer in its place; `false` where that is not
+    /// known.
+    pub(crate) fn is_direct(&self, caller: &str, callee: &str) -> bool {
+        let known = self.services.iter().find(|one| one.workload == callee);
+        known.is_some_and(|one| one.direct_callers.iter().any(|by| by == caller))
+    }
+
     /// Returns whether the spans of these workloads can be distinguished; those of one name only by their instances.
     pub fn distinguishes<'a>(&self, workloads: impl Iterator<Item = &'a str>) -> bool {
         let mut names = HashSet::new();

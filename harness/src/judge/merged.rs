@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use harness_core::family::by_id;
+
 use crate::{
     finding::{Failure, Findings},
     record::Record,
@@ -43,8 +45,8 @@ fn explain_orphans(record: &Record, cases: &mut [CaseResult]) {
     if !cases.iter().any(|of| of.findings.failures.iter().any(is_orphan)) {
         return;
     }
-    let spans = || record.cases.iter().flat_map(|of| &of.evidence.trace).flat_map(|of| &of.spans);
-    let by_id: HashMap<SpanId, &Span> = spans().map(|span| (span.id, span)).collect();
+    let traces = record.cases.iter().flat_map(|of| &of.evidence.trace);
+    let by_id = by_id(traces.flat_map(|of| &of.spans));
     for of in cases {
         for failure in of.findings.failures.iter_mut().filter(|one| is_orphan(one)) {
             let orphan = failure.span.and_then(|id| by_id.get(&id));

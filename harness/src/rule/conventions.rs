@@ -1,6 +1,11 @@
 //! Rules about the attributes that OpenTelemetry's semantic conventions ask for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    cell::LazyCell,
+    collections::{BTreeMap, HashMap},
+};
+
+use harness_core::family::by_id;
 
 use super::{Checked, datadog::spans_count};
 use crate::{
@@ -107,6 +112,7 @@ fn removed_in_the_collector(view: View<'_>) -> Vec<Failure> {
     for span in &entry.spans {
         came.entry(span.id).and_modify(|known| *known = None).or_insert(Some(span));
     }
+    let captured = LazyCell::new(|| by_id(view.spans()));
     let mut removed: BTreeMap<(&str, &str), Vec<&Span>> = BTreeMap::new();
     let left = sent.spans.iter().filter_map(|sent| Some(((*came.get(&sent.id)?)?, sent)));
     for (came, sent) in left {
@@ -117,7 +123,7 @@ fn removed_in_the_collector(view: View<'_>) -> Vec<Failure> {
             if !had || names.iter().any(has) {
                 continue;
             }
-            if let Some(span) = view.spans().iter().find(|span| span.id == sent.id) {
+            if let Some(span) = captured.get(&sent.id) {
                 removed.entry((view.workload_of(span), key)).or_default().push(span);
             }
         }

@@ -216,8 +216,7 @@ fn of_another_call(view: View<'_>, family: &Family<'_>) -> Vec<Failure> {
         if wanted.ends_with(&path) || path.ends_with(&wanted) || caller == callee {
             return None;
         }
-        let direct = view.topology.services.iter().find(|one| one.workload == callee);
-        let is_direct = direct.is_some_and(|one| one.direct_callers.iter().any(|by| by == caller));
+        let is_direct = view.topology.is_direct(caller, callee);
         let other = asked.get(&(caller, path.clone())).and_then(|of| of.iter().find(|id| **id != call.id));
         if !is_direct && other.is_none() {
             return None;

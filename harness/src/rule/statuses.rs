@@ -43,16 +43,13 @@ fn disagree(got: u16, given: u16) -> bool {
     differ && given != 499 && !is_redirect(got) && !is_redirect(given)
 }
 
-/// Returns whether nothing stands between two services that could have answered.
+/// Returns whether nothing stands between two services that could have answered; the harness reaches whom it names, where anything is known of
+/// who does.
 fn is_direct(view: View<'_>, caller: &str, callee: &str) -> bool {
-    let callee_is = |name: Option<&str>| name == Some(callee);
-    let was_named = caller == DRIVER_SERVICE && callee_is(view.case.entry.as_deref());
+    let is_named = caller == DRIVER_SERVICE && view.case.entry.as_deref() == Some(callee);
     let known = view.topology.services.iter().find(|one| one.workload == callee);
-    known.is_some_and(|known| {
-        let has_callers = !known.direct_callers.is_empty();
-        let is_known = known.direct_callers.iter().any(|one| one == caller);
-        has_callers && (is_known || was_named)
-    })
+    let is_known = known.is_some_and(|one| !one.direct_callers.is_empty());
+    view.topology.is_direct(caller, callee) || (is_named && is_known)
 }
 
 fn reported(view: View<'_>, (call, got): (&Span, u16), (answer, given): (&Span, u16)) -> Failure {

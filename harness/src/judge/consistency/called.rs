@@ -1,6 +1,8 @@
 //! Calls that were made for each of some equal requests, where only some of their traces have the service that was called.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use harness_core::family::by_id;
 
 use super::{Differs, name_of};
 use crate::{
@@ -18,13 +20,11 @@ pub(super) fn called_in_each(
 ) -> Option<String> {
     let (service, true) = (first.first()?, first.len() == 1) else { return None };
     // What stands between may be a cache.
-    let known = topology.services.iter().find(|one| one.workload == *service)?;
-    let is_direct = |call: &Asked| known.direct_callers.contains(&call.caller);
+    let is_direct = |call: &Asked| topology.is_direct(&call.caller, service);
     let mut calls = BTreeSet::new();
     for of in &differs.with {
-        let all: Vec<&Span> = spans_of(of).collect();
-        let by_id: HashMap<SpanId, &Span> = all.iter().map(|span| (span.id, *span)).collect();
-        let answers = all.iter().filter(|span| name_of(span, topology) == *service);
+        let by_id = by_id(spans_of(of));
+        let answers = spans_of(of).filter(|span| name_of(span, topology) == *service);
         let made = answers.filter_map(|answer| by_id.get(&answer.parent_id?));
         let made = made.filter(|call| name_of(call, topology) != *service);
         calls.extend(made.filter_map(|call| Asked::of(call, topology)));
