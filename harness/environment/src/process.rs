@@ -151,7 +151,7 @@ impl Builder {
         self
     }
 
-    /// Sets the time for a process to become ready; 10 s by default.
+    /// Sets the time for a process to become ready; 30 s by default.
     #[must_use]
     pub fn start_limit(mut self, limit: Duration) -> Self {
         self.settings.start_limit = limit;

@@ -129,7 +129,8 @@ impl Parts {
     }
 }
 
-/// Returns whether a setting, as `NAME=URL`, has the port of one of the system's workloads.
+/// Returns whether a setting, as `NAME=URL`, may lead to one of the system's workloads: it has the port of one, or names another host than this
+/// machine, as a Service of a cluster does.
 fn is_known(endpoints: &Endpoints, setting: &str) -> bool {
     let port = |address: &str| {
         let (_, port) = address.trim_end_matches('/').rsplit_once(':')?;
@@ -137,5 +138,6 @@ fn is_known(endpoints: &Endpoints, setting: &str) -> bool {
     };
     let workloads = endpoints.workloads.values().flat_map(|of| &of.instances);
     let mut ports = workloads.flat_map(|of| of.ports.values()).filter_map(|address| port(address));
-    port(setting).is_none_or(|set| ports.any(|known| known == set))
+    let is_here = ["://127.", "://localhost", "://[::1]"].iter().any(|host| setting.contains(host));
+    !is_here || port(setting).is_none_or(|set| ports.any(|known| known == set))
 }
