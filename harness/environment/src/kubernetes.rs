@@ -163,7 +163,7 @@ impl Environment for KubernetesEnvironment {
         let deployed = self.deployed.insert(deployed);
         deployed.apply(&objects).await?;
         deployed.wait_until_ready(None, deadline).await?;
-        deployed.wait_until_reached(None, deadline).await?;
+        deployed.wait_until_reached(None, false, deadline).await?;
         deployed.endpoints().await
     }
 

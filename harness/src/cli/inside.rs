@@ -44,6 +44,9 @@ enum Command {
         /// Waits until they refuse connections instead, as an address does that nobody serves any more
         #[arg(long)]
         refused: bool,
+        /// How long an address must do so at each try before it counts
+        #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
+        steady: Duration,
         /// Longest wait for all of them
         #[arg(long, default_value = "20s", value_parser = humantime::parse_duration)]
         within: Duration,
@@ -68,26 +71,38 @@ enum Verb {
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::Reach { addresses, refused, within } => reach(addresses, refused, within)?,
+        Command::Reach { addresses, refused, steady, within } => {
+            reach(addresses, refused, steady, within)?
+        }
         Command::Signal { verb } => signal(verb)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn reach(addresses: Vec<String>, refused: bool, within: Duration) -> anyhow::Result<()> {
+async fn reach(
+    addresses: Vec<String>,
+    refused: bool,
+    steady: Duration,
+    within: Duration,
+) -> anyhow::Result<()> {
     let deadline = Instant::now() + within;
     let tries = addresses.iter().map(|address| async move {
+        let mut since = None;
         loop {
+            let tried = Instant::now();
             let found = match time::timeout(TRY_LIMIT, TcpStream::connect(address)).await {
-                Ok(Ok(_)) if !refused => return Ok(()),
-                Ok(Ok(_)) => "it still accepts connections".to_owned(),
-                Ok(Err(error)) if refused && error.kind() == ErrorKind::ConnectionRefused => {
-                    return Ok(());
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no answer within {TRY_LIMIT:?}"),
+                Ok(Ok(_)) if !refused => None,
+                Ok(Ok(_)) => Some("it still accepts connections".to_owned()),
+                Ok(Err(error)) if refused && error.kind() == ErrorKind::ConnectionRefused => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(format!("no answer within {TRY_LIMIT:?}")),
             };
+            since = if found.is_none() { since.or(Some(tried)) } else { None };
+            if since.is_some_and(|since| since.elapsed() >= steady) {
+                return Ok(());
+            }
+            let found = found.unwrap_or_else(|| format!("not yet so for {steady:?}"));
             if Instant::now() + RETRY >= deadline {
                 bail!("{address}: {found}");
             }
@@ -131,5 +146,41 @@ async fn signal(verb: Verb) -> anyhow::Result<()> {
         }
         [] => bail!("no process of the workload was found"),
         _ => bail!("it is not clear which process is the workload: {found:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, thread};
+
+    use super::*;
+
+    const WITHIN: Duration = Duration::from_millis(900);
+    const STEADY: Duration = Duration::from_millis(300);
+
+    fn listener() -> (TcpListener, Vec<String>) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        (listener, vec![address])
+    }
+
+    #[test]
+    fn an_address_that_stops_accepting_is_not_reached_steadily() {
+        let (leaving, addresses) = listener();
+        let once = thread::spawn(move || leaving.accept().map(drop));
+        let reached = reach(addresses.clone(), false, STEADY, WITHIN);
+        once.join().unwrap().unwrap();
+        let refused = reached.unwrap_err().to_string();
+        assert!(refused.starts_with(&addresses[0]) && refused.contains("refused"), "{refused}");
+    }
+
+    #[test]
+    fn an_address_that_goes_on_accepting_is_reached_after_the_time() {
+        let (_staying, addresses) = listener();
+        let began = Instant::now();
+        reach(addresses.clone(), false, STEADY, WITHIN).unwrap();
+        assert!(began.elapsed() >= STEADY);
+        let too_long = reach(addresses, false, WITHIN, STEADY).unwrap_err().to_string();
+        assert!(too_long.ends_with("not yet so for 900ms"), "{too_long}");
     }
 }

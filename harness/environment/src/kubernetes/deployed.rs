@@ -210,13 +210,15 @@ impl Deployed {
         deadline: Instant,
     ) -> Result<(), EnvironmentError> {
         let placed = self.placed(workload)?;
-        if placed.wanted == 0 {
+        // One that is to run already was killed.
+        let was_killed = placed.wanted > 0;
+        if !was_killed {
             let replicas = placed.replicas;
             self.set_replicas(workload, replicas).await?;
             self.placed_mut(workload)?.wanted = replicas;
         }
         self.wait_until_ready(Some(workload), deadline).await?;
-        self.wait_until_reached(Some(workload), deadline).await
+        self.wait_until_reached(Some(workload), was_killed, deadline).await
     }
 
     pub(super) async fn scale(
@@ -238,7 +240,7 @@ impl Deployed {
         self.set_replicas(workload, instances).await?;
         self.placed_mut(workload)?.wanted = instances;
         self.wait_until_ready(Some(workload), deadline).await?;
-        self.wait_until_reached(Some(workload), deadline).await
+        self.wait_until_reached(Some(workload), false, deadline).await
     }
 
     async fn set_replicas(&self, workload: &str, count: u32) -> Result<(), EnvironmentError> {

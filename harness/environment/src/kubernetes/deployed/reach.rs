@@ -16,24 +16,30 @@ use harness_system::Role;
 
 /// How long callers may take to be refused when a workload was stopped.
 const REFUSED_LIMIT: Duration = Duration::from_secs(5);
+/// How long a workload must be reached, at each try, that was restarted where it was. Its pod keeps its address, so that its
+/// callers may still reach it by what the nodes knew before it ended; that it ended, and is ready again, they learn about a
+/// second later each, and refuse connections in between.
+const STEADY: Duration = Duration::from_secs(2);
 /// How soon something that failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
 impl Deployed {
     /// Waits until every workload, or those that call the given one, reaches what it is configured to call: that a pod is ready is
-    /// known to the nodes only a moment later.
+    /// known to the nodes only a moment later. One that `was_restarted` in its pod must be reached for a while.
     pub(in super::super) async fn wait_until_reached(
         &self,
         callee: Option<&str>,
+        was_restarted: bool,
         deadline: Instant,
     ) -> Result<(), EnvironmentError> {
+        let steady = if was_restarted { STEADY } else { Duration::ZERO };
         let up = |host: &str| {
             self.workloads.values().any(|one| one.container.host == host && one.wanted > 0)
         };
-        let looks = self
-            .who_looks(callee, up)
-            .into_iter()
-            .map(|(name, addresses)| async move { self.look(name, &addresses, deadline).await });
+        let looks = self.who_looks(callee, up).into_iter();
+        let looks = looks.map(|(name, addresses)| async move {
+            self.look(name, &addresses, steady, deadline).await
+        });
         try_join_all(looks).await.map(drop)
     }
 
@@ -84,14 +90,15 @@ impl Deployed {
         looks.into_iter().map(|(name, addresses)| (name, owned(addresses))).collect()
     }
 
-    /// Looks from a workload's pod whether the addresses take connections.
+    /// Looks from a workload's pod whether the addresses take connections, at each try for as long as `steady`.
     pub(super) async fn look(
         &self,
         workload: &str,
         addresses: &[String],
+        steady: Duration,
         deadline: Instant,
     ) -> Result<(), EnvironmentError> {
-        let mut words = vec!["reach".to_owned()];
+        let mut words = vec!["reach".to_owned(), format!("--steady={}s", steady.as_secs())];
         words.extend(addresses.iter().cloned());
         let api = Api::<Pod>::namespaced(self.client.clone(), &self.namespace);
         loop {
