@@ -220,17 +220,7 @@ impl World {
             entry: None,
             answer: Answer::default(),
         };
-        let evidence = Evidence {
-            trace: Some(trace),
-            ledgers,
-            refused: BTreeMap::new(),
-            ended: Vec::new(),
-            unsettled: None,
-            collector: None,
-            elsewhere: Vec::new(),
-            heard: Default::default(),
-            late: None,
-        };
+        let evidence = Evidence { trace: Some(trace), ledgers, ..Evidence::default() };
         CaseRecord { case, evidence }
     }
 

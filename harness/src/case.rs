@@ -180,6 +180,22 @@ pub struct ServiceIdentity {
     pub public: bool,
 }
 
+impl ServiceIdentity {
+    /// Returns the setting by which nothing of it reaches the collector, as a sentence, if there is one.
+    pub(crate) fn kept_from_sending(&self) -> Option<String> {
+        let workload = &self.workload;
+        if let Some(setting) = &self.silenced_by {
+            return Some(format!(
+                "`{workload}` sends no spans to the collector, since {setting} is set for it"
+            ));
+        }
+        let setting = self.exports_elsewhere.as_ref()?;
+        Some(format!(
+            "`{workload}` sends its spans elsewhere: {setting} is set for it, which is no address of this system"
+        ))
+    }
+}
+
 impl Topology {
     /// Returns the workload that produced a span: by instance id, else by a service name that only one workload has.
     /// The harness itself is [`DRIVER_SERVICE`].
@@ -242,7 +258,7 @@ pub enum LedgerReport {
 }
 
 /// All evidence of one case.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evidence {
     /// The spans captured for the case's trace id; `None` when there are none.
@@ -259,6 +275,10 @@ pub struct Evidence {
     /// The collector's ledger entry for the trace; `None` where it has no ledger, was not queried, or lost it in a restart.
     #[serde(default)]
     pub collector: Option<CollectorEntry>,
+    /// By workload, the line of its log that reports, since the request was sent, that spans were not passed on; gathered where a case
+    /// fails.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub export_errors: BTreeMap<String, String>,
     /// Spans that were captured under other traces, by ids that the services, or the harness, ended in this one.
     #[serde(default)]
     pub elsewhere: Vec<Span>,
@@ -286,17 +306,7 @@ pub struct LateSpan {
 impl Evidence {
     /// The same of another trace, of which nothing is known.
     pub(crate) fn without_trace(&self) -> Self {
-        Self {
-            trace: None,
-            ledgers: BTreeMap::new(),
-            refused: BTreeMap::new(),
-            ended: Vec::new(),
-            unsettled: self.unsettled.clone(),
-            elsewhere: Vec::new(),
-            collector: None,
-            heard: BTreeSet::new(),
-            late: None,
-        }
+        Self { unsettled: self.unsettled.clone(), ..Self::default() }
     }
 }
 

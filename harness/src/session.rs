@@ -32,6 +32,7 @@ use crate::{
 
 mod accounts;
 mod connect;
+pub(crate) mod export_errors;
 mod faults;
 mod pointing;
 mod rest;

@@ -4,12 +4,17 @@
 //! All that may be started is the intake, by another environment. Others may use the system meanwhile, so the evidence is nobody's
 //! alone. What acts on workloads is not supported.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 
 use super::{
-    Endpoints, Environment, EnvironmentError, InstanceEndpoints, UnexpectedExit, WorkloadEndpoints,
+    Endpoints, Environment, EnvironmentError, InstanceEndpoints, LineTest, UnexpectedExit,
+    WorkloadEndpoints,
 };
 use harness_system::{Role, System, parts::COLLECTOR};
 
@@ -152,6 +157,13 @@ impl Environment for AttachedEnvironment {
     async fn log_tail(&self, workload: &str, lines: usize) -> Vec<String> {
         match &self.at.intake {
             Intake::BroughtUp(environment) => environment.log_tail(workload, lines).await,
+            Intake::None | Intake::Running(_) => Vec::new(),
+        }
+    }
+
+    async fn logged(&self, workload: &str, is_meant: LineTest) -> Vec<(SystemTime, String)> {
+        match &self.at.intake {
+            Intake::BroughtUp(environment) => environment.logged(workload, is_meant).await,
             Intake::None | Intake::Running(_) => Vec::new(),
         }
     }

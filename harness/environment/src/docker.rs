@@ -14,7 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -29,8 +29,8 @@ use self::{
     launch::Launch,
 };
 use super::{
-    Endpoints, Environment, EnvironmentError, InstanceEndpoints, UncleanStop, UnexpectedExit,
-    WorkloadEndpoints,
+    Endpoints, Environment, EnvironmentError, InstanceEndpoints, LineTest, UncleanStop,
+    UnexpectedExit, WorkloadEndpoints,
     container::{self, Choices, Container},
     log::Log,
     refuse_instances,
@@ -425,6 +425,13 @@ impl Environment for DockerEnvironment {
 
     async fn log_tail(&self, workload: &str, lines: usize) -> Vec<String> {
         self.instances.get(workload).map(|instance| instance.log.tail(lines)).unwrap_or_default()
+    }
+
+    async fn logged(&self, workload: &str, is_meant: LineTest) -> Vec<(SystemTime, String)> {
+        self.instances
+            .get(workload)
+            .map(|instance| instance.log.lines(is_meant))
+            .unwrap_or_default()
     }
 
     async fn collect_logs(&self, dir: &Path) -> Result<(), EnvironmentError> {

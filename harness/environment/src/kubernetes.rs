@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use self::{deployed::Deployed, operator::Operator};
 use super::{
-    Endpoints, Environment, EnvironmentError, UnexpectedExit,
+    Endpoints, Environment, EnvironmentError, LineTest, UnexpectedExit,
     container::{self, Choices, Container},
 };
 use harness_system::{Role, System, reference};
@@ -217,6 +217,11 @@ impl Environment for KubernetesEnvironment {
             .as_ref()
             .map(|deployed| deployed.log_tail(workload, lines))
             .unwrap_or_default()
+    }
+
+    async fn logged(&self, workload: &str, is_meant: LineTest) -> Vec<(SystemTime, String)> {
+        let deployed = self.deployed.as_ref();
+        deployed.map(|deployed| deployed.logged(workload, is_meant)).unwrap_or_default()
     }
 
     async fn collect_logs(&self, dir: &Path) -> Result<(), EnvironmentError> {

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fmt, io,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -80,12 +80,17 @@ pub trait Environment: Send + Sync {
     }
     /// Returns the last lines of a workload's log.
     async fn log_tail(&self, workload: &str, lines: usize) -> Vec<String>;
+    /// Returns those of the last lines of a workload's log that `is_meant`, each with the time when it was read.
+    async fn logged(&self, workload: &str, is_meant: LineTest) -> Vec<(SystemTime, String)>;
     /// Writes every workload's log into `dir` as `<workload>.log`.
     async fn collect_logs(&self, dir: &Path) -> Result<(), EnvironmentError>;
     /// Stops services first, then collectors, then the intake, and removes all that `up` created. Safe to call
     /// twice, or after `up` failed.
     async fn down(&mut self) -> Result<(), EnvironmentError>;
 }
+
+/// Chooses lines of a log.
+pub type LineTest = for<'a> fn(&'a str) -> bool;
 
 /// A workload that ended by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,10 +6,12 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 
+use super::LineTest;
 use harness_core::secret::Secret;
 
 /// The longest line; a longer one is broken into several.
@@ -27,7 +29,8 @@ pub(crate) struct Log {
 }
 
 struct State {
-    lines: VecDeque<String>,
+    /// Each with the time when it was read.
+    lines: VecDeque<(SystemTime, String)>,
     /// How many lines there were, those that were pushed out included.
     seen: u64,
     file: fs::File,
@@ -68,7 +71,7 @@ impl Log {
         if state.lines.len() == self.max_lines {
             state.lines.pop_front();
         }
-        state.lines.push_back(line);
+        state.lines.push_back((SystemTime::now(), line));
     }
 
     /// How many lines there have been; for [`Log::since`].
@@ -80,7 +83,13 @@ impl Log {
     pub(crate) fn tail(&self, count: usize) -> Vec<String> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let skipped = state.lines.len().saturating_sub(count);
-        state.lines.iter().skip(skipped).cloned().collect()
+        state.lines.iter().skip(skipped).map(|(_, line)| line.clone()).collect()
+    }
+
+    /// Returns those of the last lines that `is_meant`, each with the time when it was read.
+    pub(crate) fn lines(&self, is_meant: LineTest) -> Vec<(SystemTime, String)> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.lines.iter().filter(|(_, line)| is_meant(line)).cloned().collect()
     }
 
     /// The lines since a mark that are still there, at most `count` of them, the last ones.
@@ -128,6 +137,8 @@ mod tests {
         assert_eq!(log.tail(10), ["key=***", "four", "fi\u{fffd}ve"]);
         assert_eq!(log.tail(1), ["fi\u{fffd}ve"]);
         assert_eq!(log.since(4, 10), ["fi\u{fffd}ve"]);
+        let [(read_at, line)] = &log.lines(|line| line.starts_with("key"))[..] else { panic!() };
+        assert!(line == "key=***" && read_at.elapsed().is_ok());
         let file = fs::read_to_string(&path).unwrap();
         assert_eq!(file, "one\ntwo\nkey=***\nfour\nfi\u{fffd}ve\n");
     }

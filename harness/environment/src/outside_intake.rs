@@ -3,12 +3,12 @@
 //! The intake is brought up first, since the rest is given its address. Whether it is reached from there is the user's to know, who
 //! gives the address.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::{Endpoints, Environment, EnvironmentError, UnexpectedExit};
+use super::{Endpoints, Environment, EnvironmentError, LineTest, UnexpectedExit};
 use harness_system::{
     Problem, Role, System, Workload,
     reference::{self, Reference},
@@ -170,6 +170,13 @@ impl Environment for OutsideIntake {
         match workload == self.name {
             true => self.intake.log_tail(workload, lines).await,
             false => self.rest.log_tail(workload, lines).await,
+        }
+    }
+
+    async fn logged(&self, workload: &str, is_meant: LineTest) -> Vec<(SystemTime, String)> {
+        match workload == self.name {
+            true => self.intake.logged(workload, is_meant).await,
+            false => self.rest.logged(workload, is_meant).await,
         }
     }
 

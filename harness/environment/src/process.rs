@@ -13,7 +13,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -27,8 +27,8 @@ use self::{
     record::Record,
 };
 use super::{
-    Endpoints, Environment, EnvironmentError, InstanceEndpoints, UncleanStop, UnexpectedExit,
-    WorkloadEndpoints, log::Log, refuse_instances,
+    Endpoints, Environment, EnvironmentError, InstanceEndpoints, LineTest, UncleanStop,
+    UnexpectedExit, WorkloadEndpoints, log::Log, refuse_instances,
 };
 use harness_system::{Program, Role, StopSignal, System, Workload, start_order};
 
@@ -311,6 +311,13 @@ impl Environment for ProcessEnvironment {
 
     async fn log_tail(&self, workload: &str, lines: usize) -> Vec<String> {
         self.instances.get(workload).map(|instance| instance.log.tail(lines)).unwrap_or_default()
+    }
+
+    async fn logged(&self, workload: &str, is_meant: LineTest) -> Vec<(SystemTime, String)> {
+        self.instances
+            .get(workload)
+            .map(|instance| instance.log.lines(is_meant))
+            .unwrap_or_default()
     }
 
     async fn collect_logs(&self, dir: &Path) -> Result<(), EnvironmentError> {

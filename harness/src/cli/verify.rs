@@ -231,17 +231,7 @@ fn record(source: &DatadogSource, scenario: &Scenario, args: &Args, id: TraceId)
         entry,
         answer: Answer::default(),
     };
-    let evidence = Evidence {
-        trace,
-        ledgers: BTreeMap::new(),
-        refused: BTreeMap::new(),
-        ended: Vec::new(),
-        unsettled: source.unsettled(id),
-        collector: None,
-        elsewhere: Vec::new(),
-        heard: Default::default(),
-        late: None,
-    };
+    let evidence = Evidence { trace, unsettled: source.unsettled(id), ..Evidence::default() };
     let topology = topology(&scenario);
     let mut record = Record::new(scenario, topology, source.capabilities());
     record.cases.push(CaseRecord { case, evidence });

@@ -88,17 +88,7 @@ fn world(spans: Vec<Span>) -> World {
         entry: None,
         answer: Answer::default(),
     };
-    let evidence = Evidence {
-        trace: Some(Trace::new(TRACE, spans)),
-        ledgers: BTreeMap::new(),
-        refused: BTreeMap::new(),
-        ended: Vec::new(),
-        unsettled: None,
-        collector: None,
-        elsewhere: Vec::new(),
-        heard: Default::default(),
-        late: None,
-    };
+    let evidence = Evidence { trace: Some(Trace::new(TRACE, spans)), ..Evidence::default() };
     let services = ["shop", "pay"].map(|name| ServiceIdentity {
         workload: name.to_owned(),
         service: Some(name.to_owned()),

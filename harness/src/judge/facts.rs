@@ -7,7 +7,7 @@ use harness_core::wire::Passed;
 use super::silenced;
 use crate::{
     case::{Case, Outcome, ServiceIdentity},
-    finding::{Failure, NotEvaluated},
+    finding::{Failure, NotEvaluated, Stage},
     record::{Facts, Record, Unrest},
     rule::SILENT_SERVICE,
     stages::BALANCE,
@@ -244,6 +244,20 @@ fn silent(record: &Record, result: &mut ScenarioResult) {
     let (scenario, silent) = (&record.scenario, &record.facts.silent);
     if silent.is_empty() || scenario.tolerate.contains_key(SILENT_SERVICE) || scenario.expect.absent
     {
+        return;
+    }
+    let (reported, silent): (Vec<_>, Vec<_>) = silent
+        .iter()
+        .map(|name| (name, silenced::reported(record, name)))
+        .partition(|(_, line)| line.is_some());
+    // Who says itself that its spans were not delivered leaves nothing open.
+    result.failures.extend(reported.into_iter().filter_map(|(name, line)| {
+        let detail = format!("no span of `{name}` was captured of any request in the whole run");
+        let failure = Failure::new(SILENT_SERVICE, detail).because(line?).about(name);
+        Some(failure.at_stage(Some(Stage::BeforeCollector)))
+    }));
+    let silent: Vec<&String> = silent.into_iter().map(|(name, _)| name).collect();
+    if silent.is_empty() {
         return;
     }
     let names: Vec<String> = silent.iter().map(|name| format!("`{name}`")).collect();

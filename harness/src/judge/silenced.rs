@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crate::{
     case::{LedgerReport, Outcome, ServiceIdentity, Topology, View},
     finding::Failure,
+    record::Record,
 };
 
 /// Says of failures about a service that nothing came of that its settings have it send nothing, where they do.
@@ -21,7 +22,12 @@ pub(super) fn explain(failures: &mut [Failure], view: View<'_>) {
         let Some(who) = who else { continue };
         // Many failures may be about one service.
         if !known.contains_key(who) {
-            let cause = is_silent(view, who).then(|| cause(view.topology, who)).flatten();
+            let cause = is_silent(view, who)
+                .then(|| {
+                    let reported = view.evidence.export_errors.get(who);
+                    cause(view.topology, who).or(reported.map(|line| quoted(who, line)))
+                })
+                .flatten();
             known.insert(who.to_owned(), cause);
         }
         if let Some(Some(cause)) = known.get(who) {
@@ -30,17 +36,20 @@ pub(super) fn explain(failures: &mut [Failure], view: View<'_>) {
     }
 }
 
+/// What a service's log says of spans that it could not export since one of the requests, as a cause.
+pub(super) fn reported(record: &Record, workload: &str) -> Option<String> {
+    let mut lines = record.cases.iter().filter_map(|of| of.evidence.export_errors.get(workload));
+    lines.next().map(|line| quoted(workload, line))
+}
+
+fn quoted(workload: &str, line: &str) -> String {
+    format!("`{workload}` could not export its spans, as its log says: `{line}`")
+}
+
 /// The setting by which a service sends nothing, as a cause.
 pub(super) fn cause(topology: &Topology, workload: &str) -> Option<String> {
     let is_it = |service: &&ServiceIdentity| service.workload == workload;
-    let service = topology.services.iter().find(is_it)?;
-    if let Some(setting) = &service.silenced_by {
-        return Some(format!("`{workload}` sends no spans, since {setting} is set for it"));
-    }
-    let setting = service.exports_elsewhere.as_ref()?;
-    Some(format!(
-        "`{workload}` sends its spans elsewhere: {setting} is set for it, which is no address of this system"
-    ))
+    topology.services.iter().find(is_it)?.kept_from_sending()
 }
 
 /// Returns whether nothing was captured of a service, nor ended by what it says itself.
@@ -73,7 +82,7 @@ mod tests {
         result.cases[0].findings.failures[0].clone()
     }
 
-    const CAUSE: &str = "`sample-app-1` sends no spans, since OTEL_SDK_DISABLED=true is set for it";
+    const CAUSE: &str = "`sample-app-1` sends no spans to the collector, since OTEL_SDK_DISABLED=true is set for it";
 
     #[test]
     fn an_entry_that_is_set_to_send_nothing_is_the_cause_where_nothing_came() {
@@ -116,7 +125,7 @@ mod tests {
         world.expect().services = vec!["sample-app-2".to_owned()];
         let result = judge(&world.record);
         let missing = &result.cases[0].findings.failures[0];
-        let cause = "`sample-app-2` sends no spans, since OTEL_SDK_DISABLED=true is set for it";
+        let cause = "`sample-app-2` sends no spans to the collector, since OTEL_SDK_DISABLED=true is set for it";
         assert_eq!((missing.rule.as_str(), missing.cause.as_deref()), ("services", Some(cause)));
         assert!(missing.detail.contains(cause), "{}", missing.detail);
     }
@@ -138,6 +147,9 @@ mod tests {
         world.record.topology.services[1].silenced_by = Some("OTEL_SDK_DISABLED=true".to_owned());
         world.record.facts.silent.push("sample-app-2".to_owned());
         let undecided = judge(&world.record).undecided.join("\n");
-        assert!(undecided.contains("`sample-app-2` sends no spans, since OTEL_SDK"), "{undecided}");
+        assert!(
+            undecided.contains("`sample-app-2` sends no spans to the collector, since OTEL_SDK"),
+            "{undecided}"
+        );
     }
 }

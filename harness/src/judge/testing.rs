@@ -143,13 +143,7 @@ impl World {
         let evidence = Evidence {
             ledgers: ledgers.collect(),
             trace: Some(Trace::new(TRACE, spans)),
-            refused: BTreeMap::new(),
-            ended: Vec::new(),
-            unsettled: None,
-            collector: None,
-            elsewhere: Vec::new(),
-            heard: Default::default(),
-            late: None,
+            ..Evidence::default()
         };
         record.cases.push(CaseRecord { case: case(), evidence });
         Self { record }

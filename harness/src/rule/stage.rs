@@ -94,18 +94,28 @@ pub(super) fn lost(view: View<'_>, from: &str) -> (Option<Stage>, String) {
     let reported = match stage {
         Stage::Service | Stage::BeforeCollector => {
             let of = made(view).map_or_else(String::new, |made| format!(" of the {}", made.len()));
-            let why = suspects(view).unwrap_or_else(|| {
-                "look at the service's log, and at what stands between the two".to_owned()
-            });
+            let why = match (setting(view, from), suspects(view), logged(view, from)) {
+                (Some(setting), _, _) => setting,
+                (None, Some(suspects), Some(logged)) => format!("{suspects}; {logged}"),
+                (None, Some(one), None) | (None, None, Some(one)) => one,
+                (None, None, None) => {
+                    "look at the service's log, and at what stands between the two".to_owned()
+                }
+            };
             format!(
                 "lost between {from} and the collector, which took {accepted}{of} spans of the trace; {why}"
             )
         }
         Stage::Collector if reasons.is_empty() => {
-            let why = retried.map_or_else(
-                || "a processor removed the others, or they still wait there".to_owned(),
-                |reason| format!("it tries again and again to send the others ({reason})"),
-            );
+            let why = match (retried, by_others(view, accepted.saturating_sub(sent))) {
+                (Some(reason), _) => {
+                    format!("it tries again and again to send the others ({reason})")
+                }
+                (None, Some(others)) => others,
+                (None, None) => {
+                    "a processor removed the others, or they still wait there".to_owned()
+                }
+            };
             format!(
                 "lost in the collector, which took {accepted} spans of the trace and sent {sent}: {why}{}",
                 refused(view)
@@ -120,6 +130,43 @@ pub(super) fn lost(view: View<'_>, from: &str) -> (Option<Stage>, String) {
         ),
     };
     (Some(stage), reported)
+}
+
+/// The setting by which a workload sends nothing to the collector.
+fn setting(view: View<'_>, from: &str) -> Option<String> {
+    let from = from.trim_matches('`');
+    view.topology.services.iter().find(|one| one.workload == from)?.kept_from_sending()
+}
+
+/// Which exporter the rest of the spans left by, where it is another than Datadog's and alone accounts for it.
+fn by_others(view: View<'_>, rest: u64) -> Option<String> {
+    let entry = view.evidence.collector.as_ref()?;
+    let is_it = |(id, one): &(&String, &Exported)| {
+        !id.starts_with("datadog") && one.exported == rest && rest > 0
+    };
+    let (id, _) = entry.exporters.iter().find(is_it)?;
+    Some(format!(
+        "the others left it by its exporter `{id}`: they came in by a pipeline that does not lead to Datadog (`receivers` and `exporters` of each in `service.pipelines`)"
+    ))
+}
+
+/// What the log of a workload says of an export that failed, or those of all services where none is meant, with what the collector's
+/// own says of what it refused; as the end of a sentence.
+fn logged(view: View<'_>, from: &str) -> Option<String> {
+    let errors = &view.evidence.export_errors;
+    let is_service = |name: &str| view.topology.services.iter().any(|one| one.workload == name);
+    let from = from.trim_matches('`');
+    let of_service = match is_service(from) {
+        true => errors.get_key_value(from),
+        false => errors.iter().find(|(name, _)| is_service(name)),
+    };
+    // What it could not export itself has nothing to do with what it did not take.
+    let refuses = |line: &str| line.contains("refuses traces") || line.contains("Memory usage");
+    let of_collector = errors.iter().find(|(name, line)| !is_service(name) && refuses(line));
+    let both = [of_service, of_collector].into_iter().flatten();
+    let both: Vec<String> =
+        both.map(|(name, line)| format!("the log of `{name}` says `{line}`")).collect();
+    (!both.is_empty()).then(|| both.join("; "))
 }
 
 /// The one stage that accounts for all that is missing.

@@ -1,7 +1,5 @@
 //! Each rule holds on a healthy trace, and fails on one that is broken in its way.
 
-use std::collections::BTreeMap;
-
 use super::{RULES, check_all};
 use crate::{
     case::{
@@ -131,13 +129,7 @@ impl World {
             evidence: Evidence {
                 ledgers: ledgers.collect(),
                 trace: Some(Trace::new(TRACE, spans)),
-                refused: BTreeMap::new(),
-                ended: Vec::new(),
-                unsettled: None,
-                collector: None,
-                elsewhere: Vec::new(),
-                heard: Default::default(),
-                late: None,
+                ..Evidence::default()
             },
             strays: Vec::new(),
             capabilities: vec![

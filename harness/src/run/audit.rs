@@ -7,7 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     Events,
     drive::Driven,
-    refresh::{Services, gather, refresh_cases, refresh_record},
+    refresh::{Services, gather, read_logs, refresh_cases, refresh_record},
 };
 use crate::{
     case::Outcome,
@@ -170,6 +170,9 @@ pub(super) async fn last_audit(
     for driven in driven.iter_mut().filter(|driven| driven.result.verdict == Verdict::Pass) {
         refresh_record(session, &mut driven.record, Services::Gone).await;
         driven.record.facts.silent.clone_from(&silent);
+        if !silent.is_empty() {
+            read_logs(session, &mut driven.record.cases).await;
+        }
         driven.record.facts.gaps = session.source().gaps();
         driven.record.facts.sources_ended = ended_well && !session.up().is_attached();
         driven.judge_again(events).await;

@@ -142,6 +142,7 @@ pub(super) async fn drive(
         let each = record.cases.iter_mut().zip(&has_passed);
         let passed = each.filter_map(|(of, has_passed)| has_passed.then_some(of));
         refresh::refresh_cases(session, passed.collect(), Services::Up).await;
+        refresh::read_logs(session, &mut record.cases).await;
     }
     if scenario.expect.absent {
         let like = (&scenario.system, scenario.harmless());

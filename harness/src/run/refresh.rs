@@ -5,7 +5,8 @@ use futures_util::future;
 use crate::{
     environment::UnexpectedExit,
     record::{CaseRecord, Facts, Record},
-    session::{Reports, Session},
+    session::{Reports, Session, export_errors},
+    system::Role,
 };
 
 /// Of how many cases the services' ledgers are asked at the same time.
@@ -48,9 +49,25 @@ pub(super) async fn refresh_cases(
     for some in cases.chunks_mut(READS_AT_ONCE) {
         let reads = some.iter_mut().map(|of| async {
             let known = (services == Services::Gone).then(|| Reports::of(&of.evidence));
+            let export_errors = std::mem::take(&mut of.evidence.export_errors);
             of.evidence = session.evidence_now(&of.case, known).await;
+            of.evidence.export_errors = export_errors;
         });
         future::join_all(reads).await;
+    }
+}
+
+/// Adds what services and collectors report in their logs about spans that they did not pass on since each request was sent.
+pub(super) async fn read_logs(session: &Session, cases: &mut [CaseRecord]) {
+    for role in [Role::Service, Role::Collector] {
+        for workload in session.up().named(role) {
+            let lines = session.up().logged(&workload, export_errors::is_report).await;
+            for of in cases.iter_mut().filter(|_| !lines.is_empty()) {
+                if let Some(line) = export_errors::since(&lines, of.case.sent_at) {
+                    of.evidence.export_errors.insert(workload.clone(), line);
+                }
+            }
+        }
     }
 }
 

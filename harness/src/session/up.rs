@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -14,7 +14,7 @@ use tokio::{
 
 use super::lock;
 use crate::{
-    environment::{Endpoints, Environment, EnvironmentError, UnexpectedExit},
+    environment::{Endpoints, Environment, EnvironmentError, LineTest, UnexpectedExit},
     system::Role,
 };
 
@@ -123,6 +123,11 @@ impl Up {
         self.environment().await.log_tail(workload, lines).await
     }
 
+    /// Returns those of the last lines of a workload's log that `is_meant`, each with the time when it was read.
+    pub async fn logged(&self, workload: &str, is_meant: LineTest) -> Vec<(SystemTime, String)> {
+        self.environment().await.logged(workload, is_meant).await
+    }
+
     /// Writes every workload's log into `dir`.
     ///
     /// # Errors
@@ -133,7 +138,7 @@ impl Up {
     }
 
     /// Names of the workloads of this role.
-    pub(super) fn named(&self, role: Role) -> Vec<String> {
+    pub(crate) fn named(&self, role: Role) -> Vec<String> {
         let workloads = self.endpoints.workloads.iter();
         let of_role = workloads.filter(|(_, workload)| workload.role == role);
         of_role.map(|(name, _)| name.clone()).collect()

@@ -126,9 +126,7 @@ impl Witness {
             refused: self.source.refused(),
             ended: ended.collect(),
             collector,
-            elsewhere: Vec::new(),
-            heard: BTreeSet::new(),
-            late: None,
+            ..Evidence::default()
         }
     }
 

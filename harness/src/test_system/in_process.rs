@@ -1,7 +1,7 @@
 //! Services in the test's own process: an intake beside them captures what they send, and their traces are judged as those of any system.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::PathBuf,
     time::{Duration, SystemTime},
 };
@@ -140,17 +140,7 @@ impl Call<'_> {
             entry: None,
             answer: case::Answer::default(),
         };
-        let evidence = Evidence {
-            trace: trace.clone(),
-            ledgers: BTreeMap::new(),
-            refused: BTreeMap::new(),
-            ended: Vec::new(),
-            unsettled: None,
-            collector: None,
-            elsewhere: Vec::new(),
-            heard: BTreeSet::new(),
-            late: None,
-        };
+        let evidence = Evidence { trace: trace.clone(), ..Evidence::default() };
         let mut record = Record::new(self.scenario, Topology::default(), CAPABILITIES.to_vec());
         record.cases.push(CaseRecord { case, evidence });
         let result = judge::judge(&record).cases.remove(0);

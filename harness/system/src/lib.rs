@@ -261,13 +261,15 @@ impl Workload {
         set.map(Duration::from_millis)
     }
 
-    /// Returns the environment variable, as `NAME=value`, that disables the workload's SDK or has it drop sampled
-    /// spans; `None` if no variable does.
+    /// Returns the environment variable, as `NAME=value`, that disables the workload's SDK, or has it drop
+    /// sampled spans or send them elsewhere than by OTLP; `None` if no variable does.
     pub fn silenced_by(&self) -> Option<String> {
         let value = |name: &str| self.env.get(name).map(|value| value.trim());
         let is_off = |name: &str, value: &str| match name {
             "OTEL_SDK_DISABLED" => value.eq_ignore_ascii_case("true"),
-            "OTEL_TRACES_EXPORTER" => value == "none",
+            "OTEL_TRACES_EXPORTER" => {
+                !value.is_empty() && !value.split(',').any(|one| one.trim().starts_with("otlp"))
+            }
             "OTEL_TRACES_SAMPLER" => {
                 let share = self.env.get("OTEL_TRACES_SAMPLER_ARG");
                 let share = share.and_then(|share| share.trim().parse::<f64>().ok());
@@ -402,6 +404,7 @@ mod tests {
         for (name, value) in [
             ("OTEL_SDK_DISABLED", "TRUE"),
             ("OTEL_TRACES_EXPORTER", "none"),
+            ("OTEL_TRACES_EXPORTER", "console"),
             (sampler, "always_off"),
         ] {
             assert_eq!(of(&[(name, value)]), Some(format!("{name}={value}")));
@@ -412,6 +415,8 @@ mod tests {
         for (name, value) in [
             ("OTEL_SDK_DISABLED", "false"),
             ("OTEL_TRACES_EXPORTER", "otlp"),
+            ("OTEL_TRACES_EXPORTER", "console, otlp_proto_http"),
+            ("OTEL_TRACES_EXPORTER", ""),
             (sampler, "parentbased_always_off"),
         ] {
             assert_eq!(of(&[(name, value)]), None, "{name}={value}");

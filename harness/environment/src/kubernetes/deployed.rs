@@ -1,6 +1,12 @@
 //! A system that is in a cluster: bringing its workloads up, changing them, and removing them.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -278,6 +284,14 @@ impl Deployed {
 
     pub(super) fn log_tail(&self, workload: &str, lines: usize) -> Vec<String> {
         self.logs.of(workload).map(|log| log.tail(lines)).unwrap_or_default()
+    }
+
+    pub(super) fn logged(
+        &self,
+        workload: &str,
+        is_meant: crate::LineTest,
+    ) -> Vec<(SystemTime, String)> {
+        self.logs.of(workload).map(|log| log.lines(is_meant)).unwrap_or_default()
     }
 
     /// Writes logs, events and the states of resources. States that are in the folder already stay: when it is written to once

@@ -54,17 +54,7 @@ fn drawn(spans: Vec<Span>) -> Vec<String> {
         entry: None,
         answer: Answer::default(),
     };
-    let evidence = Evidence {
-        trace: Some(Trace::new(TRACE, spans)),
-        ledgers: BTreeMap::new(),
-        refused: BTreeMap::new(),
-        ended: Vec::new(),
-        unsettled: None,
-        collector: None,
-        elsewhere: Vec::new(),
-        heard: Default::default(),
-        late: None,
-    };
+    let evidence = Evidence { trace: Some(Trace::new(TRACE, spans)), ..Evidence::default() };
     let (topology, shape) = (Topology::default(), Shape::default());
     captured(View {
         case: &case,

@@ -103,6 +103,55 @@ fn spans_that_were_refused_are_reported_with_the_exporter_that_gave_them_up() {
 }
 
 #[test]
+fn what_a_log_says_of_an_export_that_failed_is_quoted_with_the_loss_it_explains() {
+    let reported = |errors: &[(&str, &str)]| {
+        let mut world = World::healthy();
+        world.remove(0xb1);
+        world.evidence.collector = Some(collector(3, 3, &[]));
+        let owned = |(name, line): &(&str, &str)| ((*name).to_owned(), (*line).to_owned());
+        world.evidence.export_errors = errors.iter().map(owned).collect();
+        world.failing().1
+    };
+    let of_another = reported(&[("app-1", "status code: 404"), ("collector", "Exporting failed")]);
+    assert!(of_another.contains("look at the service's log"), "{of_another}");
+    let own = reported(&[("app-2", "status code: 404")]);
+    assert!(
+        own.contains("lost between `app-2` and the collector, which took 3 of the 4 spans of the trace; the log of `app-2` says `status code: 404`"),
+        "{own}"
+    );
+    let limited = reported(&[("collector", "'memory_limiter' refuses traces: 81 MiB")]);
+    assert!(limited.contains("the log of `collector` says `'memory_limiter' refuses"), "{limited}");
+}
+
+#[test]
+fn a_loss_before_the_collector_is_put_down_to_the_setting_that_causes_it() {
+    let mut world = World::healthy();
+    world.remove(0xb1);
+    world.evidence.collector = Some(collector(3, 3, &[]));
+    world.topology.services[1].silenced_by = Some("OTEL_TRACES_EXPORTER=console".to_owned());
+    let (_, reported) = world.failing();
+    let cause =
+        "`app-2` sends no spans to the collector, since OTEL_TRACES_EXPORTER=console is set for it";
+    assert!(reported.contains(cause), "{reported}");
+}
+
+#[test]
+fn spans_that_left_the_collector_by_another_exporter_are_reported_with_it() {
+    let reported = |exported: u64| {
+        let mut world = World::healthy();
+        world.remove(0xb1);
+        let mut entry = collector(4, 3, &[]);
+        let debug = Exported { exported, ..Exported::default() };
+        entry.exporters.insert("debug".to_owned(), debug);
+        world.evidence.collector = Some(entry);
+        world.failing().1
+    };
+    assert!(reported(1).contains("the others left it by its exporter `debug`"), "{}", reported(1));
+    // One beside Datadog's, in the same pipeline.
+    assert!(reported(4).contains("a processor removed the others"), "{}", reported(4));
+}
+
+#[test]
 fn of_services_without_a_ledger_what_the_collector_took_and_did_not_deliver_is_reported() {
     let reported = |entry: CollectorEntry, spans: usize| {
         let mut world = World::healthy();
