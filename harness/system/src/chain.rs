@@ -198,13 +198,17 @@ impl Chain {
             own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let given = self.env.iter().chain(self.app_env.get(&name).into_iter().flatten());
         env.extend(given.map(|(name, value)| (name.clone(), value.clone())));
+        // Another name may be meant; that of another app is a copy of its settings.
+        let is_copied = env.get("OTEL_SERVICE_NAME").is_some_and(|set| {
+            (1..=self.length).any(|other| other != hop && *set == app_name(other))
+        });
         Workload {
+            meant_service: is_copied.then(|| name.clone()),
             name,
             role: Role::Service,
             program: Program::Builtin("sample-app".to_owned()),
             args: Vec::new(),
             env,
-            meant_service: None,
             traced: true,
             public: false,
             secrets: BTreeMap::new(),
@@ -232,6 +236,18 @@ pub fn app_name(hop: usize) -> String {
 mod tests {
     use super::*;
     use crate::start_order::start_order;
+
+    #[test]
+    fn an_app_that_is_given_another_ones_name_is_meant_to_have_its_own() {
+        let meant = |service: &str| {
+            let mut chain = Chain::new(Secret::new("5ecret"));
+            let env = BTreeMap::from([("OTEL_SERVICE_NAME".to_owned(), service.to_owned())]);
+            chain.app_env.insert("sample-app-2".to_owned(), env);
+            chain.system().unwrap().workload("sample-app-2").unwrap().meant_service().unwrap()
+        };
+        assert_eq!(meant("sample-app-1"), "sample-app-2");
+        assert_eq!(meant("shop"), "shop");
+    }
 
     fn chain() -> Chain {
         Chain::new(Secret::new("5ecret"))
