@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    case::{Capability, View},
+    case::{Capability, Stray, View},
     finding::{Failure, Findings, NotEvaluated},
     stages::BalanceExpect,
     stats::StatsExpect,
@@ -115,6 +115,8 @@ impl Expect {
 
 /// Default time for a trace to become complete.
 pub const DEFAULT_WITHIN: Duration = Duration::from_secs(10);
+/// Name of the expectation of who has spans in a trace.
+pub(crate) const SERVICES: &str = "services";
 
 /// A span of the expected tree, with what hangs below it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -270,6 +272,16 @@ fn services(expect: &Expect, view: View<'_>) -> Vec<Failure> {
                 trace.id
             )
         });
+        let is_in = |stray: &&Stray| stray.trace.spans.iter().any(|span| wanted.is_at(span, view));
+        let elsewhere = match view.apart().find(is_in).filter(|_| own.is_none()) {
+            Some(stray) => {
+                let root = stray.trace.root();
+                let by = root.map_or("a service", |root| view.workload_of(root));
+                let id = stray.trace.id;
+                format!("; it has spans in trace {id}, which `{by}` began apart from this one")
+            }
+            None => elsewhere,
+        };
         let own = own.map_or(elsewhere, |stray| {
             let id = stray.trace.id;
             match stray.origin.is_link() {
@@ -281,7 +293,7 @@ fn services(expect: &Expect, view: View<'_>) -> Vec<Failure> {
         });
         let id = view.case.trace_id;
         let detail = format!("`{service}` has no span in trace {id}: it has {}{own}", present(view));
-        Some(Failure::new("services", detail).about(service))
+        Some(Failure::new(SERVICES, detail).about(service))
     });
     missing.collect()
 }

@@ -34,7 +34,9 @@ mod tests;
 pub(crate) mod tree;
 
 pub use self::system::judge_system;
-pub(crate) use self::{case::CHAIN_PATH, stats::is_whole as stats_are_whole};
+pub(crate) use self::{
+    case::CHAIN_PATH, consistency::lacks_only_services, stats::is_whole as stats_are_whole,
+};
 
 /// Judges a scenario. Times are left out; they are the run's to add.
 pub fn judge(record: &Record) -> ScenarioResult {

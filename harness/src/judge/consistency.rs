@@ -11,6 +11,7 @@ use self::{
 use super::case::WHOLE_TRACE;
 use crate::{
     case::{Capability, DRIVER_SERVICE, Outcome, Topology},
+    expectation::SERVICES,
     finding::{Failure, Warning},
     record::{CaseRecord, Record},
     rule::INCONSISTENT_TRACE,
@@ -38,8 +39,9 @@ pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
         // What is behind it is not there since it is not.
         let first = first_of(&services, with, &record.topology);
         if let Some((misplaced, service)) = kept_context(&differs, &first, &record.topology) {
-            let mut failure = misplaced.failure(&differs, service);
+            let mut failure = misplaced.failure(&differs, service, &record.topology);
             misplaced.explain(&mut failure, &mut result.cases);
+            misplaced.place(service, without, &mut result.cases);
             return Some(failure);
         }
         if is_in_another_trace(&differs, &first, &record.topology) {
@@ -227,7 +229,7 @@ fn differing<'a>(record: &'a Record, result: &ScenarioResult) -> Vec<Differs<'a>
             judged.findings.not_evaluated.iter().any(|skipped| skipped.rule == WHOLE_TRACE);
         // Of what failed inside, it is not known how far it went.
         if of.case.sampled && is_equal && !is_dropped && status < 500 {
-            let holds = judged.findings.failures.is_empty();
+            let holds = judged.findings.failures.iter().all(says_only_who_is_missing);
             equal.entry((of.case.request, status)).or_default().push((of, holds));
         }
     }
@@ -237,6 +239,19 @@ fn differing<'a>(record: &'a Record, result: &ScenarioResult) -> Vec<Differs<'a>
         differing_of(&cases, &asked, &record.topology)
     });
     found.collect()
+}
+
+/// Returns whether a scenario failed since services are missing in traces, and for nothing else.
+pub(crate) fn lacks_only_services(result: &ScenarioResult) -> bool {
+    let mut failures = result.cases.iter().flat_map(|of| &of.findings.failures).peekable();
+    result.failures.is_empty()
+        && failures.peek().is_some()
+        && failures.all(says_only_who_is_missing)
+}
+
+/// Returns whether a failure says that a service has no span in the trace, and nothing of why.
+fn says_only_who_is_missing(failure: &Failure) -> bool {
+    failure.rule == SERVICES
 }
 
 /// Returns whether traces of a scenario's requests should be alike, and what they lack can be proved to be lacking.

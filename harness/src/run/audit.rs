@@ -12,6 +12,7 @@ use super::{
 use crate::{
     case::Outcome,
     event::Event,
+    judge,
     record::{CaseRecord, Unrest},
     scenario::{Scenario, SystemChoice},
     session::{Restless, Session},
@@ -173,6 +174,12 @@ pub(super) async fn last_audit(
         if !silent.is_empty() {
             read_logs(session, &mut driven.record.cases).await;
         }
+        driven.record.facts.gaps = session.source().gaps();
+        driven.record.facts.sources_ended = ended_well && !session.up().is_attached();
+        driven.judge_again(events).await;
+    }
+    // Beside equal requests' traces it shows why a service is missing. What they were judged by stays, as does that they failed.
+    for driven in driven.iter_mut().filter(|driven| judge::lacks_only_services(&driven.result)) {
         driven.record.facts.gaps = session.source().gaps();
         driven.record.facts.sources_ended = ended_well && !session.up().is_attached();
         driven.judge_again(events).await;

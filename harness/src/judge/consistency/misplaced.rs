@@ -5,6 +5,7 @@ use harness_core::family::by_id;
 use super::{Differs, name_of};
 use crate::{
     case::Topology,
+    expectation::SERVICES,
     finding::Failure,
     record::CaseRecord,
     rule::INCONSISTENT_TRACE,
@@ -53,7 +54,12 @@ impl<'a> Misplaced<'a> {
     }
 
     /// Says so of a service that `differs` describes.
-    pub(super) fn failure(&self, differs: &Differs<'_>, service: &str) -> Failure {
+    pub(super) fn failure(
+        &self,
+        differs: &Differs<'_>,
+        service: &str,
+        topology: &Topology,
+    ) -> Failure {
         let Self { host, first, of, keeper, call, .. } = self;
         let Differs { all, asked, without, .. } = differs;
         let later = first.start.saturating_sub(host.case.ended_at) as f64 / 1e9;
@@ -61,8 +67,10 @@ impl<'a> Misplaced<'a> {
         let how = match (keeper == service, call) {
             (true, _) => format!("`{service}` takes what it is asked to do for a part of {kept}"),
             (false, Some(call)) => format!(
-                "`{keeper}` made its call in that trace (`{}`, {}), and `{service}` was sent the context of an earlier request: something on the link {keeper} -> {service} sends headers again that it kept (a proxy, a gateway, a client that makes them once)",
-                call.resource, call.id
+                "`{keeper}` made its call in that trace (`{}`, {}), and `{service}` was sent the context of an earlier request: {} on the link {keeper} -> {service} sends headers again that it kept (a proxy, a gateway, a client that makes them once)",
+                call.resource,
+                call.id,
+                topology.between(keeper, service).unwrap_or_else(|| "something".to_owned())
             ),
             (false, None) => format!("`{keeper}` calls `{service}` in the context of {kept}"),
         };
@@ -98,6 +106,22 @@ impl Misplaced<'_> {
         let (explained, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_explained);
         failure.symptoms.extend(explained);
         host.findings.failures = others;
+    }
+
+    /// Says of a service that is missing in the other traces where its work for them is.
+    pub(super) fn place(&self, service: &str, without: &[&CaseRecord], cases: &mut [CaseResult]) {
+        let lacks = |of: &&mut CaseResult| {
+            without.iter().any(|lacking| lacking.case.trace_id == of.trace_id)
+        };
+        let failures = cases.iter_mut().filter(lacks).flat_map(|of| &mut of.findings.failures);
+        let is_about =
+            |one: &&mut Failure| one.rule == SERVICES && one.service.as_deref() == Some(service);
+        for failure in failures.filter(is_about) {
+            failure.set_cause(format!(
+                "its work for this request is in trace {}, which is an earlier request's",
+                self.host.case.trace_id
+            ));
+        }
     }
 }
 
