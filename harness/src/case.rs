@@ -175,6 +175,9 @@ pub struct ServiceIdentity {
     /// where that is not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub direct_callers: Vec<String>,
+    /// By caller, [`DRIVER_SERVICE`] among them, the workloads without spans that pass its calls on to the service, such as a gateway.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub called_through: BTreeMap<String, Vec<String>>,
     /// Whether it begins a trace of its own for each request, and links it to the one that its caller names.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub public: bool,
@@ -225,6 +228,14 @@ impl Topology {
     pub(crate) fn is_direct(&self, caller: &str, callee: &str) -> bool {
         let known = self.services.iter().find(|one| one.workload == callee);
         known.is_some_and(|one| one.direct_callers.iter().any(|by| by == caller))
+    }
+
+    /// Returns the workloads without spans that pass calls on from one to another, as a list; `None` where there are none, or they are not
+    /// known.
+    pub(crate) fn between(&self, caller: &str, callee: &str) -> Option<String> {
+        let known = self.services.iter().find(|one| one.workload == callee)?;
+        let between = known.called_through.get(caller).filter(|between| !between.is_empty())?;
+        Some(between.iter().map(|one| format!("`{one}`")).collect::<Vec<_>>().join(" and "))
     }
 
     /// Returns whether the spans of these workloads can be distinguished; those of one name only by their instances.

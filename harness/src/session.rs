@@ -167,6 +167,7 @@ impl Session {
             // Of what was there before, it is not known what stands between.
             for service in &mut topology.services {
                 service.direct_callers.clear();
+                service.called_through.clear();
                 service.exports_elsewhere = None;
             }
         }

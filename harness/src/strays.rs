@@ -13,6 +13,7 @@ use crate::{case::Case, trace::TraceId};
 mod ground;
 mod nobodys;
 mod origin;
+mod recurring;
 #[cfg(test)]
 mod tests;
 

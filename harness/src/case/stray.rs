@@ -58,6 +58,13 @@ pub enum Origin {
         /// The call, as its resource.
         what: String,
     },
+    /// Just one like it began within each of several equal requests, and none at another time.
+    Within {
+        /// The request's trace.
+        of: TraceId,
+        /// How many requests had one.
+        requests: usize,
+    },
     /// The system file declares it as one that its service begins by itself.
     Declared,
     /// It began before the first request was sent, or by a service that was started again.
@@ -93,7 +100,8 @@ impl Origin {
             | Self::Link { of, .. }
             | Self::Moved { of, .. }
             | Self::Parent { of, .. }
-            | Self::Call { of, .. } => Some(*of),
+            | Self::Call { of, .. }
+            | Self::Within { of, .. } => Some(*of),
             Self::Declared
             | Self::StartUp
             | Self::Probe

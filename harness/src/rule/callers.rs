@@ -137,9 +137,11 @@ impl<'a> Callers<'a> {
         }
         if let Some(call) = self.unanswered(span) {
             let caller = view.workload_of(call);
+            let between = view.topology.between(caller, workload);
             let replaced = format!(
-                "no span answers the call {}, which was in progress then, so something on the link {caller} -> {workload} changes the parent's id, or is a proxy that makes spans and does not send them here",
-                view.name(call)
+                "no span answers the call {}, which was in progress then, so {} on the link {caller} -> {workload} changes the parent's id, or is a proxy that makes spans and does not send them here",
+                view.name(call),
+                between.as_deref().unwrap_or("something")
             );
             return (Some(caller), replaced);
         }

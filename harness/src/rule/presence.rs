@@ -190,9 +190,15 @@ fn own_trace(view: View<'_>) -> Option<String> {
     };
     let entry = view.case.entry(view.topology).unwrap_or("the entry");
     (view.case.context_sent && *reported != view.case.trace_id).then(|| {
-        format!(
-            "`{entry}` did not take over the context it was sent, but started trace {reported}: the link tracecheck -> {entry} is broken; look at its propagators (OTEL_PROPAGATORS)"
-        )
+        let link = format!("the link tracecheck -> {entry} is broken");
+        match view.topology.between(DRIVER_SERVICE, entry) {
+            Some(between) => format!(
+                "`{entry}` started trace {reported}: {link}; most likely {between}, through which the request leads and which makes no spans, drops the context or puts its own in its place; else `{entry}` does not read it (OTEL_PROPAGATORS)"
+            ),
+            None => format!(
+                "`{entry}` did not take over the context it was sent, but started trace {reported}: {link}; look at its propagators (OTEL_PROPAGATORS)"
+            ),
+        }
     })
 }
 
@@ -273,9 +279,14 @@ fn missing_hop_cause(view: View<'_>, caller: &str, here: &str) -> String {
             "`{here}` started trace {} of its own, and only links it to this one, instead of going on with the context that `{caller}` sent",
             linked.trace.id
         ),
-        None => format!(
-            "`{here}` knows nothing of this trace: `{caller}` does not send its context, or `{here}` does not read it (OTEL_PROPAGATORS of both)"
-        ),
+        None => match view.topology.between(caller, here) {
+            Some(between) => format!(
+                "`{here}` knows nothing of this trace: {between}, through which the call leads, does not pass the context on, `{caller}` does not send it, or `{here}` does not read it (OTEL_PROPAGATORS of both)"
+            ),
+            None => format!(
+                "`{here}` knows nothing of this trace: `{caller}` does not send its context, or `{here}` does not read it (OTEL_PROPAGATORS of both)"
+            ),
+        },
     }
 }
 

@@ -114,6 +114,10 @@ fn stray_reported(view: View<'_>, stray: &Stray) -> Failure {
             view.case.trace_id,
             replaced(view, id)
         ),
+        Origin::Within { requests, .. } => format!(
+            "trace {id}{begun} belongs to the request: one like it began within each of {requests} equal requests, and none at another time; {}",
+            lost_within(view, here)
+        ),
         _ => format!(
             "trace {id}{begun} belongs to the request: the answer names it, though the request was sent another context"
         ),
@@ -131,6 +135,18 @@ fn stray_reported(view: View<'_>, stray: &Stray) -> Failure {
         Origin::Moved { span, .. } => found.about(here).of_span(*span),
         _ => found.about(here),
     }
+}
+
+/// Says where the context was lost of work that began a trace of its own within a request.
+fn lost_within(view: View<'_>, here: &str) -> String {
+    if view.service_spans().any(|span| view.workload_of(span) == here) {
+        return format!(
+            "`{here}` takes part in the request's own trace, and lost its context on the way to this work (a thread, a pool, a queue, a callback): pass the context on to it, or a link"
+        );
+    }
+    format!(
+        "`{here}` has no span in the request's own trace: it took the call without reading its context (its server is not instrumented, or is before the SDK is set up), or lost it on the way to this work (a thread, a pool, a queue, a callback)"
+    )
 }
 
 /// Says what became of the request's trace id, where its work is in a trace of another one.
@@ -155,7 +171,22 @@ pub(super) fn broken_link(
     if let (None, Some(set)) = (parent, set_propagators(view, caller, here)) {
         return set;
     }
+    let between = view.topology.between(caller, here);
     match (parent, caller == DRIVER_SERVICE) {
+        (Some(parent), _) if between.is_some() => format!(
+            "`{here}` did read a context, another one: it names the parent {parent}, which nobody here made; most likely {}, through which the call leads and which makes no spans, puts its own in its place",
+            between.unwrap_or_default()
+        ),
+        (None, is_entry) if between.is_some() => format!(
+            "most likely {}, through which the call leads and which makes no spans, drops the context or makes it unreadable; else {}",
+            between.unwrap_or_default(),
+            match is_entry {
+                true => format!("`{here}` does not read it (OTEL_PROPAGATORS)"),
+                false => format!(
+                    "`{caller}` does not send it, or in a form that `{here}` does not read (OTEL_PROPAGATORS of both)"
+                ),
+            }
+        ),
         (Some(parent), _) => format!(
             "`{here}` did read a context, another one: it names the parent {parent}, which nobody here made; something between the two puts its own in its place (a proxy, a gateway, a sidecar), or `{caller}` sends one that it was not given"
         ),

@@ -11,7 +11,7 @@ use crate::{
     intake::{self, client::IntakeClient},
     ledger::LedgerClient,
     strays::Places,
-    system::{Role, System},
+    system::{Role, System, Workload},
 };
 
 /// Longest wait for one ledger route, which is then asked once more.
@@ -93,6 +93,7 @@ impl Parts {
                 callees: system.callees(workload),
                 exports_elsewhere: workload.exports_to().filter(|set| !is_known(&endpoints, set)),
                 direct_callers: system.direct_callers(workload),
+                called_through: called_through(system, &traced, &workload.name),
                 public: workload.public,
             };
             if workload.name == system.entry {
@@ -127,6 +128,20 @@ impl Parts {
             ledgers,
         })
     }
+}
+
+/// Returns, by caller, the workloads without spans that pass its calls on to a service.
+fn called_through(
+    system: &System,
+    traced: &[&Workload],
+    callee: &str,
+) -> BTreeMap<String, Vec<String>> {
+    let entry = system.workload(&system.entry).filter(|entry| !entry.traced);
+    let callers = traced.iter().filter(|caller| caller.name != callee);
+    let callers = callers.map(|caller| (caller.name.as_str(), *caller));
+    let all = callers.chain(entry.map(|entry| (DRIVER_SERVICE, entry)));
+    let through = all.map(|(name, caller)| (name.to_owned(), system.between(caller, callee)));
+    through.filter(|(_, between)| !between.is_empty()).collect()
 }
 
 /// Returns whether a setting, as `NAME=URL`, may lead to one of the system's workloads: it has the port of one, or names another host than this

@@ -5,7 +5,10 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
 };
 
-use super::ground::{Ground, Sent};
+use super::{
+    ground::{Ground, Sent},
+    recurring,
+};
 use crate::{
     case::{
         DRIVER_SERVICE, Origin, Stray,
@@ -45,8 +48,9 @@ pub(crate) fn resolve(strays: Vec<Trace>, ground: Ground<'_>, visit: Visit<'_>) 
         search.follow(&seen);
         search.by_call(&seen);
     }
-    let origins: Vec<Origin> =
+    let mut origins: Vec<Origin> =
         (0..strays.len()).map(|index| search.origin_of(index, &seen)).collect();
+    recurring::assign(&strays, &mut origins, ground);
     let strays = strays.into_iter().zip(origins);
     strays.map(|(trace, origin)| Stray { trace, origin }).collect()
 }

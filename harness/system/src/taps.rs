@@ -127,6 +127,28 @@ impl System {
         callees
     }
 
+    /// Returns the workloads without spans that pass a workload's calls on to another one, as proxies and gateways do; the first of them is the
+    /// workload itself where it has none.
+    pub fn between(&self, caller: &Workload, callee: &str) -> Vec<String> {
+        let mut passed: Vec<&Workload> = vec![caller];
+        let mut index = 0;
+        while let Some(at) = passed.get(index).copied() {
+            index += 1;
+            if at.traced && at.name != caller.name {
+                continue;
+            }
+            for reference in reference::references(at) {
+                let Some((named, _)) = reference.edge() else { continue };
+                let named = self.behind(named).unwrap_or(named);
+                let to = self.workload(named).filter(|one| one.role == Role::Service);
+                passed.extend(to.filter(|to| !passed.iter().any(|one| one.name == to.name)));
+            }
+        }
+        let leads =
+            |one: &&Workload| !one.traced && self.callees(one).iter().any(|to| to == callee);
+        passed.into_iter().filter(leads).map(|one| one.name.clone()).collect()
+    }
+
     /// Returns the services that reach a workload directly or through taps only, without a workload in between that
     /// produces no spans and could answer in its place.
     pub fn direct_callers(&self, of: &Workload) -> Vec<String> {
@@ -286,6 +308,11 @@ mod tests {
         let caller = system.workloads.iter_mut().find(|one| one.name == "sample-app-2").unwrap();
         caller.env.insert("PROXY".to_owned(), "${endpoint:proxy.http}".to_owned());
         assert_eq!(callers(&system), [""; 0]);
+        let between =
+            |caller: &str, callee: &str| system.between(system.workload(caller).unwrap(), callee);
+        assert_eq!(between("sample-app-2", "sample-app-3"), ["proxy"]);
+        assert_eq!(between("proxy", "sample-app-3"), ["proxy"]);
+        assert_eq!(between("sample-app-1", "sample-app-2"), [""; 0]);
     }
 
     #[test]

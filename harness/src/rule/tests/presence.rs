@@ -1,5 +1,7 @@
 //! Tests of the rules about what must have come: traces, hops, services, and what was sampled.
 
+use std::collections::BTreeMap;
+
 use super::{DRIVER, MS, TRACE, World, span};
 use crate::{
     case::{Capability, LedgerReport, Origin, Outcome, Shape, Stray},
@@ -158,6 +160,54 @@ fn a_second_hop_in_a_trace_of_its_own_is_a_missing_hop() {
         details.contains("`app-2` started trace 00000000000000000000000000000009"),
         "{details}"
     );
+}
+
+#[test]
+fn a_workload_without_spans_that_a_call_leads_through_is_named_as_the_likely_break() {
+    let through = |caller: &str| BTreeMap::from([(caller.to_owned(), vec!["gateway".to_owned()])]);
+    let mut world = World::healthy();
+    world.remove(0xb1);
+    world.ledger("app-2").spans.clear();
+    let mut stray = span(0xb1, 0, "app-2", "server", 30 * MS, 40 * MS);
+    stray.trace_id = TraceId(9);
+    let (caller, what) = ("app-1".to_owned(), "GET".to_owned());
+    let origin = Origin::Call { of: TRACE, call: SpanId(0xa2), caller, what };
+    world.strays = vec![Stray { trace: Trace::new(TraceId(9), vec![stray]), origin }];
+    world.topology.services[1].called_through = through("app-1");
+    let (_, details) = world.failing();
+    let likely = "most likely `gateway`, through which the call leads and which makes no spans, drops the context";
+    assert!(details.contains(likely), "{details}");
+    world.strays[0].trace.spans[0].parent_id = Some(SpanId(0xee));
+    let (_, details) = world.failing();
+    assert!(details.contains("`gateway`, through which the call leads and which makes no spans, puts its own in its place"), "{details}");
+
+    let mut world = World::healthy();
+    world.spans().retain(|span| span.service == "tracecheck");
+    for app in ["app-1", "app-2"] {
+        world.ledger(app).spans.clear();
+    }
+    world.case.outcome = Outcome::Response { status: 200, trace_id: Some(TraceId(7)) };
+    world.topology.services[0].called_through = through("tracecheck");
+    let (_, details) = world.failing();
+    assert!(details.contains("most likely `gateway`"), "{details}");
+    assert!(!details.contains("did not take over the context"), "{details}");
+}
+
+#[test]
+fn a_trace_that_began_within_each_of_several_equal_requests_says_where_its_context_was_lost() {
+    let mut world = World::healthy();
+    let mut work = span(0xf1, 0, "app-2", "internal", 30 * MS, 10 * MS);
+    work.trace_id = TraceId(9);
+    let origin = Origin::Within { of: TRACE, requests: 4 };
+    world.strays = vec![Stray { trace: Trace::new(TraceId(9), vec![work]), origin }];
+    let (names, details) = world.failing();
+    assert_eq!(names, ["stray-trace"]);
+    for text in ["one like it began within each of 4 equal requests", "`app-2` takes part in"] {
+        assert!(details.contains(text), "{text}: {details}");
+    }
+    world.remove(0xb1);
+    let (_, details) = world.failing();
+    assert!(details.contains("`app-2` has no span in the request's own trace"), "{details}");
 }
 
 #[test]
