@@ -22,6 +22,7 @@ use crate::{
 
 mod called;
 mod misplaced;
+mod mixed;
 #[cfg(test)]
 mod tests;
 
@@ -46,6 +47,9 @@ pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
         }
         if is_in_another_trace(&differs, &first, &record.topology) {
             return None;
+        }
+        if let Some(failure) = mixed_contexts(&differs, &first, &record.topology) {
+            return Some(failure);
         }
         let called = called_in_each(&differs, &first, &record.topology);
         if !differs.is_most() && called.is_none() {
@@ -92,6 +96,15 @@ fn kept_context<'a, 's>(
         .find_map(|service| Some((Misplaced::find(differs, service, topology)?, service.as_str())))
 }
 
+/// Finds the first of some services that is called in other requests' contexts.
+fn mixed_contexts(
+    differs: &Differs<'_>,
+    first: &BTreeSet<String>,
+    topology: &Topology,
+) -> Option<Failure> {
+    first.iter().find_map(|service| mixed::mixed_up(differs, service, topology))
+}
+
 /// Returns a warning of services that some traces of equal requests have, and not most: each may be called only sometimes, and may as
 /// well sample by itself.
 pub(super) fn warning<'r>(
@@ -107,6 +120,7 @@ pub(super) fn warning<'r>(
             let first = first_of(services, &differs.with, &record.topology);
             kept_context(differs, &first, &record.topology).is_none()
                 && !is_in_another_trace(differs, &first, &record.topology)
+                && mixed_contexts(differs, &first, &record.topology).is_none()
                 && called_in_each(differs, &first, &record.topology).is_none()
         });
         named.extend(alike.into_iter().map(|(Differs { having, all, asked, with, .. }, services)| {

@@ -253,6 +253,49 @@ fn calls_for_later_requests_in_an_earlier_ones_trace_are_put_down_to_a_kept_cont
     assert!(warned.unwrap().contains("1 of 3 equal requests"));
 }
 
+/// Equal requests at the same time, of which the first has so many more calls of the second service, and the last so many none.
+fn mixed(requests: u32, more: usize, none: usize) -> World {
+    world(requests, |world| {
+        let cases = &mut world.record.cases;
+        let first = cases[0].evidence.trace.as_mut().unwrap();
+        let answer = first.spans.iter().find(|span| span.service == "sample-app-2").unwrap();
+        let (answer, mut added) = (answer.clone(), Vec::new());
+        for id in (0x1000..).take(more) {
+            added.push(Span { id: SpanId(id), ..answer.clone() });
+        }
+        first.spans.extend(added);
+        for of in cases.iter_mut().rev().take(none) {
+            let trace = of.evidence.trace.as_mut().unwrap();
+            trace.spans.retain(|span| span.service != "sample-app-2");
+        }
+    })
+}
+
+#[test]
+fn calls_that_some_of_the_requests_at_once_have_for_all_are_put_down_to_mixed_contexts() {
+    let found = |world: World| {
+        let result = judge(&world.record);
+        reported(&result).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let details = found(mixed(6, 4, 4));
+    let [detail] = &details[..] else { panic!("{details:?}") };
+    for text in [
+        "the traces of 2 of 6 equal requests",
+        "have all 6 calls of `sample-app-2`, up to 5 in one",
+        "`sample-app-1` calls `sample-app-2` in the context of another request",
+    ] {
+        assert!(detail.contains(text), "{text}: {detail}");
+    }
+    // One more than there are requests, and requests one after the other.
+    assert!(!found(mixed(6, 5, 4)).iter().any(|one| one.contains("another request than")));
+    let mut apart = mixed(6, 4, 4);
+    for (number, of) in (0..).zip(&mut apart.record.cases) {
+        of.case.sent_at += number * 10_000_000_000;
+        of.case.ended_at += number * 10_000_000_000;
+    }
+    assert!(!found(apart).iter().any(|one| one.contains("another request than")));
+}
+
 #[test]
 fn calls_that_are_whole_and_answered_in_an_earlier_requests_trace_are_put_down_to_the_link() {
     let world = kept(3, |world| {
