@@ -1,5 +1,7 @@
 //! Work on one request that is in the trace of an earlier one: something keeps that one's context.
 
+use std::collections::BTreeSet;
+
 use harness_core::family::by_id;
 
 use super::{Differs, name_of};
@@ -9,14 +11,16 @@ use crate::{
     finding::Failure,
     record::CaseRecord,
     rule::INCONSISTENT_TRACE,
-    trace::{Span, SpanId},
+    trace::{Span, SpanId, TraceId},
     verdict::CaseResult,
 };
 
 /// Work of a service for requests whose own traces lack it.
 pub(super) struct Misplaced<'a> {
-    /// The request whose trace has it.
+    /// The request whose trace has the first of it.
     host: &'a CaseRecord,
+    /// The traces that have any of it.
+    hosts: BTreeSet<TraceId>,
     /// The first span of it that began after that request was answered.
     first: &'a Span,
     /// The request that was in progress then.
@@ -25,32 +29,38 @@ pub(super) struct Misplaced<'a> {
     keeper: String,
     /// The call for the current request that this workload made in that one's own trace, and that nobody answers there.
     call: Option<&'a Span>,
-    /// All such work in that trace.
-    all: Vec<SpanId>,
+    /// All such work in those traces.
+    all: BTreeSet<SpanId>,
 }
 
 impl<'a> Misplaced<'a> {
-    /// Finds work of a service that began in a trace after its request was answered, while another was in progress whose trace lacks that
-    /// service: some for each such request, so that none of them lacks it by chance.
+    /// Finds work of a service that began in the traces of requests after they were answered, while others were in progress whose traces
+    /// lack that service: some for each such request, so that none of them lacks it by chance.
     pub(super) fn find(differs: &Differs<'a>, service: &str, topology: &Topology) -> Option<Self> {
-        differs.with.iter().find_map(|host| {
-            let begun = begun_later(host, service, topology);
-            let of = |lacking: &'a CaseRecord| {
-                let case = &lacking.case;
-                let in_progress = case.sent_at..=case.ended_at;
-                let Begun { first, parent, keeper } =
-                    begun.iter().find(|begun| in_progress.contains(&begun.first.start))?;
-                // A call that was over did not lead to it.
-                let is_over = parent.end() < first.start;
-                let call = open_call(lacking, keeper, first.start, topology).filter(|_| is_over);
-                let keeper = keeper.clone();
-                let all = begun.iter().map(|begun| begun.first.id).collect();
-                Some(Self { host, first, of: lacking, keeper, call, all })
-            };
-            let each: Option<Vec<Self>> =
-                differs.without.iter().map(|lacking| of(lacking)).collect();
-            each?.into_iter().min_by_key(|one| one.first.start)
-        })
+        let begun = |host: &&'a CaseRecord| (*host, begun_later(host, service, topology));
+        let begun: Vec<(&CaseRecord, Vec<Begun<'a>>)> = differs.with.iter().map(begun).collect();
+        let of = |lacking: &'a CaseRecord| {
+            let in_progress = lacking.case.sent_at..=lacking.case.ended_at;
+            let (host, Begun { first, parent, keeper }) =
+                begun.iter().find_map(|(host, begun)| {
+                    let mut then =
+                        begun.iter().filter(|one| in_progress.contains(&one.first.start));
+                    Some((*host, then.next()?))
+                })?;
+            // A call that was over did not lead to it.
+            let is_over = parent.end() < first.start;
+            let call = open_call(lacking, keeper, first.start, topology).filter(|_| is_over);
+            let keeper = keeper.clone();
+            let (hosts, all) = (BTreeSet::new(), BTreeSet::new());
+            Some(Self { host, hosts, first, of: lacking, keeper, call, all })
+        };
+        let each: Option<Vec<Self>> = differs.without.iter().map(|lacking| of(lacking)).collect();
+        let each = each?;
+        let hosts: BTreeSet<TraceId> = each.iter().map(|one| one.host.case.trace_id).collect();
+        let of_hosts = begun.iter().filter(|(host, _)| hosts.contains(&host.case.trace_id));
+        let all = of_hosts.flat_map(|(_, begun)| begun).map(|one| one.first.id).collect();
+        let first = each.into_iter().min_by_key(|one| one.first.start)?;
+        Some(Self { hosts, all, ..first })
     }
 
     /// Says so of a service that `differs` describes.
@@ -60,7 +70,7 @@ impl<'a> Misplaced<'a> {
         service: &str,
         topology: &Topology,
     ) -> Failure {
-        let Self { host, first, of, keeper, call, .. } = self;
+        let Self { host, hosts, first, of, keeper, call, .. } = self;
         let Differs { all, asked, without, .. } = differs;
         let later = first.start.saturating_sub(host.case.ended_at) as f64 / 1e9;
         let kept = "an earlier request, whose context it keeps (a thread, a task or a variable)";
@@ -74,10 +84,14 @@ impl<'a> Misplaced<'a> {
             ),
             (false, None) => format!("`{keeper}` calls `{service}` in the context of {kept}"),
         };
+        let trace = host.case.trace_id;
+        let place = match hosts.len() {
+            0 | 1 => format!("trace {trace} has some for each of them"),
+            many => format!("{many} traces of earlier ones have it, such as trace {trace}"),
+        };
         let detail = format!(
-            "{} of {all} equal requests ({asked}) have no span of `{service}` in their traces, and trace {} has some for each of them: `{}` ({}, {}) began {later:.3} s after that request was answered, while that of trace {} was in progress: {how}",
+            "{} of {all} equal requests ({asked}) have no span of `{service}` in their traces, and {place}: `{}` ({}, {}) began {later:.3} s after that request was answered, while that of trace {} was in progress: {how}",
             without.len(),
-            host.case.trace_id,
             first.resource,
             first.kind(),
             first.id,
@@ -92,20 +106,19 @@ impl<'a> Misplaced<'a> {
 }
 
 impl Misplaced<'_> {
-    /// Puts what was found of the misplaced work in the trace that has it below the failure that explains it.
+    /// Puts what was found of the misplaced work in the traces that have it below the failure that explains it.
     pub(super) fn explain(&self, failure: &mut Failure, cases: &mut [CaseResult]) {
-        let Some(host) = cases.iter_mut().find(|of| of.trace_id == self.host.case.trace_id) else {
-            return;
-        };
         let is_explained = |one: &Failure| {
             let is_about_time =
                 ["child-outside-parent", "outside-request"].contains(&one.rule.as_str());
             is_about_time && one.span.is_some_and(|span| self.all.contains(&span))
         };
-        let all = std::mem::take(&mut host.findings.failures);
-        let (explained, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_explained);
-        failure.symptoms.extend(explained);
-        host.findings.failures = others;
+        for host in cases.iter_mut().filter(|of| self.hosts.contains(&of.trace_id)) {
+            let all = std::mem::take(&mut host.findings.failures);
+            let (explained, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_explained);
+            failure.symptoms.extend(explained);
+            host.findings.failures = others;
+        }
     }
 
     /// Says of a service that is missing in the other traces where its work for them is.
@@ -118,7 +131,7 @@ impl Misplaced<'_> {
             |one: &&mut Failure| one.rule == SERVICES && one.service.as_deref() == Some(service);
         for failure in failures.filter(is_about) {
             failure.set_cause(format!(
-                "its work for this request is in trace {}, which is an earlier request's",
+                "its work for this request is in the trace of an earlier one, such as {}",
                 self.host.case.trace_id
             ));
         }

@@ -177,6 +177,15 @@ fn what_cannot_be_proved_to_be_lacking_is_not_reported() {
 /// Has so many equal requests of 100 ms each, one after the other; the calls of all but the first are in the first one's trace, which
 /// the given share of them changes.
 fn kept(requests: u32, change: impl FnOnce(&mut World)) -> World {
+    kept_in(|number| (number > 0).then_some(0), requests, change)
+}
+
+/// The same, where it is said for each request in which other one's trace its calls are, if in any.
+fn kept_in(
+    host_of: impl Fn(i64) -> Option<usize>,
+    requests: u32,
+    change: impl FnOnce(&mut World),
+) -> World {
     world(requests, |world| {
         let cases = &mut world.record.cases;
         let length = cases[0].case.ended_at - cases[0].case.sent_at;
@@ -189,21 +198,21 @@ fn kept(requests: u32, change: impl FnOnce(&mut World)) -> World {
             for span in &mut trace.spans {
                 span.start += later;
             }
-            if number > 0 {
+            if let Some(host) = host_of(number) {
                 trace.spans.retain(|span| span.service != "sample-app-2");
-                moved.push(later);
+                moved.push((host, later));
             }
         }
-        let trace = cases[0].evidence.trace.as_mut().unwrap();
+        let trace = cases[0].evidence.trace.as_ref().unwrap();
         let answer =
             trace.spans.iter().find(|span| span.service == "sample-app-2").unwrap().clone();
         let call =
             trace.spans.iter().find(|span| Some(span.id) == answer.parent_id).unwrap().clone();
-        for (id, later) in (0x1000..).step_by(2).zip(moved) {
+        for (id, (host, later)) in (0x1000..).step_by(2).zip(moved) {
             let (mut call, mut answer) = (call.clone(), answer.clone());
             (call.id, answer.id, answer.parent_id) = (SpanId(id), SpanId(id + 1), Some(SpanId(id)));
             (call.start, answer.start) = (call.start + later, answer.start + later);
-            trace.spans.extend([call, answer]);
+            cases[host].evidence.trace.as_mut().unwrap().spans.extend([call, answer]);
         }
         change(world);
     })
@@ -294,6 +303,16 @@ fn calls_that_some_of_the_requests_at_once_have_for_all_are_put_down_to_mixed_co
         of.case.ended_at += number * 10_000_000_000;
     }
     assert!(!found(apart).iter().any(|one| one.contains("another request than")));
+}
+
+#[test]
+fn calls_in_the_traces_of_several_earlier_requests_are_put_down_to_a_kept_context_as_well() {
+    let world = kept_in(|number| (number % 2 == 1).then(|| number as usize - 1), 6, |_| {});
+    let result = judge(&world.record);
+    let [detail] = &reported(&result)[..] else { panic!("{result:#?}") };
+    for text in ["3 of 6 equal requests", "3 traces of earlier ones have it, such as trace"] {
+        assert!(detail.contains(text), "{text}: {detail}");
+    }
 }
 
 #[test]
