@@ -58,12 +58,15 @@ pub enum Origin {
         /// The call, as its resource.
         what: String,
     },
-    /// Just one like it began within each of several equal requests, and none at another time.
+    /// Just one like it began upon each of several equal requests, and none at another time.
     Within {
         /// The request's trace.
         of: TraceId,
         /// How many requests had one.
         requests: usize,
+        /// The workload that may have called, whose calls there leave no spans.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        caller: Option<String>,
     },
     /// The system file declares it as one that its service begins by itself.
     Declared,

@@ -306,7 +306,7 @@ pub(super) fn child_outside_parent(view: View<'_>) -> Checked {
             ));
             let late =
                 late.because(format!(
-                    "the client span was ended too early, the context outlived it, or the clock of `{}` is ahead",
+                    "it was sent the context of an earlier call (headers that something keeps), that client span was ended too early, or the clock of `{}` is ahead",
                     view.workload_of(span)
                 ));
             found.push(placed(view, late, parent, span));

@@ -114,16 +114,23 @@ fn stray_reported(view: View<'_>, stray: &Stray) -> Failure {
             view.case.trace_id,
             replaced(view, id)
         ),
-        Origin::Within { requests, .. } => format!(
-            "trace {id}{begun} belongs to the request: one like it began within each of {requests} equal requests, and none at another time; {}",
-            lost_within(view, here)
+        Origin::Within { requests, caller, .. } => format!(
+            "trace {id}{begun} belongs to the request: one like it began upon each of {requests} equal requests, and none at another time; {}",
+            match caller {
+                Some(caller) => format!(
+                    "`{caller}` is given the address of `{here}`, and none of its calls there left a span: it exports nothing, or the library by which it makes them is not instrumented (not installed, disabled, or of another version), and hands no context on"
+                ),
+                None => lost_within(view, here),
+            }
         ),
         _ => format!(
             "trace {id}{begun} belongs to the request: the answer names it, though the request was sent another context"
         ),
     });
     match &stray.origin {
-        Origin::Call { caller, .. } => found.about(here).on_hop(caller, here),
+        Origin::Call { caller, .. } | Origin::Within { caller: Some(caller), .. } => {
+            found.about(here).on_hop(caller, here)
+        }
         Origin::Parent { span, parent, .. } => {
             let found = found.about(here).of_span(*span);
             let parent = view.spans().iter().find(|one| one.id == *parent);

@@ -11,6 +11,7 @@ const MAX_QUOTED: usize = 300;
 /// agent 2.x, Node's SDK 2.x and 0.2x, Go's SDK 1.4x, and the `memory_limiter` and the exporters of the Collector and of ours.
 const REPORTS: [&str; 15] = [
     "BatchSpanProcessor.ExportError",
+    "encountered while exporting",
     "Failed to export span",
     "Failed to export traces",
     "Exception while exporting",
@@ -19,7 +20,6 @@ const REPORTS: [&str; 15] = [
     "Memory usage is above",
     "` refuses traces: ",
     "Exporting failed",
-    "while exporting traces",
     "SpanDroppingStarted",
     "Queue is full, likely spans",
     "Queue full, dropping",

@@ -1,4 +1,4 @@
-//! Traces that begin within each of several equal requests, and at no other time: the requests are their cause, though no context shows it.
+//! Traces that begin upon each of several equal requests, and at no other time: the requests are their cause, though no context shows it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,12 +11,16 @@ use crate::{
 /// How many equal requests must have had one: fewer may be by chance.
 const AT_LEAST: usize = 3;
 
+/// How long after the last of the requests one may begin, in nanoseconds; after another it must have begun before the next is sent.
+const AFTER_THE_LAST: i64 = 1_000_000_000;
+
 /// Gives traces of unknown cause to the requests that they recur with. Nothing is concluded where requests overlap, where one of the equal
-/// requests had none or several, or where one began outside of them: then it may be a job of the service's own.
+/// requests had none or several, or where one began before or long after them: then it may be a job of the service's own.
 pub(super) fn assign(strays: &[Trace], origins: &mut [Origin], ground: Ground<'_>) {
     let mut alike: BTreeMap<(&str, &str, &str), Vec<(usize, i64)>> = BTreeMap::new();
     for (index, (stray, origin)) in strays.iter().zip(origins.iter()).enumerate() {
-        let (Some(root), Origin::Unexplained) = (stray.root(), origin) else { continue };
+        let is_open = matches!(origin, Origin::Unexplained | Origin::Unrecorded { .. });
+        let Some(root) = stray.root().filter(|_| is_open) else { continue };
         let at = ground.topology.workload_of(root).unwrap_or(&root.service);
         alike.entry((at, &root.resource, root.kind())).or_default().push((index, root.start));
     }
@@ -24,20 +28,25 @@ pub(super) fn assign(strays: &[Trace], origins: &mut [Origin], ground: Ground<'_
     if alike.is_empty() {
         return;
     }
+    let windows = windows(&ground.requests.sent);
     let mut equal: HashMap<(&Option<String>, &str, &str), BTreeSet<TraceId>> = HashMap::new();
     for sent in &ground.requests.sent {
         equal.entry(asked(sent)).or_default().insert(sent.trace_id);
     }
     for begun in alike.into_values() {
-        let within: Option<Vec<&Sent>> =
-            begun.iter().map(|(_, at)| only_in_progress(&ground.requests.sent, *at)).collect();
+        let within: Option<Vec<&Sent>> = begun.iter().map(|(_, at)| upon(&windows, *at)).collect();
         let Some(within) = within else { continue };
         let had: BTreeSet<TraceId> = within.iter().map(|sent| sent.trace_id).collect();
         let should_have: BTreeSet<TraceId> =
             within.iter().flat_map(|sent| &equal[&asked(sent)]).copied().collect();
         if had.len() == begun.len() && had == should_have {
             for ((index, _), sent) in begun.iter().zip(within) {
-                origins[*index] = Origin::Within { of: sent.trace_id, requests: had.len() };
+                let caller = match &origins[*index] {
+                    Origin::Unrecorded { caller } => Some(caller.clone()),
+                    _ => None,
+                };
+                let (of, requests) = (sent.trace_id, had.len());
+                origins[*index] = Origin::Within { of, requests, caller };
             }
         }
     }
@@ -48,10 +57,23 @@ fn asked(sent: &Sent) -> (&Option<String>, &str, &str) {
     (&sent.to, &sent.method, &sent.path)
 }
 
-/// The only request that was in progress at a time.
-fn only_in_progress(sent: &[Sent], at: i64) -> Option<&Sent> {
-    let mut then = sent.iter().filter(|sent| (sent.sent_at..=sent.ended_at).contains(&at));
-    then.next().filter(|_| then.next().is_none())
+/// The requests by the time that each was sent at, with the time before which its own work begins.
+fn windows(sent: &[Sent]) -> Vec<(&Sent, i64)> {
+    let mut sorted: Vec<&Sent> = sent.iter().collect();
+    sorted.sort_by_key(|one| one.sent_at);
+    let next = sorted.iter().skip(1).map(|next| next.sent_at);
+    let last = sorted.last().map(|last| last.ended_at.saturating_add(AFTER_THE_LAST));
+    let ends: Vec<i64> = next.chain(last).collect();
+    sorted.into_iter().zip(ends).collect()
+}
+
+/// The request that was the last to be sent at a time; `None` where it was sent before the one ahead of it had ended, or long before.
+fn upon<'a>(windows: &[(&'a Sent, i64)], at: i64) -> Option<&'a Sent> {
+    let after = windows.partition_point(|(sent, _)| sent.sent_at <= at);
+    let (sent, end) = *windows.get(after.checked_sub(1)?)?;
+    let overlaps = windows[..after - 1].iter().any(|(other, _)| other.ended_at > sent.sent_at)
+        || windows[after..].first().is_some_and(|(next, _)| next.sent_at < sent.ended_at);
+    (at < end && !overlaps).then_some(sent)
 }
 
 #[cfg(test)]
@@ -96,8 +118,17 @@ mod tests {
     fn one_within_each_of_several_equal_requests_belongs_to_it() {
         let origins = origins_of(3, &[10, 110, 210]);
         for (number, origin) in origins.iter().enumerate() {
-            assert_eq!(*origin, Origin::Within { of: request(number as u128), requests: 3 });
+            assert_eq!(
+                *origin,
+                Origin::Within { of: request(number as u128), requests: 3, caller: None }
+            );
         }
+    }
+
+    #[test]
+    fn one_after_each_of_several_equal_requests_belongs_to_it() {
+        let origins = origins_of(3, &[70, 199, 900]);
+        assert!(origins.iter().all(|one| matches!(one, Origin::Within { .. })), "{origins:?}");
     }
 
     #[test]
@@ -106,7 +137,8 @@ mod tests {
             (2, &[10, 110][..], "there are too few"),
             (4, &[10, 110, 210], "one of the requests had none"),
             (3, &[10, 20, 110], "one of the requests had two"),
-            (3, &[10, 110, 210, 270], "one began outside of them"),
+            (3, &[-10, 10, 110, 210], "one began before them"),
+            (3, &[10, 110, 2_000], "one began long after them"),
         ] {
             let origins = origins_of(requests, begun);
             assert!(

@@ -198,16 +198,20 @@ fn a_trace_that_began_within_each_of_several_equal_requests_says_where_its_conte
     let mut world = World::healthy();
     let mut work = span(0xf1, 0, "app-2", "internal", 30 * MS, 10 * MS);
     work.trace_id = TraceId(9);
-    let origin = Origin::Within { of: TRACE, requests: 4 };
+    let origin = Origin::Within { of: TRACE, requests: 4, caller: None };
     world.strays = vec![Stray { trace: Trace::new(TraceId(9), vec![work]), origin }];
     let (names, details) = world.failing();
     assert_eq!(names, ["stray-trace"]);
-    for text in ["one like it began within each of 4 equal requests", "`app-2` takes part in"] {
+    for text in ["one like it began upon each of 4 equal requests", "`app-2` takes part in"] {
         assert!(details.contains(text), "{text}: {details}");
     }
     world.remove(0xb1);
     let (_, details) = world.failing();
     assert!(details.contains("`app-2` has no span in the request's own trace"), "{details}");
+    let caller = Some("app-1".to_owned());
+    world.strays[0].origin = Origin::Within { of: TRACE, requests: 4, caller };
+    let (_, details) = world.failing();
+    assert!(details.contains("none of its calls there left a span"), "{details}");
 }
 
 #[test]
