@@ -62,7 +62,7 @@ pub enum Origin {
     Within {
         /// The request's trace.
         of: TraceId,
-        /// How many requests had one.
+        /// Number of requests that had one.
         requests: usize,
         /// The workload that may have called, whose calls there leave no spans.
         #[serde(default, skip_serializing_if = "Option::is_none")]

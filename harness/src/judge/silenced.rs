@@ -36,14 +36,14 @@ pub(super) fn explain(failures: &mut [Failure], view: View<'_>) {
     }
 }
 
-/// What a service's log says of spans that it could not export since one of the requests, as a cause.
+/// Returns what a service's log says of spans that it could not export since one of the requests, as a cause.
 pub(super) fn reported(record: &Record, workload: &str) -> Option<String> {
     let mut lines = record.cases.iter().filter_map(|of| of.evidence.export_errors.get(workload));
     lines.next().map(|line| quoted(workload, line))
 }
 
 fn quoted(workload: &str, line: &str) -> String {
-    format!("`{workload}` could not export its spans, as its log says: `{line}`")
+    format!("its spans did not reach the collector: the log of `{workload}` says `{line}`")
 }
 
 /// The setting by which a service sends nothing, as a cause.
@@ -83,6 +83,34 @@ mod tests {
     }
 
     const CAUSE: &str = "`sample-app-1` sends no spans to the collector, since OTEL_SDK_DISABLED=true is set for it";
+
+    #[test]
+    fn what_its_log_says_of_exports_that_failed_is_the_cause_where_nothing_came_of_a_service() {
+        const LINE: &str = "Failed to export traces, reason: 401";
+        let failure = of_nothing(|world| {
+            world.record.topology.services[0].silenced_by = None;
+            let errors = &mut world.evidence().export_errors;
+            errors.insert("sample-app-1".to_owned(), LINE.to_owned());
+        });
+        assert!(failure.detail.contains("the log of `sample-app-1` says `Failed"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_silent_service_that_reports_that_it_could_not_export_fails() {
+        let mut world = World::healthy();
+        world.record.facts.silent.push("sample-app-2".to_owned());
+        assert_eq!(judge(&world.record).failures, []);
+        let errors = &mut world.evidence().export_errors;
+        errors.insert("sample-app-2".to_owned(), "traces export: refused".to_owned());
+        let result = judge(&world.record);
+        let [failure] = &result.failures[..] else { panic!("{result:#?}") };
+        assert_eq!(
+            (&*failure.rule, failure.service.as_deref()),
+            ("silent-service", Some("sample-app-2"))
+        );
+        assert!(failure.detail.contains("says `traces export: refused`"), "{failure:?}");
+        assert_eq!(result.undecided, [""; 0]);
+    }
 
     #[test]
     fn an_entry_that_is_set_to_send_nothing_is_the_cause_where_nothing_came() {

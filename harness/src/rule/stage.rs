@@ -150,8 +150,8 @@ fn by_others(view: View<'_>, rest: u64) -> Option<String> {
     ))
 }
 
-/// What the log of a workload says of an export that failed, or those of all services where none is meant, with what the collector's
-/// own says of what it refused; as the end of a sentence.
+/// Returns what the log of a workload says of an export that failed, or that of the first service where none is meant, and what the
+/// collector's own says of what it refused; as the end of a sentence.
 fn logged(view: View<'_>, from: &str) -> Option<String> {
     let errors = &view.evidence.export_errors;
     let is_service = |name: &str| view.topology.services.iter().any(|one| one.workload == name);

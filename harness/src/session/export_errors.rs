@@ -7,7 +7,7 @@ use crate::trace::unix_nanos;
 /// The longest text of a log that a finding quotes, in characters.
 const MAX_QUOTED: usize = 300;
 
-/// What stands in such lines, those first that give the reason: as written by opentelemetry-rust 0.33, Python's SDK 1.45, the Java
+/// Text of such lines, those first that give the reason: as written by opentelemetry-rust 0.33, Python's SDK 1.45, the Java
 /// agent 2.x, Node's SDK 2.x and 0.2x, Go's SDK 1.4x, and the `memory_limiter` and the exporters of the Collector and of ours.
 const REPORTS: [&str; 15] = [
     "BatchSpanProcessor.ExportError",
@@ -35,7 +35,7 @@ pub(crate) fn is_report(line: &str) -> bool {
     rank(line).is_some()
 }
 
-/// Returns the line that tells most of what happened since a time, in nanoseconds since 1970, or that was written before once and for all;
+/// Returns the line that reports most of what happened since a time, in nanoseconds since 1970, or that was written before once and for all;
 /// without what stands around it.
 pub(crate) fn since(lines: &[(SystemTime, String)], sent_at: i64) -> Option<String> {
     let is_of_then = |(read_at, line): &&(SystemTime, String)| {

@@ -14,10 +14,13 @@ const AT_LEAST: usize = 3;
 /// How long after the last of the requests one may begin, in nanoseconds; after another it must have begun before the next is sent.
 const AFTER_THE_LAST: i64 = 1_000_000_000;
 
+/// Workload, resource and kind of a trace's first span.
+type Kind<'a> = (&'a str, &'a str, &'a str);
+
 /// Gives traces of unknown cause to the requests that they recur with. Nothing is concluded where requests overlap, where one of the equal
 /// requests had none or several, or where one began before or long after them: then it may be a job of the service's own.
 pub(super) fn assign(strays: &[Trace], origins: &mut [Origin], ground: Ground<'_>) {
-    let mut alike: BTreeMap<(&str, &str, &str), Vec<(usize, i64)>> = BTreeMap::new();
+    let mut alike: BTreeMap<Kind<'_>, Vec<(usize, i64)>> = BTreeMap::new();
     for (index, (stray, origin)) in strays.iter().zip(origins.iter()).enumerate() {
         let is_open = matches!(origin, Origin::Unexplained | Origin::Unrecorded { .. });
         let Some(root) = stray.root().filter(|_| is_open) else { continue };
@@ -52,7 +55,7 @@ pub(super) fn assign(strays: &[Trace], origins: &mut [Origin], ground: Ground<'_
     }
 }
 
-/// What makes requests equal, as far as it is known here.
+/// Returns what makes requests equal, as far as it is known here.
 fn asked(sent: &Sent) -> (&Option<String>, &str, &str) {
     (&sent.to, &sent.method, &sent.path)
 }

@@ -77,7 +77,7 @@ const OTHERWISE: &[(&str, Own)] = &[
     ("route-lost", HAS_A_ROUTE),
     ("error-lost", by("error-not-marked", AT)),
     ("error-invented", SUCCEEDS),
-    ("collector-stopped", by("no-trace", "does not reach the intake")),
+    ("collector-stopped", by("no-trace", "its spans did not reach the collector")),
     ("otlp-of-one-service-swallowed", TAKES_PART),
     ("otlp-of-one-service-refused", TAKES_PART),
     ("chunks-of-one-service-cut-out", LOST_BEHIND),
