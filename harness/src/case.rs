@@ -178,6 +178,12 @@ pub struct ServiceIdentity {
     /// By caller, [`DRIVER_SERVICE`] among them, the workloads without spans that pass its calls on to the service, such as a gateway.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub called_through: BTreeMap<String, Vec<String>>,
+    /// The environment variable, as `NAME=value`, that limits how many attributes its SDK keeps of a span, with that number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_attributes: Option<(String, usize)>,
+    /// The one that limits the length of their values, with that number of characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_value: Option<(String, usize)>,
     /// Whether it begins a trace of its own for each request, and links it to the one that its caller names.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub public: bool,

@@ -21,6 +21,7 @@ mod levels;
 mod links;
 mod literals;
 mod naming;
+mod on_the_way;
 mod presence;
 mod sampling;
 mod senders;

@@ -11,22 +11,22 @@ use crate::{
 };
 
 /// Rules whose findings explain others, those that say most first.
-const TIERS: [&[&str]; 6] = [
+const TIERS: [&[&str]; 7] = [
     &["no-trace"],
     &["sampled-out", "duplicate-span"],
     &["sampled-differently", "missing-service-name", "wrong-service", "altered-span"],
     &["lost-span", "undelivered-span"],
     &["missing-hop", "trace-id-halves-disagree"],
     &["orphan-span", "several-roots", "parent-cycle", "wrong-service-edge", "outside-request"],
+    &["missing-attributes"],
 ];
 /// Rules whose findings are explained by others, and explain none.
-const SYMPTOMS: [&str; 10] = [
+const SYMPTOMS: [&str; 9] = [
     "stray-trace",
     "invented-span",
     "child-outside-parent",
     "top-level-lost",
     "unnamed-resource",
-    "missing-attributes",
     "error-not-marked",
     "error-not-injected",
     "no-duration",
@@ -183,6 +183,8 @@ fn explains(one: &Failure, other: &Failure, earlier: bool, is_same_span: bool) -
         ("several-roots" | "orphan-span" | "parent-cycle" | "wrong-service-edge", _) => {
             is_same_span
         }
+        // A route that went the way of other attributes.
+        ("missing-attributes", "unnamed-resource") => is_about && one.stage == other.stage,
         _ => false,
     }
 }
@@ -261,6 +263,25 @@ mod tests {
         let outside = ("outside-request".to_owned(), vec!["child-outside-parent".to_owned()]);
         assert_eq!(reported[1], outside);
         assert_eq!(reported.len(), 2, "{reported:?}");
+    }
+
+    #[test]
+    fn a_route_that_went_the_way_of_other_attributes_is_a_symptom_of_their_loss() {
+        let failures = |stage| {
+            vec![
+                found("unnamed-resource", "pay", 1).at_stage(Some(stage)),
+                found("missing-attributes", "pay", 1).at_stage(Some(Stage::Service)),
+                found("unnamed-resource", "mail", 2).at_stage(Some(Stage::Service)),
+            ]
+        };
+        let alone: (String, Vec<String>) = ("unnamed-resource".to_owned(), Vec::new());
+        let above = |symptoms: &[&str]| -> (String, Vec<String>) {
+            ("missing-attributes".to_owned(), symptoms.iter().map(ToString::to_string).collect())
+        };
+        let reported = folded(failures(Stage::Service));
+        assert_eq!(reported, [above(&["unnamed-resource"]), alone.clone()]);
+        let reported = folded(failures(Stage::Collector));
+        assert_eq!(reported, [alone.clone(), above(&[]), alone]);
     }
 
     #[test]

@@ -9,7 +9,11 @@ use std::{
 
 use harness_core::family::by_id;
 
-use super::{Checked, ledgers::known_ledgers};
+use super::{
+    Checked,
+    ledgers::known_ledgers,
+    on_the_way::{ById, OnTheWay},
+};
 use crate::{
     case::{Capability, View},
     finding::{Changed, Failure, Stage},
@@ -18,36 +22,11 @@ use crate::{
     trace::{PayloadForm, Span, SpanId},
 };
 
-/// Spans by their ids; those of which two have one id are left out.
-struct ById<'a, T>(HashMap<SpanId, Option<&'a T>>);
-
-impl<'a, T> ById<'a, T> {
-    fn new(spans: impl IntoIterator<Item = &'a T>, id: impl Fn(&T) -> SpanId) -> Self {
-        let mut by_id = HashMap::new();
-        for span in spans {
-            by_id.entry(id(span)).and_modify(|known| *known = None).or_insert(Some(span));
-        }
-        Self(by_id)
-    }
-
-    fn get(&self, id: SpanId) -> Option<&'a T> {
-        self.0.get(&id).copied().flatten()
-    }
-
-    fn knows(&self, id: SpanId) -> bool {
-        self.0.contains_key(&id)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
 /// Spans of the trace at each stage that shows them, and of other traces.
 struct Stages<'a> {
-    taken: ById<'a, TakenSpan>,
-    sent: ById<'a, SentSpan>,
-    captured: ById<'a, Span>,
+    taken: ById<&'a TakenSpan>,
+    sent: ById<&'a SentSpan>,
+    captured: ById<&'a Span>,
     /// Spans that were captured under other traces.
     elsewhere: HashMap<SpanId, &'a Span>,
     renamed: OnceCell<Renamed<'a>>,
@@ -55,12 +34,10 @@ struct Stages<'a> {
 
 impl<'a> Stages<'a> {
     fn of(view: View<'a>) -> Self {
-        let entry = view.evidence.collector.as_ref();
-        let taken = entry.into_iter().flat_map(|entry| &entry.spans);
-        let sent = entry.and_then(|entry| entry.only_to_datadog());
+        let OnTheWay { taken, sent, .. } = OnTheWay::of(view);
         Self {
-            taken: ById::new(taken, |span| span.id),
-            sent: ById::new(sent.into_iter().flat_map(|of| &of.spans), |span| span.id),
+            taken,
+            sent,
             captured: ById::new(view.spans(), |span| span.id),
             elsewhere: by_id(&view.evidence.elsewhere),
             renamed: OnceCell::new(),

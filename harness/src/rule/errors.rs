@@ -1,14 +1,49 @@
 //! Rules that tie an injected fault to the marks it must leave.
 
-use super::Checked;
+use std::cell::LazyCell;
+
+use super::{
+    Checked,
+    on_the_way::{OnTheWay, Part},
+};
 use crate::{
     case::{
         View,
         shape::{Expected, HopShape},
     },
-    finding::Failure,
-    trace::{PayloadForm, Span},
+    finding::{Failure, Stage},
+    trace::{PayloadForm, Span, SpanId},
 };
+
+/// Determines where a span that was captured without the mark of an error lost its status.
+fn unmarked(way: &OnTheWay<'_>, id: SpanId) -> Part {
+    way.part(
+        id,
+        |ended| ended.status == "error",
+        |taken| taken.status == "error",
+        |sent| sent.error,
+    )
+}
+
+/// Determines where a span that was captured with the mark of an error got it.
+fn marked(way: &OnTheWay<'_>, id: SpanId) -> Part {
+    way.part(
+        id,
+        |ended| ended.status != "error",
+        |taken| taken.status != "error",
+        |sent| !sent.error,
+    )
+}
+
+/// Says that a status was changed behind its service, with the stage where it is known; with another cause where it is not known to have been.
+fn changed_status(failure: Failure, part: Part, here: &str, else_since: &str) -> Failure {
+    let failure = failure.at_stage(part.stage());
+    if part.is_behind_the_service() {
+        let (place, proof) = (part.place(here), part.proof(here));
+        return failure.because(format!("{place} changes the span's status, {proof} with another"));
+    }
+    failure.because(else_since)
+}
 
 /// Runs `check` on every hop of the shape, with the hop's server and client spans by start.
 fn each_hop(
@@ -30,12 +65,13 @@ fn each_hop(
 }
 
 pub(super) fn error_not_marked(view: View<'_>) -> Checked {
+    let way = LazyCell::new(|| OnTheWay::of(view));
     let contradicted = without_the_mark_of_their_status(view);
     if !contradicted.is_empty() {
         return Checked::Seen(contradicted);
     }
     if view.shape.hops.is_empty() {
-        return Checked::Found(failed_without_a_mark(view));
+        return Checked::Found(failed_without_a_mark(view, &way));
     }
     each_hop(view, |hop, servers, clients| {
         let mut found = Vec::new();
@@ -46,24 +82,29 @@ pub(super) fn error_not_marked(view: View<'_>) -> Checked {
                 && let Some(last) = spans.last()
                 && !last.error
             {
-                let cause = format!(
-                    "the injected fault makes this {kind} span of `{}` fail; its instrumentation does not set the span's status",
+                let found_here = Failure::found(format!(
+                    "{} should be marked as an error, since the injected fault makes this {kind} span of `{}` fail",
+                    view.name(last),
                     hop.workload
-                );
-                let found_here =
-                    Failure::found(format!("{} should be marked as an error", view.name(last)));
-                found.push(found_here.because(cause).about(&hop.workload).of_span(last.id));
+                ));
+                let cause = "its instrumentation does not set the span's status";
+                let part = unmarked(&way, last.id);
+                let found_here = changed_status(found_here, part, &hop.workload, cause);
+                found.push(found_here.about(&hop.workload).of_span(last.id));
             }
         }
         let tries = hop.failed_tries as usize;
         if let Some((_, earlier)) = clients.split_last() {
             for span in earlier.iter().take(tries).filter(|span| !span.error) {
-                let detail = format!(
-                    "{} should be marked as an error: it is a try of `{}` that was made to fail",
+                let found_here = Failure::found(format!(
+                    "{} should be marked as an error, since it is a try of `{}` that was made to fail",
                     view.name(span),
                     hop.workload
-                );
-                found.push(Failure::found(detail).about(&hop.workload).of_span(span.id));
+                ));
+                let cause = "its instrumentation does not set the span's status";
+                let part = unmarked(&way, span.id);
+                let found_here = changed_status(found_here, part, &hop.workload, cause);
+                found.push(found_here.about(&hop.workload).of_span(span.id));
             }
         }
         found
@@ -71,19 +112,30 @@ pub(super) fn error_not_marked(view: View<'_>) -> Checked {
 }
 
 /// Finds server spans that answered 5xx and are no errors: the conventions ask for it, unless the code says that it is well so.
-fn failed_without_a_mark(view: View<'_>) -> Vec<Failure> {
+fn failed_without_a_mark(view: View<'_>, way: &OnTheWay<'_>) -> Vec<Failure> {
     let is_meant = |span: &Span| span.meta.get("otel.status_code").is_some_and(|code| code == "Ok");
     let failed = view.service_spans().filter(|span| {
         let answered = span.http_status().filter(|status| (500..600).contains(status));
-        span.kind() == "server" && answered.is_some() && !span.error && !is_meant(span)
+        // What was set behind the service, its code does not mean.
+        let is_well =
+            |span: &Span| is_meant(span) && !unmarked(way, span.id).is_behind_the_service();
+        span.kind() == "server" && answered.is_some() && !span.error && !is_well(span)
     });
     let found = failed.map(|span| {
         let (here, status) = (view.workload_of(span), span.http_status().unwrap_or_default());
-        let detail = format!("{} answered {status}, and is not marked as an error", view.name(span));
-        let cause = format!(
-            "the instrumentation of `{here}` does not set the span's status for 5xx, or something between it and Datadog takes it back"
-        );
-        Failure::found(detail).because(cause).about(here).of_span(span.id)
+        let detail =
+            format!("{} answered {status}, and is not marked as an error", view.name(span));
+        let part = unmarked(way, span.id);
+        let mut cause =
+            format!("the instrumentation of `{here}` does not set the span's status for 5xx");
+        // What came to the collector so is none of that one's doing.
+        cause.push_str(match part.is_before_the_collector() {
+            true if part.stage().is_some() => "",
+            true => ", or something between it and the collector takes it back",
+            false => ", or something between it and Datadog takes it back",
+        });
+        let found = changed_status(Failure::found(detail), part, here, &cause);
+        found.about(here).of_span(span.id)
     });
     found.collect()
 }
@@ -98,18 +150,20 @@ fn without_the_mark_of_their_status(view: View<'_>) -> Vec<Failure> {
             && !span.error
             && span.meta.get(STATUS_CODE).is_some_and(|code| code == "Error")
     };
+    let way = LazyCell::new(|| OnTheWay::of(view));
     let found = view.service_spans().filter(is_failed).map(|span| {
         let detail = format!(
             "{} was ended with the status `Error`, and is not marked as an error",
             view.name(span)
         );
-        contradiction(view, span, detail)
+        contradiction(view, span, detail, unmarked(&way, span.id))
     });
     found.collect()
 }
 
 /// Finds errors that were ended with no such status.
 fn with_a_mark_without_a_status(view: View<'_>) -> Vec<Failure> {
+    let way = LazyCell::new(|| OnTheWay::of(view));
     let failed = view.service_spans().filter(|span| span.error && is_from_datadogs_exporter(span));
     let found = failed.filter_map(|span| {
         let code = span.meta.get(STATUS_CODE).filter(|code| *code == "Unset" || *code == "Ok")?;
@@ -117,7 +171,7 @@ fn with_a_mark_without_a_status(view: View<'_>) -> Vec<Failure> {
             "{} is marked as an error, and was ended with the status `{code}`",
             view.name(span)
         );
-        Some(contradiction(view, span, detail))
+        Some(contradiction(view, span, detail, marked(&way, span.id)))
     });
     found.collect()
 }
@@ -128,12 +182,14 @@ fn is_from_datadogs_exporter(span: &Span) -> bool {
 }
 
 /// A span whose mark and status are not of one exporter's making.
-fn contradiction(view: View<'_>, span: &Span, detail: String) -> Failure {
+fn contradiction(view: View<'_>, span: &Span, detail: String, part: Part) -> Failure {
     let here = view.workload_of(span);
     let cause = format!(
         "an exporter makes the mark of the status, so something between it and Datadog changes the one or the other of what `{here}` ended"
     );
-    Failure::found(detail).because(cause).about(here).of_span(span.id)
+    // Of the two, the mark is the exporter's own.
+    let behind = part.stage().filter(|stage| *stage == Stage::BehindCollector);
+    Failure::found(detail).because(cause).about(here).of_span(span.id).at_stage(behind)
 }
 
 pub(super) fn error_not_injected(view: View<'_>) -> Checked {
@@ -141,6 +197,7 @@ pub(super) fn error_not_injected(view: View<'_>) -> Checked {
     if !contradicted.is_empty() {
         return Checked::Seen(contradicted);
     }
+    let way = LazyCell::new(|| OnTheWay::of(view));
     each_hop(view, |hop, servers, clients| {
         let mut found = Vec::new();
         for (kind, spans, expected) in
@@ -150,6 +207,7 @@ pub(super) fn error_not_injected(view: View<'_>) -> Checked {
                 && let Some(last) = spans.last()
                 && last.error
             {
+                let part = marked(&way, last.id);
                 let message =
                     last.meta.get("error.msg").map_or(String::new(), |text| format!(" (`{text}`)"));
                 let detail = format!(
@@ -157,7 +215,12 @@ pub(super) fn error_not_injected(view: View<'_>) -> Checked {
                     view.name(last),
                     hop.workload
                 );
-                found.push(Failure::found(detail).about(&hop.workload).of_span(last.id));
+                let found_here = Failure::found(detail);
+                let found_here = match part.is_behind_the_service() {
+                    true => changed_status(found_here, part, &hop.workload, ""),
+                    false => found_here,
+                };
+                found.push(found_here.about(&hop.workload).of_span(last.id));
             }
         }
         found

@@ -4,7 +4,7 @@ mod swapped;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Checked, datadog::spans_count, naming::is_nameless};
+use super::{Checked, datadog::spans_count, ledgers::Enders, naming::is_nameless};
 use crate::{
     case::{Capability, DRIVER_SERVICE, ServiceIdentity, View},
     finding::{Failure, Stage},
@@ -26,9 +26,22 @@ fn is_meant(identity: &ServiceIdentity, service: &str) -> bool {
     identity.meant.as_ref().is_some_and(|meant| is_same_name(meant, service))
 }
 
-/// The workload that a span is certainly of: the one that runs the instance which it names, else the only one of that service.
-fn certainly_of<'a>(view: View<'a>, span: &Span) -> Option<&'a ServiceIdentity> {
+/// The service name that a workload is given, else the one that it says it has.
+fn meant(identity: &ServiceIdentity) -> Option<&str> {
+    identity.meant.as_deref().or(identity.service.as_deref())
+}
+
+/// The workload that a span is certainly of: the one whose ledger has it, else the one that runs the instance which it names, else the only
+/// one of that service.
+fn certainly_of<'a>(
+    view: View<'a>,
+    enders: &Enders<'_>,
+    span: &Span,
+) -> Option<&'a ServiceIdentity> {
     let services = &view.topology.services;
+    if let Some(ender) = enders.ender(span.id) {
+        return services.iter().find(|one| one.workload == ender);
+    }
     let runs = |one: &&ServiceIdentity| {
         span.instance().is_some_and(|instance| one.instances.iter().any(|known| known == instance))
     };
@@ -47,6 +60,12 @@ pub(super) fn wrong_service(view: View<'_>) -> Checked {
     Checked::Found(found)
 }
 
+/// The workload that says that it ended a span, and another one that the span is by its resource of.
+fn anothers<'a>(view: View<'a>, enders: &Enders<'a>, span: &Span) -> Option<(&'a str, &'a str)> {
+    let (ender, by_resource) = (enders.ender(span.id)?, view.topology.workload_of(span)?);
+    (ender != by_resource && by_resource != DRIVER_SERVICE).then_some((ender, by_resource))
+}
+
 /// Returns whether the rule `wrong-service` finds something.
 pub(super) fn is_wrong_service(view: View<'_>) -> bool {
     matches!(wrong_service(view), Checked::Found(found) if !found.is_empty())
@@ -54,14 +73,18 @@ pub(super) fn is_wrong_service(view: View<'_>) -> bool {
 
 /// Spans of which it is certain whose they are.
 fn of_known_workloads(view: View<'_>) -> Vec<Failure> {
+    let enders = Enders::of(view);
     let mut wrong: BTreeMap<(&str, &str), (&ServiceIdentity, Vec<&Span>)> = BTreeMap::new();
     let mut right: BTreeSet<&str> = BTreeSet::new();
     for span in view.spans() {
-        let Some(identity) = certainly_of(view, span) else { continue };
-        if identity.meant.is_none() || is_nameless(&span.service) {
+        let Some(identity) = certainly_of(view, &enders, span) else { continue };
+        let Some(meant) = meant(identity) else { continue };
+        // Where nothing is written down, only another one's name is wrong.
+        let is_free = identity.meant.is_none() && anothers(view, &enders, span).is_none();
+        if is_free || is_nameless(&span.service) {
             continue;
         }
-        if is_meant(identity, &span.service) {
+        if is_same_name(meant, &span.service) {
             right.insert(&identity.workload);
         } else {
             let of = wrong.entry((&identity.workload, &span.service));
@@ -72,17 +95,26 @@ fn of_known_workloads(view: View<'_>) -> Vec<Failure> {
     let is_chain = !view.shape.hops.is_empty();
     wrong.retain(|(workload, _), (_, spans)| {
         let is_call = |span: &&Span| matches!(span.kind(), "client" | "producer");
-        is_chain || !right.contains(workload) || !spans.iter().all(is_call)
+        let is_anothers = |span: &&Span| anothers(view, &enders, span).is_some();
+        is_chain
+            || !right.contains(workload)
+            || !spans.iter().all(is_call)
+            || spans.iter().any(is_anothers)
     });
     let reported = wrong.into_iter().map(|((workload, service), (identity, spans))| {
         let first = spans.first().map_or_else(String::new, |span| view.name(span));
-        let meant = identity.meant.as_deref().unwrap_or_default();
+        let meant = meant(identity).unwrap_or_default();
+        let other = spans.iter().find_map(|span| anothers(view, &enders, span));
         let by_itself = identity.service.as_ref().is_some_and(|own| is_same_name(own, service));
-        let cause = match by_itself {
-            true => format!(
+        let cause = match (other, by_itself) {
+            (Some((_, other)), _) => format!(
+                "`{workload}` itself ended {}, so something between it and Datadog puts its spans under the resource of `{other}`: an agent that joins what several services send, or a processor that copies a resource to the spans of others",
+                if spans.len() == 1 { "it" } else { "them" }
+            ),
+            (None, true) => format!(
                 "`{workload}` itself calls its service so: look at its OTEL_SERVICE_NAME, at `service.name` in OTEL_RESOURCE_ATTRIBUTES, and at the resource that its code sets"
             ),
-            false => format!(
+            (None, false) => format!(
                 "`{workload}` itself does not call its service so: something between it and Datadog changes `service.name`"
             ),
         };
@@ -171,9 +203,40 @@ const OTHER_HOSTS: [&str; 9] = [
 
 pub(super) fn resource_mixed(view: View<'_>) -> Checked {
     let mut found = mixed_in_one_instance(view);
+    found.extend(of_anothers_instance(view));
     found.extend(changed_on_the_way(view));
     found.extend(changed_for_some(view));
     Checked::Found(found)
+}
+
+/// Finds spans that one workload ended, and that name the instance of another one of the same service.
+fn of_anothers_instance(view: View<'_>) -> Vec<Failure> {
+    let enders = Enders::of(view);
+    let mut mixed: BTreeMap<(&str, &str), Vec<&Span>> = BTreeMap::new();
+    for span in view.service_spans() {
+        let Some((ender, other)) = anothers(view, &enders, span) else { continue };
+        let is_named_so = |one: &ServiceIdentity| {
+            one.workload == ender
+                && meant(one).is_some_and(|name| is_same_name(name, &span.service))
+        };
+        // Of those under another name, the rule about names says more.
+        if view.topology.services.iter().any(is_named_so) {
+            mixed.entry((ender, other)).or_default().push(span);
+        }
+    }
+    let reported = mixed.into_iter().map(|((ender, other), spans)| {
+        let first = spans.first().map_or_else(String::new, |span| view.name(span));
+        Failure::found(format!(
+            "{} that `{ender}` ended ({first}) came with the `service.instance.id` of `{other}`",
+            spans_count(spans.len())
+        ))
+        .because(format!(
+            "something between `{ender}` and Datadog puts its spans under the resource of `{other}`, or the two were given one `service.instance.id`"
+        ))
+        .about(ender)
+        .of_spans(&spans)
+    });
+    reported.collect()
 }
 
 fn mixed_in_one_instance(view: View<'_>) -> Vec<Failure> {
@@ -250,11 +313,12 @@ fn changed_on_the_way(view: View<'_>) -> Vec<Failure> {
 /// arrives otherwise of all, the collector may be meant to set it.
 fn changed_for_some(view: View<'_>) -> Vec<Failure> {
     type Given<'a> = (&'a str, &'a str, &'a str);
+    let enders = Enders::of(view);
     let mut as_given: BTreeSet<&str> = BTreeSet::new();
     let mut changed: BTreeMap<(Given<'_>, Option<&str>), Vec<&Span>> = BTreeMap::new();
     let of_an_sdk = |span: &&Span| span.meta.contains_key("otel.trace_id");
     for span in view.service_spans().filter(of_an_sdk) {
-        let Some(identity) = certainly_of(view, span) else { continue };
+        let Some(identity) = certainly_of(view, &enders, span) else { continue };
         for (key, given) in &identity.meant_attributes {
             match span.meta.get(key) {
                 Some(got) if got == given => _ = as_given.insert(key),

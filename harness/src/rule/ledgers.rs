@@ -1,6 +1,6 @@
 //! Evidence of a case beside its spans: the services' ledgers, what was captured, and what the intake refused.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Checked;
 use crate::{
@@ -19,6 +19,27 @@ pub(super) fn known_ledgers<'a>(
         }
         LedgerReport::Unknown(_) => None,
     })
+}
+
+/// The services by the spans that only they ended.
+pub(super) struct Enders<'a>(HashMap<SpanId, Option<&'a str>>);
+
+impl<'a> Enders<'a> {
+    pub(super) fn of(view: View<'a>) -> Self {
+        let mut by_id: HashMap<SpanId, Option<&str>> = HashMap::new();
+        for (workload, spans, _) in known_ledgers(view) {
+            for span in spans {
+                let known = by_id.entry(span.span_id).or_insert(Some(workload));
+                *known = known.filter(|one| *one == workload);
+            }
+        }
+        Self(by_id)
+    }
+
+    /// Returns the workload whose ledger alone has a span of this id.
+    pub(super) fn ender(&self, id: SpanId) -> Option<&'a str> {
+        self.0.get(&id).copied().flatten()
+    }
 }
 
 /// `Some` when a ledger that should be there could not be read.

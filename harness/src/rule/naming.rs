@@ -1,8 +1,8 @@
 //! Rules about names.
 
-use std::collections::BTreeMap;
+use std::{cell::LazyCell, collections::BTreeMap};
 
-use super::Checked;
+use super::{Checked, conventions::limit, on_the_way::OnTheWay};
 use crate::{case::View, finding::Failure, trace::Span};
 
 /// Name that the reference exporter writes when a resource has no `service.name` (measured on v0.155.0).
@@ -85,13 +85,25 @@ pub(super) fn unnamed_resource(view: View<'_>) -> Checked {
         let here = view.workload_of(span);
         view.shape.hops.iter().any(|hop| hop.workload == here)
     };
+    let way = LazyCell::new(|| OnTheWay::of(view));
     found.extend(by_method.iter().filter(|span| has_routes(span)).map(|span| {
-        Failure::found(format!("{} is named by its method alone", view.name(span)))
-            .because(
-                "the instrumentation does not set `http.route`, so all routes become one resource",
-            )
-            .about(view.workload_of(span))
-            .of_span(span.id)
+        let here = view.workload_of(span);
+        let found = Failure::found(format!(
+            "{} is named by its method alone, so that all routes become one resource",
+            view.name(span)
+        ));
+        let part = way.part_of_attribute(span.id, &["http.route"], |_| true);
+        let (place, proof) = (part.place(here), part.proof(here));
+        let cause = match limit(view, &way, here, &[*span]) {
+            _ if part.is_behind_the_service() => {
+                format!("{place} removes `http.route`, {proof} with it")
+            }
+            Some(setting) => format!(
+                "the SDK of `{here}` may have cut `http.route`, as it keeps no more attributes: {setting} is set for it"
+            ),
+            None => "the instrumentation does not set `http.route`".to_owned(),
+        };
+        found.because(cause).about(here).of_span(span.id).at_stage(part.stage())
     }));
     let unknown: Vec<String> =
         by_method.iter().filter(|span| !has_routes(span)).map(|span| view.name(span)).collect();

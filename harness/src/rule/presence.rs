@@ -5,7 +5,7 @@ use std::{cell::LazyCell, collections::HashSet};
 use super::{
     Checked,
     altered::{Renamed, moved},
-    ledgers::{captured_ids, known_ledgers, refused, unreadable_ledger},
+    ledgers::{Enders, captured_ids, known_ledgers, refused, unreadable_ledger},
     sampling::Calls,
     senders::suspects,
     stage::lost,
@@ -356,11 +356,14 @@ fn is_own_span_accounted_for(view: View<'_>) -> bool {
 }
 
 pub(super) fn invented_span(view: View<'_>) -> Checked {
-    let mut found = Vec::new();
+    let (mut found, enders) = (Vec::new(), Enders::of(view));
     for (workload, spans, _) in known_ledgers(view).filter(|(_, _, evicted)| !evicted) {
         let known: HashSet<SpanId> = spans.iter().map(|span| span.span_id).collect();
+        // What another one ended came under a wrong resource, and is judged by the rules about that.
         let strangers = view.service_spans().filter(|span| {
-            view.topology.workload_of(span) == Some(workload) && !known.contains(&span.id)
+            view.topology.workload_of(span) == Some(workload)
+                && !known.contains(&span.id)
+                && enders.ender(span.id).is_none()
         });
         found.extend(strangers.map(|span| {
             let detail = format!(

@@ -1,6 +1,8 @@
 //! The rule about the two accounts of one answer: the caller's, and that of the service which gave it.
 
-use super::Checked;
+use std::cell::LazyCell;
+
+use super::{Checked, on_the_way::OnTheWay};
 use crate::{
     case::{DRIVER_SERVICE, Outcome, View},
     finding::Failure,
@@ -9,7 +11,7 @@ use crate::{
 };
 
 pub(super) fn status_disagrees(view: View<'_>) -> Checked {
-    let family = view.family();
+    let (family, way) = (view.family(), LazyCell::new(|| OnTheWay::of(view)));
     let calls = view.spans().iter().filter(|span| span.kind() == "client");
     let found = calls.filter_map(|call| {
         let mut answers = family.children(call.id).iter().filter(|span| span.kind() == "server");
@@ -18,10 +20,13 @@ pub(super) fn status_disagrees(view: View<'_>) -> Checked {
         let (got, given) = (status_of_call(view, call)?, answer.http_status()?);
         let (caller, callee) = (view.workload_of(call), view.workload_of(answer));
         let is_wrong = disagree(got, given) && is_direct(view, caller, callee);
-        is_wrong.then(|| reported(view, (call, got), (answer, given)))
+        is_wrong.then(|| reported(view, &way, (call, got), (answer, given)))
     });
     Checked::Found(found.collect())
 }
+
+/// The status of an answer, under the names that it has on its way.
+const STATUS: [&str; 2] = ["http.response.status_code", "http.status_code"];
 
 /// Returns the status that a caller got; the harness's own is what it saw, whatever its span says.
 fn status_of_call(view: View<'_>, call: &Span) -> Option<u16> {
@@ -52,7 +57,12 @@ fn is_direct(view: View<'_>, caller: &str, callee: &str) -> bool {
     view.topology.is_direct(caller, callee) || (is_named && is_known)
 }
 
-fn reported(view: View<'_>, (call, got): (&Span, u16), (answer, given): (&Span, u16)) -> Failure {
+fn reported(
+    view: View<'_>,
+    way: &OnTheWay<'_>,
+    (call, got): (&Span, u16),
+    (answer, given): (&Span, u16),
+) -> Failure {
     let (caller, callee) = (view.workload_of(call), view.workload_of(answer));
     let detail = format!(
         "{} says that it answered {given}, and {}, whose call that was, got {got}",
@@ -76,5 +86,14 @@ fn reported(view: View<'_>, (call, got): (&Span, u16), (answer, given): (&Span, 
             answer,
         ),
     };
-    Failure::found(detail).because(cause).about(of).on_hop(caller, callee).of_span(at.id)
+    let right = if is_the_callers { given } else { got };
+    let is_right = |text: &str| text.parse() == Ok(right);
+    let part = way.part_of_attribute(at.id, &STATUS, is_right);
+    let (place, proof) = (part.place(of), part.proof(of));
+    let cause = match part.is_behind_the_service() {
+        true => format!("{place} changes the status of the span, {proof} with {right}"),
+        false => cause,
+    };
+    let found = Failure::found(detail).because(cause).at_stage(part.stage());
+    found.about(of).on_hop(caller, callee).of_span(at.id)
 }

@@ -94,6 +94,8 @@ impl Parts {
                 exports_elsewhere: workload.exports_to().filter(|set| !is_known(&endpoints, set)),
                 direct_callers: system.direct_callers(workload),
                 called_through: called_through(system, &traced, &workload.name),
+                most_attributes: workload.most_attributes(),
+                longest_value: workload.longest_value(),
                 public: workload.public,
             };
             if workload.name == system.entry {

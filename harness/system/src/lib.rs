@@ -282,6 +282,26 @@ impl Workload {
         set.find(|(name, value)| is_off(name, value)).map(|(name, value)| format!("{name}={value}"))
     }
 
+    /// Returns the environment variable, as `NAME=value`, that limits how many attributes the workload's SDK keeps of a span, with that
+    /// number; `None` if none is set.
+    pub fn most_attributes(&self) -> Option<(String, usize)> {
+        self.limit(["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"])
+    }
+
+    /// Returns the environment variable, as `NAME=value`, that limits the length of the values of a span's attributes, with that number of
+    /// characters; `None` if none is set.
+    pub fn longest_value(&self) -> Option<(String, usize)> {
+        self.limit(["OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"])
+    }
+
+    /// The first of these that is set to a number: the one of spans alone comes before the general one.
+    fn limit(&self, names: [&str; 2]) -> Option<(String, usize)> {
+        names.into_iter().find_map(|name| {
+            let value = self.env.get(name)?.trim();
+            Some((format!("{name}={value}"), value.parse().ok()?))
+        })
+    }
+
     /// Returns the setting, as `NAME=value`, by which its SDK exports to a fixed address, which may be another than the collector's; `None`
     /// where it is given a reference, or no address.
     pub fn exports_to(&self) -> Option<String> {
@@ -390,6 +410,23 @@ mod tests {
         let found = set("OTEL_EXPORTER_OTLP_ENDPOINT", fixed);
         assert_eq!(found, Some(format!("OTEL_EXPORTER_OTLP_ENDPOINT={fixed}")));
         assert_eq!(set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", reference), None);
+    }
+
+    #[test]
+    fn limits_on_attributes_are_known_and_that_of_spans_comes_first() {
+        let mut shop = testing::service("shop", &[]);
+        assert_eq!((shop.most_attributes(), shop.longest_value()), (None, None));
+        let mut set = |name: &str, value: &str| {
+            shop.env.insert(name.to_owned(), value.to_owned());
+            (shop.most_attributes(), shop.longest_value())
+        };
+        let limit = |set: &str, number| Some((set.to_owned(), number));
+        let count = "OTEL_ATTRIBUTE_COUNT_LIMIT=9";
+        assert_eq!(set("OTEL_ATTRIBUTE_COUNT_LIMIT", " 9 "), (limit(count, 9), None));
+        let count = "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT=3";
+        assert_eq!(set("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "3"), (limit(count, 3), None));
+        let length = limit("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT=8", 8);
+        assert_eq!(set("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "8"), (limit(count, 3), length));
     }
 
     #[test]

@@ -220,3 +220,48 @@ fn an_environment_that_arrives_otherwise_of_one_of_those_that_were_given_it_is_r
         assert_eq!(world.findings(), Findings::default());
     }
 }
+
+/// Puts the first service's spans under the resource of the second one.
+fn merge(world: &mut World, service: &str) {
+    for id in [0xa1, 0xa2] {
+        let span = world.span(id);
+        span.service = service.to_owned();
+        span.meta.insert("service.instance.id".to_owned(), "app-2-instance".to_owned());
+    }
+}
+
+#[test]
+fn what_one_service_ended_and_came_as_anothers_is_not_invented_but_of_a_wrong_service() {
+    for meant in [true, false] {
+        let mut world = World::healthy();
+        merge(&mut world, "app-2");
+        if !meant {
+            world.topology.services[0].meant = None;
+        }
+        let found = world.findings().failures;
+        assert!(!found.iter().any(|one| one.rule == "invented-span"), "{found:#?}");
+        let found: Vec<_> = found.iter().filter(|one| one.rule == "wrong-service").collect();
+        let [only] = &found[..] else { panic!("{found:#?}") };
+        assert_eq!(only.service.as_deref(), Some("app-1"));
+        let reported = "2 spans of `app-1` (`GET /work` (server, app-2, 00000000000000a1)) reach Datadog as service `app-2`, and are meant to be of `app-1`: `app-1` itself ended them, so something between it and Datadog puts its spans under the resource of `app-2`";
+        assert!(only.detail.starts_with(reported), "{}", only.detail);
+    }
+}
+
+#[test]
+fn what_came_with_the_instance_of_another_workload_of_its_name_is_of_a_mixed_resource() {
+    let mut world = World::healthy();
+    for one in &mut world.topology.services {
+        (one.service, one.meant) = (Some("app".to_owned()), Some("app".to_owned()));
+    }
+    rename(&mut world, "app-1", "app");
+    rename(&mut world, "app-2", "app");
+    assert_eq!(world.findings().failures, []);
+    merge(&mut world, "app");
+    let found = world.findings().failures;
+    assert!(!found.iter().any(|one| one.rule == "invented-span"), "{found:#?}");
+    let found: Vec<_> = found.iter().filter(|one| one.rule == "resource-mixed").collect();
+    let [only] = &found[..] else { panic!("{found:#?}") };
+    assert!(only.detail.contains("2 spans that `app-1` ended"), "{}", only.detail);
+    assert!(only.detail.contains("under the resource of `app-2`"), "{}", only.detail);
+}

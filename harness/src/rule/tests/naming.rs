@@ -1,7 +1,11 @@
 //! Tests of the rules about names.
 
-use super::World;
-use crate::{case::Shape, finding::Findings};
+use super::{World, altered::shown};
+use crate::{
+    case::Shape,
+    finding::{Findings, Stage},
+    trace::SpanId,
+};
 
 #[test]
 fn names_must_be_there() {
@@ -66,4 +70,21 @@ fn spans_without_a_service_are_reported_once_and_nobody_is_advised_to_set_what_i
     world.topology.services[0].service = None;
     let failures = world.findings().failures;
     assert!(failures.iter().any(|failure| failure.detail.ends_with("; set OTEL_SERVICE_NAME")));
+}
+
+#[test]
+fn a_route_that_was_removed_behind_the_service_is_not_said_to_be_unset() {
+    let mut world = shown();
+    world.span(0xb1).resource = "GET".to_owned();
+    let entry = world.evidence.collector.as_mut().unwrap();
+    let sent = &mut entry.exporters.get_mut("datadog").unwrap().spans;
+    let sent = sent.iter_mut().find(|span| span.id == SpanId(0xb1)).unwrap();
+    sent.meta.remove("http.route");
+    sent.resource = "GET".to_owned();
+    world.span(0xb1).meta.remove("http.route");
+    let found = world.findings().failures;
+    let unnamed = found.iter().find(|one| one.rule == "unnamed-resource").unwrap();
+    assert_eq!(unnamed.stage, Some(Stage::Collector));
+    let removes = "a processor of the collector removes `http.route`, as it came to the collector";
+    assert!(unnamed.detail.contains(removes), "{}", unnamed.detail);
 }
