@@ -8,6 +8,7 @@ use harness_core::family::Family;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    around::Around,
     method::Method,
     shape::Shape,
     stray::{Origin, Stray},
@@ -17,6 +18,7 @@ use crate::{
     trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
 
+mod around;
 pub(crate) mod call_facts;
 mod method;
 pub mod shape;
@@ -383,6 +385,8 @@ pub struct View<'a> {
     pub topology: &'a Topology,
     /// The shape that the faults imply.
     pub shape: &'a Shape,
+    /// What was captured of all requests that are judged together.
+    pub around: &'a Around<'a>,
 }
 
 impl<'a> View<'a> {

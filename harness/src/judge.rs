@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
-    case::{Capability, Case, Evidence, Shape, Stray, Topology, View},
+    case::{Around, Capability, Case, Evidence, Shape, Stray, Topology, View},
     expectation,
     record::Record,
     rule,
@@ -123,13 +123,17 @@ impl<'a> Basis<'a> {
         cases: impl Iterator<Item = (&'c Case, &'c Evidence, &'c [&'c Stray])>,
         look: impl FnOnce(&[View<'_>]) -> T,
     ) -> T {
-        let views = cases.map(|(case, evidence, strays)| View {
+        let cases: Vec<_> = cases.collect();
+        let traces = cases.iter().filter_map(|(_, evidence, _)| evidence.trace.as_ref());
+        let around = Around::new(traces);
+        let views = cases.into_iter().map(|(case, evidence, strays)| View {
             case,
             evidence,
             strays,
             capabilities,
             topology: self.topology,
             shape: self.shape(case),
+            around: &around,
         });
         public::looked_at(&views.collect::<Vec<_>>(), look)
     }

@@ -22,6 +22,7 @@ mod links;
 mod literals;
 mod naming;
 mod on_the_way;
+mod paths;
 mod presence;
 mod sampling;
 mod senders;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    case::{Answer, Case, Evidence, Origin, Outcome, ServiceIdentity, Shape, Stray, Topology},
+    case::{Answer, Around, Case, Evidence, Origin, Outcome, ServiceIdentity, Shape, Stray, Topology},
     scenario::{Method, Request},
     trace::{PayloadForm, SpanId, Trace, TraceId},
 };
@@ -105,7 +105,8 @@ impl World {
         let Self { case, evidence, topology, shape, .. } = self;
         let strays: Vec<&Stray> = self.strays.iter().collect();
         let (strays, capabilities) = (strays.as_slice(), [Capability::Completeness].as_slice());
-        let view = View { case, evidence, strays, capabilities, topology, shape };
+        let around = &Around::default();
+        let view = View { case, evidence, strays, capabilities, topology, shape, around };
         let findings = check(expect, &request.asked(), view);
         assert_eq!(findings.not_evaluated, []);
         let reported = |failure: Failure| format!("{}: {}", failure.rule, failure.detail);

@@ -3,7 +3,7 @@
 mod fields;
 
 use std::{
-    cell::OnceCell,
+    cell::{LazyCell, OnceCell},
     collections::{HashMap, HashSet},
 };
 
@@ -13,6 +13,7 @@ use super::{
     Checked,
     ledgers::known_ledgers,
     on_the_way::{ById, OnTheWay},
+    paths,
 };
 use crate::{
     case::{Capability, View},
@@ -137,8 +138,11 @@ impl<'a> Renamed<'a> {
 
 /// The rule `altered-span`.
 pub(super) fn altered_span(view: View<'_>) -> Checked {
+    let way = LazyCell::new(|| OnTheWay::of(view));
+    let paths = paths::unfit(view);
+    let paths: Vec<_> = paths.iter().filter_map(|one| one.changed(view, &way)).collect();
     let lacking = view.lacks(Capability::Ledger).zip(view.lacks(Capability::CollectorLedger));
-    if let Some((because, _)) = lacking {
+    if let Some((because, _)) = lacking.filter(|_| paths.is_empty()) {
         return Checked::NotEvaluated { because, required: false };
     }
     let (stages, captured) = (Stages::of(view), by_id(view.spans()));
@@ -151,6 +155,9 @@ pub(super) fn altered_span(view: View<'_>) -> Checked {
     found.extend(moved_behind_the_collector((view, &captured), &stages, &reported));
     found.extend(fields::before_the_collector(view, &stages));
     found.extend(fields::behind_the_collector(view, &stages, &reported));
+    let reported: HashSet<SpanId> = found.iter().filter_map(|one: &Failure| one.span).collect();
+    let is_new = |one: &Failure| one.span.is_none_or(|span| !reported.contains(&span));
+    found.extend(paths.into_iter().filter(is_new));
     Checked::Seen(found)
 }
 

@@ -4,9 +4,9 @@ use std::{cell::LazyCell, collections::HashMap};
 
 use harness_core::family::Family;
 
-use super::Checked;
+use super::{Checked, paths};
 use crate::{
-    case::{DRIVER_SERVICE, ServiceIdentity, View, call_facts::CallFacts, shape::Expected},
+    case::{DRIVER_SERVICE, ServiceIdentity, View, shape::Expected},
     finding::Failure,
     trace::{Span, SpanId},
     under_way::UnderWay,
@@ -66,7 +66,7 @@ pub(super) fn wrong_service_edge(view: View<'_>) -> Checked {
         found.extend(sent_on(view));
         found.extend(sent_on_by_a_service(view, &family));
     }
-    found.extend(of_another_call(view, &family));
+    found.extend(paths::unfit(view).iter().filter_map(|one| one.of_another_call(view)));
     Checked::Found(found)
 }
 
@@ -189,51 +189,6 @@ fn sent_on_by_a_service(view: View<'_>, family: &Family<'_>) -> Vec<Failure> {
         }
     }
     found
-}
-
-/// Finds answers below a call that asked for something else: another path. Something hands out the context of a call that is in progress at
-/// the same time.
-///
-/// Where a proxy may stand between, which may rewrite paths, only what another call of the same service asked for is sure to be of that one.
-fn of_another_call(view: View<'_>, family: &Family<'_>) -> Vec<Failure> {
-    let calls = || view.service_spans().filter(|span| span.kind() == "client");
-    let asked = LazyCell::new(|| {
-        let mut asked: HashMap<(&str, String), Vec<SpanId>> = HashMap::new();
-        for call in calls() {
-            if let Some(path) = CallFacts::of(call).path {
-                asked.entry((view.workload_of(call), path)).or_default().push(call.id);
-            }
-        }
-        asked
-    });
-    let found = calls().filter_map(|call| {
-        let mut answers = family.children(call.id).iter().filter(|span| span.kind() == "server");
-        // Of several answers, some may be redirects.
-        let (Some(answer), None) = (answers.next(), answers.next()) else { return None };
-        let (wanted, path) = (CallFacts::of(call).path?, CallFacts::of(answer).path?);
-        let (caller, callee) = (view.workload_of(call), view.workload_of(answer));
-        // An app below a path of its own may know the rest alone.
-        if wanted.ends_with(&path) || path.ends_with(&wanted) || caller == callee {
-            return None;
-        }
-        let is_direct = view.topology.is_direct(caller, callee);
-        let other = asked.get(&(caller, path.clone())).and_then(|of| of.iter().find(|id| **id != call.id));
-        if !is_direct && other.is_none() {
-            return None;
-        }
-        let whose = other.map_or_else(String::new, |id| format!(", as the call {id} asked"));
-        let detail = format!(
-            "{} hangs below {}, which asked for `{wanted}`, and answers `{path}`{whose}",
-            view.name(answer),
-            view.name(call)
-        );
-        let cause = format!(
-            "calls that are in progress at the same time get each other's context: at `{caller}`, which keeps it outside of the request, or by something between `{caller}` and `{callee}`"
-        );
-        let wrong = Failure::found(detail).because(cause).about(caller);
-        Some(wrong.on_hop(caller, callee).of_span(answer.id))
-    });
-    found.collect()
 }
 
 /// Returns whether a span has what only a server's has.

@@ -3,7 +3,7 @@
 use super::{RULES, check_all};
 use crate::{
     case::{
-        Answer, Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Shape, Stray,
+        Answer, Around, Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Shape, Stray,
         Topology, View,
     },
     finding::Findings,
@@ -43,6 +43,8 @@ struct World {
     capabilities: Vec<Capability>,
     topology: Topology,
     shape: Shape,
+    /// Those of other requests.
+    around: Vec<Trace>,
 }
 
 fn span(id: u64, parent: u64, workload: &str, kind: &str, start: i64, duration: i64) -> Span {
@@ -132,6 +134,7 @@ impl World {
                 ..Evidence::default()
             },
             strays: Vec::new(),
+            around: Vec::new(),
             capabilities: vec![
                 Capability::RawPayloads,
                 Capability::Exclusiveness,
@@ -200,6 +203,7 @@ impl World {
             capabilities: &self.capabilities,
             topology: &self.topology,
             shape: &self.shape,
+            around: &Around::new(self.evidence.trace.iter().chain(&self.around)),
         };
         look(view)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::captured;
 use crate::{
-    case::{Answer, Case, Evidence, Outcome, Shape, Topology, View},
+    case::{Answer, Around, Case, Evidence, Outcome, Shape, Topology, View},
     scenario::Method,
     trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
@@ -63,6 +63,7 @@ fn drawn(spans: Vec<Span>) -> Vec<String> {
         capabilities: &[],
         topology: &topology,
         shape: &shape,
+        around: &Around::default(),
     })
 }
 

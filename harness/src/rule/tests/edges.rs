@@ -153,17 +153,101 @@ fn an_answer_below_a_call_that_asked_for_something_else_is_of_another_one() {
     }
     let found = |paths, is_direct| {
         let failures = called(paths, is_direct).findings().failures;
-        assert!(failures.iter().all(|one| one.rule == "wrong-service-edge"), "{failures:#?}");
-        failures.len()
+        let edges = failures.iter().filter(|one| one.rule == "wrong-service-edge").count();
+        let altered = failures.iter().filter(|one| one.rule == "altered-span").count();
+        assert_eq!(edges + altered, failures.len(), "{failures:#?}");
+        [edges, altered]
     };
-    assert_eq!(found(["/orders/1", "/orders/2"], true), 0);
-    assert_eq!(found(["/orders/2", "/orders/1"], true), 2);
+    assert_eq!(found(["/orders/1", "/orders/2"], true), [0, 0]);
+    assert_eq!(found(["/orders/2", "/orders/1"], true), [2, 0]);
     // Behind a proxy, what the other call asked for shows it, and another path may be a rewritten one.
-    assert_eq!(found(["/orders/2", "/orders/1"], false), 2);
-    assert_eq!(found(["/v2/one", "/v2/two"], false), 0);
-    assert_eq!(found(["/v2/one", "/v2/two"], true), 2);
+    assert_eq!(found(["/orders/2", "/orders/1"], false), [2, 0]);
+    assert_eq!(found(["/v2/one", "/v2/two"], false), [0, 0]);
+    // What nobody asked for is of no other call.
+    assert_eq!(found(["/v2/one", "/v2/two"], true), [0, 2]);
     // An app may know the rest of its path alone.
-    assert_eq!(found(["/1", "/2"], true), 0);
+    assert_eq!(found(["/1", "/2"], true), [0, 0]);
+}
+
+/// A world in which a call asked for a path, and the answer below it is of another one.
+fn answered(path: &str) -> World {
+    let mut world = shown();
+    world.shape = unknown().shape;
+    world.topology.services[1].direct_callers = vec!["app-1".to_owned()];
+    let url = "http://pay:8080/payments/1".to_owned();
+    world.span(0xa2).meta.insert("http.url".to_owned(), url);
+    world.span(0xb1).meta.insert("url.path".to_owned(), path.to_owned());
+    world
+}
+
+/// The only failure of a world, but for what came to another rule's attention beside.
+fn only_of(world: &World) -> Failure {
+    let found = world.findings().failures;
+    let [only] = &found[..] else { panic!("{found:#?}") };
+    only.clone()
+}
+
+#[test]
+fn contexts_are_mixed_up_only_where_another_call_fits_at_that_time() {
+    let mut world = answered("/payments/2");
+    let mut other = world.evidence.trace.clone().unwrap();
+    other.id = TraceId(9);
+    for span in &mut other.spans {
+        (span.trace_id, span.id) = (TraceId(9), SpanId(span.id.0 | 0xf000));
+    }
+    let call = other.spans.iter_mut().find(|span| span.id == SpanId(0xf0a2)).unwrap();
+    call.meta.insert("http.url".to_owned(), "http://pay:8080/payments/2".to_owned());
+    let at = |start: i64| {
+        let mut other = other.clone();
+        for span in &mut other.spans {
+            span.start += start;
+        }
+        vec![other]
+    };
+    // The other request's call is in progress at the same time as this one's.
+    world.around = at(2 * MS);
+    let only = only_of(&world);
+    assert_eq!((&*only.rule, only.service.as_deref()), ("wrong-service-edge", Some("app-1")));
+    let asked = format!("as the call 000000000000f0a2 of trace {} asked: calls that", TraceId(9));
+    assert!(only.detail.contains(&asked), "{}", only.detail);
+    // It begins once this one is over, and the answer with it.
+    world.around = at(100 * MS);
+    (world.span(0xb1).start, world.span(0xa2).error) = (140 * MS, true);
+    let found = world.findings().failures;
+    let edge = found.iter().find(|one| one.rule == "wrong-service-edge").unwrap();
+    assert!(edge.detail.contains("in the context of an earlier one"), "{}", edge.detail);
+    // No other was in progress when the answer began.
+    let mut world = answered("/payments/2");
+    world.around = at(500 * MS);
+    let only = only_of(&world);
+    assert_eq!(&*only.rule, "altered-span");
+    assert!(!only.detail.contains("context"), "{}", only.detail);
+}
+
+#[test]
+fn a_path_that_was_cut_or_hashed_is_altered_and_who_did_it_named_as_far_as_known() {
+    let mut world = answered("/payment");
+    let only = only_of(&world);
+    assert_eq!((&*only.rule, only.service.as_deref()), ("altered-span", Some("app-2")));
+    assert!(only.detail.contains("a limit on the length of values"), "{}", only.detail);
+    for (longest, is_it) in [(8, true), (9, false)] {
+        let setting = format!("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT={longest}");
+        world.topology.services[1].longest_value = Some((setting.clone(), longest));
+        let only = only_of(&world);
+        assert_eq!(only.detail.contains(&setting), is_it, "{}", only.detail);
+        assert_eq!(only.stage, is_it.then_some(Stage::Service));
+    }
+    let mut world = answered("f3d8942a");
+    let entry = world.evidence.collector.as_mut().unwrap();
+    let taken = entry.spans.iter_mut().find(|span| span.id == SpanId(0xb1)).unwrap();
+    taken.attributes.insert("url.path".to_owned(), Some("/payments/1".to_owned()));
+    let sent = &mut entry.exporters.get_mut("datadog").unwrap().spans;
+    let sent = sent.iter_mut().find(|span| span.id == SpanId(0xb1)).unwrap();
+    sent.meta.insert("url.path".to_owned(), "f3d8942a".to_owned());
+    let only = only_of(&world);
+    assert_eq!((&*only.rule, only.stage), ("altered-span", Some(Stage::Collector)));
+    let cause = "a processor of the collector changes the path, as it came to the collector with `/payments/1`";
+    assert!(only.detail.ends_with(cause), "{}", only.detail);
 }
 
 #[test]
