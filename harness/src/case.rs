@@ -18,7 +18,7 @@ use crate::{
     trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
 
-mod around;
+pub(crate) mod around;
 pub(crate) mod call_facts;
 mod method;
 pub mod shape;

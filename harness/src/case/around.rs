@@ -2,14 +2,19 @@
 
 use std::{collections::HashMap, sync::OnceLock};
 
+use self::clocks::Clocks;
+pub(crate) use self::clocks::WrongClock;
 use super::{Topology, call_facts::CallFacts};
 use crate::trace::{Span, SpanId, Trace, TraceId};
+
+mod clocks;
 
 /// The captured traces of a scenario's requests, with what rules ask of them all, which is looked for once.
 #[derive(Debug, Clone, Default)]
 pub struct Around<'a> {
     traces: Vec<&'a Trace>,
     calls: OnceLock<HashMap<String, Vec<Call>>>,
+    clocks: OnceLock<Clocks>,
 }
 
 /// A call for a path.
@@ -42,7 +47,12 @@ impl Call {
 impl<'a> Around<'a> {
     /// Collects the traces.
     pub fn new(traces: impl IntoIterator<Item = &'a Trace>) -> Self {
-        Self { traces: traces.into_iter().collect(), calls: OnceLock::new() }
+        Self { traces: traces.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Returns how far the clocks of services are apart.
+    pub(crate) fn clocks(&self, topology: &Topology) -> &Clocks {
+        self.clocks.get_or_init(|| Clocks::new(&self.traces, topology))
     }
 
     /// Returns the calls of all traces that asked for a path.

@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    case::{Answer, Around, Case, Evidence, Origin, Outcome, ServiceIdentity, Shape, Stray, Topology},
+    case::{
+        Answer, Around, Case, Evidence, Origin, Outcome, ServiceIdentity, Shape, Stray, Topology,
+    },
     scenario::{Method, Request},
     trace::{PayloadForm, SpanId, Trace, TraceId},
 };

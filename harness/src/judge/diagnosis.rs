@@ -18,13 +18,12 @@ const TIERS: [&[&str]; 7] = [
     &["lost-span", "undelivered-span"],
     &["missing-hop", "trace-id-halves-disagree"],
     &["orphan-span", "several-roots", "parent-cycle", "wrong-service-edge", "outside-request"],
-    &["missing-attributes"],
+    &["missing-attributes", "child-outside-parent"],
 ];
 /// Rules whose findings are explained by others, and explain none.
-const SYMPTOMS: [&str; 9] = [
+const SYMPTOMS: [&str; 8] = [
     "stray-trace",
     "invented-span",
-    "child-outside-parent",
     "top-level-lost",
     "unnamed-resource",
     "error-not-marked",

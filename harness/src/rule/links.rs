@@ -13,8 +13,8 @@ use super::{
     stage::{Doubled, came_again},
 };
 use crate::{
-    case::{Capability, DRIVER_SERVICE, View},
-    finding::Failure,
+    case::{Capability, DRIVER_SERVICE, View, around::WrongClock},
+    finding::{Changed, Failure},
     span_links::to_other_traces,
     trace::{CLOCK_TOLERANCE, Span, SpanId},
 };
@@ -292,8 +292,10 @@ pub(super) fn child_outside_parent(view: View<'_>) -> Checked {
                 millis(parent.start - span.start),
                 view.name(parent)
             ));
-            let early = early.because("the clocks differ, or the parent is wrong");
-            found.push(placed(view, early, parent, span));
+            found.push(of_a_clock(view, (parent, span), &early).unwrap_or_else(|| {
+                let early = early.because("the clocks differ, or the parent is wrong");
+                placed(view, early, parent, span)
+            }));
         }
         // Only a caller that waits for an answer is sure to be there; one that gave up may be gone before the callee begins.
         let caller_waits = span.kind() == "server" && parent.kind() == "client" && !parent.error;
@@ -304,15 +306,46 @@ pub(super) fn child_outside_parent(view: View<'_>) -> Checked {
                 millis(span.start - parent.end()),
                 view.name(parent)
             ));
-            let late =
-                late.because(format!(
+            found.push(of_a_clock(view, (parent, span), &late).unwrap_or_else(|| {
+                let late = late.because(format!(
                     "it was sent the context of an earlier call (headers that something keeps), that client span was ended too early, or the clock of `{}` is ahead",
                     view.workload_of(span)
                 ));
-            found.push(placed(view, late, parent, span));
+                placed(view, late, parent, span)
+            }));
         }
     }
     Checked::Found(found)
+}
+
+/// The same finding where all traces together show that it is the clock of one service.
+fn of_a_clock(view: View<'_>, (parent, span): (&Span, &Span), found: &Failure) -> Option<Failure> {
+    let (caller, callee) = (view.workload_of(parent), view.workload_of(span));
+    let clocks = view.around.clocks(view.topology);
+    let apart = |nanos: i64| match nanos.unsigned_abs() {
+        short if short < 1_000_000_000 => format!("{:.0} ms", short as f64 / 1e6),
+        long => format!("{:.1} s", long as f64 / 1e9),
+    };
+    let (workload, cause) = match clocks.wrong(caller, callee) {
+        Some(WrongClock { workload, ahead, traces }) => {
+            let cause = format!(
+                "the clock of `{workload}` is {} {}, by which its spans are off in each of the {traces} traces that have both",
+                apart(ahead),
+                if ahead > 0 { "ahead" } else { "behind" }
+            );
+            (workload, cause)
+        }
+        None => {
+            let by = clocks.step(callee, view.case.trace_id, span.start - parent.start)?;
+            let cause = format!(
+                "the clock of `{callee}` was set back by {} while requests were in progress, as spans of several traces are off by that",
+                apart(by)
+            );
+            (callee.to_owned(), cause)
+        }
+    };
+    let found = placed(view, found.clone().because(cause), parent, span).about(&workload);
+    Some(found.of_changed(Changed { times: true, ..Changed::default() }))
 }
 
 /// A failure between a parent and its child.

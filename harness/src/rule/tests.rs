@@ -3,8 +3,8 @@
 use super::{RULES, check_all};
 use crate::{
     case::{
-        Answer, Around, Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Shape, Stray,
-        Topology, View,
+        Answer, Around, Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Shape,
+        Stray, Topology, View,
     },
     finding::Findings,
     ledger::{LedgerEntry, LedgerSpan},

@@ -1,7 +1,10 @@
 //! Tests of what stands below what where it is not known who calls whom.
 
-use super::{MS, World, span};
-use crate::trace::SpanId;
+use super::{MS, World, altered::shown, span};
+use crate::{
+    finding::{Failure, Stage},
+    trace::{SpanId, TraceId},
+};
 
 /// A world in which it is not known who calls whom.
 fn unknown() -> World {

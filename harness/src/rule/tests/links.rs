@@ -1,10 +1,10 @@
 //! Tests of the rules about how spans hang together.
 
-use super::World;
+use super::{MS, World, span};
 use crate::{
     case::Shape,
     finding::Findings,
-    trace::{Span, SpanId},
+    trace::{Span, SpanId, Trace, TraceId},
 };
 
 #[test]
@@ -103,4 +103,95 @@ fn a_parent_that_nobody_made_is_reported_with_the_call_that_nobody_answers() {
             orphan.detail
         );
     }
+}
+
+/// A world in which these spans are off by so many milliseconds, and one of another request in which they are by as many as said.
+fn off(ids: &[u64], by: i64, other: Option<i64>) -> World {
+    let shifted = |by: i64| {
+        let mut world = World::healthy();
+        for id in ids {
+            world.span(*id).start += by * MS;
+        }
+        world
+    };
+    let mut world = shifted(by);
+    world.around = other.into_iter().map(|by| another(shifted(by))).collect();
+    world
+}
+
+/// The trace of a world as that of another request.
+fn another(mut world: World) -> Trace {
+    let mut trace = world.evidence.trace.take().unwrap();
+    trace.id = TraceId(9);
+    trace.spans.iter_mut().for_each(|span| span.trace_id = TraceId(9));
+    trace
+}
+
+#[test]
+fn a_clock_is_named_alone_where_all_requests_show_it_off_by_the_same() {
+    let reported = |world: &World| {
+        let found = world.findings().failures;
+        assert!(!found.is_empty() && found.iter().all(|one| one.rule == "child-outside-parent"));
+        found
+    };
+    for (by, apart) in [(-100, "100 ms behind"), (1_500, "1.5 s ahead")] {
+        let found = reported(&off(&[0xb1], by, Some(by)));
+        let [only] = &found[..] else { panic!("{found:#?}") };
+        let cause = format!(
+            "the clock of `app-2` is {apart}, by which its spans are off in each of the 2 traces that have both"
+        );
+        assert_eq!((only.cause.as_ref(), only.service.as_deref()), (Some(&cause), Some("app-2")));
+        // By one request it is one cause of several, and so where another one says otherwise.
+        for other in [None, Some(0), Some(3 * by)] {
+            let found = reported(&off(&[0xb1], by, other));
+            assert!(found[0].detail.contains(", or the "), "{other:?}: {found:#?}");
+        }
+    }
+    // The one of both whose other calls are off as well.
+    let found = reported(&off(&[0xa1, 0xa2], -100, Some(-100)));
+    assert_eq!(found.len(), 2, "{found:#?}");
+    for one in found {
+        assert!(one.detail.contains("the clock of `app-1` is 100 ms behind"), "{}", one.detail);
+        assert_eq!(one.service.as_deref(), Some("app-1"));
+    }
+    // An answer that outlasts its call in all of them is none of a clock's.
+    let mut early = off(&[0xb1], 0, Some(0));
+    for span in early.spans().iter_mut().filter(|span| span.id == SpanId(0xa2)) {
+        span.duration = 1;
+        span.start -= 8 * MS;
+    }
+    let mut trace = early.evidence.trace.clone().unwrap();
+    trace.id = TraceId(9);
+    early.around = vec![trace];
+    let found = reported(&early);
+    assert!(found[0].detail.contains("that client span was ended too early"), "{found:#?}");
+}
+
+#[test]
+fn a_clock_that_was_set_back_is_named_where_another_request_is_off_by_as_much() {
+    let set_back = || {
+        let mut world = World::healthy();
+        let write = span(0xb2, 0xb1, "app-2", "internal", 40 * MS - 3_000 * MS, MS);
+        world.spans().push(write);
+        world.evidence.ledgers.clear();
+        world
+    };
+    let cause = |world: &World| {
+        let found = world.findings().failures;
+        let [only] = &found[..] else { panic!("{found:#?}") };
+        only.cause.clone().unwrap()
+    };
+    let mut world = set_back();
+    assert_eq!(cause(&world), "the clocks differ, or the parent is wrong");
+    let mut after = World::healthy();
+    let answer = after.span(0xb1);
+    (answer.start, answer.duration) = (answer.start - 3_000 * MS, 3_000 * MS);
+    world.around = vec![another(after)];
+    assert!(cause(&world).starts_with("the clock of `app-2` was set back by 3.0 s"));
+    // Seen from the other one.
+    let mut after = World::healthy();
+    let answer = after.span(0xb1);
+    (answer.start, answer.duration) = (answer.start - 3_000 * MS, 3_000 * MS);
+    after.around = vec![another(set_back())];
+    assert!(cause(&after).starts_with("the clock of `app-2` was set back by 3.0 s"));
 }
