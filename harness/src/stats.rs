@@ -192,6 +192,9 @@ pub struct Captured {
     pub(crate) top_level: Groups,
     /// The part of `by_kind` that belongs to no request of the scenario, such as sentinels.
     pub(crate) others: Groups,
+    /// The part of `by_kind` of which the spans say that stats are computed elsewhere.
+    #[serde(default)]
+    pub(crate) elsewhere: Groups,
     /// Further values of the stats, beyond hits and errors.
     #[serde(default)]
     pub(crate) more: Vec<(Group, More)>,
@@ -288,6 +291,9 @@ impl Captured {
                 if counts(span, true) {
                     captured.by_kind.add(Key::of(span), 1, errors);
                     more_by_kind.entry(Key::of(span)).or_default().add_span(span);
+                    if is_counted_elsewhere(span) {
+                        captured.elsewhere.add(Key::of(span), 1, errors);
+                    }
                     if !traces.contains(&span.trace_id) {
                         captured.others.add(Key::of(span), 1, errors);
                     }
@@ -321,6 +327,12 @@ pub fn lacks_trace_metrics(store: &Store) -> bool {
 /// Returns the warning for a store for which [`lacks_trace_metrics`] holds.
 pub fn no_trace_metrics_warning() -> String {
     format!("{NO_TRACE_METRICS}; set it under the exporter's `headers`")
+}
+
+/// Returns whether a span's resource says that its stats are computed elsewhere, so that an exporter makes none.
+fn is_counted_elsewhere(span: &Span) -> bool {
+    let said = span.meta.get("_dd.stats_computed");
+    said.is_some_and(|said| !matches!(said.as_str(), "" | "false"))
 }
 
 /// Returns whether the reference's concentrator counts a span: it is top-level, or measured, or of a kind that crosses services.

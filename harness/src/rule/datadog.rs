@@ -5,9 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use harness_core::family::by_id;
-
-use super::Checked;
+use super::{Checked, on_the_way::ById};
 use crate::{case::View, finding::Failure, trace::Span};
 
 /// Returns whether a span was made of OpenTelemetry's.
@@ -63,13 +61,13 @@ pub(super) fn priority_lost(view: View<'_>) -> Checked {
 }
 
 pub(super) fn top_level_lost(view: View<'_>) -> Checked {
-    let by_id = by_id(view.spans());
+    let by_id = ById::new(view.spans(), |span| span.id);
     let is_entry = |span: &Span| {
         let enters = matches!(span.kind(), "server" | "consumer");
-        match span.parent_id.map(|id| by_id.get(&id)) {
+        match span.parent_id.map(|id| by_id.get(id)) {
             None => true,
             Some(Some(parent)) => enters && parent.service != span.service,
-            // Of a parent that is not there it is not known whose it is.
+            // Of a parent that is not there, or that is one of several spans of its id, it is not known whose it is.
             Some(None) => false,
         }
     };

@@ -285,7 +285,20 @@ impl<'a> Doubled<'a> {
             return (None, reported);
         }
         if differ {
-            return (None, "they are different spans with one id: ids that are made twice, or changed on their way".to_owned());
+            let makers: BTreeSet<&str> =
+                spans.iter().map(|span| self.view.workload_of(span)).collect();
+            let makers: Vec<String> = makers.iter().map(|maker| format!("`{maker}`")).collect();
+            let whose = match makers.len() {
+                1 => "ids that are made twice".to_owned(),
+                _ => format!(
+                    "of {}, which make ids alike (generators with one seed)",
+                    makers.join(" and ")
+                ),
+            };
+            let reported = format!(
+                "they are different spans with one id: {whose}, or something changes them on their way"
+            );
+            return (None, reported);
         }
         let is_one_payload = spans.iter().all(|span| span.attempt == spans[0].attempt);
         let generic = match is_one_payload {

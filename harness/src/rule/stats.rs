@@ -15,7 +15,8 @@ pub(crate) fn disagree(captured: &Captured) -> Result<Vec<String>, String> {
     if let Some(because) = captured.forms.came_as_otlp() {
         return Err(because);
     }
-    let Captured { stats, by_kind, top_level, more, more_by_kind, more_top_level, .. } = captured;
+    let Captured { stats, by_kind, top_level, elsewhere, .. } = captured;
+    let Captured { more, more_by_kind, more_top_level, .. } = captured;
     // What both count alike can be compared further.
     if stats == by_kind {
         return Ok(disagree_further(more, more_by_kind));
@@ -24,12 +25,41 @@ pub(crate) fn disagree(captured: &Captured) -> Result<Vec<String>, String> {
         return Ok(disagree_further(more, more_top_level));
     }
     let keys: BTreeSet<&Key> = stats.0.keys().chain(by_kind.0.keys()).collect();
-    let found = keys.into_iter().filter_map(|key| {
+    let (left_out, others): (Vec<&Key>, Vec<&Key>) =
+        keys.into_iter().filter(|key| stats.of(key) != by_kind.of(key)).partition(|key| {
+            let missing = by_kind.of(key).hits.checked_sub(stats.of(key).hits);
+            missing.is_some_and(|missing| missing > 0 && missing == elsewhere.of(key).hits)
+        });
+    let mut found = Vec::new();
+    if !left_out.is_empty() {
+        found.push(format!(
+            "the stats leave out {}: the resource of their spans says that stats are computed elsewhere (`_dd.stats_computed`), so the exporter makes none of them; look for what sets it, a processor of the collector or the resource of an SDK",
+            groups(&left_out)
+        ));
+    } else if stats.0.is_empty() {
+        found.push(format!(
+            "no APM stats were captured at all, and the captured spans make those of {}: stats are switched off in the collector (its feature gate `exporter.datadogexporter.DisableAPMStats`; where it leaves them to the connector `datadog`, no pipeline leads from traces through that to an exporter), or something between it and Datadog does not let `/api/v0.2/stats` pass",
+            groups(&others)
+        ));
+        return Ok(found);
+    }
+    found.extend(others.into_iter().map(|key| {
         let (stats, spans) = (stats.of(key), by_kind.of(key));
-        (stats != spans)
-            .then(|| format!("{key}: the stats say {stats}, the captured spans {spans}"))
-    });
-    Ok(found.collect())
+        format!("{key}: the stats say {stats}, the captured spans {spans}")
+    }));
+    Ok(found)
+}
+
+/// How many groups are named.
+const NAMED: usize = 3;
+
+/// Names groups, of many the first ones.
+fn groups(keys: &[&Key]) -> String {
+    let named: Vec<String> = keys.iter().take(NAMED).map(ToString::to_string).collect();
+    match keys.len() - named.len() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
 }
 
 /// Compares what groups say beyond hits and errors with what spans say. A run that was saved without it says nothing.

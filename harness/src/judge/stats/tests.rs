@@ -166,7 +166,7 @@ fn stats_that_are_missing_doubled_or_of_nobody_disagree_with_the_spans() {
     assert_eq!(
         details,
         [
-            "shop server GET /cart (http.server.request): the stats say 0 hits, 0 errors, the captured spans 1 hits, 0 errors",
+            "no APM stats were captured at all, and the captured spans make those of shop server GET /cart (http.server.request): stats are switched off in the collector (its feature gate `exporter.datadogexporter.DisableAPMStats`; where it leaves them to the connector `datadog`, no pipeline leads from traces through that to an exporter), or something between it and Datadog does not let `/api/v0.2/stats` pass",
             "`shop server` should have 1 hits, has 0 hits, 0 errors; no APM stats were captured at all",
         ]
     );
@@ -176,6 +176,32 @@ fn stats_that_are_missing_doubled_or_of_nobody_disagree_with_the_spans() {
     let mut invented = healthy();
     invented.stats(vec![group("client", 1, 0)]);
     assert_eq!(failed(&invented.judge(3, Some(1), &ALL)), [DISAGREE]);
+}
+
+#[test]
+fn stats_that_the_spans_say_are_computed_elsewhere_are_not_looked_for_in_the_collector() {
+    let reported = |said: &str, is_empty: bool| {
+        let mut world = World::new();
+        let mut one = span(1, TRACE, "server", false);
+        one.meta.insert("_dd.stats_computed".to_owned(), said.to_owned());
+        world.spans(vec![one, span(2, TRACE, "client", false)]);
+        if !is_empty {
+            world.stats(vec![group("client", 1, 0)]);
+        }
+        let found = rule::check_stats(&world.captured(u64::MAX), &ALL, |_| false).failures;
+        found.into_iter().map(|one| one.detail).collect::<Vec<_>>()
+    };
+    for is_empty in [false, true] {
+        let found = reported("true", is_empty);
+        assert_eq!(found.len(), if is_empty { 2 } else { 1 }, "{found:?}");
+        let left_out =
+            "the stats leave out shop server GET /cart (http.server.request): the resource";
+        assert!(found[0].starts_with(left_out), "{found:?}");
+        assert!(!found.iter().any(|one| one.contains("switched off")), "{found:?}");
+        // Where they ask for stats, nothing is said of elsewhere.
+        let found = reported("false", is_empty);
+        assert!(!found.iter().any(|one| one.contains("elsewhere")), "{found:?}");
+    }
 }
 
 #[test]

@@ -51,6 +51,14 @@ fn the_span_with_which_a_trace_enters_a_service_must_be_top_level() {
     within.span(0xb1).metrics.remove("_top_level");
     within.span(0xb1).meta.remove("otel.trace_id");
     assert_eq!(within.findings(), Findings::default());
+    // Of two spans of one id, an exporter takes the one of the same service for the parent.
+    let mut doubled = World::healthy();
+    doubled.span(0xb1).metrics.remove("_top_level");
+    let twin = span(0xa2, 0xb1, "app-2", "internal", 40 * MS, MS);
+    doubled.spans().push(twin);
+    let (names, details) = doubled.failing();
+    assert!(names.contains(&"duplicate-span".to_owned()), "{details}");
+    assert!(!names.contains(&"top-level-lost".to_owned()), "{details}");
     let mut orphan = World::healthy();
     orphan.span(0xb1).metrics.remove("_top_level");
     orphan.remove(0xa2);
