@@ -271,7 +271,7 @@ fn missing_hop_cause(view: View<'_>, caller: &str, here: &str) -> String {
         return format!(
             "`{here}` started trace {} of its own meanwhile: {}",
             stray.trace.id,
-            broken_link(view, caller, here, stray.trace.root().and_then(|span| span.parent_id))
+            broken_link(view, caller, here, stray)
         );
     }
     match view.strays.iter().copied().find(begins) {

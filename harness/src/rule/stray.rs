@@ -96,8 +96,7 @@ fn stray_reported(view: View<'_>, stray: &Stray) -> Failure {
     let here = first.map_or("the service", |span| view.workload_of(span));
     let found = Failure::found(match &stray.origin {
         Origin::Call { call, caller, what, .. } => {
-            let parent = first.and_then(|span| span.parent_id);
-            let remedy = broken_link(view, caller, here, parent);
+            let remedy = broken_link(view, caller, here, stray);
             format!(
                 "trace {id}{begun} belongs to the call `{what}` ({caller}, {call}), which no span answers in the request's own trace: the link {caller} -> {here} is broken; {remedy}"
             )
@@ -168,13 +167,9 @@ fn replaced(view: View<'_>, arrived: TraceId) -> &'static str {
     }
 }
 
-/// Says why a service began a trace of its own when another called it; `parent` is the one that its first span names.
-pub(super) fn broken_link(
-    view: View<'_>,
-    caller: &str,
-    here: &str,
-    parent: Option<SpanId>,
-) -> String {
+/// Says why a service began a trace of its own when another called it.
+pub(super) fn broken_link(view: View<'_>, caller: &str, here: &str, stray: &Stray) -> String {
+    let parent = stray.trace.root().and_then(|span| span.parent_id);
     if let (None, Some(set)) = (parent, set_propagators(view, caller, here)) {
         return set;
     }
@@ -200,10 +195,52 @@ pub(super) fn broken_link(
         (None, true) => format!(
             "look at the propagators of `{here}` (OTEL_PROPAGATORS), and at what stands before it, which may drop the header"
         ),
-        (None, false) => format!(
-            "`{caller}` does not send its context, or in a form that `{here}` does not read (OTEL_PROPAGATORS of both), or something between the two drops it (a proxy, a gateway)"
-        ),
+        (None, false) => {
+            match (read_elsewhere(view, here, stray), sent_elsewhere(view, caller, stray)) {
+                (Some(other), None) => format!(
+                    "`{caller}` does not send its context in a form that `{here}` reads (propagators, OTEL_PROPAGATORS of `{caller}`), or something between the two drops it (a proxy, a gateway): `{here}` did go on with the context of `{other}` in this request"
+                ),
+                (None, Some(other)) => format!(
+                    "`{here}` does not read the context that `{caller}` sends (propagators, OTEL_PROPAGATORS of `{here}`), or something between the two drops it (a proxy, a gateway): `{other}` did go on with it in this request"
+                ),
+                _ => format!(
+                    "`{caller}` does not send its context, or in a form that `{here}` does not read (OTEL_PROPAGATORS of both), or something between the two drops it (a proxy, a gateway)"
+                ),
+            }
+        }
     }
+}
+
+/// The workload whose context a service did go on with in the request, by the same protocol as in the trace that it began: so it reads
+/// contexts.
+fn read_elsewhere<'a>(view: View<'a>, here: &str, stray: &Stray) -> Option<&'a str> {
+    let begun = stray.trace.root()?;
+    links(view).find_map(|(call, server)| {
+        let is_here = view.workload_of(server) == here && server.name == begun.name;
+        is_here.then(|| view.workload_of(call))
+    })
+}
+
+/// The workload that did go on with a service's context in the request, sent by the same protocol as with the call that is not answered:
+/// so the service sends contexts.
+fn sent_elsewhere<'a>(view: View<'a>, caller: &str, stray: &Stray) -> Option<&'a str> {
+    let Origin::Call { call, .. } = &stray.origin else { return None };
+    let unanswered = view.spans().iter().find(|span| span.id == *call)?;
+    links(view).find_map(|(call, server)| {
+        let is_sent = view.workload_of(call) == caller && call.name == unanswered.name;
+        is_sent.then(|| view.workload_of(server))
+    })
+}
+
+/// The calls of the request's own trace from one workload to another that did go on with its context, each with the span that answers.
+fn links(view: View<'_>) -> impl Iterator<Item = (&Span, &Span)> {
+    let family = view.family();
+    let servers = view.service_spans().filter(|span| span.kind() == "server");
+    servers.filter_map(move |server| {
+        let call = family.parent(server)?;
+        let other = view.workload_of(call) != view.workload_of(server);
+        (other && call.kind() == "client").then_some((call, server))
+    })
 }
 
 /// Says which propagators are set for the two ends of a link, where they have none in common; `None` where they have.

@@ -395,3 +395,50 @@ fn who_follows_a_caller_that_sampled_out_is_not_blamed() {
     assert_eq!(out.len(), 1, "{out:?}");
     assert_eq!(out[0].hop.as_ref().map(|hop| &*hop.callee), Some("app-1"));
 }
+
+#[test]
+fn a_broken_link_names_the_one_end_that_other_links_do_not_clear() {
+    /// Returns the cause where `app-2` began trace 9 when `app-1` called it, beside these spans.
+    fn cause(others: &[(u64, u64, &str, &str)], change: impl FnOnce(&mut World)) -> String {
+        let mut world = World::healthy();
+        world.evidence.ledgers.clear();
+        world.shape.hops.clear();
+        world.capabilities.retain(|one| *one != Capability::Ledger);
+        world.remove(0xb1);
+        let mut begun = span(0xb1, 0, "app-2", "server", 30 * MS, 40 * MS);
+        begun.trace_id = TraceId(9);
+        for (id, parent, workload, kind) in others {
+            world.spans().push(span(*id, *parent, workload, kind, 40 * MS, 10 * MS));
+        }
+        let (caller, what) = ("app-1".to_owned(), "GET".to_owned());
+        let origin = Origin::Call { of: TRACE, call: SpanId(0xa2), caller, what };
+        world.strays = vec![Stray { trace: Trace::new(TraceId(9), vec![begun]), origin }];
+        change(&mut world);
+        let failures = world.findings().failures;
+        let found = failures.iter().find(|one| one.rule == "stray-trace");
+        found.unwrap_or_else(|| panic!("{failures:#?}")).detail.clone()
+    }
+    let either = "`app-1` does not send its context, or in a form that `app-2` does not read";
+    assert!(cause(&[], |_| {}).contains(either), "{}", cause(&[], |_| {}));
+    let sends = [(0xa3, 0xa1, "app-1", "client"), (0xc1, 0xa3, "app-3", "server")];
+    let callee = "`app-2` does not read the context that `app-1` sends";
+    let found = cause(&sends, |_| {});
+    assert!(found.contains(callee) && found.contains("`app-3` did go on with it"), "{found}");
+    let reads = [
+        (0xa3, 0xa1, "app-1", "client"),
+        (0xc2, 0xa1, "app-3", "client"),
+        (0xb2, 0xc2, "app-2", "server"),
+    ];
+    let caller = "`app-1` does not send its context in a form that `app-2` reads";
+    let found = cause(&reads, |_| {});
+    assert!(found.contains(caller) && found.contains("the context of `app-3`"), "{found}");
+    // Both do elsewhere; and another protocol has propagators of its own.
+    let both = [sends.as_slice(), &reads[1..]].concat();
+    let found = cause(&both, |_| {});
+    assert!(found.contains(either), "{found}");
+    let found = cause(&sends, |world| {
+        let call = world.spans().iter_mut().find(|span| span.id == SpanId(0xa3)).unwrap();
+        call.name = "grpc.client.request".to_owned();
+    });
+    assert!(found.contains(either), "{found}");
+}
