@@ -45,12 +45,11 @@ fn breaches(record: &Record) -> BTreeSet<(&'static str, String, String)> {
     let spans =
         || traces.clone().flat_map(|trace| &trace.spans).filter(|span| is_from_an_sdk(span));
     let mut found = BTreeSet::new();
+    let mut deprecated = BTreeMap::<_, BTreeSet<&(&str, &str)>>::new();
     for span in spans() {
         let service = || span.service.clone();
-        for (old, new) in DEPRECATED.iter().filter(|(old, _)| span.meta.contains_key(*old)) {
-            let what = format!("`{old}`, which is `{new}` now");
-            found.insert((DEPRECATED_ATTRIBUTE, service(), what));
-        }
+        let old = DEPRECATED.iter().filter(|(old, _)| span.meta.contains_key(*old));
+        deprecated.entry((service(), library(span))).or_default().extend(old);
         let is_query =
             ["db.system.name", "db.system"].iter().any(|key| span.meta.contains_key(*key));
         if !is_query && let Some(word) = variable_word(&span.resource) {
@@ -58,6 +57,11 @@ fn breaches(record: &Record) -> BTreeSet<(&'static str, String, String)> {
             found.insert((HIGH_CARDINALITY_NAME, service(), shortened(what)));
         }
     }
+    deprecated.retain(|_, old| !old.is_empty());
+    let deprecated = deprecated
+        .into_iter()
+        .map(|((service, library), old)| (DEPRECATED_ATTRIBUTE, service, old_names(library, &old)));
+    found.extend(deprecated);
     for tag in ["env", "version"] {
         let has = if tag == "env" { has_env } else { has_version };
         let mut reported: BTreeMap<&str, bool> = BTreeMap::new();
@@ -75,6 +79,32 @@ fn breaches(record: &Record) -> BTreeSet<(&'static str, String, String)> {
     let hidden = traces.clone().flat_map(super::tries::hidden);
     found.extend(hidden.map(|(service, what)| (HIDDEN_TRY, service, what)));
     found
+}
+
+/// The instrumentation that made a span; empty where it is not known.
+fn library(span: &Span) -> &str {
+    let named = ["otel.scope.name", "otel.library.name"].iter().find_map(|key| span.meta.get(*key));
+    named.map_or("", String::as_str)
+}
+
+/// Says which attributes of older conventions spans of one instrumentation have, and how it is made to write today's: most that write
+/// both have one switch for it.
+fn old_names(library: &str, old: &BTreeSet<&(&str, &str)>) -> String {
+    let names = old.iter().map(|(old, new)| format!("`{old}` (now `{new}`)"));
+    let names = names.collect::<Vec<_>>().join(", ");
+    let of = |prefixes: &[&str]| {
+        old.iter().any(|(old, _)| prefixes.iter().any(|prefix| old.starts_with(prefix)))
+    };
+    let switch = match (of(&["http.", "net."]), of(&["db."])) {
+        (true, true) => "; OTEL_SEMCONV_STABILITY_OPT_IN=http,database makes many write today's",
+        (true, false) => "; OTEL_SEMCONV_STABILITY_OPT_IN=http makes many write today's",
+        (false, true) => "; OTEL_SEMCONV_STABILITY_OPT_IN=database makes many write today's",
+        (false, false) => "",
+    };
+    match library {
+        "" => format!("attributes of older conventions: {names}{switch}"),
+        library => format!("attributes of older conventions by `{library}`: {names}{switch}"),
+    }
 }
 
 /// Finds the services whose environment is not that of most: what Datadog shows of one environment begins or ends there.
@@ -157,10 +187,20 @@ pub fn warning<'r>(system: &str, records: impl IntoIterator<Item = &'r Record>) 
     // Old names are many, and say least of what one sees in Datadog.
     let mut each: Vec<_> = found.iter().collect();
     each.sort_by_key(|(rule, ..)| *rule == DEPRECATED_ATTRIBUTE);
-    let mut named: Vec<String> = each
-        .into_iter()
-        .map(|(rule, service, what)| format!("{rule}: `{service}` has {what}"))
-        .collect();
+    // What several services have alike, as they do of one instrumentation, is one thing to mend.
+    let mut alike: Vec<(&str, Vec<String>, &str)> = Vec::new();
+    for (rule, service, what) in each {
+        let service = format!("`{service}`");
+        match alike.iter_mut().find(|(of, _, same)| of == rule && same == what) {
+            Some((_, services, _)) => services.push(service),
+            None => alike.push((*rule, vec![service], what.as_str())),
+        }
+    }
+    let reported = alike.into_iter().map(|(rule, services, what)| {
+        let has = if services.len() == 1 { "has" } else { "have" };
+        format!("{rule}: {} {has} {what}", services.join(", "))
+    });
+    let mut named: Vec<String> = reported.collect();
     let more = named.split_off(NAMED.min(named.len()));
     let others = match more.len() {
         0 => String::new(),
@@ -207,7 +247,7 @@ mod tests {
             (
                 DEPRECATED_ATTRIBUTE,
                 |span| _ = span.meta.insert("net.peer.name".to_owned(), "pay".to_owned()),
-                "`sample-app-2` has `net.peer.name`, which is `server.address` now",
+                "`sample-app-2` has attributes of older conventions: `net.peer.name` (now `server.address`); OTEL_SEMCONV_STABILITY_OPT_IN=http makes many write today's",
             ),
             (
                 HIGH_CARDINALITY_NAME,
@@ -300,19 +340,45 @@ mod tests {
 
     #[test]
     fn a_warning_keeps_what_it_only_counts() {
-        let many = world(|span| {
-            let five = DEPRECATED.iter().take(5);
-            span.meta.extend(five.map(|(old, _)| ((*old).to_owned(), "x".to_owned())));
-        });
+        let mut many = World::healthy();
+        let spans = &mut many.evidence().trace.as_mut().unwrap().spans;
+        let of_last = spans.iter().find(|span| span.service == "sample-app-2").unwrap().clone();
+        spans.extend((1..=5).map(|number| {
+            let mut span = of_last.clone();
+            span.meta.insert("otel.scope.name".to_owned(), format!("library-{number}"));
+            span.meta.insert("messaging.destination".to_owned(), "x".to_owned());
+            span
+        }));
         let warned = warning("chain", [&many.record]).unwrap();
         assert!(warned.text.contains("; and 2 more (-v has them); it fails nothing"), "{warned:?}");
+        let of = |number: u32| {
+            format!(
+                "deprecated-attribute: `sample-app-2` has attributes of older conventions by `library-{number}`: `messaging.destination` (now `messaging.destination.name`)"
+            )
+        };
+        assert_eq!(warned.more, [of(4), of(5)]);
+    }
+
+    #[test]
+    fn old_names_of_one_instrumentation_are_one_warning() {
+        let mut world = World::healthy();
+        let spans = &mut world.evidence().trace.as_mut().unwrap().spans;
+        for span in spans.iter_mut().filter(|span| span.service != DRIVER_SERVICE) {
+            let library = "opentelemetry.instrumentation.fastapi";
+            span.meta.insert("otel.scope.name".to_owned(), library.to_owned());
+            for old in ["http.flavor", "http.target", "net.peer.port"] {
+                span.meta.insert(old.to_owned(), "x".to_owned());
+            }
+        }
+        let warned = warning("chain", [&world.record]).unwrap();
         assert_eq!(
-            warned.more,
-            [
-                "deprecated-attribute: `sample-app-2` has `http.target`, which is `url.path` now",
-                "deprecated-attribute: `sample-app-2` has `messaging.destination`, which is `messaging.destination.name` now"
-            ]
+            warned.text,
+            "chain: deprecated-attribute: `sample-app-1`, `sample-app-2` have attributes of older conventions by \
+             `opentelemetry.instrumentation.fastapi`: `http.flavor` (now `network.protocol.version`), `http.target` (now `url.path`), \
+             `net.peer.port` (now `server.port`); OTEL_SEMCONV_STABILITY_OPT_IN=http makes many write today's; it fails nothing, and \
+             `levels` of a scenario has it fail, or leaves it out"
         );
+        assert!(warned.more.is_empty());
     }
 
     #[test]
