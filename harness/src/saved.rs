@@ -156,6 +156,9 @@ pub(crate) fn write_not_judged(dir: &Path, results: &[ScenarioResult]) -> Result
 ///
 /// When the file is there and cannot be read.
 pub fn read_not_judged(dir: &Path) -> Result<Vec<ScenarioResult>, SavedError> {
+    if dir.is_file() {
+        return Err(SavedError::Empty { path: dir.to_owned() });
+    }
     let path = dir.join(NOT_JUDGED_FILE);
     match std::fs::read_to_string(&path) {
         Ok(text) => {

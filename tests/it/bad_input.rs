@@ -139,14 +139,26 @@ fn missing_paths_and_empty_folders_are_named() {
     tracecheck(&["run", &empty.path().display().to_string()])
         .expect_code(2)
         .expect_stderr("holds no scenario");
-    tracecheck(&["replay", &empty.path().display().to_string()])
-        .expect_code(2)
-        .expect_stderr("holds no saved run");
+    let file = empty.path().join("run.json");
+    std::fs::write(&file, "{}").unwrap();
+    for path in [empty.path(), &file] {
+        tracecheck(&["replay", &path.display().to_string()])
+            .expect_code(2)
+            .expect_stderr("holds no saved run");
+    }
 }
 
 #[test]
 fn usage_errors_say_how_to_write_it() {
-    tracecheck(&["run", "--app-env", "nonsense"]).expect_code(2).expect_stderr("APP:NAME=VALUE");
+    for (given, lack) in [("dsk", "no `:`"), ("sample-app-1:A", "no `=`"), (":A=B", "empty")] {
+        tracecheck(&["run", "--app-env", given])
+            .expect_code(2)
+            .expect_stderr(lack)
+            .expect_stderr("write APP:NAME=VALUE, for example sample-app-1:OTEL_PROPAGATORS=none");
+    }
+    tracecheck(&["run", "scenarios", "--app-env", "sample-app1:A=B"]).expect_code(2).expect_stderr(
+        "no service `sample-app1` to give a variable to, did you mean `sample-app-1`?",
+    );
     tracecheck(&["run", "scenarios", "--app-env", "sample-app-9:A=B"])
         .expect_code(2)
         .expect_stderr("no service `sample-app-9`")

@@ -274,6 +274,13 @@ fn init_writes_a_system_and_a_scenario_that_pass_as_they_are() {
     init("shop:UPSTREAM_URIS=pey")
         .expect_code(2)
         .expect_stderr("no --service `pey`; did you mean `pay`?");
+    let unsound = ["init", "--service", "My_Shop=sh", "--service", "collector=sh"];
+    let unsound = ran(Command::new(TRACECHECK).args(unsound).current_dir(dir.path()).output());
+    let reported = unsound.expect_code(2).stderr;
+    let named = ["nothing was written", "`collector` is in every system already"];
+    assert!(named.iter().all(|part| reported.contains(part)), "{reported}");
+    assert!(!reported.contains(".yaml"), "cites a file that is not there: {reported}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     init("shop:UPSTREAM_URIS=pay").expect_code(0).expect_stdout("tracecheck run shop-first.yaml");
     init("shop:UPSTREAM_URIS=pay")
         .expect_code(2)

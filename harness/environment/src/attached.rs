@@ -6,11 +6,16 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     path::Path,
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
+use tokio::{
+    net::TcpStream,
+    time::{self, Instant},
+};
 
 use super::{
     Endpoints, Environment, EnvironmentError, InstanceEndpoints, LineTest, UnexpectedExit,
@@ -20,6 +25,11 @@ use harness_system::{Role, System, parts::COLLECTOR};
 
 /// Its name.
 pub(super) const NAME: &str = "attached";
+
+/// How long what is attached to may refuse connections: one that is restarted does so for a moment.
+const LISTENING_LIMIT: Duration = Duration::from_secs(2);
+/// How often it is tried meanwhile.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Addresses of a system that already runs.
 pub struct Attached {
@@ -71,6 +81,32 @@ fn unsupported(verb: &'static str, workload: &str) -> EnvironmentError {
     }
 }
 
+/// Waits until somebody takes connections at a base URL, for a moment. Only a refusal says that nobody does; all else is for the requests
+/// themselves to find.
+async fn listens(url: &str, option: &str, start: &str) -> Result<(), EnvironmentError> {
+    let Some(address) = reqwest::Url::parse(url).ok().and_then(|url| {
+        Some((url.host_str()?.trim_matches(['[', ']']).to_owned(), url.port_or_known_default()?))
+    }) else {
+        return Ok(());
+    };
+    let deadline = Instant::now() + LISTENING_LIMIT;
+    loop {
+        let connecting = TcpStream::connect((address.0.as_str(), address.1));
+        match time::timeout_at(deadline, connecting).await {
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            _ => return Ok(()),
+        }
+        if Instant::now() + POLL_INTERVAL >= deadline {
+            return Err(EnvironmentError::Unavailable {
+                environment: NAME,
+                reason: format!("nothing listens at {url} (`--{option}`)"),
+                remedy: format!("{start}, or correct the address"),
+            });
+        }
+        time::sleep(POLL_INTERVAL).await;
+    }
+}
+
 fn at(role: Role, name: &str, port: &str, url: &str) -> WorkloadEndpoints {
     let ports = BTreeMap::from([(port.to_owned(), url.to_owned())]);
     let instance = InstanceEndpoints { name: name.to_owned(), ports };
@@ -80,6 +116,21 @@ fn at(role: Role, name: &str, port: &str, url: &str) -> WorkloadEndpoints {
 #[async_trait]
 impl Environment for AttachedEnvironment {
     async fn up(&mut self, system: &System) -> Result<Endpoints, EnvironmentError> {
+        let running = match &self.at.intake {
+            Intake::Running(url) => Some(url.as_str()),
+            Intake::None | Intake::BroughtUp(_) => None,
+        };
+        let otlp = self.at.otlp.as_deref();
+        let wanted = [
+            (Some(self.at.entry.as_str()), "entry", "start the system"),
+            (otlp, "otlp", "start its collector, or leave the option out"),
+            (running, "intake", "start `tracecheck intake`"),
+        ];
+        for (url, option, start) in wanted {
+            if let Some(url) = url {
+                listens(url, option, start).await?;
+            }
+        }
         let mut endpoints = Endpoints::default();
         let intake = system.workloads.iter().find(|workload| workload.role == Role::Intake);
         if let Some(intake) = intake {
@@ -180,5 +231,25 @@ impl Environment for AttachedEnvironment {
             Some(inner) => inner.down().await,
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_at_which_nothing_listens_is_named_with_its_option() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        listens(&url, "entry", "start the system").await.unwrap();
+        drop(listener);
+        let error = listens(&url, "entry", "start the system").await.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!(
+                "the `attached` environment cannot be used: nothing listens at {url} (`--entry`); start the system, or correct the address"
+            )
+        );
     }
 }

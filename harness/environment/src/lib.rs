@@ -343,6 +343,17 @@ impl fmt::Display for UncleanStop {
     }
 }
 
+/// Says of a health route how it answers, and, where it is none, which key names it.
+fn unhealthy(url: &str, status: reqwest::StatusCode) -> String {
+    let remedy = match status.as_u16() {
+        300..500 => {
+            ", and 2xx is waited for: name a route that answers so by `health: { port: …, path: … }` of its workload, or leave `health` out, and only connections are waited for"
+        }
+        _ => "",
+    };
+    format!("{url} answers {status}{remedy}")
+}
+
 /// Each on a line of its own, indented.
 fn lines<T: fmt::Display>(lines: &[T]) -> String {
     if lines.is_empty() {

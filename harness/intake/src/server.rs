@@ -75,7 +75,7 @@ pub enum ServeError {
     /// Somebody else listens there.
     #[error(
         "cannot listen at {address}: the port is in use; stop the program that listens there, or pass another address with \
-         --listen (port 0 takes a free one)"
+         --listen, which is --intake-listen of a run (port 0 takes a free one)"
     )]
     AddressInUse {
         /// Address as requested.

@@ -8,8 +8,11 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, bail};
-use harness::{load, source};
+use anyhow::{Context, anyhow, bail};
+use harness::{
+    load::{self, LoadError},
+    source::{self, Finding},
+};
 
 /// Which services there are, and how they are reached.
 #[derive(Debug, clap::Args)]
@@ -97,7 +100,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         for path in [&system, &scenario] {
             let _ = std::fs::remove_file(path);
         }
-        return Err(error);
+        return Err(match error.downcast::<LoadError>() {
+            Ok(LoadError::Invalid(findings)) => unsound(&findings),
+            Err(error) => error,
+        });
     }
     super::print(&format!(
         "{} says what runs, {} what is driven through it and must hold.\nrun it:  tracecheck run {}\n",
@@ -105,6 +111,17 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         scenario.display(),
         scenario.display()
     ))
+}
+
+/// Says what is wrong with the options, without the places in files that are not there any more.
+fn unsound(findings: &[Finding]) -> anyhow::Error {
+    let reported = findings.iter().filter(|finding| !finding.message.ends_with("(see below)"));
+    let reported = reported.map(|Finding { message, suggestion, .. }| match suggestion {
+        Some(suggestion) => format!("\n  {message}; {suggestion}"),
+        None => format!("\n  {message}"),
+    });
+    let reported: String = reported.collect();
+    anyhow!("the options give no sound system, so nothing was written:{reported}")
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -121,7 +121,14 @@ fn variable(text: &str) -> Result<Variable, String> {
             name: name.to_owned(),
             value: value.to_owned(),
         }),
-        _ => Err("write APP:NAME=VALUE, for example sample-app-1:OTEL_PROPAGATORS=none".to_owned()),
+        _ => Err(format!(
+            "{}; write APP:NAME=VALUE, for example sample-app-1:OTEL_PROPAGATORS=none; `all` is every app",
+            match parts {
+                Some(_) => "APP or NAME is empty",
+                None if !text.contains(':') => "it has no `:` between APP and NAME",
+                None => "it has no `=` between NAME and VALUE",
+            }
+        )),
     }
 }
 
@@ -277,6 +284,12 @@ fn refuse_taps(scenario: &Scenario) -> anyhow::Result<()> {
 /// Makes the folder of a run that is kept, and refuses one that another run is kept in.
 fn make_save_folder(dir: &Path) -> anyhow::Result<()> {
     let unusable = || format!("--save: the folder {} cannot be used", dir.display());
+    if dir.is_file() {
+        bail!(
+            "--save: {} is a file, and cannot be used as a folder; name another one",
+            dir.display()
+        );
+    }
     std::fs::create_dir_all(dir).with_context(unusable)?;
     for entry in std::fs::read_dir(dir).with_context(unusable)? {
         if entry.with_context(unusable)?.file_name().to_string_lossy().starts_with("system-") {

@@ -118,6 +118,10 @@ pub(super) enum CallError {
         "`{service}` does not describe itself: {reason}; turn server reflection on, or give `descriptor_set`"
     )]
     NoReflection { service: String, reason: String },
+    #[error(
+        "the port answers by HTTP ({0}), and not by gRPC; name the workload that speaks gRPC by `entry`, or give the entry a port `grpc`"
+    )]
+    NotGrpc(String),
     #[error("{0}")]
     Message(String),
     #[error("{0}")]
@@ -350,6 +354,9 @@ async fn reflect(channel: &Channel, service: &str) -> Result<DescriptorPool, Cal
                     version += 1
                 }
                 Err(status) => {
+                    if let Some(answer) = http_answer(status.message()) {
+                        return Err(CallError::NotGrpc(answer.to_owned()));
+                    }
                     let reason = format!("{:?} ({})", status.code(), status.message());
                     return Err(CallError::NoReflection { service: service.to_owned(), reason });
                 }
@@ -388,6 +395,12 @@ async fn reflect(channel: &Channel, service: &str) -> Result<DescriptorPool, Cal
         CallError::NoReflection { service: service.to_owned(), reason }
     })?;
     Ok(pool)
+}
+
+/// The HTTP status of a server that speaks no gRPC, as tonic has it in its message.
+fn http_answer(message: &str) -> Option<&str> {
+    let (_, status) = message.split_once("while receiving response with status: ")?;
+    Some(status.trim_end_matches(')'))
 }
 
 /// Which services there are instead.

@@ -76,7 +76,8 @@ pub enum BuildError {
     Invalid(Vec<Finding>),
     /// A variable is for a workload that is not there.
     #[error(
-        "there is no service `{name}` to give a variable to; it has {}; with `--filter` only the scenarios that have it are run",
+        "there is no service `{name}` to give a variable to{}; it has {}; with `--filter` only the scenarios that have it are run",
+        meant(.name, .known),
         source::list(.known.iter().map(String::as_str))
     )]
     UnknownService {
@@ -86,7 +87,7 @@ pub enum BuildError {
         known: Vec<String>,
     },
     /// A file cannot be read.
-    #[error("{path}: cannot be read: {source}")]
+    #[error("{path} {}", source::unreadable(.source))]
     Unreadable {
         /// Path of the file or folder.
         path: PathBuf,
@@ -224,6 +225,12 @@ fn read_config(path: &Path) -> Result<CollectorConfig, BuildError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| BuildError::Unreadable { path: path.to_owned(), source })?;
     Ok(CollectorConfig { file: path.display().to_string(), text })
+}
+
+/// The nearest name, as a part of a sentence.
+fn meant(name: &str, known: &[String]) -> String {
+    let known = known.iter().map(String::as_str).chain(["all"]);
+    source::nearest(name, known).map_or_else(String::new, |nearest| format!(", {nearest}"))
 }
 
 /// Gives services the caller's variables; a later one takes the place of an earlier one.

@@ -282,7 +282,7 @@ impl Launch {
         loop {
             match self.client.get(&url).timeout(HEALTH_TIMEOUT).send().await {
                 Ok(response) if response.status().is_success() => return,
-                Ok(response) => *waits_for = format!("{url} answers {}", response.status()),
+                Ok(response) => *waits_for = crate::unhealthy(&url, response.status()),
                 Err(error) => {
                     *waits_for =
                         format!("{url} does not answer: {}", harness_core::chain_of(&error));

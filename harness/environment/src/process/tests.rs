@@ -504,3 +504,16 @@ async fn a_child_gets_its_own_variables_and_the_safe_ones_of_the_caller_only() {
     assert!(!format!("{system:?}").contains("5ecret"));
     environment.down().await.unwrap();
 }
+
+#[test]
+fn a_health_route_that_is_none_is_said_to_be_set_by_its_key() {
+    use reqwest::StatusCode;
+    let described = |status| crate::unhealthy("http://127.0.0.1:80/health", status);
+    assert_eq!(
+        described(StatusCode::NOT_FOUND),
+        "http://127.0.0.1:80/health answers 404 Not Found, and 2xx is waited for: name a route that answers so by \
+         `health: { port: …, path: … }` of its workload, or leave `health` out, and only connections are waited for"
+    );
+    let starting = described(StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(starting, "http://127.0.0.1:80/health answers 503 Service Unavailable");
+}

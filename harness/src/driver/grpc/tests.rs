@@ -195,3 +195,10 @@ fn only_package_service_and_method_are_a_method() {
         assert!(parts(wrong).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn a_server_that_speaks_no_grpc_is_known_by_what_it_answers() {
+    let message = "protocol error: received message with invalid compression flag: 123 (valid flags are 0 and 1) while receiving response with status: 404 Not Found";
+    assert_eq!(http_answer(message), Some("404 Not Found"));
+    assert_eq!(http_answer("there is no such order"), None);
+}
