@@ -1,4 +1,4 @@
-//! Reads scenario files: the first syntax or type error of each file, then what is wrong in meaning, all of it.
+//! Reads scenario files: all that does not fit the types, or all that is wrong in meaning.
 
 use std::{
     collections::BTreeMap,
@@ -11,13 +11,14 @@ use self::file::{RequireFile, ScenarioFile};
 use crate::{
     rule,
     scenario::{Fault, Leveled, Scenario},
-    source::{self, Finding},
+    source::{self, FileKind, Finding},
     system::{System, file as system_file},
 };
 
 mod expect;
 mod fault;
 mod file;
+mod remedy;
 mod request;
 pub mod schema;
 mod system;
@@ -76,7 +77,7 @@ pub fn check(paths: &[PathBuf]) -> Result<Loaded, LoadError> {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) => {
-                findings.push(Finding::new(name, format!("cannot be read: {error}")));
+                findings.push(Finding::new(name, source::unreadable(&error)));
                 continue;
             }
         };
@@ -159,15 +160,18 @@ fn files(paths: &[PathBuf], findings: &mut Vec<Finding>) -> Vec<PathBuf> {
 ///
 /// # Errors
 ///
-/// The first syntax or type error; else everything that is wrong in meaning.
+/// A syntax error, or everything that does not fit the types; else everything that is wrong in meaning.
 pub fn parse(path: &Path, text: &str) -> Result<(Scenario, Spanned<String>), Vec<Finding>> {
     if source::is_empty(text) {
         let finding = Finding::new(source::file_name(path), "is empty");
         let needs = "a scenario needs `name`, `description` and `requests`";
         return Err(vec![finding.suggest(needs.to_owned())]);
     }
-    let file: ScenarioFile =
-        source::read_yaml(&source::file_name(path), text).map_err(|finding| vec![finding])?;
+    let name = source::file_name(path);
+    if let Some(kind) = source::kind_of(text).filter(|kind| *kind != FileKind::Scenario) {
+        return Err(vec![other_file(&name, kind)]);
+    }
+    let file: ScenarioFile = source::read_all(&name, text, remedy::remedy)?;
     let mut resolver = Resolver { path, findings: Vec::new() };
     let name = file.name.clone();
     let scenario = resolver.scenario(file);
@@ -176,6 +180,36 @@ pub fn parse(path: &Path, text: &str) -> Result<(Scenario, Spanned<String>), Vec
     }
     resolver.findings.sort_by_key(|finding| finding.place);
     Err(resolver.findings)
+}
+
+impl Workloads {
+    /// Returns what a name is ambiguous for, where it is that of a workload and the service name of another one: the service name of the
+    /// first, and the workload's name of the other.
+    fn meant_twice(&self, name: &str) -> Option<(String, &str)> {
+        let services = &self.system.as_ref()?.workloads;
+        let own = services.iter().find(|one| one.name == name)?.service_name()?;
+        let other = services.iter().find(|one| {
+            one.name != name && one.service_name().is_some_and(|service| service == name)
+        })?;
+        (own != name).then_some((own, other.name.as_str()))
+    }
+}
+
+/// Says of a file of another kind what it is, and what to do with it.
+fn other_file(name: &str, kind: FileKind) -> Finding {
+    let remedy = match kind {
+        FileKind::CollectorConfig => {
+            "name it by `--collector-config`, or in a system file by `collector: { config: … }`"
+        }
+        _ => {
+            "`tracecheck init` writes a system file and a scenario for services that are described otherwise"
+        }
+    };
+    let message = format!(
+        "is {}, and a scenario is expected here, with `name`, `description` and `requests`",
+        kind.name()
+    );
+    Finding::new(name, message).suggest(remedy.to_owned())
 }
 
 /// Turns what is written into what is meant, and gathers what is wrong.
@@ -334,3 +368,6 @@ impl Resolver<'_> {
         self.path.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
     }
 }
+
+#[cfg(test)]
+mod tests;

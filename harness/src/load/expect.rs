@@ -166,6 +166,18 @@ impl Resolver<'_> {
             let workloads = workloads.services.iter().chain(workloads.named.iter().flatten());
             workloads.map(String::as_str)
         };
+        if let Some((workload, other)) = workloads.meant_twice(&at.value) {
+            self.wrong_with(
+                at,
+                format!(
+                    "`{}` is ambiguous: the workload of that name has the service name `{workload}`, and it is the service name of workload `{other}`",
+                    at.value
+                ),
+                Some(format!(
+                    "write `{workload}` for the one and `{other}` for the other, or give the workload the name of its service"
+                )),
+            );
+        }
         // Where the system file itself is not sound, nothing is known.
         let all_known = workloads.named.is_some() && !workloads.services.is_empty();
         if all_known && !known().any(|name| name.eq_ignore_ascii_case(&at.value)) {

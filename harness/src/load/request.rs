@@ -290,6 +290,18 @@ impl Resolver<'_> {
                 return None;
             }
         };
+        if let Content::Json(serde_json::Value::String(text)) = &content
+            && text.trim_start().starts_with(['{', '['])
+        {
+            self.wrong_with(
+                &body,
+                "`json` is one text, which is sent with quotes around it",
+                Some(
+                    "write the document as YAML, without quotes, or as `text` with `content_type: application/json`"
+                        .to_owned(),
+                ),
+            );
+        }
         let content_type = content_type.unwrap_or_else(|| usual.to_owned());
         if http::HeaderValue::from_str(&content_type).is_err() {
             self.wrong(&body, format!("`{content_type}` cannot be sent as `Content-Type`"));
@@ -309,7 +321,7 @@ impl Resolver<'_> {
         match read {
             Ok(bytes) => Some(Content::File { path, bytes: bytes.into() }),
             Err(error) => {
-                let message = format!("the file {} cannot be read: {error}", path.display());
+                let message = format!("the file {} {}", path.display(), source::unreadable(&error));
                 self.wrong_with(
                     file,
                     message,

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::{
     case::Method,
     expectation::{AnswerExpect, Asked, condition::text_of},
+    source,
 };
 
 /// One kind of request and how often it is sent.
@@ -231,10 +232,19 @@ pub fn at_path<'a>(document: &'a Value, path: &str) -> Option<&'a Value> {
 
 /// Error of a text whose references cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a valid reference to a saved value: write `${{saved:NAME}}`, or `$${{` for `${{`"
-)]
+#[error("`{0}` is not a valid reference to a saved value: {remedy}", remedy = remedy(.0))]
 pub struct ReferenceError(String);
+
+/// What to write in place of a reference that is none.
+fn remedy(reference: &str) -> String {
+    let inside = reference.trim_start_matches("${").trim_end_matches('}');
+    match source::variable(inside) {
+        Some(name) => format!(
+            "your environment's variables are not read here; write the value of `{name}`, or `${reference}` to send it as it is"
+        ),
+        None => "write `${saved:NAME}`, or `$${` for `${`".to_owned(),
+    }
+}
 
 /// A part of a text.
 #[derive(Debug, PartialEq, Eq)]
@@ -462,5 +472,12 @@ mod tests {
             );
             assert!(reported.contains("${saved:NAME}"), "{reported}");
         }
+        let reported = Request::get("/${env:ORDER}").uses().unwrap_err().to_string();
+        assert!(
+            reported.ends_with(
+                ": your environment's variables are not read here; write the value of `ORDER`, or `$${env:ORDER}` to send it as it is"
+            ),
+            "{reported}"
+        );
     }
 }

@@ -24,8 +24,10 @@ use super::{
 use crate::feature::CollectorFeature;
 use harness_core::{
     secret::Secret,
-    source::{self, Finding, Place, place_of},
+    source::{self, FileKind, Finding, Place, place_of},
 };
+
+mod remedy;
 
 /// Gives the value of an environment variable of the caller.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -145,10 +147,11 @@ impl SystemFile {
     /// Reads a file and those that it names. `variables` are the caller's, for `inherit`.
     ///
     /// # Errors
-    /// The first syntax or type error, else everything that could not be read.
+    /// A syntax error, or everything that does not fit the types, else everything that could not be read.
     pub fn read(path: &Path, variables: Variables<'_>) -> Result<Self, Vec<Finding>> {
         let file = source::file_name(path);
-        let text = read_to_string(path).map_err(|message| vec![Finding::new(&file, message)])?;
+        let text = fs::read_to_string(path)
+            .map_err(|error| vec![Finding::new(&file, source::unreadable(&error))])?;
         let dir = match path.parent() {
             Some(dir) if !dir.as_os_str().is_empty() => dir,
             _ => Path::new("."),
@@ -170,7 +173,10 @@ impl SystemFile {
             let needs = "a system file needs `entry` and `workloads`".to_owned();
             return Err(vec![Finding::new(file, "is empty").suggest(needs)]);
         }
-        let raw: Raw = source::read_yaml(file, text).map_err(|one| vec![one])?;
+        if let Some(kind) = source::kind_of(text).filter(|kind| *kind != FileKind::System) {
+            return Err(vec![other_file(file, kind)]);
+        }
+        let raw: Raw = source::read_all(file, text, remedy::remedy)?;
         // A program that starts in this directory must find it from there too.
         let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
         let mut reader =
@@ -214,11 +220,11 @@ impl SystemFile {
         let missing = self.workloads.iter().filter_map(|workload| {
             let Program::Command(program) = &workload.program else { return None };
             let Missing { message, remedy } = program::missing(program, search)?;
-            let suggestion = match remedy {
-                BUILD_OR_CORRECT => {
+            let suggestion = match remedy == BUILD_OR_CORRECT {
+                true => {
                     format!("{remedy}; relative paths are resolved against this file's directory")
                 }
-                remedy => remedy.to_owned(),
+                false => remedy,
             };
             Some(self.finding(Problem {
                 workload: Some(workload.name.clone()),
@@ -558,7 +564,8 @@ impl Reader<'_> {
 
     fn contents(&mut self, path: &str, place: Option<Place>) -> String {
         read_to_string(&self.dir.join(path)).unwrap_or_else(|message| {
-            self.find(message, None, place);
+            let remedy = "its path is meant from this file's directory";
+            self.find(message, Some(remedy.to_owned()), place);
             String::new()
         })
     }
@@ -590,8 +597,27 @@ impl Reader<'_> {
     }
 }
 
+/// Says of a file of another kind what it is, and what to do with it.
+fn other_file(file: &str, kind: FileKind) -> Finding {
+    let remedy = match kind {
+        FileKind::Scenario => {
+            "run it by `tracecheck run`, and name a system file in it by `system: { file: … }`"
+        }
+        FileKind::CollectorConfig => "name it in a system file by `collector: { config: … }`",
+        _ => {
+            "describe the services anew, each with its command, under `workloads`; `tracecheck init` writes a first system file"
+        }
+    };
+    let message = format!(
+        "is {}, and a system file is expected here, with `entry` and `workloads`",
+        kind.name()
+    );
+    Finding::new(file, message).suggest(remedy.to_owned())
+}
+
 fn read_to_string(path: &Path) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|error| format!("cannot read `{}`: {error}", path.display()))
+    fs::read_to_string(path)
+        .map_err(|error| format!("`{}` {}", path.display(), source::unreadable(&error)))
 }
 
 #[cfg(test)]

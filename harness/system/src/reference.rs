@@ -253,7 +253,12 @@ fn reference(inside: &str) -> Result<Reference, ReferenceError> {
     let (kind, rest) = inside.split_once(':').unwrap_or((inside, ""));
     let Some((_, form)) = KINDS.into_iter().find(|(known, _)| *known == kind) else {
         let kinds = KINDS.map(|(known, _)| known);
-        let hint = source::nearest_or_known(kind, kinds).unwrap_or_default();
+        let hint = match source::variable(inside) {
+            Some(name) => format!(
+                "your environment's variables are not read here; list `{name}` under `inherit`, which hands it on, or write its value"
+            ),
+            None => source::nearest_or_known(kind, kinds).unwrap_or_default(),
+        };
         return Err(ReferenceError::UnknownKind { reference: whole(), hint });
     };
     if rest.is_empty() {
@@ -322,7 +327,14 @@ mod tests {
             problem("${endpont:a.b}"),
             "`${endpont:a.b}` is no reference: did you mean `endpoint`?; write `$${endpont:a.b}` to pass it on as it is"
         );
-        assert!(problem("${env:HOME}").contains("write `$${env:HOME}`"));
+        assert_eq!(
+            problem("${env:HOME}"),
+            "`${env:HOME}` is no reference: your environment's variables are not read here; list `HOME` under \
+             `inherit`, which hands it on, or write its value; write `$${env:HOME}` to pass it on as it is"
+        );
+        for variable in ["${HOME}", "${HOME:-/root}", "${env:HOME:-/root}"] {
+            assert!(problem(variable).contains("list `HOME` under `inherit`"), "{variable}");
+        }
         assert_eq!(
             problem("${endpoint:collector}"),
             "`${endpoint:collector}` names no port; write `${endpoint:WORKLOAD.PORT}`"

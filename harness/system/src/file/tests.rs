@@ -76,12 +76,12 @@ collector:
 ";
     let findings = loaded(text).unwrap_err();
     let starts = [
-        "shop.yaml:11:11: cannot read `",
+        "shop.yaml:11:11: `/",
         "shop.yaml:3:5: workload `a` has neither `command` nor `builtin`; give one of the two",
         "shop.yaml:4:11: `collector` is in every system already; describe it under `collector`",
         "shop.yaml:4:5: workload `collector` has both `command` and `builtin`; give one of the two",
         "shop.yaml:7:15: environment variable `NOT_SET` is not set here",
-        "shop.yaml:9:10: cannot read `",
+        "shop.yaml:9:10: `/",
     ];
     assert_eq!(findings.len(), starts.len(), "{findings:#?}");
     for (finding, start) in findings.iter().zip(starts) {
@@ -130,7 +130,7 @@ fn loading_checks_the_system_as_a_whole() {
 #[test]
 fn a_missing_file_is_reported() {
     let findings = SystemFile::read(Path::new("/no/such/shop.yaml"), &variables).unwrap_err();
-    assert!(findings[0].to_string().starts_with("/no/such/shop.yaml: cannot read"), "{findings:?}");
+    assert_eq!(findings[0].to_string(), "/no/such/shop.yaml: does not exist");
 }
 
 const SHOP: &str = "entry: shop\nworkloads:\n  - name: shop\n    command: [sh, '${listen:http}']\n    ports: [http]\n";
@@ -242,4 +242,60 @@ fn traces_of_a_services_own_are_read_and_name_a_service_that_is_there() {
     // A service may name itself in its code.
     let unnamed = format!("{SHOP}own_traces: [{{ service: billing, resource: tick }}]\n");
     assert!(loaded(&unnamed).is_ok());
+}
+
+#[test]
+fn what_people_write_from_habit_is_answered_with_the_right_form() {
+    let whole = [
+        "services:\n  web: { image: nginx }\n",
+        "apiVersion: apps/v1\nkind: Deployment\n",
+        "receivers: { otlp: }\nexporters: { debug: }\n",
+        "name: one\ndescription: x\nrequests: [{ get: / }]\n",
+        "entry: web\nworkloads:\n  web:\n    command: [x]\n",
+        "entri: web\nworkloads:\n  - nam: web\n    comand: [x]\n    port: [http]\n  - name: b\n    command: [x]\n    start_limt: 3s\n",
+        "entry: web\nworkloads: [{ name: web, command: [x, --port, ${port:http}] }]\n",
+        "entry: web\nworkloads:\n  - name: web\n    command: [x]\n    env: {A: ${x}}\n",
+    ];
+    let parts = [
+        "command: npm run start",
+        "command: { run: x }",
+        "env: [A=B]",
+        "env: { A: }",
+        "env: { A: [1], B: { c: d } }",
+        "env: { A: '${env:HOME}', B: '${DB_URL:-x}' }",
+        "environment: { A: b }",
+        "image: nginx",
+        "depends_on: [db]",
+        "ports: 8080",
+        "health: /ready",
+        "health: { path: /ready }",
+        "files: { a.txt: hello }",
+        "files: { a.txt: { content: hello } }",
+        "files: { a.txt: { path: nowhere } }",
+        "files: { a.txt: { path: . } }",
+        "inherit: { A: b }",
+        "traced: no",
+        "start_limit: 60",
+    ];
+    let parts = parts.map(|part| {
+        let command = if part.starts_with("command") { "" } else { "    command: [x]\n" };
+        format!("entry: web\nworkloads:\n  - name: web\n{command}    {part}\n")
+    });
+    let collectors = ["collector.yaml", "{ config: nowhere.yaml }", "{ config: { receivers: } }"];
+    let collectors = collectors.map(|collector| {
+        format!("entry: web\nworkloads: [{{ name: web, command: [x] }}]\ncollector: {collector}\n")
+    });
+    let mut reported = String::new();
+    for text in whole.map(str::to_owned).iter().chain(&parts).chain(&collectors) {
+        let dir = tempfile::tempdir().unwrap();
+        let read = SystemFile::parse("shop.yaml", text, dir.path(), &variables);
+        let found = read.and_then(|file| file.system(&Secret::new("")).map(|_| ()));
+        let found = found.err().into_iter().flatten().map(|finding| format!("\n   {finding}"));
+        let found: String = found.collect();
+        let folder = fs::canonicalize(dir.path()).unwrap().display().to_string();
+        let found = found.replace(&format!("{folder}/"), "");
+        let text = text.strip_prefix("entry: web\nworkloads:\n  - name: web\n").unwrap_or(text);
+        reported += &format!("{}\n=>{found}\n", text.trim_end());
+    }
+    insta::assert_snapshot!(reported);
 }
