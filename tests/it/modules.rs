@@ -42,24 +42,20 @@ fn the_modules_of_each_crate_are_acyclic() {
     );
 }
 
-/// Rooms that still use each other, by crate.
-const OPEN: [(&str, &str); 1] = [(
-    "collector/src",
-    "exporter/datadog/stats uses exporter/datadog/translate, exporter/datadog/translate uses exporter/datadog/stats",
-)];
-
 #[test]
 fn the_rooms_of_each_crate_are_acyclic() {
-    let mut found = Vec::new();
+    let (mut found, mut links) = (Vec::new(), 0);
     for member in members() {
         let source = format!("{member}/src");
         let rooms = rooms(&read(&root().join(&source)));
-        found.extend(circles(&rooms).into_iter().map(|circle| (source.clone(), circle)));
+        links += rooms.values().map(BTreeSet::len).sum::<usize>();
+        found.extend(circles(&rooms).into_iter().map(|circle| format!("{source}: {circle}")));
     }
-    let open = OPEN.map(|(source, circle)| (source.to_owned(), circle.to_owned()));
-    assert_eq!(
-        found, open,
-        "other folders than these use each other; move what they share to a folder below both, or take out of the list what is mended"
+    assert!(links > 300, "only {links} uses of one room by another were found");
+    assert!(
+        found.is_empty(),
+        "some folders use each other; move what they share to a folder below both:\n{}",
+        found.join("\n")
     );
 }
 

@@ -7,6 +7,7 @@
 mod both_ways;
 mod client;
 pub(crate) mod config;
+mod counting;
 mod model;
 mod payload;
 mod stats;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use client::Client;
 pub(crate) use client::KeyCheck;
 pub(crate) use config::Config;
+use counting::{Counting, PEER_TAGS};
 use payload::Sender;
 use stats::Concentrator;
 use tokio_util::sync::CancellationToken;
@@ -169,13 +171,13 @@ fn now() -> i64 {
     i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
 }
 
-fn counting(config: &Config) -> stats::Counting {
+fn counting(config: &Config) -> Counting {
     let traces = &config.traces;
     let mut peer_tags: Vec<String> = traces.peer_tags.clone();
     if traces.peer_tags_aggregation {
-        peer_tags.extend(stats::PEER_TAGS.map(str::to_owned));
+        peer_tags.extend(PEER_TAGS.map(str::to_owned));
     }
-    stats::Counting::new(traces.compute_stats_by_span_kind, peer_tags)
+    Counting::new(traces.compute_stats_by_span_kind, peer_tags)
 }
 
 fn settings(config: &Config, hostname: &str, gates: FeatureGates) -> Settings {

@@ -6,7 +6,6 @@
 mod groups;
 #[cfg(test)]
 mod limit_tests;
-mod records;
 #[cfg(test)]
 mod restart_tests;
 mod sender;
@@ -14,18 +13,16 @@ mod sender;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub(crate) use groups::grpc_status_number;
 use groups::{Group, GroupKey, Groups, is_top_level};
 use hashbrown::{HashMap, HashTable};
 use libdd_trace_protobuf::pb;
-use records::Record;
-pub(crate) use records::{Facts, Mark, Records};
 pub(crate) use sender::{encode, run};
 
-use super::model::{Counted, Span, TraceChunk, TracerPayload};
+use super::counting::records::{Record, Records};
+use super::counting::{ClientKey, Counting};
+use super::model::{Span, TraceChunk, TracerPayload};
 use super::payload::Sender;
 use crate::hold::Hold;
-use crate::trace_batch::SpanKind;
 
 /// How long a bucket is, in nanoseconds.
 pub(crate) const BUCKET_NANOS: u64 = 10_000_000_000;
@@ -35,52 +32,6 @@ const OPEN_BUCKETS: u64 = 2;
 const MAX_GROUPS: usize = 50_000;
 /// How many groups one payload has at most: the agent's limit.
 const MAX_GROUPS_PER_PAYLOAD: usize = 4000;
-
-/// How spans are counted: what the user can change about stats.
-#[derive(Debug, Clone)]
-pub(crate) struct Counting {
-    /// Whether spans count by their kind, besides those that are top-level or measured.
-    by_span_kind: bool,
-    /// The attributes that identify the other side of a call, sorted; empty to leave them out.
-    peer_tags: Vec<String>,
-    /// The place of each of them.
-    numbers: HashMap<Vec<u8>, u16>,
-}
-
-impl Counting {
-    /// Counts with these peer tags, of which there can be 65,536.
-    pub(crate) fn new(by_span_kind: bool, mut peer_tags: Vec<String>) -> Self {
-        peer_tags.sort();
-        peer_tags.dedup();
-        peer_tags.truncate(1 << 16);
-        let number = |(index, tag): (usize, &String)| (tag.clone().into_bytes(), index as u16);
-        let numbers = peer_tags.iter().enumerate().map(number).collect();
-        Self { by_span_kind, peer_tags, numbers }
-    }
-
-    /// Returns whether all peer tags are attributes that spans come with, and none is made of other facts.
-    pub(crate) fn is_usual(&self) -> bool {
-        const MADE: [&str; 7] =
-            ["env", "version", "events", "span.kind", "error.msg", "sql.query", "w3c.tracestate"];
-        let is_made = |tag: &String| {
-            MADE.contains(&tag.as_str())
-                || tag.starts_with("otel.")
-                || tag.starts_with('_') && tag != "_dd.base_service"
-        };
-        !self.peer_tags.iter().any(is_made)
-    }
-
-    /// Returns whether spans of this kind count, whatever else they are.
-    pub(crate) fn counts_kind(&self, kind: SpanKind) -> bool {
-        let kinds = [SpanKind::Server, SpanKind::Client, SpanKind::Producer, SpanKind::Consumer];
-        self.by_span_kind && kinds.contains(&kind)
-    }
-
-    /// The number of a peer tag; `None` for other keys.
-    pub(crate) fn peer_tag(&self, key: &[u8]) -> Option<u16> {
-        self.numbers.get(key).copied()
-    }
-}
 
 /// Counts spans, and gives what was counted.
 #[derive(Debug)]
@@ -152,17 +103,6 @@ impl Receipt {
             hold.count_until(self.until);
         }
     }
-}
-
-/// Key of a `ClientStatsPayload`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ClientKey {
-    hostname: String,
-    env: String,
-    version: String,
-    lang: String,
-    commit: String,
-    base_service: String,
 }
 
 impl Concentrator {
@@ -353,7 +293,7 @@ impl Bucket {
         if let Some(known) = self.known.find(record.hash, is_same) {
             return Some((self.groups[client].group(known.group), false));
         }
-        let key = records::group_key(counting, bytes)?;
+        let key = GroupKey::of_record(counting, bytes)?;
         let (group, is_new) = self.groups[client].find_or_add(key, has_room)?;
         // More notes than groups only come of addresses that count as the same.
         if self.known.len() < 2 * MAX_GROUPS {
@@ -421,24 +361,6 @@ fn client_payload(
     }
 }
 
-impl ClientKey {
-    /// Returns the key that separates a trace's stats from others'.
-    pub(crate) fn new(counted: &Counted<'_>, language: &[u8], sender: &Sender) -> Self {
-        let or_own = |reported: &[u8], own: &str| match reported {
-            b"" => own.to_owned(),
-            reported => text(reported),
-        };
-        Self {
-            hostname: or_own(&counted.hostname, &sender.host_name),
-            env: or_own(&counted.env, &sender.env),
-            version: text(&counted.version),
-            lang: text(language),
-            commit: text(&counted.commit),
-            base_service: text(&counted.base_service),
-        }
-    }
-}
-
 /// When a span ended, in nanoseconds since the epoch.
 fn end(span: &Span<'_>) -> u64 {
     u64::try_from(span.start.saturating_add(span.duration)).unwrap_or_default()
@@ -447,55 +369,3 @@ fn end(span: &Span<'_>) -> u64 {
 fn aligned(nanos: u64) -> u64 {
     nanos - nanos % BUCKET_NANOS
 }
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// The attributes that identify the other side of a call: the agent's `peer_tags.ini`, sorted.
-pub(crate) const PEER_TAGS: [&str; 44] = [
-    "_dd.base_service",
-    "active_record.db.vendor",
-    "amqp.destination",
-    "amqp.exchange",
-    "amqp.queue",
-    "aws.queue.name",
-    "aws.s3.bucket",
-    "bucketname",
-    "cassandra.keyspace",
-    "db.cassandra.contact.points",
-    "db.couchbase.seed.nodes",
-    "db.hostname",
-    "db.instance",
-    "db.name",
-    "db.namespace",
-    "db.system",
-    "db.system.name",
-    "db.type",
-    "dns.hostname",
-    "grpc.host",
-    "hostname",
-    "http.host",
-    "http.server_name",
-    "messaging.destination",
-    "messaging.destination.name",
-    "messaging.kafka.bootstrap.servers",
-    "messaging.rabbitmq.exchange",
-    "messaging.system",
-    "mongodb.db",
-    "msmq.queue.path",
-    "net.peer.name",
-    "network.destination.ip",
-    "network.destination.name",
-    "out.host",
-    "peer.hostname",
-    "peer.service",
-    "queuename",
-    "rpc.service",
-    "rpc.system",
-    "sequel.db.vendor",
-    "server.address",
-    "streamname",
-    "tablename",
-    "topicname",
-];

@@ -37,7 +37,7 @@ use super::model::{Counted, Span, Text, TraceChunk, TracerPayload};
 use crate::trace_batch::ResourceSpans;
 #[cfg(any(test, fuzzing))]
 use crate::trace_batch::TraceBatch;
-pub(crate) use go_text::{parse_uint, parse_whole_number};
+pub(crate) use go_text::parse_whole_number;
 pub(crate) use sampling::go_u64;
 
 /// A query without its literals, for tests of what was recorded.

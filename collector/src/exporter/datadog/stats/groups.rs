@@ -8,34 +8,13 @@ use libdd_ddsketch::{DDSketch, pb as sketch};
 use libdd_trace_obfuscation::ip_address::quantize_peer_ip_addresses;
 use libdd_trace_protobuf::pb;
 
-use super::{Counting, text};
+use crate::exporter::datadog::counting::{Counting, records};
 use crate::exporter::datadog::model::{Span, TraceChunk};
 use crate::exporter::datadog::translate::concepts::{self, Keys};
-use crate::exporter::datadog::translate::{go_u64, parse_uint, parse_whole_number};
+use crate::exporter::datadog::translate::{go_u64, parse_whole_number};
 
 /// The relative accuracy of latencies is 1 %, as in the agent: `(1 + 0.01) / (1 - 0.01)`.
 const GAMMA: f64 = 1.01 / 0.99;
-
-/// gRPC's status codes by name.
-const GRPC_CODES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 
 /// Key of a group of spans: borrowed from a span, or as a copy that outlives it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -72,6 +51,30 @@ impl<'a> GroupKey<'a> {
             is_trace_root: span.parent_id == 0,
             is_synthetic: chunk.origin.starts_with(b"synthetics"),
         }
+    }
+
+    /// Returns the key that the bytes of a span's record mean; `None` if they are none of a record.
+    pub(super) fn of_record(counting: &Counting, bytes: &'a [u8]) -> Option<Self> {
+        let (facts, peers) = records::read(bytes)?;
+        let peer_tag = |(tag, value): (u16, &[u8])| {
+            Some(peer_tag_text(counting.peer_tags.get(usize::from(tag))?, value))
+        };
+        let mut peer_tags = peers.into_iter().map(peer_tag).collect::<Option<Vec<_>>>()?;
+        peer_tags.sort();
+        Some(Self {
+            service: Cow::Borrowed(facts.service),
+            name: Cow::Borrowed(facts.name),
+            resource: Cow::Borrowed(facts.resource),
+            span_type: Cow::Borrowed(facts.span_type),
+            status_code: facts.status_code,
+            grpc_status_code: facts.grpc_status_code.to_owned(),
+            span_kind: Cow::Borrowed(facts.kind),
+            // A span that has one is no usual one, and none of these.
+            service_source: Cow::Borrowed(b""),
+            peer_tags,
+            is_trace_root: facts.is_trace_root,
+            is_synthetic: false,
+        })
     }
 
     pub(super) fn into_owned(self) -> GroupKey<'static> {
@@ -191,6 +194,10 @@ fn rounded(count: f64) -> u64 {
     whole + u64::from(rand::random::<f64>() < count - whole as f64)
 }
 
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 /// A sketch of latencies; there is none before the first.
 #[derive(Debug, Default)]
 struct Latencies(Option<Box<DDSketch>>);
@@ -250,24 +257,11 @@ fn grpc_status_code(span: &Span<'_>) -> String {
     };
     let code = |names| text(names).or_else(|| number(names));
     let found = concepts::grpc_code(code, |names| text(names).unwrap_or_default());
-    found.map(|code| grpc_status_number(&code)).unwrap_or_default()
-}
-
-/// The number of a gRPC status code that is a number or a name; empty if it is neither.
-pub(crate) fn grpc_status_number(code: &[u8]) -> String {
-    if let Some(number) = parse_uint(code).filter(|code| u32::try_from(*code).is_ok()) {
-        return number.to_string();
-    }
-    let code = text(code);
-    let name = code.strip_prefix("StatusCode.").unwrap_or(&code).to_uppercase();
-    let name = if name == "CANCELED" { "CANCELLED" } else { &name };
-    let position =
-        GRPC_CODES.iter().position(|known| *known == name || known.replace('_', "") == name);
-    position.map(|code| code.to_string()).unwrap_or_default()
+    found.map(|code| concepts::grpc_status_number(&code)).unwrap_or_default()
 }
 
 /// A peer tag as it is sent.
-pub(super) fn peer_tag_text(key: &str, value: &[u8]) -> String {
+fn peer_tag_text(key: &str, value: &[u8]) -> String {
     format!("{key}:{}", quantize_peer_ip_addresses(&text(value)))
 }
 

@@ -4,6 +4,7 @@
 
 pub(crate) use super::attributes::Keys;
 use super::attributes::keys;
+use super::go_text::parse_uint;
 use crate::exporter::datadog::model::Text;
 
 pub(super) const SERVICE: Keys = keys!["service.name"];
@@ -44,6 +45,26 @@ pub(super) const GRPC_CODES: [Keys; 4] = [
     keys!["rpc.grpc.status.code"],
     keys!["grpc.status.code"],
 ];
+/// The names of gRPC's status codes, by number.
+const GRPC_NAMES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
 /// The status code of a call in whatever system, gRPC among them.
 pub(super) const RPC_CODE: Keys = keys!["rpc.response.status_code"];
 
@@ -64,6 +85,19 @@ pub(crate) fn grpc_code<'a, T>(
     };
     let current = || is_grpc().then(|| code(RPC_CODE)).flatten();
     GRPC_CODES.into_iter().find_map(&code).or_else(current)
+}
+
+/// Returns the number of a gRPC status code that is a number or a name; empty if it is neither.
+pub(crate) fn grpc_status_number(code: &[u8]) -> String {
+    if let Some(number) = parse_uint(code).filter(|code| u32::try_from(*code).is_ok()) {
+        return number.to_string();
+    }
+    let code = String::from_utf8_lossy(code);
+    let name = code.strip_prefix("StatusCode.").unwrap_or(&code).to_uppercase();
+    let name = if name == "CANCELED" { "CANCELLED" } else { &name };
+    let position =
+        GRPC_NAMES.iter().position(|known| *known == name || known.replace('_', "") == name);
+    position.map(|code| code.to_string()).unwrap_or_default()
 }
 
 /// Attributes from which something is made, beside or in place of their copies: in each, the name that counts first is the first.

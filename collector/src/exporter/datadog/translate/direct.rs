@@ -17,11 +17,12 @@ use super::attributes::Attrs;
 use super::sampling::{self, DECISION, RECEIVER_RATE};
 use super::span as plain_span;
 use super::{Dropped, Settings, Trace, add, add_container_tags, host, payload, tracer_payload};
+use crate::exporter::datadog::counting::records::Records;
+use crate::exporter::datadog::counting::{ClientKey, Counting};
 use crate::exporter::datadog::model::{Counted, TracerPayload};
 use crate::exporter::datadog::payload::{
     Builder, Sender, put_chunk_head, put_chunk_tag, write_chunk,
 };
-use crate::exporter::datadog::stats::{ClientKey, Counting, Records};
 use crate::trace_batch::{ResourceSpans, TraceBatch};
 use resource::Resource;
 use span::{Role, Writer};

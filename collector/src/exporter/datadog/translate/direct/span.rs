@@ -8,12 +8,13 @@ use super::Context;
 use super::key::Table;
 use super::resource::Resource;
 use super::traces::Record;
+use crate::exporter::datadog::counting::ClientKey;
+use crate::exporter::datadog::counting::records::{Facts, Mark, Records};
 use crate::exporter::datadog::model::Text;
 use crate::exporter::datadog::payload::{META, put_entry, put_metric, put_span, put_text};
-use crate::exporter::datadog::stats::{ClientKey, Facts, Mark, Records, grpc_status_number};
 use crate::exporter::datadog::translate::agent::{Obfuscated, TOP_LEVEL};
 use crate::exporter::datadog::translate::attributes::{Attrs, Both};
-use crate::exporter::datadog::translate::concepts::{DB_NAMESPACE, ENV};
+use crate::exporter::datadog::translate::concepts::{DB_NAMESPACE, ENV, grpc_status_number};
 use crate::exporter::datadog::translate::known::{class, place};
 use crate::exporter::datadog::translate::limits::{
     MAX_RESOURCE_BYTES, MAX_TYPE_BYTES, MAX_VALUE_BYTES,

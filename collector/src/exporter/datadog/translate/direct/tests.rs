@@ -11,8 +11,9 @@ use super::super::obfuscation::Obfuscation;
 use super::super::{self as plain, Settings, table};
 use super::{Context, Scratch, translate};
 use crate::exporter::datadog::config;
+use crate::exporter::datadog::counting::{Counting, PEER_TAGS};
 use crate::exporter::datadog::payload::{self, Sender};
-use crate::exporter::datadog::stats::{Concentrator, Counting, PEER_TAGS};
+use crate::exporter::datadog::stats::Concentrator;
 use crate::trace_batch::TraceBatch;
 use crate::trace_batch::wire::raw_fields;
 

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::Writer;
+use crate::exporter::datadog::counting::{Counting, records::Records};
 use crate::exporter::datadog::payload::{META, put_entry};
-use crate::exporter::datadog::stats::{Counting, Records};
 use crate::exporter::datadog::translate::agent;
 use crate::exporter::datadog::translate::attributes::Filter;
 use crate::exporter::datadog::translate::go_text::as_text;

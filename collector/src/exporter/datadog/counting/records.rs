@@ -1,15 +1,13 @@
 //! Records for stats, as bytes: so that spans can be noted while they are translated, and counted afterwards.
 //!
-//! Spans that say the same are in the same group, which is found by these bytes, without making a [`GroupKey`] of them.
+//! Spans that say the same are in the same group, which is found by these bytes, without making a key of them.
 //! Several such texts may mean one group: peer tags in another order, or addresses that count as the same.
 
-use std::borrow::Cow;
 use std::hash::BuildHasher as _;
 
 use hashbrown::DefaultHashBuilder;
 
-use super::groups::{GroupKey, peer_tag_text};
-use super::{ClientKey, Counting};
+use super::ClientKey;
 
 /// Notes of spans.
 #[derive(Debug, Default)]
@@ -32,17 +30,17 @@ pub(crate) struct Mark {
 
 /// A span's part in its group.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Record {
+pub(crate) struct Record {
     start: usize,
     end: usize,
     /// Of its bytes.
-    pub(super) hash: u64,
+    pub(crate) hash: u64,
     /// When the span ended, in nanoseconds since the epoch.
-    pub(super) ended: u64,
+    pub(crate) ended: u64,
     /// Nanoseconds.
-    pub(super) duration: i64,
-    pub(super) is_error: bool,
-    pub(super) is_top_level: bool,
+    pub(crate) duration: i64,
+    pub(crate) is_error: bool,
+    pub(crate) is_top_level: bool,
 }
 
 /// Key of a group without peer tags.
@@ -125,7 +123,7 @@ impl Records {
     }
 
     /// Each client with its notes, each of them with its bytes.
-    pub(super) fn by_client(
+    pub(crate) fn by_client(
         &self,
     ) -> impl Iterator<Item = (&ClientKey, impl Iterator<Item = (&Record, &[u8])>)> {
         let ends = self.clients.iter().skip(1).map(|(start, _)| *start).chain([self.list.len()]);
@@ -136,34 +134,26 @@ impl Records {
     }
 }
 
-/// The key of the group that a note's bytes mean; `None` if they are none of a note.
-pub(super) fn group_key(counting: &Counting, bytes: &[u8]) -> Option<GroupKey<'static>> {
+/// Reads what a note's bytes say of its span: the facts, and the peer tags by their numbers. `None` if they are none of a note.
+pub(crate) fn read(bytes: &[u8]) -> Option<(Facts<'_>, Vec<(u16, &[u8])>)> {
     let mut rest = Rest(bytes);
     let status_code = u32::from_le_bytes(rest.array()?);
     let [is_trace_root] = rest.array()?;
-    let mut text = || rest.text().map(|text| Cow::Owned(text.to_vec()));
-    let (service, name, resource) = (text()?, text()?, text()?);
-    let (span_type, span_kind, grpc) = (text()?, text()?, text()?);
-    let mut peer_tags = Vec::new();
-    while let Some(tag) = rest.array() {
-        let key = counting.peer_tags.get(usize::from(u16::from_le_bytes(tag)))?;
-        peer_tags.push(peer_tag_text(key, rest.text()?));
-    }
-    peer_tags.sort();
-    Some(GroupKey {
-        service,
-        name,
-        resource,
-        span_type,
+    let facts = Facts {
+        service: rest.text()?,
+        name: rest.text()?,
+        resource: rest.text()?,
+        span_type: rest.text()?,
+        kind: rest.text()?,
         status_code,
-        grpc_status_code: super::text(&grpc),
-        span_kind,
-        // A span that has one is no usual one, and none of these.
-        service_source: Cow::Borrowed(b""),
-        peer_tags,
+        grpc_status_code: str::from_utf8(rest.text()?).ok()?,
         is_trace_root: is_trace_root != 0,
-        is_synthetic: false,
-    })
+    };
+    let mut peers = Vec::new();
+    while let Some(tag) = rest.array() {
+        peers.push((u16::from_le_bytes(tag), rest.text()?));
+    }
+    Some((facts, peers))
 }
 
 struct Rest<'a>(&'a [u8]);
