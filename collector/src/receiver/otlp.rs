@@ -27,7 +27,7 @@ use crate::telemetry::{Counter, Registry};
 use crate::tls::{ServerTls, TlsError};
 use crate::trace_batch::TraceBatch;
 use crate::trace_batch::wire::put_bytes;
-use arrival::Room;
+use arrival::{Broken, Room};
 use wrong_port::{Protocol, WrongPort};
 
 /// How long a sender waits for the result where it waits (`wait_for_result`); most give up much earlier.
@@ -216,6 +216,14 @@ impl Entry {
         }
     }
 
+    /// Counts a request that did not arrive whole. How many spans it has is unknown.
+    fn count_broken(&self, broken: Broken) {
+        match broken {
+            Broken::TooSlow | Broken::GivenUp => self.malformed.add(1),
+            Broken::NoRoom => self.refused_requests.add(1),
+        }
+    }
+
     /// Returns the sender of a request.
     fn sender<B>(&self, request: &::http::Request<B>) -> Sender {
         let head = self.ledger.as_ref().map(|_| Box::new(request.headers().clone()));
@@ -305,7 +313,7 @@ mod tests {
 
     use async_trait::async_trait;
 
-    use super::{Entry, Room};
+    use super::{Broken, Entry, Room};
     use crate::consumer::{Commit, Consumer, Needs, Refused};
     use crate::exporter::queue::faulty::batch;
     use crate::hold::Note;
@@ -331,6 +339,21 @@ mod tests {
 
         async fn deliver(&self, _: TraceBatch) -> Result<(), Refused> {
             Err(self.0.clone())
+        }
+    }
+
+    #[test]
+    fn what_did_not_arrive_is_counted_as_a_request_and_not_as_spans() {
+        for (why, counted) in
+            [(Broken::TooSlow, [1, 0]), (Broken::GivenUp, [1, 0]), (Broken::NoRoom, [0, 1])]
+        {
+            let (registry, next) = (Registry::default(), Arc::new(Refuses(Refused::Full)));
+            let entry = Entry::new(&registry, "otlp", "http", next, Room::new(0));
+            entry.count_broken(why);
+            let counters = [&entry.malformed, &entry.refused_requests];
+            assert_eq!(counters.map(|counter| counter.value()), counted, "{why:?}");
+            let of_spans = [&entry.refused, &entry.failed, &entry.accepted];
+            assert_eq!(of_spans.map(|counter| counter.value()), [0; 3], "{why:?}");
         }
     }
 

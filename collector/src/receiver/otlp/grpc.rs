@@ -87,7 +87,7 @@ impl tower::Service<http::Request<Incoming>> for Service {
                 }
             };
             let sender = entry.sender(&request).within(waits);
-            let (malformed, failed) = (entry.malformed.clone(), entry.failed.clone());
+            let (malformed, refused) = (entry.malformed.clone(), entry.refused_requests.clone());
             let mut grpc = Grpc::new(BytesCodec)
                 .max_decoding_message_size(max_message_bytes)
                 .accept_compressed(CompressionEncoding::Gzip)
@@ -106,7 +106,7 @@ impl tower::Service<http::Request<Incoming>> for Service {
             };
             let response = match arriving.broken() {
                 Some(Broken::NoRoom) => {
-                    failed.add(1);
+                    refused.add(1);
                     later(&Broken::NoRoom, AT_ONCE).into_http()
                 }
                 Some(Broken::TooSlow) => {
@@ -246,7 +246,7 @@ async fn export(
     message: Bytes,
 ) -> Result<Response<Bytes>, Status> {
     if let Err(broken) = arriving.arrived(message.len()) {
-        entry.failed.add(1);
+        entry.count_broken(broken);
         return Err(later(&broken, AT_ONCE));
     }
     let batch = TraceBatch::from_protobuf(message).map_err(|error| match error {

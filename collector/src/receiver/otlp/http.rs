@@ -237,10 +237,7 @@ fn broken_off(
 }
 
 fn no_arrival(entry: &Entry, broken: Broken) -> Rejection {
-    match broken {
-        Broken::TooSlow | Broken::GivenUp => entry.malformed.add(1),
-        Broken::NoRoom => entry.failed.add(1),
-    }
+    entry.count_broken(broken);
     // Also a slow one may come again: exporters drop what is answered 408.
     Rejection::later(&broken, AT_ONCE)
 }
