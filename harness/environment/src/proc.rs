@@ -1,6 +1,13 @@
 //! Processes as `/proc` lists them, on Linux; on other systems there is none of it.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
+
+use tokio::time;
+
+/// Longest wait until a process stands still after SIGSTOP.
+const FREEZE_LIMIT: Duration = Duration::from_secs(5);
+/// How often it is looked whether it does.
+const FREEZE_POLL: Duration = Duration::from_millis(1);
 
 /// The fields of `/proc/PID/stat` that are read (proc_pid_stat(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +62,25 @@ pub fn is_frozen(pid: i32) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     // A thread may end meanwhile.
     threads.filter_map(|thread| Stat::read(&thread.path().join("stat"))).all(Stat::is_still)
+}
+
+/// Error for a process that does not stand still.
+#[derive(Debug, thiserror::Error)]
+#[error("it was still at work {:?} after SIGSTOP", FREEZE_LIMIT)]
+pub struct StillAtWork;
+
+/// Waits until what was sent SIGSTOP stands still, which `is_frozen` returns.
+///
+/// # Errors
+///
+/// When that takes too long.
+pub async fn frozen(mut is_frozen: impl FnMut() -> bool) -> Result<(), StillAtWork> {
+    let frozen = async {
+        while !is_frozen() {
+            time::sleep(FREEZE_POLL).await;
+        }
+    };
+    time::timeout(FREEZE_LIMIT, frozen).await.map_err(|_| StillAtWork)
 }
 
 /// Returns whether all processes of a group have stopped, or ended; as [`is_frozen`].

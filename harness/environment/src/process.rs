@@ -18,7 +18,7 @@ use std::{
 
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
-use tokio::{task::JoinSet, time};
+use tokio::task::JoinSet;
 
 use self::{
     child::{Child, Exit, Stopped},
@@ -28,7 +28,7 @@ use self::{
 };
 use super::{
     Endpoints, Environment, EnvironmentError, InstanceEndpoints, LineTest, UncleanStop,
-    UnexpectedExit, WorkloadEndpoints, log::Log, refuse_instances,
+    UnexpectedExit, WorkloadEndpoints, log::Log, proc, refuse_instances,
 };
 use harness_system::{Program, Role, StopSignal, System, Workload, start_order};
 
@@ -57,10 +57,6 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_GRACE: Duration = Duration::from_secs(25);
 /// How long a process may take to be gone after SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
-/// How long a process may take to stand still after SIGSTOP.
-const FREEZE_LIMIT: Duration = Duration::from_secs(5);
-/// How often it is looked whether it does.
-const FREEZE_POLL: Duration = Duration::from_millis(1);
 /// How many lines of each log are kept in memory, by default.
 const LOG_LINES: usize = 2_000;
 
@@ -453,17 +449,11 @@ impl ProcessEnvironment {
             && child.signal(signal)
         {
             *paused = pause;
-            let frozen = async {
-                while pause && !child.is_frozen() {
-                    time::sleep(FREEZE_POLL).await;
-                }
-            };
-            return time::timeout(FREEZE_LIMIT, frozen).await.map_err(|_| {
-                EnvironmentError::Backend {
-                    environment: "process",
-                    what: format!("pause `{workload}`"),
-                    reason: format!("it was still at work {FREEZE_LIMIT:?} after {signal}"),
-                }
+            let frozen = proc::frozen(|| !pause || child.is_frozen()).await;
+            return frozen.map_err(|still_at_work| EnvironmentError::Backend {
+                environment: "process",
+                what: format!("pause `{workload}`"),
+                reason: still_at_work.to_string(),
             });
         }
         Err(EnvironmentError::Unsupported {

@@ -22,11 +22,6 @@ const RETRY: Duration = Duration::from_millis(50);
 /// How long one try may take: names may have to be asked for again.
 const TRY_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long a process may take to stand still after SIGSTOP.
-const FREEZE_LIMIT: Duration = Duration::from_secs(5);
-/// How often it is looked whether it does.
-const FREEZE_POLL: Duration = Duration::from_millis(1);
-
 /// Operations inside a pod.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -135,12 +130,9 @@ async fn signal(verb: Verb) -> anyhow::Result<()> {
         [pid] => {
             kill(Pid::from_raw(pid), signal)
                 .with_context(|| format!("process {pid} does not take {signal}"))?;
-            let deadline = Instant::now() + FREEZE_LIMIT;
-            while signal == Signal::SIGSTOP && !proc::is_frozen(pid) {
-                if Instant::now() >= deadline {
-                    bail!("process {pid} was still at work {FREEZE_LIMIT:?} after {signal}");
-                }
-                time::sleep(FREEZE_POLL).await;
+            if signal == Signal::SIGSTOP {
+                let frozen = proc::frozen(|| proc::is_frozen(pid)).await;
+                frozen.with_context(|| format!("process {pid} does not stop"))?;
             }
             Ok(())
         }
