@@ -1,6 +1,6 @@
 //! Setting up what a session works with, once its system is up: the driver, the intake's client, and who is who.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use super::SessionError;
 use crate::{
@@ -91,7 +91,7 @@ impl Parts {
                     .and_then(|delay| u64::try_from(delay.as_millis()).ok()),
                 silenced_by: workload.silenced_by(),
                 callees: system.callees(workload),
-                exports_elsewhere: workload.exports_to().filter(|set| !is_known(&endpoints, set)),
+                exports_elsewhere: workload.exports_to().filter(|set| leads_away(&endpoints, set)),
                 direct_callers: system.direct_callers(workload),
                 called_through: called_through(system, &traced, &workload.name),
                 most_attributes: workload.most_attributes(),
@@ -146,15 +146,55 @@ fn called_through(
     through.filter(|(_, between)| !between.is_empty()).collect()
 }
 
-/// Returns whether a setting, as `NAME=URL`, may lead to one of the system's workloads: it has the port of one, or names another host than this
-/// machine, as a Service of a cluster does.
-fn is_known(endpoints: &Endpoints, setting: &str) -> bool {
-    let port = |address: &str| {
+/// Returns whether a setting, as `NAME=URL`, is certain to lead to none of the system's workloads: it names a loopback address of this
+/// machine, with a port that none of them has. Any other host may be one of theirs, as a Service of a cluster is.
+fn leads_away(endpoints: &Endpoints, setting: &str) -> bool {
+    let url = setting.split_once('=').and_then(|(_, url)| reqwest::Url::parse(url).ok());
+    let Some((host, port)) = url.as_ref().and_then(|url| Some((url.host_str()?, url.port()?)))
+    else {
+        return false;
+    };
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let is_here = address.map_or(host == "localhost", |address| address.is_loopback());
+    let port_of = |address: &str| {
         let (_, port) = address.trim_end_matches('/').rsplit_once(':')?;
         port.split('/').next()?.parse::<u16>().ok()
     };
-    let workloads = endpoints.workloads.values().flat_map(|of| &of.instances);
-    let mut ports = workloads.flat_map(|of| of.ports.values()).filter_map(|address| port(address));
-    let is_here = ["://127.", "://localhost", "://[::1]"].iter().any(|host| setting.contains(host));
-    !is_here || port(setting).is_none_or(|set| ports.any(|known| known == set))
+    let instances = endpoints.workloads.values().flat_map(|of| &of.instances);
+    let mut ports = instances.flat_map(|of| of.ports.values());
+    is_here && !ports.any(|known| port_of(known) == Some(port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::{InstanceEndpoints, WorkloadEndpoints};
+
+    #[test]
+    fn only_a_loopback_address_that_no_workload_has_leads_away() {
+        let ports = ["127.0.0.1:4317", "http://127.0.0.1:4318/base"].into_iter();
+        let ports = ports.map(|address| (address.to_owned(), address.to_owned())).collect();
+        let instances = vec![InstanceEndpoints { name: String::new(), ports }];
+        let collector = WorkloadEndpoints { role: Role::Collector, instances };
+        let endpoints = Endpoints { workloads: [("collector".to_owned(), collector)].into() };
+        let leads_away = |url: &str| leads_away(&endpoints, &format!("OTEL_ENDPOINT={url}"));
+        for url in ["http://localhost:9", "https://127.1.2.3:9/v1/traces", "http://[::1]:9"] {
+            assert!(leads_away(url), "{url}");
+        }
+        // One of the system's; without a port; not of this machine, or not known to be.
+        for url in [
+            "http://localhost:4317",
+            "http://127.0.0.1:4318/v1/traces",
+            "http://127.0.0.1",
+            "http://collector:9",
+            "http://collector.shop.svc:9",
+            "http://10.0.0.1:9",
+            "http://127.example.com:9",
+            "http://localhost.example.com:9",
+            "localhost:9",
+            "",
+        ] {
+            assert!(!leads_away(url), "{url}");
+        }
+    }
 }
