@@ -103,7 +103,7 @@ pub struct SystemFacts {
     pub name: String,
     /// Settings that will not do for the scenarios.
     pub foreseen: Vec<String>,
-    /// Scenarios without a record although they were driven, each with the panic that ended it.
+    /// Scenarios without a record although they were driven, each by its name and the panic that ended it.
     pub panicked: Vec<String>,
     /// Whether spans were captured of which Datadog would make no trace metrics.
     pub lacks_trace_metrics: bool,

@@ -2,7 +2,7 @@
 //! happens as events. It does not know how things are shown, nor how a system is built.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{
     sync::{Semaphore, mpsc},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -30,12 +30,15 @@ use crate::{
 
 mod audit;
 mod drive;
+mod driven;
 mod foreseen;
 mod group;
 pub mod kept_logs;
 mod refresh;
 mod take_down;
 mod watch;
+#[cfg(test)]
+mod ways_to_end;
 
 /// Makes an environment, one for each system of a run.
 pub type NewEnvironment =
@@ -151,37 +154,33 @@ pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Sum
         plan.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
     let mut plan = plan;
     let mut summary = Summary::new(run_id);
-    let mut not_judged = Vec::new();
+    let mut without_record = Vec::new();
     for (scenario, because) in std::mem::take(&mut plan.skipped) {
         let result = ScenarioResult::skipped(&scenario.name, &scenario.description, because)
             .in_file(&scenario.file);
         events.send(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
         order.push(scenario.name);
-        not_judged.push(result);
+        without_record.push(result);
     }
     order.sort();
-    let unreached = plan.scenarios.iter().map(|scenario| {
-        let because = "the run ended before it was judged";
-        ScenarioResult::undecided(&scenario.name, &scenario.description, because)
-            .in_file(&scenario.file)
-    });
+    let unreached =
+        plan.scenarios.iter().map(|one| not_judged(one, "the run ended before it was judged"));
     // Where the run is killed, this is what remains.
-    save_not_judged(&plan, not_judged.iter().cloned().chain(unreached), &mut summary);
+    save_not_judged(&plan, without_record.iter().cloned().chain(unreached), &mut summary);
     let groups = groups(std::mem::take(&mut plan.scenarios));
     let plan = Arc::new(plan);
     let places = Arc::new(Semaphore::new(plan.parallel.max(1)));
-    let mut running = JoinSet::new();
+    let (mut running, mut of_tasks) = (JoinSet::new(), HashMap::new());
     for group in groups {
+        let scenarios = group.scenarios.clone();
         let (plan, places, events, run_id) =
             (Arc::clone(&plan), Arc::clone(&places), events.clone(), summary.run_id.clone());
-        running.spawn(async move {
+        let task = running.spawn(async move {
             let number = group.number;
-            let outcome = match places.acquire_owned().await {
-                Ok(place) => group::run(group, &plan, &run_id, &events, place).await,
-                Err(_never_closed) => group::GroupOutcome::default(),
-            };
-            (number, outcome)
+            let place = places.acquire_owned().await.ok();
+            (number, group::run(group, &plan, &run_id, &events, place).await)
         });
+        of_tasks.insert(task.id(), scenarios);
     }
     // By the number of their groups, as a saved run has them.
     let mut of_systems = BTreeMap::new();
@@ -189,28 +188,22 @@ pub async fn run(plan: Plan, run_id: String, events: mpsc::Sender<Event>) -> Sum
         match finished {
             Ok((number, outcome)) => {
                 summary.scenarios.extend(outcome.results);
-                not_judged.extend(outcome.not_judged);
+                without_record.extend(outcome.not_judged);
                 of_systems.insert(number, outcome.findings);
             }
-            Err(panicked) => {
-                let text = format!("a group of scenarios was not judged: {panicked}");
-                events.send(Event::warning(&text)).await;
-                summary.warnings.push(text);
+            Err(error) => {
+                let scenarios = of_tasks.remove(&error.id()).unwrap_or_default();
+                let because = format!("its group was not judged: {}", panic_text(error));
+                for result in scenarios.iter().map(|scenario| not_judged(scenario, &because)) {
+                    events.send(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
+                    without_record.push(result);
+                }
             }
         }
     }
     of_systems.into_values().for_each(|found| summary.add(found));
-    for name in &order {
-        let has_result = |results: &[ScenarioResult]| results.iter().any(|it| &it.name == name);
-        if !has_result(&summary.scenarios) && !has_result(&not_judged) {
-            let because = "it was not judged: its group was cancelled";
-            let result = ScenarioResult::undecided(name, "", because);
-            events.send(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
-            not_judged.push(result);
-        }
-    }
-    save_not_judged(&plan, not_judged.iter().cloned(), &mut summary);
-    summary.scenarios.extend(not_judged);
+    save_not_judged(&plan, without_record.iter().cloned(), &mut summary);
+    summary.scenarios.extend(without_record);
     summary.scenarios.sort_by_key(|result| order.iter().position(|name| name == &result.name));
     if let Some(text) = plan.evidence.as_ref().and_then(|source| source.usage()) {
         events.send(Event::Usage { text }).await;
@@ -259,6 +252,24 @@ impl Events {
         for text in session.up().take_notes() {
             self.send(Event::warning(text)).await;
         }
+    }
+}
+
+/// Creates the result of a scenario that has no record.
+fn not_judged(scenario: &Scenario, because: &str) -> ScenarioResult {
+    ScenarioResult::undecided(&scenario.name, &scenario.description, because)
+        .in_file(&scenario.file)
+}
+
+/// Describes the panic of a task, or its cancellation.
+fn panic_text(error: JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            format!("a bug of tracecheck: {}", text.unwrap_or("a panic without a message"))
+        }
+        Err(cancelled) => cancelled.to_string(),
     }
 }
 
@@ -372,7 +383,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_group_that_panics_leaves_its_scenarios_inconclusive() {
-        let result = run_of(|plan| plan.environment = Box::new(|| panic!("a bug"))).await;
-        assert_eq!(result.undecided, ["it was not judged: its group was cancelled"]);
+        let result = run_of(|plan| plan.environment = Box::new(|| panic!("a number was 7"))).await;
+        let because = "its group was not judged: a bug of tracecheck: a number was 7";
+        assert_eq!(result.undecided, [because]);
     }
 }

@@ -26,6 +26,10 @@ use crate::{
     verdict::ScenarioResult,
 };
 
+mod run;
+
+pub use self::run::SavedRun;
+
 /// Name of the file with the records.
 const SYSTEM_FILE: &str = "system.json";
 /// Name of the file with the attempts.
@@ -155,7 +159,7 @@ pub(crate) fn write_not_judged(dir: &Path, results: &[ScenarioResult]) -> Result
 /// # Errors
 ///
 /// When the file is there and cannot be read.
-pub fn read_not_judged(dir: &Path) -> Result<Vec<ScenarioResult>, SavedError> {
+fn read_not_judged(dir: &Path) -> Result<Vec<ScenarioResult>, SavedError> {
     if dir.is_file() {
         return Err(SavedError::Empty { path: dir.to_owned() });
     }

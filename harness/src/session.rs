@@ -22,12 +22,13 @@ use crate::{
     driver::{self, Driver, DriverError, Ids},
     environment::{Endpoints, Environment, EnvironmentError},
     evidence::EvidenceSource,
+    finding::Findings,
     intake::client::{ClientError, IntakeClient},
     ledger::LedgerError,
-    scenario::{Fault, Method, Request, fault, request::SavedValues},
+    record::{CaseRecord, Record},
+    scenario::{Fault, Method, Request, Scenario, fault, request::SavedValues},
     stages::Stages,
     system::System,
-    verdict::CaseResult,
 };
 
 mod accounts;
@@ -84,13 +85,15 @@ pub enum SessionError {
     Incomplete(&'static str),
 }
 
-/// A judged case, with what it was judged by.
+/// A case that can be judged.
 #[derive(Debug, Clone)]
 pub struct Settled {
-    /// The judgement.
-    pub result: CaseResult,
+    /// The findings by which the wait for its trace ended.
+    pub findings: Findings,
     /// The evidence of its trace.
     pub evidence: Evidence,
+    /// Time from its newest span to the end of the wait, in milliseconds; `None` where no span was captured.
+    pub judged_after_ms: Option<u64>,
 }
 
 /// A system that is up, with all that is needed to drive and judge it.
@@ -259,6 +262,19 @@ impl Session {
         };
         values.keep(request, place.1, &case.answer.json);
         case
+    }
+
+    /// Returns the record of a scenario that nothing was sent for yet.
+    pub(crate) fn record(&self, scenario: Scenario) -> Record {
+        let capabilities = self.witness.capabilities().to_vec();
+        Record::new(scenario, self.witness.topology().clone(), capabilities)
+    }
+
+    /// Returns the record of a scenario of which one request was sent.
+    pub(crate) fn record_of(&self, scenario: Scenario, case: Case, evidence: Evidence) -> Record {
+        let strays = self.witness.strays_of(std::iter::once(&case));
+        let cases = vec![CaseRecord { case, evidence }];
+        Record { cases, strays, ..self.record(scenario) }
     }
 
     /// Returns each stage's span counts so far.

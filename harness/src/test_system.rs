@@ -24,10 +24,11 @@ use crate::{
     case::Outcome,
     environment::{EnvironmentError, process::ProcessEnvironment},
     expectation::{Expect, Node, Order, Overlap, SpanCount},
+    judge,
     report::plain,
     run::new_run_id,
     scenario::{Chain, Fault, FaultKind, Request, Scenario, SystemChoice},
-    session::{Session, SessionError},
+    session::{Session, SessionError, Settled},
     system::build::{self, BuildError},
     trace::Trace,
     verdict::CaseResult,
@@ -188,9 +189,13 @@ impl TestRequest<'_> {
     pub async fn send(self) -> Answer {
         let case =
             self.session.send(&self.scenario.requests[0], (0, 0), &self.scenario.faults).await;
-        let result = self.session.settle(&self.scenario, &case).await.result;
-        let trace = self.session.source().trace(case.trace_id);
-        Answer { outcome: case.outcome, result, trace }
+        let Settled { evidence, judged_after_ms, .. } =
+            self.session.settle(&self.scenario, &case).await;
+        let outcome = case.outcome.clone();
+        let record = self.session.record_of(self.scenario, case, evidence);
+        let result = judge::judge(&record).cases.remove(0);
+        let trace = record.cases.into_iter().next().and_then(|of| of.evidence.trace);
+        Answer { outcome, result: CaseResult { judged_after_ms, ..result }, trace }
     }
 }
 

@@ -172,7 +172,7 @@ mod tests {
             facts.undone.push("a folder is left".to_owned());
             facts.unclean.push("`mail` was killed".to_owned());
             facts.lacks_trace_metrics = true;
-            facts.panicked.push("index out of bounds".to_owned());
+            facts.panicked.push("`one`: index out of bounds".to_owned());
             facts.foreseen.push("`mail` waits for long".to_owned());
         });
         let metrics = format!("the shop: {}", stats::no_trace_metrics_warning());
@@ -180,7 +180,7 @@ mod tests {
             texts(&found),
             [
                 "the shop: `mail` waits for long",
-                "a scenario was not judged: index out of bounds",
+                "a scenario was not judged: `one`: index out of bounds",
                 &metrics,
                 "taking the shop down: `mail` was killed",
                 "taking the shop down: a folder is left",

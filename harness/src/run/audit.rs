@@ -6,14 +6,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Events,
-    drive::Driven,
-    refresh::{Services, gather, read_logs, refresh_cases, refresh_record},
+    driven::Driven,
+    refresh::{Latest, LoggedReports, Services, gather, refresh_cases},
 };
 use crate::{
     case::Outcome,
-    event::Event,
     judge,
-    record::{CaseRecord, Unrest},
+    record::{CaseRecord, Record, Unrest},
     scenario::{Scenario, SystemChoice},
     session::{Restless, Session},
     verdict::Verdict,
@@ -47,8 +46,7 @@ pub(super) async fn audit(
     events: &Events,
 ) -> Option<Restless> {
     // A request that needs no fault to be answered proves most.
-    let passed = driven.iter().filter(|driven| driven.result.verdict == Verdict::Pass);
-    let passed = passed.map(|driven| &driven.record);
+    let passed = driven.iter().filter(|driven| driven.passes()).map(Driven::record);
     let like = passed.min_by_key(|record| record.scenario.faults.len())?;
     let sent = like.cases.iter().filter(|of| of.case.request == like.scenario.harmless_index());
     let seen = match &like.scenario.system {
@@ -68,13 +66,17 @@ pub(super) async fn audit(
         Ok(Err(restless)) => (Some(restless.missing.clone()), Some(restless)),
         Err(panicked) => (Some(panicked.to_string()), None),
     };
-    for driven in driven.iter_mut().filter(|driven| driven.result.verdict == Verdict::Pass) {
-        let record = &mut driven.record;
-        refresh_record(session, record, Services::Up).await;
-        let missing = missing.clone();
-        record.facts.unrest = missing.map(|missing| Unrest { missing, failures: Vec::new() });
-        gather(session, &mut record.facts).await;
-        driven.judge_again(events).await;
+    let unrest = missing.map(|missing| Unrest { missing, failures: Vec::new() });
+    for driven in driven.iter_mut().filter(|driven| driven.passes()) {
+        let latest = Latest::of(session, driven.record(), Services::Up).await;
+        let mut facts = driven.record().facts.clone();
+        facts.unrest.clone_from(&unrest);
+        gather(session, &mut facts).await;
+        let change = |record: &mut Record| {
+            latest.put_into(record);
+            record.facts = facts;
+        };
+        driven.revise(events, change).await;
     }
     restless
 }
@@ -95,11 +97,13 @@ async fn note_losses(
         return;
     }
     let failures = session.judge_sentinel(&restless.sentinel).await.failures;
-    for driven in driven {
-        if let Some(unrest) = &mut driven.record.facts.unrest {
-            unrest.failures.clone_from(&failures);
-            driven.judge_again(events).await;
-        }
+    for driven in driven.iter_mut().filter(|driven| driven.record().facts.unrest.is_some()) {
+        let change = |record: &mut Record| {
+            if let Some(unrest) = &mut record.facts.unrest {
+                unrest.failures.clone_from(&failures);
+            }
+        };
+        driven.revise(events, change).await;
     }
 }
 
@@ -111,43 +115,47 @@ async fn note_late_spans(
     ended_well: bool,
     events: &Events,
 ) {
-    let (mut is_new, mut any) = (false, false);
+    let record = driven.record();
     // What came of linked traces, and of those that belong to a request, is in them now.
-    let cases = driven.record.cases.iter().map(|of| &of.case);
-    let strays = session.witness().strays_of(cases);
-    if strays != driven.record.strays {
-        driven.record.strays = strays;
-        is_new = true;
-    }
-    let failed = driven.result.cases.iter().map(|judged| !judged.findings.failures.is_empty());
+    let strays = session.witness().strays_of(record.cases.iter().map(|of| &of.case));
+    let failed = driven.result().cases.iter().map(|judged| !judged.findings.failures.is_empty());
     let failed: Vec<bool> = failed.collect();
-    let cases = driven.record.cases.iter_mut().zip(&failed);
-    let is_failed = driven.result.verdict == Verdict::Fail;
-    if is_failed && ended_well && !session.up().is_attached() {
+    let mut cases = record.cases.clone();
+    let is_certain =
+        driven.result().verdict == Verdict::Fail && ended_well && !session.up().is_attached();
+    if is_certain {
         // What the others lack beside these is sure to be lacking now.
-        let others = cases.filter_map(|(of, failed)| (!failed).then_some(of)).collect();
+        let others = cases.iter_mut().zip(&failed);
+        let others = others.filter_map(|(of, failed)| (!failed).then_some(of)).collect();
         refresh_cases(session, others, Services::Gone).await;
-        driven.record.facts.sources_ended = true;
-        driven.record.facts.gaps = session.source().gaps();
-        is_new = true;
     }
-    for (of, _) in driven.record.cases.iter_mut().zip(&failed).filter(|(_, failed)| **failed) {
+    let mut any_late = false;
+    let mut is_new = is_certain || strays != record.strays;
+    for (of, _) in cases.iter_mut().zip(&failed).filter(|(_, failed)| **failed) {
         let late = session.witness().late_spans(&of.case, &of.evidence);
-        any |= !late.is_empty();
+        any_late |= !late.is_empty();
         // Of who did not end well it is not known whether more would have come.
         if ended_well || !late.is_empty() {
             of.evidence.late = Some(late);
             is_new = true;
         }
     }
-    if is_new {
-        let (from, found) = (driven.result.verdict, driven.result.failures.len());
-        driven.judge_again(events).await;
-        any |= driven.result.failures.len() != found;
-        if any && driven.result.verdict == from {
-            let result = Box::new(driven.result.clone());
-            events.send(Event::VerdictRevised { from, result }).await;
+    if !is_new {
+        return;
+    }
+    let gaps = session.source().gaps();
+    let (from, found) = (driven.result().verdict, driven.result().failures.len());
+    let change = |record: &mut Record| {
+        (record.cases, record.strays) = (cases, strays);
+        if is_certain {
+            record.facts.sources_ended = true;
+            record.facts.gaps = gaps;
         }
+    };
+    driven.revise(events, change).await;
+    let result = driven.result();
+    if result.verdict == from && (any_late || result.failures.len() != found) {
+        driven.report_revised(from, events).await;
     }
 }
 
@@ -162,26 +170,32 @@ pub(super) async fn last_audit(
     if let (true, Some(restless)) = (ended_well, restless) {
         note_losses(session, driven, restless, events).await;
     }
-    let others = driven.iter_mut().filter(|driven| driven.result.verdict != Verdict::Pass);
-    for driven in others {
+    for driven in driven.iter_mut().filter(|driven| !driven.passes()) {
         note_late_spans(session, driven, ended_well, events).await;
     }
     // Only now: until it was stopped, a service may have kept back all that it had.
     let silent = session.witness().silent_services();
-    for driven in driven.iter_mut().filter(|driven| driven.result.verdict == Verdict::Pass) {
-        refresh_record(session, &mut driven.record, Services::Gone).await;
-        driven.record.facts.silent.clone_from(&silent);
-        if !silent.is_empty() {
-            read_logs(session, &mut driven.record.cases).await;
-        }
-        driven.record.facts.gaps = session.source().gaps();
-        driven.record.facts.sources_ended = ended_well && !session.up().is_attached();
-        driven.judge_again(events).await;
+    let logged = match silent.is_empty() {
+        true => LoggedReports::default(),
+        false => LoggedReports::read(session).await,
+    };
+    for driven in driven.iter_mut().filter(|driven| driven.passes()) {
+        let latest = Latest::of(session, driven.record(), Services::Gone).await;
+        let change = |record: &mut Record| {
+            latest.put_into(record);
+            logged.put_into(&mut record.cases);
+            record.facts.silent.clone_from(&silent);
+            record.facts.gaps = session.source().gaps();
+            record.facts.sources_ended = ended_well && !session.up().is_attached();
+        };
+        driven.revise(events, change).await;
     }
     // Beside equal requests' traces it shows why a service is missing. What they were judged by stays, as does that they failed.
-    for driven in driven.iter_mut().filter(|driven| judge::lacks_only_services(&driven.result)) {
-        driven.record.facts.gaps = session.source().gaps();
-        driven.record.facts.sources_ended = ended_well && !session.up().is_attached();
-        driven.judge_again(events).await;
+    for driven in driven.iter_mut().filter(|driven| judge::lacks_only_services(driven.result())) {
+        let change = |record: &mut Record| {
+            record.facts.gaps = session.source().gaps();
+            record.facts.sources_ended = ended_well && !session.up().is_attached();
+        };
+        driven.revise(events, change).await;
     }
 }

@@ -14,8 +14,10 @@ use tokio::{
 };
 
 use super::{
-    Events, millis,
-    refresh::{self, Services},
+    Events,
+    driven::Driven,
+    millis,
+    refresh::{self, LoggedReports, Services},
 };
 use crate::{
     case::Case,
@@ -29,35 +31,7 @@ use crate::{
     stages::Stages,
     stats::{Captured, Forms, StatsExpect, StatsRecord},
     trace::TraceId,
-    verdict::ScenarioResult,
 };
-
-/// A scenario that was driven.
-pub(super) struct Driven {
-    /// All that is known of it so far.
-    pub(super) record: Record,
-    /// The verdict on the record as it is.
-    pub(super) result: ScenarioResult,
-}
-
-impl Driven {
-    /// Judges the record anew, and reports the verdict where it is another one.
-    pub(super) async fn judge_again(&mut self, events: &Events) {
-        let from = self.result.verdict;
-        let mut result = judge::judge(&self.record);
-        result.took_ms = self.result.took_ms;
-        for (now, before) in result.cases.iter_mut().zip(&self.result.cases) {
-            now.judged_after_ms = before.judged_after_ms;
-        }
-        self.result = result;
-        events.show_judged(&self.record, &self.result);
-        if self.result.verdict != from {
-            events
-                .send(Event::VerdictRevised { from, result: Box::new(self.result.clone()) })
-                .await;
-        }
-    }
-}
 
 /// Held by a scenario until its requests are answered; its other end is closed when no scenario holds one any more.
 pub(super) type Answering = mpsc::Sender<Infallible>;
@@ -76,12 +50,7 @@ pub(super) async fn drive(
         .await;
     let refused_before: u64 = session.source().refused().values().sum();
     let exports_before = refused_exports(session, &scenario).await;
-    let topology = session.witness().topology().clone();
-    let mut record = Record::new(
-        Scenario::clone(&scenario),
-        topology,
-        session.witness().capabilities().to_vec(),
-    );
+    let mut record = session.record(Scenario::clone(&scenario));
     let undone = &mut record.facts.undone;
     let (meanwhile, before): (Vec<Fault>, Vec<Fault>) =
         scenario.faults.iter().cloned().partition(|fault| fault.after.is_some());
@@ -123,17 +92,17 @@ pub(super) async fn drive(
         }
     }
     // Before anything is mended, as a stage that is down is part of the explanation.
-    if judged.iter().any(|(_, settled)| !settled.result.findings.failures.is_empty()) {
+    if judged.iter().any(|(_, settled)| !settled.findings.failures.is_empty()) {
         record.facts.stages_at_failure = Some(session.stages().await);
     }
     if let Err(error) = session.heal(&scenario.faults).await {
         undone.push(format!("a fault could not be removed: {error}"));
     }
-    judged.sort_by_key(|(_, settled)| settled.result.place);
+    judged.sort_by_key(|(case, _)| (case.request, case.ordinal));
     let judged_after: Vec<Option<u64>> =
-        judged.iter().map(|(_, settled)| settled.result.judged_after_ms).collect();
+        judged.iter().map(|(_, settled)| settled.judged_after_ms).collect();
     let has_passed: Vec<bool> =
-        judged.iter().map(|(_, settled)| settled.result.findings.failures.is_empty()).collect();
+        judged.iter().map(|(_, settled)| settled.findings.failures.is_empty()).collect();
     let cases = judged.into_iter();
     record.cases =
         cases.map(|(case, Settled { evidence, .. })| CaseRecord { case, evidence }).collect();
@@ -142,7 +111,7 @@ pub(super) async fn drive(
         let each = record.cases.iter_mut().zip(&has_passed);
         let passed = each.filter_map(|(of, has_passed)| has_passed.then_some(of));
         refresh::refresh_cases(session, passed.collect(), Services::Up).await;
-        refresh::read_logs(session, &mut record.cases).await;
+        LoggedReports::read(session).await.put_into(&mut record.cases);
     }
     if scenario.expect.absent {
         let like = (&scenario.system, scenario.harmless());
@@ -168,15 +137,7 @@ pub(super) async fn drive(
         Err(error) => record.facts.undone.push(format!("a fault could not be removed: {error}")),
     }
     refresh::gather(session, &mut record.facts).await;
-    let mut result = judge::judge(&record);
-    record.facts.first_verdict = Some(result.verdict);
-    result.took_ms = millis(began.elapsed());
-    for (case, judged_after_ms) in result.cases.iter_mut().zip(judged_after) {
-        case.judged_after_ms = judged_after_ms;
-    }
-    events.show_judged(&record, &result);
-    events.send(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
-    Driven { record, result }
+    Driven::new(record, millis(began.elapsed()), &judged_after)
 }
 
 /// How many requests of services the collectors refused so far, where a scenario asks for that and all of them report it.
@@ -191,24 +152,28 @@ async fn refused_exports(session: &Session, scenario: &Scenario) -> Option<u64> 
 /// Looks at what the requests of a scenario leave behind together: the balance of the stages, and APM stats.
 async fn look_at_the_whole(session: &Session, record: &mut Record) {
     let expect = record.scenario.expect.clone();
+    let asks = expect.balance.is_some() || !expect.totals.is_empty() || expect.stats.is_some();
+    let mut has_failed = asks && has_failed_cases(record);
     if let Some(balance) = expect.balance {
         // Where traces failed, more time would not mend it.
-        let within = if has_failed_cases(record) { Duration::ZERO } else { expect.within };
+        let within = if has_failed { Duration::ZERO } else { expect.within };
         let balances = |stages: &Stages| stages.is_balanced(balance);
         record.facts.stages = Some(session.stages_when(balances, within).await);
     } else if let Some(lost) = expect.lost_by_senders {
         let is_so = |stages: &Stages| stages.lost_by_senders().is_ok_and(|so| so.contains(&lost));
         record.facts.stages = Some(session.stages_when(is_so, expect.within).await);
     }
-    if !expect.totals.is_empty() && !has_failed_cases(record) {
+    if !expect.totals.is_empty() && !has_failed {
         await_totals(session, record).await;
+        // More spans came, perhaps.
+        has_failed = expect.stats.is_some() && has_failed_cases(record);
     }
     let Some(intake) = session.intake() else { return };
     let Some(expect) = &expect.stats else {
         record.stats = StatsRecord::NotAsked(intake.with_store(Forms::of));
         return;
     };
-    record.stats = match has_failed_cases(record) {
+    record.stats = match has_failed {
         true => StatsRecord::NotReached(intake.with_store(Forms::of)),
         false => captured_stats(session, intake, expect, record).await,
     };

@@ -1,20 +1,26 @@
 //! One group of scenarios: its system up, its scenarios driven and judged, quiesced, audited, and down again.
 
-use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeSet, HashMap},
+    convert::Infallible,
+    sync::Arc,
+    time::Instant,
+};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
-    task::JoinSet,
+    task::{Id, JoinError, JoinSet},
 };
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Events, Group, Plan,
     audit::{self, Sentinel},
-    drive::{self, Driven},
+    drive,
+    driven::Driven,
     foreseen::foreseen,
-    kept_logs, millis,
-    refresh::{self, Services},
+    kept_logs, millis, not_judged, panic_text,
+    refresh::{Latest, Services},
 };
 use crate::{
     event::Event,
@@ -26,7 +32,7 @@ use crate::{
     stats,
     strays::Nobodys,
     system::System,
-    verdict::{ScenarioResult, Verdict},
+    verdict::ScenarioResult,
 };
 
 /// The outcome of a group.
@@ -66,7 +72,7 @@ pub(super) async fn run(
     plan: &Plan,
     run_id: &str,
     events: &Events,
-    place: OwnedSemaphorePermit,
+    place: Option<OwnedSemaphorePermit>,
 ) -> GroupOutcome {
     let session = match start(&group, plan, run_id, events).await {
         Ok(session) => Arc::new(session),
@@ -89,10 +95,7 @@ pub(super) async fn run(
         () = live.await_pointing() => {}
         () = plan.halt.cancelled() => {}
     }
-    tokio::select! {
-        () = live.drive_and_audit() => {}
-        () = plan.halt.cancelled() => {}
-    }
+    live.drive_and_audit().await;
     live.give_up_the_rest().await;
     live.listen().await;
     live.warn_of_missing_metrics().await;
@@ -100,7 +103,7 @@ pub(super) async fn run(
     live.stay().await;
     live.take_down().await;
     let Live { driven, not_judged, findings, .. } = live;
-    let results = driven.into_iter().map(|driven| driven.result).collect();
+    let results = driven.into_iter().map(Driven::into_result).collect();
     GroupOutcome { results, not_judged, findings }
 }
 
@@ -163,8 +166,7 @@ fn with_taps(system: &System, scenarios: &[Scenario], is_there: bool) -> Result<
 async fn give_up(group: Group, events: &Events, because: &str) -> GroupOutcome {
     let mut outcome = GroupOutcome::default();
     for scenario in group.scenarios {
-        let result = ScenarioResult::undecided(&scenario.name, &scenario.description, because)
-            .in_file(&scenario.file);
+        let result = not_judged(&scenario, because);
         events.send(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
         outcome.not_judged.push(result);
     }
@@ -223,37 +225,69 @@ impl Live<'_> {
     }
 
     async fn drive_and_audit(&mut self) {
-        let mut running = JoinSet::new();
+        let (mut running, mut names) = (JoinSet::new(), HashMap::new());
         let (answering, answered) = mpsc::channel(1);
         for scenario in &self.group.scenarios {
             let (session, scenario, events) =
                 (Arc::clone(&self.session), Arc::new(scenario.clone()), self.events.clone());
             let answering = answering.clone();
-            running
+            let name = scenario.name.clone();
+            let task = running
                 .spawn(async move { drive::drive(&session, scenario, answering, &events).await });
+            names.insert(task.id(), name);
         }
         drop(answering);
         let sentinel = self.early_sentinel(answered);
-        while let Some(finished) = running.join_next().await {
-            match finished {
-                Ok(finished) => {
-                    let ends = self.plan.fail_fast && finished.result.verdict != Verdict::Pass;
-                    self.driven.push(finished);
-                    if ends {
-                        self.plan.halt.cancel();
-                        return;
-                    }
-                }
-                Err(panicked) => {
-                    self.facts.panicked.push(panicked.to_string());
-                    self.warn().await;
-                }
+        while !self.plan.halt.is_cancelled() {
+            let finished = tokio::select! {
+                finished = running.join_next_with_id() => finished,
+                () = self.plan.halt.cancelled() => break,
+            };
+            let Some(finished) = finished else { break };
+            self.take(finished, &names).await;
+        }
+        // What was judged when the run was ended is judged.
+        while let Some(finished) = running.try_join_next_with_id() {
+            self.take(finished, &names).await;
+        }
+        drop(running);
+        // A system that has been seen to be broken proves nothing by a sentinel.
+        if self.driven.iter().any(Driven::passes) && !self.plan.halt.is_cancelled() {
+            let audited = audit::audit(&self.session, &mut self.driven, sentinel, self.events);
+            tokio::select! {
+                restless = audited => self.restless = restless,
+                () = self.plan.halt.cancelled() => {}
             }
         }
-        // A system that has been seen to be broken proves nothing by a sentinel.
-        if self.driven.iter().any(|driven| driven.result.verdict == Verdict::Pass) {
-            self.restless =
-                audit::audit(&self.session, &mut self.driven, sentinel, self.events).await;
+    }
+
+    /// Takes over a scenario that was driven, reports it, and ends the run where it is to end at the first one that does not pass.
+    async fn take(
+        &mut self,
+        finished: Result<(Id, Driven), JoinError>,
+        names: &HashMap<Id, String>,
+    ) {
+        let passes = match finished {
+            Ok((_, driven)) => {
+                self.events.show_judged(driven.record(), driven.result());
+                let result = Box::new(driven.result().clone());
+                let passes = driven.passes();
+                self.driven.push(driven);
+                self.events.send(Event::ScenarioFinished { result }).await;
+                passes
+            }
+            Err(error) => {
+                let name = names.get(&error.id()).map_or("", String::as_str);
+                let panicked = panic_text(error);
+                self.facts.panicked.push(format!("`{name}`: {panicked}"));
+                self.warn().await;
+                let because = format!("it was not judged: {panicked}");
+                self.give_up_each(&because, |scenario| scenario.name == name).await;
+                false
+            }
+        };
+        if self.plan.fail_fast && !passes {
+            self.plan.halt.cancel();
         }
     }
 
@@ -279,9 +313,7 @@ impl Live<'_> {
     /// Waits for what may come again, or too late, and judges what passed by that.
     async fn listen(&mut self) {
         // A system that has been seen to be broken needs no more proof.
-        if self.plan.listen.is_zero()
-            || self.driven.iter().all(|driven| driven.result.verdict != Verdict::Pass)
-        {
+        if self.plan.listen.is_zero() || !self.driven.iter().any(Driven::passes) {
             return;
         }
         tokio::select! {
@@ -289,26 +321,31 @@ impl Live<'_> {
             () = self.plan.halt.cancelled() => return,
         }
         // While the ledgers can still report what came of it.
-        for driven in self.driven.iter_mut().filter(|one| one.result.verdict == Verdict::Pass) {
-            refresh::refresh_record(&self.session, &mut driven.record, Services::Up).await;
-            driven.judge_again(self.events).await;
+        for driven in self.driven.iter_mut().filter(|driven| driven.passes()) {
+            let latest = Latest::of(&self.session, driven.record(), Services::Up).await;
+            driven.revise(self.events, |record| latest.put_into(record)).await;
         }
     }
 
     /// Gives every scenario a result that has none.
     async fn give_up_the_rest(&mut self) {
-        for scenario in &self.group.scenarios {
-            if self.driven.iter().any(|driven| driven.record.scenario.name == scenario.name) {
+        let because = match self.plan.cancel.is_cancelled() {
+            true => "it was interrupted",
+            false => "the run ended before it was judged",
+        };
+        self.give_up_each(because, |_| true).await;
+    }
+
+    /// Gives each scenario that is meant and has no result one that says why.
+    async fn give_up_each(&mut self, because: &str, is_meant: impl Fn(&Scenario) -> bool) {
+        for scenario in self.group.scenarios.iter().filter(|scenario| is_meant(scenario)) {
+            let driven = self.driven.iter().map(Driven::result);
+            if driven.chain(&self.not_judged).any(|result| result.name == scenario.name) {
                 continue;
             }
-            let because = match self.plan.cancel.is_cancelled() {
-                true => "it was interrupted",
-                false => "the run ended before it was judged",
-            };
-            let result = ScenarioResult::undecided(&scenario.name, &scenario.description, because)
-                .in_file(&scenario.file);
-            self.events.send(Event::ScenarioFinished { result: Box::new(result.clone()) }).await;
-            self.not_judged.push(result);
+            let result = not_judged(scenario, because);
+            self.not_judged.push(result.clone());
+            self.events.send(Event::ScenarioFinished { result: Box::new(result) }).await;
         }
     }
 

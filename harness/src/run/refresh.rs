@@ -1,8 +1,11 @@
-//! Bringing a record up to what is known by now.
+//! Reads what is known by now of a record's cases, and beside them.
+
+use std::time::SystemTime;
 
 use futures_util::future;
 
 use crate::{
+    case::{Evidence, Stray},
     environment::UnexpectedExit,
     record::{CaseRecord, Facts, Record},
     session::{Reports, Session, export_errors},
@@ -46,24 +49,53 @@ pub(super) async fn refresh_cases(
     mut cases: Vec<&mut CaseRecord>,
     services: Services,
 ) {
-    for some in cases.chunks_mut(READS_AT_ONCE) {
-        let reads = some.iter_mut().map(|of| async {
-            let known = (services == Services::Gone).then(|| Reports::of(&of.evidence));
-            let export_errors = std::mem::take(&mut of.evidence.export_errors);
-            of.evidence = session.evidence_now(&of.case, known).await;
-            of.evidence.export_errors = export_errors;
-        });
-        future::join_all(reads).await;
+    let now = evidence_of(session, cases.iter().map(|of| &**of).collect(), services).await;
+    for (of, evidence) in cases.iter_mut().zip(now) {
+        of.evidence = evidence;
     }
 }
 
-/// Adds what services and collectors report in their logs about spans that they did not pass on since each request was sent.
-pub(super) async fn read_logs(session: &Session, cases: &mut [CaseRecord]) {
-    for role in [Role::Service, Role::Collector] {
-        for workload in session.up().named(role) {
-            let lines = session.up().logged(&workload, export_errors::is_report).await;
-            for of in cases.iter_mut().filter(|_| !lines.is_empty()) {
-                if let Some(line) = export_errors::since(&lines, of.case.sent_at) {
+async fn evidence_of(
+    session: &Session,
+    cases: Vec<&CaseRecord>,
+    services: Services,
+) -> Vec<Evidence> {
+    let mut now = Vec::with_capacity(cases.len());
+    for some in cases.chunks(READS_AT_ONCE) {
+        let reads = some.iter().map(|of| async move {
+            let known = (services == Services::Gone).then(|| Reports::of(&of.evidence));
+            let export_errors = of.evidence.export_errors.clone();
+            Evidence { export_errors, ..session.evidence_now(&of.case, known).await }
+        });
+        now.extend(future::join_all(reads).await);
+    }
+    now
+}
+
+/// The reports in the logs of services and collectors about spans that they did not pass on.
+#[derive(Default)]
+pub(super) struct LoggedReports {
+    /// By workload, each with the time when it was read.
+    lines: Vec<(String, Vec<(SystemTime, String)>)>,
+}
+
+impl LoggedReports {
+    /// Reads them.
+    pub(super) async fn read(session: &Session) -> Self {
+        let mut lines = Vec::new();
+        let named = |role| session.up().named(role);
+        for workload in [Role::Service, Role::Collector].into_iter().flat_map(named) {
+            let of_it = session.up().logged(&workload, export_errors::is_report).await;
+            lines.push((workload, of_it));
+        }
+        Self { lines }
+    }
+
+    /// Adds to each case the report of each workload since its request was sent.
+    pub(super) fn put_into(&self, cases: &mut [CaseRecord]) {
+        for (workload, lines) in &self.lines {
+            for of in cases.iter_mut() {
+                if let Some(line) = export_errors::since(lines, of.case.sent_at) {
                     of.evidence.export_errors.insert(workload.clone(), line);
                 }
             }
@@ -71,8 +103,25 @@ pub(super) async fn read_logs(session: &Session, cases: &mut [CaseRecord]) {
     }
 }
 
-/// Brings a record up to what has come by now.
-pub(super) async fn refresh_record(session: &Session, record: &mut Record, services: Services) {
-    refresh_cases(session, record.cases.iter_mut().collect(), services).await;
-    record.strays = session.witness().strays_of(record.cases.iter().map(|of| &of.case));
+/// The evidence of a record's cases and their strays as they are by now, to be put into it in one step.
+pub(super) struct Latest {
+    evidence: Vec<Evidence>,
+    strays: Vec<Stray>,
+}
+
+impl Latest {
+    /// Reads them.
+    pub(super) async fn of(session: &Session, record: &Record, services: Services) -> Self {
+        let evidence = evidence_of(session, record.cases.iter().collect(), services).await;
+        let strays = session.witness().strays_of(record.cases.iter().map(|of| &of.case));
+        Self { evidence, strays }
+    }
+
+    /// Replaces what the record has.
+    pub(super) fn put_into(self, record: &mut Record) {
+        for (of, evidence) in record.cases.iter_mut().zip(self.evidence) {
+            of.evidence = evidence;
+        }
+        record.strays = self.strays;
+    }
 }

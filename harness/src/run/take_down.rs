@@ -1,6 +1,6 @@
 //! Taking a system down: what it sends at its end is judged, the run is saved, and logs are kept.
 
-use super::{audit, group::Live, group::report_logs, kept_logs, refresh};
+use super::{audit, driven::Driven, group::Live, group::report_logs, kept_logs, refresh};
 use crate::{judge, record::Record, saved, strays::Nobodys, verdict::Verdict};
 
 impl Live<'_> {
@@ -59,27 +59,25 @@ impl Live<'_> {
 
     /// Judges the run of the system by all that is known of it now. What could not be sent when it was taken down may have been anybody's.
     async fn judge_system(&mut self, nobodys: &Nobodys) {
-        for text in self.facts.taking_down() {
-            for driven in &mut self.driven {
-                let undone = &mut driven.record.facts.undone;
-                if !undone.contains(&text) {
-                    undone.push(text.clone());
-                    driven.judge_again(self.events).await;
-                }
+        for driven in &mut self.driven {
+            let mut undone: Vec<String> = self.facts.taking_down().collect();
+            undone.retain(|text| !driven.record().facts.undone.contains(text));
+            if !undone.is_empty() {
+                driven.revise(self.events, |record| record.facts.undone.extend(undone)).await;
             }
         }
-        let results: Vec<_> = self.driven.iter().map(|driven| &driven.result).collect();
+        let results: Vec<_> = self.driven.iter().map(Driven::result).collect();
         let found = judge::judge_system(&self.facts, nobodys, &self.records(), &results);
         self.report(found).await;
     }
 
     fn records(&self) -> Vec<&Record> {
-        self.driven.iter().map(|driven| &driven.record).collect()
+        self.driven.iter().map(Driven::record).collect()
     }
 
     /// Returns whether a scenario failed or could not be decided, though the user let it run.
     fn has_not_passed(&self) -> bool {
-        let results = self.driven.iter().map(|driven| &driven.result).chain(&self.not_judged);
+        let results = self.driven.iter().map(Driven::result).chain(&self.not_judged);
         results.into_iter().any(|result| result.verdict != Verdict::Pass)
     }
 

@@ -14,7 +14,7 @@ use crate::{
     finding::Findings,
     intake::store::Store,
     judge::{self, CHAIN_PATH},
-    record::{CaseRecord, Record},
+    record::CaseRecord,
     scenario::{Method, Request, Scenario, SystemChoice},
     system::Role,
 };
@@ -47,8 +47,8 @@ impl Session {
                 }
                 case = self.send_for_itself(&scenario.requests[0], (0, 0)).await;
             }
-            let Settled { result, evidence } = self.settle(&scenario, &case).await;
-            if let Some(failure) = result.findings.failures.first() {
+            let Settled { findings, evidence, .. } = self.settle(&scenario, &case).await;
+            if let Some(failure) = findings.failures.first() {
                 let missing = format!("{}: {}", failure.rule, failure.detail);
                 let sentinel = Box::new((scenario, CaseRecord { case, evidence }));
                 return Err(Restless { missing, sentinel });
@@ -61,10 +61,7 @@ impl Session {
     pub(crate) async fn judge_sentinel(&self, sentinel: &(Scenario, CaseRecord)) -> Findings {
         let (scenario, CaseRecord { case, evidence }) = sentinel;
         let evidence = self.evidence_now(case, Some(Reports::of(evidence))).await;
-        let (topology, capabilities) = (self.witness.topology(), self.witness.capabilities());
-        let mut record = Record::new(scenario.clone(), topology.clone(), capabilities.to_vec());
-        record.strays = self.witness.strays_of([case].into_iter());
-        record.cases = vec![CaseRecord { case: case.clone(), evidence }];
+        let record = self.record_of(scenario.clone(), case.clone(), evidence);
         let judged = judge::judge(&record).cases.into_iter().next();
         judged.map(|case| case.findings).unwrap_or_default()
     }

@@ -14,7 +14,6 @@ use crate::{
     rule,
     scenario::{Request, Scenario},
     trace::{Trace, TraceId},
-    verdict::CaseResult,
 };
 
 mod moment;
@@ -25,8 +24,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const LOOK_AGAIN_MOST: Duration = Duration::from_secs(1);
 
 impl Session {
-    /// Waits until a case can be judged and judges it: as soon as all rules and expectations hold and its trace has been
-    /// quiet for a moment; at the deadline, or when the intake is gone, with whatever was found last.
+    /// Waits until a case can be judged: as soon as all rules and expectations hold and its trace has been quiet for a
+    /// moment; at the deadline, or when the intake is gone, with whatever was found last. The verdict is made of a
+    /// [`Record`](crate::record::Record) with the evidence that is returned.
     pub async fn settle(&self, scenario: &Scenario, case: &Case) -> Settled {
         let basis = Basis::new(scenario, self.witness.topology());
         let services = self.services(scenario, basis.shape(case));
@@ -41,14 +41,14 @@ impl Session {
         if let Some(reported) = reported {
             self.source().look_for(&Case { trace_id: reported, ..case.clone() }, &services);
         }
-        let settled = self.wait_and_judge(&basis, case).await;
+        let settled = self.wait(&basis, case).await;
         for id in [Some(case.trace_id), reported].into_iter().flatten() {
             self.source().stop_looking(id);
         }
         settled
     }
 
-    async fn wait_and_judge(&self, basis: &Basis<'_>, case: &Case) -> Settled {
+    async fn wait(&self, basis: &Basis<'_>, case: &Case) -> Settled {
         let scenario = basis.scenario;
         let patience = self.source().patience();
         let began = Instant::now();
@@ -92,17 +92,12 @@ impl Session {
                 let quiet = self.source().is_quiet(case.trace_id);
                 time.note(now.evidence.trace.as_ref());
                 fails_anyway = !late && now.fails_anyway();
-                if fails_anyway
-                    && quiet
-                    && let Some(result) = self.fail_early(case, &mut now, &time).await
-                {
-                    let result = judged_after(result, progress);
-                    return Settled { result, evidence: now.evidence };
+                if fails_anyway && quiet && self.fails_early(case, &mut now, &time).await {
+                    return now.settled(progress);
                 }
                 if (holds && quiet && ledger_age.is_some()) || late {
                     self.witness.look_elsewhere(case, &mut now.evidence);
-                    let result = judged_after(now.result(), progress);
-                    return Settled { result, evidence: now.evidence };
+                    return now.settled(progress);
                 }
             }
             let quiet_in = progress
@@ -135,33 +130,28 @@ impl Session {
         }
     }
 
-    /// Judges a case that fails whatever is still to come, as soon as nothing is missing of its trace, or its spans had the time that
-    /// SDKs and collectors keep them. What is missing then is not looked into, unless it is seen where it went instead.
-    async fn fail_early(
-        &self,
-        case: &Case,
-        now: &mut Moment<'_>,
-        time: &TraceTime,
-    ) -> Option<CaseResult> {
+    /// Returns whether a case that fails whatever is still to come need not wait for it: nothing is missing of its trace, or its spans had
+    /// the time that SDKs and collectors keep them. What is missing then is left open, unless it is seen where it went instead.
+    async fn fails_early(&self, case: &Case, now: &mut Moment<'_>, time: &TraceTime) -> bool {
         // A hop that is not seen apart yet may come there.
         let had_its_time = time.left().is_some_and(|left| left.is_zero())
             && (now.is_answered_wrong() || now.fails_in_time() && !now.lacks_a_hop());
         let may_be_whole = |now: &mut Moment<'_>| now.has_services() && now.lacks_nothing();
         if !had_its_time && !may_be_whole(now) {
-            return None;
+            return false;
         }
         let ledgers = self.read_ledgers(case.trace_id).await;
         now.take_ledgers(ledgers);
         if !now.lacks_nothing() {
             if !had_its_time {
-                return None;
+                return false;
             }
             if !now.has_strays() || !now.is_elsewhere() {
                 now.leave_open(NOT_AWAITED);
             }
         }
         self.witness.look_elsewhere(case, &mut now.evidence);
-        Some(now.result())
+        true
     }
 
     /// The services whose spans a trace should hold, by the names that they have in their spans where those are known.
@@ -217,12 +207,6 @@ impl Session {
 
 /// Reason why it is unknown what became of what is missing, where a case fails without it.
 const NOT_AWAITED: &str = "the request fails in any case, so that no more spans were waited for";
-
-fn judged_after(mut result: CaseResult, progress: Option<(usize, Instant)>) -> CaseResult {
-    result.judged_after_ms =
-        progress.map(|(_, at)| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX));
-    result
-}
 
 /// How long the spans of a trace may be in flight.
 struct TraceTime {

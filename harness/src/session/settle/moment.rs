@@ -1,15 +1,14 @@
 //! The evidence of a case at one moment of waiting for its trace, and the findings then.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
-use super::super::accounts::Reports;
+use super::super::{Settled, accounts::Reports};
 use crate::{
     case::{Capability, Case, DRIVER_SERVICE, Evidence, Stray, View},
     finding::{Failure, Findings},
     judge::{self, Basis},
     rule,
     scenario::Scenario,
-    verdict::CaseResult,
 };
 
 /// Name of the rule about the services that a request must reach.
@@ -149,9 +148,12 @@ impl Moment<'_> {
         spans.into_iter().any(|span| span.service != DRIVER_SERVICE)
     }
 
-    pub(super) fn result(&self) -> CaseResult {
+    /// Ends the wait with what is known now. `progress` has the time of the trace's newest span.
+    pub(super) fn settled(self, progress: Option<(usize, Instant)>) -> Settled {
         let findings = self.findings();
-        self.look(|scenario, view| judge::case::result(scenario, view, findings))
+        let judged_after_ms =
+            progress.map(|(_, at)| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX));
+        Settled { findings, evidence: self.evidence, judged_after_ms }
     }
 }
 
@@ -178,13 +180,12 @@ mod tests {
             so_far: None,
             if_all_seen: None,
         };
-        let failed = |result: &CaseResult| result.findings.failures.len();
-        assert_eq!(failed(&now.result()), 1);
+        assert_eq!(now.findings().failures.len(), 1);
         assert!(!now.lacks_nothing());
         now.leave_open("no more was waited for");
-        let result = now.result();
-        assert_eq!(failed(&result), 0, "{result:#?}");
-        let open = result.findings.not_evaluated.iter().filter(|open| open.required);
+        let findings = now.settled(None).findings;
+        assert_eq!(findings.failures.len(), 0, "{findings:#?}");
+        let open = findings.not_evaluated.iter().filter(|open| open.required);
         let open: Vec<&str> = open.map(|open| open.because.as_str()).collect();
         assert!(!open.is_empty());
         assert!(open.iter().all(|because| because.starts_with("no more was waited for. Seen")));
