@@ -66,7 +66,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !holds().await {
         assert!(Instant::now() < deadline, "in vain: {what}");
-        time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -435,7 +435,7 @@ async fn nothing_is_left_running_when_starting_is_given_up() {
     let fixture = Fixture::new();
     let mut environment = fixture.environment().build().unwrap();
     let system = system([fixture.builtin("app", "echo \"process $$\"; exec sleep 600")]);
-    let given_up = time::timeout(Duration::from_millis(300), environment.up(&system)).await;
+    let given_up = tokio::time::timeout(Duration::from_millis(300), environment.up(&system)).await;
     assert!(given_up.is_err());
     let pid = logged(&environment, "app", "process").await;
     environment.down().await.unwrap();

@@ -134,8 +134,11 @@ impl Records {
     }
 }
 
+/// Values of peer tags, by the tags' numbers.
+type PeerTags<'a> = Vec<(u16, &'a [u8])>;
+
 /// Reads what a note's bytes say of its span: the facts, and the peer tags by their numbers. `None` if they are none of a note.
-pub(crate) fn read(bytes: &[u8]) -> Option<(Facts<'_>, Vec<(u16, &[u8])>)> {
+pub(crate) fn read(bytes: &[u8]) -> Option<(Facts<'_>, PeerTags<'_>)> {
     let mut rest = Rest(bytes);
     let status_code = u32::from_le_bytes(rest.array()?);
     let [is_trace_root] = rest.array()?;
