@@ -64,18 +64,3 @@ fn the_span_with_which_a_trace_enters_a_service_must_be_top_level() {
     orphan.remove(0xa2);
     assert!(!orphan.failing().0.contains(&"top-level-lost".to_owned()));
 }
-
-#[test]
-fn of_two_spans_of_one_id_the_first_is_the_parent() {
-    // Whether the trace enters `app-2` with its server span hangs on whose the span above it is.
-    let enters = |first: &str, second: &str| {
-        let mut world = World::healthy();
-        let spans = world.spans();
-        spans[2].service = first.to_owned();
-        spans.push(span(0xa2, 0xa1, second, "client", 20 * MS, 60 * MS));
-        spans[3].metrics.remove("_top_level");
-        world.failing().0.contains(&"top-level-lost".to_owned())
-    };
-    assert!(enters("app-1", "app-2"));
-    assert!(!enters("app-2", "app-1"));
-}
