@@ -385,7 +385,7 @@ pub struct View<'a> {
     pub topology: &'a Topology,
     /// The shape that the faults imply.
     pub shape: &'a Shape,
-    /// What was captured of all requests that are judged together.
+    /// Traces of all requests that are judged together.
     pub around: &'a Around<'a>,
 }
 

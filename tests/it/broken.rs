@@ -212,6 +212,7 @@ fn a_collector_that_loses_its_stats_disagrees_with_its_spans() {
     ScenarioFile::new(yaml)
         .run(&["--collector-command", &collector])
         .expect_code(1)
-        .expect_stdout("stats-disagree: sample-app-1 server GET /outgoing-sampleapp (http.server.request): the stats say 0 hits")
+        .expect_stdout("stats-disagree: no APM stats were captured at all, and the captured spans make those of")
+        .expect_stdout("sample-app-1 server GET /outgoing-sampleapp (http.server.request)")
         .expect_stdout("tracecheck explain stats-disagree");
 }

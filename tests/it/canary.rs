@@ -64,7 +64,7 @@ fn rounds_that_decide_nothing_never_pass() {
     let rounds = rounds(&ran);
     assert_eq!((rounds.len(), &rounds[0]["verdict"]), (1, &"inconclusive".into()), "{ran:?}");
     assert!(
-        rounds[0]["scenarios"][0]["undecided"][0].as_str().unwrap().contains("no traffic"),
+        rounds[0]["scenarios"][0]["undecided"][0].as_str().unwrap().contains("nothing listens at"),
         "{ran:?}"
     );
     tracecheck(&["canary", &file.path(), "--keep"])

@@ -1,4 +1,4 @@
-//! What to write in a scenario in place of what people write from habit.
+//! Remedies for what people write into a scenario from habit.
 
 use crate::source::{Problem, Wrong};
 

@@ -1,4 +1,4 @@
-//! What people write from habit, and what they are told: each case of a snapshot is a text and all that is reported of it.
+//! Texts that people write from habit: each case of a snapshot is a text and all that is reported of it.
 
 use std::fmt::Write as _;
 

@@ -235,7 +235,7 @@ pub fn at_path<'a>(document: &'a Value, path: &str) -> Option<&'a Value> {
 #[error("`{0}` is not a valid reference to a saved value: {remedy}", remedy = remedy(.0))]
 pub struct ReferenceError(String);
 
-/// What to write in place of a reference that is none.
+/// Text that to write in place of a reference that is none.
 fn remedy(reference: &str) -> String {
     let inside = reference.trim_start_matches("${").trim_end_matches('}');
     match source::variable(inside) {

@@ -1,4 +1,4 @@
-//! What counts for APM stats of the spans that are translated: which spans, by which peer tags, and the notes of them.
+//! Facts that count for APM stats of the spans that are translated: which spans, by which peer tags, and the notes of them.
 //!
 //! The translation makes the notes, and [`stats`](super::stats) counts by them.
 

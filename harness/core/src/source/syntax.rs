@@ -22,7 +22,8 @@ pub(super) fn remedy(message: &str, text: &str, at: Option<Place>) -> Option<Str
     if message.contains("unclosed quote") {
         return Some("close it".to_owned());
     }
-    if message.contains("unclosed") {
+    // One of a regular expression is none of YAML.
+    if message.contains("unclosed") && !message.contains("regular expression") {
         return Some("close it, or quote the text that it is a part of".to_owned());
     }
     if message.contains("flow") || message.contains("illegal placement of ':'") {

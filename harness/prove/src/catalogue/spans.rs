@@ -327,7 +327,7 @@ pub(super) const ALL: &[Breakage] = &[
         name: "attributes-cut-by-a-limit",
         how: How::Env(&[("sample-app-3", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "1")]),
         twin: Some(How::Env(&[("sample-app-3", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "64")])),
-        rule: "unnamed-resource",
+        rule: "missing-attributes",
         hop: AT,
         stage: None,
         seen: "All routes of the service are one resource, and its spans have no status code.",

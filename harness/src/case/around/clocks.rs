@@ -57,7 +57,7 @@ struct Step {
 /// A clock that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WrongClock {
-    /// Whose it is.
+    /// Workload whose it is.
     pub(crate) workload: String,
     /// By how many nanoseconds it is ahead.
     pub(crate) ahead: i64,
