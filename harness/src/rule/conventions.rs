@@ -77,7 +77,7 @@ pub(super) fn missing_attributes(view: View<'_>) -> Checked {
     Checked::Found(found.collect())
 }
 
-/// What spans lack: their workload, the attribute, and the part of their way on which it was lost.
+/// Attributes that spans lack: their workload, the attribute, and the part of their way on which it was lost.
 type Missing<'a> = (&'a str, &'a str, Part);
 
 /// The names that an attribute has on its way.

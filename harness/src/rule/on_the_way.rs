@@ -1,4 +1,4 @@
-//! Where on its way a span became otherwise than it was: its service's ledger and the collector's show it at several points.
+//! Parts of its way on which a span became otherwise than it was: its service's ledger and the collector's show it at several points.
 
 use std::collections::HashMap;
 

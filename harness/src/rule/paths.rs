@@ -135,7 +135,7 @@ impl Unfit<'_> {
     }
 }
 
-/// What changed a path that a service ended otherwise, as a ledger shows.
+/// Returns what changed a path that a service ended otherwise, as a ledger shows.
 fn changed_behind(service: &str, part: Part, was: &str) -> Option<String> {
     part.is_behind_the_service().then(|| {
         let (place, proof) = (part.place(service), part.proof(service));

@@ -1,4 +1,4 @@
-//! What a YAML file is by its outermost keys, for messages about one that stands where another is expected.
+//! The kind of a YAML file by its outermost keys, for messages about one that stands where another is expected.
 
 use super::outline::Outline;
 

@@ -1,4 +1,4 @@
-//! The nodes of a YAML text with their places: what its types are not told.
+//! The nodes of a YAML text with their places, which its types do not get.
 
 use std::ops::Range;
 
@@ -290,7 +290,7 @@ mod tests {
     const TEXT: &str =
         "a: 1\nb:\n  - { c: x, d: [y] }\n  - e: |\n      z\n    f: é\n  - g\nh: { i: , j: 2 }\n";
 
-    /// What is left when the entry that `part` begins is blanked.
+    /// Returns what is left when the entry that `part` begins is blanked.
     fn without(text: &str, part: &str) -> Option<String> {
         let letters: Vec<char> = text.chars().collect();
         let at = text[..text.find(part).unwrap()].chars().count();

@@ -23,11 +23,11 @@ pub struct Wrong<'a> {
     pub path: &'a [&'a str],
     /// The value as it is written, on one line.
     pub value: &'a str,
-    /// What is wrong with it.
+    /// The mistake in it.
     pub problem: Problem<'a>,
 }
 
-/// What is wrong with a part of a text.
+/// Mistake in a part of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem<'a> {
     /// There is no such key.
@@ -132,7 +132,7 @@ fn missing_field(error: &Error) -> Option<&'static str> {
     }
 }
 
-/// Whether an error is about what holds the entry at its place: a missing key is reported at the first one, and so is a block that should
+/// Returns whether an error is about what holds the entry at its place: a missing key is reported at the first one, and so is a block that should
 /// be no mapping, since a key itself is of the right type.
 fn is_of_holder(error: &Error, outline: &Outline, at: usize) -> bool {
     match error.without_snippet() {

@@ -1,4 +1,4 @@
-//! What is asked of all requests of a scenario together.
+//! Expectations of all requests of a scenario together.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What to write in a system file in place of what people write from habit.
+//! Remedies for what people write into a system file from habit.
 
 use harness_core::source::{Problem, Wrong};
 
@@ -39,7 +39,7 @@ pub(super) fn remedy(wrong: &Wrong<'_>) -> Option<String> {
     Some(remedy.to_owned())
 }
 
-/// What stands for keys of Docker Compose and Kubernetes.
+/// Returns what to write instead of a key of Docker Compose or Kubernetes.
 fn instead_of(key: &str) -> Option<String> {
     let remedy = match key {
         "environment" => "write `env`",
