@@ -390,6 +390,13 @@ come under another one's name is called silent), 8 are undecided, 3 warned of, a
 all, two exporters to one place, operation names by a setting, container tags, a rate of sampling and a span of the wrong kind. The sound ones still pass, and so
 do those of the catalogue.
 
+Seventy more were written at a67e8ec, by somebody who knew only the pages for users: 46 on the chain, with gateways and agents of his own among its
+services, and 24 on services in Python with the official SDK; and 20 that are sound and unusual. The scenarios ask for who must be there, as `init` does, and for no more.
+Before anything was mended 32 were right (23 of 46 on the chain, 9 of 24 on own services), 13 vague, 8 with a finding that misled, 6 undecided, 3 warned of, 8 passed; none of the
+20 sound ones failed. With the rules that came of it, at 008d177, the 38 were tried again, once each: 29 are right, none is vague, misleads or is undecided, 2 are warned of, and 7
+pass: a resource's name and a peer's that the collector sets, an environment that it sets for all, a `tracestate` that the scenario itself says is dropped, a status that code sets to
+Ok, a call of the wrong kind, and a service named by an attribute of the span. The 20 sound ones passed again before the last of these rules.
+
 What is sound must pass each time. `.ci/thousand` runs the default scenarios again and again, in random order and parallelism. At commit 43400cb, 1,000
 runs of 25 scenarios: none failed, and none was undecided. They were three series at once (`SEED=20261131 .ci/thousand 334 0`, `20261132`, and `20261133`
 with 332), which took 70 minutes beside builds, tests, a Kubernetes cluster and services in five languages on two cores (load 5 to 28). Before, 597 at
