@@ -27,6 +27,10 @@ const REPORTS: [&str; 15] = [
     "Export.Failed",
 ];
 
+/// Text of reports that are about other signals than traces.
+const OTHER_SIGNALS: [&str; 6] =
+    ["metrics", "Metric", "exporting logs", "export logs", "v1/logs", "log records"];
+
 /// Reports that an SDK writes once, and never again while it goes on losing spans.
 const WRITTEN_ONCE: [&str; 2] = ["SpanDroppingStarted", "` refuses traces: "];
 
@@ -52,6 +56,10 @@ pub(crate) fn since(lines: &[(SystemTime, String)], sent_at: i64) -> Option<Stri
 }
 
 fn rank(line: &str) -> Option<usize> {
+    // Exporters of metrics and logs write the same, and fail where a collector takes traces alone.
+    if OTHER_SIGNALS.iter().any(|other| line.contains(other)) {
+        return None;
+    }
     REPORTS.iter().position(|report| line.contains(report))
 }
 
@@ -95,6 +103,13 @@ mod tests {
             "{\"stack\":\"OTLPExporterError: Not Found\\n    at IncomingMessage\"}",
         ] {
             assert!(is_report(line), "{line}");
+        }
+        for line in [
+            "Transient error StatusCode.UNIMPLEMENTED encountered while exporting metrics to localhost:4317, retrying in 1s.",
+            "PeriodicExportingMetricReader: metrics export failed (error OTLPExporterError: Not Found)",
+            "Failed to export logs to localhost:4317, error code: StatusCode.UNIMPLEMENTED",
+        ] {
+            assert!(!is_report(line), "{line}");
         }
         assert!(!is_report("INFO exported 12 invoices, 1 failed to export"));
     }
