@@ -63,7 +63,7 @@ impl HeldSenders {
     ) -> Result<T, Refused> {
         let (notify, notice) = oneshot::channel();
         let number = self.table().enter(sender.peer, bytes, notify).ok_or(Refused::NoRoom)?;
-        let _place = Place { of: self, peer: sender.peer, number };
+        let _place = HeldPlace { of: self, peer: sender.peer, number };
         self.held.add(1);
         let held = async {
             match notice.await {
@@ -80,13 +80,13 @@ impl HeldSenders {
 }
 
 /// The place of a request, given back when it is dropped, as when its sender goes away.
-struct Place<'a> {
+struct HeldPlace<'a> {
     of: &'a HeldSenders,
     peer: Peer,
     number: u64,
 }
 
-impl Drop for Place<'_> {
+impl Drop for HeldPlace<'_> {
     fn drop(&mut self) {
         self.of.table().leave(self.peer, self.number);
     }

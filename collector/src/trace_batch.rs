@@ -40,7 +40,7 @@ pub struct TraceBatch {
 
 /// Outcome of a span.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum SpanFate {
     Stays,
     /// It is this message now.
     Becomes(Vec<u8>),
@@ -230,7 +230,7 @@ impl TraceBatch {
     }
 
     /// The batch with only those of its spans that stay, some of them as other messages; what is left empty is left out.
-    pub(crate) fn sift(&self, mut judge: impl FnMut(&[u8]) -> Fate) -> Self {
+    pub(crate) fn sift(&self, mut judge: impl FnMut(&[u8]) -> SpanFate) -> Self {
         self.sift_within(|_, _, span| judge(span))
     }
 
@@ -241,17 +241,20 @@ impl TraceBatch {
         change: impl Fn(&ResourceSpans, Scope<'_>, &[u8]) -> Option<Vec<u8>>,
     ) -> Self {
         self.sift_within(|resource, scope, span| {
-            change(resource, scope, span).map_or(Fate::Stays, Fate::Becomes)
+            change(resource, scope, span).map_or(SpanFate::Stays, SpanFate::Becomes)
         })
     }
 
-    fn sift_within(&self, mut judge: impl FnMut(&ResourceSpans, Scope<'_>, &[u8]) -> Fate) -> Self {
+    fn sift_within(
+        &self,
+        mut judge: impl FnMut(&ResourceSpans, Scope<'_>, &[u8]) -> SpanFate,
+    ) -> Self {
         let mut batch = Self::default();
         for resource in &self.resources {
             let fates: Vec<_> =
                 resource.messages().map(|(scope, span)| judge(resource, scope, span)).collect();
-            let left = fates.iter().filter(|fate| !matches!(fate, Fate::Goes)).count();
-            if fates.iter().all(|fate| matches!(fate, Fate::Stays)) {
+            let left = fates.iter().filter(|fate| !matches!(fate, SpanFate::Goes)).count();
+            if fates.iter().all(|fate| matches!(fate, SpanFate::Stays)) {
                 batch.push(resource.clone());
             } else if left > 0 {
                 let body = resource.sifted(&fates).into();
@@ -358,8 +361,8 @@ impl ResourceSpans {
     }
 
     /// Writes the message with what the fates of this part's spans leave of them.
-    fn sifted(&self, fates: &[Fate]) -> Vec<u8> {
-        let mut fates = std::iter::repeat_n(&Fate::Goes, self.skip).chain(fates);
+    fn sifted(&self, fates: &[SpanFate]) -> Vec<u8> {
+        let mut fates = std::iter::repeat_n(&SpanFate::Goes, self.skip).chain(fates);
         let mut out = Vec::with_capacity(self.body.len());
         for (number, raw, value) in raw_fields(&self.body) {
             let wire::Value::Bytes(scope_spans) = value else { continue };
@@ -371,12 +374,12 @@ impl ResourceSpans {
             for (number, raw, value) in raw_fields(scope_spans) {
                 match value {
                     wire::Value::Bytes(_) if number == 2 => {
-                        let fate = fates.next().unwrap_or(&Fate::Goes);
-                        is_empty &= matches!(fate, Fate::Goes);
+                        let fate = fates.next().unwrap_or(&SpanFate::Goes);
+                        is_empty &= matches!(fate, SpanFate::Goes);
                         match fate {
-                            Fate::Goes => {}
-                            Fate::Stays => scope.extend_from_slice(raw),
-                            Fate::Becomes(span) => put_bytes(&mut scope, 2, span),
+                            SpanFate::Goes => {}
+                            SpanFate::Stays => scope.extend_from_slice(raw),
+                            SpanFate::Becomes(span) => put_bytes(&mut scope, 2, span),
                         }
                     }
                     _ => scope.extend_from_slice(raw),
@@ -507,8 +510,8 @@ mod tests {
         let whole = batch(&[&[&["a", "b"], &["c"]], &[], &[&["d", "e", "f"]]]);
         let sift = |batch: &TraceBatch, stay: &str| {
             batch.sift(|span| match super::Span::new(span).name {
-                [name] if stay.contains(char::from(*name)) => super::Fate::Stays,
-                _ => super::Fate::Goes,
+                [name] if stay.contains(char::from(*name)) => super::SpanFate::Stays,
+                _ => super::SpanFate::Goes,
             })
         };
         for (stay, resources) in [("abcdef", 3), ("bf", 2), ("c", 1), ("de", 1), ("", 0)] {
@@ -523,7 +526,7 @@ mod tests {
         let mut rest = whole;
         rest.split_front(1);
         assert_eq!(names(&sift(&rest, "abf")), ["b", "f"]);
-        let renamed = rest.sift(|_| super::Fate::Becomes(b"\x2a\x01x".to_vec()));
+        let renamed = rest.sift(|_| super::SpanFate::Becomes(b"\x2a\x01x".to_vec()));
         assert_eq!(names(&renamed), ["x"; 5]);
     }
 

@@ -283,7 +283,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        scenario::{Chain, Fault, FaultKind, Request},
+        scenario::{ChainChoice, Fault, FaultKind, Request},
         secret::Secret,
         system::file::SystemFile,
         verdict::Verdict,
@@ -294,7 +294,7 @@ mod tests {
             name: name.to_owned(),
             description: String::new(),
             file: PathBuf::new(),
-            system: SystemChoice::Chain(Chain { apps, ..Chain::default() }),
+            system: SystemChoice::Chain(ChainChoice { apps, ..ChainChoice::default() }),
             requests: vec![Request::get("/")],
             faults,
             expect: crate::expectation::Expect::default(),

@@ -75,7 +75,7 @@ pub struct Leveled {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum SystemChoice {
     /// The built-in chain of sample apps.
-    Chain(Chain),
+    Chain(ChainChoice),
     /// A system file of the user's, at this path.
     File(PathBuf),
 }
@@ -83,7 +83,7 @@ pub enum SystemChoice {
 /// Parameters of the built-in chain.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Chain {
+pub struct ChainChoice {
     /// Number of sample apps, at least 1.
     pub apps: u32,
     /// Naming of the apps' services.
@@ -103,7 +103,7 @@ fn one() -> u32 {
     1
 }
 
-impl Default for Chain {
+impl Default for ChainChoice {
     fn default() -> Self {
         Self {
             apps: 2,
@@ -116,7 +116,7 @@ impl Default for Chain {
     }
 }
 
-impl Chain {
+impl ChainChoice {
     /// Returns the workload names of the apps, the entry first.
     pub fn app_names(&self) -> Vec<String> {
         (1..=self.apps).map(|n| format!("sample-app-{n}")).collect()

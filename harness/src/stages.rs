@@ -30,7 +30,7 @@ pub struct Stages {
     /// Spans ended by each instance of a service, with the service's name, or the reason why the number is unknown.
     pub services: Vec<(String, Result<u64, String>)>,
     /// Counters of each instance of a collector, by instance.
-    pub collectors: Vec<(String, Result<Counted, String>)>,
+    pub collectors: Vec<(String, Result<CollectorCounts, String>)>,
     /// Number of the harness's own spans that each instance of the collector accepted, in the order of `collectors`.
     pub harness: Vec<u64>,
     /// Number of the harness's own spans that were sent without an OK in time: a collector may have accepted them.
@@ -45,7 +45,7 @@ pub struct Stages {
 /// Span counters of a collector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Counted {
+pub struct CollectorCounts {
     /// Spans that its receivers took.
     pub accepted: u64,
     /// Spans that they refused.
@@ -59,7 +59,7 @@ pub struct Counted {
     pub failed: u64,
 }
 
-impl Counted {
+impl CollectorCounts {
     /// In words: `accepted 12, sent 12`.
     fn text(self) -> String {
         let Self { accepted, refused, refused_requests: _, sent, failed } = self;
@@ -129,7 +129,7 @@ impl Stages {
             }
         };
         let made = ended + self.harness.iter().sum::<u64>();
-        let Counted { accepted, refused, failed, .. } = counted;
+        let CollectorCounts { accepted, refused, failed, .. } = counted;
         let mut fail = |detail: String| findings.failures.push(Failure::new(BALANCE, detail));
         if !(made..=made + self.harness_undecided).contains(&accepted) {
             fail(format!(
@@ -177,7 +177,7 @@ fn sum<T: Default + std::ops::Add<Output = T>>(
     Ok(total)
 }
 
-impl std::ops::Add for Counted {
+impl std::ops::Add for CollectorCounts {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
@@ -196,7 +196,10 @@ impl std::ops::Add for Counted {
 /// # Errors
 ///
 /// Why it says nothing.
-pub(crate) async fn collector(client: &reqwest::Client, url: &str) -> Result<Counted, String> {
+pub(crate) async fn collector(
+    client: &reqwest::Client,
+    url: &str,
+) -> Result<CollectorCounts, String> {
     let answer = crate::http::read(|| async {
         let response = client.get(format!("{url}/metrics")).send().await?.error_for_status()?;
         response.text().await
@@ -208,7 +211,7 @@ pub(crate) async fn collector(client: &reqwest::Client, url: &str) -> Result<Cou
 
 /// The counters that matter here, each summed over its labels, with or without the suffix `_total`, from the Prometheus text
 /// format; `None` where none is there.
-fn counted(text: &str) -> Option<Counted> {
+fn counted(text: &str) -> Option<CollectorCounts> {
     let mut sums = BTreeMap::<&str, u64>::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let name = line.split(['{', ' ']).next().unwrap_or("");
@@ -228,5 +231,5 @@ fn counted(text: &str) -> Option<Counted> {
     let [accepted, refused, broken, refused_requests, sent, failed] =
         names.map(|name| sums.get(name).copied().unwrap_or_default());
     let refused = refused + broken;
-    known.then_some(Counted { accepted, refused, refused_requests, sent, failed })
+    known.then_some(CollectorCounts { accepted, refused, refused_requests, sent, failed })
 }

@@ -1,7 +1,7 @@
 //! Systems that stay up while somebody works on them.
 //!
 //! Each has a *keeper*: a process that brings it up, holds what must be held (child processes, port-forwards), and takes it down
-//! when it is asked to, or when its time is over. What others have to know of it stands in a folder, [`Place`]: who keeps it is
+//! when it is asked to, or when its time is over. What others have to know of it stands in a folder, [`StandingPlace`]: who keeps it is
 //! shown by a lock that ends with the keeper, so that no process id of the past is ever taken for it. What a keeper that was
 //! killed left behind is for `tracecheck reap`.
 
@@ -24,7 +24,7 @@ mod place;
 
 pub use self::{
     health::{Health, health},
-    place::{Place, PlaceError, Placed, all},
+    place::{PlaceError, Placed, StandingPlace, all},
 };
 
 /// How often the keeper looks whether a workload ended by itself.

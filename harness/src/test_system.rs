@@ -27,7 +27,7 @@ use crate::{
     judge,
     report::plain,
     run::new_run_id,
-    scenario::{Chain, Fault, FaultKind, Request, Scenario, SystemChoice},
+    scenario::{ChainChoice, Fault, FaultKind, Request, Scenario, SystemChoice},
     session::{Session, SessionError, Settled},
     system::build::{self, BuildError},
     trace::Trace,
@@ -65,7 +65,7 @@ impl TestSystem {
     ///
     /// If a process does not become ready; the message contains the end of its log.
     pub async fn chain(tracecheck: impl Into<PathBuf>) -> Result<Self, TestSystemError> {
-        Self::start(tracecheck, SystemChoice::Chain(Chain::default())).await
+        Self::start(tracecheck, SystemChoice::Chain(ChainChoice::default())).await
     }
 
     /// Starts a system as processes; built-in workloads run the executable `tracecheck`.

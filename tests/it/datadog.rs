@@ -115,8 +115,10 @@ async fn verify_names_a_broken_hop_and_prints_the_budget() {
 
 fn chain_with(app: &str, name: &str, value: &str) -> harness::scenario::SystemChoice {
     let env = [(name.to_owned(), value.to_owned())].into();
-    let chain =
-        harness::scenario::Chain { env: [(app.to_owned(), env)].into(), ..Default::default() };
+    let chain = harness::scenario::ChainChoice {
+        env: [(app.to_owned(), env)].into(),
+        ..Default::default()
+    };
     harness::scenario::SystemChoice::Chain(chain)
 }
 

@@ -19,7 +19,7 @@ use harness::{
         kubernetes::{KubernetesEnvironment, Settings, cluster::Access},
     },
     run::new_run_id,
-    scenario::{Chain, SystemChoice},
+    scenario::{ChainChoice, SystemChoice},
     secret::Secret,
     session::Session,
     system::build::{self, Overrides, ToDatadog},
@@ -134,7 +134,7 @@ struct World {
 }
 
 impl World {
-    async fn new(chain: Chain, search_alone: bool) -> Self {
+    async fn new(chain: ChainChoice, search_alone: bool) -> Self {
         let run_id = new_run_id();
         let settings = Settings::new("cluster", client().await, &run_id, image());
         let environment = KubernetesEnvironment::new(settings, 0).expect("a folder for logs");
@@ -177,7 +177,7 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_in_the_cluster_is_driven_and_judged_by_what_datadog_shows() {
-    let world = World::new(Chain::default(), false).await;
+    let world = World::new(ChainChoice::default(), false).await;
     let (entry, happy, saved) = (world.entry(), world.path("happy.yaml"), world.path("saved"));
     let attach = ["--attach", "--entry", &entry, "--evidence", "datadog", "--patience", "90s"];
     let run = [&["run", &happy, "-v", "--save", &saved], attach.as_slice()].concat();
@@ -220,7 +220,8 @@ async fn a_chain_in_the_cluster_is_driven_and_judged_by_what_datadog_shows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_is_broken_in_the_cluster_is_named() {
     let env = [("OTEL_PROPAGATORS".to_owned(), "none".to_owned())].into();
-    let chain = Chain { env: [("sample-app-2".to_owned(), env)].into(), ..Chain::default() };
+    let chain =
+        ChainChoice { env: [("sample-app-2".to_owned(), env)].into(), ..ChainChoice::default() };
     // With keys that may only search, as where the preview is not to be had.
     let world = World::new(chain, true).await;
     let (entry, happy) = (world.entry(), world.path("happy.yaml"));
@@ -287,7 +288,10 @@ impl Pointed {
         std::fs::write(&config, collector_config(&intake)).expect("a config");
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let env: BTreeMap<String, String> = env.collect();
-        let chain = Chain { env: [("sample-app-2".to_owned(), env)].into(), ..Chain::default() };
+        let chain = ChainChoice {
+            env: [("sample-app-2".to_owned(), env)].into(),
+            ..ChainChoice::default()
+        };
         let overrides = Overrides {
             datadog: Some(ToDatadog {
                 site: "datadoghq.com".to_owned(),
@@ -364,7 +368,7 @@ fn trust(object: &mut DynamicObject, authority: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_canary_on_a_schedule_comes_to_its_verdict_in_the_cluster() {
     const NAMESPACE: &str = "tracecheck-test-canary";
-    let world = World::new(Chain::default(), false).await;
+    let world = World::new(ChainChoice::default(), false).await;
     let client = client().await;
     remove_namespace(&client, NAMESPACE).await;
     let restricted = json!({

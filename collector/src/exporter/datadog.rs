@@ -27,7 +27,7 @@ use stats::Concentrator;
 use tokio_util::sync::CancellationToken;
 use translate::direct::{self, Scratch};
 use translate::obfuscation::Obfuscation;
-use translate::{Naming, Settings};
+use translate::{NamingOptions, Settings};
 use usage::{Reporter, Usage};
 
 use super::compression::{Compression, Compressor};
@@ -184,7 +184,7 @@ fn settings(config: &Config, hostname: &str, gates: FeatureGates) -> Settings {
     let traces = &config.traces;
     Settings {
         hostname: hostname.into(),
-        naming: Naming {
+        naming: NamingOptions {
             span_name_as_resource_name: traces.span_name_as_resource_name,
             span_name_remappings: traces.span_name_remappings.clone(),
             first_version: gates.first_version_names,

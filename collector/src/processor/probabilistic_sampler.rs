@@ -21,7 +21,7 @@ use crate::hold::Note;
 use crate::sender::Sender;
 use crate::telemetry::{Counter, Registry};
 use crate::trace_batch::wire::{Value, put_bytes, raw_fields};
-use crate::trace_batch::{AnyValue, Fate, TraceBatch};
+use crate::trace_batch::{AnyValue, SpanFate, TraceBatch};
 
 /// Buckets that the hash of a trace id falls into, as 14 bits of its randomness.
 const BUCKETS: u32 = 1 << 14;
@@ -303,9 +303,9 @@ impl Sampler {
                 decided.dropped.push((policy, id));
             }
             match (is_sampled, trace_state) {
-                (false, _) => Fate::Goes,
-                (true, None) => Fate::Stays,
-                (true, Some(text)) => Fate::Becomes(with_trace_state(span, &text)),
+                (false, _) => SpanFate::Goes,
+                (true, None) => SpanFate::Stays,
+                (true, Some(text)) => SpanFate::Becomes(with_trace_state(span, &text)),
             }
         });
         (left, decided)

@@ -19,11 +19,11 @@ pub(super) struct Origin {
 pub(crate) struct Part {
     pub(crate) hold: Arc<Hold>,
     /// Which of the record's resources; all of them if there is none.
-    place: Option<Place>,
+    place: Option<Cut>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct Cut {
     resource: usize,
     skip: usize,
     take: usize,
@@ -74,7 +74,7 @@ impl TraceBatch {
         let part = |spans: &ResourceSpans| {
             let [Origin { hold, resource, shift }] = &*spans.origins else { return None };
             hold.record()?;
-            let place = Place { resource: *resource, skip: spans.skip - shift, take: spans.take };
+            let place = Cut { resource: *resource, skip: spans.skip - shift, take: spans.take };
             Some(Part { hold: Arc::clone(hold), place: Some(place) })
         };
         self.resources.iter().filter(|spans| spans.take > 0).map(part).collect()
@@ -88,7 +88,7 @@ impl TraceBatch {
                 all.attach(&part.hold);
                 self.append(all);
             }
-            Some(Place { resource, skip, take }) => {
+            Some(Cut { resource, skip, take }) => {
                 let Some(spans) = request.resources.get(resource) else { return };
                 let hold = Arc::clone(&part.hold);
                 let origins = vec![Origin { hold, resource, shift: 0 }];

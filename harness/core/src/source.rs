@@ -28,7 +28,7 @@ pub struct Finding {
     /// Path of the file, as the user named it; or a name such as `built-in system chain`.
     pub file: String,
     /// Place in the file; `None` when the finding is about the file as a whole.
-    pub place: Option<Place>,
+    pub place: Option<FilePlace>,
     /// The problem, lower-case, without a final period.
     pub message: String,
     /// The remedy, for example ``did you mean `collector`?``.
@@ -37,7 +37,7 @@ pub struct Finding {
 
 /// A place in a text file, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub struct Place {
+pub struct FilePlace {
     /// First line is 1.
     pub line: u64,
     /// First column is 1; counted in characters.
@@ -52,7 +52,7 @@ impl Finding {
 
     /// Sets the finding's place in the file.
     #[must_use]
-    pub fn at(mut self, place: impl Into<Option<Place>>) -> Self {
+    pub fn at(mut self, place: impl Into<Option<FilePlace>>) -> Self {
         self.place = place.into();
         self
     }
@@ -87,7 +87,7 @@ pub fn is_empty(text: &str) -> bool {
 }
 
 /// Returns the place of a value; for an alias, that of its use.
-pub fn place_of<T>(value: &Spanned<T>) -> Option<Place> {
+pub fn place_of<T>(value: &Spanned<T>) -> Option<FilePlace> {
     place(value.referenced)
 }
 
@@ -162,8 +162,8 @@ pub fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     if quoted.is_empty() { "none".to_owned() } else { quoted.join(", ") }
 }
 
-fn place(location: serde_saphyr::Location) -> Option<Place> {
-    let place = Place { line: location.line(), column: location.column() };
+fn place(location: serde_saphyr::Location) -> Option<FilePlace> {
+    let place = FilePlace { line: location.line(), column: location.column() };
     (place.line > 0).then_some(place)
 }
 

@@ -9,7 +9,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 
 pub use self::{
-    blocks::{Blocks, Place},
+    blocks::{BlockRange, Blocks},
     model::{Names, Row, TraceView},
     sent::Sent,
 };

@@ -34,14 +34,14 @@ pub(super) struct Args {
     attach: bool,
     /// That system's entry, to which requests are sent: a base URL, or a Service of the cluster, which is reached over the API server.
     #[arg(long, value_name = "URL|NAMESPACE/SERVICE[:PORT]", requires = "attach", value_parser = place)]
-    entry: Option<Place>,
+    entry: Option<AttachPoint>,
     /// Its collector's OTLP/gRPC port, in the same way, where it can be reached from here; the harness's own spans are virtual parents
     /// where it is left out.
     #[arg(long, value_name = "URL|NAMESPACE/SERVICE[:PORT]", requires = "attach", value_parser = place)]
-    otlp: Option<Place>,
+    otlp: Option<AttachPoint>,
     /// A mock intake that is up already, in the same way.
     #[arg(long, value_name = "URL|NAMESPACE/SERVICE[:PORT]", requires = "attach", value_parser = place, conflicts_with = "intake_listen")]
-    intake: Option<Place>,
+    intake: Option<AttachPoint>,
     /// Address on which the mock intake that the run starts on this machine listens: one that the collector reaches [default:
     /// 127.0.0.1:8126; with `--env cluster` the intake is in the cluster, unless this is given]. Without `--attach` it takes each
     /// system's intake out of the cluster; port 0 is a free port for each.
@@ -68,7 +68,7 @@ pub(super) struct Args {
 /// Place of a run's mock intake.
 enum IntakeAt<'a> {
     /// It is up already.
-    Running(&'a Place),
+    Running(&'a AttachPoint),
     /// On this machine, listening here.
     Here(SocketAddr),
     /// In a namespace of the cluster, which is made for it.
@@ -77,7 +77,7 @@ enum IntakeAt<'a> {
 
 /// Place of something that is there already.
 #[derive(Debug, Clone)]
-pub(super) enum Place {
+pub(super) enum AttachPoint {
     /// At this base URL.
     Url(String),
     /// Behind a Service of the cluster.
@@ -85,16 +85,16 @@ pub(super) enum Place {
 }
 
 /// Reads one.
-pub(super) fn place(text: &str) -> Result<Place, String> {
+pub(super) fn place(text: &str) -> Result<AttachPoint, String> {
     match text.contains("://") {
-        true => base_url(text).map(Place::Url),
-        false => text.parse().map(Place::Service).map_err(|error| {
+        true => base_url(text).map(AttachPoint::Url),
+        false => text.parse().map(AttachPoint::Service).map_err(|error| {
             format!("{error}, or a base URL, for example http://shop.example.com:8080")
         }),
     }
 }
 
-impl Place {
+impl AttachPoint {
     /// Its base URL as pods of the cluster reach it; a Service's port has to be a number for that, and is 80 where none is named.
     pub(super) fn url_in_cluster(&self) -> anyhow::Result<String> {
         match self {
@@ -274,8 +274,8 @@ impl Args {
     /// How the collector is pointed at the mock intake, for people.
     pub(super) fn how_to(&self, env: &environment::Args, run_id: &str) -> String {
         let intake = match self.intake_at(env, run_id) {
-            IntakeAt::Running(Place::Url(url)) => url.clone(),
-            IntakeAt::Running(Place::Service(ServiceName { namespace, name, port })) => {
+            IntakeAt::Running(AttachPoint::Url(url)) => url.clone(),
+            IntakeAt::Running(AttachPoint::Service(ServiceName { namespace, name, port })) => {
                 let port = port.as_ref().map_or_else(String::new, |port| format!(":{port}"));
                 format!("http://{name}.{namespace}.svc{port}")
             }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use harness::{
     load,
-    scenario::{Chain, SystemChoice},
+    scenario::{ChainChoice, SystemChoice},
 };
 
 /// Refuses `--traces-only` beside the image of another collector, which may not know it.
@@ -24,7 +24,7 @@ pub(super) fn system_of(
     collector_config: Option<&Path>,
 ) -> anyhow::Result<SystemChoice> {
     let mut choice = match scenario {
-        None => SystemChoice::Chain(Chain::default()),
+        None => SystemChoice::Chain(ChainChoice::default()),
         Some(path) => {
             let load::Loaded { mut scenarios, mut systems } = load::check(&[path.to_owned()])?;
             match (scenarios.pop(), systems.pop()) {

@@ -36,7 +36,7 @@ pub(super) struct Args {
     /// Looks at this only, and ends with 3 where it cannot be used; may be given several times. Without it all are looked at, and
     /// `process` alone has to be usable.
     #[arg(long, value_enum)]
-    env: Vec<Place>,
+    env: Vec<DoctorTarget>,
     /// How long each look may take.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     limit: Duration,
@@ -64,7 +64,7 @@ enum Format {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Place {
+enum DoctorTarget {
     /// Processes of this machine.
     Process,
     /// A Docker engine.
@@ -79,8 +79,14 @@ enum Place {
     Datadog,
 }
 
-const ALL: [Place; 6] =
-    [Place::Process, Place::Docker, Place::Kind, Place::Cluster, Place::Eks, Place::Datadog];
+const ALL: [DoctorTarget; 6] = [
+    DoctorTarget::Process,
+    DoctorTarget::Docker,
+    DoctorTarget::Kind,
+    DoctorTarget::Cluster,
+    DoctorTarget::Eks,
+    DoctorTarget::Datadog,
+];
 
 /// How a look ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -97,7 +103,7 @@ enum Outcome {
 /// One look.
 #[derive(Debug, Serialize)]
 struct Finding {
-    environment: Place,
+    environment: DoctorTarget,
     what: &'static str,
     outcome: Outcome,
     /// A version, or what else was seen.
@@ -128,7 +134,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     super::print(&text)?;
-    let needed = |place: &Place| !args.env.is_empty() || *place == Place::Process;
+    let needed = |place: &DoctorTarget| !args.env.is_empty() || *place == DoctorTarget::Process;
     let mut looked = places.iter().zip(&found);
     Ok(match looked.all(|(place, findings)| !needed(place) || is_usable(findings)) {
         true => ExitCode::SUCCESS,
@@ -140,7 +146,7 @@ fn is_usable(findings: &[Finding]) -> bool {
     !findings.is_empty() && findings.iter().all(|finding| finding.outcome != Outcome::Missing)
 }
 
-fn reported(place: Place, findings: &[Finding]) -> String {
+fn reported(place: DoctorTarget, findings: &[Finding]) -> String {
     let name =
         place.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
     let usable = if is_usable(findings) { "can be used" } else { "cannot be used" };
@@ -160,7 +166,7 @@ fn reported(place: Place, findings: &[Finding]) -> String {
     text
 }
 
-async fn look(place: Place, args: &Args) -> Vec<Finding> {
+async fn look(place: DoctorTarget, args: &Args) -> Vec<Finding> {
     let limit = args.limit;
     let within = async |what: &'static str,
                         missing: Outcome,
@@ -187,23 +193,23 @@ async fn look(place: Place, args: &Args) -> Vec<Finding> {
         };
     }
     match place {
-        Place::Process => vec![
+        DoctorTarget::Process => vec![
             within!("program", Missing, own_program()),
             within!("loopback", Missing, loopback()),
             within!("temporary folder", Missing, temporary()),
         ],
-        Place::Docker => {
+        DoctorTarget::Docker => {
             vec![
                 within!("Docker", Missing, docker_engine()),
                 within!("image", Optional, own_image()),
             ]
         }
-        Place::Kind => vec![
+        DoctorTarget::Kind => vec![
             within!("Docker", Missing, docker_engine()),
             within!("kind", Missing, async { kind::version().await.map_err(parts) }),
             within!("image", Optional, own_image()),
         ],
-        Place::Cluster => {
+        DoctorTarget::Cluster => {
             let mut found = None;
             let mut findings = vec![within!("cluster", Missing, async {
                 let (client, seen) = cluster(&args.access).await?;
@@ -223,13 +229,13 @@ async fn look(place: Place, args: &Args) -> Vec<Finding> {
             }
             findings
         }
-        Place::Eks => vec![
+        DoctorTarget::Eks => vec![
             within!("eksctl", Missing, async { eks::version().await.map_err(parts) }),
             within!("AWS credentials", Missing, async { aws_credentials() }),
             within!("configuration", Missing, async { eks_config(&args.eks) }),
             within!("tokens for the cluster", Missing, token_program()),
         ],
-        Place::Datadog => vec![within!("keys", Missing, async { datadog_keys() })],
+        DoctorTarget::Datadog => vec![within!("keys", Missing, async { datadog_keys() })],
     }
 }
 

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Context, bail};
 use harness::{
     environment::{docker, process},
-    standing::Place,
+    standing::StandingPlace,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -65,7 +65,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The keeper is gone, and says that its system is.
-fn finished(place: &Place) -> anyhow::Result<ExitCode> {
+fn finished(place: &StandingPlace) -> anyhow::Result<ExitCode> {
     let how = place.end()?.unwrap_or_default();
     place.remove()?;
     if how.is_empty() {
@@ -77,7 +77,7 @@ fn finished(place: &Place) -> anyhow::Result<ExitCode> {
 }
 
 /// Nobody keeps it: it was never up, it was taken down when its time was over, or its keeper was killed.
-async fn not_kept(place: &Place) -> anyhow::Result<ExitCode> {
+async fn not_kept(place: &StandingPlace) -> anyhow::Result<ExitCode> {
     if place.end()?.is_some() {
         return finished(place);
     }

@@ -31,8 +31,8 @@ const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
 #[group(skip)]
 pub(super) struct Args {
     /// Environment that the systems run in.
-    #[arg(long, value_enum, default_value_t = Place::Process)]
-    env: Place,
+    #[arg(long, value_enum, default_value_t = EnvironmentKind::Process)]
+    env: EnvironmentKind,
     /// The image to run in containers: of `tracecheck` itself, made of this very program when left out, or, as WORKLOAD=REFERENCE,
     /// of one workload. May be given several times.
     #[arg(long = "image", value_name = "[WORKLOAD=]REFERENCE", value_parser = image)]
@@ -87,7 +87,7 @@ pub(super) fn named(images: &[Image]) -> (String, BTreeMap<String, String>) {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Place {
+enum EnvironmentKind {
     /// Child processes of this program on free ports.
     Process,
     /// Containers of a Docker engine.
@@ -133,7 +133,7 @@ impl Args {
     /// Sets the environment up for a run, and starts nothing. What it cannot do without is found missing here.
     pub(super) async fn choose(&self, wanted: &Wanted<'_>) -> anyhow::Result<Chosen> {
         match self.env {
-            Place::Process => {
+            EnvironmentKind::Process => {
                 if self.has_collector_image() {
                     bail!(
                         "--collector-image: the `process` environment runs programs of this machine, not images; use \
@@ -149,18 +149,18 @@ impl Args {
                 }
                 process(self.start_limit)
             }
-            Place::Docker => {
+            EnvironmentKind::Docker => {
                 let (image, images) = named(&self.images);
                 let image = (!image.is_empty()).then_some(image);
                 self.docker.docker(wanted.run_id, image, images, self.start_limit).await
             }
-            Place::Kind | Place::Cluster | Place::Eks => {
+            EnvironmentKind::Kind | EnvironmentKind::Cluster | EnvironmentKind::Eks => {
                 let (image, images) = named(&self.images);
                 let image = (!image.is_empty()).then_some(image);
                 let kubernetes = self.kubernetes.with_start_limit(self.start_limit);
                 match self.env {
-                    Place::Kind => kubernetes.kind(wanted, image, images).await,
-                    Place::Eks => self.eks.eks(&kubernetes, wanted, image, images).await,
+                    EnvironmentKind::Kind => kubernetes.kind(wanted, image, images).await,
+                    EnvironmentKind::Eks => self.eks.eks(&kubernetes, wanted, image, images).await,
                     _ => kubernetes.cluster(wanted, image, images).await,
                 }
             }
@@ -202,22 +202,22 @@ impl Args {
 
     /// Returns whether systems are in containers, which take their logs along.
     pub(super) fn is_elsewhere(&self) -> bool {
-        !matches!(self.env, Place::Process)
+        !matches!(self.env, EnvironmentKind::Process)
     }
 
     /// For how long a system may stay, where that is less than anywhere else: the cluster that is made for it is nobody's after a time.
     pub(super) fn longest(&self) -> Option<Duration> {
-        matches!(self.env, Place::Eks).then_some(eks::LONGEST)
+        matches!(self.env, EnvironmentKind::Eks).then_some(eks::LONGEST)
     }
 
     /// Returns whether systems are in a cluster, whoever made it.
     pub(super) fn is_kubernetes(&self) -> bool {
-        matches!(self.env, Place::Kind | Place::Cluster | Place::Eks)
+        matches!(self.env, EnvironmentKind::Kind | EnvironmentKind::Cluster | EnvironmentKind::Eks)
     }
 
     /// Returns whether systems are in an existing cluster.
     pub(super) fn is_cluster(&self) -> bool {
-        matches!(self.env, Place::Cluster)
+        matches!(self.env, EnvironmentKind::Cluster)
     }
 
     /// How something is brought up in the existing cluster.
@@ -239,11 +239,11 @@ impl Args {
     /// Removes what runs that crashed left in it.
     pub(super) async fn remove_leftovers(&self) {
         match self.env {
-            Place::Process => {
+            EnvironmentKind::Process => {
                 process::remove_leftovers(&std::env::temp_dir(), LEFTOVER_AGE);
             }
-            Place::Docker => docker::remove_orphans().await,
-            Place::Kind | Place::Cluster | Place::Eks => {}
+            EnvironmentKind::Docker => docker::remove_orphans().await,
+            EnvironmentKind::Kind | EnvironmentKind::Cluster | EnvironmentKind::Eks => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use harness::{
         manifests::{self, Objects},
     },
     intake, load,
-    scenario::{Chain, Scenario, SystemChoice},
+    scenario::{ChainChoice, Scenario, SystemChoice},
     secret::Secret,
     system::{
         Role, System,
@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return super::print(&text);
     }
     let mut choice = match &args.scenario {
-        None => SystemChoice::Chain(Chain::default()),
+        None => SystemChoice::Chain(ChainChoice::default()),
         Some(path) => one_scenario(path)?.system,
     };
     if let (SystemChoice::Chain(chain), Some(config)) = (&mut choice, &args.collector_config) {

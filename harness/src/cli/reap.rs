@@ -26,7 +26,7 @@ const AGE: Duration = Duration::from_secs(60 * 60);
 pub(super) struct Args {
     /// Environment to look in.
     #[arg(long, value_enum)]
-    env: Place,
+    env: EnvironmentKind,
     /// Removes only what was created at least so long ago. A run in progress is spared where it can be recognized: in Docker, on this
     /// machine. By default 1h, and on EKS what has expired by its tag.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
@@ -44,7 +44,7 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Place {
+enum EnvironmentKind {
     /// An existing Kubernetes cluster: the namespaces of runs.
     Cluster,
     /// A Docker engine: containers, networks and volumes of runs.
@@ -58,10 +58,10 @@ enum Place {
 #[tokio::main]
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let removed = match args.env {
-        Place::Cluster => cluster(&args).await?,
-        Place::Docker => docker(&args).await?,
-        Place::Eks => eks(&args).await?,
-        Place::Process => process(&args)?,
+        EnvironmentKind::Cluster => cluster(&args).await?,
+        EnvironmentKind::Docker => docker(&args).await?,
+        EnvironmentKind::Eks => eks(&args).await?,
+        EnvironmentKind::Process => process(&args)?,
     };
     let mut text: String = removed.iter().map(|name| format!("{name}\n")).collect();
     if removed.is_empty() {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Context;
-use harness::standing::{Health, Place, Standing};
+use harness::standing::{Health, Standing, StandingPlace};
 
 /// Options that choose where systems that stay are recorded.
 #[derive(Debug, Clone, clap::Args)]
@@ -33,8 +33,8 @@ impl Home {
     }
 
     /// The folder of the system of that name.
-    pub(super) fn place(&self, name: &str) -> anyhow::Result<Place> {
-        Ok(Place::new(&self.dir()?, name)?)
+    pub(super) fn place(&self, name: &str) -> anyhow::Result<StandingPlace> {
+        Ok(StandingPlace::new(&self.dir()?, name)?)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use harness::standing::{self, Health, Place, Standing};
+use harness::standing::{self, Health, Standing, StandingPlace};
 use serde_json::json;
 
 use super::standing::{Home, reported};
@@ -70,7 +70,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// `None` where there is no system of that name.
-async fn state(place: &Place) -> anyhow::Result<Option<State>> {
+async fn state(place: &StandingPlace) -> anyhow::Result<Option<State>> {
     let kept = place.keeper()?.is_some();
     let standing = place.standing()?;
     Ok(match (kept, standing) {
@@ -87,7 +87,7 @@ async fn state(place: &Place) -> anyhow::Result<Option<State>> {
     })
 }
 
-fn for_people(place: &Place, state: Option<&State>) -> String {
+fn for_people(place: &StandingPlace, state: Option<&State>) -> String {
     let name = place.name();
     match state {
         None => format!("there is no system `{name}`\n"),
@@ -107,7 +107,7 @@ fn for_people(place: &Place, state: Option<&State>) -> String {
     }
 }
 
-fn for_programs(place: &Place, state: Option<&State>) -> serde_json::Value {
+fn for_programs(place: &StandingPlace, state: Option<&State>) -> serde_json::Value {
     let name = place.name();
     match state {
         None => json!({ "name": name, "state": "unknown" }),

@@ -15,7 +15,7 @@ use harness::{
     environment::EnvironmentError,
     run,
     scenario::SystemChoice,
-    standing::{self, Health, KeepError, Place, What},
+    standing::{self, Health, KeepError, StandingPlace, What},
     system::build::{self, Overrides},
 };
 use tokio_util::sync::CancellationToken;
@@ -87,7 +87,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Starts a keeper and waits until its system is ready.
 #[tokio::main]
-async fn start(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
+async fn start(args: &Args, place: &StandingPlace) -> anyhow::Result<ExitCode> {
     if place.keeper()?.is_some() {
         // Says by whom.
         place.take()?;
@@ -120,7 +120,7 @@ async fn start(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
 }
 
 /// Passes on what a keeper said that has no system.
-fn ended(place: &Place, status: ExitStatus) -> anyhow::Result<ExitCode> {
+fn ended(place: &StandingPlace, status: ExitStatus) -> anyhow::Result<ExitCode> {
     if status.success() {
         bail!("it was up, and its time is over already: `--for` says how long it stays");
     }
@@ -140,7 +140,7 @@ fn ended(place: &Place, status: ExitStatus) -> anyhow::Result<ExitCode> {
 
 /// Is the keeper.
 #[tokio::main]
-async fn keep(args: Args, place: &Place) -> anyhow::Result<ExitCode> {
+async fn keep(args: Args, place: &StandingPlace) -> anyhow::Result<ExitCode> {
     let _already_set = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)

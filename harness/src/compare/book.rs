@@ -59,14 +59,14 @@ struct Candidate {
 }
 
 /// The place of a field in a scenario's repetitions: request, place in the tree, field.
-type Place = (usize, usize, String);
+type TracePlace = (usize, usize, String);
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     causes: BTreeMap<Cause, Group>,
     pairs_of: HashMap<String, usize>,
-    candidates: BTreeMap<Place, Vec<Candidate>>,
+    candidates: BTreeMap<TracePlace, Vec<Candidate>>,
     varying: BTreeSet<String>,
     pairs: usize,
     left_out: usize,

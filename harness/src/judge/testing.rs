@@ -10,7 +10,7 @@ use crate::{
     expectation::Expect,
     ledger::{LedgerEntry, LedgerSpan},
     record::{CaseRecord, Record},
-    scenario::{Chain, Method, Request, Scenario, SystemChoice},
+    scenario::{ChainChoice, Method, Request, Scenario, SystemChoice},
     stats::{Forms, StatsRecord},
     trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
@@ -94,7 +94,7 @@ impl World {
             name: "happy".to_owned(),
             description: "All of it arrives.".to_owned(),
             file: PathBuf::from("happy.yaml"),
-            system: SystemChoice::Chain(Chain { apps: 2, ..Chain::default() }),
+            system: SystemChoice::Chain(ChainChoice { apps: 2, ..ChainChoice::default() }),
             requests: vec![Request::get("/outgoing-sampleapp")],
             faults: Vec::new(),
             expect: Expect { within: Duration::from_secs(1), ..Expect::default() },

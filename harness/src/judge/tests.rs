@@ -11,7 +11,7 @@ use crate::{
     finding::Failure,
     record::Unrest,
     scenario::{Fault, FaultKind},
-    stages::{BalanceExpect, Counted, Stages},
+    stages::{BalanceExpect, CollectorCounts, Stages},
     stats::{Captured, Forms, StatsExpect, StatsRecord},
     trace::{SpanId, TraceId},
     verdict::{
@@ -50,7 +50,7 @@ fn expect(result: &ScenarioResult, verdict: Verdict, text: &str) {
 }
 
 fn stages(captured: u64) -> Stages {
-    let counted = Counted { accepted: 4, sent: 4, ..Counted::default() };
+    let counted = CollectorCounts { accepted: 4, sent: 4, ..CollectorCounts::default() };
     Stages {
         services: vec![("sample-app-1".to_owned(), Ok(2)), ("sample-app-2".to_owned(), Ok(1))],
         collectors: vec![("collector".to_owned(), Ok(counted))],

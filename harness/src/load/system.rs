@@ -9,7 +9,7 @@ use super::{
     file::{ChainFile, MAX_APPS, MAX_INSTANCES, SystemFile, value::Whole},
 };
 use crate::{
-    scenario::{Chain, Naming, Protocol, SHARED_SERVICE, SystemChoice},
+    scenario::{ChainChoice, Naming, Protocol, SHARED_SERVICE, SystemChoice},
     secret::Secret,
     source,
     system::{Workload, chain, file as system_file, parts::Collector},
@@ -95,7 +95,7 @@ impl Resolver<'_> {
             }
             path
         });
-        let mut resolved = Chain {
+        let mut resolved = ChainChoice {
             apps,
             services: chain.services.unwrap_or(Naming::Own),
             protocol: chain.protocol.unwrap_or(Protocol::Grpc),

@@ -71,9 +71,9 @@ pub(super) fn wrong_service_edge(view: View<'_>) -> Checked {
 }
 
 /// Place at which a server answers: below which call, and in which process.
-type Place<'a> = (Option<SpanId>, &'a str, Option<&'a str>);
+type ServerPlace<'a> = (Option<SpanId>, &'a str, Option<&'a str>);
 
-fn place(span: &Span) -> Place<'_> {
+fn place(span: &Span) -> ServerPlace<'_> {
     (span.parent_id, &span.service, span.instance())
 }
 
@@ -89,7 +89,7 @@ fn is_handled_twice(span: &Span, parent: &Span) -> bool {
 /// Finds calls that hang below another service's call, as the request hangs during which they were made.
 fn beside_their_servers(view: View<'_>, family: &Family<'_>) -> Vec<Failure> {
     let servers = LazyCell::new(|| {
-        let mut servers: HashMap<Place<'_>, Vec<_>> = HashMap::new();
+        let mut servers: HashMap<ServerPlace<'_>, Vec<_>> = HashMap::new();
         for server in view.service_spans().filter(|span| span.kind() == "server") {
             let times = (server.start, server.end(), server);
             servers.entry(place(server)).or_default().push(times);

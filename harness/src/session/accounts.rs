@@ -10,7 +10,7 @@ use crate::{
     case::{Evidence, LedgerReport},
     environment::Endpoints,
     ledger::{CollectorEntry, LedgerClient, LedgerEntry, LedgerError},
-    stages::{self, Counted},
+    stages::{self, CollectorCounts},
     system::{Role, collector_overlay::LEDGER_PORT},
     trace::TraceId,
 };
@@ -170,7 +170,7 @@ impl Accounts {
     }
 
     /// Reads the counters of each instance of a collector, or the reason why they are unknown.
-    pub(super) async fn of_collectors(&self) -> Vec<(String, Result<Counted, String>)> {
+    pub(super) async fn of_collectors(&self) -> Vec<(String, Result<CollectorCounts, String>)> {
         let asked = self.collectors.iter().map(|(name, url)| async move {
             let counted = match url {
                 None => Err("it has no port `metrics`".to_owned()),

@@ -10,13 +10,14 @@ fn counters_are_summed_over_their_labels_with_either_name() {
         otelcol_receiver_refused_requests{receiver=\"otlp\",transport=\"grpc\"} 2\n\
         otelcol_exporter_sent_spans{exporter=\"datadog\"} 7\n\
         otelcol_process_uptime 3\n";
-    let expected = Counted { accepted: 12, refused: 7, refused_requests: 2, sent: 7, failed: 0 };
+    let expected =
+        CollectorCounts { accepted: 12, refused: 7, refused_requests: 2, sent: 7, failed: 0 };
     assert_eq!(counted(text), Some(expected));
     assert_eq!(counted("otelcol_process_uptime 3\n"), None);
 }
 
-fn taken(accepted: u64) -> Result<Counted, String> {
-    Ok(Counted { accepted, sent: accepted, ..Counted::default() })
+fn taken(accepted: u64) -> Result<CollectorCounts, String> {
+    Ok(CollectorCounts { accepted, sent: accepted, ..CollectorCounts::default() })
 }
 
 /// Two instances of a service ended 12 spans, the harness sent two of its own to each of three collectors.
@@ -80,7 +81,7 @@ fn each_difference_is_reported_with_what_every_stage_says() {
     assert!(reported[0].contains("accepted 18 spans, and the intake took 17"), "{reported:?}");
     let mut given_up = balanced();
     given_up.collectors[0].1 =
-        Ok(Counted { accepted: 8, sent: 7, failed: 1, ..Counted::default() });
+        Ok(CollectorCounts { accepted: 8, sent: 7, failed: 1, ..CollectorCounts::default() });
     assert!(failures(&given_up, 1)[0].contains("gave up 1"));
 }
 

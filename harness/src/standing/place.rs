@@ -57,7 +57,7 @@ pub enum PlaceError {
 
 /// The folder of one standing system.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct StandingPlace {
     name: String,
     dir: PathBuf,
 }
@@ -65,7 +65,7 @@ pub struct Place {
 /// A folder whose keeper is this process.
 #[derive(Debug)]
 pub struct Placed {
-    place: Place,
+    place: StandingPlace,
     /// Locked as long as it is open.
     _keeper: File,
 }
@@ -102,20 +102,21 @@ fn replace(path: &Path, contents: &[u8]) -> Result<(), PlaceError> {
 ///
 /// # Errors
 /// When the folder is there and cannot be read.
-pub fn all(parent: &Path) -> Result<Vec<Place>, PlaceError> {
+pub fn all(parent: &Path) -> Result<Vec<StandingPlace>, PlaceError> {
     let entries = match fs::read_dir(parent) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(at("read", parent)(error)),
     };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut places: Vec<_> = names.filter_map(|name| Place::new(parent, &name).ok()).collect();
+    let mut places: Vec<_> =
+        names.filter_map(|name| StandingPlace::new(parent, &name).ok()).collect();
     places.retain(|place| place.dir.join(KEEPER).exists());
     places.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(places)
 }
 
-impl Place {
+impl StandingPlace {
     /// Returns the place of the system called `name`, whether or not that system exists.
     ///
     /// # Errors
@@ -278,7 +279,7 @@ mod tests {
     #[test]
     fn a_place_is_its_keepers_as_long_as_it_is_kept() {
         let parent = tempfile::tempdir().unwrap();
-        let place = Place::new(parent.path(), "work").unwrap();
+        let place = StandingPlace::new(parent.path(), "work").unwrap();
         assert_eq!(place.keeper().unwrap(), None);
         assert!(all(parent.path()).unwrap().is_empty());
         let placed = place.take().unwrap();
@@ -301,14 +302,14 @@ mod tests {
     #[test]
     fn names_that_lead_elsewhere_are_refused() {
         for name in ["", "..", "a/b", "ä", &"x".repeat(41)] {
-            assert!(Place::new(Path::new("/tmp"), name).is_err(), "{name}");
+            assert!(StandingPlace::new(Path::new("/tmp"), name).is_err(), "{name}");
         }
     }
 
     #[test]
     fn a_garbled_state_is_named() {
         let parent = tempfile::tempdir().unwrap();
-        let place = Place::new(parent.path(), "work").unwrap();
+        let place = StandingPlace::new(parent.path(), "work").unwrap();
         place.make().unwrap();
         fs::write(parent.path().join("work").join(SYSTEM), "{").unwrap();
         let error = place.standing().unwrap_err().to_string();

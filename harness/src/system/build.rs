@@ -12,7 +12,7 @@ use super::{
     parts::{Collector, Destination},
 };
 use crate::{
-    scenario::{Chain, CollectorFeature, SystemChoice},
+    scenario::{ChainChoice, CollectorFeature, SystemChoice},
     secret::Secret,
     source::{self, Finding},
 };
@@ -268,7 +268,11 @@ fn command(words: &[String]) -> Vec<String> {
     words
 }
 
-fn built_in(choice: &Chain, overrides: &Overrides, api_key: Secret) -> Result<Built, BuildError> {
+fn built_in(
+    choice: &ChainChoice,
+    overrides: &Overrides,
+    api_key: Secret,
+) -> Result<Built, BuildError> {
     let mut collector = Collector::default();
     if let Some(path) = overrides.collector_config.as_ref().or(choice.collector_config.as_ref()) {
         collector.config = read_config(path)?;
@@ -324,8 +328,8 @@ mod tests {
             collector_features(choice, command, given).unwrap().has
         };
         let (all, stats) = (CollectorFeature::ALL.to_vec(), vec![CollectorFeature::ApmStats]);
-        assert_eq!(of(&SystemChoice::Chain(Chain::default()), &none, &[]), all);
-        assert_eq!(of(&SystemChoice::Chain(Chain::default()), &other, &stats), stats);
+        assert_eq!(of(&SystemChoice::Chain(ChainChoice::default()), &none, &[]), all);
+        assert_eq!(of(&SystemChoice::Chain(ChainChoice::default()), &other, &stats), stats);
         assert_eq!(of(&file("{}"), &none, &[]), all);
         assert_eq!(of(&file("{ command: [otelcol] }"), &none, &[]), []);
         assert_eq!(of(&file("{ command: [otelcol], has: [apm-stats] }"), &none, &[]), stats);
@@ -343,7 +347,7 @@ mod tests {
                 collector_config: Some(path),
                 ..Overrides::default()
             };
-            let chain = SystemChoice::Chain(Chain::default());
+            let chain = SystemChoice::Chain(ChainChoice::default());
             let features = collector_features(&chain, &overrides, &CollectorFeature::ALL).unwrap();
             CollectorFeature::ALL.map(|feature| features.lack(feature).is_some())
         };
@@ -362,7 +366,7 @@ mod tests {
         let path = dir.path().join("system.yaml");
         let text = "entry: web\nworkloads:\n  - { name: web, command: [web, '${listen:http}'], ports: [http] }\n";
         std::fs::write(&path, text).unwrap();
-        for choice in [SystemChoice::Chain(Chain::default()), SystemChoice::File(path)] {
+        for choice in [SystemChoice::Chain(ChainChoice::default()), SystemChoice::File(path)] {
             assert_eq!(program(&choice, &[]).0, Program::Builtin("collector".to_owned()));
             let (other, args) = program(&choice, &["/opt/otelcol", "--feature-gates=x"]);
             assert_eq!(other, Program::Command("/opt/otelcol".to_owned()));

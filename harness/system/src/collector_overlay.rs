@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use crate::{Health, reference};
-use harness_core::source::{self, Finding, Place};
+use harness_core::source::{self, FilePlace, Finding};
 use harness_intake::decode::Route;
 
 mod variables;
@@ -235,7 +235,7 @@ impl Maker<'_> {
     }
 
     /// Returns the settings that make an `otlphttp` exporter send to the mock's OTLP intake: its addresses, and the key among its other headers.
-    fn otlp_http(&mut self, id: &str, endpoint: &str, place: Option<Place>) -> Option<Value> {
+    fn otlp_http(&mut self, id: &str, endpoint: &str, place: Option<FilePlace>) -> Option<Value> {
         let settings = &self.root["exporters"][id];
         if settings.get("proxy_url").is_some_and(|url| url.as_str() != Some("")) {
             self.find(
@@ -372,13 +372,13 @@ impl Maker<'_> {
         ids
     }
 
-    fn find(&mut self, message: String, suggestion: &str, place: Option<Place>) {
+    fn find(&mut self, message: String, suggestion: &str, place: Option<FilePlace>) {
         let finding = Finding::new(&self.config.file, message).at(place);
         self.findings.push(finding.suggest(Some(suggestion.to_owned())));
     }
 
     /// Finds the place of a path of keys, one below the other; `None` for spellings that a search of the text does not find.
-    fn place(&self, path: &[&str]) -> Option<Place> {
+    fn place(&self, path: &[&str]) -> Option<FilePlace> {
         let mut lines = self.config.text.lines().zip(1..);
         let mut place = None;
         for key in path {
@@ -387,7 +387,7 @@ impl Maker<'_> {
                 let quoted = text.trim_start_matches(['"', '\'']);
                 let rest = quoted.strip_prefix(key)?.trim_start_matches(['"', '\'']);
                 let column = line.chars().count() - text.chars().count() + 1;
-                rest.starts_with(':').then_some(Place { line: number, column: column as u64 })
+                rest.starts_with(':').then_some(FilePlace { line: number, column: column as u64 })
             });
             place?;
         }

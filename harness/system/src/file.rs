@@ -24,7 +24,7 @@ use super::{
 use crate::feature::CollectorFeature;
 use harness_core::{
     secret::Secret,
-    source::{self, FileKind, Finding, Place, place_of},
+    source::{self, FileKind, FilePlace, Finding, place_of},
 };
 
 mod remedy;
@@ -48,7 +48,7 @@ pub struct SystemFile {
 }
 
 /// Places of the parts of workloads in the file: by workload (empty for the file's own) and part.
-type Places = BTreeMap<(String, String), Place>;
+type Places = BTreeMap<(String, String), FilePlace>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -562,7 +562,7 @@ impl Reader<'_> {
         path.to_str().map_or(program, str::to_owned)
     }
 
-    fn contents(&mut self, path: &str, place: Option<Place>) -> String {
+    fn contents(&mut self, path: &str, place: Option<FilePlace>) -> String {
         read_to_string(&self.dir.join(path)).unwrap_or_else(|message| {
             let remedy = "its path is meant from this file's directory";
             self.find(message, Some(remedy.to_owned()), place);
@@ -586,13 +586,13 @@ impl Reader<'_> {
         value
     }
 
-    fn at(&mut self, workload: &str, part: &str, place: Option<Place>) {
+    fn at(&mut self, workload: &str, part: &str, place: Option<FilePlace>) {
         if let Some(place) = place {
             self.places.insert((workload.to_owned(), part.to_owned()), place);
         }
     }
 
-    fn find(&mut self, message: String, suggestion: Option<String>, place: Option<Place>) {
+    fn find(&mut self, message: String, suggestion: Option<String>, place: Option<FilePlace>) {
         self.findings.push(Finding::new(self.file, message).at(place).suggest(suggestion));
     }
 }

@@ -6,7 +6,7 @@ pub(crate) mod records;
 
 use hashbrown::HashMap;
 
-use super::model::Counted;
+use super::model::StatsContext;
 use super::payload::Sender;
 use crate::trace_batch::SpanKind;
 
@@ -69,7 +69,7 @@ pub(crate) struct ClientKey {
 
 impl ClientKey {
     /// Returns the key that separates a trace's stats from others'.
-    pub(crate) fn new(counted: &Counted<'_>, language: &[u8], sender: &Sender) -> Self {
+    pub(crate) fn new(counted: &StatsContext<'_>, language: &[u8], sender: &Sender) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let or_own = |reported: &[u8], own: &str| match reported {
             b"" => own.to_owned(),

@@ -35,12 +35,12 @@ pub(crate) struct TraceChunk<'a> {
     pub(crate) is_dropped: bool,
     /// These are some spans of a trace that is among the unsent ones, which counts in stats.
     pub(crate) is_part: bool,
-    pub(crate) counted: Counted<'a>,
+    pub(crate) counted: StatsContext<'a>,
 }
 
 /// Context that separates a trace's stats from others': what its payload was known to have when it came to the trace.
 #[derive(Debug, Clone)]
-pub(crate) struct Counted<'a> {
+pub(crate) struct StatsContext<'a> {
     pub(crate) hostname: Text<'a>,
     pub(crate) env: Text<'a>,
     pub(crate) version: Text<'a>,
@@ -52,7 +52,7 @@ pub(crate) struct Counted<'a> {
     pub(crate) weight: f64,
 }
 
-impl Default for Counted<'_> {
+impl Default for StatsContext<'_> {
     fn default() -> Self {
         let (hostname, env) = Default::default();
         let (version, commit, base_service) = Default::default();

@@ -30,10 +30,10 @@ use std::collections::{BTreeMap, HashMap};
 pub(crate) use agent::Dropped;
 use attributes::Attrs;
 use obfuscation::Obfuscation;
-use sampling::{DECISION, Decision, Fate, RECEIVER_RATE};
+use sampling::{ChunkFate, DECISION, Decision, RECEIVER_RATE};
 use span::Translated;
 
-use super::model::{Counted, Span, Text, TraceChunk, TracerPayload};
+use super::model::{Span, StatsContext, Text, TraceChunk, TracerPayload};
 use crate::trace_batch::ResourceSpans;
 #[cfg(any(test, fuzzing))]
 use crate::trace_batch::TraceBatch;
@@ -54,7 +54,7 @@ const APM_MODE: &str = "_dd.apm_mode";
 pub(crate) struct Settings {
     /// The host name of resources that have none.
     pub(crate) hostname: String,
-    pub(crate) naming: Naming,
+    pub(crate) naming: NamingOptions,
     pub(crate) top_level_by_span_kind: bool,
     /// The first version of the receiver, which copies attributes by other rules.
     pub(crate) first_receiver: bool,
@@ -81,14 +81,14 @@ impl Settings {
 
 /// How operations and resources get their names.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Naming {
+pub(crate) struct NamingOptions {
     pub(crate) span_name_as_resource_name: bool,
     pub(crate) span_name_remappings: BTreeMap<String, String>,
     /// The first version of the naming, even without these options.
     pub(crate) first_version: bool,
 }
 
-impl Naming {
+impl NamingOptions {
     fn is_second_version(&self) -> bool {
         !self.first_version
             && !self.span_name_as_resource_name
@@ -200,7 +200,7 @@ fn add<'a>(
         }
     };
     describe(tracer, &chunk, root);
-    chunk.counted = Counted {
+    chunk.counted = StatsContext {
         hostname: tracer.hostname.clone(),
         env: tracer.env.clone(),
         version: tracer.app_version.clone(),
@@ -209,16 +209,16 @@ fn add<'a>(
         weight: sampling::weight(&chunk.spans[root]),
     };
     let sent = match sampling::sample(&mut chunk, root) {
-        Fate::Kept => {
+        ChunkFate::Kept => {
             tracer.chunks.push(chunk);
             return;
         }
-        Fate::Parts(part) => {
+        ChunkFate::Parts(part) => {
             let sent = part.spans.len();
             tracer.chunks.push(*part);
             sent
         }
-        Fate::Dropped => 0,
+        ChunkFate::Dropped => 0,
     };
     *dropped.entry(Dropped::Sampled).or_default() += spans - sent;
     tracer.unsent.push(chunk);

@@ -1,12 +1,12 @@
 //! Remedies for texts that are no YAML.
 
-use super::Place;
+use super::FilePlace;
 
 /// How many lines above an error its cause is looked for.
 const ABOVE: usize = 3;
 
 /// Returns the remedy for a syntax error, where its usual cause stands in the text.
-pub(super) fn remedy(message: &str, text: &str, at: Option<Place>) -> Option<String> {
+pub(super) fn remedy(message: &str, text: &str, at: Option<FilePlace>) -> Option<String> {
     if message.contains("multiple found") {
         return Some("put each document into a file of its own, without `---`".to_owned());
     }

@@ -6,7 +6,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_saphyr::Error;
 
 use super::{
-    Finding, Place, nearest, nearest_or_known,
+    FilePlace, Finding, nearest, nearest_or_known,
     outline::{Form, Outline},
     place, syntax,
 };
@@ -121,7 +121,7 @@ pub(super) fn blanked(text: &[char], range: &Range<usize>) -> Vec<char> {
     letters.map(blank).collect()
 }
 
-fn place_of_error(error: &Error) -> Option<Place> {
+fn place_of_error(error: &Error) -> Option<FilePlace> {
     error.without_snippet().location().and_then(place)
 }
 
@@ -145,7 +145,7 @@ fn is_of_holder(error: &Error, outline: &Outline, at: usize) -> bool {
 }
 
 /// The position of a place in a text, in characters from 0.
-fn position(text: &str, at: Place) -> usize {
+fn position(text: &str, at: FilePlace) -> usize {
     let line = usize::try_from(at.line).unwrap_or(usize::MAX).saturating_sub(1);
     let column = usize::try_from(at.column).unwrap_or(usize::MAX).saturating_sub(1);
     let above: usize = text.split_inclusive('\n').take(line).map(|line| line.chars().count()).sum();
@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn a_spanned_value_knows_its_place() {
         let sample: Sample = read_yaml("x.yaml", "size: 1\ncolour: red\n").unwrap();
-        assert_eq!(place_of(&sample.colour), Some(Place { line: 2, column: 9 }));
+        assert_eq!(place_of(&sample.colour), Some(FilePlace { line: 2, column: 9 }));
         assert!(matches!(sample.kind, None | Some(Kind::Round | Kind::Square)));
         assert_eq!(sample.size, Some(1));
     }

@@ -11,7 +11,7 @@ const BLOCK: usize = 512 << 10;
 const SMALL: usize = 16 << 20;
 
 /// Place of a trace: its block, and its line in it.
-pub type Place = (usize, usize);
+pub type BlockRange = (usize, usize);
 
 /// Traces as JSON lines, in compressed blocks, up to a bound.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Blocks {
     /// # Errors
     ///
     /// When it is no JSON, or cannot be compressed.
-    pub fn add(&mut self, trace: &impl Serialize) -> io::Result<Option<Place>> {
+    pub fn add(&mut self, trace: &impl Serialize) -> io::Result<Option<BlockRange>> {
         if self.written >= self.max_bytes {
             self.left_out += 1;
             return Ok(None);

@@ -185,7 +185,7 @@ pub struct Row {
     pub failure: Option<String>,
     /// Place of its spans; `None` where there was no room for them, or they are asked for by its id.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub place: Option<super::Place>,
+    pub place: Option<super::BlockRange>,
 }
 
 impl Row {

@@ -20,7 +20,7 @@ use harness::{
 
 use super::yaml;
 use crate::cli::{
-    attach::{Place, place},
+    attach::{AttachPoint, place},
     canary::duration,
     datadog,
 };
@@ -50,10 +50,10 @@ pub(super) struct Args {
     schedule: Option<String>,
     /// The system's entry: a base URL that pods reach, or a Service of the cluster.
     #[arg(long, value_name = "URL|NAMESPACE/SERVICE[:PORT]", requires = "canary", value_parser = place, help_heading = "Canary")]
-    entry: Option<Place>,
+    entry: Option<AttachPoint>,
     /// Its collector's OTLP/gRPC port, in the same way; the harness's own spans are virtual parents where it is left out.
     #[arg(long, value_name = "URL|NAMESPACE/SERVICE[:PORT]", requires = "canary", value_parser = place, help_heading = "Canary")]
-    otlp: Option<Place>,
+    otlp: Option<AttachPoint>,
     /// The Secret with Datadog's keys, in the same namespace: `api-key`, `app-key` and, where it is not datadoghq.com, `site`.
     #[arg(
         long,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{API_KEY_HEADER, CollectorConfig, kind};
-use harness_core::source::{Finding, Place};
+use harness_core::source::{FilePlace, Finding};
 
 /// Variables that a config refers to.
 pub(super) struct Variables {
@@ -127,10 +127,10 @@ fn variable_without_default(inside: &str) -> Option<&str> {
 }
 
 /// Finds the first occurrence of a text outside comments.
-fn place(text: &str, wanted: &str) -> Option<Place> {
+fn place(text: &str, wanted: &str) -> Option<FilePlace> {
     text.lines().zip(1..).find_map(|(line, number)| {
         let column = line.find(wanted).filter(|_| !line.trim_start().starts_with('#'))?;
         let column = line[..column].chars().count() as u64 + 1;
-        Some(Place { line: number, column })
+        Some(FilePlace { line: number, column })
     })
 }

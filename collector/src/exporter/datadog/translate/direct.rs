@@ -19,7 +19,7 @@ use super::span as plain_span;
 use super::{Dropped, Settings, Trace, add, add_container_tags, host, payload, tracer_payload};
 use crate::exporter::datadog::counting::records::Records;
 use crate::exporter::datadog::counting::{ClientKey, Counting};
-use crate::exporter::datadog::model::{Counted, TracerPayload};
+use crate::exporter::datadog::model::{StatsContext, TracerPayload};
 use crate::exporter::datadog::payload::{
     Builder, Sender, put_chunk_head, put_chunk_tag, write_chunk,
 };
@@ -176,7 +176,8 @@ impl<'r, 'a> Translated<'r, 'a> {
         let known = (self.tracer.env.is_empty(), version.is_empty());
         if self.client != Some(known) {
             let (hostname, env) = (self.tracer.hostname.clone(), self.tracer.env.clone());
-            let counted = Counted { hostname, env, version: version.clone(), ..Counted::default() };
+            let counted =
+                StatsContext { hostname, env, version: version.clone(), ..StatsContext::default() };
             writer.begin_client(ClientKey::new(
                 &counted,
                 &self.tracer.language_name,

@@ -14,7 +14,7 @@ use super::concepts::{
 };
 use super::limits::MAX_RESOURCE_BYTES;
 use super::rules::{self, Rule};
-use super::{Naming, normalize};
+use super::{NamingOptions, normalize};
 use crate::exporter::datadog::model::Text;
 use crate::trace_batch::{Scope, Span, SpanKind};
 
@@ -43,7 +43,7 @@ pub(super) fn kind_name(kind: SpanKind) -> &'static str {
 
 /// The operation name, by the naming in force; not yet normalized.
 pub(super) fn operation<'a>(
-    naming: &Naming,
+    naming: &NamingOptions,
     span: &Span<'a>,
     scope: &Scope<'a>,
     attributes: Both<'_, 'a>,
@@ -123,7 +123,7 @@ pub(super) fn operation_v2<'a>(span: &Span<'a>, attributes: Both<'_, 'a>) -> Nam
 }
 
 fn operation_v1<'a>(
-    naming: &Naming,
+    naming: &NamingOptions,
     span: &Span<'a>,
     scope: &Scope<'a>,
     attributes: Both<'_, 'a>,
@@ -150,7 +150,7 @@ pub(super) fn scope_and_kind<'a>(scope: &Scope<'a>, kind: &str) -> Text<'a> {
 }
 
 /// The operation name that the user wants for this one.
-pub(super) fn remapped<'a>(naming: &Naming, name: Text<'a>) -> Text<'a> {
+pub(super) fn remapped<'a>(naming: &NamingOptions, name: Text<'a>) -> Text<'a> {
     match std::str::from_utf8(&name).ok().and_then(|name| naming.span_name_remappings.get(name)) {
         Some(mapped) => Cow::Owned(mapped.clone().into_bytes()),
         None => name,
@@ -159,7 +159,7 @@ pub(super) fn remapped<'a>(naming: &Naming, name: Text<'a>) -> Text<'a> {
 
 /// Returns the resource name, by the naming in force, and whether it is the text of a query.
 pub(super) fn resource<'a>(
-    naming: &Naming,
+    naming: &NamingOptions,
     span: &Span<'a>,
     attributes: Both<'_, 'a>,
 ) -> (Text<'a>, bool) {

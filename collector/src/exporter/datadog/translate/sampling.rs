@@ -26,7 +26,7 @@ const MAX_EVENTS_RATE: &[u8] = b"_dd1.sr.eamax";
 
 /// Outcome of sampling a trace.
 #[derive(Debug)]
-pub(super) enum Fate<'a> {
+pub(super) enum ChunkFate<'a> {
     Kept,
     /// Some of its spans are sent alone.
     Parts(Box<TraceChunk<'a>>),
@@ -179,17 +179,17 @@ pub(super) fn weight(root: &Span<'_>) -> f64 {
 }
 
 /// Decides about a trace, and notes the decision in it.
-pub(super) fn sample<'a>(chunk: &mut TraceChunk<'a>, root: usize) -> Fate<'a> {
+pub(super) fn sample<'a>(chunk: &mut TraceChunk<'a>, root: usize) -> ChunkFate<'a> {
     let priority = if chunk.priority == NO_PRIORITY { 0 } else { chunk.priority as i8 };
     let is_kept = priority >= 0 && is_kept(chunk, root, priority);
     // A trace that a user drops is looked at no further.
     let analyzed = if priority >= 0 { analyze(chunk, root) } else { Vec::new() };
     if is_kept {
-        return Fate::Kept;
+        return ChunkFate::Kept;
     }
     let part = |spans: Vec<Span<'a>>, priority, is_dropped| {
         let (origin, tags) = (chunk.origin.clone(), chunk.tags.clone());
-        Fate::Parts(Box::new(TraceChunk {
+        ChunkFate::Parts(Box::new(TraceChunk {
             priority,
             origin,
             spans,
@@ -209,7 +209,7 @@ pub(super) fn sample<'a>(chunk: &mut TraceChunk<'a>, root: usize) -> Fate<'a> {
         let spans = analyzed.iter().map(|index| chunk.spans[*index].clone());
         return part(spans.collect(), chunk.priority, true);
     }
-    Fate::Dropped
+    ChunkFate::Dropped
 }
 
 fn is_kept(chunk: &mut TraceChunk<'_>, root: usize, priority: i8) -> bool {
@@ -307,7 +307,7 @@ pub(crate) fn go_u64(number: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::{
-        Fate, Span, TraceChunk, chunk_priority, go_u64, priority, rate_of_trace_state, sample,
+        ChunkFate, Span, TraceChunk, chunk_priority, go_u64, priority, rate_of_trace_state, sample,
         weight,
     };
 
@@ -354,13 +354,13 @@ mod tests {
     #[test]
     fn a_kept_root_reports_its_rate_unless_it_does_already() {
         let mut kept = chunk(1, vec![span(0, &[])]);
-        assert!(matches!(sample(&mut kept, 0), Fate::Kept));
+        assert!(matches!(sample(&mut kept, 0), ChunkFate::Kept));
         assert_eq!(metrics(&kept.spans[0]), [("_sampling_priority_rate_v1".to_owned(), 1.0)]);
         let mut reported = chunk(1, vec![span(0, &[("_dd.rule_psr", 0.5)])]);
-        assert!(matches!(sample(&mut reported, 0), Fate::Kept));
+        assert!(matches!(sample(&mut reported, 0), ChunkFate::Kept));
         assert_eq!(metrics(&reported.spans[0]), [("_dd.rule_psr".to_owned(), 0.5)]);
         let mut none = chunk(-128, vec![span(0, &[])]);
-        assert!(matches!(sample(&mut none, 0), Fate::Kept));
+        assert!(matches!(sample(&mut none, 0), ChunkFate::Kept));
         assert_eq!(metrics(&none.spans[0]), [("_dd.no_p_sr".to_owned(), 1.0)]);
     }
 
@@ -368,28 +368,28 @@ mod tests {
     fn an_error_keeps_a_trace_of_priority_0_by_the_rate_of_its_root() {
         for (rate, is_kept) in [(1.0, true), (0.0, false), (-0.2, true)] {
             let mut chunk = chunk(0, vec![span(1, &[("_sample_rate", rate)])]);
-            assert_eq!(matches!(sample(&mut chunk, 0), Fate::Kept), is_kept, "{rate}");
+            assert_eq!(matches!(sample(&mut chunk, 0), ChunkFate::Kept), is_kept, "{rate}");
         }
         let mut dropped = chunk(-1, vec![span(1, &[("_dd1.sr.eausr", 1.0)])]);
-        assert!(matches!(sample(&mut dropped, 0), Fate::Dropped));
+        assert!(matches!(sample(&mut dropped, 0), ChunkFate::Dropped));
     }
 
     #[test]
     fn analyzed_spans_of_a_dropped_trace_are_sent_alone() {
         let mut dropped = chunk(0, vec![span(0, &[]), span(0, &[("_dd1.sr.eausr", 1.0)])]);
-        let Fate::Parts(part) = sample(&mut dropped, 0) else { panic!("{dropped:?}") };
+        let ChunkFate::Parts(part) = sample(&mut dropped, 0) else { panic!("{dropped:?}") };
         assert_eq!((part.spans.len(), part.priority, part.is_dropped), (1, 0, true));
         assert_eq!(metrics(&part.spans[0]), [("_dd.analyzed".to_owned(), 1.0)]);
         assert_eq!(dropped.spans.len(), 2, "stats count all of them");
         let mut none = chunk(0, vec![span(0, &[("_dd1.sr.eausr", 0.0)])]);
-        assert!(matches!(sample(&mut none, 0), Fate::Dropped));
+        assert!(matches!(sample(&mut none, 0), ChunkFate::Dropped));
     }
 
     #[test]
     fn spans_with_a_rule_of_their_own_are_kept_from_a_dropped_trace() {
         let mechanism = ("_dd.span_sampling.mechanism", 8.0);
         let mut dropped = chunk(-1, vec![span(0, &[]), span(0, &[mechanism])]);
-        let Fate::Parts(part) = sample(&mut dropped, 0) else { panic!("{dropped:?}") };
+        let ChunkFate::Parts(part) = sample(&mut dropped, 0) else { panic!("{dropped:?}") };
         assert_eq!((part.spans.len(), part.priority, part.is_dropped), (1, 2, false));
     }
 

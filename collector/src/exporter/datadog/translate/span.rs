@@ -9,7 +9,7 @@ use super::agent::TOP_LEVEL;
 use super::attributes::{Attrs, Both, Keys};
 use super::go_text::{Html, as_text, write_json, write_json_text};
 use super::table::{Class, GRPC_STATUS_CODE, HEADERS, STATUS_CODE};
-use super::{Naming, Settings, concepts, go_text, known, naming, normalize, sampling};
+use super::{NamingOptions, Settings, concepts, go_text, known, naming, normalize, sampling};
 use crate::exporter::datadog::model::{Entries, Span as DatadogSpan, Text};
 use crate::trace_batch::{AnyValue, Event, Link, Scope, Span, SpanKind, StatusCode};
 
@@ -141,7 +141,7 @@ pub(super) fn set_facts<'a>(
 }
 
 fn operation<'a>(
-    naming: &Naming,
+    naming: &NamingOptions,
     span: &Span<'a>,
     scope: &Scope<'a>,
     attributes: Both<'_, 'a>,
