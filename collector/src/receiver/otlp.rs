@@ -310,13 +310,15 @@ mod simulation;
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use async_trait::async_trait;
+    use tokio::time::Instant;
 
     use super::{Broken, Entry, Room};
     use crate::consumer::{Commit, Consumer, Needs, Refused};
     use crate::exporter::queue::faulty::batch;
-    use crate::hold::Note;
+    use crate::hold::{Hold, Note};
     use crate::sender::{Peer, Sender};
     use crate::telemetry::Registry;
     use crate::trace_batch::TraceBatch;
@@ -340,6 +342,48 @@ mod tests {
         async fn deliver(&self, _: TraceBatch) -> Result<(), Refused> {
             Err(self.0.clone())
         }
+    }
+
+    /// Takes what it is offered, and does not say what becomes of it.
+    #[derive(Default)]
+    struct Undecided(std::sync::Mutex<Vec<Arc<Hold>>>);
+
+    #[async_trait]
+    impl Consumer for Undecided {
+        async fn reserve(&self, batch: TraceBatch, _: &Sender) -> Result<Commit, Refused> {
+            let note = Note::new("slow".into(), batch.span_count(), false, None, true);
+            let (hold, answer) = note.keep();
+            self.0.lock().unwrap().push(hold);
+            Ok(Box::new(move || answer.into_iter().collect()))
+        }
+
+        fn needs(&self) -> Needs {
+            Needs::default()
+        }
+
+        async fn note(&self, _: &TraceBatch, _: &Sender) -> Result<Vec<Note>, Refused> {
+            Ok(Vec::new())
+        }
+
+        async fn deliver(&self, _: TraceBatch) -> Result<(), Refused> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_result_is_answered_when_it_gives_up_or_after_ten_minutes() {
+        let next = Arc::new(Undecided::default());
+        let registry = Registry::default();
+        let entry = Entry::new(&registry, "otlp", "http", next, Room::new(0));
+        for (timeout, waits) in [(None, 600), (Some(3600), 600), (Some(10), 10)] {
+            let sender = Sender::new(Peer::UNKNOWN).within(timeout.map(Duration::from_secs));
+            let begun = Instant::now();
+            assert_eq!(entry.offer(batch(1, 3), &sender).await, Err(Refused::Undecided));
+            assert_eq!(begun.elapsed(), Duration::from_secs(waits));
+        }
+        // They are counted as what they are: taken, and not refused.
+        let counters = [&entry.accepted, &entry.refused, &entry.refused_requests];
+        assert_eq!(counters.map(|counter| counter.value()), [9, 0, 0]);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::io::Write as _;
 
 use tonic::Code;
 use tonic::codec::CompressionEncoding;
-use tonic_types::StatusExt as _;
 
 use crate::grpc;
 use crate::support::{
@@ -141,10 +140,7 @@ async fn a_full_queue_holds_senders_then_refuses_and_loses_nothing_that_it_took(
     assert_eq!(refused.headers["retry-after"], "1");
     let status = status.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
-    let delay = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
-    assert_eq!(delay, Some(std::time::Duration::from_secs(1)));
-    let trailer = status.metadata().get_bin("google.rpc.retryinfo-bin").unwrap();
-    assert_eq!(&*trailer.to_bytes().unwrap(), b"\x0a\x02\x08\x01");
+    grpc::expect_delay(&status, 1);
     assert_eq!(rig.metric("otelcol_receiver_accepted_spans").await, 2);
     assert_eq!(rig.metric("otelcol_receiver_refused_spans").await, 2);
     assert_eq!(rig.metric("otelcol_exporter_enqueue_failed_spans").await, 2);
@@ -407,8 +403,7 @@ async fn senders_are_refused_as_a_test_scripts_it_and_the_ledger_reports_whom() 
     let grpc = rig.address("otlp-grpc");
     let status = grpc::export(&grpc, request([2]), None).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-    let delay = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
-    assert_eq!(delay, Some(std::time::Duration::from_secs(2)));
+    grpc::expect_delay(&status, 2);
     rig.send(request([2])).await;
 
     assert_eq!(script("status=429").await, 200);

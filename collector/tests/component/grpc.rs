@@ -1,9 +1,14 @@
 //! A gRPC client that sends bytes as they are.
 
+use std::future::ready;
+use std::time::Duration;
+
 use bytes::{Buf as _, BufMut as _, Bytes};
+use futures_util::{StreamExt as _, stream};
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
@@ -14,6 +19,26 @@ pub(crate) async fn export(
     compression: Option<CompressionEncoding>,
 ) -> Result<Bytes, Status> {
     call(address, EXPORT, request, compression).await
+}
+
+/// Sends a message in a call that does not end; gives the status with which it is ended.
+pub(crate) async fn refusal_of_endless(address: &str, request: Bytes) -> Status {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let mut client = tonic::client::Grpc::new(endpoint.connect().await.unwrap());
+    client.ready().await.unwrap();
+    let messages = stream::once(ready(request)).chain(stream::pending());
+    let path = http::uri::PathAndQuery::from_static(EXPORT);
+    let ended = client.client_streaming(Request::new(messages), path, BytesCodec).await;
+    ended.unwrap_err()
+}
+
+/// Looks that a status asks to wait for so many seconds, in each of the two places in which exporters look for that.
+pub(crate) fn expect_delay(status: &Status, seconds: u8) {
+    let delay = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
+    assert_eq!(delay, Some(Duration::from_secs(seconds.into())), "{status:?}");
+    let trailer = status.metadata().get_bin("google.rpc.retryinfo-bin");
+    let trailer = trailer.map(|trailer| trailer.to_bytes().unwrap());
+    assert_eq!(trailer.as_deref(), Some(&[0x0a, 2, 0x08, seconds][..]), "{status:?}");
 }
 
 /// Calls any method.

@@ -320,7 +320,10 @@ async fn a_flood_in_front_of_a_full_queue_takes_no_place_and_no_turn_from_others
     };
     let post = |http: &reqwest::Client, id: u64| {
         let post = http.post(&url).header(PROTOBUF.0, PROTOBUF.1).body(request([id])).send();
-        tokio::spawn(async move { post.await.unwrap().status().as_u16() })
+        tokio::spawn(async move {
+            let response = post.await.unwrap();
+            (response.status().as_u16(), response.headers().get("retry-after").cloned())
+        })
     };
     let held = async |requests| {
         let reported = format!("{requests} requests are held");
@@ -334,19 +337,27 @@ async fn a_flood_in_front_of_a_full_queue_takes_no_place_and_no_turn_from_others
         flood.push(post(&hosts[id as usize % 2], id));
     }
     held(1024).await;
+    let begun = Instant::now();
+    let status = grpc::export(&rig.address("otlp-grpc"), request([1200]), None).await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(5), "it was held: {:?}", begun.elapsed());
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    grpc::expect_delay(&status, 3);
     let honest = post(&from([127, 0, 0, 2]), 5000);
     held(1025).await;
     assert!(flood.iter().filter(|one| one.is_finished()).count() > 100, "beyond the bounds");
     let recovered = recover(&rig.intake).await;
-    assert_eq!(honest.await.unwrap(), 200);
+    assert_eq!(honest.await.unwrap(), (200, None));
     let place = || {
         let arrived = span_ids_in_order(&recovered.payloads());
         arrived.iter().position(|id| *id == 5000)
     };
     until("it is sent", async || place().is_some()).await;
     assert!(place().unwrap() < 5, "{:?}: it waits for the flood", place());
+    // Those who had no place were not held, and those who lost it no longer.
+    let at_once = (503, Some("3".parse().unwrap()));
     for one in flood {
-        assert!([200, 503].contains(&one.await.unwrap()));
+        let answer = one.await.unwrap();
+        assert!([(200, None), at_once.clone()].contains(&answer), "{answer:?}");
     }
 }
 

@@ -11,6 +11,7 @@ mod delivery;
 mod hostile;
 mod keepalive;
 mod otlp_out;
+mod refusals;
 mod self_metrics;
 mod shutdown;
 mod storage;
