@@ -173,6 +173,15 @@ pub struct ServiceIdentity {
     /// The setting by which it exports to an address that is none of this system, as `NAME=value`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exports_elsewhere: Option<String>,
+    /// The environment variable, as `NAME=value`, that gives it a sampler which does not follow the parent, if one is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_sampler: Option<String>,
+    /// Environment variables, as `NAME=value`, that leave some of its libraries or routes without instrumentation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uninstrumented_by: Vec<String>,
+    /// The settings by which it exports to the collector what that does not take there, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub misdirected: Option<String>,
     /// The services whose calls reach it with nothing between that could answer in its place, [`DRIVER_SERVICE`] where requests do; empty
     /// where that is not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -200,10 +209,21 @@ impl ServiceIdentity {
                 "`{workload}` sends no spans to the collector, since {setting} is set for it"
             ));
         }
+        if let Some(wrong) = &self.misdirected {
+            return Some(format!("`{workload}` sends no spans that the collector takes: {wrong}"));
+        }
         let setting = self.exports_elsewhere.as_ref()?;
         Some(format!(
             "`{workload}` sends its spans elsewhere: {setting} is set for it, which is no address of this system"
         ))
+    }
+
+    /// Returns the settings that leave something without instrumentation, as the end of a sentence; empty where there are none.
+    pub(crate) fn why_uninstrumented(&self) -> String {
+        match self.uninstrumented_by.as_slice() {
+            [] => String::new(),
+            set => format!("; {} is set for `{}`", set.join(", "), self.workload),
+        }
     }
 }
 
@@ -258,12 +278,31 @@ impl Topology {
     }
 }
 
-/// Returns whether a span's service is the one that a workload says it has: Datadog puts service names into lower case.
+/// Returns whether a span's service is the one that a workload says it has: Datadog puts service names into lower case, and an underscore
+/// in place of whatever else it does not take.
 fn same_service(workload: &ServiceIdentity, service: &str) -> bool {
-    workload.service.as_ref().is_some_and(|name| match name.is_ascii() {
-        true => name.bytes().map(|byte| byte.to_ascii_lowercase()).eq(service.bytes()),
-        false => name.to_lowercase() == service,
+    workload.service.as_ref().is_some_and(|name| {
+        let is_taken = |byte: u8| byte.is_ascii_alphanumeric() || b"_:./-".contains(&byte);
+        match name.bytes().all(is_taken) {
+            true => name.bytes().map(|byte| byte.to_ascii_lowercase()).eq(service.bytes()),
+            false => in_datadog(name) == in_datadog(service),
+        }
     })
+}
+
+/// Returns a service name with what Datadog does not take of it as single underscores, and none at its end.
+fn in_datadog(name: &str) -> String {
+    let mut shown = String::with_capacity(name.len());
+    for letter in name.chars().flat_map(char::to_lowercase) {
+        let is_taken = letter.is_alphanumeric() || ":./-".contains(letter);
+        if is_taken {
+            shown.push(letter);
+        } else if !shown.is_empty() && !shown.ends_with('_') {
+            shown.push('_');
+        }
+    }
+    shown.truncate(shown.trim_end_matches('_').len());
+    shown
 }
 
 /// One service's ledger entry for one trace.
@@ -452,5 +491,40 @@ impl<'a> View<'a> {
         let kind = if span.kind().is_empty() { "span" } else { span.kind() };
         let workload = self.topology.workload_of(span).unwrap_or(&span.service).to_owned();
         format!("`{}` ({kind}, {workload}, {})", span.resource, span.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::testing::span;
+
+    #[test]
+    fn a_service_is_known_by_its_name_as_datadog_shows_it() {
+        let topology = |names: &[&str]| Topology {
+            services: (0..)
+                .zip(names)
+                .map(|(number, name)| ServiceIdentity {
+                    workload: format!("workload-{number}"),
+                    service: Some((*name).to_owned()),
+                    ..ServiceIdentity::default()
+                })
+                .collect(),
+        };
+        let found = |names: &[&str], shown: &str| {
+            let topology = topology(names);
+            topology.workload_of(&span(1, 0, shown, "server", 0, 1)).map(str::to_owned)
+        };
+        for (name, shown) in [
+            ("Price Service", "price_service"),
+            ("pay  &  go!", "pay_go"),
+            ("Shop", "shop"),
+            ("Größe 2", "größe_2"),
+            ("a_b", "a_b"),
+        ] {
+            assert_eq!(found(&[name, "other"], shown).as_deref(), Some("workload-0"), "{name}");
+        }
+        assert_eq!(found(&["pay-1", "pay_1"], "pay_1").as_deref(), Some("workload-1"));
+        assert_eq!(found(&["price"], "price_service"), None);
     }
 }

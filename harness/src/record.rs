@@ -115,6 +115,9 @@ pub struct SystemFacts {
     pub gaps: Vec<String>,
     /// Workloads that ended by themselves.
     pub exits: Vec<String>,
+    /// By workload, the line of its log that reports that spans were not passed on, where no scenario made anything fail.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub export_errors: BTreeMap<String, String>,
     /// Errors of saving the run and of removing the rest of the system.
     pub undone: Vec<String>,
 }

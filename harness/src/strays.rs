@@ -11,11 +11,13 @@ pub use crate::case::{Origin, Stray};
 use crate::{case::Case, trace::TraceId};
 
 mod ground;
+mod lacking;
 mod nobodys;
 mod origin;
 mod recurring;
 #[cfg(test)]
 mod tests;
+mod upon;
 
 pub use self::nobodys::{Group, Nobodys, When};
 pub(crate) use self::{

@@ -68,6 +68,16 @@ pub enum Origin {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         caller: Option<String>,
     },
+    /// It began when no other request was in progress, and has services that the request must have and its own trace lacks.
+    Lacking {
+        /// The request's trace.
+        of: TraceId,
+        /// Those services.
+        services: Vec<String>,
+        /// The workload that may have called, whose calls there leave no spans.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        caller: Option<String>,
+    },
     /// The system file declares it as one that its service begins by itself.
     Declared,
     /// It began before the first request was sent, or by a service that was started again.
@@ -104,7 +114,8 @@ impl Origin {
             | Self::Moved { of, .. }
             | Self::Parent { of, .. }
             | Self::Call { of, .. }
-            | Self::Within { of, .. } => Some(*of),
+            | Self::Within { of, .. }
+            | Self::Lacking { of, .. } => Some(*of),
             Self::Declared
             | Self::StartUp
             | Self::Probe

@@ -66,7 +66,16 @@ pub(super) fn apply(record: &Record, result: &mut ScenarioResult) {
             "{having} of {all} equal requests ({asked}) have spans of {of}{behind} in their traces; {} none",
             reported(without)
         );
+        let own_sampler = first.iter().find_map(|name| {
+            let services = &record.topology.services;
+            let known = services.iter().find(|one| one.workload == **name)?;
+            Some(format!(
+                "its sampler does not follow the parent: {} is set for `{name}`",
+                known.own_sampler.as_ref()?
+            ))
+        });
         let cause = match &called {
+            _ if own_sampler.is_some() => own_sampler.unwrap_or_default(),
             Some(caller) => format!(
                 "`{caller}` called it in each of them, and was answered, so that its spans did not arrive, or were dropped by a sampler of its own that ignores the parent"
             ),

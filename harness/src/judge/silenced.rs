@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::{
     case::{LedgerReport, Outcome, ServiceIdentity, Topology, View},
+    expectation::SERVICES,
     finding::Failure,
     record::Record,
 };
@@ -16,7 +17,7 @@ pub(super) fn explain(failures: &mut [Failure], view: View<'_>) {
             "no-trace" => view.case.entry(view.topology),
             "orphan-span" => failure.hop.as_ref().map(|hop| hop.caller.as_str()),
             "missing-hop" => failure.hop.as_ref().map(|hop| hop.callee.as_str()),
-            "services" => failure.service.as_deref(),
+            SERVICES => failure.service.as_deref(),
             _ => None,
         };
         let Some(who) = who else { continue };
@@ -28,12 +29,48 @@ pub(super) fn explain(failures: &mut [Failure], view: View<'_>) {
                     cause(view.topology, who).or(reported.map(|line| quoted(who, line)))
                 })
                 .flatten();
+            let is_asked_for = failure.rule == SERVICES && failure.cause.is_none();
+            let cause = cause.or_else(|| is_asked_for.then(|| reached(view, who)).flatten());
             known.insert(who.to_owned(), cause);
         }
         if let Some(Some(cause)) = known.get(who) {
             failure.set_cause(cause.clone());
         }
     }
+}
+
+/// Returns what may have kept the spans of a service that was called, as the answered call of a service in the trace shows, and that nothing
+/// was captured of, as a cause.
+fn reached(view: View<'_>, workload: &str) -> Option<String> {
+    if !is_silent(view, workload) {
+        return None;
+    }
+    let services = &view.topology.services;
+    let family = view.family();
+    let is_seen = |name: &str| view.service_spans().any(|span| view.workload_of(span) == name);
+    let call = view.service_spans().find(|span| {
+        let caller = view.workload_of(span);
+        let Some(known) = services.iter().find(|one| one.workload == caller) else { return false };
+        // Of several that are missing, it may have called another.
+        let mut missing = known.callees.iter().filter(|callee| !is_seen(callee));
+        let is_only =
+            missing.next().is_some_and(|callee| callee == workload) && missing.next().is_none();
+        let is_answered = span.kind() == "client" && !span.error && span.http_status().is_some();
+        is_only
+            && is_answered
+            && !family.children(span.id).iter().any(|below| view.workload_of(below) != caller)
+    })?;
+    let caller = view.workload_of(call);
+    let sampled = match view.topology.between(caller, workload) {
+        Some(between) => {
+            format!("{between}, through which the call leads, sends the context on as not sampled")
+        }
+        None => "it was sent the context as not sampled".to_owned(),
+    };
+    Some(format!(
+        "`{caller}` called it (`{}`, {}) and was answered, so that it was reached: it does not export its spans, its own sampler dropped them (OTEL_TRACES_SAMPLER), or {sampled}",
+        call.resource, call.id
+    ))
 }
 
 /// Returns what a service's log says of spans that it could not export since one of the requests, as a cause.
@@ -69,6 +106,7 @@ mod tests {
     use crate::{
         finding::Failure,
         judge::{judge, testing::World},
+        scenario::SystemChoice,
     };
 
     /// The only failure where nothing came and the entry is set to send nothing.
@@ -80,6 +118,49 @@ mod tests {
         change(&mut world);
         let result = judge(&world.record);
         result.cases[0].findings.failures[0].clone()
+    }
+
+    #[test]
+    fn a_service_that_was_called_and_of_which_nothing_came_may_have_been_sampled_out_on_its_way() {
+        let missing = |change: &dyn Fn(&mut World)| {
+            let mut world = World::healthy();
+            world.record.scenario.system = SystemChoice::File("shop.yaml".into());
+            world.expect().services.push("sample-app-2".to_owned());
+            world.lose("sample-app-2");
+            world.evidence().ledgers.clear();
+            world.record.topology.services[0].callees.push("sample-app-2".to_owned());
+            change(&mut world);
+            let result = judge(&world.record);
+            let all = result.cases[0].findings.failures.iter().flat_map(Failure::unfolded);
+            let found = all.map(|(_, one)| one).find(|one| one.rule == "services").cloned();
+            found.unwrap().cause
+        };
+        let cause = missing(&|_| {}).unwrap();
+        assert!(cause.starts_with("`sample-app-1` called it (`GET`, 00000000000000a2)"), "{cause}");
+        assert!(cause.ends_with("or it was sent the context as not sampled"), "{cause}");
+        let cause = missing(&|world| {
+            let through = &mut world.record.topology.services[1].called_through;
+            through.insert("sample-app-1".to_owned(), vec!["edge".to_owned()]);
+        });
+        let cause = cause.unwrap();
+        assert!(
+            cause.ends_with(
+                "or `edge`, through which the call leads, sends the context on as not sampled"
+            ),
+            "{cause}"
+        );
+        // It may have called another, and a call that failed reached nobody.
+        let of_two = missing(&|world| {
+            world.record.topology.services[0].callees.push("sample-app-3".to_owned());
+        });
+        let failed = missing(&|world| {
+            let trace = world.evidence().trace.as_mut().unwrap();
+            trace.spans.iter_mut().for_each(|span| span.error = true);
+        });
+        let called = |cause: &Option<String>| {
+            cause.as_ref().is_some_and(|cause| cause.contains("called it"))
+        };
+        assert_eq!((called(&of_two), called(&failed)), (false, false));
     }
 
     const CAUSE: &str = "`sample-app-1` sends no spans to the collector, since OTEL_SDK_DISABLED=true is set for it";

@@ -7,7 +7,7 @@ use crate::{
     record::{Record, SystemFacts},
     rule, stats,
     strays::Nobodys,
-    verdict::ScenarioResult,
+    verdict::{ScenarioResult, Verdict},
 };
 
 /// Judges the run of a system by its facts, the traces that belong to no request, the records of all its scenarios, and the results
@@ -34,6 +34,13 @@ pub fn judge_system(
     let metrics = facts
         .lacks_trace_metrics
         .then(|| format!("{system}: {}", stats::no_trace_metrics_warning()));
+    // Where one fails, its failures say so.
+    let is_passed = of_results().all(|result| result.verdict == Verdict::Pass);
+    let lossy = facts.export_errors.iter().filter(|_| is_passed).map(|(workload, line)| {
+        format!(
+            "{system}: spans may be missing that nothing asks for: the log of `{workload}` says `{line}`"
+        )
+    });
     let of_strays = std::mem::take(&mut found.warnings);
     let of_rules = [
         rule::literals_warning(system, reported()),
@@ -41,7 +48,7 @@ pub fn judge_system(
         consistency::warning(system, judged.iter().copied()),
         sampled::warning(system, of_results()),
     ];
-    let before = known.chain(panicked).chain(metrics).map(Warning::from);
+    let before = known.chain(panicked).chain(metrics).chain(lossy).map(Warning::from);
     let after = facts.taking_down().map(Warning::from);
     found.warnings =
         before.chain(of_strays).chain(of_rules.into_iter().flatten()).chain(after).collect();
@@ -85,10 +92,10 @@ mod tests {
 
     fn nobodys() -> Nobodys {
         let group = |origin: Origin| Group {
+            kind: if origin == Origin::Foreign { "server" } else { "internal" }.to_owned(),
             origin,
             service: "mail".to_owned(),
             resource: "send".to_owned(),
-            kind: "internal".to_owned(),
             status: None,
             count: 1,
             first: TraceId(7),
@@ -109,6 +116,24 @@ mod tests {
 
     fn texts(found: &SystemFindings) -> Vec<&str> {
         found.warnings.iter().map(|warning| warning.text.as_str()).collect()
+    }
+
+    #[test]
+    fn a_log_that_reports_lost_exports_is_a_warning_where_all_passes() {
+        let found = found(|facts, _| {
+            let line = "Queue is full, likely spans/logs will be dropped.".to_owned();
+            facts.export_errors.insert("depot".to_owned(), line);
+        });
+        let warned = texts(&found)[0];
+        assert!(warned.contains("the log of `depot` says `Queue is full"), "{warned}");
+        let mut failing = World::healthy();
+        failing.lose_all();
+        let result = judge(&failing.record);
+        let mut facts = SystemFacts::default();
+        facts.export_errors.insert("depot".to_owned(), "Queue is full".to_owned());
+        let none = Nobodys::default();
+        let found = judge_system(&facts, &none, &[&failing.record], &[&result]);
+        assert!(!texts(&found).iter().any(|text| text.contains("Queue is full")), "{found:?}");
     }
 
     #[test]

@@ -369,7 +369,9 @@ fn relation(stray: &Stray) -> String {
         Origin::Call { of: id, caller, what, .. } => {
             format!("began while the call `{what}` of `{caller}` in {} was in flight", of(id))
         }
-        Origin::Within { of: id, .. } => format!("began upon the request of {}", of(id)),
+        Origin::Within { of: id, .. } | Origin::Lacking { of: id, .. } => {
+            format!("began upon the request of {}", of(id))
+        }
         Origin::Declared => "declared by the system file".to_owned(),
         Origin::StartUp => "began at startup".to_owned(),
         Origin::Probe => "a probe".to_owned(),

@@ -172,6 +172,15 @@ fn unheard(view: View<'_>, refused: &str) -> String {
         let first = trace.spans.iter().find(|span| span.parent_id.is_none());
         first.is_some_and(|span| view.workload_of(span) == entry)
     };
+    let lacks = |stray: &&Stray| matches!(&stray.origin, Origin::Lacking { .. });
+    let apart = view.apart().filter(lacks).map(|stray| &stray.trace).find(begins);
+    if let Some(apart) = apart {
+        return format!(
+            "`{entry}` began trace {} meanwhile, which has what the request must have: {}",
+            apart.id,
+            super::stray::lost_within(view, entry)
+        );
+    }
     match view.linked().find(begins) {
         Some(linked) => format!(
             "`{entry}` began trace {} of its own, and only links it to this one, instead of going on with it; where it is meant to, as an endpoint that everybody may call, write `public: true` at it in the system file",

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Checked;
 use crate::{
-    case::{DRIVER_SERVICE, Origin, Stray, View, shape::Expected},
+    case::{DRIVER_SERVICE, Origin, ServiceIdentity, Stray, View, shape::Expected},
     finding::Failure,
     span_links,
     trace::{Span, SpanId, Trace, TraceId},
@@ -115,21 +115,24 @@ fn stray_reported(view: View<'_>, stray: &Stray) -> Failure {
         ),
         Origin::Within { requests, caller, .. } => format!(
             "trace {id}{begun} belongs to the request: one like it began upon each of {requests} equal requests, and none at another time; {}",
-            match caller {
-                Some(caller) => format!(
-                    "`{caller}` is given the address of `{here}`, and none of its calls there left a span: it exports nothing, or the library by which it makes them is not instrumented (not installed, disabled, or of another version), and hands no context on"
-                ),
-                None => lost_within(view, here),
-            }
+            unseen_or_lost(view, caller.as_deref(), here)
         ),
+        Origin::Lacking { services, caller, .. } => {
+            let names: Vec<String> = services.iter().map(|name| format!("`{name}`")).collect();
+            format!(
+                "trace {id}{begun} belongs to the request: it has {}, which the request must have and its own trace lacks, and no other request was in progress when it began; {}",
+                names.join(", "),
+                unseen_or_lost(view, caller.as_deref(), here)
+            )
+        }
         _ => format!(
             "trace {id}{begun} belongs to the request: the answer names it, though the request was sent another context"
         ),
     });
     match &stray.origin {
-        Origin::Call { caller, .. } | Origin::Within { caller: Some(caller), .. } => {
-            found.about(here).on_hop(caller, here)
-        }
+        Origin::Call { caller, .. }
+        | Origin::Within { caller: Some(caller), .. }
+        | Origin::Lacking { caller: Some(caller), .. } => found.about(here).on_hop(caller, here),
         Origin::Parent { span, parent, .. } => {
             let found = found.about(here).of_span(*span);
             let parent = view.spans().iter().find(|one| one.id == *parent);
@@ -143,16 +146,35 @@ fn stray_reported(view: View<'_>, stray: &Stray) -> Failure {
     }
 }
 
+/// Says why nothing shows who had work begin a trace of its own within a request: a caller whose calls leave no spans, or a context that was
+/// lost.
+fn unseen_or_lost(view: View<'_>, caller: Option<&str>, here: &str) -> String {
+    let Some(caller) = caller else { return lost_within(view, here) };
+    let is_seen = view.service_spans().any(|span| view.workload_of(span) == caller);
+    let silent = if is_seen { "" } else { "it exports nothing, or " };
+    format!(
+        "`{caller}` is given the address of `{here}`, and none of its calls there left a span: {silent}the library by which it makes them is not instrumented (not installed, disabled, or of another version), and hands no context on{}",
+        uninstrumented(view, caller)
+    )
+}
+
 /// Says where the context was lost of work that began a trace of its own within a request.
-fn lost_within(view: View<'_>, here: &str) -> String {
+pub(super) fn lost_within(view: View<'_>, here: &str) -> String {
     if view.service_spans().any(|span| view.workload_of(span) == here) {
         return format!(
             "`{here}` takes part in the request's own trace, and lost its context on the way to this work (a thread, a pool, a queue, a callback): pass the context on to it, or a link"
         );
     }
     format!(
-        "`{here}` has no span in the request's own trace: it took the call without reading its context (its server is not instrumented, or is before the SDK is set up), or lost it on the way to this work (a thread, a pool, a queue, a callback)"
+        "`{here}` has no span in the request's own trace: it took the call without reading its context (its server is not instrumented, or is before the SDK is set up), or lost it on the way to this work (a thread, a pool, a queue, a callback){}",
+        uninstrumented(view, here)
     )
+}
+
+/// Names the settings that leave something of a workload without instrumentation.
+fn uninstrumented(view: View<'_>, workload: &str) -> String {
+    let known = view.topology.services.iter().find(|one| one.workload == workload);
+    known.map(ServiceIdentity::why_uninstrumented).unwrap_or_default()
 }
 
 /// Says what became of the request's trace id, where its work is in a trace of another one.

@@ -1,6 +1,6 @@
 //! Reads what is known by now of a record's cases, and beside them.
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use futures_util::future;
 
@@ -89,6 +89,16 @@ impl LoggedReports {
             lines.push((workload, of_it));
         }
         Self { lines }
+    }
+
+    /// Returns the report of each workload since a time, in nanoseconds since the Unix epoch.
+    pub(super) fn since(&self, time: i64) -> BTreeMap<String, String> {
+        let reports = self.lines.iter();
+        reports
+            .filter_map(|(workload, lines)| {
+                Some((workload.clone(), export_errors::since(lines, time)?))
+            })
+            .collect()
     }
 
     /// Adds to each case the report of each workload since its request was sent.

@@ -1,5 +1,7 @@
 //! Taking a system down: what it sends at its end is judged, the run is saved, and logs are kept.
 
+use std::collections::BTreeMap;
+
 use super::{audit, driven::Driven, group::Live, group::report_logs, kept_logs, refresh};
 use crate::{judge, record::Record, saved, strays::Nobodys, verdict::Verdict};
 
@@ -10,6 +12,7 @@ impl Live<'_> {
         if self.has_not_passed() {
             self.keep_logs().await;
         }
+        self.facts.export_errors = self.export_errors().await;
         self.facts.unclean = self.session.stop_sources().await;
         let ended_well = self.facts.unclean.is_empty();
         self.events.send_notes(&self.session).await;
@@ -69,6 +72,18 @@ impl Live<'_> {
         let results: Vec<_> = self.driven.iter().map(Driven::result).collect();
         let found = judge::judge_system(&self.facts, nobodys, &self.records(), &results);
         self.report(found).await;
+    }
+
+    /// Reads what services and collectors log of spans that they did not pass on, unless a scenario made something fail.
+    async fn export_errors(&self) -> BTreeMap<String, String> {
+        let records = self.records();
+        let cases = || records.iter().flat_map(|record| &record.cases);
+        let first = cases().map(|of| of.case.sent_at).min();
+        let is_disturbed = self.group.scenarios.iter().any(|of| !of.faults.is_empty());
+        match first.filter(|_| !is_disturbed && !self.plan.halt.is_cancelled()) {
+            Some(first) => refresh::LoggedReports::read(&self.session).await.since(first),
+            None => BTreeMap::new(),
+        }
     }
 
     fn records(&self) -> Vec<&Record> {

@@ -29,7 +29,9 @@ impl Session {
     /// [`Record`](crate::record::Record) with the evidence that is returned.
     pub async fn settle(&self, scenario: &Scenario, case: &Case) -> Settled {
         let basis = Basis::new(scenario, self.witness.topology());
-        let services = self.services(scenario, basis.shape(case));
+        let asked_for = asked_for(scenario, basis.shape(case));
+        let services = self.services(&asked_for);
+        self.witness.note_asked_for(case, asked_for);
         self.source().look_for(case, &services);
         // What the answer says is its trace may be where the request's spans went.
         let reported = match case.outcome {
@@ -155,12 +157,12 @@ impl Session {
     }
 
     /// The services whose spans a trace should hold, by the names that they have in their spans where those are known.
-    fn services(&self, scenario: &Scenario, shape: &Shape) -> BTreeSet<String> {
-        let asked_for = asked_for(scenario, shape).into_iter();
-        let named = asked_for.map(|name| {
-            let known =
-                self.witness.topology().services.iter().find(|service| service.workload == name);
-            known.and_then(|service| service.service.clone()).unwrap_or(name)
+    fn services(&self, asked_for: &BTreeSet<String>) -> BTreeSet<String> {
+        let known = |name: &str| {
+            self.witness.topology().services.iter().find(|service| service.workload == name)
+        };
+        let named = asked_for.iter().map(|name| {
+            known(name).and_then(|service| service.service.clone()).unwrap_or_else(|| name.clone())
         });
         named.collect()
     }

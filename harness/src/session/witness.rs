@@ -93,6 +93,11 @@ impl Witness {
         lock(&self.requests).note(case, path, &self.topology);
     }
 
+    /// Notes the services that a scenario says take part in a request.
+    pub(super) fn note_asked_for(&self, case: &Case, services: BTreeSet<String>) {
+        lock(&self.requests).note_asked_for(case.trace_id, services);
+    }
+
     /// Notes that a request was the harness's own, and no scenario's.
     pub(super) fn note_for_itself(&self, case: &Case) {
         lock(&self.requests).note_for_itself(case.trace_id);

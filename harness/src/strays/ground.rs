@@ -138,6 +138,8 @@ pub(crate) struct Requests {
     /// Traces that responses named though the request belonged to another one, with that other one.
     pub(super) answers: HashMap<TraceId, TraceId>,
     pub(super) sent: Vec<Sent>,
+    /// The services that scenarios say take part in requests, by the requests' traces.
+    pub(super) asked_for: HashMap<TraceId, BTreeSet<String>>,
     /// Requests that the harness sent for itself, and no scenario.
     pub(super) for_itself: HashSet<TraceId>,
     /// Spans that were ended, by the harness and as services' ledgers list them, with the trace that they were ended in.
@@ -189,6 +191,11 @@ impl Requests {
             sent_at: case.sent_at,
             ended_at: case.ended_at,
         });
+    }
+
+    /// Notes the services that a scenario says take part in a request.
+    pub(crate) fn note_asked_for(&mut self, id: TraceId, services: BTreeSet<String>) {
+        self.changes += u64::from(self.asked_for.insert(id, services).is_none());
     }
 
     /// Notes that a request was the harness's own, and no scenario's.

@@ -170,7 +170,15 @@ impl Nobodys {
                 Some(because) => findings.notes.push(format!("{text} (not judged: {because})")),
             }
         }
-        let foreign = of(Origin::Foreign);
+        let (foreign, cut): (Vec<_>, Vec<_>) =
+            of(Origin::Foreign).into_iter().partition(|group| group.kind == "server");
+        if !cut.is_empty() {
+            findings.notes.push(format!(
+                "{system}: {} below spans that were not captured, of no scenario's request: {}; a span of the service itself was lost or never ended, or the system was taken down before it was sent",
+                began(count(&cut)),
+                listed(&cut, Group::described)
+            ));
+        }
         if !foreign.is_empty() {
             let text = format!(
                 "{system}: {} by requests of third parties, which no call of this run could have been: {}",

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
-use super::{ground::Ground, recurring};
+use super::{ground::Ground, lacking, recurring};
 use crate::{
     case::{
         DRIVER_SERVICE, Origin, Stray,
@@ -47,6 +47,7 @@ pub(crate) fn resolve(strays: Vec<Trace>, ground: Ground<'_>, visit: Visit<'_>) 
     let mut origins: Vec<Origin> =
         (0..strays.len()).map(|index| search.origin_of(index, &seen)).collect();
     recurring::assign(&strays, &mut origins, ground);
+    lacking::assign(&strays, &mut origins, ground, visit);
     let strays = strays.into_iter().zip(origins);
     strays.map(|(trace, origin)| Stray { trace, origin }).collect()
 }

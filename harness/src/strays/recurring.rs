@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::ground::{Ground, Sent};
+use super::{
+    ground::{Ground, Sent},
+    upon::Windows,
+};
 use crate::{
     case::Origin,
     trace::{Trace, TraceId},
@@ -10,9 +13,6 @@ use crate::{
 
 /// How many equal requests must have had one: fewer may be by chance.
 const AT_LEAST: usize = 3;
-
-/// How long after the last of the requests one may begin, in nanoseconds; after another it must have begun before the next is sent.
-const AFTER_THE_LAST: i64 = 1_000_000_000;
 
 /// Workload, resource and kind of a trace's first span.
 type Kind<'a> = (&'a str, &'a str, &'a str);
@@ -31,13 +31,13 @@ pub(super) fn assign(strays: &[Trace], origins: &mut [Origin], ground: Ground<'_
     if alike.is_empty() {
         return;
     }
-    let windows = windows(&ground.requests.sent);
+    let windows = Windows::new(&ground.requests.sent);
     let mut equal: HashMap<(&Option<String>, &str, &str), BTreeSet<TraceId>> = HashMap::new();
     for sent in &ground.requests.sent {
         equal.entry(asked(sent)).or_default().insert(sent.trace_id);
     }
     for begun in alike.into_values() {
-        let within: Option<Vec<&Sent>> = begun.iter().map(|(_, at)| upon(&windows, *at)).collect();
+        let within: Option<Vec<&Sent>> = begun.iter().map(|(_, at)| windows.upon(*at)).collect();
         let Some(within) = within else { continue };
         let had: BTreeSet<TraceId> = within.iter().map(|sent| sent.trace_id).collect();
         let should_have: BTreeSet<TraceId> =
@@ -58,25 +58,6 @@ pub(super) fn assign(strays: &[Trace], origins: &mut [Origin], ground: Ground<'_
 /// Returns what makes requests equal, as far as it is known here.
 fn asked(sent: &Sent) -> (&Option<String>, &str, &str) {
     (&sent.to, &sent.method, &sent.path)
-}
-
-/// The requests by the time that each was sent at, with the time before which its own work begins.
-fn windows(sent: &[Sent]) -> Vec<(&Sent, i64)> {
-    let mut sorted: Vec<&Sent> = sent.iter().collect();
-    sorted.sort_by_key(|one| one.sent_at);
-    let next = sorted.iter().skip(1).map(|next| next.sent_at);
-    let last = sorted.last().map(|last| last.ended_at.saturating_add(AFTER_THE_LAST));
-    let ends: Vec<i64> = next.chain(last).collect();
-    sorted.into_iter().zip(ends).collect()
-}
-
-/// The request that was the last to be sent at a time; `None` where it was sent before the one ahead of it had ended, or long before.
-fn upon<'a>(windows: &[(&'a Sent, i64)], at: i64) -> Option<&'a Sent> {
-    let after = windows.partition_point(|(sent, _)| sent.sent_at <= at);
-    let (sent, end) = *windows.get(after.checked_sub(1)?)?;
-    let overlaps = windows[..after - 1].iter().any(|(other, _)| other.ended_at > sent.sent_at)
-        || windows[after..].first().is_some_and(|(next, _)| next.sent_at < sent.ended_at);
-    (at < end && !overlaps).then_some(sent)
 }
 
 #[cfg(test)]

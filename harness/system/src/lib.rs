@@ -311,6 +311,64 @@ impl Workload {
         Some(format!("{name}={value}"))
     }
 
+    /// Returns the environment variable, as `NAME=value`, that gives its SDK a sampler which does not follow the parent; `None` if none does.
+    pub fn own_sampler(&self) -> Option<String> {
+        let name = "OTEL_TRACES_SAMPLER";
+        let sampler = self.env.get(name)?.trim();
+        ["always_on", "always_off", "traceidratio"]
+            .contains(&sampler)
+            .then(|| format!("{name}={sampler}"))
+    }
+
+    /// Returns the environment variables, as `NAME=value`, that leave some of its libraries or routes without instrumentation: of Node's and
+    /// Python's automatic instrumentation, and of the Java agent.
+    pub fn uninstrumented_by(&self) -> Vec<String> {
+        let leaves_out = |name: &str, value: &str| match name {
+            "OTEL_NODE_DISABLED_INSTRUMENTATIONS"
+            | "OTEL_NODE_ENABLED_INSTRUMENTATIONS"
+            | "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS" => true,
+            _ if name.starts_with("OTEL_PYTHON_") => name.ends_with("EXCLUDED_URLS"),
+            _ => {
+                name.starts_with("OTEL_INSTRUMENTATION_")
+                    && name.ends_with("_ENABLED")
+                    && value.eq_ignore_ascii_case("false")
+            }
+        };
+        let set = self.env.iter().map(|(name, value)| (name, value.trim()));
+        let set = set.filter(|(name, value)| !value.is_empty() && leaves_out(name, value));
+        set.map(|(name, value)| format!("{name}={value}")).collect()
+    }
+
+    /// Returns the settings by which its SDK exports to one of the collector's ports what is not taken there, in words: the protocol of the
+    /// other port, or a path that is not that of traces; `None` where it does not, or where it is not known.
+    pub fn misdirected(&self) -> Option<String> {
+        let set = |names: [&'static str; 2]| {
+            let mut set = names.into_iter().filter_map(|name| Some((name, self.env.get(name)?)));
+            set.next().map(|(name, value)| (name, value.trim()))
+        };
+        let (at, endpoint) =
+            set(["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"])?;
+        let protocol = set(["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"]);
+        let (reference, path) = endpoint.strip_prefix("${endpoint:")?.split_once('}')?;
+        let is_http = reference.ends_with(".otlp-http");
+        if !is_http && !reference.ends_with(".otlp-grpc") {
+            return None;
+        }
+        if let Some((name, protocol)) = protocol
+            && (protocol == "grpc") == is_http
+        {
+            let port = if is_http { "HTTP" } else { "gRPC" };
+            return Some(format!(
+                "{name}={protocol} is set for it, and {at}={endpoint} is the collector's port for OTLP over {port}"
+            ));
+        }
+        // That of traces alone is taken as it is; to the general one, SDKs add the path.
+        let is_of_traces = at == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+        (is_http && is_of_traces && path != "/v1/traces").then(|| {
+            format!("{at}={endpoint} is set for it, to which SDKs add no path, and traces are taken at /v1/traces")
+        })
+    }
+
     /// Returns the service name that the workload's environment gives its SDK.
     pub fn service_name(&self) -> Option<String> {
         let reported = self.env.get("OTEL_SERVICE_NAME").cloned();
@@ -410,6 +468,76 @@ mod tests {
         let found = set("OTEL_EXPORTER_OTLP_ENDPOINT", fixed);
         assert_eq!(found, Some(format!("OTEL_EXPORTER_OTLP_ENDPOINT={fixed}")));
         assert_eq!(set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", reference), None);
+    }
+
+    #[test]
+    fn an_exporter_that_speaks_to_the_collector_what_is_not_taken_there_is_known() {
+        let misdirected = |set: &[(&str, &str)]| {
+            let mut shop = testing::service("shop", &[]);
+            let set = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            shop.env.extend(set);
+            shop.misdirected()
+        };
+        let endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        let of_traces = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+        let protocol = "OTEL_EXPORTER_OTLP_PROTOCOL";
+        let (http, grpc) = ("${endpoint:collector.otlp-http}", "${endpoint:collector.otlp-grpc}");
+        for (set, reported) in [
+            (
+                &[(endpoint, http), (protocol, "grpc")][..],
+                "OTEL_EXPORTER_OTLP_PROTOCOL=grpc is set for it, and OTEL_EXPORTER_OTLP_ENDPOINT=${endpoint:collector.otlp-http} is the collector's port for OTLP over HTTP",
+            ),
+            (
+                &[(endpoint, grpc), (protocol, "http/protobuf")],
+                "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf is set for it, and OTEL_EXPORTER_OTLP_ENDPOINT=${endpoint:collector.otlp-grpc} is the collector's port for OTLP over gRPC",
+            ),
+            (
+                &[(of_traces, http), (endpoint, http), (protocol, "http/protobuf")],
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=${endpoint:collector.otlp-http} is set for it, to which SDKs add no path, and traces are taken at /v1/traces",
+            ),
+        ] {
+            assert_eq!(misdirected(set).as_deref(), Some(reported));
+        }
+        for sound in [
+            &[][..],
+            &[(endpoint, http)],
+            &[(endpoint, http), (protocol, "http/json")],
+            &[(endpoint, grpc), (protocol, "grpc")],
+            &[(of_traces, "${endpoint:collector.otlp-http}/v1/traces")],
+            &[(of_traces, grpc)],
+            &[(endpoint, "http://127.0.0.1:4318"), (protocol, "grpc")],
+            &[(endpoint, "${endpoint:relay.http}"), (protocol, "grpc")],
+        ] {
+            assert_eq!(misdirected(sound), None, "{sound:?}");
+        }
+    }
+
+    #[test]
+    fn settings_of_samplers_and_instrumentation_are_known() {
+        let shop = |name: &str, value: &str| {
+            let mut shop = testing::service("shop", &[]);
+            shop.env.insert(name.to_owned(), value.to_owned());
+            shop
+        };
+        for (sampler, is_own) in
+            [("always_on", true), ("traceidratio", true), ("parentbased_traceidratio", false)]
+        {
+            let found = shop("OTEL_TRACES_SAMPLER", sampler).own_sampler();
+            assert_eq!(found, is_own.then(|| format!("OTEL_TRACES_SAMPLER={sampler}")));
+        }
+        for (name, value, leaves_out) in [
+            ("OTEL_NODE_DISABLED_INSTRUMENTATIONS", "undici", true),
+            ("OTEL_PYTHON_EXCLUDED_URLS", "prices", true),
+            ("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", "prices", true),
+            ("OTEL_INSTRUMENTATION_JDBC_ENABLED", "false", true),
+            ("OTEL_INSTRUMENTATION_JDBC_ENABLED", "true", false),
+            ("OTEL_PYTHON_EXCLUDED_URLS", "", false),
+            ("OTEL_PYTHON_LOG_LEVEL", "debug", false),
+        ] {
+            let found = shop(name, value).uninstrumented_by();
+            let expected = leaves_out.then(|| format!("{name}={value}"));
+            assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -55,6 +55,17 @@ fn a_trace_that_a_sampler_of_the_collector_dropped_lacks_nothing() {
     assert_ne!(drops(3).verdict, Verdict::Pass);
 }
 
+#[test]
+fn a_sampler_that_does_not_follow_the_parent_is_named_by_its_setting() {
+    let result = judged(6, |world| {
+        let setting = "OTEL_TRACES_SAMPLER=traceidratio".to_owned();
+        world.record.topology.services[1].own_sampler = Some(setting);
+    });
+    let [only] = &result.failures[..] else { panic!("{result:#?}") };
+    let cause = "its sampler does not follow the parent: OTEL_TRACES_SAMPLER=traceidratio is set for `sample-app-2`";
+    assert_eq!(only.cause.as_deref(), Some(cause));
+}
+
 /// Leaves the second service in so many of ten.
 fn warned_where_so_many_have_it(having: usize) -> Option<String> {
     let world = world(10, |world| {
@@ -303,6 +314,26 @@ fn calls_that_some_of_the_requests_at_once_have_for_all_are_put_down_to_mixed_co
         of.case.ended_at += number * 10_000_000_000;
     }
     assert!(!found(apart).iter().any(|one| one.contains("another request than")));
+}
+
+#[test]
+fn calls_that_are_all_in_the_trace_of_one_of_several_requests_in_turn_are_put_down_to_its_context()
+{
+    let mut world = mixed(3, 2, 2);
+    for (number, of) in (0..).zip(&mut world.record.cases) {
+        of.case.sent_at += number * 10_000_000_000;
+        of.case.ended_at += number * 10_000_000_000;
+    }
+    let result = judge(&world.record);
+    let details = reported(&result);
+    let [detail] = &details[..] else { panic!("{details:?}") };
+    for text in [
+        "the trace of 1 of 3 equal requests",
+        "has all 3 calls of `sample-app-2`",
+        "`sample-app-1` calls `sample-app-2` in the context of that request, which it keeps",
+    ] {
+        assert!(detail.contains(text), "{text}: {detail}");
+    }
 }
 
 #[test]

@@ -19,6 +19,23 @@ fn no_span_at_all_is_no_trace() {
 }
 
 #[test]
+fn an_entry_that_began_a_trace_with_what_the_request_lacks_took_it_without_its_context() {
+    let mut world = World::healthy();
+    world.spans().retain(|span| span.service == "tracecheck");
+    world.evidence.ledgers.clear();
+    world.evidence.heard.insert("app-1".to_owned());
+    let mut call = span(0xf1, 0, "app-1", "client", 30 * MS, 10 * MS);
+    call.trace_id = TraceId(9);
+    let (of, services) = (TRACE, vec!["app-1".to_owned(), "app-2".to_owned()]);
+    let origin = Origin::Lacking { of, services, caller: None };
+    world.strays = vec![Stray { trace: Trace::new(TraceId(9), vec![call]), origin }];
+    let (names, details) = world.failing();
+    assert_eq!(names[0], "no-trace");
+    assert!(details.contains("its server is not instrumented"), "{details}");
+    assert!(!details.contains("sampled this trace out"), "{details}");
+}
+
+#[test]
 fn who_was_heard_of_in_other_traces_is_not_said_to_export_nothing() {
     let reported = |change: &dyn Fn(&mut World)| {
         let mut world = World::healthy();
@@ -212,6 +229,19 @@ fn a_trace_that_began_within_each_of_several_equal_requests_says_where_its_conte
     world.strays[0].origin = Origin::Within { of: TRACE, requests: 4, caller };
     let (_, details) = world.failing();
     assert!(details.contains("none of its calls there left a span"), "{details}");
+    // What exports does not export nothing.
+    assert!(!details.contains("it exports nothing"), "{details}");
+    let disabled = "OTEL_NODE_DISABLED_INSTRUMENTATIONS=undici".to_owned();
+    world.topology.services[0].uninstrumented_by = vec![disabled];
+    let (caller, services) = (Some("app-1".to_owned()), vec!["app-2".to_owned()]);
+    world.strays[0].origin = Origin::Lacking { of: TRACE, services, caller };
+    let (_, details) = world.failing();
+    for text in [
+        "it has `app-2`, which the request must have and its own trace lacks",
+        "hands no context on; OTEL_NODE_DISABLED_INSTRUMENTATIONS=undici is set for `app-1`",
+    ] {
+        assert!(details.contains(text), "{text}: {details}");
+    }
 }
 
 #[test]

@@ -23,6 +23,16 @@ fn a_trace_that_goes_on_from_somebody_elses_is_foreign() {
 }
 
 #[test]
+fn what_goes_on_below_a_span_of_the_service_s_own_is_not_put_down_to_third_parties() {
+    let mut world = World::new(REQUESTS);
+    world.stray("pay", "internal", 50 * MS).parent_id = Some(SpanId(0xdead));
+    assert_eq!(world.origin(), Origin::Foreign);
+    let found = world.judge();
+    assert_eq!((found.undecided.len(), found.warnings.len()), (0, 0), "{found:?}");
+    assert!(found.notes[0].contains("below spans that were not captured"), "{found:?}");
+}
+
+#[test]
 fn a_lost_context_long_after_the_answer_is_named_at_the_run() {
     alone_and_among_others(|world| {
         let last = world.requests.sent.last().unwrap().ended_at;
