@@ -23,6 +23,7 @@ mod literals;
 mod naming;
 mod on_the_way;
 mod paths;
+mod peers;
 mod presence;
 mod sampling;
 mod senders;
@@ -36,6 +37,7 @@ mod tests;
 mod time;
 mod tracestate;
 mod tries;
+mod unmarked;
 
 /// A check that always holds.
 #[derive(Debug)]

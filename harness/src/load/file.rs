@@ -128,7 +128,8 @@ pub(super) struct TolerateFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LevelFile {
-    /// Name of the rule: `deprecated-attribute`, `hidden-try`, `high-cardinality-name` or `service-tags`.
+    /// Name of the rule: `deprecated-attribute`, `hidden-try`, `high-cardinality-name`, `service-tags`,
+    /// `unmarked-failure` or `wrong-peer`.
     #[schemars(with = "String")]
     pub(super) rule: Spanned<String>,
     /// The effect of a broken convention.

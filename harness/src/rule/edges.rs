@@ -97,7 +97,8 @@ fn beside_their_servers(view: View<'_>, family: &Family<'_>) -> Vec<Failure> {
         let under_way = servers.into_iter().map(|(place, spans)| (place, UnderWay::new(spans)));
         under_way.collect::<HashMap<_, _>>()
     });
-    let calls = view.service_spans().filter(|span| matches!(span.kind(), "client" | "producer"));
+    let is_own = |span: &&Span| matches!(span.kind(), "client" | "producer" | "internal");
+    let calls = view.service_spans().filter(is_own);
     let found = calls.filter_map(|call| {
         let above = family.parent(call)?;
         if above.kind() != "client" || view.workload_of(above) == view.workload_of(call) {
@@ -113,7 +114,8 @@ fn beside_their_servers(view: View<'_>, family: &Family<'_>) -> Vec<Failure> {
             view.name(server)
         );
         let cause = format!(
-            "`{here}` makes the call with the context that it was sent, and not with that of its own span, or something changes parents"
+            "`{here}` {} with the context that it was sent, and not with that of its own span, or something changes parents",
+            if call.kind() == "internal" { "begins it" } else { "makes the call" }
         );
         Some(Failure::found(detail).because(cause).about(here).of_span(call.id))
     });
@@ -231,6 +233,29 @@ fn without_their_kind(view: View<'_>, family: &Family<'_>) -> Vec<Failure> {
             continue;
         }
         let is_internal = |span: &Span| matches!(span.kind(), "" | "internal" | "unspecified");
+        // A server that another service's server stands below is right at an entry alone, whose client makes no spans.
+        let is_inner = |server: &Span| {
+            let above = family.parent(server);
+            above.is_some_and(|above| {
+                above.kind() == "server"
+                    && view.workload_of(above) == caller
+                    && above.resource != server.resource
+            })
+        };
+        let is_call = |one: &Span| is_inner(one) && !is_like_a_server(one);
+        if span.kind() == "server" && parent.kind() == "server" && is_call(parent) {
+            let detail = format!(
+                "{} is of kind server below a server span of its own service, and `{callee}` answers it with {}",
+                view.name(parent),
+                view.name(span)
+            );
+            let cause = format!(
+                "`{caller}` makes its call with a span of the wrong kind, which is to be client"
+            );
+            let wrong = Failure::found(detail).because(cause).about(caller);
+            found.push(wrong.on_hop(caller, callee).of_span(parent.id));
+            continue;
+        }
         let is_answer = || is_like_a_server(span) || is_of_the_same_call(span, parent);
         let (of, is) = if parent.kind() == "client" && span.kind() != "server" && is_answer() {
             (span, "a server's, which answers a call")

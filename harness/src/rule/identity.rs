@@ -154,6 +154,13 @@ fn of_a_stranger(view: View<'_>) -> Option<Failure> {
     let strangers: Vec<&Span> = spans.iter().filter(|span| !is_known(span)).collect();
     let names: BTreeSet<&str> = strangers.iter().map(|span| span.service.as_str()).collect();
     let silent: Vec<&ServiceIdentity> = services.iter().filter(|one| !is_heard_of(one)).collect();
+    if let (Some(shown), 1, 2..) = (names.first(), names.len(), silent.len())
+        && silent.len() == services.len()
+        && !is_nameless(shown)
+        && silent.iter().all(|one| one.meant.is_some())
+    {
+        return Some(all_renamed(&strangers, shown, &silent));
+    }
     let ([silent], 1) = (silent.as_slice(), names.len()) else { return None };
     let meant = silent.meant.as_deref()?;
     // It was called by somebody who is known, so that it is no pseudo-service of a client's.
@@ -178,6 +185,19 @@ fn of_a_stranger(view: View<'_>) -> Option<Failure> {
         "its SDK does not take OTEL_SERVICE_NAME (a resource set in code wins), or something between `{workload}` and Datadog changes `service.name`"
     );
     Some(found.because(cause).about(workload).of_span(span.id))
+}
+
+/// Reports that all services' spans came as of one other service.
+fn all_renamed(spans: &[&Span], shown: &str, services: &[&ServiceIdentity]) -> Failure {
+    let meant: Vec<String> =
+        services.iter().filter_map(|one| Some(format!("`{}`", one.meant.as_deref()?))).collect();
+    let detail = format!(
+        "{} reach Datadog as service `{shown}`, and none as {}, which they are meant to be of",
+        spans_count(spans.len()),
+        meant.join(", ")
+    );
+    let cause = "something that all of them pass sets `service.name`: a processor of the collector, or a gateway before it";
+    Failure::found(detail).because(cause).of_spans(spans)
 }
 
 /// Keys that have one value for each resource.

@@ -21,9 +21,19 @@ const HIGH_CARDINALITY_NAME: &str = "high-cardinality-name";
 const SERVICE_TAGS: &str = "service-tags";
 /// Name of the rule that each try of a call has a client span of its own.
 const HIDDEN_TRY: &str = "hidden-try";
+/// Name of the rule that a client span names as its peer who answers it.
+const WRONG_PEER: &str = "wrong-peer";
+/// Name of the rule that answers with 5xx are marked as errors at both ends.
+const UNMARKED_FAILURE: &str = "unmarked-failure";
 /// The rules that have levels.
-pub(crate) const LEVELED: [&str; 4] =
-    [DEPRECATED_ATTRIBUTE, HIGH_CARDINALITY_NAME, SERVICE_TAGS, HIDDEN_TRY];
+pub(crate) const LEVELED: [&str; 6] = [
+    DEPRECATED_ATTRIBUTE,
+    HIGH_CARDINALITY_NAME,
+    SERVICE_TAGS,
+    HIDDEN_TRY,
+    WRONG_PEER,
+    UNMARKED_FAILURE,
+];
 
 /// How many breaches a warning names.
 const NAMED: usize = 3;
@@ -44,6 +54,8 @@ fn breaches(record: &Record) -> BTreeSet<(&'static str, String, String)> {
     let traces = record.cases.iter().filter_map(|of| of.evidence.trace.as_ref());
     let spans =
         || traces.clone().flat_map(|trace| &trace.spans).filter(|span| is_from_an_sdk(span));
+    let asked_for: BTreeSet<&str> =
+        record.scenario.requests.iter().flat_map(|request| ids_of(&request.path)).collect();
     let mut found = BTreeSet::new();
     let mut deprecated = BTreeMap::<_, BTreeSet<&(&str, &str)>>::new();
     for span in spans() {
@@ -52,9 +64,12 @@ fn breaches(record: &Record) -> BTreeSet<(&'static str, String, String)> {
         deprecated.entry((service(), library(span))).or_default().extend(old);
         let is_query =
             ["db.system.name", "db.system"].iter().any(|key| span.meta.contains_key(*key));
-        if !is_query && let Some(word) = variable_word(&span.resource) {
-            let what = format!("a resource name with `{word}` in it");
-            found.insert((HIGH_CARDINALITY_NAME, service(), shortened(what)));
+        let names = [("a resource name", &span.resource), ("an operation name", &span.name)];
+        for (of, name) in names.into_iter().filter(|_| !is_query) {
+            if let Some(word) = variable_word(name, &asked_for) {
+                let what = format!("{of} with `{word}` in it");
+                found.insert((HIGH_CARDINALITY_NAME, service(), shortened(what)));
+            }
         }
     }
     deprecated.retain(|_, old| !old.is_empty());
@@ -78,6 +93,10 @@ fn breaches(record: &Record) -> BTreeSet<(&'static str, String, String)> {
     found.extend(mixed_envs(spans()));
     let hidden = traces.clone().flat_map(super::tries::hidden);
     found.extend(hidden.map(|(service, what)| (HIDDEN_TRY, service, what)));
+    let peers = traces.clone().flat_map(super::peers::wrong);
+    found.extend(peers.map(|(service, what)| (WRONG_PEER, service, what)));
+    let unmarked = traces.clone().flat_map(super::unmarked::failures);
+    found.extend(unmarked.map(|(service, what)| (UNMARKED_FAILURE, service, what)));
     found
 }
 
@@ -138,12 +157,20 @@ fn is_from_an_sdk(span: &Span) -> bool {
         && span.meta.contains_key("otel.trace_id")
 }
 
-/// A part of a name that looks like an id: many digits, or many hex digits with numbers among them.
-fn variable_word(name: &str) -> Option<&str> {
+/// The numbers of a request's path that are long enough to be of one thing alone.
+fn ids_of(path: &str) -> impl Iterator<Item = &str> {
+    let path = path.split('?').next().unwrap_or_default();
+    path.split('/').filter(|part| part.len() >= 3 && part.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// A part of a name that looks like an id: one of the request's, many digits, or many hex digits with numbers among them.
+fn variable_word<'n>(name: &'n str, asked_for: &BTreeSet<&str>) -> Option<&'n str> {
     name.split(|letter: char| !letter.is_ascii_alphanumeric()).find(|word| {
         let digits = word.bytes().filter(u8::is_ascii_digit).count();
         let is_hex = word.bytes().all(|byte| byte.is_ascii_hexdigit());
-        (digits == word.len() && digits >= 5) || (is_hex && word.len() >= 12 && digits >= 3)
+        (digits == word.len() && digits >= 5)
+            || asked_for.contains(word)
+            || (is_hex && word.len() >= 12 && digits >= 3)
     })
 }
 
@@ -385,10 +412,67 @@ mod tests {
     fn words_and_short_numbers_are_no_ids() {
         for sound in ["GET /v2/orders/{id}", "GET /2026", "feedface", "SELECT shop.orders", "a1b2"]
         {
-            assert_eq!(variable_word(sound), None, "{sound}");
+            assert_eq!(variable_word(sound, &BTreeSet::new()), None, "{sound}");
         }
         for id in ["GET /orders/123456", "x 6f1d7a2b-9c3e-4d5f-8a7b-1c2d3e4f5a6b"] {
-            assert!(variable_word(id).is_some(), "{id}");
+            assert!(variable_word(id, &BTreeSet::new()).is_some(), "{id}");
         }
+        let asked_for: BTreeSet<&str> = ids_of("/shops/7/orders/831?page=412").collect();
+        assert_eq!(asked_for, BTreeSet::from(["831"]));
+        assert_eq!(variable_word("GET /stock/831", &asked_for), Some("831"));
+        assert_eq!(variable_word("GET /stock/832", &asked_for), None);
+    }
+
+    #[test]
+    fn two_server_spans_at_once_of_one_request_are_an_instrumentation_that_stands_twice() {
+        let mut world = World::healthy();
+        let spans = &mut world.evidence().trace.as_mut().unwrap().spans;
+        let answer = spans.iter().find(|span| span.id == SpanId(0xb1)).unwrap().clone();
+        let mut within = answer.clone();
+        (within.id, within.start, within.duration) =
+            (SpanId(0xee), answer.start + 1, answer.duration - 2);
+        let mut work = answer.clone();
+        (work.id, work.parent_id) = (SpanId(0xef), Some(SpanId(0xee)));
+        work.meta.insert("span.kind".to_owned(), "internal".to_owned());
+        spans.extend([within, work]);
+        let warned = warning("chain", [&world.record]).unwrap_or_default().text;
+        assert!(warned.contains("`sample-app-2` is instrumented twice"), "{warned}");
+        assert!(!warned.contains("sent again"), "{warned}");
+    }
+
+    #[test]
+    fn a_peer_that_is_not_who_answers_and_failures_without_a_mark_are_warned_of() {
+        let of = |id: u64, change: &dyn Fn(&mut Span)| {
+            let mut world = World::healthy();
+            let spans = &mut world.evidence().trace.as_mut().unwrap().spans;
+            change(spans.iter_mut().find(|span| span.id == SpanId(id)).unwrap());
+            warning("chain", [&world.record]).unwrap_or_default().text
+        };
+        let peer = |name: &'static str| {
+            of(0xa2, &|span| _ = span.meta.insert("peer.service".to_owned(), name.to_owned()))
+        };
+        let warned = peer("warehouse");
+        let reported = "wrong-peer: `sample-app-1` has a call `GET` with the `peer.service` `warehouse`, which `sample-app-2` answered";
+        assert!(warned.contains(reported), "{warned}");
+        assert_eq!(
+            (peer("sample-app-2"), peer("sample-app-2:8080")),
+            (String::new(), String::new())
+        );
+        let failed = |span: &mut Span| {
+            span.metrics.insert("http.status_code".to_owned(), 502.0);
+        };
+        let warned = of(0xa2, &failed);
+        let reported = "unmarked-failure: `sample-app-1` has a call `GET` that was answered 502, and is no error";
+        assert!(warned.contains(reported), "{warned}");
+        let warned = of(0xb1, &|span| {
+            failed(span);
+            span.meta.insert("otel.status_code".to_owned(), "Ok".to_owned());
+        });
+        assert!(warned.contains("an answer 502 of `GET /work` that is no error"), "{warned}");
+        let marked = of(0xa2, &|span| {
+            failed(span);
+            span.error = true;
+        });
+        assert_eq!(marked, "");
     }
 }

@@ -293,7 +293,10 @@ pub(super) fn child_outside_parent(view: View<'_>) -> Checked {
                 view.name(parent)
             ));
             found.push(of_a_clock(view, (parent, span), &early).unwrap_or_else(|| {
-                let early = early.because("the clocks differ, or the parent is wrong");
+                let early = early.because(match one_process {
+                    true => "both are of one process: its start is set by hand or is that of something else, the clock was set back in between, or the parent is wrong",
+                    false => "the clocks differ, or the parent is wrong",
+                });
                 placed(view, early, parent, span)
             }));
         }

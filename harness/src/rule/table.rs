@@ -352,4 +352,22 @@ pub const RULES: &[Rule] = &[
         of_linked_traces: false,
         check: Check::Run,
     },
+    Rule {
+        name: "wrong-peer",
+        reason: "a client span names as its peer the service that answers it (a warning)",
+        page: include_str!("pages/wrong-peer.md"),
+        needs: &[],
+        lasts: true,
+        of_linked_traces: false,
+        check: Check::Run,
+    },
+    Rule {
+        name: "unmarked-failure",
+        reason: "answers with 5xx are marked as errors at both ends (a warning)",
+        page: include_str!("pages/unmarked-failure.md"),
+        needs: &[],
+        lasts: true,
+        of_linked_traces: false,
+        check: Check::Run,
+    },
 ];

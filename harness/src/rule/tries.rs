@@ -32,6 +32,21 @@ pub(super) fn hidden(trace: &Trace) -> Vec<(String, String)> {
         let call = calls.get(&id)?;
         let answered = first.http_status().map_or_else(String::new, |status| format!(" {status}"));
         let is_failed = first.http_status().is_some_and(|status| status == 429 || status >= 500);
+        // What is handled within another's time, and only one of the two leads on, is one request and no second one.
+        let is_within = |inner: &Span, outer: &Span| {
+            outer.start <= inner.start && inner.end() <= outer.end()
+        };
+        let leads_on = |one: &Span| trace.spans.iter().any(|span| span.parent_id == Some(one.id));
+        let is_nested = (is_within(first, last) || is_within(last, first))
+            && first.instance() == last.instance()
+            && leads_on(first) != leads_on(last);
+        if is_nested {
+            let what = format!(
+                "a call `{}` that `{}` answered with two server spans at once, one within the other's time: `{}` is instrumented twice (a middleware or a handler that is wrapped twice), and counts each request twice",
+                call.resource, last.service, last.service
+            );
+            return Some((call.service.clone(), what));
+        }
         let what = match is_failed {
             true => format!(
                 "a try of `{}` that `{}` answered{answered}, below the client span of the one that got through",

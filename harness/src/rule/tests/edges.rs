@@ -49,6 +49,31 @@ fn a_call_beside_the_request_during_which_it_was_made_is_named() {
 }
 
 #[test]
+fn a_span_beside_the_server_span_of_its_process_was_begun_with_the_context_that_was_sent() {
+    let mut world = unknown();
+    let beside = span(0xb2, 0xa2, "app-2", "internal", 35 * MS, 10 * MS);
+    world.spans().push(beside);
+    only(&world, "`app-2` begins it with the context that it was sent", "app-2");
+    // Below it, or when its server is not at work, nothing is wrong.
+    world.span(0xb2).parent_id = Some(SpanId(0xb1));
+    assert_eq!(world.findings().failures, []);
+}
+
+#[test]
+fn a_call_of_kind_server_is_named() {
+    let mut world = unknown();
+    let meta = &mut world.span(0xa2).meta;
+    meta.insert("span.kind".to_owned(), "server".to_owned());
+    world.span(0xa2).resource = "call".to_owned();
+    only(&world, "`app-1` makes its call with a span of the wrong kind", "app-1");
+    // At the entry of a service whose client makes no spans, it is right.
+    let mut world = unknown();
+    world.remove(0xa2);
+    world.span(0xb1).parent_id = Some(SpanId(0xa1));
+    assert_eq!(world.findings().failures, []);
+}
+
+#[test]
 fn spans_that_say_by_their_attributes_what_they_are_lost_their_kind() {
     let like_a_server = |world: &mut World, id: u64| {
         let meta = &mut world.span(id).meta;

@@ -52,6 +52,23 @@ pub(super) fn own_services() -> World {
 }
 
 #[test]
+fn one_name_for_all_is_put_down_to_what_all_of_them_pass() {
+    let mut world = own_services();
+    rename(&mut world, "app-1", "platform");
+    rename(&mut world, "app-2", "platform");
+    let (names, details) = world.failing();
+    assert_eq!(names, ["wrong-service"]);
+    for text in
+        ["as service `platform`, and none as `app-1`, `app-2`", "a processor of the collector"]
+    {
+        assert!(details.contains(text), "{text}: {details}");
+    }
+    // Of a system that names none, or keeps one name, nothing is known.
+    world.topology.services[0].meant = None;
+    assert_eq!(world.findings().failures, []);
+}
+
+#[test]
 fn a_stranger_in_the_place_of_the_only_silent_workload_is_reported() {
     let mut world = own_services();
     assert_eq!(world.findings().failures, []);

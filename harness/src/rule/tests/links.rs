@@ -182,7 +182,10 @@ fn a_clock_that_was_set_back_is_named_where_another_request_is_off_by_as_much() 
         only.cause.clone().unwrap()
     };
     let mut world = set_back();
-    assert_eq!(cause(&world), "the clocks differ, or the parent is wrong");
+    assert_eq!(
+        cause(&world),
+        "both are of one process: its start is set by hand or is that of something else, the clock was set back in between, or the parent is wrong"
+    );
     let mut after = World::healthy();
     let answer = after.span(0xb1);
     (answer.start, answer.duration) = (answer.start - 3_000 * MS, 3_000 * MS);
