@@ -220,7 +220,7 @@ fn scenario_text(args: &Args, system: &Path) -> String {
          name: first\n\
          description: A request leaves one whole trace, with every service in it.\n\
          system: {{ file: {} }}\n\
-         requests:\n  - get: {}\n\
+         requests:\n  - get: {}\n    times: 3 # equal ones show what belongs to them, and what comes and goes\n\
          expect:\n  services: [{}]\n",
         quoted(&system.display().to_string()),
         quoted(&args.get),
