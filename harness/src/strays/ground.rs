@@ -6,7 +6,7 @@ use crate::{
     case::{Case, LedgerReport, Outcome, Topology, call_facts::without_query},
     environment::Endpoints,
     system::{OwnTraces, Role, System, reference},
-    trace::{SpanId, TraceId},
+    trace::{Span, SpanId, TraceId},
 };
 
 /// Knowledge about a system before any request is sent.
@@ -264,6 +264,9 @@ impl Requests {
         (self.changes, self.ended.len())
     }
 }
+
+/// Looks at every captured span.
+pub(crate) type Visit<'a> = &'a dyn Fn(&mut dyn FnMut(&Span));
 
 /// All that bears on whose a trace is, beside what was captured.
 #[derive(Debug, Clone, Copy)]

@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
-    ground::{Ground, Sent},
-    origin::Visit,
+    ground::{Ground, Sent, Visit},
     upon::Windows,
 };
 use crate::{

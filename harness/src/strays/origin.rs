@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
-use super::{ground::Ground, lacking, recurring};
+use super::{
+    ground::{Ground, Visit},
+    lacking, recurring,
+};
 use crate::{
     case::{
         DRIVER_SERVICE, Origin, Stray,
@@ -25,9 +28,6 @@ const PROBED_SERVICES: [&str; 3] = [
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 ];
-
-/// Looks at every captured span.
-pub(crate) type Visit<'a> = &'a dyn Fn(&mut dyn FnMut(&Span));
 
 /// Finds out whose each of these traces is, which no request claims. `visit` shows all captured spans; they are only looked at where
 /// the strays alone do not say.
