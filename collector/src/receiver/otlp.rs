@@ -5,6 +5,7 @@
 
 pub(crate) mod arrival;
 pub(crate) mod config;
+mod cors;
 mod grpc;
 mod grpc_timeout;
 mod http;

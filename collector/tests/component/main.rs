@@ -7,6 +7,7 @@ mod support;
 mod whole_traces;
 
 mod bad_traffic;
+mod cors;
 mod delivery;
 mod hostile;
 mod keepalive;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::cors;
 use crate::server::Limits;
 use crate::settings::check_endpoint;
 use crate::settings::{Diagnostics, Unsupported, duration};
@@ -36,7 +37,6 @@ pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
         &["protocols.grpc.middlewares", "protocols.http.middlewares"],
     ),
     ("connections are reused; remove the key", &["protocols.http.keep_alives_enabled"]),
-    ("put a proxy in front that answers browsers", &["protocols.http.cors"]),
     ("put a proxy in front that adds headers", &["protocols.http.response_headers"]),
     (
         "gzip, zstd, deflate, snappy and lz4 are understood; remove the key",
@@ -176,6 +176,8 @@ pub(crate) struct Http {
     pub(crate) traces_url_path: String,
     /// The largest request, decompressed, in bytes. Default 20971520 (20 MiB).
     pub(crate) max_request_body_size: usize,
+    /// Pages in browsers that may send, by CORS. Default: none.
+    pub(crate) cors: cors::Config,
     /// If set, connections are made with TLS.
     pub(crate) tls: Option<ServerTls>,
 }
@@ -198,6 +200,7 @@ impl Default for Http {
             endpoint: "localhost:4318".into(),
             traces_url_path: "/v1/traces".into(),
             max_request_body_size: 20 << 20,
+            cors: cors::Config::default(),
             tls: None,
         }
     }
@@ -236,6 +239,7 @@ impl Config {
                 if http.max_request_body_size == 0 {
                     diagnostics.add(&["max_request_body_size"], "must be more than zero");
                 }
+                http.cors.check(diagnostics);
                 if let Some(tls) = &http.tls {
                     tls.check(diagnostics);
                 }

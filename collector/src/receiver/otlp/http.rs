@@ -14,6 +14,7 @@ use hyper::body::{Body as _, Incoming};
 use tonic::Status;
 
 use super::arrival::Broken;
+use super::cors::{Asked, Cors};
 use super::wrong_port::{WrongPort, is_grpc};
 use super::{Entry, config, partial_success};
 use crate::consumer::{AT_ONCE, Refused};
@@ -43,15 +44,23 @@ pub(super) fn service(
 + Send
 + 'static {
     let config: Arc<config::Http> = Arc::new(config.clone());
+    let cors = Cors::new(&config.cors).map(Arc::new);
     tower::service_fn(move |request: Request<Incoming>| {
         let (config, entry, wrong_port) = (Arc::clone(&config), entry.clone(), wrong_port.clone());
+        let asked = cors.as_ref().map(|cors| cors.look(request.method(), request.headers()));
         async move {
             // Over HTTP/1 it is no gRPC, whatever its type says, and an HTTP 200 would be read as success.
             if request.version() == Version::HTTP_2 && is_grpc(request.headers()) {
                 // Only as a status of gRPC does its sender read the message.
                 return Ok(Status::unimplemented(wrong_port.refuse(request.headers())).into_http());
             }
-            Ok(answer(&config, &entry, request).await)
+            let (mut response, headers) = match asked {
+                Some(Asked::Preflight(headers)) => (no_content(), headers),
+                Some(Asked::Actual(headers)) => (answer(&config, &entry, request).await, headers),
+                None => return Ok(answer(&config, &entry, request).await),
+            };
+            response.headers_mut().extend(headers);
+            Ok(response)
         }
     })
 }
@@ -323,6 +332,12 @@ fn status_body(encoding: Encoding, status: StatusCode, message: &str) -> Vec<u8>
             out
         }
     }
+}
+
+fn no_content() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
 }
 
 fn respond(status: StatusCode, encoding: Encoding, body: Vec<u8>) -> Response<Full<Bytes>> {
