@@ -10,7 +10,7 @@
 //!   `hold`: what becomes of a request; `journal`: requests on disk
 //! - `settings`: what every config type stands on; `config`: the whole config, above the components
 //! - [`mapping`]: what is said of how spans become Datadog's
-//! - `server`: listening; `telemetry`: self-metrics and logs; `tls`: certificates
+//! - `server`: listening; `telemetry`: self-metrics and logs; `tls`: certificates; `reread`: files that are read again
 
 pub mod command;
 mod config;
@@ -31,6 +31,7 @@ pub mod mapping;
 mod pipeline;
 mod processor;
 mod receiver;
+mod reread;
 mod sender;
 mod server;
 mod settings;

@@ -10,7 +10,6 @@ mod lingering;
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use connections::{Connection, Connections};
@@ -31,7 +30,8 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::sender::Peer;
-use crate::telemetry::Counter;
+use crate::telemetry::{Counter, Registry};
+use crate::tls;
 
 /// How many connections one port serves at a time; fewer where the process may not have that many files. A newcomer beyond
 /// that takes the place of an idle one.
@@ -65,15 +65,23 @@ pub(crate) struct BindError {
 /// A bound port.
 pub(crate) struct Bound {
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<tls::reload::Server>,
     large_heads: Option<LargeHeads>,
     pub(crate) address: SocketAddr,
 }
 
 impl Bound {
-    /// Makes connections with TLS, if there is a config for it.
-    pub(crate) fn with_tls(mut self, config: Option<rustls::ServerConfig>) -> Self {
-        self.tls = config.map(|config| TlsAcceptor::from(Arc::new(config)));
+    /// Makes connections with TLS, if there is one.
+    pub(crate) fn with_tls(mut self, tls: Option<tls::reload::Server>) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// Reads the files of TLS again, where a setting asks for it; `key` is that of the `tls` section.
+    pub(crate) fn following_tls(mut self, registry: &Registry, key: &str) -> Self {
+        if let Some(tls) = &mut self.tls {
+            tls.follow(registry, key);
+        }
         self
     }
 
@@ -248,7 +256,8 @@ pub(crate) async fn serve<S, B>(
             connection,
             shutdown: shutdown.clone(),
         };
-        let (tls, large_heads) = (bound.tls.clone(), bound.large_heads.clone());
+        let tls = bound.tls.as_ref().map(|tls| tls.current.borrow().clone());
+        let large_heads = bound.large_heads.clone();
         tokio::spawn(async move {
             if let Err(error) = serving.accepted(stream, tls).await {
                 if let Some(large_heads) = large_heads {

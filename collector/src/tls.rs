@@ -1,12 +1,15 @@
 //! TLS, in the Collector's words: certificates from files or from the config, for servers and for clients.
 //!
-//! Certificates are read once, at the start. Nothing here is about what is spoken over a connection.
+//! Certificates are read at the start, and again where a `reload_interval` asks for it. Nothing here is about what is spoken over a
+//! connection.
 
+pub(crate) mod reload;
 mod verifier;
 
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject as _;
@@ -16,11 +19,10 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion
 use serde::{Deserialize, Serialize};
 
 use crate::settings::secret::Secret;
-use crate::settings::{Diagnostics, Unsupported};
+use crate::settings::{Diagnostics, Unsupported, duration};
 
 /// Keys that the Collector has in every `tls` section, and why they are not here.
 pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
-    ("certificates are read at start-up; restart to read them again", &["tls.reload_interval"]),
     (
         "only suites without known weaknesses are offered; remove the key",
         &["tls.cipher_suites", "tls.include_insecure_cipher_suites"],
@@ -34,16 +36,10 @@ pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
 ]);
 
 /// As [`UNSUPPORTED`], for servers only.
-pub(crate) const UNSUPPORTED_BY_SERVERS: Unsupported = Unsupported(&[
-    (
-        "a server does not use it to verify clients; name the authorities of clients in `client_ca_file`",
-        &["tls.ca_file", "tls.ca_pem"],
-    ),
-    (
-        "certificates are read at start-up; restart to read them again",
-        &["tls.client_ca_file_reload"],
-    ),
-]);
+pub(crate) const UNSUPPORTED_BY_SERVERS: Unsupported = Unsupported(&[(
+    "a server does not use it to verify clients; name the authorities of clients in `client_ca_file`",
+    &["tls.ca_file", "tls.ca_pem"],
+)]);
 
 /// Error for certificates that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +97,11 @@ pub(crate) struct ClientTls {
     pub(crate) key_file: Option<PathBuf>,
     /// As `key_file`, as text.
     pub(crate) key_pem: Option<Secret>,
+    /// How often the client's own certificate and its key are read again from their files, for connections that are made after that.
+    /// Default: never.
+    #[serde(with = "duration")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub(crate) reload_interval: Duration,
     /// The name that the server's certificate must have, instead of the endpoint's. gRPC only.
     pub(crate) server_name_override: Option<String>,
     /// The lowest version. Default `1.2`.
@@ -122,8 +123,16 @@ pub(crate) struct ServerTls {
     pub(crate) key_file: Option<PathBuf>,
     /// As `key_file`, as text.
     pub(crate) key_pem: Option<Secret>,
+    /// How often the certificate and its key are read again from their files, for connections that are made after that; those that
+    /// there are go on. A pair that cannot be used is logged and counted (`otelcol_file_reloads`), and the one before it stays in
+    /// use. Default: never.
+    #[serde(with = "duration")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub(crate) reload_interval: Duration,
     /// If set, clients must show a certificate of one of these authorities.
     pub(crate) client_ca_file: Option<PathBuf>,
+    /// Whether `client_ca_file` is read again every second, as certificates are by `reload_interval`. Default `false`.
+    pub(crate) client_ca_file_reload: bool,
     /// The lowest version. Default `1.2`.
     pub(crate) min_version: Option<Version>,
     /// The highest version. Default `1.3`.
@@ -153,11 +162,17 @@ impl ClientTls {
         } else {
             builder.with_root_certificates(self.roots()?)
         };
-        let pair = pair(&self.cert_file, &self.cert_pem, &self.key_file, &self.key_pem)?;
-        let mut config = match pair {
-            Some((certificates, key)) => builder
-                .with_client_auth_cert(certificates, key)
-                .map_err(|error| TlsError::Pair(error.to_string()))?,
+        let text = pair(&self.cert_file, &self.cert_pem, &self.key_file, &self.key_pem)?;
+        let mut config = match text {
+            Some(text) if !self.reload_interval.is_zero() => {
+                builder.with_client_cert_resolver(Arc::new(reload::ClientPair::new(self, text)?))
+            }
+            Some(text) => {
+                let (certificates, key) = text.parsed()?;
+                builder
+                    .with_client_auth_cert(certificates, key)
+                    .map_err(|error| TlsError::Pair(error.to_string()))?
+            }
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
@@ -190,22 +205,45 @@ impl ServerTls {
     /// Reports the problems of the section.
     pub(crate) fn check(&self, diagnostics: &mut Diagnostics<'_>) {
         let is_elsewhere = self.key_pem.as_ref().is_some_and(Secret::is_elsewhere);
-        match self.config(&[]) {
+        match self.read().and_then(|text| self.config(&text, &[])) {
             Ok(_) => {}
             Err(TlsError::Half) if is_elsewhere => {}
             Err(error) => diagnostics.add(&["tls"], &error.to_string()),
         }
+        let has_file = self.cert_file.is_some() || self.key_file.is_some();
+        if !self.reload_interval.is_zero() && !has_file {
+            let text = "has no effect, since neither the certificate nor its key is in a file";
+            diagnostics.note(&["tls", "reload_interval"], text);
+        }
+        if self.client_ca_file_reload && self.client_ca_file.is_none() {
+            let text = "has no effect without a `client_ca_file`";
+            diagnostics.note(&["tls", "client_ca_file_reload"], text);
+        }
     }
 
-    /// Builds rustls' server config; `alpn` are the protocols to accept.
-    pub(crate) fn config(&self, alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
+    /// Reads all files.
+    fn read(&self) -> Result<ServerText, TlsError> {
+        Ok(ServerText { pair: self.read_pair()?, authorities: self.read_authorities()? })
+    }
+
+    fn read_pair(&self) -> Result<PairText, TlsError> {
+        let pair = pair(&self.cert_file, &self.cert_pem, &self.key_file, &self.key_pem)?;
+        pair.ok_or(TlsError::Half)
+    }
+
+    fn read_authorities(&self) -> Result<Option<Vec<u8>>, TlsError> {
+        pem("client_ca_file", &self.client_ca_file, None)
+    }
+
+    /// Builds rustls' server config of what was read; `alpn` are the protocols to accept.
+    fn config(&self, text: &ServerText, alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
         let versions = versions(self.min_version, self.max_version)?;
         let builder =
             ServerConfig::builder_with_provider(provider()).with_protocol_versions(&versions)?;
-        let builder = match pem("client_ca_file", &self.client_ca_file, None)? {
+        let builder = match &text.authorities {
             Some(text) => {
                 let mut roots = RootCertStore::empty();
-                roots.add_parsable_certificates(certificates("client_ca_file", &text)?);
+                roots.add_parsable_certificates(certificates("client_ca_file", text)?);
                 let verifier =
                     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
                         .build()
@@ -214,14 +252,20 @@ impl ServerTls {
             }
             None => builder.with_no_client_auth(),
         };
-        let pair = pair(&self.cert_file, &self.cert_pem, &self.key_file, &self.key_pem)?;
-        let (certificates, key) = pair.ok_or(TlsError::Half)?;
+        let (certificates, key) = text.pair.parsed()?;
         let mut config = builder
             .with_single_cert(certificates, key)
             .map_err(|error| TlsError::Pair(error.to_string()))?;
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(config)
     }
+}
+
+/// PEM of a server's certificate and key, and of its clients' authorities.
+#[derive(Clone, PartialEq, Eq)]
+struct ServerText {
+    pair: PairText,
+    authorities: Option<Vec<u8>>,
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
@@ -269,14 +313,27 @@ fn certificates(key: &'static str, text: &[u8]) -> Result<Vec<CertificateDer<'st
     }
 }
 
-type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+/// PEM of a certificate and its key.
+#[derive(Clone, PartialEq, Eq)]
+struct PairText {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl PairText {
+    fn parsed(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+        let key = PrivateKeyDer::from_pem_slice(&self.key)
+            .map_err(|_| TlsError::Empty { key: "key_file", what: "private key" })?;
+        Ok((certificates("cert_file", &self.certificate)?, key))
+    }
+}
 
 fn pair(
     cert_file: &Option<PathBuf>,
     cert_pem: &Option<String>,
     key_file: &Option<PathBuf>,
     key_pem: &Option<Secret>,
-) -> Result<Option<Pair>, TlsError> {
+) -> Result<Option<PairText>, TlsError> {
     let certificate = pem("cert_file", cert_file, cert_pem.as_deref())?;
     if key_pem.as_ref().is_some_and(Secret::is_elsewhere) {
         return Ok(None);
@@ -284,11 +341,7 @@ fn pair(
     let key = pem("key_file", key_file, key_pem.as_ref().map(Secret::expose))?;
     match (certificate, key) {
         (None, None) => Ok(None),
-        (Some(certificate), Some(key)) => {
-            let key = PrivateKeyDer::from_pem_slice(&key)
-                .map_err(|_| TlsError::Empty { key: "key_file", what: "private key" })?;
-            Ok(Some((certificates("cert_file", &certificate)?, key)))
-        }
+        (Some(certificate), Some(key)) => Ok(Some(PairText { certificate, key })),
         _ => Err(TlsError::Half),
     }
 }

@@ -25,6 +25,7 @@ use crate::extension::trace_ledger::Handle;
 use crate::sender::Sender;
 use crate::server::{self, BindError, Bound};
 use crate::telemetry::{Counter, Registry};
+use crate::tls::reload::Server;
 use crate::tls::{ServerTls, TlsError};
 use crate::trace_batch::TraceBatch;
 use crate::trace_batch::wire::put_bytes;
@@ -56,8 +57,8 @@ impl Receiver {
     pub(crate) async fn bind(id: &str, config: Config) -> Result<Self, ReceiverError> {
         let key = |protocol: &str| format!("receivers.{id}.protocols.{protocol}.endpoint");
         let tls = |tls: &Option<ServerTls>, alpn: &[&[u8]]| {
-            let config = tls.as_ref().map(|tls| tls.config(alpn)).transpose();
-            config.map_err(|error| ReceiverError::Tls { id: id.into(), error })
+            let server = tls.as_ref().map(|tls| Server::read(tls, alpn)).transpose();
+            server.map_err(|error| ReceiverError::Tls { id: id.into(), error })
         };
         let grpc = match &config.protocols.grpc {
             Some(grpc) => {
@@ -101,10 +102,12 @@ impl Receiver {
         };
         let port = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.address.port());
         let (grpc_port, http_port) = (port(&self.grpc), port(&self.http));
+        let tls_key = |protocol: &str| format!("receivers.{}.protocols.{protocol}.tls", self.id);
         let grpc = self.grpc.zip(self.config.protocols.grpc.as_ref()).map(|(bound, config)| {
             let limits = config.limits();
             let entry = entry("grpc");
             let wrong = WrongPort::new(&self.id, Protocol::Grpc, http_port, &entry);
+            let bound = bound.following_tls(registry, &tls_key("grpc"));
             let bound = bound.counting_large_heads(entry.malformed.clone());
             server::serve(bound, grpc::service(config, entry, wrong), limits, shutdown.clone())
         });
@@ -112,6 +115,7 @@ impl Receiver {
             let limits = server::Limits::default();
             let entry = entry("http");
             let wrong = WrongPort::new(&self.id, Protocol::Http, grpc_port, &entry);
+            let bound = bound.following_tls(registry, &tls_key("http"));
             let bound = bound.counting_large_heads(entry.malformed.clone());
             server::serve(bound, http::service(config, entry, wrong), limits, shutdown.clone())
         });

@@ -1,10 +1,10 @@
 //! The other ways out: OTLP over HTTP and gRPC, with and without TLS.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use stub_server::StubServer;
 use wiremock::matchers::{header, path};
 use wiremock::{Mock, ResponseTemplate};
 
+use crate::certificates::Certificates;
 use crate::support::{DEADLINE, answer, golden, intake, request, span_ids, start, until};
 
 const PATH: &str = "/v1/traces";
@@ -83,53 +83,6 @@ async fn collectors_chain_over_both_protocols_and_every_compression() {
         assert!(first.stop().await.0.is_clean());
     }
     assert!(second.stop().await.0.is_clean());
-}
-
-/// Certificates of an authority: of a server at 127.0.0.1, and of a client.
-struct Certificates {
-    folder: tempfile::TempDir,
-}
-
-impl Certificates {
-    fn make() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let write =
-            |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
-        write("ca.pem", authority.pem());
-        for name in ["server", "client"] {
-            let key = KeyPair::generate().unwrap();
-            let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-            let certificate = params.signed_by(&key, &authority).unwrap();
-            write(&format!("{name}.pem"), certificate.pem());
-            write(&format!("{name}.key"), key.serialize_pem());
-        }
-        Self { folder }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
-    }
-
-    fn server(&self) -> String {
-        format!(
-            "{{cert_file: {}, key_file: {}, client_ca_file: {}}}",
-            self.path("server.pem"),
-            self.path("server.key"),
-            self.path("ca.pem")
-        )
-    }
-
-    fn client(&self) -> String {
-        format!(
-            "{{cert_file: {}, key_file: {}, ca_file: {}}}",
-            self.path("client.pem"),
-            self.path("client.key"),
-            self.path("ca.pem")
-        )
-    }
 }
 
 #[tokio::test]
