@@ -13,6 +13,7 @@ pub(crate) mod feature_gates;
 pub(crate) mod headers;
 mod inert;
 pub(crate) mod node;
+pub(crate) mod pattern;
 mod purpose;
 pub(crate) mod secret;
 pub(crate) mod service;

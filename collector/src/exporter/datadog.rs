@@ -34,6 +34,7 @@ use super::compression::{Compression, Compressor};
 use super::http_client::ClientError;
 use super::{ExportError, Exporter, Outgoing, Prepared, Sent};
 use crate::settings::FeatureGates;
+use crate::settings::pattern;
 use crate::telemetry::Registry;
 use crate::trace_batch::TraceBatch;
 
@@ -198,7 +199,7 @@ fn settings(config: &Config, hostname: &str, gates: FeatureGates) -> Settings {
         ignore_resources: traces
             .ignore_resources
             .iter()
-            .filter_map(|pattern| regex::Regex::new(pattern).ok())
+            .filter_map(|pattern| pattern::compile(pattern).ok())
             .collect(),
     }
 }

@@ -10,6 +10,7 @@ pub(crate) use config::{Properties, UNSUPPORTED, check};
 use regex::Regex;
 
 use super::actions::Value;
+use crate::settings::pattern;
 use crate::trace_batch::{AnyValue, Attributes, ResourceSpans, Scope, Span, SpanKind};
 
 /// Service of a resource that names none.
@@ -130,9 +131,9 @@ impl Matcher {
 impl Texts {
     fn new(match_type: MatchType, texts: &[String]) -> Self {
         match match_type {
-            MatchType::Regexp => {
-                Self::Patterns(texts.iter().filter_map(|text| Regex::new(text).ok()).collect())
-            }
+            MatchType::Regexp => Self::Patterns(
+                texts.iter().filter_map(|text| pattern::compile(text).ok()).collect(),
+            ),
             MatchType::Strict | MatchType::None => {
                 Self::Strict(texts.iter().map(|text| text.as_bytes().to_vec()).collect())
             }

@@ -9,6 +9,7 @@ use crate::exporter::compression::Compression;
 use crate::exporter::delivery::{self, Delivery};
 use crate::exporter::http_client::{self, check_url};
 use crate::exporter::{queue, retry};
+use crate::settings::pattern;
 use crate::settings::secret::Secret;
 use crate::settings::{Diagnostics, Unsupported, duration};
 use crate::tls::ClientTls;
@@ -338,7 +339,7 @@ impl Config {
             }
         }
         for (index, pattern) in self.traces.ignore_resources.iter().enumerate() {
-            if let Err(error) = regex::Regex::new(pattern) {
+            if let Err(error) = pattern::compile(pattern) {
                 let problem =
                     format!("`{pattern}` is not a regular expression: {}", last_line(&error));
                 diagnostics.add(&["traces", "ignore_resources", &index.to_string()], &problem);

@@ -4,6 +4,7 @@ use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::settings::Diagnostics;
+use crate::settings::pattern;
 use crate::trace_batch::AnyValue;
 
 /// A change of attributes.
@@ -159,7 +160,7 @@ fn type_or_nothing<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Type>, D
 impl Action {
     /// Makes the pattern ready; a wrong one was reported by [`check`].
     pub(crate) fn compile(&mut self) {
-        self.compiled = self.pattern.as_deref().and_then(|pattern| regex::Regex::new(pattern).ok());
+        self.compiled = self.pattern.as_deref().and_then(|pattern| pattern::compile(pattern).ok());
     }
 }
 
@@ -197,7 +198,7 @@ pub(crate) fn check(actions: &mut [Action], key: &str, diagnostics: &mut Diagnos
                 }
             }
             Kind::Extract => {
-                let named = action.pattern.as_deref().map(regex::Regex::new);
+                let named = action.pattern.as_deref().map(pattern::compile);
                 match named {
                     // The first is the whole match.
                     Some(Ok(pattern)) if pattern.captures_len() > 1 => {
@@ -217,7 +218,7 @@ pub(crate) fn check(actions: &mut [Action], key: &str, diagnostics: &mut Diagnos
                 if action
                     .pattern
                     .as_deref()
-                    .is_some_and(|pattern| regex::Regex::new(pattern).is_err()) =>
+                    .is_some_and(|pattern| pattern::compile(pattern).is_err()) =>
             {
                 wrong("`pattern` is not a regular expression");
             }

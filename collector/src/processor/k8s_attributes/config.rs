@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attribute::Attribute;
 use super::kind::Kind;
+use crate::settings::pattern;
 use crate::settings::{Diagnostics, Unsupported, duration};
 
 pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[(
@@ -289,7 +290,7 @@ impl Config {
             false => all.collect(),
         };
         for (index, name) in names.into_iter().enumerate() {
-            match Regex::new(name) {
+            match pattern::compile(name) {
                 Ok(pattern) => config.excluded.push(pattern),
                 Err(_) => {
                     let path = ["exclude", "pods", &index.to_string(), "name"];
@@ -428,7 +429,7 @@ impl Field {
                 diagnostics.add(&["key_regex"], "stands beside `key`; remove one of them");
             }
             (false, true) => {}
-            (true, false) => match Regex::new(&format!("^(?:{})$", self.key_regex)) {
+            (true, false) => match pattern::compile(&format!("^(?:{})$", self.key_regex)) {
                 Ok(pattern) => self.pattern = Some(pattern),
                 Err(_) => diagnostics.add(&["key_regex"], "is not a regular expression"),
             },

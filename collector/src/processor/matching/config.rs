@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::processor::actions::Value;
+use crate::settings::pattern;
 use crate::settings::{Diagnostics, Unsupported};
 
 pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[(
@@ -120,7 +121,7 @@ impl Properties {
             diagnostics.add(&["match_type"], "is missing; write `strict` or `regexp`");
         }
         let pattern = |path: &[&str], text: &str, diagnostics: &mut Diagnostics<'_>| {
-            if *match_type == MatchType::Regexp && regex::Regex::new(text).is_err() {
+            if *match_type == MatchType::Regexp && pattern::compile(text).is_err() {
                 diagnostics.add(path, "is not a regular expression");
             }
         };

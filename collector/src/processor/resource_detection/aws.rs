@@ -1,9 +1,9 @@
 //! AWS' metadata services.
 
-use regex::Regex;
 use serde_json::Value;
 
 use super::{DetectError, Detector, Found, json_of, kubernetes, text_of};
+use crate::settings::pattern;
 
 /// The metadata service of an EC2 instance.
 struct Instance<'a> {
@@ -88,7 +88,7 @@ pub(super) async fn ec2(detector: &Detector<'_>) -> Result<Found, DetectError> {
     cloud(&mut found, "aws_ec2");
     instance.describe(&mut found).await?;
     let wanted: Vec<_> =
-        detector.config.ec2.tags.iter().filter_map(|tag| Regex::new(tag).ok()).collect();
+        detector.config.ec2.tags.iter().filter_map(|tag| pattern::compile(tag).ok()).collect();
     if wanted.is_empty() {
         return Ok(found);
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::pattern;
 use crate::settings::{Diagnostics, Unsupported, duration};
 
 pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
@@ -296,7 +297,7 @@ impl Config {
             diagnostics.add(&["ec2", "tags"], "are read from the metadata service only; set `tags_from_imds: true`, and allow tags in the instance's metadata");
         }
         for (index, tag) in config.ec2.tags.iter().enumerate() {
-            if regex::Regex::new(tag).is_err() {
+            if pattern::compile(tag).is_err() {
                 diagnostics
                     .add(&["ec2", "tags", &index.to_string()], "is not a regular expression");
             }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::processor::matching::{self, Chosen, Properties};
 use crate::settings::Diagnostics;
+use crate::settings::pattern;
 
 /// Changes the names and statuses of spans.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -88,7 +89,7 @@ impl Config {
         }
         for (index, rule) in rules.iter().enumerate() {
             let path = ["name", "to_attributes", "rules", &index.to_string()];
-            let Ok(pattern) = Regex::new(rule) else {
+            let Ok(pattern) = pattern::compile(rule) else {
                 diagnostics.add(&path, "is not a regular expression");
                 continue;
             };

@@ -10,6 +10,7 @@ use limit::{Shares, TokenBucket};
 use regex::Regex;
 
 use super::config::{Code, Kind, Policy};
+use crate::settings::pattern;
 use crate::trace_batch::{AnyValue, Attributes, Span, StatusCode, TraceBatch};
 
 /// Salt where the config names nothing, as in the reference.
@@ -89,7 +90,7 @@ impl Rule {
                 let of = &policy.string_attribute;
                 let matcher = match of.enabled_regex_matching {
                     true => Matcher::Patterns(
-                        of.values.iter().filter_map(|value| Regex::new(value).ok()).collect(),
+                        of.values.iter().filter_map(|value| pattern::compile(value).ok()).collect(),
                     ),
                     false => Matcher::Text(texts(&of.values)),
                 };

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::settings::Diagnostics;
+use crate::settings::pattern;
 
 /// Condition on traces to keep, or to drop.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
@@ -425,7 +426,7 @@ impl StringAttribute {
             diagnostics.add(&["string_attribute", "values"], "is empty; name at least one value");
         }
         for (index, value) in self.values.iter().enumerate() {
-            if self.enabled_regex_matching && regex::Regex::new(value).is_err() {
+            if self.enabled_regex_matching && pattern::compile(value).is_err() {
                 let path = ["string_attribute", "values", &index.to_string()];
                 diagnostics.add(&path, "is not a regular expression");
             }
