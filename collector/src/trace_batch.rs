@@ -6,6 +6,7 @@
 
 mod by_trace;
 mod check;
+pub(crate) mod go_text;
 mod held;
 mod json;
 mod view;

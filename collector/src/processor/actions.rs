@@ -10,6 +10,7 @@ pub(crate) use config::{Action, Value, check};
 use config::{Kind, Type};
 
 use crate::trace_batch::AnyValue;
+use crate::trace_batch::go_text::as_text;
 use crate::trace_batch::wire::{
     Value as WireValue, put_bytes, put_key, put_message, put_varint, raw_fields,
 };
@@ -184,19 +185,29 @@ fn hash(value: &AnyValue<'_>) -> Vec<u8> {
     encode(&Value::Text(hashed))
 }
 
+/// A float as Go's `strconv.ParseFloat` reads it, but for hexadecimal ones: none that is too large, and no sign in front of `nan`.
+fn parse_float(text: &str) -> Option<f64> {
+    let float: f64 = text.parse().ok()?;
+    let has_digits = text.bytes().any(|byte| byte.is_ascii_digit());
+    let is_right = match () {
+        () if float.is_nan() => text.len() == 3,
+        () => !(float.is_infinite() && has_digits),
+    };
+    is_right.then_some(float)
+}
+
 /// The value in another type; none where it has no such form.
 fn convert(value: &AnyValue<'_>, to: Type) -> Option<Vec<u8>> {
     let text = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
     let converted = match (value, to) {
+        (AnyValue::String(_), Type::String) => return None,
+        (value, Type::String) => Value::Text(text(&as_text(value))),
         (AnyValue::Int(value), Type::Double) => Value::Double(*value as f64),
-        (AnyValue::Int(value), Type::String) => Value::Text(value.to_string()),
         (AnyValue::Double(value), Type::Int) => Value::Int(*value as i64),
-        (AnyValue::Double(value), Type::String) => Value::Text(value.to_string()),
         (AnyValue::Bool(value), Type::Int) => Value::Int((*value).into()),
         (AnyValue::Bool(value), Type::Double) => Value::Double(f64::from(u8::from(*value))),
-        (AnyValue::Bool(value), Type::String) => Value::Text(value.to_string()),
         (AnyValue::String(value), Type::Int) => Value::Int(text(value).parse().ok()?),
-        (AnyValue::String(value), Type::Double) => Value::Double(text(value).parse().ok()?),
+        (AnyValue::String(value), Type::Double) => Value::Double(parse_float(&text(value))?),
         _ => return None,
     };
     Some(encode(&converted))

@@ -10,13 +10,16 @@
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a helper fails the test")]
 
+mod attributes;
 mod configs;
 mod generate;
 mod meant;
+mod probabilistic;
 mod program;
 mod requests;
 mod running;
 mod sampling;
+mod settings;
 mod spans;
 
 use std::path::PathBuf;

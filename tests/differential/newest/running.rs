@@ -123,10 +123,15 @@ impl Running {
 
     /// The sum of all series of a self-metric.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
+        self.metric_of(name, "").await
+    }
+
+    /// The sum of those series of a self-metric that have a label, as it is written.
+    pub(crate) async fn metric_of(&self, name: &str, label: &str) -> f64 {
         let url = format!("http://127.0.0.1:{}/metrics", self.metrics);
         let Ok(response) = self.client.get(url).send().await else { return 0.0 };
         let text = response.text().await.unwrap();
-        let series = text.lines().filter(|line| line.starts_with(name));
+        let series = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
         series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 

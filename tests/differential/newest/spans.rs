@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{
     AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value::Value,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
-use prost::Message as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::running::{Running, Sink};
+use crate::running::Sink;
+use crate::settings::{count_of, resources_of, through};
 use crate::{SEED, asked, newest};
 
 const OURS: &str = env!("CARGO_BIN_EXE_tracecheck");
@@ -88,28 +87,11 @@ async fn made(
     folder: &Path,
     requests: &[Vec<ResourceSpans>],
 ) -> Made {
-    let sink = Sink::start().await;
-    let (mut processors, mut exporters, mut pipelines) =
-        (String::new(), String::new(), String::new());
-    for (number, settings) in SETTINGS.iter().enumerate() {
-        processors.push_str(&format!("  span/{number}: {settings}\n"));
-        exporters.push_str(&format!("  otlp_http/{number}: {{traces_endpoint: 'http://127.0.0.1:{}/{number}', compression: none}}\n", sink.port));
-        pipelines.push_str(&format!("    traces/{number}: {{receivers: [otlp], processors: [span/{number}], exporters: [otlp_http/{number}]}}\n"));
-    }
-    let rest = format!(
-        "processors:\n{processors}exporters:\n{exporters}service:\n  pipelines:\n{pipelines}"
-    );
-    let mut running = Running::start(name, program, args, folder, &rest).await;
-    for request in requests {
-        let url = format!("http://127.0.0.1:{}/v1/traces", running.http);
-        let body = ExportTraceServiceRequest { resource_spans: request.clone() }.encode_to_vec();
-        let request = running.client.post(url).header("content-type", "application/x-protobuf");
-        let status = request.body(body).send().await.unwrap().status();
-        assert_eq!(status, 200, "{}", running.log());
-    }
+    let (mut running, sink) =
+        through(name, program, args, folder, "span", &SETTINGS, requests).await;
     running
         .until("all came", async |_| {
-            (0..SETTINGS.len()).all(|number| spans_of(&sink, number).len() as u64 == SPANS)
+            (0..SETTINGS.len()).all(|number| count_of(&sink, number) as u64 == SPANS)
         })
         .await;
     let all = (0..SETTINGS.len()).flat_map(|number| {
@@ -128,8 +110,7 @@ async fn made(
 }
 
 fn spans_of(sink: &Sink, number: usize) -> Vec<Span> {
-    let requests = sink.of(&format!("/{number}"));
-    let resources = requests.into_iter().flat_map(|request| request.resource_spans);
+    let resources = resources_of(sink, number).into_iter();
     resources.flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans).collect()
 }
 

@@ -10,7 +10,6 @@ pub(crate) mod direct;
 pub(crate) mod explain;
 mod family;
 mod first_receiver;
-mod go_text;
 mod host;
 mod known;
 mod limits;
@@ -37,7 +36,7 @@ use super::model::{Span, StatsContext, Text, TraceChunk, TracerPayload};
 use crate::trace_batch::ResourceSpans;
 #[cfg(any(test, fuzzing))]
 use crate::trace_batch::TraceBatch;
-pub(crate) use go_text::parse_whole_number;
+pub(crate) use crate::trace_batch::go_text::parse_whole_number;
 pub(crate) use sampling::go_u64;
 
 /// A query without its literals, for tests of what was recorded.

@@ -13,8 +13,9 @@ use super::limits::{
     MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_RESOURCE_BYTES, MAX_TYPE_BYTES, MAX_VALUE_BYTES,
 };
 use super::table::{STATUS_CODE, URL};
-use super::{Settings, family, go_text, normalize, sql};
+use super::{Settings, family, normalize, sql};
 use crate::exporter::datadog::model::{Span, Text};
+use crate::trace_batch::go_text;
 
 /// Marks, among a span's metrics, that a service is entered at it.
 pub(super) const TOP_LEVEL: &[u8] = b"_top_level";

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::go_text::as_text;
 use super::known::{COUNT, PLACES, number, place};
 use super::normalize;
 use super::table::TABLE;
 use crate::exporter::datadog::model::Text;
+use crate::trace_batch::go_text::as_text;
 use crate::trace_batch::{AnyValue, Attributes, RawValue};
 
 /// Known keys that are looked up one after the other.

@@ -4,8 +4,8 @@
 
 pub(crate) use super::attributes::Keys;
 use super::attributes::keys;
-use super::go_text::parse_uint;
 use crate::exporter::datadog::model::Text;
+use crate::trace_batch::go_text::parse_uint;
 
 pub(super) const SERVICE: Keys = keys!["service.name"];
 pub(super) const VERSION: Keys = keys!["service.version"];

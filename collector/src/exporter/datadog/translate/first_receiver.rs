@@ -8,11 +8,11 @@ use std::borrow::Cow;
 
 use super::attributes::{Attrs, Both};
 use super::concepts::{DB_NAMESPACE, ENV, VERSION};
-use super::go_text::as_text;
 use super::obfuscation::TakenOut;
 use super::span::{self, Translated, parse_bool, set_unless_empty};
 use super::{Settings, host, naming, normalize, sampling};
 use crate::exporter::datadog::model::{Span as DatadogSpan, Text, TracerPayload};
+use crate::trace_batch::go_text::as_text;
 use crate::trace_batch::{AnyValue, Scope, Span, SpanKind};
 
 const CONTAINER: [&str; 2] = ["container.id", "k8s.pod.uid"];

@@ -12,11 +12,11 @@ use libdd_trace_obfuscation::{memcached, redis};
 use super::agent;
 use super::attributes::Both;
 use super::concepts::DB_SYSTEM;
-use super::go_text::as_text;
 use super::naming;
 use crate::exporter::datadog::config;
 use crate::exporter::datadog::model::Text;
 use crate::trace_batch::AnyValue;
+use crate::trace_batch::go_text::as_text;
 
 /// Stands for what is taken out.
 const TAKEN_OUT: &[u8] = b"?";

@@ -7,10 +7,11 @@ use std::io::Write as _;
 
 use super::agent::TOP_LEVEL;
 use super::attributes::{Attrs, Both, Keys};
-use super::go_text::{Html, as_text, write_json, write_json_text};
 use super::table::{Class, GRPC_STATUS_CODE, HEADERS, STATUS_CODE};
-use super::{NamingOptions, Settings, concepts, go_text, known, naming, normalize, sampling};
+use super::{NamingOptions, Settings, concepts, known, naming, normalize, sampling};
 use crate::exporter::datadog::model::{Entries, Span as DatadogSpan, Text};
+use crate::trace_batch::go_text;
+use crate::trace_batch::go_text::{Html, as_text, write_json, write_json_text};
 use crate::trace_batch::{AnyValue, Event, Link, Scope, Span, SpanKind, StatusCode};
 
 /// Result of translating a span, as far as its chunk needs it.

@@ -6,11 +6,11 @@ use crate::exporter::datadog::model::Text;
 use crate::exporter::datadog::payload::{META, put_entry};
 use crate::exporter::datadog::translate::attributes::{Attrs, Both, Filter};
 use crate::exporter::datadog::translate::concepts::{ENV, VERSION};
-use crate::exporter::datadog::translate::go_text::as_text;
 use crate::exporter::datadog::translate::known::{class, number, place};
 use crate::exporter::datadog::translate::limits::MAX_VALUE_BYTES;
 use crate::exporter::datadog::translate::table::Class;
 use crate::exporter::datadog::translate::{agent, host, naming, normalize};
+use crate::trace_batch::go_text::as_text;
 
 /// A resource's part in each of its spans.
 pub(super) struct Resource<'a> {

@@ -7,12 +7,12 @@ use crate::exporter::datadog::counting::{Counting, records::Records};
 use crate::exporter::datadog::payload::{META, put_entry};
 use crate::exporter::datadog::translate::agent;
 use crate::exporter::datadog::translate::attributes::Filter;
-use crate::exporter::datadog::translate::go_text::as_text;
 use crate::exporter::datadog::translate::known::place;
 use crate::exporter::datadog::translate::limits::MAX_VALUE_BYTES;
 use crate::exporter::datadog::translate::obfuscation::TakenOut;
 use crate::exporter::datadog::translate::table::{Class, GRPC_STATUS_CODE, STATUS_CODE};
 use crate::trace_batch::AnyValue;
+use crate::trace_batch::go_text::as_text;
 
 /// Up to this many keys, one that comes again is found by linear search.
 const FEW_KEYS: usize = 32;

@@ -7,19 +7,18 @@ use std::io::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::exporter::datadog::model::Text;
 use crate::trace_batch::AnyValue;
 
 /// A value as one text; arrays and maps as JSON, bytes as base64, nothing as the empty text.
 #[inline]
-pub(super) fn as_text<'a>(value: &AnyValue<'a>) -> Text<'a> {
+pub(crate) fn as_text<'a>(value: &AnyValue<'a>) -> Cow<'a, [u8]> {
     match value {
         AnyValue::String(text) => Cow::Borrowed(text),
         value => other_as_text(value),
     }
 }
 
-fn other_as_text<'a>(value: &AnyValue<'a>) -> Text<'a> {
+fn other_as_text<'a>(value: &AnyValue<'a>) -> Cow<'a, [u8]> {
     match value {
         AnyValue::Empty => Cow::Borrowed(b""),
         AnyValue::String(text) => Cow::Borrowed(text),
@@ -51,7 +50,7 @@ fn other_as_text<'a>(value: &AnyValue<'a>) -> Text<'a> {
 }
 
 /// Writes a value as JSON; `false` if it holds a number that JSON cannot say.
-pub(super) fn write_json(out: &mut Vec<u8>, value: &AnyValue<'_>, html: Html) -> bool {
+pub(crate) fn write_json(out: &mut Vec<u8>, value: &AnyValue<'_>, html: Html) -> bool {
     match value {
         AnyValue::Empty => out.extend_from_slice(b"null"),
         AnyValue::String(text) => write_json_text(out, text, html),
@@ -114,7 +113,7 @@ pub(crate) fn parse_whole_number(text: &[u8]) -> Option<i64> {
 
 /// Characters that are escaped in JSON beyond what must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Html {
+pub(crate) enum Html {
     /// `<`, `>` and `&`, and U+2028/9.
     Escaped,
     /// U+2028/9 alone.
@@ -125,7 +124,7 @@ pub(super) enum Html {
 
 /// Writes a JSON string with the escapes of Go's encoder, which also escapes U+2028/9 and, unless it is asked not to, `<`,
 /// `>` and `&`, and puts U+FFFD in place of each byte that is not UTF-8.
-pub(super) fn write_json_text(out: &mut Vec<u8>, text: &[u8], html: Html) {
+pub(crate) fn write_json_text(out: &mut Vec<u8>, text: &[u8], html: Html) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
     for chunk in text.utf8_chunks() {
