@@ -4,6 +4,7 @@
 //! the component's matter; this module knows the sections around them.
 
 mod print;
+mod requests;
 mod source;
 mod traces_only;
 
@@ -13,6 +14,7 @@ use crate::connector::ConnectorConfig;
 use crate::exporter::ExporterConfig;
 use crate::extension::ExtensionConfig;
 use crate::processor::ProcessorConfig;
+use crate::processor::actions::Action;
 use crate::receiver::ReceiverConfig;
 use crate::settings::expand::{self, ExpandError};
 use crate::settings::node::{Node, Value};
@@ -237,6 +239,8 @@ impl Config {
             };
             config.service.check(&mut diagnostics, exists);
             config.check_storage(&mut diagnostics, exists);
+            config.check_authenticators(&mut diagnostics, exists);
+            config.check_metadata(&mut diagnostics);
             config.check_samplers(&mut diagnostics);
             config.check_addresses(&mut diagnostics);
             config.check_promises(&mut diagnostics);
@@ -271,18 +275,28 @@ impl Config {
         for (id, pipeline) in &self.service.pipelines {
             let (mut keeper, mut done) = (None, BTreeSet::new());
             for (index, processor) in pipeline.processors.iter().enumerate() {
-                match self.processors.get(processor) {
+                let config = self.processors.get(processor);
+                let lacks = match config {
+                    Some(ProcessorConfig::K8sAttributes(pods)) if pods.needs_connection() => {
+                        "which address a request came from, so that it finds pods by attributes alone"
+                    }
+                    Some(config) if config.actions().iter().any(Action::needs_request) => {
+                        "with which request spans came, so that `from_context` finds nothing"
+                    }
+                    _ => "",
+                };
+                match config {
                     Some(
                         ProcessorConfig::Batch(_)
                         | ProcessorConfig::GroupByTrace(_)
                         | ProcessorConfig::TailSampling(_),
                     ) => keeper = Some(processor),
-                    Some(ProcessorConfig::K8sAttributes(pods)) if pods.needs_connection() => {
+                    Some(_) if !lacks.is_empty() => {
                         let Some(keeper) = keeper.filter(|_| done.insert(processor)) else {
                             continue;
                         };
                         let problem = format!(
-                            "`{processor}` stands behind `{keeper}`, where it is not known any more which address a request came from, so that it finds pods by attributes alone; put it in front"
+                            "`{processor}` stands behind `{keeper}`, where it is not known any more {lacks}; put it in front"
                         );
                         let (id, index) = (id.to_string(), index.to_string());
                         diagnostics

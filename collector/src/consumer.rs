@@ -1,6 +1,5 @@
 //! How a batch is handed from one stage of a pipeline to the next.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -158,8 +157,8 @@ impl Consumer for Fanout {
     }
 }
 
-/// Makes a batch of one, and of the address that it comes from, if that is known.
-type EditFn = dyn Fn(&TraceBatch, Option<IpAddr>) -> TraceBatch + Send + Sync;
+/// Makes a batch of one, and of its sender, if that is known.
+type EditFn = dyn Fn(&TraceBatch, Option<&Sender>) -> TraceBatch + Send + Sync;
 
 /// A stage that changes batches on their way to the next one.
 pub(crate) struct Edit {
@@ -172,12 +171,12 @@ impl Edit {
         edit: impl Fn(&TraceBatch) -> TraceBatch + Send + Sync + 'static,
         next: Arc<dyn Consumer>,
     ) -> Self {
-        Self::by_address(move |batch, _| edit(batch), next)
+        Self::by_sender(move |batch, _| edit(batch), next)
     }
 
-    /// Changes batches also by the address that they come from, which is known in front of stages that keep them.
-    pub(crate) fn by_address(
-        edit: impl Fn(&TraceBatch, Option<IpAddr>) -> TraceBatch + Send + Sync + 'static,
+    /// Changes batches also by their sender, who is known in front of stages that keep them.
+    pub(crate) fn by_sender(
+        edit: impl Fn(&TraceBatch, Option<&Sender>) -> TraceBatch + Send + Sync + 'static,
         next: Arc<dyn Consumer>,
     ) -> Self {
         Self { edit: Arc::new(edit), next }
@@ -187,7 +186,7 @@ impl Edit {
 #[async_trait]
 impl Consumer for Edit {
     async fn reserve(&self, batch: TraceBatch, sender: &Sender) -> Result<Commit, Refused> {
-        self.next.reserve((self.edit)(&batch, sender.peer.address()), sender).await
+        self.next.reserve((self.edit)(&batch, Some(sender)), sender).await
     }
 
     fn needs(&self) -> Needs {
@@ -196,7 +195,7 @@ impl Consumer for Edit {
 
     async fn note(&self, request: &TraceBatch, sender: &Sender) -> Result<Vec<Note>, Refused> {
         // What is noted is what will come. An edit changes spans, and neither their number nor their order.
-        self.next.note(&(self.edit)(request, sender.peer.address()), sender).await
+        self.next.note(&(self.edit)(request, Some(sender)), sender).await
     }
 
     async fn deliver(&self, batch: TraceBatch) -> Result<(), Refused> {

@@ -25,7 +25,7 @@ fn reference() -> String {
          several times: maps are merged key by key, anything else is replaced (with the gate `confmap.enableMergeAppendOption`, the \
          lists of extensions, receivers and exporters are joined). `--set key.of.a.setting=value` comes last. What is unknown, not \
          supported or inconsistent is an error that names file, line and key; all of them are reported at once. A key that is not supported is \
-         taken with a value that asks for nothing, such as `include_metadata: false`.\n\n\
+         taken with a value that asks for nothing, such as `transport: tcp`.\n\n\
          Values may hold `${env:NAME}`, `${env:NAME:-default}`, `${NAME}`, `${file:PATH}`, `${yaml:TEXT}`, and `$$` for a dollar \
          sign. Names, defaults and what is referred to may hold references again. A default is for a variable that is not set; one \
          that is set to nothing stays so. A value that is one reference is of the type that its text has in YAML, lists and maps \
@@ -147,6 +147,18 @@ fn reference() -> String {
     section::<ExtensionConfig>(
         &mut out,
         &[
+            (
+                "basicauth",
+                component::<extension::basic_auth::Config>(&[
+                    extension::basic_auth::config::UNSUPPORTED,
+                ]),
+            ),
+            (
+                "bearertokenauth",
+                component::<extension::bearer_token_auth::Config>(&[
+                    extension::bearer_token_auth::config::UNSUPPORTED,
+                ]),
+            ),
             (
                 "file_storage",
                 component::<extension::file_storage::Config>(&[

@@ -1,6 +1,7 @@
 //! Builds what a config describes, from the exporters backwards, and takes it down from the receivers forwards.
 
 mod exporters;
+mod extensions;
 mod stages;
 mod supervisor;
 
@@ -25,7 +26,7 @@ use crate::extension::trace_ledger::{Handle, Ledger};
 use crate::journal::{Journal, Recovery};
 use crate::processor::inbox::Inside;
 use crate::receiver::ReceiverConfig;
-use crate::receiver::otlp::{Receiver, ReceiverError};
+use crate::receiver::otlp::{Receiver, ReceiverError, Surroundings};
 use crate::server::{self, BindError, Bound, Limits};
 use crate::settings::{ComponentId, MetricsEndpoint};
 use crate::telemetry::{self, Registry};
@@ -53,6 +54,14 @@ pub enum StartError {
     #[error("processor `{id}`: {problem}")]
     Processor {
         /// The processor's id.
+        id: String,
+        /// The problem, and what to do.
+        problem: String,
+    },
+    /// An extension cannot be set up.
+    #[error("extension `{id}`: {problem}")]
+    Extension {
+        /// The extension's id.
         id: String,
         /// The problem, and what to do.
         problem: String,
@@ -137,7 +146,12 @@ impl Collector {
                     let bound = server::bind(&config.endpoint, &key).await?;
                     ledger = Some((bound, Arc::new(Ledger::new(config))));
                 }
-                Some(ExtensionConfig::FileStorage(_)) | None => {}
+                Some(
+                    ExtensionConfig::BasicAuth(_)
+                    | ExtensionConfig::BearerTokenAuth(_)
+                    | ExtensionConfig::FileStorage(_),
+                )
+                | None => {}
             }
         }
         let storages = open_storages(&config).await?;
@@ -199,6 +213,7 @@ impl Collector {
         let registry = Registry::default();
         let health = Health::default();
         let stop = shutdown.child_token();
+        let authenticators = extensions::authenticators(&self.config, &registry)?;
         let pods = self.pod_attributes(&registry).await?;
         let mut exporters = Exporters { storages: self.storages.clone(), ..Exporters::default() };
         let ledger: Handle = self.ledger.as_ref().map(|(_, ledger)| Arc::clone(ledger));
@@ -254,10 +269,13 @@ impl Collector {
         for (id, receiver) in self.receivers {
             let Some(to) = entries.get(&id).map(Arc::clone) else { continue };
             let (registry, ledger, stop) = (registry.clone(), ledger.clone(), stop.clone());
-            let no_more_time = no_more_time.clone();
-            receivers.spawn(async move {
-                receiver.serve(&registry, ledger, to, stop, no_more_time).await;
-            });
+            let around = Surroundings {
+                ledger,
+                authenticators: authenticators.clone(),
+                shutdown: stop,
+                no_more_time: no_more_time.clone(),
+            };
+            receivers.spawn(async move { receiver.serve(&registry, to, around).await });
         }
         drop(entries);
         let receiver_count = receivers.len();

@@ -40,6 +40,17 @@ pub(crate) enum ProcessorConfig {
     TailSampling(Box<tail_sampling::Config>),
 }
 
+impl ProcessorConfig {
+    /// The actions on attributes, of the processors that have such.
+    pub(crate) fn actions(&self) -> &[actions::Action] {
+        match self {
+            Self::Attributes(config) => &config.actions,
+            Self::Resource(config) => &config.attributes,
+            _ => &[],
+        }
+    }
+}
+
 impl Component for ProcessorConfig {
     const SECTION: &'static str = "processors";
     const NOUN: &'static str = "processor";

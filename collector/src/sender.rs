@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -21,12 +22,20 @@ pub(crate) struct Sender {
     pub(crate) gives_up: Option<Instant>,
     /// The head of its request, where there is a ledger that is reported it.
     pub(crate) head: Option<Box<HeaderMap>>,
+    /// Facts that its request says of it, for processors in front of stages that keep spans.
+    pub(crate) context: Option<Arc<Context>>,
 }
 
 impl Sender {
     /// Makes one of a request that arrives now.
     pub(crate) fn new(peer: Peer) -> Self {
-        Self { peer, until: Instant::now() + LONGEST_HOLD, gives_up: None, head: None }
+        Self {
+            peer,
+            until: Instant::now() + LONGEST_HOLD,
+            gives_up: None,
+            head: None,
+            context: None,
+        }
     }
 
     /// Bounds the hold by how long the sender waits for its answer: it is held for as much of that as exporters are of the 10 s
@@ -36,6 +45,25 @@ impl Sender {
         let now = Instant::now();
         let Some(gives_up) = now.checked_add(timeout) else { return self };
         Self { until: self.until.min(now + timeout / 5 * 4), gives_up: Some(gives_up), ..self }
+    }
+}
+
+/// Facts that a request says of its sender.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Context {
+    /// Headers of HTTP, or metadata of gRPC, where a receiver keeps them (`include_metadata`).
+    pub(crate) metadata: Option<HeaderMap>,
+    /// Name of the user whose credentials it shows, if there is one.
+    pub(crate) user: Option<String>,
+}
+
+impl Context {
+    /// The values of a header, as one text with `;` between them, if it is kept and there.
+    pub(crate) fn metadata(&self, name: &str) -> Option<String> {
+        let values = self.metadata.as_ref()?.get_all(name);
+        let texts: Vec<_> =
+            values.iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        (!texts.is_empty()).then(|| texts.join(";"))
     }
 }
 

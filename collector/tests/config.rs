@@ -80,8 +80,8 @@ fn what_traces_need_is_refused_for_traces_only_too() {
             "`jaeger` is not supported",
         ),
         (
-            "{extensions: {basicauth: }, exporters::otlphttp: {endpoint: 'http://x', auth: {authenticator: basicauth}}, service: {extensions: [basicauth], pipelines::traces::exporters: [otlphttp]}}",
-            "extension `basicauth` is not supported",
+            "{extensions: {oauth2client: }, exporters::otlphttp: {endpoint: 'http://x', auth: {authenticator: oauth2client}}, service: {extensions: [oauth2client], pipelines::traces::exporters: [otlphttp]}}",
+            "extension `oauth2client` is not supported",
         ),
         (
             "service: {pipelines: {metrics: 5}, extensions: x}",
@@ -109,8 +109,8 @@ fn what_the_collector_prints_of_itself_is_read() {
     }
     for (yaml, finding) in [
         (
-            "processors::attributes::actions: [{key: a, action: insert, from_context: b}]",
-            "`from_context` is not supported",
+            "processors::attributes::actions: [{key: a, action: insert, from_context: auth.subject}]",
+            "`from_context` knows of `auth.` only `auth.username`",
         ),
         (
             "exporters::otlphttp: {endpoint: 'http://x', headers: [{name: a, text: b}]}",
@@ -129,6 +129,35 @@ fn what_the_collector_prints_of_itself_is_read() {
         let error = over(yaml).unwrap_err();
         assert!(error.contains(finding), "{yaml}: {error}");
     }
+}
+
+#[test]
+fn what_has_no_effect_is_taken_and_said() {
+    let notes = |yaml: &str| {
+        let config = load(&[GOOD, &format!("yaml:{yaml}")], &[]);
+        config.unwrap_or_else(|error| panic!("{yaml}: {error}")).notes().join("\n")
+    };
+    const METADATA: &str = "receivers::otlp::protocols::http::include_metadata: true";
+    let reading = |processors: &str| {
+        format!(
+            "processors::batch: {{}}, processors::attributes::actions: [{{key: a, action: insert, from_context: metadata.x-tenant}}], service::pipelines::traces::processors: {processors}"
+        )
+    };
+    for (yaml, note) in [
+        (METADATA.to_owned(), "keeps what nothing in this config reads"),
+        (format!("{{{}}}", reading("[attributes]")), "which no receiver of its pipelines keeps"),
+        (format!("{{{METADATA}, {}}}", reading("[batch, attributes]")), "put it in front"),
+        (
+            "receivers::otlp::protocols::http::cors: {allowed_headers: [x-team]}".to_owned(),
+            "names no `allowed_origins`",
+        ),
+        ("exporters::otlphttp: {endpoint: 'http://x', headers: {a: b}}".to_owned(), ""),
+    ] {
+        let found = notes(&yaml);
+        assert!(found.contains(note), "{yaml}: {found}");
+    }
+    let found = notes(&format!("{{{METADATA}, {}}}", reading("[attributes, batch]")));
+    assert_eq!(found, "");
 }
 
 #[test]

@@ -105,6 +105,9 @@ pub struct CollectorEntry {
     /// Requests of all senders that came to the port of the other protocol, by their sender, with the protocol that it speaks.
     #[serde(default)]
     pub wrong_port: BTreeMap<String, u64>,
+    /// Requests of all senders that were refused for their credentials, by their sender and the reason: `SENDER: missing`.
+    #[serde(default)]
+    pub unauthenticated: BTreeMap<String, u64>,
     /// Spans that samplers dropped, by the processor's id and the reason.
     #[serde(default)]
     pub sampled_out: BTreeMap<String, BTreeMap<String, u64>>,
@@ -172,6 +175,7 @@ impl CollectorEntry {
             all.spans.extend(entry.spans);
             add(&mut all.refused_from, entry.refused_from);
             add(&mut all.wrong_port, entry.wrong_port);
+            add(&mut all.unauthenticated, entry.unauthenticated);
             for (sampler, reasons) in entry.sampled_out {
                 add(all.sampled_out.entry(sampler).or_default(), reasons);
             }

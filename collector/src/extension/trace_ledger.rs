@@ -56,6 +56,8 @@ struct State {
     span_bytes: usize,
     /// How many requests came to the port of the other protocol, by their sender.
     wrong_port: BTreeMap<String, usize>,
+    /// How many requests were refused for their credentials, by their sender.
+    unauthenticated: BTreeMap<String, usize>,
 }
 
 /// The message of a span.
@@ -139,6 +141,12 @@ impl Ledger {
     pub(crate) fn wrong_port(&self, sender: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         count(&mut state.wrong_port, sender);
+    }
+
+    /// A receiver refused a request for its credentials, for this reason.
+    pub(crate) fn unauthenticated(&self, sender: &str, reason: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        count(&mut state.unauthenticated, &format!("{sender}: {reason}"));
     }
 
     /// Returns the response to a request with this head, if one is scripted.
@@ -247,6 +255,7 @@ impl Ledger {
                     "refused": entry.refused,
                     "refused_from": entry.refused_from,
                     "wrong_port": state.wrong_port,
+                    "unauthenticated": state.unauthenticated,
                     "sampled_out": entry.sampled_out,
                     "exporters": entry.exporters,
                     "spans": entry.spans,

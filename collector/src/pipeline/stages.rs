@@ -148,17 +148,25 @@ impl Collector {
                     Arc::new(input)
                 }
                 Some(ProcessorConfig::K8sAttributes(_)) => match pods.get(id).map(Arc::clone) {
-                    Some(pods) => Arc::new(Edit::by_address(
-                        move |batch, address| pods.process(batch, address),
+                    Some(pods) => Arc::new(Edit::by_sender(
+                        move |batch, sender| {
+                            pods.process(batch, sender.and_then(|sender| sender.peer.address()))
+                        },
                         next,
                     )),
                     None => next,
                 },
                 Some(ProcessorConfig::Attributes(config)) => {
-                    Arc::new(Edit::new(move |batch| attributes::process(&config, batch), next))
+                    let edit = move |batch: &_, sender: Option<&_>| {
+                        attributes::process(&config, batch, sender)
+                    };
+                    Arc::new(Edit::by_sender(edit, next))
                 }
                 Some(ProcessorConfig::Resource(config)) => {
-                    Arc::new(Edit::new(move |batch| resource::process(&config, batch), next))
+                    let edit = move |batch: &_, sender: Option<&_>| {
+                        resource::process(&config, batch, sender)
+                    };
+                    Arc::new(Edit::by_sender(edit, next))
                 }
                 Some(ProcessorConfig::ResourceDetection(config)) => {
                     let found = detected.get(id).map(Arc::clone).unwrap_or_default();

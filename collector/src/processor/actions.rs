@@ -3,12 +3,14 @@
 //! Works on the bytes of a batch: what is not touched is copied as it is.
 
 mod config;
+mod context;
 
 use std::borrow::Cow;
 
 pub(crate) use config::{Action, Value, check};
 use config::{Kind, Type};
 
+use crate::sender::Sender;
 use crate::trace_batch::AnyValue;
 use crate::trace_batch::go_text::as_text;
 use crate::trace_batch::wire::{
@@ -26,8 +28,13 @@ struct Attribute<'a> {
     value: Cow<'a, [u8]>,
 }
 
-/// Applies actions to the attributes of a message, which are its field `field`.
-pub(crate) fn apply(actions: &[Action], message: &[u8], field: u32) -> Vec<u8> {
+/// Applies actions to the attributes of a message, which are its field `field`; the sender is known in front of stages that keep spans.
+pub(crate) fn apply(
+    actions: &[Action],
+    message: &[u8],
+    field: u32,
+    sender: Option<&Sender>,
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.len() + 64);
     let mut attributes = Vec::new();
     for (number, raw, value) in raw_fields(message) {
@@ -37,7 +44,7 @@ pub(crate) fn apply(actions: &[Action], message: &[u8], field: u32) -> Vec<u8> {
         }
     }
     for action in actions {
-        action.apply(&mut attributes);
+        action.apply(&mut attributes, sender);
     }
     for attribute in &attributes {
         put_message(&mut out, field, |out| {
@@ -61,7 +68,7 @@ fn attribute(pair: &[u8]) -> Attribute<'_> {
 }
 
 impl Action {
-    fn apply(&self, attributes: &mut Vec<Attribute<'_>>) {
+    fn apply(&self, attributes: &mut Vec<Attribute<'_>>, sender: Option<&Sender>) {
         let position = attributes.iter().position(|known| *known.key == *self.key.as_bytes());
         match self.action {
             Kind::Delete => attributes
@@ -91,7 +98,7 @@ impl Action {
                 }
             }
             Kind::Insert | Kind::Update | Kind::Upsert => {
-                let Some(value) = self.new_value(attributes) else { return };
+                let Some(value) = self.new_value(attributes, sender) else { return };
                 match position {
                     Some(position) if self.action != Kind::Insert => {
                         attributes[position].value = Cow::Owned(value);
@@ -112,14 +119,18 @@ impl Action {
             .is_some_and(|pattern| pattern.is_match(&String::from_utf8_lossy(key)))
     }
 
-    /// The value to set: the config's, or that of another attribute, if it is there.
-    fn new_value(&self, attributes: &[Attribute<'_>]) -> Option<Vec<u8>> {
-        let value = match &self.from_attribute {
-            Some(from) => {
+    /// The value to set: the config's, what a request says of its sender, or that of another attribute, if it is there.
+    fn new_value(&self, attributes: &[Attribute<'_>], sender: Option<&Sender>) -> Option<Vec<u8>> {
+        let value = match (&self.from_context, &self.from_attribute) {
+            (Some(from), _) => {
+                let found = sender.and_then(|sender| from.of(sender));
+                found.map(|text| encode(&Value::Text(text)))
+            }
+            (None, Some(from)) => {
                 let found = attributes.iter().find(|known| *known.key == *from.as_bytes());
                 found.map(|attribute| attribute.value.to_vec())
             }
-            None => self.value.as_ref().map(encode),
+            (None, None) => self.value.as_ref().map(encode),
         };
         value.or_else(|| self.default_value.as_ref().map(encode))
     }
@@ -215,13 +226,20 @@ fn convert(value: &AnyValue<'_>, to: Type) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{Action, OF_SPAN, apply};
+    use crate::sender::{Context, Peer, Sender};
     use crate::settings::Purpose;
     use crate::settings::decode::decode;
     use crate::settings::node::Node;
     use crate::trace_batch::TraceBatch;
 
     fn changed(actions: &str) -> Vec<String> {
+        changed_of(actions, None)
+    }
+
+    fn changed_of(actions: &str, sender: Option<&Sender>) -> Vec<String> {
         let mut actions: Vec<Action> =
             decode(&Node::parse("test", actions).unwrap(), Purpose::Run).unwrap();
         for action in &mut actions {
@@ -229,7 +247,7 @@ mod tests {
         }
         let json = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"n","attributes":[{"key":"a","value":{"stringValue":"GET /x"}},{"key":"n","value":{"stringValue":"42"}}]}]}]}]}"#;
         let batch = TraceBatch::from_json(json.as_bytes()).unwrap();
-        let batch = batch.map_spans(|span| apply(&actions, span, OF_SPAN));
+        let batch = batch.map_spans(|span| apply(&actions, span, OF_SPAN, sender));
         let batch = TraceBatch::from_protobuf(batch.to_protobuf().into()).unwrap();
         let resource = batch.resources().next().unwrap();
         let (_, span) = resource.spans().next().unwrap();
@@ -284,6 +302,38 @@ mod tests {
         };
         assert_eq!(upsert("n"), [A, N, "b=String([52, 50])"]);
         assert_eq!(upsert("no"), [A, N, "b=Int(7)"]);
+    }
+
+    #[test]
+    fn what_a_request_says_of_its_sender_becomes_an_attribute() {
+        let mut metadata = http::HeaderMap::new();
+        for (name, value) in [("x-tenant", "a"), ("x-tenant", "b"), ("host", "collector:4318")] {
+            metadata.append(name, value.parse().unwrap());
+        }
+        let context = Context { metadata: Some(metadata), user: Some("shop".into()) };
+        let sender = Sender::new(Peer::of([10, 1, 2, 3].into()));
+        let sender = Sender { context: Some(Arc::new(context)), ..sender };
+        let of = |from: &str, sender: Option<&Sender>| {
+            let action =
+                format!("[{{key: a, from_context: {from}, action: upsert, default_value: none}}]");
+            let changed = changed_of(&action, sender);
+            let bytes = changed[0].trim_start_matches("a=String([").trim_end_matches("])");
+            let bytes = bytes.split(", ").map(|byte| byte.parse::<u8>().unwrap()).collect();
+            String::from_utf8(bytes).unwrap()
+        };
+        for (from, expected) in [
+            ("metadata.X-Tenant", "a;b"),
+            ("x-tenant", "a;b"),
+            ("metadata.host", "collector:4318"),
+            ("client.address", "10.1.2.3"),
+            ("auth.username", "shop"),
+            ("metadata.x-other", "none"),
+        ] {
+            assert_eq!(of(from, Some(&sender)), expected, "{from}");
+            assert_eq!(of(from, None), "none", "{from}: behind a stage that keeps spans");
+        }
+        let unknown = Sender::new(Peer::UNKNOWN);
+        assert_eq!(of("client.address", Some(&unknown)), "none");
     }
 
     #[test]

@@ -9,9 +9,11 @@ mod cors;
 mod grpc;
 mod grpc_timeout;
 mod http;
+mod let_in;
 mod wrong_port;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,19 +23,32 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{Consumer, Refused};
+use crate::extension::authenticator::Authenticator;
+use crate::extension::credentials::NotAuthentic;
 use crate::extension::trace_ledger::Handle;
-use crate::sender::Sender;
+use crate::sender::{Peer, Sender};
 use crate::server::{self, BindError, Bound};
+use crate::settings::ComponentId;
 use crate::telemetry::{Counter, Registry};
 use crate::tls::reload::Server;
 use crate::tls::{ServerTls, TlsError};
 use crate::trace_batch::TraceBatch;
 use crate::trace_batch::wire::put_bytes;
 use arrival::{Broken, Room};
+use let_in::{Door, Guard};
 use wrong_port::{Protocol, WrongPort};
 
 /// How long a sender waits for the result where it waits (`wait_for_result`); most give up much earlier.
 const MAX_WAIT_FOR_RESULT: Duration = Duration::from_secs(600);
+
+/// Context of a receiver besides its settings.
+pub(crate) struct Surroundings {
+    pub(crate) ledger: Handle,
+    pub(crate) authenticators: BTreeMap<ComponentId, Authenticator>,
+    pub(crate) shutdown: CancellationToken,
+    /// Cancelled when those who are held are to be refused.
+    pub(crate) no_more_time: CancellationToken,
+}
 
 /// A receiver whose ports are bound.
 pub(crate) struct Receiver {
@@ -90,22 +105,24 @@ impl Receiver {
     pub(crate) async fn serve(
         self,
         registry: &Registry,
-        ledger: Handle,
         to: Arc<dyn Consumer>,
-        shutdown: CancellationToken,
-        no_more_time: CancellationToken,
+        around: Surroundings,
     ) {
+        let Surroundings { ledger, authenticators, shutdown, no_more_time } = around;
         let room = Room::new(self.config.largest_request());
-        let entry = |transport| {
+        let entry = |transport, keeps_metadata, auth: &Option<config::Auth>| {
             let entry = Entry::new(registry, &self.id, transport, Arc::clone(&to), room.clone());
-            Entry { ledger: ledger.clone(), no_more_time: no_more_time.clone(), ..entry }
+            let guard = Guard::find(auth.as_ref(), &authenticators);
+            let door = Door::new(registry, &self.id, transport, guard, keeps_metadata);
+            let (ledger, no_more_time) = (ledger.clone(), no_more_time.clone());
+            Entry { ledger, no_more_time, door, ..entry }
         };
         let port = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.address.port());
         let (grpc_port, http_port) = (port(&self.grpc), port(&self.http));
         let tls_key = |protocol: &str| format!("receivers.{}.protocols.{protocol}.tls", self.id);
         let grpc = self.grpc.zip(self.config.protocols.grpc.as_ref()).map(|(bound, config)| {
             let limits = config.limits();
-            let entry = entry("grpc");
+            let entry = entry("grpc", config.include_metadata, &config.auth);
             let wrong = WrongPort::new(&self.id, Protocol::Grpc, http_port, &entry);
             let bound = bound.following_tls(registry, &tls_key("grpc"));
             let bound = bound.counting_large_heads(entry.malformed.clone());
@@ -113,7 +130,7 @@ impl Receiver {
         });
         let http = self.http.zip(self.config.protocols.http.as_ref()).map(|(bound, config)| {
             let limits = server::Limits::default();
-            let entry = entry("http");
+            let entry = entry("http", config.include_metadata, &config.auth);
             let wrong = WrongPort::new(&self.id, Protocol::Http, grpc_port, &entry);
             let bound = bound.following_tls(registry, &tls_key("http"));
             let bound = bound.counting_large_heads(entry.malformed.clone());
@@ -137,6 +154,7 @@ struct Entry {
     to: Arc<dyn Consumer>,
     room: Room,
     ledger: Handle,
+    door: Door,
     transport: &'static str,
     accepted: Counter,
     refused: Counter,
@@ -185,6 +203,7 @@ impl Entry {
             to,
             room,
             ledger: None,
+            door: Door::open(registry, id, transport),
             transport,
             accepted: registry.counter(
                 "otelcol_receiver_accepted_spans",
@@ -229,10 +248,21 @@ impl Entry {
         }
     }
 
-    /// Returns the sender of a request.
-    fn sender<B>(&self, request: &::http::Request<B>) -> Sender {
-        let head = self.ledger.as_ref().map(|_| Box::new(request.headers().clone()));
-        Sender { head, ..Sender::new(server::peer(request)) }
+    /// Returns the sender of a request, if it may send.
+    async fn sender(
+        &self,
+        headers: &::http::HeaderMap,
+        uri: &::http::Uri,
+        peer: Peer,
+    ) -> Result<Sender, NotAuthentic> {
+        let context = self.door.let_in(headers, uri).await.inspect_err(|error| {
+            self.refused_requests.add(1);
+            if let Some(ledger) = &self.ledger {
+                ledger.unauthenticated(&sender_name(self.transport, headers), error.reason());
+            }
+        })?;
+        let head = self.ledger.as_ref().map(|_| Box::new(headers.clone()));
+        Ok(Sender { head, context, ..Sender::new(peer) })
     }
 
     /// Offers a request to all pipelines: held by all, or refused. Gives a warning for its sender, if there is one.

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The id of a component or a pipeline: its type, and a name where there are several of one type.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +33,14 @@ impl Serialize for ComponentId {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
     }
+}
+
+/// Reads the id that a component refers to another one by, if it does.
+pub(crate) fn referred<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<ComponentId>, D::Error> {
+    let name = Option::<String>::deserialize(from)?.filter(|name| !name.is_empty());
+    name.map(|name| name.parse().map_err(D::Error::custom)).transpose()
 }
 
 impl FromStr for ComponentId {

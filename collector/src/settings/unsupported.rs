@@ -209,12 +209,9 @@ pub(crate) const EXTENSIONS: Unsupported = Unsupported(&[
     ("use the operating system's profilers", &["pprof"]),
     ("use the self-metrics and the log", &["zpages"]),
     ("use `health_check`", &["healthcheckv2"]),
+    ("set the header in the exporter's `headers`", &["oauth2client", "headers_setter"]),
     (
-        "set the header in the exporter's `headers`; in front of a receiver, put a proxy that authenticates, or ask for client certificates by `tls.client_ca_file`",
-        &["basicauth", "bearertokenauth", "oauth2client", "headers_setter"],
-    ),
-    (
-        "use a proxy that authenticates",
+        "use `basicauth` or `bearertokenauth`, or a proxy that authenticates",
         &["oidc", "asapclient", "azure_auth", "azureauth", "googleclientauth", "sigv4auth"],
     ),
     ("use `file_storage`", &["db_storage", "redis_storage"]),

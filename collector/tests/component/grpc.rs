@@ -41,6 +41,23 @@ pub(crate) fn expect_delay(status: &Status, seconds: u8) {
     assert_eq!(trailer.as_deref(), Some(&[0x0a, 2, 0x08, seconds][..]), "{status:?}");
 }
 
+/// Sends one `ExportTraceServiceRequest` with metadata.
+pub(crate) async fn export_with(
+    address: &str,
+    request: Bytes,
+    metadata: &[(&'static str, &str)],
+) -> Result<Bytes, Status> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let mut client = tonic::client::Grpc::new(endpoint.connect().await.unwrap());
+    client.ready().await.unwrap();
+    let path = http::uri::PathAndQuery::from_static(EXPORT);
+    let mut request = Request::new(request);
+    for (name, value) in metadata {
+        request.metadata_mut().insert(*name, value.parse().unwrap());
+    }
+    client.unary(request, path, BytesCodec).await.map(tonic::Response::into_inner)
+}
+
 /// Calls any method.
 pub(crate) async fn call(
     address: &str,

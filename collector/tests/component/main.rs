@@ -12,6 +12,7 @@ mod cors;
 mod delivery;
 mod hostile;
 mod keepalive;
+mod let_in;
 mod otlp_out;
 mod refusals;
 mod self_metrics;

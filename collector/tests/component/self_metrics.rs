@@ -68,7 +68,11 @@ async fn self_metrics_are_as_their_page_says() {
     answer(&intake, 400, 1).await;
     answer(&intake, 202, u64::MAX).await;
     let directory = tempfile::tempdir().unwrap();
+    let tokens = directory.path().join("tokens");
+    std::fs::write(&tokens, "secret").unwrap();
     let settings = [
+        "receivers.otlp.protocols.grpc.auth.authenticator=bearertokenauth",
+        &format!("extensions.bearertokenauth.filename={}", tokens.display()),
         "processors.memory_limiter.limit_mib=4000",
         "processors.memory_limiter.check_interval=1s",
         // It asks nobody so.
@@ -80,8 +84,9 @@ async fn self_metrics_are_as_their_page_says() {
         "processors.tail_sampling={decision_wait: 10ms, decision_cache: {sampled_cache_size: 10, non_sampled_cache_size: 10}, policies: [{name: all, type: always_sample}]}",
         "service.pipelines.traces.processors=[memory_limiter, k8s_attributes, resource_detection, span, probabilistic_sampler, groupbytrace, tail_sampling, batch]",
         "exporters.datadog.sending_queue.storage=file_storage",
-        &format!("extensions.file_storage.directory={}", directory.path().display()),
-        "service.extensions=[health_check, file_storage]",
+        &format!("extensions.file_storage.directory={}", directory.path().join("queue").display()),
+        "extensions.file_storage.create_directory=true",
+        "service.extensions=[health_check, file_storage, bearertokenauth]",
     ];
     let rig = start(intake, &settings, DEADLINE).await;
     rig.send(request([1])).await;

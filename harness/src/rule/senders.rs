@@ -15,6 +15,13 @@ pub(super) fn suspects(view: View<'_>) -> Option<String> {
         let each: Vec<String> = each.collect();
         return Some(format!("the collector refused {}", each.join("; ")));
     }
+    if let Some((sender, _)) = entry.unauthenticated.first_key_value() {
+        let (sender, reason) = sender.rsplit_once(": ").unwrap_or((sender, "unknown"));
+        let agent = Sender::of(sender).agent;
+        return Some(format!(
+            "the collector refused requests of `{agent}` for their credentials ({reason}): set OTEL_EXPORTER_OTLP_HEADERS there to what `auth` of the collector's receiver asks for"
+        ));
+    }
     let (sender, _) = entry.wrong_port.first_key_value()?;
     let Sender { agent, by_grpc } = Sender::of(sender);
     let (speaks, port, setting) = match by_grpc {

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 
-use crate::settings::{ComponentId, Diagnostics, Unsupported, duration};
+use crate::settings::{ComponentId, Diagnostics, Unsupported, component_id, duration};
 use crate::trace_batch::TraceBatch;
 
 /// The queue, in the Collector's words.
@@ -31,7 +30,7 @@ pub(crate) struct Config {
     /// Whether senders are answered when their spans are sent or dropped, instead of when they are held. Default `false`.
     pub(crate) wait_for_result: bool,
     /// The `file_storage` extension that keeps spans on disk until they are sent. Default: they are kept in memory.
-    #[serde(deserialize_with = "storage")]
+    #[serde(deserialize_with = "component_id::referred")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub(crate) storage: Option<ComponentId>,
     /// If set, batches are joined behind the queue, and cut, by size; the `batch` processor is not needed then. Default: they are
@@ -174,9 +173,4 @@ impl Config {
             diagnostics.add(&["sending_queue", "storage"], problem);
         }
     }
-}
-
-fn storage<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ComponentId>, D::Error> {
-    let name = Option::<String>::deserialize(from)?;
-    name.map(|name| name.parse().map_err(D::Error::custom)).transpose()
 }

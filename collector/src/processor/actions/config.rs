@@ -3,6 +3,7 @@
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::context::{self, FromContext};
 use crate::settings::Diagnostics;
 use crate::settings::pattern;
 use crate::trace_batch::AnyValue;
@@ -28,9 +29,12 @@ pub(crate) struct Action {
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     pub(super) default_value: Option<Value>,
-    /// Not supported: request metadata is not passed on.
-    #[serde(default)]
-    from_context: Option<String>,
+    /// The part of the request that is set, instead of `value`: `metadata.NAME`, a header of HTTP or metadata of gRPC, with a receiver that has
+    /// `include_metadata`; `client.address`; or `auth.username`, with one that authenticates by `basicauth`. Nothing is known of
+    /// requests behind `batch`, `groupbytrace` and `tail_sampling`.
+    #[serde(default, deserialize_with = "context::deserialize")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(super) from_context: Option<FromContext>,
     /// With `extract`: a regular expression whose named groups become attributes. With `delete` and `hash`: which keys, beside `key`.
     #[serde(default)]
     pattern: Option<String>,
@@ -158,6 +162,16 @@ fn type_or_nothing<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Type>, D
 }
 
 impl Action {
+    /// Returns whether it needs what only requests themselves say, which receivers keep with `include_metadata`.
+    pub(crate) fn needs_metadata(&self) -> bool {
+        matches!(self.from_context, Some(FromContext::Metadata(_)))
+    }
+
+    /// Returns whether it needs to know the request that spans came with.
+    pub(crate) fn needs_request(&self) -> bool {
+        self.from_context.is_some()
+    }
+
     /// Makes the pattern ready; a wrong one was reported by [`check`].
     pub(crate) fn compile(&mut self) {
         self.compiled = self.pattern.as_deref().and_then(|pattern| pattern::compile(pattern).ok());
@@ -172,8 +186,8 @@ pub(crate) fn check(actions: &mut [Action], key: &str, diagnostics: &mut Diagnos
     for (index, action) in actions.iter_mut().enumerate() {
         let index = index.to_string();
         let mut wrong = |problem: &str| diagnostics.add(&[key, &index], problem);
-        if action.from_context.as_deref().is_some_and(|name| !name.is_empty()) {
-            wrong("`from_context` is not supported: request metadata is not passed on");
+        if let Some(problem) = action.from_context.as_ref().and_then(FromContext::problem) {
+            wrong(problem);
         }
         // The Collector prints what is not there as empty text.
         let is_empty = |text: &Option<String>| text.as_deref() == Some("");
@@ -190,11 +204,15 @@ pub(crate) fn check(actions: &mut [Action], key: &str, diagnostics: &mut Diagnos
         }
         match action.action {
             Kind::Insert | Kind::Update | Kind::Upsert => {
-                let sources = [action.value.is_some(), action.from_attribute.is_some()];
+                let sources = [
+                    action.value.is_some(),
+                    action.from_attribute.is_some(),
+                    action.from_context.is_some(),
+                ];
                 match sources.iter().filter(|is_given| **is_given).count() {
                     0 if action.default_value.is_some() => {}
                     1 => {}
-                    _ => wrong("needs either `value` or `from_attribute`"),
+                    _ => wrong("needs one of `value`, `from_attribute` and `from_context`"),
                 }
             }
             Kind::Extract => {

@@ -7,14 +7,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::cors;
 use crate::server::Limits;
 use crate::settings::check_endpoint;
-use crate::settings::{Diagnostics, Unsupported, duration};
+use crate::settings::{ComponentId, Diagnostics, Unsupported, component_id, duration};
 use crate::tls::{self, ServerTls};
 
 pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
-    ("put a proxy in front that authenticates", &["protocols.grpc.auth", "protocols.http.auth"]),
     (
-        "request metadata is not passed on; remove the key",
-        &["protocols.grpc.include_metadata", "protocols.http.include_metadata"],
+        "what is in a URL ends up in logs; send it in a header, and remove the key",
+        &["protocols.http.auth.request_params"],
     ),
     (
         "a client may ping as often as it likes; remove the key",
@@ -90,8 +89,26 @@ pub(crate) struct Grpc {
     pub(crate) max_concurrent_streams: Option<u32>,
     /// When connections are tried and ended.
     pub(crate) keepalive: Keepalive,
+    /// Whether the metadata of requests is kept for `from_context` of the processors `attributes` and `resource`. Default
+    /// `false`.
+    pub(crate) include_metadata: bool,
+    /// Senders that are let in. Default: all.
+    pub(crate) auth: Option<Auth>,
     /// If set, connections are made with TLS.
     pub(crate) tls: Option<ServerTls>,
+}
+
+/// Senders that are let in.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Auth {
+    /// The extension that authenticates senders, `basicauth` or `bearertokenauth`. Others are answered 401, or UNAUTHENTICATED by
+    /// gRPC, and counted (`otelcol_receiver_unauthenticated_requests`). Pages in browsers ask without credentials whether they may
+    /// send, and are answered by `cors`.
+    #[serde(deserialize_with = "component_id::referred")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) authenticator: Option<ComponentId>,
 }
 
 /// When connections are tried and ended.
@@ -176,6 +193,10 @@ pub(crate) struct Http {
     pub(crate) traces_url_path: String,
     /// The largest request, decompressed, in bytes. Default 20971520 (20 MiB).
     pub(crate) max_request_body_size: usize,
+    /// Whether the headers of requests are kept for `from_context` of the processors `attributes` and `resource`. Default `false`.
+    pub(crate) include_metadata: bool,
+    /// Senders that are let in. Default: all.
+    pub(crate) auth: Option<Auth>,
     /// Pages in browsers that may send, by CORS. Default: none.
     pub(crate) cors: cors::Config,
     /// If set, connections are made with TLS.
@@ -189,6 +210,8 @@ impl Default for Grpc {
             max_recv_msg_size_mib: 4,
             max_concurrent_streams: None,
             keepalive: Keepalive::default(),
+            include_metadata: false,
+            auth: None,
             tls: None,
         }
     }
@@ -200,6 +223,8 @@ impl Default for Http {
             endpoint: "localhost:4318".into(),
             traces_url_path: "/v1/traces".into(),
             max_request_body_size: 20 << 20,
+            include_metadata: false,
+            auth: None,
             cors: cors::Config::default(),
             tls: None,
         }
@@ -225,6 +250,7 @@ impl Config {
                 if !(1..=2048).contains(&grpc.max_recv_msg_size_mib) {
                     diagnostics.add(&["max_recv_msg_size_mib"], "must be from 1 to 2048");
                 }
+                check_auth(diagnostics, &grpc.auth);
                 if let Some(tls) = &grpc.tls {
                     tls.check(diagnostics);
                 }
@@ -240,6 +266,7 @@ impl Config {
                     diagnostics.add(&["max_request_body_size"], "must be more than zero");
                 }
                 http.cors.check(diagnostics);
+                check_auth(diagnostics, &http.auth);
                 if let Some(tls) = &http.tls {
                     tls.check(diagnostics);
                 }
@@ -248,11 +275,35 @@ impl Config {
         Some(config)
     }
 
+    /// The authenticators that it names, each with the protocol.
+    pub(crate) fn authenticators(&self) -> impl Iterator<Item = (&'static str, &ComponentId)> {
+        let Protocols { grpc, http } = &self.protocols;
+        let grpc = grpc.as_ref().and_then(|grpc| grpc.auth.as_ref()).map(|auth| ("grpc", auth));
+        let http = http.as_ref().and_then(|http| http.auth.as_ref()).map(|auth| ("http", auth));
+        let all = grpc.into_iter().chain(http);
+        all.filter_map(|(protocol, auth)| Some((protocol, auth.authenticator.as_ref()?)))
+    }
+
+    /// The protocols that keep the metadata of requests.
+    pub(crate) fn keeps_metadata(&self) -> impl Iterator<Item = &'static str> {
+        let Protocols { grpc, http } = &self.protocols;
+        let grpc = grpc.as_ref().filter(|grpc| grpc.include_metadata).map(|_| "grpc");
+        let http = http.as_ref().filter(|http| http.include_metadata).map(|_| "http");
+        grpc.into_iter().chain(http)
+    }
+
     /// The largest request that is taken by any protocol, in bytes.
     pub(crate) fn largest_request(&self) -> usize {
         let Protocols { grpc, http } = &self.protocols;
         let grpc = grpc.as_ref().map_or(0, |grpc| grpc.max_recv_msg_size_mib << 20);
         grpc.max(http.as_ref().map_or(0, |http| http.max_request_body_size))
+    }
+}
+
+fn check_auth(diagnostics: &mut Diagnostics<'_>, auth: &Option<Auth>) {
+    if auth.as_ref().is_some_and(|auth| auth.authenticator.is_none()) {
+        let problem = "names no `authenticator`; write the id of an extension, such as `basicauth`";
+        diagnostics.add(&["auth"], problem);
     }
 }
 

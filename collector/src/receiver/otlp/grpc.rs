@@ -23,10 +23,12 @@ use super::arrival::{Arriving, Broken};
 use super::wrong_port::{WrongPort, is_grpc};
 use super::{Entry, config, grpc_timeout, partial_success};
 use crate::consumer::{AT_ONCE, Refused};
+use crate::extension::credentials::NotAuthentic;
 use crate::extension::trace_ledger::Reply;
 use crate::grpc_codec::BytesCodec;
 use crate::grpc_snappy;
 use crate::sender::Sender;
+use crate::server;
 use crate::trace_batch::wire::{put_bytes, put_uint};
 use crate::trace_batch::{DecodeError, TraceBatch};
 
@@ -86,7 +88,12 @@ impl tower::Service<http::Request<Incoming>> for Service {
                     return Ok(Status::internal(problem).into_http());
                 }
             };
-            let sender = entry.sender(&request).within(waits);
+            let peer = server::peer(&request);
+            let sender = match entry.sender(request.headers(), request.uri(), peer).await {
+                Ok(sender) => sender.within(waits),
+                Err(busy @ NotAuthentic::Busy) => return Ok(later(&busy, AT_ONCE).into_http()),
+                Err(error) => return Ok(Status::unauthenticated(error.to_string()).into_http()),
+            };
             let (malformed, refused) = (entry.malformed.clone(), entry.refused_requests.clone());
             let mut grpc = Grpc::new(BytesCodec)
                 .max_decoding_message_size(max_message_bytes)

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderValue, RETRY_AFTER};
+use http::header::{
+    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderValue, ORIGIN, RETRY_AFTER,
+    WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
@@ -18,6 +21,9 @@ use super::cors::{Asked, Cors};
 use super::wrong_port::{WrongPort, is_grpc};
 use super::{Entry, config, partial_success};
 use crate::consumer::{AT_ONCE, Refused};
+use crate::extension::credentials::NotAuthentic;
+use crate::sender::Sender;
+use crate::server;
 use crate::trace_batch::wire::{put_bytes, put_uint};
 use crate::trace_batch::{DecodeError, TraceBatch};
 
@@ -111,11 +117,17 @@ async fn answer(
     let encoding = encoding(request.headers());
     let reply_in = encoding.as_ref().map_or(Encoding::Protobuf, |encoding| *encoding);
     let version = request.version();
-    let outcome = match (encoding, route(config, &request)) {
-        (_, Err(rejection)) | (Err(rejection), _) => {
+    // A page's browser would ask its user for a password.
+    let is_of_page = request.headers().contains_key(ORIGIN);
+    let peer = server::peer(&request);
+    let sender = entry.sender(request.headers(), request.uri(), peer).await.map_err(not_let_in);
+    let outcome = match (sender, encoding, route(config, &request)) {
+        (Err(rejection), ..) | (_, _, Err(rejection)) | (_, Err(rejection), _) => {
             Err(Rejection { is_unread: !discard(entry, request).await, ..rejection })
         }
-        (Ok(encoding), Ok(())) => export(config, entry, encoding, request).await,
+        (Ok(sender), Ok(encoding), Ok(())) => {
+            export(config, entry, encoding, &sender, request).await
+        }
     };
     let rejection = match outcome {
         Ok(warning) => {
@@ -135,10 +147,27 @@ async fn answer(
         // Else the sender's next request may be sent on it, and be lost.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    if rejection.status == StatusCode::UNAUTHORIZED
+        && !is_of_page
+        && let Some(challenge) = entry.door.challenge()
+    {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
     if rejection.status == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("POST"));
     }
     response
+}
+
+/// The answer to a request whose sender may not send, or is not known to.
+fn not_let_in(error: NotAuthentic) -> Rejection {
+    match error {
+        NotAuthentic::Busy => Rejection::later(&error, AT_ONCE),
+        _ => Rejection {
+            is_counted: true,
+            ..Rejection::new(StatusCode::UNAUTHORIZED, error.to_string())
+        },
+    }
 }
 
 /// Reads the body of a request that is refused, for the connection to be of use for the next one. Returns whether it came to its end.
@@ -192,9 +221,9 @@ async fn export(
     config: &config::Http,
     entry: &Entry,
     encoding: Encoding,
+    sender: &Sender,
     request: Request<Incoming>,
 ) -> Result<Option<Cow<'static, str>>, Rejection> {
-    let sender = entry.sender(&request);
     let (head, body) = request.into_parts();
     let limit = config.max_request_body_size;
     let arriving = entry.room.begin();
@@ -215,7 +244,7 @@ async fn export(
         };
         Rejection::new(status, error.to_string())
     })?;
-    let offered = entry.offer_request(batch, &sender).await;
+    let offered = entry.offer_request(batch, sender).await;
     offered.map_err(|refused| match (&refused, refused.retry_after()) {
         (Refused::Scripted(reply), retry_after) => {
             let status = StatusCode::from_u16(reply.status).unwrap_or_default();
@@ -314,8 +343,9 @@ fn ok_body(encoding: Encoding, warning: Option<&str>) -> Vec<u8> {
 
 /// A `google.rpc.Status`, as the OTLP specification asks for in replies that are not OK.
 fn status_body(encoding: Encoding, status: StatusCode, message: &str) -> Vec<u8> {
-    // gRPC's codes: unavailable, failed precondition, unimplemented, invalid argument.
+    // gRPC's codes: unavailable, unauthenticated, failed precondition, unimplemented, invalid argument.
     let code = match status {
+        StatusCode::UNAUTHORIZED => 16,
         StatusCode::SERVICE_UNAVAILABLE => 14,
         StatusCode::INTERNAL_SERVER_ERROR => 9,
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => 12,

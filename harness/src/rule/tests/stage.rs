@@ -103,6 +103,18 @@ fn spans_that_were_refused_are_reported_with_the_exporter_that_gave_them_up() {
 }
 
 #[test]
+fn spans_that_were_refused_for_their_credentials_are_reported_with_what_to_set() {
+    let mut world = World::healthy();
+    world.remove(0xb1);
+    let refused = ("OTel-OTLP-Exporter-Java/1.68.0 (http): missing".to_owned(), 3);
+    world.evidence.collector =
+        Some(CollectorEntry { unauthenticated: [refused].into(), ..collector(3, 3, &[]) });
+    let (_, reported) = world.failing();
+    let cause = "refused requests of `OTel-OTLP-Exporter-Java/1.68.0` for their credentials (missing): set OTEL_EXPORTER_OTLP_HEADERS there";
+    assert!(reported.contains(cause), "{reported}");
+}
+
+#[test]
 fn what_a_log_says_of_an_export_that_failed_is_quoted_with_the_loss_it_explains() {
     let reported = |errors: &[(&str, &str)]| {
         let mut world = World::healthy();
