@@ -34,8 +34,8 @@ fn reference() -> String {
          `validate` needs neither key nor network: an API key that is empty, or a key or header whose variable is not set, is a \
          note there, and an error where the config is to run.\n\n\
          With `--traces-only`, a config for all signals is read as one for traces: pipelines of `metrics`, `logs` and `profiles` are \
-         left out, and so is what only they use, supported or not, and extensions that are not supported and that nothing left \
-         refers to. A note says so of each. Without it, they are refused.\n",
+         left out, and so is what only they use, supported or not, keys that say where other signals come from or go to, and extensions \
+         that are not supported and that nothing left refers to. A note says so of each. Without it, they are refused.\n",
     );
     section::<ReceiverConfig>(
         &mut out,

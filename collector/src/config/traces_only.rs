@@ -14,6 +14,19 @@ const SECTIONS: [&str; 4] = ["receivers", "processors", "exporters", "connectors
 /// Types of pipelines that carry no traces.
 const OTHERS: [&str; 3] = ["metrics", "logs", "profiles"];
 
+/// Extensions that do nothing by themselves.
+const AUTHENTICATORS: [&str; 2] = ["basicauth", "bearertokenauth"];
+
+/// Keys of components for traces that are about other signals: by section and types.
+const KEYS_OF_OTHERS: [(&str, &[&str], &[&str]); 2] = [
+    (
+        "exporters",
+        &["otlphttp", "otlp_http"],
+        &["metrics_endpoint", "logs_endpoint", "profiles_endpoint"],
+    ),
+    ("receivers", &["otlp"], &["protocols.http.metrics_url_path", "protocols.http.logs_url_path"]),
+];
+
 /// Leaves out the pipelines of other signals and what they alone use, and extensions that nothing left refers to and that are not
 /// supported. Returns a note for each pipeline, and for each other thing, that is left out.
 pub(super) fn leave_others_out(root: &mut Node) -> Vec<String> {
@@ -68,11 +81,32 @@ pub(super) fn leave_others_out(root: &mut Node) -> Vec<String> {
             is_used
         });
     }
+    leave_keys_out(root, &mut notes);
     leave_extensions_out(root, &mut notes);
     notes
 }
 
-/// Leaves out extensions that are not supported and that no component that is left names.
+/// Leaves out keys of components for traces that say where other signals come from or go to.
+fn leave_keys_out(root: &mut Node, notes: &mut Vec<String>) {
+    for (section, kinds, keys) in KEYS_OF_OTHERS {
+        let ids: Vec<_> = names(root.get(section)).into_iter().collect();
+        for id in ids.iter().filter(|id| kinds.contains(&kind(id))) {
+            for key in keys {
+                let path: Vec<_> =
+                    [section, id.as_str()].into_iter().chain(key.split('.')).collect();
+                let at = root.locate(path.iter().copied()).clone();
+                if root.remove(&path).is_some() {
+                    let path = path.join(".");
+                    notes.push(format!(
+                        "{at}: `{path}`: is left out, as it is for other signals (`--traces-only`)"
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// Leaves out extensions that no component that is left names, and that are not supported or are of use to others only.
 fn leave_extensions_out(root: &mut Node, notes: &mut Vec<String>) {
     let mut named = BTreeSet::new();
     for section in SECTIONS {
@@ -80,7 +114,11 @@ fn leave_extensions_out(root: &mut Node, notes: &mut Vec<String>) {
             texts(node, &mut named);
         }
     }
-    let goes = |name: &str| !ExtensionConfig::KINDS.contains(&kind(name)) && !named.contains(name);
+    let is_supported = |name: &str| ExtensionConfig::KINDS.contains(&kind(name));
+    let goes = |name: &str| {
+        let is_for_others = !is_supported(name) || AUTHENTICATORS.contains(&kind(name));
+        is_for_others && !named.contains(name)
+    };
     let left_out: Vec<_> = root
         .get_mut("service")
         .map(|service| leave_out_of(service, "extensions", &goes))
@@ -90,7 +128,8 @@ fn leave_extensions_out(root: &mut Node, notes: &mut Vec<String>) {
     }
     let at = root.locate(["service", "extensions"]);
     notes.extend(left_out.iter().map(|name| {
-        format!("{at}: `service.extensions`: `{name}` is left out, as it is not supported and nothing for traces refers to it (`--traces-only`)")
+        let why = if is_supported(name) { "" } else { "it is not supported and " };
+        format!("{at}: `service.extensions`: `{name}` is left out, as {why}nothing for traces refers to it (`--traces-only`)")
     }));
 }
 
