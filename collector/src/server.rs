@@ -401,6 +401,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn more_than_a_few_connections_wait_to_be_accepted() {
+        // What fits beside the files of other tests; a backlog of 128 is full long before.
+        let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        let waiting = most.trim().parse::<usize>().unwrap().min(600);
+        let bound = bind("127.0.0.1:0", "endpoint").await.unwrap();
+        let mut connections = Vec::new();
+        for number in 0..waiting {
+            let connect = TcpStream::connect(bound.address);
+            let connected = tokio::time::timeout(std::time::Duration::from_secs(10), connect).await;
+            let connected = connected.unwrap_or_else(|_| panic!("{number} wait, and no more"));
+            connections.push(connected.unwrap());
+        }
+    }
+
+    #[tokio::test]
     async fn one_address_is_only_that_one() {
         let bound = bind("127.0.0.1:0", "endpoint").await.unwrap();
         assert_eq!(bound.address.ip(), Ipv4Addr::LOCALHOST);

@@ -30,6 +30,16 @@ fn propagation_switched_off_in_the_second_hop_is_named() {
 }
 
 #[test]
+fn an_exporter_that_speaks_http_to_the_port_of_grpc_is_named() {
+    run("", &["--app-env", "sample-app-2:OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"])
+        .expect_code(1)
+        .expect_stdout("lost between `sample-app-2` and the collector")
+        .expect_stdout("likely an exporter that speaks HTTP (`OTel-OTLP-Exporter-Rust/")
+        .expect_stdout("is pointed at the gRPC port of the collector")
+        .expect_stdout("set OTEL_EXPORTER_OTLP_PROTOCOL=grpc there");
+}
+
+#[test]
 fn services_that_speak_different_propagators_are_named() {
     run("", &["--app-env", "sample-app-2:OTEL_PROPAGATORS=xray"])
         .expect_code(1)
