@@ -96,7 +96,7 @@ pub struct Answer {
     pub text: Option<String>,
     /// Its headers by name, those that are looked at.
     pub headers: BTreeMap<String, String>,
-    /// Beginning of the body, if the body is checked.
+    /// Beginning of the body, if the body is checked, or the status is another than the scenario asks for.
     pub excerpt: String,
 }
 

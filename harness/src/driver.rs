@@ -306,6 +306,9 @@ mod tests {
         };
         let (case, _) = sent(&Request::get("/orders"), answers()).await;
         assert_eq!(case.answer, Answer::default());
+        let asked = Request { status: Some(201), ..Request::get("/orders") };
+        let (case, _) = sent(&asked, answers()).await;
+        assert!(case.answer.excerpt.starts_with("{\"order\""), "why it is none: {case:?}");
         let mut request = Request::get("/orders");
         request.save = [("id".to_owned(), "order.id".to_owned())].into();
         let condition = serde_json::from_value(json!("/orders/7")).unwrap();

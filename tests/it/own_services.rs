@@ -271,6 +271,8 @@ fn init_writes_a_system_and_a_scenario_that_pass_as_they_are() {
         ];
         ran(Command::new(TRACECHECK).args(args).current_dir(dir.path()).output())
     };
+    let none = ran(Command::new(TRACECHECK).arg("init").current_dir(dir.path()).output());
+    none.expect_code(2).expect_stderr("no service is named: give each with the command");
     init("shop:UPSTREAM_URIS=pey")
         .expect_code(2)
         .expect_stderr("no --service `pey`; did you mean `pay`?");

@@ -17,8 +17,9 @@ use harness::{
 /// Which services there are, and how they are reached.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A service and how it is started, for example `shop=python shop.py`; the first one is the entry. Once for each.
-    #[arg(long = "service", value_name = "NAME=COMMAND", required = true, value_parser = service)]
+    /// A service and how it is started with its instrumentation, for example `pay=opentelemetry-instrument uvicorn pay:app --port $PORT`; the
+    /// first one is the entry. Once for each.
+    #[arg(long = "service", value_name = "NAME=COMMAND", value_parser = service)]
     services: Vec<Service>,
     /// A call between two services, and the variable that gives the caller the address: `shop:PAY_URL=pay`. Once for each.
     #[arg(long = "calls", value_name = "CALLER:VARIABLE=CALLEE", value_parser = call)]
@@ -80,7 +81,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    let entry = &args.services[0].name;
+    let Some(entry) = args.services.first().map(|service| &service.name) else {
+        bail!(
+            "no service is named: give each with the command that starts it, for example\n  tracecheck init --service shop='node --require @opentelemetry/auto-instrumentations-node/register shop.js' --service pay='opentelemetry-instrument uvicorn pay:app --port $PORT' --calls shop:PAY_URL=pay --get /orders/1"
+        );
+    };
     let system = PathBuf::from(format!("{entry}.system.yaml"));
     let scenario = PathBuf::from(format!("{entry}-first.yaml"));
     for path in [&system, &scenario] {

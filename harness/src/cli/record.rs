@@ -33,6 +33,9 @@ pub(super) struct Args {
     write_over: bool,
 }
 
+/// How often a request is sent at most: enough to see what comes and goes, such as a connection that the first one opens.
+const MOST_TIMES: u32 = 3;
+
 #[tokio::main]
 pub(super) async fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     args.run.log();
@@ -56,7 +59,7 @@ pub(super) async fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     for planned in &mut plan.scenarios {
         planned.expect = Expect { within: planned.expect.within, ..Expect::default() };
         for request in &mut planned.requests {
-            (request.times, request.concurrency) = (1, 1);
+            (request.times, request.concurrency) = (request.times.min(MOST_TIMES), 1);
         }
     }
     let mut output = args.run.output.open(false)?;

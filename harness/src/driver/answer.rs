@@ -29,8 +29,8 @@ pub(super) fn of_call(request: &Request, called: Called) -> (Outcome, Answer) {
         Some(message) => message.to_string(),
         None => called.status_message.clone(),
     };
-    let answer = Answer { headers, ..looked_at(request, body.as_bytes(), false) };
     let status = u16::try_from(called.code).unwrap_or(u16::MAX);
+    let answer = Answer { headers, ..looked_at(request, status, body.as_bytes(), false) };
     (Outcome::Response { status, trace_id }, answer)
 }
 
@@ -78,15 +78,16 @@ pub(super) async fn of_response(
         let json: serde_json::Value = serde_json::from_slice(&body).ok()?;
         json.get(field)?.as_str()?.parse().ok()
     });
-    let answer = Answer { headers, ..looked_at(request, &body, is_cut) };
+    let answer = Answer { headers, ..looked_at(request, status, &body, is_cut) };
     (Outcome::Response { status, trace_id }, answer)
 }
 
-/// Returns the parts of a body that the scenario checks.
-fn looked_at(request: &Request, body: &[u8], is_cut: bool) -> Answer {
+/// Returns the parts of a body that the scenario checks, and its beginning where the status is not the one that the scenario asks for.
+fn looked_at(request: &Request, status: u16, body: &[u8], is_cut: bool) -> Answer {
     let looks_into_json = request.json_paths().next().is_some();
     let mut answer = Answer::default();
-    if !looks_into_json && request.answer.text.is_none() {
+    let is_wrong = request.status.is_some_and(|expected| expected != status);
+    if !looks_into_json && request.answer.text.is_none() && !is_wrong {
         return answer;
     }
     let text = String::from_utf8_lossy(body);

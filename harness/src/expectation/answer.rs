@@ -44,8 +44,12 @@ impl Asked<'_> {
             Outcome::Response { status, .. } if *status == expected => None,
             Outcome::Unobserved { .. } => None,
             other => {
+                let begins = match view.case.answer.excerpt.as_str() {
+                    "" => String::new(),
+                    excerpt => format!(", and a body that begins with `{excerpt}`"),
+                };
                 let detail = format!(
-                    "{} should be answered with status {expected}: got {}",
+                    "{} should be answered with status {expected}: got {}{begins}",
                     self.title,
                     other.describe()
                 );

@@ -283,7 +283,7 @@ fn silent(record: &Record, result: &mut ScenarioResult) {
     let remedy = match why {
         None => {
             format!(
-                "ask for it in `expect`, tolerate `{SILENT_SERVICE}` where it takes no part, or write `traced: false` in the system file where it makes no spans, as a proxy"
+                "its SDK is not started (Node's `--require …/register`, Python's `opentelemetry-instrument`, Java's `-javaagent`), or what it exports does not come to the collector; where it makes spans only sometimes, ask for it in `expect`, tolerate `{SILENT_SERVICE}` where it takes no part, or write `traced: false` in the system file where it makes no spans, as a proxy"
             )
         }
         Some(why) => why,

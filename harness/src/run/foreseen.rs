@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     scenario::Scenario,
     source,
-    system::{Role, System, Workload, parts::CONFIG_FILE},
+    system::{Program, Role, System, Workload, parts::CONFIG_FILE, reference},
 };
 
 /// How many scenarios are named.
@@ -33,17 +33,61 @@ pub fn foreseen<'s>(
     let mut late: Vec<String> = late.collect();
     let collectors = system.workloads.iter().filter(|workload| workload.role == Role::Collector);
     late.extend(collectors.filter_map(|collector| late_in_collector(collector, &scenarios)));
-    late.into_iter().chain(namesakes(&services)).collect()
+    let lost = services.iter().filter_map(|workload| without_a_collector(workload, system));
+    late.into_iter().chain(lost).chain(namesakes(&services)).collect()
 }
 
 /// Says which scenarios wait for less than a service may keep its spans.
 fn late(workload: &Workload, scenarios: &[&Scenario]) -> Option<String> {
-    let delay = workload.set_export_delay()?;
+    let Some(delay) = workload.set_export_delay() else {
+        return late_by_default(workload, scenarios);
+    };
     let waiting = waiting_no_longer(delay, scenarios)?;
     Some(format!(
         "`{}` keeps spans for up to {delay:?} (OTEL_BSP_SCHEDULE_DELAY), and {waiting}: they may come too late; set the delay well below `within`, 100 for example, or raise `within`",
         workload.name
     ))
+}
+
+/// Says the same of one whose SDK keeps spans for as long as the specification has it, unless its code says otherwise.
+fn late_by_default(workload: &Workload, scenarios: &[&Scenario]) -> Option<String> {
+    if !is_of_the_users(workload) {
+        return None;
+    }
+    let delay = workload.export_delay();
+    let waiting = waiting_no_longer(delay, scenarios)?;
+    Some(format!(
+        "`{}` keeps spans for up to {delay:?}, as SDKs do where OTEL_BSP_SCHEDULE_DELAY is not set, and {waiting}: they may come too late; set it well below `within`, to 100 (milliseconds) for example, or raise `within`",
+        workload.name
+    ))
+}
+
+/// Returns whether a workload is a service of the user's that makes spans.
+fn is_of_the_users(workload: &Workload) -> bool {
+    matches!(workload.program, Program::Command(_))
+        && workload.traced
+        && workload.silenced_by().is_none()
+}
+
+/// Says of a service that it is given no address to export spans to.
+fn without_a_collector(workload: &Workload, system: &System) -> Option<String> {
+    let mut collectors = system.workloads.iter().filter(|one| one.role == Role::Collector);
+    let collector = &collectors.next()?.name;
+    let is_set = workload.env.keys().any(|name| {
+        name.starts_with("OTEL_EXPORTER_OTLP") && name.ends_with("ENDPOINT")
+            || name == "OTEL_EXPERIMENTAL_CONFIG_FILE"
+            || name == "OTEL_CONFIG_FILE"
+    });
+    let refers = reference::references(workload).iter().any(|one| {
+        let to = one.edge().map(|(name, _)| name);
+        system.workloads.iter().any(|known| Some(&*known.name) == to && known.role != Role::Service)
+    });
+    (is_of_the_users(workload) && !is_set && !refers).then(|| {
+        format!(
+            "`{}` is given no address of the collector, so that its SDK exports to its default one: set `OTEL_EXPORTER_OTLP_ENDPOINT: ${{endpoint:{collector}.otlp-http}}` (or `.otlp-grpc`) in its `env`; where it makes no spans, write `traced: false`",
+            workload.name
+        )
+    })
 }
 
 /// Says which scenarios wait for less than a collector may keep spans, by its config.
@@ -125,12 +169,39 @@ mod tests {
     fn system(settings: &[(&str, &str, &str)]) -> System {
         let mut text = "entry: web\nworkloads:\n".to_owned();
         for (name, key, value) in settings {
+            let delay = match *key {
+                "OTEL_BSP_SCHEDULE_DELAY" | "A" => "",
+                _ => "OTEL_BSP_SCHEDULE_DELAY: \"100\", ",
+            };
+            let endpoint = match *key {
+                "A" | "COLLECTOR" => "",
+                _ => "OTEL_EXPORTER_OTLP_ENDPOINT: \"${endpoint:collector.otlp-http}\", ",
+            };
             text.push_str(&format!(
-                "- {{ name: {name}, command: [app, \"${{listen:http}}\"], ports: [http], env: {{ {key}: \"{value}\" }} }}\n"
+                "- {{ name: {name}, command: [app, \"${{listen:http}}\"], ports: [http], env: {{ {delay}{endpoint}{key}: \"{value}\" }} }}\n"
             ));
         }
         let file = SystemFile::parse("shop.yaml", &text, Path::new("."), &|_| None).unwrap();
         file.system(&Secret::new("")).unwrap()
+    }
+
+    #[test]
+    fn a_service_without_an_address_or_with_the_default_delay_is_named() {
+        let mut scenario = World::healthy().record.scenario;
+        scenario.expect.within = Duration::from_secs(5);
+        let text = |system: &System| foreseen(system, [&scenario]).join("\n");
+        let neither = text(&system(&[("web", "A", "b")]));
+        for part in [
+            "`web` keeps spans for up to 5s, as SDKs do where OTEL_BSP_SCHEDULE_DELAY is not set, and `happy` waits 5s",
+            "`web` is given no address of the collector",
+            "`OTEL_EXPORTER_OTLP_ENDPOINT: ${endpoint:collector.otlp-http}`",
+        ] {
+            assert!(neither.contains(part), "{part}: {neither}");
+        }
+        let given = text(&system(&[("web", "COLLECTOR", "${endpoint:collector.otlp-grpc}")]));
+        assert!(!given.contains("no address"), "{given}");
+        let silent = text(&system(&[("web", "OTEL_SDK_DISABLED", "true")]));
+        assert_eq!(silent, "");
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::{
     verdict::Verdict,
 };
 
-const SYSTEM: &str = "entry: shop\nworkloads: [{ name: shop, command: [shop, '${listen:http}'], ports: [http], env: { OTEL_SERVICE_NAME: shop } }]";
+const SYSTEM: &str = "entry: shop\nworkloads: [{ name: shop, command: [shop, '${listen:http}'], ports: [http], env: { OTEL_SERVICE_NAME: shop, OTEL_BSP_SCHEDULE_DELAY: '100', OTEL_EXPORTER_OTLP_ENDPOINT: '${endpoint:collector.otlp-http}' } }]";
 
 /// The service and the intake beside it, once they are up.
 #[derive(Default)]

@@ -164,7 +164,9 @@ impl Launch {
             };
             if matches!(self.workload.program, Program::Command(_)) {
                 for (port, address) in &addresses {
-                    waits_for = format!("port `{port}` ({address}) accepts no connections");
+                    waits_for = format!(
+                        "port `{port}` ({address}) accepts no connections; the program has to listen there, and is given the port by `${{port:{port}}}` or `${{listen:{port}}}` in its command or `env`"
+                    );
                     accepts(address).await;
                 }
             }

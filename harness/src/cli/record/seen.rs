@@ -158,24 +158,60 @@ fn lines(seen: &Seen, depth: usize, text: &mut String) {
 }
 
 /// Describes requests that leave different trees: the services in all of them, and the number of spans of each kind.
+/// Numbers of spans by origin, kind, and content of `is`.
+type Counts = BTreeMap<(String, String, String), u64>;
+
+/// Sums up how many spans of each kind all requests leave, given those of some of each request, and how often each is sent; and returns
+/// apart the kinds of which equal requests left unequal numbers.
+fn totals(
+    of_requests: &BTreeMap<usize, Vec<Counts>>,
+    times: &[u32],
+) -> (Counts, BTreeSet<(String, String, String)>) {
+    let (mut counts, mut varying) = (Counts::new(), BTreeSet::new());
+    for (request, of_cases) in of_requests {
+        let times = u64::from(times.get(*request).copied().unwrap_or(1));
+        for key in of_cases.iter().flat_map(BTreeMap::keys) {
+            let mut each = of_cases.iter().map(|of| of.get(key).copied().unwrap_or_default());
+            let first = each.next().unwrap_or_default();
+            if each.any(|count| count != first) {
+                varying.insert(key.clone());
+            }
+        }
+        for (key, count) in of_cases.first().into_iter().flatten() {
+            *counts.entry(key.clone()).or_default() += count * times;
+        }
+    }
+    counts.retain(|key, _| !varying.contains(key));
+    (counts, varying)
+}
+
 fn counts(record: &Record, times: &[u32], text: &mut String) {
     let mut everywhere: Option<BTreeSet<String>> = None;
-    let mut counts: BTreeMap<(String, String, String), u64> = BTreeMap::new();
+    let mut of_requests: BTreeMap<usize, Vec<Counts>> = BTreeMap::new();
     for of in &record.cases {
+        let mut counts = Counts::new();
         let spans = of.evidence.trace.iter().flat_map(|trace| &trace.spans);
         let mut here = BTreeSet::new();
         for span in spans.filter(|span| span.service != DRIVER_SERVICE) {
             let at = at(span, &record.topology);
             here.insert(at.clone());
-            let times = times.get(of.case.request).copied().unwrap_or(1);
             let kind = KINDS.iter().find(|kind| **kind == span.kind());
             let kind = kind.map_or_else(String::new, |kind| format!(", kind: {kind}"));
-            *counts.entry((at, kind, is(span))).or_default() += u64::from(times);
+            *counts.entry((at, kind, is(span))).or_default() += 1;
         }
+        of_requests.entry(of.case.request).or_default().push(counts);
         everywhere = Some(match everywhere {
             None => here,
             Some(all) => all.intersection(&here).cloned().collect(),
         });
+    }
+    let (counts, varying) = totals(&of_requests, times);
+    for (at, kind, is) in &varying {
+        let _infallible = writeln!(
+            text,
+            "  # Left out, since equal requests had unequal numbers of it: {{ at: {}{kind}, is: {is} }}",
+            quoted(at)
+        );
     }
     let services: Vec<String> = everywhere.iter().flatten().map(|name| quoted(name)).collect();
     if !services.is_empty() {
@@ -191,6 +227,19 @@ fn counts(record: &Record, times: &[u32], text: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_equal_requests_have_unequal_numbers_of_is_no_part_of_the_totals() {
+        let key = |at: &str| (at.to_owned(), String::new(), String::new());
+        let of = |counts: &[(&str, u64)]| -> Counts {
+            counts.iter().map(|(at, count)| (key(at), *count)).collect()
+        };
+        let orders = vec![of(&[("shop", 2), ("connect", 1)]), of(&[("shop", 2)])];
+        let of_requests = BTreeMap::from([(0, orders), (1, vec![of(&[("shop", 1), ("pay", 1)])])]);
+        let (counts, varying) = totals(&of_requests, &[5, 3]);
+        assert_eq!(counts, of(&[("shop", 13), ("pay", 3)]));
+        assert_eq!(varying, BTreeSet::from([key("connect")]));
+    }
 
     #[test]
     fn what_looks_like_an_id_or_a_port_is_left_out() {

@@ -103,7 +103,7 @@ fn candidates(clean: &Record) -> Vec<String> {
         let counts = common(clean, |record, of| counts(record, of, details));
         all.extend(counts.into_iter().map(|count| format!("spans: [{count}]")));
     }
-    let times: Vec<u32> = clean.scenario.requests.iter().map(|_| 1).collect();
+    let times: Vec<u32> = clean.scenario.requests.iter().map(|one| one.times).collect();
     let tree = seen::expect(clean, &times, clean.scenario.expect.within);
     let tree: Vec<&str> = tree
         .lines()
