@@ -16,7 +16,7 @@ use std::time::Instant;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use harness::case::{
-    Answer, Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Topology,
+    Capability, Case, Evidence, LedgerReport, Outcome, ResponseParts, ServiceIdentity, Topology,
 };
 use harness::finding::Findings;
 use harness::intake::attempt::{Attempt, Reply};
@@ -218,7 +218,7 @@ impl World {
             outcome: Outcome::Response { status: 200, trace_id: Some(trace.id) },
             method: Method::Get,
             entry: None,
-            answer: Answer::default(),
+            answer: ResponseParts::default(),
         };
         let evidence = Evidence { trace: Some(trace), ledgers, ..Evidence::default() };
         CaseRecord { case, evidence }

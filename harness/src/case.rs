@@ -59,7 +59,7 @@ pub struct Case {
     pub entry: Option<String>,
     /// The parts of its response that the scenario checks.
     #[serde(default)]
-    pub answer: Answer,
+    pub answer: ResponseParts,
 }
 
 impl Case {
@@ -87,7 +87,7 @@ impl Case {
 /// The kept parts of a response: those that the scenario checks, and the beginning of the rest for messages.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Answer {
+pub struct ResponseParts {
     /// Values in the JSON body by path; paths without a value are omitted.
     pub json: BTreeMap<String, serde_json::Value>,
     /// The reason why its body is not JSON, where JSON is expected.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    case::{Answer, Case, Outcome},
+    case::{Case, Outcome, ResponseParts},
     scenario::{Method, Propagation, Request, request},
     trace::{SpanId, TraceId, unix_nanos},
 };
@@ -193,7 +193,7 @@ impl Driver {
     }
 
     /// Calls the gRPC method of a request.
-    async fn call(&self, request: &Request, base: &str, ids: Ids) -> (Outcome, Answer) {
+    async fn call(&self, request: &Request, base: &str, ids: Ids) -> (Outcome, ResponseParts) {
         let nothing = serde_json::Value::Object(serde_json::Map::new());
         let message = match request.body.as_ref().map(|body| &body.content) {
             Some(request::Content::Json(json)) => json,
@@ -248,7 +248,7 @@ pub(crate) fn not_sent(request: &Request, place: (usize, u32), ids: Ids, reason:
         outcome: Outcome::Failed { reason },
         method: request.method,
         entry: request.entry.clone(),
-        answer: Answer::default(),
+        answer: ResponseParts::default(),
     }
 }
 
@@ -305,7 +305,7 @@ mod tests {
                 .insert_header("location", "/orders/7")
         };
         let (case, _) = sent(&Request::get("/orders"), answers()).await;
-        assert_eq!(case.answer, Answer::default());
+        assert_eq!(case.answer, ResponseParts::default());
         let asked = Request { status: Some(201), ..Request::get("/orders") };
         let (case, _) = sent(&asked, answers()).await;
         assert!(case.answer.excerpt.starts_with("{\"order\""), "why it is none: {case:?}");

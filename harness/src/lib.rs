@@ -20,6 +20,7 @@ pub mod event;
 pub mod evidence;
 pub mod expectation;
 pub mod finding;
+mod in_progress;
 pub mod judge;
 pub mod ledger;
 pub mod load;
@@ -40,7 +41,6 @@ pub mod stats;
 pub mod strays;
 pub mod system;
 pub mod test_system;
-mod under_way;
 pub mod verdict;
 
 pub(crate) use harness_core::{chain_of, http};

@@ -243,7 +243,7 @@ mod tests {
             admit(&connections).await,
             admit(&connections).await,
         ];
-        let _under_way = busy(&working);
+        let _in_progress = busy(&working);
         drop(busy(&used));
         advance(Duration::from_secs(1)).await;
         drop(busy(&used_later));

@@ -38,13 +38,13 @@ pub struct Attached {
     /// Base URL of the collector's OTLP/gRPC port, where the harness reaches it; its own spans are virtual parents elsewhere.
     pub otlp: Option<String>,
     /// Source of the intake.
-    pub intake: Intake,
+    pub intake: IntakeSource,
     /// Time limit for the collector to send to the intake, where it may first have to be configured to do so.
     pub pointing: Option<Duration>,
 }
 
 /// Source of an attached system's intake.
-pub enum Intake {
+pub enum IntakeSource {
     /// There is none: the collector sends to Datadog.
     None,
     /// It is up already, at this base URL.
@@ -66,8 +66,8 @@ impl AttachedEnvironment {
 
     fn inner(&mut self) -> Option<&mut (dyn Environment + 'static)> {
         match &mut self.at.intake {
-            Intake::BroughtUp(environment) => Some(environment.as_mut()),
-            Intake::None | Intake::Running(_) => None,
+            IntakeSource::BroughtUp(environment) => Some(environment.as_mut()),
+            IntakeSource::None | IntakeSource::Running(_) => None,
         }
     }
 }
@@ -117,8 +117,8 @@ fn at(role: Role, name: &str, port: &str, url: &str) -> WorkloadEndpoints {
 impl Environment for AttachedEnvironment {
     async fn up(&mut self, system: &System) -> Result<Endpoints, EnvironmentError> {
         let running = match &self.at.intake {
-            Intake::Running(url) => Some(url.as_str()),
-            Intake::None | Intake::BroughtUp(_) => None,
+            IntakeSource::Running(url) => Some(url.as_str()),
+            IntakeSource::None | IntakeSource::BroughtUp(_) => None,
         };
         let otlp = self.at.otlp.as_deref();
         let wanted = [
@@ -135,12 +135,12 @@ impl Environment for AttachedEnvironment {
         let intake = system.workloads.iter().find(|workload| workload.role == Role::Intake);
         if let Some(intake) = intake {
             match &mut self.at.intake {
-                Intake::None => {}
-                Intake::Running(url) => {
+                IntakeSource::None => {}
+                IntakeSource::Running(url) => {
                     let intake = (intake.name.clone(), at(Role::Intake, &intake.name, "http", url));
                     endpoints.workloads.extend([intake]);
                 }
-                Intake::BroughtUp(environment) => {
+                IntakeSource::BroughtUp(environment) => {
                     let alone = System {
                         workloads: vec![intake.clone()],
                         entry: intake.name.clone(),
@@ -200,29 +200,29 @@ impl Environment for AttachedEnvironment {
 
     async fn disturbances(&self) -> Vec<String> {
         match &self.at.intake {
-            Intake::BroughtUp(environment) => environment.disturbances().await,
-            Intake::None | Intake::Running(_) => Vec::new(),
+            IntakeSource::BroughtUp(environment) => environment.disturbances().await,
+            IntakeSource::None | IntakeSource::Running(_) => Vec::new(),
         }
     }
 
     async fn log_tail(&self, workload: &str, lines: usize) -> Vec<String> {
         match &self.at.intake {
-            Intake::BroughtUp(environment) => environment.log_tail(workload, lines).await,
-            Intake::None | Intake::Running(_) => Vec::new(),
+            IntakeSource::BroughtUp(environment) => environment.log_tail(workload, lines).await,
+            IntakeSource::None | IntakeSource::Running(_) => Vec::new(),
         }
     }
 
     async fn logged(&self, workload: &str, is_meant: LineTest) -> Vec<(SystemTime, String)> {
         match &self.at.intake {
-            Intake::BroughtUp(environment) => environment.logged(workload, is_meant).await,
-            Intake::None | Intake::Running(_) => Vec::new(),
+            IntakeSource::BroughtUp(environment) => environment.logged(workload, is_meant).await,
+            IntakeSource::None | IntakeSource::Running(_) => Vec::new(),
         }
     }
 
     async fn collect_logs(&self, dir: &Path) -> Result<(), EnvironmentError> {
         match &self.at.intake {
-            Intake::BroughtUp(environment) => environment.collect_logs(dir).await,
-            Intake::None | Intake::Running(_) => Ok(()),
+            IntakeSource::BroughtUp(environment) => environment.collect_logs(dir).await,
+            IntakeSource::None | IntakeSource::Running(_) => Ok(()),
         }
     }
 

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use harness::{
     environment::{
-        attached::{Attached, AttachedEnvironment, Intake},
+        attached::{Attached, AttachedEnvironment, IntakeSource},
         kubernetes::{
             KubernetesEnvironment,
             service::{ForwardedService, ServiceName},
@@ -255,15 +255,15 @@ impl Args {
             // They last as long as environments are made.
             let _forwards = &forwards;
             let intake = match (&running, &in_cluster) {
-                _ if !with_intake => Intake::None,
-                (Some(url), _) => Intake::Running(url.clone()),
+                _ if !with_intake => IntakeSource::None,
+                (Some(url), _) => IntakeSource::Running(url.clone()),
                 (None, Some((settings, namespace))) => {
                     let environment = KubernetesEnvironment::new(settings.clone(), 0)?;
-                    Intake::BroughtUp(Box::new(environment.in_namespace(namespace)))
+                    IntakeSource::BroughtUp(Box::new(environment.in_namespace(namespace)))
                 }
                 (None, None) => {
                     let environment = ProcessEnvironment::builder(program.as_ref()).build()?;
-                    Intake::BroughtUp(Box::new(environment))
+                    IntakeSource::BroughtUp(Box::new(environment))
                 }
             };
             let at = Attached { entry: entry.clone(), otlp: otlp.clone(), intake, pointing };

@@ -11,7 +11,7 @@ use harness::{
 
 /// Source of evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Evidence {
+pub(super) enum EvidenceChoice {
     /// The mock intake's capture.
     Mock,
     /// Each trace as Datadog's API shows it.

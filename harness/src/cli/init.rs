@@ -106,7 +106,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let _ = std::fs::remove_file(path);
         }
         return Err(match error.downcast::<LoadError>() {
-            Ok(LoadError::Invalid(findings)) => unsound(&findings),
+            Ok(LoadError::Invalid(findings)) => invalid_options(&findings),
             Err(error) => error,
         });
     }
@@ -119,7 +119,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Says what is wrong with the options, without the places in files that are not there any more.
-fn unsound(findings: &[Finding]) -> anyhow::Error {
+fn invalid_options(findings: &[Finding]) -> anyhow::Error {
     let reported = findings.iter().filter(|finding| !finding.message.ends_with("(see below)"));
     let reported = reported.map(|Finding { message, suggestion, .. }| match suggestion {
         Some(suggestion) => format!("\n  {message}; {suggestion}"),

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use self::systems::{Chosen, Systems};
 use super::{
     attach,
-    datadog::{self, Evidence},
+    datadog::{self, EvidenceChoice},
     environment, exit_code, html, output,
 };
 
@@ -50,8 +50,8 @@ pub(super) struct Args {
     attach: attach::Args,
     /// Source of evidence. With `datadog`, collectors send to Datadog, and DD_SITE, DD_API_KEY and DD_APP_KEY say where it is
     /// asked for each trace.
-    #[arg(long, value_enum, default_value_t = Evidence::Mock)]
-    evidence: Evidence,
+    #[arg(long, value_enum, default_value_t = EvidenceChoice::Mock)]
+    evidence: EvidenceChoice,
     #[command(flatten)]
     datadog: datadog::Args,
     /// Runs only the scenarios whose name contains this; may be given several times.
@@ -225,7 +225,7 @@ impl Args {
 
     /// Prints how a collector that is there already is pointed at the mock intake, at the address that it is to have.
     pub(super) fn show_how_to_attach(&self, run_id: &str) {
-        if self.attach.is_wanted() && self.evidence == Evidence::Mock {
+        if self.attach.is_wanted() && self.evidence == EvidenceChoice::Mock {
             super::progress(&self.attach.how_to(&self.environment, run_id));
         }
     }
@@ -233,21 +233,21 @@ impl Args {
     /// Refuses what fits one run, and not several.
     pub(super) fn check_rounds(&self) -> anyhow::Result<()> {
         match self.evidence {
-            Evidence::Mock => self.attach.check_rounds(&self.environment),
-            Evidence::Datadog => Ok(()),
+            EvidenceChoice::Mock => self.attach.check_rounds(&self.environment),
+            EvidenceChoice::Datadog => Ok(()),
         }
     }
 
     /// Returns whether the evidence comes from the mock intake.
     fn has_mock(&self) -> bool {
-        self.evidence == Evidence::Mock
+        self.evidence == EvidenceChoice::Mock
     }
 
     /// Another source of evidence than the mock intake, where one is asked for.
     pub(super) fn source(&self) -> anyhow::Result<Option<Arc<dyn EvidenceSource>>> {
         Ok(match self.evidence {
-            Evidence::Mock => None,
-            Evidence::Datadog => Some(self.datadog.source()?),
+            EvidenceChoice::Mock => None,
+            EvidenceChoice::Datadog => Some(self.datadog.source()?),
         })
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::ValueHint;
 use harness::{
-    case::{Answer, Case, DRIVER_SERVICE, Evidence, Outcome, ServiceIdentity, Topology},
+    case::{Case, DRIVER_SERVICE, Evidence, Outcome, ResponseParts, ServiceIdentity, Topology},
     datadog_api::DatadogSource,
     event::{self, Event},
     evidence::EvidenceSource,
@@ -229,7 +229,7 @@ fn record(source: &DatadogSource, scenario: &Scenario, args: &Args, id: TraceId)
         outcome: Outcome::Unobserved { found },
         method,
         entry,
-        answer: Answer::default(),
+        answer: ResponseParts::default(),
     };
     let evidence = Evidence { trace, unsettled: source.unsettled(id), ..Evidence::default() };
     let topology = topology(&scenario);

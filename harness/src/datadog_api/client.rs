@@ -150,7 +150,7 @@ pub enum ApiError {
 
 /// An answer, and what it says of the limit.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     /// The rate limit it reports; empty where there was no response.
     pub limit: RateLimit,
     /// The spans.
@@ -225,7 +225,7 @@ impl Client {
     }
 
     /// Queries a complete trace by id.
-    pub async fn trace(&self, id: TraceId) -> Answer {
+    pub async fn trace(&self, id: TraceId) -> Response {
         // Of a 64-bit id the API takes the decimal digits.
         let asked = if id.high() == 0 { id.low().to_string() } else { id.to_string() };
         let url = format!("{}/api/v2/trace/{asked}", self.url);
@@ -234,7 +234,7 @@ impl Client {
     }
 
     /// Queries one page of the spans that match a query and began within a time range.
-    pub async fn search(&self, search: &Search<'_>) -> Answer {
+    pub async fn search(&self, search: &Search<'_>) -> Response {
         let url = format!("{}/api/v2/spans/events/search", self.url);
         let time = |time: SystemTime| humantime::format_rfc3339_millis(time).to_string();
         let mut page = json!({ "limit": PAGE });
@@ -254,7 +254,7 @@ impl Client {
         endpoint: Endpoint,
         request: reqwest::RequestBuilder,
         read: impl FnOnce(&[u8]) -> Result<Spans, Malformed>,
-    ) -> Answer {
+    ) -> Response {
         let request = request.headers(self.keys.clone()).header("accept", "application/json");
         let mut limit = RateLimit::default();
         let asked = tokio::time::timeout(self.timeout, self.send(endpoint, request, &mut limit));
@@ -269,7 +269,7 @@ impl Client {
                 malformed,
             }),
         };
-        Answer { limit, result }
+        Response { limit, result }
     }
 
     async fn send(

@@ -25,7 +25,7 @@ use super::{
     ApiError, Client, Endpoint,
     answer::Spans,
     budget::Budget,
-    client::{Answer, Search, query_of, query_of_services},
+    client::{Response, Search, query_of, query_of_services},
 };
 use crate::{
     case::{Capability, Case, DRIVER_SERVICE},
@@ -378,7 +378,7 @@ async fn look(shared: Arc<Shared>) {
 }
 
 async fn ask_trace(shared: &Shared, id: TraceId) {
-    let Answer { limit, result } = shared.client.trace(id).await;
+    let Response { limit, result } = shared.client.trace(id).await;
     let now = Instant::now();
     shared.change(|state| {
         state.budget.learn(Endpoint::Trace, limit, now);
@@ -457,7 +457,7 @@ async fn search(
             break;
         }
         let asked = Search { query, from, to, cursor: cursor.as_deref(), traces };
-        let Answer { limit, result } = shared.client.search(&asked).await;
+        let Response { limit, result } = shared.client.search(&asked).await;
         let now = Instant::now();
         {
             let mut state = shared.state();
@@ -500,7 +500,7 @@ async fn search_witnesses(shared: &Shared, id: TraceId) {
         traces: &[],
     };
     // One page: on a busy system it holds enough, and the budget is small.
-    let Answer { limit, result } = shared.client.search(&asked).await;
+    let Response { limit, result } = shared.client.search(&asked).await;
     let now = Instant::now();
     shared.change(|state| {
         state.budget.learn(Endpoint::Spans, limit, now);

@@ -2,7 +2,7 @@
 
 use super::grpc::Called;
 use crate::{
-    case::{Answer, Outcome},
+    case::{Outcome, ResponseParts},
     expectation::condition::shortened,
     scenario::{Request, TraceIdFrom, request},
 };
@@ -13,7 +13,7 @@ const MAX_BODY: usize = 1 << 20;
 const EXCERPT: usize = 200;
 
 /// Converts the result of a gRPC call into the outcome of a request.
-pub(super) fn of_call(request: &Request, called: Called) -> (Outcome, Answer) {
+pub(super) fn of_call(request: &Request, called: Called) -> (Outcome, ResponseParts) {
     let header = |name: &str| called.metadata.get(&name.to_lowercase()).cloned();
     let trace_id = match &request.trace_id_from {
         Some(TraceIdFrom::Header(name)) => header(name).and_then(|value| value.parse().ok()),
@@ -30,20 +30,20 @@ pub(super) fn of_call(request: &Request, called: Called) -> (Outcome, Answer) {
         None => called.status_message.clone(),
     };
     let status = u16::try_from(called.code).unwrap_or(u16::MAX);
-    let answer = Answer { headers, ..looked_at(request, status, body.as_bytes(), false) };
+    let answer = ResponseParts { headers, ..looked_at(request, status, body.as_bytes(), false) };
     (Outcome::Response { status, trace_id }, answer)
 }
 
 /// Returns the outcome of a request without a response.
-pub(super) fn failed(reason: String) -> (Outcome, Answer) {
-    (Outcome::Failed { reason }, Answer::default())
+pub(super) fn failed(reason: String) -> (Outcome, ResponseParts) {
+    (Outcome::Failed { reason }, ResponseParts::default())
 }
 
 /// Reads a response: its status, trace id, and what the scenario checks.
 pub(super) async fn of_response(
     request: &Request,
     mut response: reqwest::Response,
-) -> (Outcome, Answer) {
+) -> (Outcome, ResponseParts) {
     let status = response.status().as_u16();
     let header = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
     let header_id = match &request.trace_id_from {
@@ -78,14 +78,14 @@ pub(super) async fn of_response(
         let json: serde_json::Value = serde_json::from_slice(&body).ok()?;
         json.get(field)?.as_str()?.parse().ok()
     });
-    let answer = Answer { headers, ..looked_at(request, status, &body, is_cut) };
+    let answer = ResponseParts { headers, ..looked_at(request, status, &body, is_cut) };
     (Outcome::Response { status, trace_id }, answer)
 }
 
 /// Returns the parts of a body that the scenario checks, and its beginning where the status is not the one that the scenario asks for.
-fn looked_at(request: &Request, status: u16, body: &[u8], is_cut: bool) -> Answer {
+fn looked_at(request: &Request, status: u16, body: &[u8], is_cut: bool) -> ResponseParts {
     let looks_into_json = request.json_paths().next().is_some();
-    let mut answer = Answer::default();
+    let mut answer = ResponseParts::default();
     let is_wrong = request.status.is_some_and(|expected| expected != status);
     if !looks_into_json && request.answer.text.is_none() && !is_wrong {
         return answer;

@@ -125,7 +125,7 @@ impl JsonSchema for Pattern {
 
 /// Error of [`Conditions`] that can decide nothing.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-pub enum UnsoundCondition {
+pub enum InvalidCondition {
     /// None is given.
     #[error(
         "empty condition: give at least one of `equals`, `matches`, `contains`, `exists`, `type`, `at_least` and `at_most`"
@@ -145,20 +145,20 @@ pub enum UnsoundCondition {
 }
 
 impl TryFrom<Conditions> for Condition {
-    type Error = UnsoundCondition;
+    type Error = InvalidCondition;
 
     fn try_from(all: Conditions) -> Result<Self, Self::Error> {
         let without = Conditions { exists: None, ..all.clone() };
         if all == Conditions::default() {
-            return Err(UnsoundCondition::Empty);
+            return Err(InvalidCondition::Empty);
         }
         if all.exists == Some(false) && without != Conditions::default() {
-            return Err(UnsoundCondition::AbsentWithValue);
+            return Err(InvalidCondition::AbsentWithValue);
         }
         if let (Some(least), Some(most)) = (all.at_least, all.at_most)
             && most < least
         {
-            return Err(UnsoundCondition::EmptyRange { least, most });
+            return Err(InvalidCondition::EmptyRange { least, most });
         }
         Ok(Self(all))
     }

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     case::{
-        Answer, Around, Case, Evidence, Origin, Outcome, ServiceIdentity, Shape, Stray, Topology,
+        Around, Case, Evidence, Origin, Outcome, ResponseParts, ServiceIdentity, Shape, Stray,
+        Topology,
     },
     scenario::{Method, Request},
     trace::{PayloadForm, SpanId, Trace, TraceId},
@@ -88,7 +89,7 @@ fn world(spans: Vec<Span>) -> World {
         outcome: Outcome::Response { status: 201, trace_id: None },
         method: Method::Post,
         entry: None,
-        answer: Answer::default(),
+        answer: ResponseParts::default(),
     };
     let evidence = Evidence { trace: Some(Trace::new(TRACE, spans)), ..Evidence::default() };
     let services = ["shop", "pay"].map(|name| ServiceIdentity {

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use crate::{
     case::{
-        Answer, Capability, Case, Evidence, LedgerReport, Origin, Outcome, ServiceIdentity, Stray,
-        Topology,
+        Capability, Case, Evidence, LedgerReport, Origin, Outcome, ResponseParts, ServiceIdentity,
+        Stray, Topology,
     },
     expectation::Expect,
     ledger::{LedgerEntry, LedgerSpan},
@@ -78,7 +78,7 @@ pub(crate) fn case() -> Case {
         outcome: Outcome::Response { status: 200, trace_id: Some(TRACE) },
         method: Method::Get,
         entry: None,
-        answer: Answer::default(),
+        answer: ResponseParts::default(),
     }
 }
 

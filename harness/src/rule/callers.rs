@@ -8,10 +8,10 @@ use super::ledgers::known_ledgers;
 use crate::{
     case::{ServiceIdentity, View},
     finding::Stage,
+    in_progress::InProgress,
     intake::decode::TakenSpan,
     ledger::{CollectorEntry, Exported, LedgerSpan},
     trace::{CLOCK_TOLERANCE, Span, SpanId},
-    under_way::UnderWay,
 };
 
 /// All that shows who called whom, indexed once for all spans of a trace whose callers are asked for.
@@ -31,9 +31,9 @@ pub(super) struct Callers<'a> {
     /// Those of them with a call that nobody answers.
     calling: HashSet<&'a str>,
     /// Calls that nobody answers and that did not fail.
-    open: UnderWay<&'a Span>,
+    open: InProgress<&'a Span>,
     /// Spans that answer calls.
-    servers: UnderWay<&'a Span>,
+    servers: InProgress<&'a Span>,
 }
 
 impl<'a> Callers<'a> {
@@ -60,8 +60,8 @@ impl<'a> Callers<'a> {
             taken: taken.map(|span| (span.id, span)).collect(),
             heard: view.service_spans().map(|span| view.workload_of(span)).collect(),
             calling: calling.collect(),
-            open: UnderWay::new(open.into_iter().filter(|call| !call.error).map(times)),
-            servers: UnderWay::new(servers.map(times)),
+            open: InProgress::new(open.into_iter().filter(|call| !call.error).map(times)),
+            servers: InProgress::new(servers.map(times)),
             family,
         }
     }
@@ -183,12 +183,12 @@ impl<'a> Callers<'a> {
     fn at_work(&self, span: &Span) -> Option<&'a str> {
         let view = self.view;
         let here = view.topology.workload_of(span)?;
-        let under_way = self.servers.at(span.start, tolerance(span));
-        let under_way: Vec<&Span> = under_way.filter(|server| server.id != span.id).collect();
-        let deepest = *under_way.last()?;
+        let in_progress = self.servers.at(span.start, tolerance(span));
+        let in_progress: Vec<&Span> = in_progress.filter(|server| server.id != span.id).collect();
+        let deepest = *in_progress.last()?;
         let caller = view.topology.workload_of(deepest).filter(|caller| *caller != here)?;
         // All others are to be found on the way up from it, which a cycle makes endless.
-        let mut others: HashSet<SpanId> = under_way.iter().map(|server| server.id).collect();
+        let mut others: HashSet<SpanId> = in_progress.iter().map(|server| server.id).collect();
         let mut seen = HashSet::new();
         let mut next = Some(deepest);
         while let Some(above) = next.filter(|above| !others.is_empty() && seen.insert(above.id)) {

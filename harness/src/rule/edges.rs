@@ -8,8 +8,8 @@ use super::{Checked, paths};
 use crate::{
     case::{DRIVER_SERVICE, ServiceIdentity, View, shape::Expected},
     finding::Failure,
+    in_progress::InProgress,
     trace::{Span, SpanId},
-    under_way::UnderWay,
 };
 
 pub(super) fn wrong_service_edge(view: View<'_>) -> Checked {
@@ -94,8 +94,8 @@ fn beside_their_servers(view: View<'_>, family: &Family<'_>) -> Vec<Failure> {
             let times = (server.start, server.end(), server);
             servers.entry(place(server)).or_default().push(times);
         }
-        let under_way = servers.into_iter().map(|(place, spans)| (place, UnderWay::new(spans)));
-        under_way.collect::<HashMap<_, _>>()
+        let in_progress = servers.into_iter().map(|(place, spans)| (place, InProgress::new(spans)));
+        in_progress.collect::<HashMap<_, _>>()
     });
     let is_own = |span: &&Span| matches!(span.kind(), "client" | "producer" | "internal");
     let calls = view.service_spans().filter(is_own);

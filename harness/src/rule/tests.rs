@@ -3,8 +3,8 @@
 use super::{RULES, check_all};
 use crate::{
     case::{
-        Answer, Around, Capability, Case, Evidence, LedgerReport, Outcome, ServiceIdentity, Shape,
-        Stray, Topology, View,
+        Around, Capability, Case, Evidence, LedgerReport, Outcome, ResponseParts, ServiceIdentity,
+        Shape, Stray, Topology, View,
     },
     finding::Findings,
     ledger::{LedgerEntry, LedgerSpan},
@@ -126,7 +126,7 @@ impl World {
                 outcome: Outcome::Response { status: 200, trace_id: Some(TRACE) },
                 method: Method::Get,
                 entry: None,
-                answer: Answer::default(),
+                answer: ResponseParts::default(),
             },
             evidence: Evidence {
                 ledgers: ledgers.collect(),

@@ -138,7 +138,7 @@ impl Call<'_> {
             outcome: outcome.clone(),
             method: Method::Get,
             entry: None,
-            answer: case::Answer::default(),
+            answer: case::ResponseParts::default(),
         };
         let evidence = Evidence { trace: trace.clone(), ..Evidence::default() };
         let mut record = Record::new(self.scenario, Topology::default(), CAPABILITIES.to_vec());

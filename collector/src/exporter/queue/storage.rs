@@ -14,7 +14,7 @@ use crate::trace_batch::{Part, TraceBatch};
 /// How many bytes of spans that are on disk wait in memory, too; what comes beyond is read again when its turn comes.
 const WAITING_BYTES: usize = if cfg!(test) { 500 } else { 6 << 20 };
 /// How many bytes of requests are in flight; one that is larger than that goes alone.
-const UNDER_WAY_BYTES: u32 = if cfg!(test) { 1000 } else { 8 << 20 };
+const IN_FLIGHT_BYTES: u32 = if cfg!(test) { 1000 } else { 8 << 20 };
 /// How many batches are made ready at a time: so many are in memory whole, besides those that wait there.
 const PREPARED_AT_A_TIME: usize = 2;
 /// How large batches are made of requests that are found at the start.
@@ -28,7 +28,7 @@ pub(super) struct Storage {
     pub(super) memory: Arc<Semaphore>,
     /// Taken for making a batch ready, until there is room for its requests.
     pub(super) turns: Semaphore,
-    under_way: Semaphore,
+    in_flight: Semaphore,
     exporter: String,
     health: Health,
     is_failing: AtomicBool,
@@ -40,7 +40,7 @@ impl Storage {
             journal,
             memory: Arc::new(Semaphore::new(WAITING_BYTES)),
             turns: Semaphore::new(PREPARED_AT_A_TIME),
-            under_way: Semaphore::new(UNDER_WAY_BYTES as usize),
+            in_flight: Semaphore::new(IN_FLIGHT_BYTES as usize),
             exporter: exporter.into(),
             health: health.clone(),
             is_failing: AtomicBool::new(false),
@@ -49,9 +49,9 @@ impl Storage {
 
     /// Waits until so many bytes of requests may be in flight. They are until the permit is dropped.
     pub(super) async fn send(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(UNDER_WAY_BYTES);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(IN_FLIGHT_BYTES);
         // It is never closed.
-        self.under_way.acquire_many(bytes).await.ok()
+        self.in_flight.acquire_many(bytes).await.ok()
     }
 
     /// Writes a request down.

@@ -32,12 +32,12 @@ pub(super) struct Worker<E> {
 }
 
 /// A batch on its way: its requests, and how many spans of whom are in it.
-struct UnderWay<R> {
+struct InFlight<R> {
     requests: Vec<R>,
     holds: Vec<(Arc<Hold>, usize)>,
 }
 
-impl<R: Outgoing> UnderWay<R> {
+impl<R: Outgoing> InFlight<R> {
     fn byte_count(&self) -> usize {
         self.requests.iter().map(Outgoing::byte_count).sum()
     }
@@ -56,15 +56,15 @@ impl<E: Exporter> Worker<E> {
         };
         // With a storage, memory is bounded by more than the queue: in bytes, whatever is on its way.
         let turn = storage.turns.acquire().await;
-        let under_way = match content {
+        let in_flight = match content {
             Content::Memory(batch) => self.prepare(batch),
             Content::Disk(parts) => self.prepare(self.load(storage, parts).await),
         };
         // From here on there is only what is sent, which is small beside the spans.
         drop(memory);
-        let _sent = storage.send(under_way.byte_count()).await;
+        let _sent = storage.send(in_flight.byte_count()).await;
         drop(turn);
-        self.deliver(under_way).await;
+        self.deliver(in_flight).await;
     }
 
     /// As [`Self::work`], for batches that were joined; what is on disk is cut when it has been read.
@@ -79,15 +79,15 @@ impl<E: Exporter> Worker<E> {
         if !disk.is_empty() {
             batch.append(self.load(storage, disk).await);
         }
-        let mut under_way = Vec::new();
+        let mut in_flight = Vec::new();
         while let Some(front) = cut.front(&mut batch) {
-            under_way.push(self.prepare(front));
+            in_flight.push(self.prepare(front));
         }
-        under_way.push(self.prepare(batch));
-        let _sent = storage.send(under_way.iter().map(UnderWay::byte_count).sum()).await;
+        in_flight.push(self.prepare(batch));
+        let _sent = storage.send(in_flight.iter().map(InFlight::byte_count).sum()).await;
         drop(turn);
-        for under_way in under_way {
-            self.deliver(under_way).await;
+        for in_flight in in_flight {
+            self.deliver(in_flight).await;
         }
         drop(permits);
     }
@@ -100,10 +100,10 @@ impl<E: Exporter> Worker<E> {
         if restored.is_sent {
             return self.exporter.recount(&batch);
         }
-        let under_way = self.prepare(batch);
-        let _sent = storage.send(under_way.byte_count()).await;
+        let in_flight = self.prepare(batch);
+        let _sent = storage.send(in_flight.byte_count()).await;
         drop(turn);
-        self.deliver(under_way).await;
+        self.deliver(in_flight).await;
     }
 
     /// Reads spans from disk; those that cannot be read are dropped.
@@ -126,7 +126,7 @@ impl<E: Exporter> Worker<E> {
     }
 
     /// Makes requests of a batch, which is not needed any more then.
-    fn prepare(&self, batch: TraceBatch) -> UnderWay<E::Request> {
+    fn prepare(&self, batch: TraceBatch) -> InFlight<E::Request> {
         self.counters.batch_spans.record(batch.span_count());
         self.counters.batch_bytes.record(batch.byte_count());
         let prepared = self.exporter.requests(&batch);
@@ -154,12 +154,12 @@ impl<E: Exporter> Worker<E> {
                 _ => holds.push((Arc::clone(hold), spans)),
             }
         }
-        UnderWay { requests: prepared.requests, holds }
+        InFlight { requests: prepared.requests, holds }
     }
 
     /// Sends requests until their fate is known, and settles the spans.
-    async fn deliver(&self, under_way: UnderWay<E::Request>) {
-        let UnderWay { mut requests, holds } = under_way;
+    async fn deliver(&self, in_flight: InFlight<E::Request>) {
+        let InFlight { mut requests, holds } = in_flight;
         requests.reverse();
         let mut failure: Option<Failure> = None;
         while let Some(request) = requests.pop() {

@@ -511,7 +511,7 @@ async fn heartbeats_report_the_newest_number() {
 }
 
 #[tokio::test]
-async fn it_stops_with_readers_of_its_stream_and_slow_requests_under_way() {
+async fn it_stops_with_readers_of_its_stream_and_slow_requests_in_progress() {
     let rig = Rig::with(|settings| settings.drain = Duration::from_millis(100)).await;
     rig.script(json!({"delay": "1m"})).await;
     let mut events = Events::open(&rig, None).await;

@@ -14,7 +14,7 @@ use harness::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{choice::check_traces_only, collector_check, datadog::Evidence, environment},
+    super::{choice::check_traces_only, collector_check, datadog::EvidenceChoice, environment},
     Args,
 };
 
@@ -76,7 +76,7 @@ impl<'a> Systems<'a> {
         }
         Ok(Overrides {
             datadog: match self {
-                Self::Started(_) if args.evidence == Evidence::Datadog => {
+                Self::Started(_) if args.evidence == EvidenceChoice::Datadog => {
                     Some(args.datadog.destination()?)
                 }
                 // The collector of an attached system is not the run's.

@@ -22,7 +22,7 @@ fn access(url: &str) -> Access {
     }
 }
 
-async fn answered(template: ResponseTemplate) -> Answer {
+async fn answered(template: ResponseTemplate) -> Response {
     let server = StubServer::start().await;
     Mock::given(method("GET"))
         .and(path(format!("/api/v2/trace/{ID}")))
@@ -62,7 +62,7 @@ async fn an_exhausted_limit_says_when_it_opens_again() {
         .insert_header("x-ratelimit-remaining", "0")
         .insert_header("x-ratelimit-reset", "17")
         .insert_header("x-ratelimit-name", "apm_get_trace");
-    let Answer { limit, result } = answered(template.clone()).await;
+    let Response { limit, result } = answered(template.clone()).await;
     assert_eq!((limit.limit, limit.remaining), (Some(60), Some(0)));
     assert_eq!(limit.period, Some(Duration::from_secs(60)));
     let error = result.unwrap_err();

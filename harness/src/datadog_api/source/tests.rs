@@ -9,7 +9,7 @@ use wiremock::{
 
 use super::*;
 use crate::{
-    case::{Answer, Outcome},
+    case::{Outcome, ResponseParts},
     datadog_api::{Access, Site},
     scenario::Method,
     secret::Secret,
@@ -110,7 +110,7 @@ impl World {
             outcome: Outcome::Response { status: 200, trace_id: None },
             method: Method::Get,
             entry: None,
-            answer: Answer::default(),
+            answer: ResponseParts::default(),
         };
         let services = services.iter().map(|name| (*name).to_owned()).collect();
         self.source.look_for(&case, &services);

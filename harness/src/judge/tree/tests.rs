@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::captured;
 use crate::{
-    case::{Answer, Around, Case, Evidence, Outcome, Shape, Topology, View},
+    case::{Around, Case, Evidence, Outcome, ResponseParts, Shape, Topology, View},
     scenario::Method,
     trace::{PayloadForm, Span, SpanId, Trace, TraceId},
 };
@@ -52,7 +52,7 @@ fn drawn(spans: Vec<Span>) -> Vec<String> {
         outcome: Outcome::Response { status: 200, trace_id: None },
         method: Method::Get,
         entry: None,
-        answer: Answer::default(),
+        answer: ResponseParts::default(),
     };
     let evidence = Evidence { trace: Some(Trace::new(TRACE, spans)), ..Evidence::default() };
     let (topology, shape) = (Topology::default(), Shape::default());

@@ -5,9 +5,9 @@ use std::{cmp::Reverse, collections::HashSet};
 use super::{CLOCKS, Call, Search, Seen};
 use crate::{
     case::{DRIVER_SERVICE, Origin, call_facts::CallFacts},
+    in_progress::InProgress,
     strays::ground::Sent,
     trace::Span,
-    under_way::UnderWay,
 };
 
 impl Search<'_> {
@@ -49,7 +49,7 @@ impl Search<'_> {
     pub(super) fn by_call(&mut self, seen: &Seen) {
         let mut taken: HashSet<usize> = HashSet::new();
         let calls = seen.calls.iter().enumerate();
-        let calls = UnderWay::new(calls.map(|of| (of.1.start, of.1.end, of)));
+        let calls = InProgress::new(calls.map(|of| (of.1.start, of.1.end, of)));
         loop {
             let mut pairs = Vec::new();
             for (index, trace) in self.strays.iter().enumerate() {

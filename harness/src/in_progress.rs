@@ -2,14 +2,14 @@
 
 /// Items by their start, each with its end.
 #[derive(Debug)]
-pub(crate) struct UnderWay<T> {
+pub(crate) struct InProgress<T> {
     /// Start, end and item.
     items: Vec<(i64, i64, T)>,
     /// The latest end of each and all before it.
     latest_end: Vec<i64>,
 }
 
-impl<T: Copy> UnderWay<T> {
+impl<T: Copy> InProgress<T> {
     /// Indexes items by their start and end; those that start at once stay in their order.
     pub(crate) fn new(items: impl IntoIterator<Item = (i64, i64, T)>) -> Self {
         let mut items: Vec<_> = items.into_iter().collect();
@@ -35,11 +35,11 @@ impl<T: Copy> UnderWay<T> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::UnderWay;
+    use super::InProgress;
 
     proptest! {
         #[test]
-        fn what_is_under_way_is_the_same_as_by_looking_at_all(
+        fn what_is_in_progress_is_the_same_as_by_looking_at_all(
             times in proptest::collection::vec((-50i64..50, -5i64..40), 0..20),
             time in -60i64..100,
             tolerance in 0i64..10,
@@ -48,12 +48,12 @@ mod tests {
             let mut items: Vec<_> = numbered
                 .map(|(number, (start, duration))| (start, start + duration, number))
                 .collect();
-            let found: Vec<i32> = UnderWay::new(items.clone()).at(time, tolerance).collect();
+            let found: Vec<i32> = InProgress::new(items.clone()).at(time, tolerance).collect();
             items.sort_by_key(|(start, ..)| *start);
-            let is_under_way = |(start, end, _): &(i64, i64, i32)| {
+            let is_in_progress = |(start, end, _): &(i64, i64, i32)| {
                 *start <= time + tolerance && *end >= time - tolerance
             };
-            let all = items.into_iter().filter(is_under_way).map(|(.., number)| number);
+            let all = items.into_iter().filter(is_in_progress).map(|(.., number)| number);
             prop_assert_eq!(found, all.collect::<Vec<_>>());
         }
     }
