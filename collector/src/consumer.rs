@@ -36,7 +36,7 @@ pub(crate) enum Refused {
     #[error("spans could not be sent: {0}")]
     Dropped(String),
     /// A test has senders answered so.
-    #[error("refused as a script has it")]
+    #[error("refused by a script of the trace ledger")]
     Scripted(Reply),
 }
 

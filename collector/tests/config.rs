@@ -233,7 +233,7 @@ fn policies_of_tail_sampling_are_checked_one_by_one() {
         (
             "{name: x, type: composite, composite: {max_total_spans_per_second: 5, composite_sub_policy: [{name: y, type: always_sample}], rate_allocation: [{policy: no, percent: 5}]}}",
             "rate_allocation.0.policy`",
-            "is no policy",
+            "is not a policy",
         ),
     ] {
         let error = policies(wrong).unwrap_err();

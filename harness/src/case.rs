@@ -214,7 +214,7 @@ impl ServiceIdentity {
         }
         let setting = self.exports_elsewhere.as_ref()?;
         Some(format!(
-            "`{workload}` sends its spans elsewhere: {setting} is set for it, which is no address of this system"
+            "`{workload}` sends its spans elsewhere: {setting} is set for it, which is not an address of this system"
         ))
     }
 

@@ -206,7 +206,7 @@ fn other_file(name: &str, kind: FileKind) -> Finding {
         }
     };
     let message = format!(
-        "is {}, and a scenario is expected here, with `name`, `description` and `requests`",
+        "is {}; a scenario is expected here, with `name`, `description` and `requests`",
         kind.name()
     );
     Finding::new(name, message).suggest(remedy.to_owned())

@@ -378,7 +378,7 @@ mod tests {
         let unspecified = run_of(|plan| plan.systems.clear()).await;
         assert_eq!(reason(unspecified), "its system is not specified");
         let halted = run_of(|plan| plan.cancel.cancel()).await;
-        assert_eq!(reason(halted), "the run ended before it began");
+        assert_eq!(reason(halted), "the run ended before its system was started");
     }
 
     #[tokio::test]

@@ -252,21 +252,21 @@ enum Problem {
     NoEquals,
     #[error("names no hop; write the NAME of a service before the `=`")]
     NoHop,
-    #[error("`{0}` is no kind; known are {KNOWN_KINDS}")]
+    #[error("`{0}` is not a kind of fault; known are {KNOWN_KINDS}")]
     UnknownKind(String),
     #[error("`{0}` takes no argument; drop the `:` and what follows")]
     Surplus(String),
     #[error("`{0}` needs an argument; known kinds are {KNOWN_KINDS}")]
     Missing(String),
-    #[error("`{0}` is no error status; use a number from 400 to 599")]
+    #[error("`{0}` is not an error status; use a number from 400 to 599")]
     Status(String),
-    #[error("`{0}` is no delay; use a duration such as 250ms, at most 60s")]
+    #[error("`{0}` is not a delay; use a duration such as 250ms, at most 60s")]
     Delay(String),
     #[error(
-        "`{0}` is no error rate; write RATE:SEED, RATE from 0 to 1 and SEED an unsigned number"
+        "`{0}` is not an error rate; write RATE:SEED, RATE from 0 to 1 and SEED an unsigned number"
     )]
     ErrorRate(String),
-    #[error("`*{0}` is no number of tries; use 1 or more")]
+    #[error("`*{0}` is not a number of tries; use 1 or more")]
     Tries(String),
 }
 
@@ -310,7 +310,11 @@ mod tests {
             ("abort", "abort", "no `=`"),
             ("=abort", "=abort", "names no hop"),
             ("a=abort,,b=hang", "", "no `=`"),
-            ("a=statis:503", "a=statis:503", "`statis` is no kind; known are status:CODE"),
+            (
+                "a=statis:503",
+                "a=statis:503",
+                "`statis` is not a kind of fault; known are status:CODE",
+            ),
             ("a=abort,b=status:200", "b=status:200", "from 400 to 599"),
             ("a=status", "a=status", "needs an argument"),
             ("a=hang:1s", "a=hang:1s", "takes no argument"),

@@ -84,7 +84,7 @@ async fn ledger_page(State(app): State<Arc<App>>, Path(text): Path<String>) -> R
         Some(trace_id) => Json(app.telemetry.ledger.page(trace_id)).into_response(),
         None => {
             let error =
-                format!("`{text}` is no trace id; write 32 hex digits, or X-Ray's 1-8-24 form");
+                format!("`{text}` is not a trace id; write 32 hex digits, or X-Ray's 1-8-24 form");
             (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response()
         }
     }

@@ -22,7 +22,8 @@ async fn an_image_that_cannot_be_had() {
     let cluster = cluster().await.with_image("localhost/tracecheck:no-such-tag");
     let began = Instant::now();
     let ran = cluster.run(&ARGS).await.expect_code(3);
-    let ran = ran.expect_stdout("its image cannot be had").expect_stdout("name it with `--image`");
+    let ran =
+        ran.expect_stdout("its image cannot be pulled").expect_stdout("name it with `--image`");
     // The cluster's own words too, and long before the time for getting ready is over.
     let ran = ran.expect_stdout("localhost/tracecheck:no-such-tag").expect_stdout("Failed");
     assert!(began.elapsed() < Duration::from_secs(100), "{:?}", began.elapsed());

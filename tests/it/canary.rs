@@ -72,5 +72,5 @@ fn rounds_that_decide_nothing_never_pass() {
         .expect_stderr("--keep: a canary takes");
     tracecheck(&["canary", &file.path(), "--every", "0s"])
         .expect_code(2)
-        .expect_stderr("longer than nothing");
+        .expect_stderr("more than zero");
 }

@@ -269,7 +269,7 @@ fn a_spans_names_are_explained_by_their_rules() {
         .expect_stderr("`sever` is no kind of span");
     tracecheck(&["explain", "mapping", "http.route"])
         .expect_code(2)
-        .expect_stderr("`http.route` is no attribute; write `key=value`");
+        .expect_stderr("`http.route` is not an attribute; write `key=value`");
     tracecheck(&["explain", "orphan-span", "a=b"])
         .expect_code(2)
         .expect_stderr("are for `tracecheck explain mapping`");

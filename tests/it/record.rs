@@ -58,14 +58,14 @@ fn own_services_with_requests_that_differ_are_recorded_by_totals() {
 }
 
 #[test]
-fn what_is_not_sound_is_not_written() {
+fn a_run_that_does_not_pass_is_not_written() {
     let file = ScenarioFile::new(&CHAIN.replace("within: 5s", "within: 1s"));
     let path = file.path();
     let to = path.replace(".yaml", "-recorded.yaml");
     tracecheck(&["record", &path, "--app-env", "sample-app-2:OTEL_PROPAGATORS=none"])
         .expect_code(1)
         .expect_stdout("missing-hop")
-        .expect_stderr("was not written: what was seen is not sound as it is");
+        .expect_stderr("was not written: the run did not pass");
     assert!(!fs::exists(&to).unwrap());
     let nowhere = format!("{path}.d/x.yaml");
     tracecheck(&["record", &path, "--to", &nowhere]).expect_code(2).expect_stderr("cannot write");

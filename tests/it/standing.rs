@@ -176,10 +176,10 @@ fn what_does_not_come_up_is_reported_and_leaves_nothing() {
     let home = home.path();
     tracecheck(home, &["up", "no-such.yaml"]).expect_code(2).expect_stderr("no-such.yaml");
     tracecheck(home, &["up", "--for", "25h"]).expect_code(2).expect_stderr("at most 24h");
-    tracecheck(home, &["up", "--name", "../x"]).expect_code(2).expect_stderr("is no name");
+    tracecheck(home, &["up", "--name", "../x"]).expect_code(2).expect_stderr("is not a valid name");
     tracecheck(home, &["up", "--for", "1s"]).expect_code(0);
     until(home, "its time is over", |now| now["state"] == "down");
-    tracecheck(home, &["status"]).expect_code(1).expect_stdout("its time was over");
+    tracecheck(home, &["status"]).expect_code(1).expect_stdout("its time limit has passed");
     tracecheck(home, &["down"]).expect_code(0);
     tracecheck(home, &["status"]).expect_code(0).expect_stdout("no system is up");
 }

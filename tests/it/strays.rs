@@ -102,10 +102,9 @@ fn what_is_undecided_of_a_run_is_in_its_saved_form_and_its_junit_report() {
 fn a_job_that_the_system_file_declares_is_the_services_own() {
     let declared = "own_traces: [{ service: shop, resource: process * }]\n";
     shop("", "/later?linked=false").run(&[]).expect_code(3).expect_stdout("`process later`");
-    shop(declared, "/later?linked=false")
-        .run(&["-v"])
-        .expect_code(0)
-        .expect_stdout("began as `own_traces` of the system file says: `process later` of `shop`");
+    shop(declared, "/later?linked=false").run(&["-v"]).expect_code(0).expect_stdout(
+        "began as declared under `own_traces` in the system file: `process later` of `shop`",
+    );
 }
 
 #[test]

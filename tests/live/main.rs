@@ -139,7 +139,7 @@ impl World {
         let settings = Settings::new("cluster", client().await, &run_id, image());
         let environment = KubernetesEnvironment::new(settings, 0).expect("a folder for logs");
         let choice = SystemChoice::Chain(chain);
-        let system = build::system(&choice, &Overrides::default()).expect("a sound system").system;
+        let system = build::system(&choice, &Overrides::default()).expect("a valid system").system;
         let halt = CancellationToken::new();
         let session = Session::start(Box::new(environment), &system, &run_id, &halt).await;
         let session = session.expect("the chain comes up");

@@ -147,7 +147,7 @@ async fn cases(client: Client) {
         assert!(said.contains("`collector` does not start"), "{said}");
     });
     case("an image that nobody has", || {
-        refused(&["--collector-image", "localhost/nobody-has-this:1"], &["image cannot be had"]);
+        refused(&["--collector-image", "localhost/nobody-has-this:1"], &["image cannot be pulled"]);
     });
     broken(&client, &authority).await;
 }

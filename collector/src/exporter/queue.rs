@@ -168,7 +168,7 @@ fn log_recovery(exporter: &str, registry: &Registry, recovery: &Recovery) {
     let number = |value| usize::try_from(value).unwrap_or(usize::MAX);
     count(
         "otelcol_exporter_storage_damaged_bytes",
-        "Number of bytes found in storage that are no whole entry.",
+        "Number of bytes found in storage that are not a complete entry.",
         number(recovery.damaged_bytes),
     );
     count(
@@ -192,7 +192,7 @@ fn log_recovery(exporter: &str, registry: &Registry, recovery: &Recovery) {
             exporter,
             requests = recovery.found.len(),
             spans,
-            "storage has spans of before: they are sent now"
+            "storage has spans from an earlier run; they are being sent"
         );
     }
 }

@@ -316,7 +316,7 @@ impl Service {
                 if reader.pull.as_ref().and_then(|pull| pull.exporter.prometheus.as_ref()).is_none()
                 {
                     let path = ["service", "telemetry", "metrics", "readers", &index.to_string()];
-                    diagnostics.add(&path, "only `pull.exporter.prometheus` is built");
+                    diagnostics.add(&path, "only `pull.exporter.prometheus` is supported");
                 }
             }
         }

@@ -248,7 +248,10 @@ async fn what_a_shutdown_cannot_send_stays_on_disk_and_is_no_failure() {
     assert!(log.contains("they are on disk, and are sent after the next start"), "{log}");
     let recovered = recover(&intake).await;
     let process = Process::start(&intake, directory.path(), &[]).await;
-    until("it is reported", async || process.log().contains("storage has spans of before")).await;
+    until("it is reported", async || {
+        process.log().contains("storage has spans from an earlier run")
+    })
+    .await;
     until("all sent", async || process.metric("otelcol_exporter_sent_spans").await == 20).await;
     assert_eq!(process.end().await.0, Some(0));
     assert_eq!(span_ids(&recovered.payloads()), (1..=20).collect::<Vec<_>>());

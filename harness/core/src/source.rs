@@ -114,8 +114,8 @@ pub fn file_name(path: &Path) -> String {
 pub fn unreadable(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "does not exist".to_owned(),
-        std::io::ErrorKind::IsADirectory => "is a folder, and a file is expected".to_owned(),
-        std::io::ErrorKind::InvalidData => "cannot be read: it is no text in UTF-8".to_owned(),
+        std::io::ErrorKind::IsADirectory => "is a folder; a file is expected".to_owned(),
+        std::io::ErrorKind::InvalidData => "cannot be read: it is not UTF-8 text".to_owned(),
         std::io::ErrorKind::PermissionDenied => {
             "cannot be read: you do not have permission".to_owned()
         }

@@ -51,7 +51,7 @@ pub enum ImageError {
     },
     /// The program is none that an image can be made of here.
     #[error(
-        "`{}` is no Linux executable of 64 bits ({reason}); build the image with the Dockerfile instead, \
+        "`{}` is not a 64-bit Linux executable ({reason}); build the image with the Dockerfile instead, \
          and name it with `--image`",
         path.display()
     )]

@@ -117,7 +117,7 @@ enum DecodeError {
          `tracerPayloads`"
     )]
     IndexedPayload(usize),
-    #[error("it is no OTLP request: {0}")]
+    #[error("it is not an OTLP request: {0}")]
     Otlp(prost::DecodeError),
     #[error(
         "its content type `{0}` is none of those that the OTLP intake takes: application/x-protobuf and \
@@ -132,7 +132,7 @@ enum DecodeError {
     IgnoredResource(regex::Error),
     #[error("it is not a msgpack StatsPayload: {0}")]
     MessagePack(rmp_serde::decode::Error),
-    #[error("it is no JSON: {0}")]
+    #[error("it is not JSON: {0}")]
     Json(serde_json::Error),
 }
 

@@ -220,7 +220,7 @@ mod duration {
     ) -> Result<Option<Duration>, D::Error> {
         let text = String::deserialize(deserializer)?;
         humantime::parse_duration(&text).map(Some).map_err(|error| {
-            D::Error::custom(format!("`{text}` is no duration such as `250ms` or `1s`: {error}"))
+            D::Error::custom(format!("`{text}` is not a duration such as `250ms` or `1s`: {error}"))
         })
     }
 }
@@ -257,7 +257,7 @@ mod tests {
             (r#"{"reply":{"status":42}}"#, "reply.status"),
             (r#"{"reply":{"reset":false}}"#, "reply.reset"),
             (r#"{"repli":{"status":503}}"#, "repli"),
-            (r#"{"reply":{"status":503},"delay":"fast"}"#, "`fast` is no duration"),
+            (r#"{"reply":{"status":503},"delay":"fast"}"#, "`fast` is not a duration"),
             (r#"{"reply":{"status":503},"delay":"11m"}"#, "delay"),
             (r#"{"reply":{"reset":true},"retry_after":"2s"}"#, "retry_after"),
             (r#"{"reply":{"status":503},"retry_after":"2500ms"}"#, "retry_after"),

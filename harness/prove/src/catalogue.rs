@@ -342,9 +342,9 @@ Written from the catalogue of breakages (`harness/prove/src/catalogue`); a test 
 services*, three workloads of a system file that are sample apps under other names, of which nothing is known but what that file says: they have no
 ledger, and it is unknown who calls whom. It judges by the rules alone. A breakage is caught where its scenario fails, the rule named here is among the
 failures, and that failure names the hop, and the stage where one is given. Of own services some things cannot be determined by rules, since a trace
-that lacks a call is a sound trace of a system that makes no such call; there the table has what a scenario must expect for it, and `prove` does so.
+that lacks a call is a correct trace of a system that makes no such call; there the table has what a scenario must expect for it, and `prove` does so.
 
-Then its clean twin must pass, which is the same system without the breakage, or something like it that is sound. The exit code is 1 where one is
+Then its clean twin must pass, which is the same system without the breakage, or something like it that is healthy. The exit code is 1 where one is
 missed, misleads or a twin does not pass. A finding beside the right one misleads where it is about a service at which the breakage does not strike,
 or says lost where nothing was; what another finding explains is reported below that one, and not counted. Nothing is changed in memory or in a saved
 run: what is *on the wire* is changed by a tap, a proxy between services, between SDK and collector, or between collector and intake; the rest by a
@@ -371,33 +371,33 @@ are caught. The last, of which every second payload was swallowed, was caught fr
 there.
 
 Somebody who knew neither the rules nor this table then broke services with the official SDKs, unchanged, in 253 ways, most of them once, and judged
-them by scenarios that expect nothing: 144 failed, 42 were undecided, and 67 passed. Of 75 that were sound and unusual, 2 failed and 4 were undecided.
+them by scenarios that expect nothing: 144 failed, 42 were undecided, and 67 passed. Of 75 that were healthy but unusual, 2 failed and 4 were undecided.
 Rules that came of it find 37 of the 67 (32 fail, 5 are undecided); of the other 30, about ten show only to whoever expects something. What had not
 passed was not all run again.
 
 Twelve more were written when the table had 119, again without knowing the rules, with what has to be said of each written down first. They are kept
 ([examples/held-out](../examples/held-out/README.md)). Of those, before anything was mended, 3 failed with the right cause, 2 with a finding beside it that misled, 3 passed with
-a warning of another cause, and 4 without a word; none of the 12 sound twins failed, but for requests that timed out on a busy machine. At commit
+a warning of another cause, and 4 without a word; none of the 12 healthy twins failed, but for requests that timed out on a busy machine. At commit
 f2652a1, each run once: 7 fail with the right cause, none misleads, 1 passes with a warning of another cause (a context that two requests at once
 share), and 4 without a word (two tries under one client span, a status that is changed outside of the instrumentation, an internal service that
 begins traces of its own with links, a batch that links to one of its messages); all 12 twins pass. Since 355e20d a status that is changed outside, and an internal
 service that only links, fail with the right cause, and two tries under one span are warned of.
 
 A hundred more were written at 5895db4, by somebody who knew neither rules nor table: 72 on a chain with ledgers and 28 on services in Python with the official SDK, on
-the wire, in SDKs, clocks, the collector, its way out, stats and sampling; and 28 that are sound and unusual. Judged by rules alone, each once, what was not right twice:
-60 right, 4 vague, 13 with a finding that misled, 7 undecided, 3 warned, 13 passed; none of the 28 sound ones failed. Rules that came of it were tried on the 40 others, once each: 20 more are right, 1 vague, 1 misleads (a service whose spans
+the wire, in SDKs, clocks, the collector, its way out, stats and sampling; and 28 that are healthy but unusual. Judged by rules alone, each once, what was not right twice:
+60 right, 4 vague, 13 with a finding that misled, 7 undecided, 3 warned, 13 passed; none of the 28 healthy ones failed. Rules that came of it were tried on the 40 others, once each: 20 more are right, 1 vague, 1 misleads (a service whose spans
 come under another one's name is called silent), 8 are undecided, 3 warned of, and 7 pass: stats by span kind switched off, an environment that the collector sets for
-all, two exporters to one place, operation names by a setting, container tags, a rate of sampling and a span of the wrong kind. The sound ones still pass, and so
+all, two exporters to one place, operation names by a setting, container tags, a rate of sampling and a span of the wrong kind. The healthy ones still pass, and so
 do those of the catalogue.
 
 Seventy more were written at a67e8ec, by somebody who knew only the pages for users: 46 on the chain, with gateways and agents of his own among its
-services, and 24 on services in Python with the official SDK; and 20 that are sound and unusual. The scenarios ask for who must be there, as `init` does, and for no more.
+services, and 24 on services in Python with the official SDK; and 20 that are healthy but unusual. The scenarios ask for who must be there, as `init` does, and for no more.
 Before anything was mended 32 were right (23 of 46 on the chain, 9 of 24 on own services), 13 vague, 8 with a finding that misled, 6 undecided, 3 warned of, 8 passed; none of the
-20 sound ones failed. With the rules that came of it, at 008d177, the 38 were tried again, once each: 29 are right, none is vague, misleads or is undecided, 2 are warned of, and 7
+20 healthy ones failed. With the rules that came of it, at 008d177, the 38 were tried again, once each: 29 are right, none is vague, misleads or is undecided, 2 are warned of, and 7
 pass: a resource's name and a peer's that the collector sets, an environment that it sets for all, a `tracestate` that the scenario itself says is dropped, a status that code sets to
-Ok, a call of the wrong kind, and a service named by an attribute of the span. The 20 sound ones passed again before the last of these rules.
+Ok, a call of the wrong kind, and a service named by an attribute of the span. The 20 healthy ones passed again before the last of these rules.
 
-What is sound must pass each time. `.ci/thousand` runs the default scenarios again and again, in random order and parallelism. At commit 43400cb, 1,000
+A healthy system must pass each time. `.ci/thousand` runs the default scenarios again and again, in random order and parallelism. At commit 43400cb, 1,000
 runs of 25 scenarios: none failed, and none was undecided. They were three series at once (`SEED=20261131 .ci/thousand 334 0`, `20261132`, and `20261133`
 with 332), which took 70 minutes beside builds, tests, a Kubernetes cluster and services in five languages on two cores (load 5 to 28). Before, 597 at
 bdd2c45, 507 at ffd8aba and 92 at ace1e1d, with the same result; of 45 in between 1 failed: of a span that came while the ledgers were asked,

@@ -46,7 +46,7 @@ pub(super) struct Args {
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
-        Ok(_) => Err("it must be longer than nothing".to_owned()),
+        Ok(_) => Err("it must be more than zero".to_owned()),
         Err(error) => Err(format!("{error}; write for example 30s, 5m or 1h")),
     }
 }

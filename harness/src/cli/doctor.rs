@@ -259,7 +259,7 @@ async fn own_program() -> Seen {
 
 async fn loopback() -> Seen {
     match TcpListener::bind("127.0.0.1:0").await {
-        Ok(_) => Ok("ports of 127.0.0.1 can be had".to_owned()),
+        Ok(_) => Ok("ports of 127.0.0.1 can be bound".to_owned()),
         Err(error) => Err((
             format!("no port of 127.0.0.1 can be bound: {error}"),
             "bring the loopback interface up".to_owned(),

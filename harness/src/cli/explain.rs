@@ -78,7 +78,7 @@ fn pairs(texts: &[String]) -> anyhow::Result<Vec<(String, String)>> {
     let pair = |text: &String| match text.split_once('=') {
         Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
         None => anyhow::bail!(
-            "`{text}` is no attribute; write `key=value`, for example `http.route=/users`"
+            "`{text}` is not an attribute; write `key=value`, for example `http.route=/users`"
         ),
     };
     texts.iter().map(pair).collect()

@@ -90,10 +90,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let scenario = PathBuf::from(format!("{entry}-first.yaml"));
     for path in [&system, &scenario] {
         if path.exists() {
-            bail!(
-                "{} is there already, and nothing is written over; move it away first",
-                path.display()
-            );
+            bail!("{} already exists and is not overwritten; move it first", path.display());
         }
     }
     let first = scenario_text(args, &system);
@@ -126,7 +123,7 @@ fn invalid_options(findings: &[Finding]) -> anyhow::Error {
         None => format!("\n  {message}"),
     });
     let reported: String = reported.collect();
-    anyhow!("the options give no sound system, so nothing was written:{reported}")
+    anyhow!("the options do not describe a valid system; nothing was written:{reported}")
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
@@ -183,7 +180,7 @@ fn word(text: &str, given: &[(String, String)]) -> String {
 
 fn system_text(args: &Args) -> String {
     let mut text = format!(
-        "# What runs. Every key: docs/system-file.md; whether it is sound: tracecheck check.\nentry: {}\nworkloads:\n",
+        "# What runs. Every key: docs/system-file.md; check it with: tracecheck check.\nentry: {}\nworkloads:\n",
         quoted(&args.services[0].name)
     );
     for Service { name, command } in &args.services {

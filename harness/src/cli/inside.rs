@@ -129,7 +129,7 @@ async fn signal(verb: Verb) -> anyhow::Result<()> {
     match found[..] {
         [pid] => {
             kill(Pid::from_raw(pid), signal)
-                .with_context(|| format!("process {pid} does not take {signal}"))?;
+                .with_context(|| format!("{signal} cannot be sent to process {pid}"))?;
             if signal == Signal::SIGSTOP {
                 let frozen = proc::frozen(|| proc::is_frozen(pid)).await;
                 frozen.with_context(|| format!("process {pid} does not stop"))?;

@@ -79,7 +79,7 @@ pub(super) async fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     let (from, to) = (&scenario.from, &scenario.to);
     if summary.verdict() != Verdict::Pass {
         super::progress(&format!(
-            "{} was not written: what was seen is not sound as it is. Mend it, or `tolerate` the rule in {}, and record again",
+            "{} was not written: the run did not pass; fix the cause, or `tolerate` the rule in {}, and record again",
             to.display(),
             from.display()
         ));

@@ -96,7 +96,9 @@ fn for_people(place: &StandingPlace, state: Option<&State>) -> String {
         }
         Some(State::Up(standing, health)) => reported(standing, health),
         Some(State::Ended(how)) if how.is_empty() => {
-            format!("system {name}: down, its time was over; `tracecheck down {name}` forgets it\n")
+            format!(
+                "system {name}: down, its time limit has passed; `tracecheck down {name}` forgets it\n"
+            )
         }
         Some(State::Ended(how)) => {
             format!("system {name}: down, but did not stop cleanly: {how}\n")

@@ -122,7 +122,7 @@ async fn start(args: &Args, place: &StandingPlace) -> anyhow::Result<ExitCode> {
 /// Passes on what a keeper said that has no system.
 fn ended(place: &StandingPlace, status: ExitStatus) -> anyhow::Result<ExitCode> {
     if status.success() {
-        bail!("it was up, and its time is over already: `--for` says how long it stays");
+        bail!("the system came up, but its time limit has already passed: raise `--for`");
     }
     let log = place.log();
     let said = std::fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;

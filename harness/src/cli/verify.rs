@@ -207,7 +207,7 @@ fn record(source: &DatadogSource, scenario: &Scenario, args: &Args, id: TraceId)
     let asked = &scenario.requests[request];
     let (method, entry) = (asked.method, asked.entry.clone());
     let found = match source.found(id) {
-        Some(found) => format!("found by the {} at look {}", found.by, found.looks),
+        Some(found) => format!("found by the {} at query {}", found.by, found.looks),
         None => "not found".to_owned(),
     };
     let trace = source.trace(id);

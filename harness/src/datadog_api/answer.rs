@@ -35,7 +35,7 @@ pub struct Malformed {
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Malformed> {
     // A list would do for a record of which every field may be missing.
     if body.trim_ascii_start().first() != Some(&b'{') {
-        let reason = "it is no JSON object".to_owned();
+        let reason = "it is not a JSON object".to_owned();
         return Err(Malformed { path: ".".to_owned(), reason });
     }
     let mut json = serde_json::Deserializer::from_slice(body);

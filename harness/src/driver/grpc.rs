@@ -251,7 +251,7 @@ impl Caller {
             let message = message.map_err(|error| {
                 let name = method.output().full_name().to_owned();
                 CallError::Message(format!(
-                    "the answer is no `{name}` ({error}): is the descriptor set that of the server?"
+                    "the response is not a `{name}` ({error}): is the descriptor set that of the server?"
                 ))
             })?;
             serde_json::to_value(&message).map_err(|error| CallError::Message(error.to_string()))
@@ -372,7 +372,8 @@ async fn reflect(channel: &Channel, service: &str) -> Result<DescriptorPool, Cal
         }
         for bytes in reported.files.unwrap_or_default().files {
             let file = FileDescriptorProto::decode(bytes.as_slice()).map_err(|error| {
-                let reason = format!("what it returned is no file of protobuf ({error})");
+                let reason =
+                    format!("what it returned is not a protobuf file descriptor ({error})");
                 CallError::NoReflection { service: service.to_owned(), reason }
             })?;
             if pool.get_file_by_name(file.name()).is_none() {

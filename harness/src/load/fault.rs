@@ -159,17 +159,17 @@ impl Resolver<'_> {
         if travels && !is_service {
             self.wrong(
                 at,
-                format!("`{}` does not support faults by request: use what acts on the workload (`stop`, `pause`, `kill`, `restart`, `scale`)", at.value),
+                format!("`{}` does not support faults by request: use a fault that acts on the workload (`stop`, `pause`, `kill`, `restart`, `scale`)", at.value),
             );
         } else if travels && !workloads.builtin {
-            self.wrong(at, format!("`{}` is not a sample app, so faults by request are not supported there: use what acts on the workload (`stop`, `pause`, `kill`, `restart`, `scale`)", at.value));
+            self.wrong(at, format!("`{}` is not a sample app, so faults by request are not supported there: use a fault that acts on the workload (`stop`, `pause`, `kill`, `restart`, `scale`)", at.value));
         }
         if file.first.is_some() && !travels {
             self.wrong(&fault, "`first` is for faults that travel with the request");
         }
         if let Some(after) = &file.after {
             if !acts {
-                self.wrong(after, "`after` is for what acts on the workload (`stop`, `pause`, `kill`, `restart`, `scale`)");
+                self.wrong(after, "`after` is supported only for faults that act on the workload (`stop`, `pause`, `kill`, `restart`, `scale`)");
             } else if after.value >= requests {
                 self.wrong(
                     after,

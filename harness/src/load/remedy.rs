@@ -80,7 +80,7 @@ fn form(path: &[&str], value: &str) -> Option<String> {
             format!("write `system: {{ file: {name} }}`")
         }
         ["faults"] | ["faults", "[]"] => {
-            "write `faults: [{ at: WORKLOAD, status: 503 }]`, or another act".to_owned()
+            "write `faults: [{ at: WORKLOAD, status: 503 }]`, or another kind of fault".to_owned()
         }
         ["expect", "services"] if is_word(value) => format!("write `services: [{value}]`"),
         ["expect", "tree"] => {

@@ -94,12 +94,12 @@ impl Resolver<'_> {
         let propagation = file.propagation.unwrap_or(Propagation::W3c);
         let trace_id_from = file.trace_id_from.and_then(|from| {
             if method == Method::Head && from.value.json.is_some() {
-                self.wrong(&from, "an answer to HEAD has no body: give `header`");
+                self.wrong(&from, "a response to HEAD has no body: give `header`");
             }
             self.trace_id_from(from)
         });
         if propagation == Propagation::None && trace_id_from.is_none() {
-            self.wrong(&path, "with `propagation: none` the trace id must be read from the answer: give `trace_id_from`");
+            self.wrong(&path, "with `propagation: none` the trace id must be read from the response: give `trace_id_from`");
         }
         let reported =
             file.headers.keys().find(|name| name.value.eq_ignore_ascii_case("content-type"));
@@ -127,7 +127,7 @@ impl Resolver<'_> {
         });
         for (name, path) in &file.save {
             if method == Method::Head {
-                self.wrong(name, "an answer to HEAD has no body to take a value from: use `get`");
+                self.wrong(name, "a response to HEAD has no body to take a value from: use `get`");
             }
             if !is_name(&name.value) {
                 self.wrong(
@@ -166,7 +166,7 @@ impl Resolver<'_> {
             if has_body && method == Method::Head {
                 self.wrong(
                     &answer,
-                    "an answer to HEAD has no body: ask for its `headers`, or use `get`",
+                    "a response to HEAD has no body: ask for its `headers`, or use `get`",
                 );
             }
             if !has_body && answer.value.headers.is_empty() {
@@ -295,7 +295,7 @@ impl Resolver<'_> {
         {
             self.wrong_with(
                 &body,
-                "`json` is one text, which is sent with quotes around it",
+                "`json` is a single string, and would be sent as a JSON string",
                 Some(
                     "write the document as YAML, without quotes, or as `text` with `content_type: application/json`"
                         .to_owned(),

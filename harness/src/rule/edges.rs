@@ -36,7 +36,7 @@ pub(super) fn wrong_service_edge(view: View<'_>) -> Checked {
         }
         if parent.kind() != "client" {
             let detail = format!(
-                "the parent of {} is {}, which is no client span",
+                "the parent of {} is {}, which is not a client span",
                 view.name(span),
                 view.name(parent)
             );

@@ -246,7 +246,7 @@ pub(super) fn fault_without_effect(view: View<'_>) -> Checked {
             && let Some(there) = servers.first()
         {
             let detail = format!(
-                "{} is in the request's own trace, though `{}` was kept from knowing of it: it was propagated by another header than the one that was changed",
+                "{} is in the request's own trace, though `{}` was not to receive it: it was propagated by another header than the one that was changed",
                 view.name(there),
                 hop.workload
             );

@@ -290,10 +290,10 @@ fn missing_hop_cause(view: View<'_>, caller: &str, here: &str) -> String {
         ),
         None => match view.topology.between(caller, here) {
             Some(between) => format!(
-                "`{here}` knows nothing of this trace: {between}, through which the call leads, does not pass the context on, `{caller}` does not send it, or `{here}` does not read it (OTEL_PROPAGATORS of both)"
+                "`{here}` has no span of this trace: {between}, through which the call leads, does not pass the context on, `{caller}` does not send it, or `{here}` does not read it (OTEL_PROPAGATORS of both)"
             ),
             None => format!(
-                "`{here}` knows nothing of this trace: `{caller}` does not send its context, or `{here}` does not read it (OTEL_PROPAGATORS of both)"
+                "`{here}` has no span of this trace: `{caller}` does not send its context, or `{here}` does not read it (OTEL_PROPAGATORS of both)"
             ),
         },
     }

@@ -147,7 +147,7 @@ fn kept_by_ledgers(view: View<'_>) -> Vec<Failure> {
             view.case.trace_id
         ));
         let found = found.because(format!(
-            "its sampler (OTEL_TRACES_SAMPLER) does not follow the parent, or the link {caller} -> {workload} sets the flag in `traceparent`; what it keeps hangs below spans that are nowhere"
+            "its sampler (OTEL_TRACES_SAMPLER) does not follow the parent, or the link {caller} -> {workload} sets the flag in `traceparent`; the spans that it keeps have parents that were dropped"
         ));
         let first = spans.first().map(|span| span.span_id);
         Failure { span: first, ..found.about(workload).on_hop(caller, workload) }

@@ -303,7 +303,7 @@ impl<'a> Doubled<'a> {
         let is_one_payload = spans.iter().all(|span| span.attempt == spans[0].attempt);
         let generic = match is_one_payload {
             true => {
-                "it stands twice in one payload: what made the payload took it twice, or two spans have one id"
+                "it is in one payload twice: whatever built the payload included it twice, or two spans have one id"
             }
             false => "sent again in another payload after it was taken, or two spans with one id",
         };

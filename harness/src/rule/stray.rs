@@ -198,7 +198,7 @@ pub(super) fn broken_link(view: View<'_>, caller: &str, here: &str, stray: &Stra
     let between = view.topology.between(caller, here);
     match (parent, caller == DRIVER_SERVICE) {
         (Some(parent), _) if between.is_some() => format!(
-            "`{here}` did read a context, another one: it names the parent {parent}, which nobody here made; most likely {}, through which the call leads and which makes no spans, puts its own in its place",
+            "`{here}` did read a context, but a different one: its parent {parent} is not a span of this system; most likely {}, through which the call leads and which makes no spans, puts its own in its place",
             between.unwrap_or_default()
         ),
         (None, is_entry) if between.is_some() => format!(
@@ -212,7 +212,7 @@ pub(super) fn broken_link(view: View<'_>, caller: &str, here: &str, stray: &Stra
             }
         ),
         (Some(parent), _) => format!(
-            "`{here}` did read a context, another one: it names the parent {parent}, which nobody here made; something between the two puts its own in its place (a proxy, a gateway, a sidecar), or `{caller}` sends one that it was not given"
+            "`{here}` did read a context, but a different one: its parent {parent} is not a span of this system; something between the two puts its own in its place (a proxy, a gateway, a sidecar), or `{caller}` sends one that it was not given"
         ),
         (None, true) => format!(
             "look at the propagators of `{here}` (OTEL_PROPAGATORS), and at what stands before it, which may drop the header"

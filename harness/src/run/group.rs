@@ -115,7 +115,7 @@ async fn start(
     events: &Events,
 ) -> Result<Session, String> {
     if plan.halt.is_cancelled() {
-        return Err("the run ended before it began".to_owned());
+        return Err("the run ended before its system was started".to_owned());
     }
     let began = Instant::now();
     let system = plan.systems.get(&group.choice).ok_or("its system is not specified")?;

@@ -324,7 +324,7 @@ async fn a_run_that_ends_at_the_first_failure_keeps_it_and_leaves_the_rest_undec
         ("held", Verdict::Inconclusive, "the run ended before it was judged".to_owned())
     );
     assert_eq!((verdicts[1].0, verdicts[1].1), ("lost", Verdict::Fail));
-    let unreached = "the run ended before it began".to_owned();
+    let unreached = "the run ended before its system was started".to_owned();
     assert_eq!(verdicts[2], ("panics", Verdict::Inconclusive, unreached));
     assert_eq!(ended.summary.verdict(), Verdict::Fail);
     let failures = &ended.result("lost").cases[0].findings.failures;
@@ -352,7 +352,7 @@ async fn a_scenario_that_panics_is_inconclusive_with_the_reason_and_others_are_j
 async fn a_scenario_that_panics_ends_a_run_that_is_to_end_at_the_first_failure() {
     let held = Scenario { faults: panicking().faults, ..scenario("later", "/") };
     let ended = run_to_its_end(vec![panicking(), held], true, |_, _| {}).await;
-    let unreached = "the run ended before it began".to_owned();
+    let unreached = "the run ended before its system was started".to_owned();
     let by_name = ended.verdicts().into_iter().map(|(name, _, because)| (name, because));
     let of: BTreeMap<_, _> = by_name.collect();
     // Either of them may be the first.

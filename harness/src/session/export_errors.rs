@@ -46,8 +46,8 @@ pub(crate) fn since(lines: &[(SystemTime, String)], sent_at: i64) -> Option<Stri
         unix_nanos(*read_at) >= sent_at || WRITTEN_ONCE.iter().any(|once| line.contains(once))
     };
     let reports = lines.iter().filter(is_of_then);
-    let (_, told) = reports.min_by_key(|(_, line)| rank(line))?;
-    let mut quoted = told.trim().replace('`', "'");
+    let (_, line) = reports.min_by_key(|(_, line)| rank(line))?;
+    let mut quoted = line.trim().replace('`', "'");
     if let Some((at, _)) = quoted.char_indices().nth(MAX_QUOTED) {
         quoted.truncate(at);
         quoted.push('…');

@@ -33,7 +33,7 @@ pub enum PlaceError {
         keeper: String,
     },
     /// Not a name for a folder.
-    #[error("`{0}` is no name for a system: use letters, digits, `-` and `_`, at most 40")]
+    #[error("`{0}` is not a valid name for a system: use letters, digits, `-` and `_`, at most 40")]
     Name(String),
     /// A file of it.
     #[error("cannot {what} {}: {source}", path.display())]
@@ -212,7 +212,7 @@ impl StandingPlace {
         let pid = read(&path)?.unwrap_or_default();
         let garbled = |_| PlaceError::Garbled {
             path: path.clone(),
-            reason: format!("`{pid}` is no process id"),
+            reason: format!("`{pid}` is not a process id"),
         };
         // It is locked a moment before the id is written.
         if pid.is_empty() { Ok(None) } else { pid.parse().map(Some).map_err(garbled) }

@@ -195,8 +195,8 @@ impl Nobodys {
                 Origin::StartUp,
                 "at the start of services, before the first request or after a restart",
             ),
-            (Origin::Probe, "by questions whether a service is well"),
-            (Origin::Declared, "as `own_traces` of the system file says"),
+            (Origin::Probe, "by health checks"),
+            (Origin::Declared, "as declared under `own_traces` in the system file"),
         ] {
             let groups = of(origin);
             if !groups.is_empty() {

@@ -564,7 +564,7 @@ impl Reader<'_> {
 
     fn contents(&mut self, path: &str, place: Option<FilePlace>) -> String {
         read_to_string(&self.dir.join(path)).unwrap_or_else(|message| {
-            let remedy = "its path is meant from this file's directory";
+            let remedy = "relative paths are resolved against this file's directory";
             self.find(message, Some(remedy.to_owned()), place);
             String::new()
         })
@@ -608,10 +608,8 @@ fn other_file(file: &str, kind: FileKind) -> Finding {
             "describe the services anew, each with its command, under `workloads`; `tracecheck init` writes a first system file"
         }
     };
-    let message = format!(
-        "is {}, and a system file is expected here, with `entry` and `workloads`",
-        kind.name()
-    );
+    let message =
+        format!("is {}; a system file is expected here, with `entry` and `workloads`", kind.name());
     Finding::new(file, message).suggest(remedy.to_owned())
 }
 

@@ -173,7 +173,7 @@ impl StopSignal {
 
 /// Error for a text that is no [`StopSignal`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no signal that a workload is stopped by")]
+#[error("`{0}` is not a signal that can stop a workload")]
 pub struct ParseSignalError(String);
 
 impl FromStr for StopSignal {

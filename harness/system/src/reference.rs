@@ -99,7 +99,7 @@ pub enum ReferenceError {
         start: String,
     },
     /// Not one of the kinds of reference.
-    #[error("`{reference}` is no reference: {hint}; write `$${rest}` to pass it on as it is", rest = &reference[1..])]
+    #[error("`{reference}` is not a valid reference: {hint}; write `$${rest}` to pass it on as it is", rest = &reference[1..])]
     UnknownKind {
         /// With its braces.
         reference: String,
@@ -325,11 +325,11 @@ mod tests {
     fn a_wrong_reference_is_reported_with_its_remedy() {
         assert_eq!(
             problem("${endpont:a.b}"),
-            "`${endpont:a.b}` is no reference: did you mean `endpoint`?; write `$${endpont:a.b}` to pass it on as it is"
+            "`${endpont:a.b}` is not a valid reference: did you mean `endpoint`?; write `$${endpont:a.b}` to pass it on as it is"
         );
         assert_eq!(
             problem("${env:HOME}"),
-            "`${env:HOME}` is no reference: your environment's variables are not read here; list `HOME` under \
+            "`${env:HOME}` is not a valid reference: your environment's variables are not read here; list `HOME` under \
              `inherit`, which hands it on, or write its value; write `$${env:HOME}` to pass it on as it is"
         );
         for variable in ["${HOME}", "${HOME:-/root}", "${env:HOME:-/root}"] {

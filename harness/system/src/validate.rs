@@ -104,7 +104,7 @@ impl System {
             }
             if !is_dns_label(name) {
                 problem(
-                    format!("`{name}` is no DNS label"),
+                    format!("`{name}` is not a DNS label"),
                     "use at most 63 lower-case letters, digits and `-`, no `-` at an end",
                 );
             }
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "workload `Bad_Name`, `name`: `Bad_Name` is no DNS label; use at most 63 lower-case letters, digits \
+                "workload `Bad_Name`, `name`: `Bad_Name` is not a DNS label; use at most 63 lower-case letters, digits \
                  and `-`, no `-` at an end",
                 "workload `a`, `ledger`: it has no port `http2`; did you mean `http`?",
                 "workload `a`, `args[0]`: `${endpoint:bb.http}`: there is no workload `bb`; known are `a`, `Bad_Name`",

@@ -43,7 +43,7 @@ impl Asked {
         let resend_count = match headers.get(RESEND_HEADER) {
             None => 0,
             Some(value) => value.to_str().ok().and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
-                format!("header {RESEND_HEADER}: {value:?} is no count; write a whole number, 0 or more")
+                format!("header {RESEND_HEADER}: {value:?} is not a count; write a non-negative integer")
             })?,
         };
         Ok(Self { faults, resend_count })

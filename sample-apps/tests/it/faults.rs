@@ -193,7 +193,7 @@ async fn a_malformed_fault_header_is_answered_400_and_names_the_part() {
     let answer = chain.first.get_with_fault("/", "sample-app-1=abort,sample-app-2=explode").await;
     assert_eq!((answer.status, answer.trace_id()), (400, TRACE_ID));
     assert!(
-        answer.error().contains("fault `sample-app-2=explode`: `explode` is no kind"),
+        answer.error().contains("fault `sample-app-2=explode`: `explode` is not a kind of fault"),
         "{answer:?}"
     );
     let answer = chain.first.get_with("/", &[("x-tracecheck-resend", "often")]).await;

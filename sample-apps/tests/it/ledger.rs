@@ -106,5 +106,5 @@ async fn what_is_no_trace_id_is_refused() {
     let app = App::start(&[("OTEL_TRACES_EXPORTER", "none")]).await;
     let answer = app.get("/ledger/nonsense").await;
     assert_eq!(answer.status, 400);
-    assert!(answer.error().contains("`nonsense` is no trace id"));
+    assert!(answer.error().contains("`nonsense` is not a trace id"));
 }

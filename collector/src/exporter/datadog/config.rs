@@ -318,7 +318,8 @@ impl Config {
             diagnostics.add(&["api", "key"], problem);
         }
         if ![Compression::Zstd, Compression::Gzip, Compression::None].contains(&self.compression) {
-            let problem = "is none that Datadog's intake takes; use `zstd`, `gzip` or `none`";
+            let problem =
+                "is not a compression that Datadog's intake accepts; use `zstd`, `gzip` or `none`";
             diagnostics.add(&["compression"], problem);
         }
         let site = &self.api.site;

@@ -72,7 +72,8 @@ impl Config {
         }
         let kinds = [Compression::Gzip, Compression::Zstd, Compression::Snappy, Compression::None];
         if !kinds.contains(&config.compression) {
-            let problem = "is none of gRPC's; use `gzip`, `zstd`, `snappy` or `none`";
+            let problem =
+                "is not a supported gRPC compression; use `gzip`, `zstd`, `snappy` or `none`";
             diagnostics.add(&["compression"], problem);
         }
         check_headers(diagnostics, &config.headers);

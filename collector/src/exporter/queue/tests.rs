@@ -252,7 +252,7 @@ async fn a_worker_that_panics_is_seen_and_its_spans_are_not_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_storage_requests_under_way_are_bounded_in_bytes() {
+async fn with_a_storage_requests_in_flight_are_bounded_in_bytes() {
     let directory = tempfile::tempdir().unwrap();
     let options =
         Options { max_bytes: 8 << 20, fsync: false, lock_timeout: Duration::from_secs(10) };

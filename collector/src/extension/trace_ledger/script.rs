@@ -47,10 +47,10 @@ impl Scripts {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let time = || {
                 let time = duration::parse(value).filter(|time| !time.is_zero());
-                time.ok_or_else(|| format!("{key}: `{value}` is no time, such as 20s"))
+                time.ok_or_else(|| format!("{key}: `{value}` is not a duration, such as 20s"))
             };
             let number =
-                || value.parse::<u32>().map_err(|_| format!("{key}: `{value}` is no whole number"));
+                || value.parse::<u32>().map_err(|_| format!("{key}: `{value}` is not an integer"));
             match key {
                 "status" => status = Some(number()?),
                 "retry_after" => retry_after = Some(time()?),
@@ -58,7 +58,8 @@ impl Scripts {
                 "for" => lasting = Some(time()?),
                 "except" => {
                     let name = value.parse::<HeaderName>();
-                    except = Some(name.map_err(|_| format!("except: `{value}` is no header"))?);
+                    except =
+                        Some(name.map_err(|_| format!("except: `{value}` is not a header name"))?);
                 }
                 _ => {
                     return Err(format!(
@@ -162,10 +163,10 @@ mod tests {
         for (query, expected) in [
             ("", "status: give the status"),
             ("status=200", "status: give one from 400"),
-            ("status=x", "status: `x` is no whole number"),
+            ("status=x", "status: `x` is not an integer"),
             ("status=503&next=0", "next: must be more than 0"),
             ("status=503&next=1&for=1s", "next: give either"),
-            ("status=503&for=0s", "for: `0s` is no time"),
+            ("status=503&for=0s", "for: `0s` is not a duration"),
             ("status=503&retry_after=1500ms", "retry_after: give whole seconds"),
             ("status=503&delay=1s", "delay: there are"),
         ] {

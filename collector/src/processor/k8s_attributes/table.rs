@@ -108,7 +108,7 @@ impl Table {
             ),
             broken: counter(
                 "otelcol_processor_k8s_attributes_watch_errors",
-                "Number of watches of the cluster that broke; they are begun anew.",
+                "Number of watches of the cluster that broke; they are restarted.",
             ),
             id: id.to_owned(),
         }

@@ -12,7 +12,7 @@ use crate::settings::{Diagnostics, Unsupported, duration};
 
 pub(crate) const UNSUPPORTED: Unsupported = Unsupported(&[
     (
-        "traces are judged when they had their time; remove the key, or write `trace-complete`",
+        "traces are judged after `decision_wait`; remove the key, or write `trace-complete`",
         &["sampling_strategy"],
     ),
     ("traces wait in memory; remove the key", &["tail_storage"]),

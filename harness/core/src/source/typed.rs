@@ -225,7 +225,7 @@ fn plain(text: &str, form: Option<Form>) -> String {
     // The library names its own types and tokens.
     let text = match text {
         "invalid u8" | "invalid u16" | "invalid u32" | "invalid u64" | "invalid usize" => {
-            "should be a whole number, 0 or more and within bounds"
+            "should be a non-negative integer within bounds"
         }
         "invalid i8" | "invalid i16" | "invalid i32" | "invalid i64" => {
             "should be a whole number within bounds"
@@ -348,7 +348,7 @@ mod tests {
             let reported = read_yaml::<Typed>("x", text).unwrap_err().to_string();
             reported.split_once(": ").unwrap().1.to_owned()
         };
-        let number = "should be a whole number, 0 or more and within bounds";
+        let number = "should be a non-negative integer within bounds";
         assert_eq!(message("size: big # as it is\n"), format!("`size` {number}, is `big`"));
         assert_eq!(message("{ size: -1, round: true }\n"), format!("`size` {number}, is `-1`"));
         assert_eq!(message("round: 3\n"), "`round` should be true or false, is `3`");
@@ -406,7 +406,7 @@ mod tests {
                 "x:4:11: unknown value `rund`; did you mean `round`?",
                 "x:5:5: unknown key `sice`; did you mean `size`?",
                 "x:6:5: unknown key `paint`; write `colour`",
-                "x:7:11: `size` should be a whole number, 0 or more and within bounds, is `big`",
+                "x:7:11: `size` should be a non-negative integer within bounds, is `big`",
                 "x:8:5: an item of `samples` should be a mapping of keys, is `blue`; write { colour: blue }",
                 "x:9:7: missing field `colour`; add `colour: red`",
             ]

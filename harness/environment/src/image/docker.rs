@@ -23,7 +23,7 @@ pub enum LoadError {
     #[error("{0}")]
     Engine(String),
     /// The engine refused it.
-    #[error("Docker does not take the image `{reference}`: {reason}")]
+    #[error("Docker rejects the image `{reference}`: {reason}")]
     Refused {
         /// The image.
         reference: String,

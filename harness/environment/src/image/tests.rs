@@ -100,7 +100,10 @@ fn what_is_no_executable_and_what_changes_meanwhile_is_reported() {
     let script = dir.path().join("script");
     fs::write(&script, "#!/bin/sh\n").unwrap();
     let error = Image::of_program(&script, &Sources::default()).unwrap_err().to_string();
-    assert!(error.contains("no Linux executable") && error.contains("--image"), "{error}");
+    assert!(
+        error.contains("is not a 64-bit Linux executable") && error.contains("--image"),
+        "{error}"
+    );
     let error = Image::of_program(&dir.path().join("none"), &Sources::default()).unwrap_err();
     assert!(error.to_string().starts_with("cannot open"), "{error}");
 

@@ -62,7 +62,7 @@ fn of_pod(role: Role, pod: &PodState) -> Option<Problem> {
         // `ErrImagePull` is tried once more; what comes after it is the second time.
         "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError" => {
             Some(Problem::new(
-                format!("its image cannot be had ({reason}): {message}"),
+                format!("its image cannot be pulled ({reason}): {message}"),
                 "does that image exist, and may the cluster's nodes pull it? an image of this machine must be loaded into \
              the nodes or pushed to a registry that they reach; name it with `--image`",
             ))
@@ -184,7 +184,7 @@ mod tests {
             (
                 vec![waiting("ImagePullBackOff", "not found")],
                 None,
-                "image cannot be had",
+                "image cannot be pulled",
                 "--image",
             ),
             (

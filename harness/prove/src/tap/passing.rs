@@ -30,7 +30,7 @@ pub(super) enum PassError {
     Body(#[source] axum::Error),
     #[error("the body is not what its path says: {0}")]
     Decode(String),
-    #[error("`{0}` is no place to pass it on to")]
+    #[error("`{0}` is not an address to forward to")]
     Url(String),
     #[error("{0}")]
     Call(#[from] hyper_util::client::legacy::Error),

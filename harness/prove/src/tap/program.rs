@@ -45,7 +45,7 @@ fn edge(text: &str) -> Result<Edge, String> {
     else {
         return Err("write PORT=IP:PORT=HOST:PORT".to_owned());
     };
-    let listen = listen.parse().map_err(|_| format!("`{listen}` is no IP:PORT"))?;
+    let listen = listen.parse().map_err(|_| format!("`{listen}` is not IP:PORT"))?;
     Ok(Edge { port: port.to_owned(), listen, target: target.to_owned() })
 }
 
@@ -138,6 +138,6 @@ mod tests {
         assert_eq!((read.port.as_str(), read.target.as_str()), ("otlp/x-http", "collector:4318"));
         assert_eq!(read.listen.port(), 0);
         assert!(edge("http=127.0.0.1:0").is_err());
-        assert!(edge("http=here=there").unwrap_err().contains("`here` is no IP:PORT"));
+        assert!(edge("http=here=there").unwrap_err().contains("`here` is not IP:PORT"));
     }
 }

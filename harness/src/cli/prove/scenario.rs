@@ -360,7 +360,7 @@ impl Bench {
         clean: &Ran,
         of: impl Fn(Outcome, Option<CaughtBy>) -> Tried,
     ) -> anyhow::Result<Tried> {
-        let record = clean.records.first().context("the sound run left no record")?;
+        let record = clean.records.first().context("the run without a breakage left no record")?;
         let Some(expect) = stats_of(record) else {
             let because = "no span was captured of which stats would be made".to_owned();
             return Ok(of(Outcome::NotThere { because }, None));

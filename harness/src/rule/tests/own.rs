@@ -121,7 +121,7 @@ fn a_root_that_came_twice_is_one() {
         world.spans().push(again);
     });
     assert_eq!(rule, "duplicate-span");
-    assert!(detail.contains("it stands twice in one payload"), "{detail}");
+    assert!(detail.contains("it is in one payload twice"), "{detail}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub(super) fn remedy(wrong: &Wrong<'_>) -> Option<String> {
             "write `health: { port: http, path: /ready }`"
         }
         (["workloads", "[]", "ports"], Problem::Type) => {
-            "write names, `[http]`, and hand over the number, which the run chooses, by `${port:http}`"
+            "write names, `[http]`; the run chooses the number, and `${port:http}` passes it to the program"
         }
         (["workloads", "[]", list @ ("inherit" | "inherit_secrets")], Problem::Type) => {
             return Some(format!("write the names of variables: `{list}: [JAVA_HOME]`"));
@@ -50,10 +50,10 @@ fn instead_of(key: &str) -> Option<String> {
             "write `health: { port: http, path: /ready }`"
         }
         "depends_on" => {
-            "leave it out: who is given another's address by `${endpoint:…}` is started after it"
+            "remove it: a workload that refers to another by `${endpoint:…}` is started after it"
         }
         "image" | "build" => {
-            "leave it out, and say how the program is started by `command`; images are given by `--image`"
+            "remove it; `command` is what starts the program, and `--image` names the image"
         }
         "volumes" | "configs" => "write `files`",
         "replicas" | "scale" => "write `instances`",

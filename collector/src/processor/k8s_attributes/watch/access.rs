@@ -86,7 +86,8 @@ fn in_pod(config: &Config) -> Result<ClientConfig, String> {
         return Err("there is no cluster: KUBERNETES_SERVICE_HOST is not set, as it is in every pod; run the collector in a pod, or set `auth_type: kubeConfig` or `passthrough: true`".into());
     };
     let url = format!("https://{address}").parse();
-    let url = url.map_err(|_| format!("`{address}` (KUBERNETES_SERVICE_HOST) is no address"))?;
+    let url =
+        url.map_err(|_| format!("`{address}` (KUBERNETES_SERVICE_HOST) is not an address"))?;
     Ok(ClientConfig::new(url))
 }
 

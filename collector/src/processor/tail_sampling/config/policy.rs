@@ -452,7 +452,8 @@ impl Composite {
         for (index, part) in self.rate_allocation.iter().enumerate() {
             if !names.contains(&&part.policy) {
                 let path = ["composite", "rate_allocation", &index.to_string(), "policy"];
-                let problem = format!("`{}` is no policy of `composite_sub_policy`", part.policy);
+                let problem =
+                    format!("`{}` is not a policy of `composite_sub_policy`", part.policy);
                 diagnostics.add(&path, &problem);
             }
         }

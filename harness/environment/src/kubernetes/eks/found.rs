@@ -80,7 +80,7 @@ pub(super) fn clusters(stdout: &str) -> Result<Vec<Value>, EnvironmentError> {
     }
     serde_json::from_str(stdout).map_err(|error| {
         unavailable(
-            format!("what eksctl says of clusters is no list in JSON: {error}"),
+            format!("what eksctl says of clusters is not a JSON list: {error}"),
             "look at what `eksctl get cluster -o json` prints",
         )
     })

@@ -158,8 +158,8 @@ fn what_cannot_be_read_says_what_and_why() {
     let mut long = request();
     long.resource_spans[0].scope_spans[0].spans[0].span_id.push(1);
     for (attempt, expected) in [
-        (attempt(vec![0xff; 9], &[]), "it is no OTLP request: "),
-        (attempt(b"{".to_vec(), &[("content-type", "application/json")]), "it is no JSON: "),
+        (attempt(vec![0xff; 9], &[]), "it is not an OTLP request: "),
+        (attempt(b"{".to_vec(), &[("content-type", "application/json")]), "it is not JSON: "),
         (
             attempt(body.clone(), &[("content-type", "text/plain")]),
             "its content type `text/plain` is none of",
@@ -222,7 +222,7 @@ fn a_request_that_is_nested_without_end_is_refused() {
     for tag in [2, 9, 2, 2, 1] {
         body = wrap(tag, body);
     }
-    assert!(reason(&attempt(body, &[])).starts_with("it is no OTLP request"));
+    assert!(reason(&attempt(body, &[])).starts_with("it is not an OTLP request"));
 }
 
 #[test]
