@@ -63,7 +63,7 @@ pub(crate) fn take_off(
 ///
 /// # Errors
 ///
-/// If memory for it cannot be had.
+/// If memory for it cannot be allocated.
 fn put_on(headers: &mut HeaderMap, body: &Bytes) -> std::io::Result<Bytes> {
     let message = body.get(PREFIX..).unwrap_or_default();
     let mut encoder = snap::write::FrameEncoder::new(Vec::with_capacity(message.len() / 2));

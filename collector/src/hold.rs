@@ -154,7 +154,7 @@ impl Hold {
         usize::try_from(self.spans).unwrap_or(usize::MAX)
     }
 
-    /// So many spans cannot be had any more; gives how many of them were not sent before.
+    /// Notes that so many spans cannot be read any more, and returns how many of them were not sent before.
     pub(crate) fn lose(&self, spans: usize, reason: &str) -> usize {
         let unsent = if self.unsettled.load(Ordering::Acquire) > 0 { spans } else { 0 };
         if self.has_stats {

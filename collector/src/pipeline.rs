@@ -39,10 +39,10 @@ const REFUSAL: Duration = Duration::from_millis(200);
 /// Error for a collector that cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A port cannot be had.
+    /// A port cannot be bound.
     #[error("{0}")]
     Bind(String),
-    /// An exporter's storage cannot be had.
+    /// An exporter's storage cannot be opened.
     #[error("exporter `{id}`: `sending_queue.storage`: {problem}")]
     Storage {
         /// The exporter's id.
@@ -50,7 +50,7 @@ pub enum StartError {
         /// The problem with its storage.
         problem: String,
     },
-    /// A processor has no way to what it needs.
+    /// A processor cannot reach what it needs.
     #[error("processor `{id}`: {problem}")]
     Processor {
         /// The processor's id.
@@ -96,7 +96,7 @@ pub struct Drained {
     pub left: BTreeMap<String, u64>,
     /// Spans that were accepted and could not be sent in time, by exporter, and are on disk for the next start.
     pub kept: BTreeMap<String, u64>,
-    /// Datadog refused the API key, and the config says that the collector is to end then.
+    /// Whether Datadog refused the API key, and the config has the collector stop then.
     pub invalid_key: bool,
     /// A part of the collector ended or hung while it was to work, so the collector ended: which one, in words.
     pub failure: Option<String>,
@@ -127,7 +127,7 @@ impl Collector {
     ///
     /// # Errors
     ///
-    /// The first port or storage that cannot be had, with its key in the config.
+    /// The first port that cannot be bound, or storage that cannot be opened, with its key in the config.
     pub async fn bind(config: Config, hostname: &str) -> Result<Self, StartError> {
         let mut metrics = Vec::new();
         for (index, endpoint) in config.service.metrics_endpoints().into_iter().enumerate() {

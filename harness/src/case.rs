@@ -35,7 +35,7 @@ pub struct Case {
     pub request: usize,
     /// Number of the repetition, from 0.
     pub ordinal: u32,
-    /// The trace that the request belongs to: the one that was sent, or the one read from the answer.
+    /// The trace that the request belongs to: the one that was sent, or the one read from the response.
     pub trace_id: TraceId,
     /// The harness's own client span.
     pub driver_span: SpanId,
@@ -69,7 +69,7 @@ impl Case {
         self.entry.as_deref().or_else(first)
     }
 
-    /// Returns whether it is unknown which trace is its own: no context was sent with it, and its answer names none.
+    /// Returns whether the request's trace is unknown: no context was sent, and the response names no trace.
     pub fn is_trace_unknown(&self) -> bool {
         !self.context_sent && matches!(self.outcome, Outcome::Response { trace_id: None, .. })
     }
@@ -90,11 +90,11 @@ impl Case {
 pub struct ResponseParts {
     /// Values in the JSON body by path; paths without a value are omitted.
     pub json: BTreeMap<String, serde_json::Value>,
-    /// The reason why its body is not JSON, where JSON is expected.
+    /// The reason why the body is not JSON, where JSON is expected.
     pub no_json: Option<String>,
-    /// Its body, where it is looked at as a text.
+    /// Body as text, if the scenario checks it so.
     pub text: Option<String>,
-    /// Its headers by name, those that are looked at.
+    /// Checked headers, by name.
     pub headers: BTreeMap<String, String>,
     /// Beginning of the body, if the body is checked, or the status is another than the scenario asks for.
     pub excerpt: String,
@@ -104,19 +104,19 @@ pub struct ResponseParts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Outcome {
-    /// With an answer.
+    /// A response was received.
     Response {
         /// HTTP status.
         status: u16,
-        /// The trace id that the answer reports, where it reports one.
+        /// Trace id in the response, if any.
         trace_id: Option<TraceId>,
     },
-    /// Without one.
+    /// No response was received.
     Failed {
         /// The cause.
         reason: String,
     },
-    /// Earlier, with an answer that was not observed.
+    /// A request that was sent earlier, whose response was not observed.
     Unobserved {
         /// Description of how its trace was found.
         found: String,
@@ -148,9 +148,9 @@ pub struct Topology {
 pub struct ServiceIdentity {
     /// The workload.
     pub workload: String,
-    /// Its service name, where it is known.
+    /// Service name, if known.
     pub service: Option<String>,
-    /// `service.instance.id` of each of its instances, where they are known.
+    /// `service.instance.id` of each instance, if known.
     pub instances: Vec<String>,
     /// The service name that Datadog is to get from it, where that is written down: by the built-in chain, or in a system file.
     #[serde(default)]
@@ -192,7 +192,7 @@ pub struct ServiceIdentity {
     /// The environment variable, as `NAME=value`, that limits how many attributes its SDK keeps of a span, with that number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most_attributes: Option<(String, usize)>,
-    /// The one that limits the length of their values, with that number of characters.
+    /// The environment variable, as `NAME=value`, that limits the length of attribute values, with that number of characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub longest_value: Option<(String, usize)>,
     /// Whether it begins a trace of its own for each request, and links it to the one that its caller names.
@@ -309,9 +309,9 @@ fn in_datadog(name: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum LedgerReport {
-    /// The spans that it ended.
+    /// The spans that the service ended.
     Known(LedgerEntry),
-    /// It has no ledger, or it could not be asked; with the reason.
+    /// The service has no ledger, or it could not be queried; with the reason.
     Unknown(String),
 }
 
@@ -357,7 +357,7 @@ pub struct LateSpan {
     pub span: SpanId,
     /// The workload, or the service where that is not known, that it comes from.
     pub workload: String,
-    /// From the request's answer to its capture: milliseconds.
+    /// Time from the response to the span's capture, in milliseconds.
     pub after_ms: u64,
 }
 
@@ -376,9 +376,9 @@ pub enum Capability {
     RawPayloads,
     /// APM stats.
     Stats,
-    /// Nobody else's traffic is in it.
+    /// The evidence holds no traffic but the run's.
     Exclusiveness,
-    /// Whatever is absent did not arrive.
+    /// Everything that arrived is in the evidence, so that what is absent did not arrive.
     Completeness,
     /// Spans that are missing from a captured trace did not arrive. It is given for a single trace, once it had its
     /// time ([`Evidence::unsettled`]).
@@ -390,7 +390,7 @@ pub enum Capability {
 }
 
 impl Capability {
-    /// Returns whether a check needs it to distinguish what did not arrive from what is not seen yet, or not to be seen at all.
+    /// Returns whether a check needs it to distinguish what did not arrive from what is not seen yet, or cannot be seen at all.
     pub(crate) fn is_about_absence(self) -> bool {
         matches!(self, Self::Completeness | Self::Settled)
     }

@@ -40,10 +40,10 @@ pub const SCHEMA: u32 = 1;
 /// Error for two runs that cannot be compared.
 #[derive(Debug, thiserror::Error)]
 pub enum CompareError {
-    /// One of them cannot be read.
+    /// One of the runs cannot be read.
     #[error(transparent)]
     Saved(#[from] SavedError),
-    /// They have no scenario in common.
+    /// The runs have no scenario in common.
     #[error(
         "the two runs have no scenario in common: A has {a}, B has {b}; compare two runs of the same scenarios"
     )]

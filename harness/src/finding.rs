@@ -26,7 +26,7 @@ pub struct Failure {
     /// The stage at which it happened, where that is proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<Stage>,
-    /// Its cause, or usual cause: a part of `detail`.
+    /// Cause, or usual cause, of the failure: a part of `detail`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     /// Further failures that this one explains.
@@ -42,7 +42,7 @@ pub struct Failure {
 pub struct Changed {
     /// Start, end or duration.
     pub times: bool,
-    /// The mark of an error, or the status of an answer.
+    /// Error flag, or status of a response.
     pub status: bool,
 }
 
@@ -60,7 +60,7 @@ pub struct Hop {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// In the service that made them.
+    /// In the service that created the spans.
     Service,
     /// Between the services and the collector.
     BeforeCollector,

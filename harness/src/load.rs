@@ -38,9 +38,9 @@ fn described(findings: &[Finding]) -> String {
 /// The content of the given files and folders.
 #[derive(Debug)]
 pub struct Loaded {
-    /// Sorted by name.
+    /// Scenarios, sorted by name.
     pub scenarios: Vec<Scenario>,
-    /// System files among them, in the order they were found; each is sound.
+    /// System files among them, in the order they were found; each is valid.
     pub systems: Vec<PathBuf>,
 }
 

@@ -81,7 +81,7 @@ pub struct Facts {
     /// Whether services and collectors were stopped cleanly before it was judged, so that nothing can come any more.
     #[serde(default)]
     pub sources_ended: bool,
-    /// The verdict before the audit at the end; `None` before there is one, and where there is no audit.
+    /// The verdict of the first judgement of a run; `None` where a record is judged only once.
     pub first_verdict: Option<Verdict>,
 }
 
@@ -91,7 +91,7 @@ pub struct Facts {
 pub struct Unrest {
     /// The evidence that was missing at its deadline.
     pub missing: String,
-    /// Its failures once nothing more of it could arrive; empty while that was not certain.
+    /// Failures of the sentinel once nothing more of it could arrive; empty while that was not certain.
     pub failures: Vec<Failure>,
 }
 

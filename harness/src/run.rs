@@ -50,7 +50,7 @@ pub struct Plan {
     pub scenarios: Vec<Scenario>,
     /// Scenarios that are not run, with the reason: they say that they need what is not there.
     pub skipped: Vec<(Scenario, String)>,
-    /// Makes an environment for one system.
+    /// Constructor of an environment for one system.
     pub environment: NewEnvironment,
     /// Name of the environment, for people.
     pub environment_name: String,
@@ -71,7 +71,7 @@ pub struct Plan {
     pub save: Option<PathBuf>,
     /// Folder for logs of systems with a scenario that does not pass, where the run is not saved.
     pub logs: Option<KeptLogs>,
-    /// Somebody who looks at it while it goes on.
+    /// Observer of the run while it goes on.
     pub watch: Option<Arc<dyn Watch>>,
     /// Cancelled when the user wants an early end; everything is still taken down.
     pub cancel: CancellationToken,

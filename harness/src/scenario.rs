@@ -52,11 +52,11 @@ pub struct Scenario {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
-    /// It fails the scenario.
+    /// A finding fails the scenario.
     Error,
-    /// It is reported, and fails nothing.
+    /// A finding is reported, and fails nothing.
     Warn,
-    /// It is not reported.
+    /// A finding is not reported.
     Off,
 }
 

@@ -58,7 +58,7 @@ pub enum SessionError {
     /// The intake cannot be read.
     #[error("the intake cannot be read: {0}")]
     Intake(#[from] ClientError),
-    /// It was cancelled.
+    /// The start was cancelled.
     #[error("the run was cancelled while its system started")]
     Halted,
     /// A fault is for the mock intake, and there is none.

@@ -47,7 +47,7 @@ pub struct StatsCount {
     pub kind: Option<String>,
     /// Spans counted.
     pub hits: u64,
-    /// Those of them with an error; `None` for any number.
+    /// Spans counted with an error; `None` for any number.
     pub errors: Option<u64>,
 }
 
@@ -126,12 +126,12 @@ impl From<Groups> for Vec<Group> {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum StatsRecord {
-    /// The evidence has no payloads, so neither stats.
+    /// The evidence has no payloads, and so no stats.
     #[default]
     NoPayloads,
-    /// The scenario does not ask for them.
+    /// The scenario does not ask for stats.
     NotAsked(Forms),
-    /// They were not waited for, since the scenario's traces were wrong already.
+    /// Stats were not waited for, since the scenario's traces were wrong already.
     NotReached(Forms),
     /// The collector could not be made to send what it had; [`crate::record::Facts::undone`] says why.
     NotSent(Forms),
@@ -316,7 +316,7 @@ impl Captured {
     }
 }
 
-/// Returns whether a store has spans of which Datadog would make no trace metrics: sent as OTLP, and not asked to.
+/// Returns whether a store has spans for which Datadog would compute no trace metrics: sent as OTLP without the header that requests stats.
 pub fn lacks_trace_metrics(store: &Store) -> bool {
     store.entries().any(|entry| {
         entry.spans().first().is_some_and(|span| span.form == PayloadForm::Otlp)

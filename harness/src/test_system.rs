@@ -47,7 +47,7 @@ pub struct TestSystem {
 /// Error for a test system that did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum TestSystemError {
-    /// Its description is not usable.
+    /// The system's description is invalid.
     #[error(transparent)]
     Build(#[from] BuildError),
     /// The processes cannot be set up.

@@ -59,10 +59,10 @@ pub enum StartError {
 /// Error of an app that was running or stopping.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// It did not start.
+    /// The app did not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// It could not go on serving.
+    /// The app could not go on serving.
     #[error("serving failed: {0}")]
     Serve(io::Error),
     /// Spans were lost.

@@ -14,7 +14,7 @@ use nix::{
 
 use crate::support::{TRACECHECK, ran, root};
 
-/// Makes a cluster a second after it was begun, in a process of its own, as Docker's command does; and does not delete it at once.
+/// A `kind` that makes a cluster a second after it was begun, in a process of its own, as Docker's command does; and does not delete it at once.
 const KIND: &str = r#"#!/bin/sh
 cd "$(dirname "$0")"
 case "$1 $2" in

@@ -17,8 +17,9 @@ use crate::support::root;
 const SOURCES: [&str; 6] = ["bench", "collector", "examples", "fuzz", "harness", "sample-apps"];
 
 /// Folders and files with pages, which are checked as a whole: Markdown, scenarios, and what tests expect of the program's output.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "ARCHITECTURE.md",
+    "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
     "collector",
@@ -44,6 +45,14 @@ const WORDS: [(&str, &str); 6] = [
     (r"(?i)\bnot to go on\b", "cancelled"),
     (r"(?i)\bin peace\b", "cleanly"),
     (r"(?i)\bunder way\b", "in progress, in flight"),
+];
+
+/// Words and phrases that are not used in messages, each with what to write instead; elsewhere some of them mean something else.
+const WORDS_OF_MESSAGES: [(&str, &str); 4] = [
+    (r##"(?i)\b(is|are) built *["#;,.:]"##, "is supported"),
+    (r"(?i)\b(un)?sound\b", "valid, healthy, correct"),
+    (r"(?i)\b(can|cannot|could not) be had\b", "can be bound, opened, pulled, installed"),
+    (r"(?i)\bsomebody else\b", "another program, a third party"),
 ];
 
 /// Words that end as a verb in the third person does, and are none at the beginning of a sentence.
@@ -97,7 +106,9 @@ fn public_items_are_documented_with_a_verb_or_a_noun() {
 fn sources_keep_to_the_glossary() {
     let mut found = Vec::new();
     for (name, text) in files(&[&SOURCES[..], &["tests"]].concat(), &["rs"]) {
-        let complaints = [complaints(&text), complaints_of_messages(&text)].concat();
+        let complaints =
+            [complaints(&text), complaints_of_values(&text), complaints_of_messages(&text)]
+                .concat();
         found.extend(complaints.into_iter().map(|one| format!("{name}:{one}")));
     }
     assert!(found.is_empty(), "see docs/glossary.md, \"Prose\":\n{}", found.join("\n"));
@@ -196,8 +207,13 @@ fn complaints_of_public_items(text: &str) -> Vec<String> {
     // A noun is recognized by what follows, too: `Names of …`.
     static VERB: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"^\s*/// ([A-Z][a-z-]*s)(?:$|,| (\w*))").unwrap());
-    static NO_NOUN: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"^\s*/// (How|Which|When|That|Of|As)\b").unwrap());
+    static NO_NOUN: LazyLock<Regex> = LazyLock::new(|| {
+        let words = "How|Which|When|That|Of|As|It|Its|They|Those|One of them|The same|With|Without|Nobody|Somebody";
+        Regex::new(&format!(r"^\s*/// ({words})\b")).unwrap()
+    });
+    // A field may be described in a few words by what its type is about: `Its name.`
+    static SHORT: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^/// Its( \S+){1,7}\.$").unwrap());
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();
     // All that a public enum or trait has is public, and not marked so.
@@ -220,10 +236,46 @@ fn complaints_of_public_items(text: &str) -> Vec<String> {
                     &function[2]
                 ));
             }
-        } else if (in_enum || item.trim_start().starts_with("pub ")) && NO_NOUN.is_match(line) {
+        } else if (in_enum || item.trim_start().starts_with("pub "))
+            && NO_NOUN.is_match(line)
+            && !(VALUE.is_match(item) && SHORT.is_match(line))
+        {
             found.push(format!(
                 "{place}: the doc comment of `{}` begins with a noun, not so: {line}",
                 item.trim()
+            ));
+        }
+    }
+    found
+}
+
+/// A field, a constant or a static variable.
+static VALUE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^\s*(pub(\([a-z_: ]+\))? )?((const|static) )?\w+: ").unwrap());
+
+/// Returns the doc comments of fields and constants that begin with a verb, as a function's, each as `LINE: what is wrong`. A command
+/// line's options are left out: their comments are the help of what the program does.
+fn complaints_of_values(text: &str) -> Vec<String> {
+    static VERB: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"^\s*/// (Builds|Creates|Gives|Makes|Reads|Returns|Sends|Takes|Writes)\b")
+            .unwrap()
+    });
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let is_first = at == 0 || !is_doc(lines[at - 1]);
+        if !is_first || !VERB.is_match(line) {
+            continue;
+        }
+        let Some(item) = item(&lines[at..]).filter(|item| VALUE.is_match(item)) else { continue };
+        let behind = lines[at..].iter().skip_while(|line| is_doc(line));
+        let is_option = behind.clone().next().is_some_and(|line| line.trim().starts_with("#[arg"));
+        if !is_option {
+            found.push(format!(
+                "{}: the doc comment of `{}` begins with a noun, not so: {}",
+                at + 1,
+                item.trim(),
+                line.trim()
             ));
         }
     }
@@ -236,7 +288,8 @@ fn complaints_of_messages(text: &str) -> Vec<String> {
     collect_messages(text.parse().unwrap(), &mut messages);
     let mut found = Vec::new();
     for message in messages {
-        let complaints = complaints_of_words(&without_arguments(&message));
+        let text = without_arguments(&message);
+        let complaints = [complaints_of_words(&text), complaints_of(&text, &OF_MESSAGES)].concat();
         found.extend(complaints.into_iter().map(|one| format!(" {message}: {one}")));
     }
     found
@@ -280,11 +333,18 @@ fn without_arguments(message: &str) -> String {
 
 /// Returns the words of a text that are not used, each with what to write instead.
 fn complaints_of_words(text: &str) -> Vec<String> {
-    static COMPILED: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
-        let compiled = WORDS.iter().map(|(word, instead)| (Regex::new(word).unwrap(), *instead));
-        compiled.collect()
-    });
-    let found = COMPILED.iter().filter_map(|(word, instead)| Some((word.find(text)?, instead)));
+    static COMPILED: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| compiled(&WORDS));
+    complaints_of(text, &COMPILED)
+}
+
+static OF_MESSAGES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| compiled(&WORDS_OF_MESSAGES));
+
+fn compiled(words: &[(&str, &'static str)]) -> Vec<(Regex, &'static str)> {
+    words.iter().map(|(word, instead)| (Regex::new(word).unwrap(), *instead)).collect()
+}
+
+fn complaints_of(text: &str, words: &[(Regex, &str)]) -> Vec<String> {
+    let found = words.iter().filter_map(|(word, instead)| Some((word.find(text)?, instead)));
     found.map(|(word, instead)| format!("`{}`; write instead: {instead}", word.as_str())).collect()
 }
 
@@ -347,10 +407,37 @@ fn public_items_that_are_not_documented_with_a_verb_or_a_noun_are_found() {
 }
 
 #[test]
+fn openings_that_need_the_item_before_are_found() {
+    let text = "pub enum A {\n    /// It was cancelled.\n    B,\n    /// Its file.\n    C {\n        /// Its name.\n        name: u8,\n    },\n    \
+                /// Somebody else listens there.\n    D,\n}\n\npub struct E {\n    /// Those of its resource.\n    pub f: u8,\n    \
+                /// The same with more.\n    pub g: u8,\n    /// Its value once it is known, and that of all before it.\n    pub h: u8,\n    \
+                /// The same.\n    i: u8,\n}\n";
+    let found = complaints_of_public_items(text);
+    let named: Vec<&str> = found.iter().filter_map(|one| one.split('`').nth(1)).collect();
+    assert_eq!(named, ["B,", "C {", "D,", "pub f: u8,", "pub g: u8,", "pub h: u8,"], "{found:?}");
+}
+
+#[test]
+fn fields_and_constants_that_are_documented_as_functions_are_found() {
+    let text = "/// Returns whether it is.\npub(super) const A: u8 = 1;\n\n\
+                struct B {\n    /// Returns the capabilities.\n    #[serde(default)]\n    pub c: u8,\n    \
+                /// Writes a report.\n    #[arg(long)]\n    d: u8,\n    /// Whether it returns.\n    e: bool,\n}\n\n\
+                /// Returns it.\nfn f() {}\n\n/// Sends it.\ntrait G {}\n";
+    let found = complaints_of_values(text);
+    let named: Vec<&str> = found.iter().filter_map(|one| one.split('`').nth(1)).collect();
+    assert_eq!(named, ["pub(super) const A: u8 = 1;", "pub c: u8,"], "{found:?}");
+}
+
+#[test]
 fn messages_that_do_not_keep_to_the_glossary_are_found() {
     let text = "#![doc = \"told\"]\n/// told\nfn told(tell: u8) {\n    let told = b'x';\n    panic!(\"{told:?} is {tell}\");\n    \
                 panic!(r#\"it is \"told\"\"#);\n}\n";
     let found = complaints_of_messages(text);
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].starts_with(" r#\"it is \"told\"\"#: `told`; "), "{found:?}");
+
+    let text = "/// A sound one.\nfn sound() {\n    bail!(\"only `prometheus` is built\");\n    bail!(\"the options give no sound system\");\n    \
+                bail!(\"its image cannot be had ({reason})\");\n    bail!(\"it is somebody else's\");\n    \
+                bail!(\"the header is built by hand; {sound}\");\n}\n";
+    assert_eq!(complaints_of_messages(text).len(), 4, "{:?}", complaints_of_messages(text));
 }

@@ -40,7 +40,7 @@ impl Compression {
     ///
     /// # Errors
     ///
-    /// If memory for it cannot be had.
+    /// If memory for it cannot be allocated.
     pub(crate) fn compress(self, body: &[u8]) -> std::io::Result<Vec<u8>> {
         Compressor::default().compress(self, body)
     }
@@ -93,7 +93,7 @@ impl Compressor {
     ///
     /// # Errors
     ///
-    /// If memory for it cannot be had.
+    /// If memory for it cannot be allocated.
     pub(crate) fn compress(
         &mut self,
         compression: Compression,

@@ -24,7 +24,7 @@ struct Process {
     child: Child,
     listening: serde_json::Value,
     log: Arc<Mutex<String>>,
-    /// Reads the log until its end.
+    /// Task that reads the log until its end.
     reader: tokio::task::JoinHandle<()>,
 }
 

@@ -1,10 +1,10 @@
-//! Actions of something that stands between two workloads on the requests that pass: asked for by scenarios, done by the built-in `tap`.
+//! Faults on the wire between two workloads: requested by scenarios, applied by the built-in `tap`.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The subcommand that stands there.
+/// The subcommand of the tap.
 pub const TAP: &str = "tap";
 /// Name of its port at which it is given its faults, and reports what passed.
 pub const CONTROL_PORT: &str = "tap-control";
@@ -21,7 +21,7 @@ pub const HEALTH_PATH: &str = "/health";
 pub struct WireFault {
     /// The action.
     pub does: WireAction,
-    /// Only to the next so many; `None` for all.
+    /// Number of requests that it applies to, the next ones; `None` for all.
     pub next: Option<u32>,
 }
 
@@ -42,15 +42,15 @@ pub enum WireAction {
     UpperCaseHeader(String),
     /// A header is sent a second time beside itself.
     DoubleHeader(String),
-    /// It is delivered twice; the sender sees the second answer.
+    /// The request is delivered twice; the sender gets the second response.
     Duplicate,
-    /// It is not delivered, and the sender is answered that all is well.
+    /// The request is dropped, and the sender gets a success response.
     Swallow,
-    /// It is not delivered, and the sender is answered this HTTP status.
+    /// The request is dropped, and the sender gets this HTTP status.
     Status(u16),
-    /// It is delivered this much later.
+    /// The request is delayed by this.
     Delay(Duration),
-    /// Nothing: it is passed on as it came.
+    /// The request is passed on unchanged.
     Pass,
     /// A breakage of the catalogue.
     Breakage {
@@ -68,8 +68,8 @@ pub enum WireAction {
 /// Traffic that passed since a tap was last given its faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Passed {
-    /// Requests that it could have done something to.
+    /// Requests that a fault could have applied to.
     pub passed: u64,
-    /// Those of them that it did something to.
+    /// Requests that a fault was applied to.
     pub changed: u64,
 }

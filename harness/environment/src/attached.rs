@@ -47,9 +47,9 @@ pub struct Attached {
 pub enum IntakeSource {
     /// There is none: the collector sends to Datadog.
     None,
-    /// It is up already, at this base URL.
+    /// The intake is up already, at this base URL.
     Running(String),
-    /// It is brought up, alone, in this environment.
+    /// The intake is started, alone, in this environment.
     BroughtUp(Box<dyn Environment>),
 }
 

@@ -87,7 +87,7 @@ impl Container {
 pub enum Image {
     /// The one that holds `tracecheck`.
     Tracecheck,
-    /// Somebody else's, by its reference.
+    /// An image of a third party, by its reference.
     Named(String),
 }
 

@@ -87,7 +87,7 @@ pub struct Sources {
     pub library_path: Vec<PathBuf>,
     /// A file with the certificates of authorities, in PEM; the machine's own where `None`.
     pub certificates: Option<PathBuf>,
-    /// Its name (`REPOSITORY:TAG`); one made from its content where `None`.
+    /// Name of the image (`REPOSITORY:TAG`); `None` for one made from its content.
     pub reference: Option<String>,
 }
 

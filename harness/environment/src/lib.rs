@@ -250,7 +250,7 @@ pub enum EnvironmentError {
         /// The end of its log.
         log_tail: Vec<String>,
     },
-    /// Somebody else uses the port.
+    /// Another program uses the port.
     #[error(
         "`{workload}` cannot bind {addresses}: in use by another program, also after {attempts} attempts; \
          free the port; its last log lines:{}",
@@ -276,7 +276,7 @@ pub enum EnvironmentError {
         /// The cause.
         source: io::Error,
     },
-    /// No free port could be had.
+    /// No free port could be reserved.
     #[error("cannot reserve a free port on 127.0.0.1 for `{workload}`: {source}")]
     NoFreePort {
         /// Name of the workload.
@@ -284,7 +284,7 @@ pub enum EnvironmentError {
         /// The cause.
         source: io::Error,
     },
-    /// A reference for which there is nothing; [`System::problems`] reports it beforehand.
+    /// A reference to something that does not exist; [`System::problems`] reports it beforehand.
     #[error("`{workload}`: cannot replace {reference}")]
     Unresolved {
         /// Name of the workload.
@@ -319,7 +319,7 @@ pub struct UncleanStop {
     pub how: String,
     /// The end of its log.
     pub log_tail: Vec<String>,
-    /// Whether that is how it ends, by what its system says of it: reported, and nothing is in doubt for it.
+    /// Whether the system declares this end as expected; it is reported then, and makes nothing inconclusive.
     pub foreseen: bool,
 }
 

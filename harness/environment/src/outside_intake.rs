@@ -17,11 +17,11 @@ use harness_system::{
 /// Listen address of a system's intake.
 #[derive(Debug, Clone)]
 pub struct Outside {
-    /// With port 0, at a free one.
+    /// Address to bind; a free port where the port is 0.
     pub listen: SocketAddr,
     /// The base URL at which the system reaches it, where that is not what it listens at.
     pub url: Option<String>,
-    /// Lets one system after the other have the port, where it is always the same one.
+    /// Lock by which one system after the other gets the port, where it is always the same one.
     pub turn: Arc<Mutex<()>>,
 }
 

@@ -50,10 +50,10 @@ pub struct Intake {
 /// Error of an intake for a test.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
-    /// It cannot serve.
+    /// The intake cannot serve.
     #[error(transparent)]
     Serve(#[from] ServeError),
-    /// It cannot be read.
+    /// The intake cannot be read.
     #[error(transparent)]
     Client(#[from] ClientError),
     /// Spans of a trace did not come in time.
@@ -80,20 +80,20 @@ pub enum IntakeError {
 }
 
 impl Intake {
-    /// Starts one with the usual settings, on a free port.
+    /// Starts an intake with default settings, on a free port.
     ///
     /// # Errors
     ///
-    /// When no port can be had.
+    /// When no port can be bound.
     pub async fn start() -> Result<Self, IntakeError> {
         Self::start_with(Settings { listen: "127.0.0.1:0".to_owned(), ..Settings::default() }).await
     }
 
-    /// Starts one with other settings.
+    /// Starts an intake with these settings.
     ///
     /// # Errors
     ///
-    /// When the address cannot be had.
+    /// When the address cannot be bound.
     pub async fn start_with(settings: Settings) -> Result<Self, IntakeError> {
         let server = Server::bind(settings).await?.spawn();
         let client = IntakeClient::connect(&server.url(), client::Settings::default()).await?;

@@ -14,7 +14,7 @@ pub enum ParseApiKeyError {
     /// Nothing in it.
     #[error("the API key is empty: give a non-empty one, or none at all to accept any")]
     Empty,
-    /// It could not be sent in an HTTP header.
+    /// A character that an HTTP header cannot carry.
     #[error("the API key holds characters that a header cannot carry: use visible ASCII only")]
     NotVisibleAscii,
 }

@@ -60,7 +60,7 @@ pub enum ClientError {
         /// The cause.
         source: reqwest::Error,
     },
-    /// It did not begin its stream in time.
+    /// The intake did not begin its stream in time.
     #[error("the intake at {url} did not begin its event stream within {timeout:?}: {last}")]
     NoStream {
         /// Base URL.
@@ -70,7 +70,7 @@ pub enum ClientError {
         /// The result of the last try.
         last: String,
     },
-    /// It could not be reached, or its answer could not be read.
+    /// The intake could not be reached, or its response could not be read.
     #[error("{method} {url} failed: {source}")]
     Request {
         /// HTTP method.
@@ -80,7 +80,7 @@ pub enum ClientError {
         /// The cause.
         source: reqwest::Error,
     },
-    /// It refused.
+    /// The intake refused the request.
     #[error("{method} {url} was answered {status}: {body}")]
     Refused {
         /// HTTP method.
@@ -122,7 +122,7 @@ pub struct IntakeClient {
 #[derive(Debug)]
 struct Copy {
     state: Mutex<State>,
-    /// Counts changes; wakes whoever waits for one.
+    /// Number of changes; wakes whoever waits for one.
     changed: watch::Sender<u64>,
 }
 

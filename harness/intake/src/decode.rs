@@ -54,7 +54,7 @@ impl Route {
         Self::HostMetadata,
     ];
 
-    /// Those that take spans.
+    /// Routes that accept spans.
     pub const OF_SPANS: [Self; 2] = [Self::Traces, Self::OtlpTraces];
 
     /// Returns the route's path, without a trailing slash.
@@ -86,13 +86,13 @@ pub enum Decoded {
     OtlpTraces(OtlpPayload),
     /// APM stats.
     Stats(StatsPayload),
-    /// A question whether the API key is valid.
+    /// A query whether the API key is valid.
     Validate,
     /// Metrics, as sent.
     Series(serde_json::Value),
     /// Host tags and facts, as sent.
     HostMetadata(serde_json::Value),
-    /// It could not be read.
+    /// A body that could not be decoded.
     Undecodable {
         /// The problem.
         reason: String,

@@ -54,7 +54,7 @@ pub enum ScriptError {
     /// No final HTTP status.
     #[error("reply.status: {0} is not a final HTTP status: give one from 200 to 599")]
     Status(u16),
-    /// It says nothing.
+    /// A `reset` that is not `true`.
     #[error("reply.reset: must be true; leave `reply` out for the usual reply")]
     NoReset,
     /// Too long.
@@ -69,7 +69,7 @@ pub enum ScriptError {
     /// Two ways to end.
     #[error("next: give either `next` or `for`, or neither to hold until cleared")]
     TwoEnds,
-    /// It would never hold.
+    /// A number that would never let the script apply.
     #[error("{0}: must be more than 0")]
     Never(&'static str),
     /// Bounded.

@@ -72,7 +72,7 @@ impl Default for Settings {
 /// Error for an intake that cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// Somebody else listens there.
+    /// The port is in use.
     #[error(
         "cannot listen at {address}: the port is in use; stop the program that listens there, or pass another address with \
          --listen, which is --intake-listen of a run (port 0 takes a free one)"

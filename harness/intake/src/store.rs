@@ -40,11 +40,11 @@ impl Default for Bounds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Its data, if it had any, was taken.
+    /// The attempt's data, if it had any, was stored.
     Accepted,
     /// The client got no answer that it was accepted, so it counts for nothing.
     NotAccepted,
-    /// The same bytes had been accepted before: its data is not taken twice.
+    /// Bytes that had been accepted before: the data is not stored twice.
     Redelivered,
 }
 

@@ -167,7 +167,7 @@ pub enum How {
     TapWithEnv(Change, &'static [(&'static str, &'static str, &'static str)]),
     /// By a tap on the stats' way, in a scenario that asks for stats.
     TapStats(Change),
-    /// The same with variables that the services are given in the broken run and in its twin.
+    /// By a tap on the stats' way, in a scenario that asks for stats, with variables that the services are given in the broken run and in its twin.
     TapStatsWithEnv(Change, &'static [(&'static str, &'static str, &'static str)]),
     /// By a fault of a scenario, as it is written there.
     Fault(&'static str),

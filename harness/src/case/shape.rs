@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Expected {
-    /// It must be so.
+    /// The condition must hold.
     Yes,
-    /// It must not be so.
+    /// The condition must not hold.
     No,
     /// Either is fine.
     Either,
@@ -34,7 +34,7 @@ pub struct HopShape {
     pub client_error: Expected,
     /// Number of its client spans that must be errors before that last one (failed tries).
     pub failed_tries: u32,
-    /// Its server span lasts at least this long: nanoseconds.
+    /// Shortest duration of its server span, in nanoseconds.
     pub at_least: i64,
     /// Whether it begins a trace of its own, since the caller's is not propagated to it.
     #[serde(default = "no", skip_serializing_if = "Expected::is_no")]

@@ -8,7 +8,7 @@ use crate::trace::{SpanId, Trace, TraceId};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stray {
-    /// Its captured spans.
+    /// Captured spans of the stray.
     pub trace: Trace,
     /// The request or cause it belongs to, and the proof.
     pub origin: Origin,
@@ -18,7 +18,7 @@ pub struct Stray {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Origin {
-    /// The answer to the request of a trace named it.
+    /// The response to the request of a trace named it.
     Answer {
         /// The request's trace.
         of: TraceId,
@@ -27,11 +27,11 @@ pub enum Origin {
     Link {
         /// The request's trace.
         of: TraceId,
-        /// Those of further requests that it goes on from in the same way, as a batch does.
+        /// Traces of further requests that it continues in the same way, as a batch does.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         also: Vec<TraceId>,
     },
-    /// It holds a span that was ended in another trace.
+    /// The trace holds a span that was ended in another trace.
     Moved {
         /// The request's trace.
         of: TraceId,
@@ -47,7 +47,7 @@ pub enum Origin {
         /// The parent that it names.
         parent: SpanId,
     },
-    /// It began while a call was in progress that nobody answers in the caller's trace, and could be that answer.
+    /// The trace began while a call was in progress that no span of the caller's trace answers, and could be its server side.
     Call {
         /// The request's trace.
         of: TraceId,
@@ -68,11 +68,11 @@ pub enum Origin {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         caller: Option<String>,
     },
-    /// It began when no other request was in progress, and has services that the request must have and its own trace lacks.
+    /// The trace began when no other request was in progress, and has services that the request must have and its own trace lacks.
     Lacking {
         /// The request's trace.
         of: TraceId,
-        /// Those services.
+        /// The services that the own trace lacks.
         services: Vec<String>,
         /// The workload that may have called, whose calls there leave no spans.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,11 +80,11 @@ pub enum Origin {
     },
     /// The system file declares it as one that its service begins by itself.
     Declared,
-    /// It began before the first request was sent, or by a service that was started again.
+    /// The trace began before the first request was sent, or by a service that was started again.
     StartUp,
-    /// Somebody asked a service whether it is well, or what it can do.
+    /// A health check or a probe of a service.
     Probe,
-    /// Somebody else called the service: no call of the run could have.
+    /// A third party called the service: no call of the run could have.
     Foreign,
     /// A service was called while another, which is given its address, was at work on a request, or nothing was captured of that one; its
     /// calls there leave no spans.

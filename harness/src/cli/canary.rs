@@ -42,7 +42,7 @@ pub(super) struct Args {
     run: RunArgs,
 }
 
-/// Reads a time that is longer than nothing.
+/// Reads a duration that is more than zero.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() => Ok(duration),

@@ -110,7 +110,7 @@ pub(super) fn check_system_of_cluster(path: &Path) -> anyhow::Result<()> {
 pub(super) struct Chosen {
     /// Its name, for people.
     pub(super) name: &'static str,
-    /// Makes one for each system.
+    /// Constructor of one for each system.
     pub(super) new: NewEnvironment,
     /// To be awaited when the run is over.
     pub(super) release: Option<Release>,

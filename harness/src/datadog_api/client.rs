@@ -98,7 +98,7 @@ pub enum ApiError {
         /// Its message.
         reported: String,
     },
-    /// It did not answer in time.
+    /// The API did not answer in time.
     #[error("{endpoint}: {host} did not answer within {limit:?}")]
     Slow {
         /// Endpoint that was queried.
@@ -130,13 +130,13 @@ pub enum ApiError {
         /// The cause.
         reason: String,
     },
-    /// It is larger than is read.
+    /// The response is larger than is read.
     #[error("{endpoint}: the answer is larger than {MAX_ANSWER} bytes")]
     TooLarge {
         /// Endpoint that was queried.
         endpoint: Endpoint,
     },
-    /// It cannot be read.
+    /// The response cannot be read.
     #[error("{endpoint}: the answer of {host} cannot be read: {malformed}")]
     Malformed {
         /// Endpoint that was queried.

@@ -17,13 +17,13 @@ const SHOWN: usize = 120;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Conditions {
-    /// It is exactly this.
+    /// The value is exactly this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub equals: Option<Value>,
-    /// Its text has a part that fits this regular expression; `^` and `$` stand for its ends.
+    /// The value's text has a part that this regular expression matches; `^` and `$` stand for its ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matches: Option<Pattern>,
-    /// Its text has this in it.
+    /// The value's text contains this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contains: Option<String>,
     /// Whether it is there at all.
@@ -32,10 +32,10 @@ pub struct Conditions {
     /// Type of the value.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub value_type: Option<ValueType>,
-    /// It is a number, and no less than this.
+    /// The value is a number, and no less than this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_least: Option<f64>,
-    /// It is a number, and no more than this.
+    /// The value is a number, and no more than this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<f64>,
 }

@@ -14,9 +14,9 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {
-    /// Those that end first, all of them.
+    /// Spans that end first, all of them.
     pub first: Matcher,
-    /// Those that begin then, all of them.
+    /// Spans that begin then, all of them.
     pub then: Matcher,
     /// Shortest time from the last end to the first beginning.
     pub at_least: Option<Duration>,

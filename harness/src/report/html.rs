@@ -49,7 +49,7 @@ const MAX_FAILURE: usize = 400;
 /// Error for a report that cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum HtmlError {
-    /// Its file cannot be written.
+    /// The file cannot be written.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The run that was saved cannot be read.

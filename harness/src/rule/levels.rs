@@ -1,4 +1,4 @@
-//! Conventions that a sound system may break: warnings, unless a scenario has them fail or leaves them out.
+//! Conventions that a healthy system may break: warnings, unless a scenario has them fail or leaves them out.
 
 use std::{
     cmp::Reverse,

@@ -39,7 +39,7 @@ pub enum FaultKind {
     ErrorRate {
         /// 0 to 1.
         rate: f64,
-        /// Makes the choice repeatable.
+        /// Seed that makes the choice repeatable.
         seed: u64,
     },
     /// The workload is stopped before the requests, and started again when all are judged.
@@ -55,13 +55,13 @@ pub enum FaultKind {
     ScaleToZero,
     /// The intake is scripted before the requests.
     Intake(IntakeFault),
-    /// Something stands between a caller and the workload, and does something to what passes.
+    /// A tap between a caller and the workload changes the traffic.
     Between(Between),
     /// The collector is scripted before the requests: it refuses what services send.
     Collector(CollectorFault),
 }
 
-/// Fault that strikes what passes between two workloads.
+/// Fault of the traffic between two workloads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Between {
@@ -69,7 +69,7 @@ pub struct Between {
     pub caller: String,
     /// The action.
     pub does: WireAction,
-    /// Only to the next so many requests; `None` for all.
+    /// Number of requests that it applies to, the next ones; `None` for all.
     pub next: Option<u32>,
 }
 

@@ -26,7 +26,7 @@ pub struct Witness {
     intake: Option<Arc<IntakeClient>>,
     source: Arc<dyn EvidenceSource>,
     topology: Topology,
-    /// Returns the capabilities of the evidence's source.
+    /// Capabilities of the evidence's source.
     capabilities: Vec<Capability>,
     /// Services that have a ledger.
     with_ledger: BTreeSet<String>,

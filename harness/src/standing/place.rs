@@ -22,7 +22,7 @@ const LOG: &str = "keeper.log";
 /// Error for the folder of a standing system.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
-    /// Somebody keeps a system of that name already.
+    /// A keeper has a system of that name already.
     #[error(
         "a system `{name}` is up or starting already (kept by process {keeper}): `tracecheck status` shows it, `tracecheck down {name}` takes it down, and `--name` gives another one its own name"
     )]

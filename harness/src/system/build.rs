@@ -29,7 +29,7 @@ pub struct Overrides {
     pub traces_only: bool,
     /// Environment variables of services.
     pub env: Vec<Variable>,
-    /// Sends to Datadog itself with this key, instead of to the mock intake, which is not in the system then.
+    /// Key and site with which the collector sends to Datadog itself, instead of to the mock intake, which is not in the system then.
     pub datadog: Option<ToDatadog>,
 }
 

@@ -54,7 +54,7 @@ impl InProcess {
     ///
     /// # Errors
     ///
-    /// When no port can be had.
+    /// When no port can be bound.
     pub async fn start() -> Result<Self, IntakeError> {
         Ok(Self { intake: Intake::start().await? })
     }

@@ -60,7 +60,7 @@ pub struct Overlay {
     pub contents: String,
     /// Names of the ports that it binds.
     pub ports: Vec<String>,
-    /// Its health route, where the config has the extension.
+    /// Health route of the collector, where the config has the extension.
     pub health: Option<Health>,
     /// Variables that the user's config names as API key and that must have the run's.
     pub api_key_variables: BTreeSet<String>,

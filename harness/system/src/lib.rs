@@ -205,7 +205,7 @@ pub enum Role {
 pub enum Program {
     /// A subcommand of `tracecheck` itself (`intake`, `collector`, `sample-app`, `tap`): binds port 0 and reports where.
     Builtin(String),
-    /// Somebody else's program: it is given the port to use.
+    /// A program of a third party, which is given the port to use.
     Command(String),
 }
 

@@ -70,7 +70,7 @@ pub const TRACES_ONLY: &str = "--traces-only=true";
 /// A collector as a user describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Collector {
-    /// Its config; a small one of our own by default.
+    /// Config of the collector; a small one of our own by default.
     pub config: CollectorConfig,
     /// Another program and its arguments, for example the reference collector, which is given `--config` twice after
     /// them; the built-in collector when empty.

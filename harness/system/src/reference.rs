@@ -101,7 +101,7 @@ pub enum ReferenceError {
     /// Not one of the kinds of reference.
     #[error("`{reference}` is not a valid reference: {hint}; write `$${rest}` to pass it on as it is", rest = &reference[1..])]
     UnknownKind {
-        /// With its braces.
+        /// The reference, with its braces.
         reference: String,
         /// The nearest kind, or all there are.
         hint: String,
@@ -109,7 +109,7 @@ pub enum ReferenceError {
     /// An edge without its port.
     #[error("`{reference}` names no port; write `${{{kind}:WORKLOAD.PORT}}`")]
     NoPort {
-        /// With its braces.
+        /// The reference, with its braces.
         reference: String,
         /// `endpoint` or `address`.
         kind: String,
@@ -117,7 +117,7 @@ pub enum ReferenceError {
     /// Nothing after the colon.
     #[error("`{reference}` names nothing; write {form}")]
     Empty {
-        /// With its braces.
+        /// The reference, with its braces.
         reference: String,
         /// Form in which the reference is written.
         form: &'static str,
@@ -137,7 +137,7 @@ impl Template {
     /// Reads a text.
     ///
     /// # Errors
-    /// The first `${…}` in it that is no reference.
+    /// The first `${…}` in it that is not a valid reference.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
         let (mut parts, mut literal, mut rest) = (Vec::new(), String::new(), text);
         while let Some(start) = rest.find("${") {

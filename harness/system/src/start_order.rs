@@ -11,8 +11,7 @@ pub struct Step {
     pub workload: usize,
     /// Indices of the workloads that are ready before it starts.
     pub waits_for: BTreeSet<usize>,
-    /// It lies on a cycle that is broken at it: its ports are chosen beforehand, so that its callers can be started
-    /// before it.
+    /// Whether a cycle is broken at it: its ports are chosen beforehand, so that its callers can be started before it.
     pub ports_beforehand: bool,
 }
 
@@ -24,7 +23,7 @@ pub struct Step {
 pub struct CycleError {
     /// The workloads of the cycle, in backquotes.
     pub cycle: String,
-    /// One of them.
+    /// One workload of the cycle.
     pub workload: String,
 }
 

@@ -15,12 +15,12 @@ const MAX_NAME: usize = 63;
 /// Error where nothing can stand between two workloads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TapError {
-    /// One of them is not there.
+    /// The system has no such workload.
     #[error("there is no workload `{name}` in the system; it has {known}")]
     Unknown {
         /// Name as given.
         name: String,
-        /// Those that there are.
+        /// The workloads that there are.
         known: String,
     },
     /// The first is not reported where the second is.

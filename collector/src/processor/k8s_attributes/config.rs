@@ -92,7 +92,7 @@ pub(super) struct Extract {
     pub(super) labels: Vec<Field>,
     /// Annotations that become attributes.
     pub(super) annotations: Vec<Field>,
-    /// Makes `NAME` of a pod's annotation `resource.opentelemetry.io/NAME`. Default `false`.
+    /// Whether a pod's annotation `resource.opentelemetry.io/NAME` becomes the attribute `NAME`. Default `false`.
     pub(super) otel_annotations: bool,
     /// Taken, and of no effect: it is what is done.
     deployment_name_from_replicaset: bool,

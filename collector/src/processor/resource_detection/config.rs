@@ -161,7 +161,7 @@ pub(crate) struct Node {
 pub(crate) struct Ec2 {
     /// Regular expressions of the instance's tags that become attributes, as `ec2.tag.NAME`. They need `tags_from_imds`.
     pub(super) tags: Vec<String>,
-    /// Reads tags from the metadata service, which must be allowed to have them. Default `false`.
+    /// Whether tags are read from the metadata service, which must be allowed to have them. Default `false`.
     pub(super) tags_from_imds: bool,
     /// Taken, and of no effect: the service is asked once.
     max_attempts: i64,

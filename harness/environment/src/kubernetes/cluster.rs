@@ -39,24 +39,24 @@ pub enum AccessError {
         /// The reason.
         reason: String,
     },
-    /// It has no such context.
+    /// The kubeconfig has no such context.
     #[error("there is no context `{context}` in {place}: it has {known}{}", suggestion.as_ref().map(|text| format!("; {text}")).unwrap_or_default())]
     NoContext {
         /// Context as requested.
         context: String,
         /// The file, or files.
         place: String,
-        /// Those there are.
+        /// The contexts that there are.
         known: String,
         /// The nearest one.
         suggestion: Option<String>,
     },
-    /// It is not said which cluster is meant.
+    /// No context is given, and the kubeconfig has no current one.
     #[error("{place} has no current context; name one with `--context`: it has {known}")]
     NoCurrentContext {
         /// The file, or files.
         place: String,
-        /// Those there are.
+        /// The contexts that there are.
         known: String,
     },
     /// There is neither a kubeconfig nor a pod's account.

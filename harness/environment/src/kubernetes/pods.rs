@@ -59,7 +59,7 @@ pub(super) struct PodState {
     /// The container that runs it; a mesh may put others beside it.
     pub(super) container: String,
     pub(super) created: Option<Time>,
-    /// Takes requests.
+    /// Whether it accepts requests.
     pub(super) ready: bool,
     /// Its container runs.
     pub(super) running: bool,

@@ -41,7 +41,7 @@ impl Blocks {
     ///
     /// # Errors
     ///
-    /// When it is no JSON, or cannot be compressed.
+    /// When it is not JSON, or cannot be compressed.
     pub fn add(&mut self, trace: &impl Serialize) -> io::Result<Option<BlockRange>> {
         if self.written >= self.max_bytes {
             self.left_out += 1;

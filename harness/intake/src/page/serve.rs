@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-/// Somebody who knows what is on the page.
+/// Source of what is on the page.
 pub trait Shown: Send + Sync + 'static {
     /// Returns all that the page reads at once, as JSON.
     ///

@@ -42,7 +42,7 @@ pub(super) struct Attached<'a> {
 pub(super) struct Chosen {
     /// Its name, for people.
     pub(super) name: String,
-    /// Creates one for each system.
+    /// Constructor of one for each system.
     pub(super) new: NewEnvironment,
     /// To be awaited when the run is over.
     pub(super) release: Option<environment::Release>,

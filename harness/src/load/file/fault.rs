@@ -98,7 +98,7 @@ pub(in crate::load) struct FaultFile {
 pub(in crate::load) struct ErrorRateFile {
     /// 0 to 1.
     pub(in crate::load) rate: f64,
-    /// Makes the choice repeatable; 0 when left out.
+    /// Seed that makes the choice repeatable; 0 by default.
     #[serde(default)]
     pub(in crate::load) seed: u64,
 }

@@ -65,7 +65,7 @@ pub(in crate::load) struct RequestFile {
     /// The HTTP status it must be answered with; 200 when left out.
     #[schemars(with = "Option<u16>")]
     pub(in crate::load) status: Option<Spanned<u16>>,
-    /// Takes any status, or none: for faults that strike by chance.
+    /// Whether any status, or none, is accepted: for faults that strike by chance.
     #[serde(default)]
     pub(in crate::load) any_status: bool,
     /// Further expectations of the response.

@@ -35,7 +35,7 @@ pub struct Board(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Counts changes; wakes the pages.
+    /// Number of changes; wakes the pages.
     changed: watch::Sender<u64>,
 }
 

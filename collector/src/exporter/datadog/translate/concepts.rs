@@ -25,7 +25,7 @@ pub(super) const MESSAGING_OPERATION: Keys = keys!["messaging.operation"];
 pub(super) const MESSAGING_DESTINATION: Keys =
     keys!["messaging.destination", "messaging.destination.name"];
 pub(super) const RPC_SYSTEM: Keys = keys!["rpc.system"];
-/// Returns whether a status code is gRPC's, and nothing else.
+/// The system of an RPC; used only to determine whether a status code is gRPC's.
 pub(super) const RPC_SYSTEM_OF_CODE: Keys = keys!["rpc.system.name"];
 pub(super) const RPC_SERVICE: Keys = keys!["rpc.service"];
 pub(super) const RPC_METHOD: Keys = keys!["rpc.method"];

@@ -15,13 +15,13 @@ use crate::trace_batch::TraceBatch;
 /// A span that is asked about.
 #[derive(Debug, Clone, Default)]
 pub struct Question {
-    /// Its kind, in OpenTelemetry's word for it.
+    /// Span kind, in OpenTelemetry's word for it.
     pub kind: String,
-    /// Its name.
+    /// Name of the span.
     pub name: String,
-    /// Its attributes; a value that is a whole number counts as one.
+    /// Attributes of the span; a value that is an integer counts as one.
     pub attributes: Vec<(String, String)>,
-    /// Those of its resource.
+    /// Attributes of the span's resource.
     pub resource: Vec<(String, String)>,
 }
 
