@@ -1,8 +1,8 @@
 use std::{convert::Infallible, future::Future, pin::Pin, task::Poll};
 
 use prost_reflect::prost_types::{
-    DescriptorProto, FieldDescriptorProto, FileDescriptorSet, MethodDescriptorProto,
-    ServiceDescriptorProto,
+    DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet,
+    MethodDescriptorProto, ServiceDescriptorProto,
     field_descriptor_proto::{Label, Type},
 };
 use serde_json::json;
@@ -13,7 +13,7 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 
-use super::*;
+use super::{reflection::http_answer, *};
 
 const CREATE: &str = "/shop.v1.Orders/Create";
 
