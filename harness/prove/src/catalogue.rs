@@ -397,6 +397,15 @@ Before anything was mended 32 were right (23 of 46 on the chain, 9 of 24 on own 
 pass: a resource's name and a peer's that the collector sets, an environment that it sets for all, a `tracestate` that the scenario itself says is dropped, a status that code sets to
 Ok, a call of the wrong kind, and a service named by an attribute of the span. The 20 healthy ones passed again before the last of these rules.
 
+Seventy-three more were written at 2a3b060, by somebody who knew only the pages for users, on services with the official instrumentation in Node.js, Python and
+Go: a chain of four, and a queue with a worker; and 24 systems that are healthy and unusual. The scenarios ask for who must be there, by one request. Before anything was mended 39
+were right (10 of them name the cause among a few), 4 were warned of with their cause, 6 undecided, 7 vague, 3 misleading, 14 passed; of the healthy ones 1
+failed (a service name that Datadog changes), 1 was undecided (a service that crashes as it is stopped), and 2 were warned of with a wrong
+cause. With the rules that came of it, at 83afa9f, those of them were tried again of which the rules say more, once each: 50 are right, 8 warned of with their
+cause, 6 undecided, 9 pass, and none is vague or misleads. Those that pass: a link to the message before, an entry span of kind internal, spans of a second SDK in a
+service, a client's error that is not recorded, an end before the start that the exporter hides, a queue that drops some of many spans, an end 90 s ahead, a client span
+that ends before its answer, and an error on an answer of 200. All healthy ones pass but the one that crashes.
+
 A healthy system must pass each time. `.ci/thousand` runs the default scenarios again and again, in random order and parallelism. At commit 43400cb, 1,000
 runs of 25 scenarios: none failed, and none was undecided. They were three series at once (`SEED=20261131 .ci/thousand 334 0`, `20261132`, and `20261133`
 with 332), which took 70 minutes beside builds, tests, a Kubernetes cluster and services in five languages on two cores (load 5 to 28). Before, 597 at
