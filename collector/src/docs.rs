@@ -197,7 +197,7 @@ fn tested_against(out: &mut String) {
         ),
         (
             "the processor `k8s_attributes`",
-            "a played API, and a real cluster in which pods are replaced (`tests/cluster`). Not contrib's processor, whose module could not be had: what it does is taken from its documentation",
+            "a played API, and a real cluster in which pods are replaced (`tests/cluster`). Not contrib's processor, whose module could not be downloaded: what it does is taken from its documentation",
         ),
         (
             "the processor `resource_detection`",

@@ -553,7 +553,6 @@ fn keys_that_ask_for_nothing_are_taken_with_values_that_do_not() {
     }
     for (yaml, key) in [
         (format!("{grpc}: {{transport: unix}}"), "transport"),
-        (format!("{grpc}: {{include_metadata: true}}"), "include_metadata"),
         (
             "receivers::otlp::protocols::http: {keep_alives_enabled: false}".into(),
             "keep_alives_enabled",

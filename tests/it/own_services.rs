@@ -286,7 +286,7 @@ fn init_writes_a_system_and_a_scenario_that_pass_as_they_are() {
     init("shop:UPSTREAM_URIS=pay").expect_code(0).expect_stdout("tracecheck run shop-first.yaml");
     init("shop:UPSTREAM_URIS=pay")
         .expect_code(2)
-        .expect_stderr("shop.system.yaml is there already");
+        .expect_stderr("shop.system.yaml already exists and is not overwritten");
     let scenario = dir.path().join("shop-first.yaml").display().to_string();
     tracecheck(&["run", &scenario]).expect_code(0).expect_stdout("1 passed");
 }

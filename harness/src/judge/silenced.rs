@@ -227,8 +227,7 @@ mod tests {
     fn a_silenced_service_is_the_cause_where_a_scenario_asks_for_it() {
         let mut world = World::healthy();
         world.record.topology.services[1].silenced_by = Some("OTEL_SDK_DISABLED=true".to_owned());
-        world.record.scenario.system =
-            crate::scenario::SystemChoice::File("shop.system.yaml".into());
+        world.record.scenario.system = SystemChoice::File("shop.system.yaml".into());
         world.evidence().ledgers.clear();
         world.lose("sample-app-2");
         world.expect().services = vec!["sample-app-2".to_owned()];
@@ -245,8 +244,7 @@ mod tests {
         let services = &mut world.record.topology.services;
         services[0].silenced_by = Some("OTEL_SDK_DISABLED=true".to_owned());
         services[0].callees = vec!["sample-app-2".to_owned()];
-        world.record.scenario.system =
-            crate::scenario::SystemChoice::File("shop.system.yaml".into());
+        world.record.scenario.system = SystemChoice::File("shop.system.yaml".into());
         world.evidence().ledgers.clear();
         world.lose("sample-app-1");
         let result = judge(&world.record);

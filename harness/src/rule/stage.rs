@@ -135,7 +135,10 @@ pub(super) fn lost(view: View<'_>, from: &str) -> (Option<Stage>, String) {
 /// The setting by which a workload sends nothing to the collector.
 fn setting(view: View<'_>, from: &str) -> Option<String> {
     let from = from.trim_matches('`');
-    view.topology.services.iter().find(|one| one.workload == from)?.kept_from_sending()
+    let of = view.topology.services.iter().find(|one| one.workload == from)?;
+    // What came to the collector shows more than what is set.
+    let is_seen = of.misdirected.is_some() && suspects(view).is_some();
+    of.kept_from_sending().filter(|_| !is_seen)
 }
 
 /// Which exporter the rest of the spans left by, where it is another than Datadog's and alone accounts for it.

@@ -228,7 +228,7 @@ mod tests {
         let mut scenario = World::healthy().record.scenario;
         scenario.expect.within = Duration::from_secs(10);
         let warned = |processors: &str, used: &str| {
-            let mut system = system(&[("web", "A", "b")]);
+            let mut system = system(&[("web", "OTHER", "b")]);
             let mut collectors = system.workloads.iter_mut();
             let collector = collectors.find(|one| one.role == Role::Collector).unwrap();
             collector.files.get_mut(CONFIG_FILE).unwrap().contents = format!(
