@@ -82,6 +82,7 @@ async fn attributes_of_resources_are_changed_as_by_the_newest_collector() {
     compared("resource", &all.collect::<Vec<_>>()).await;
 }
 
+#[expect(clippy::print_stdout, reason = "what was compared, as the tests beside it print it")]
 async fn compared(processor: &str, settings: &[String]) {
     let newest = newest();
     let (seed, _) = asked("NEWEST_SEED", SEED);
