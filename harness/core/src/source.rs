@@ -3,7 +3,7 @@
 //! System files, scenario files and collector configs all report through [`Finding`], so that every message
 //! about a file looks alike: `file:line:column: what is wrong; did you mean …`.
 
-use std::{fmt, path::Path};
+use std::{collections::HashSet, fmt, path::Path};
 
 use serde_saphyr::Spanned;
 
@@ -149,7 +149,10 @@ pub fn nearest_or_known<'a>(
     name: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {
-    let known: Vec<&str> = known.into_iter().collect();
+    let mut known: Vec<&str> = known.into_iter().collect();
+    // A workload and its service may have one name.
+    let mut seen = HashSet::new();
+    known.retain(|name| seen.insert(*name));
     nearest(name, known.iter().copied()).or_else(|| match known.as_slice() {
         [] => None,
         names => Some(format!("known are {}", list(names.iter().copied()))),
@@ -186,6 +189,12 @@ mod tests {
         for inside in ["endpoint:a.b", "home", "saved:ID", "env:", "A.B", "1"] {
             assert_eq!(variable(inside), None, "{inside}");
         }
+    }
+
+    #[test]
+    fn what_is_known_by_one_name_twice_is_listed_once() {
+        let known = nearest_or_known("cart", ["shop", "pay", "shop"]);
+        assert_eq!(known.as_deref(), Some("known are `shop`, `pay`"));
     }
 
     #[test]
