@@ -55,7 +55,7 @@ pub(crate) async fn run() -> anyhow::Result<bool> {
 }
 
 async fn taken(senders: &BTreeMap<Language, Sender>) -> anyhow::Result<Arrived> {
-    let system = System::start(&[]).await?;
+    let system = System::start().await?;
     let mut sendings = start_senders(senders, |_| &system, SPANS, 0.0).await?;
     for sending in &mut sendings {
         sending.go().await?;
@@ -69,7 +69,7 @@ async fn taken(senders: &BTreeMap<Language, Sender>) -> anyhow::Result<Arrived> 
 
 /// Through a full queue that has room again as soon as all of them are held.
 async fn held(senders: &BTreeMap<Language, Sender>) -> anyhow::Result<Arrived> {
-    let system = System::start(&[]).await?;
+    let system = System::start().await?;
     let mut sendings = start_senders(senders, |_| &system, SPANS, 0.0).await?;
     system.begin_outage().await?;
     let before = system.held().await?;
@@ -92,7 +92,7 @@ async fn held(senders: &BTreeMap<Language, Sender>) -> anyhow::Result<Arrived> {
 async fn refused(senders: &BTreeMap<Language, Sender>) -> anyhow::Result<Arrived> {
     let mut systems = BTreeMap::new();
     for exporter in exporters::ALL {
-        let system = System::start(&[]).await?;
+        let system = System::start().await?;
         system.refuse_next().await?;
         systems.insert(exporter, system);
     }

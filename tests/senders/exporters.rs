@@ -13,15 +13,16 @@ use regex::Regex;
 use serde::Serialize;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    process::{Child, ChildStdin, Command},
+    process::{Child, ChildStdin},
     task::JoinHandle,
     time::timeout,
 };
 
-use crate::program::{command, run};
+use crate::{
+    program::command,
+    toolchain::{Toolchain, java, workshop},
+};
 
-/// How long a package manager may take to download and build.
-const INSTALL: Duration = Duration::from_secs(600);
 /// How long a program may take to get ready, beside as many others.
 const READY: Duration = Duration::from_secs(120);
 
@@ -64,6 +65,18 @@ pub(crate) const ALL: [Exporter; 11] = {
     ]
 };
 
+/// The folder that the programs and their lists of packages are in.
+pub(crate) fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/senders")
+}
+
+/// Returns the version that a pattern finds in a list of packages.
+pub(crate) fn pinned(list: &Path, pattern: &str) -> anyhow::Result<String> {
+    let text = fs::read_to_string(list).with_context(|| list.display().to_string())?;
+    let found = Regex::new(pattern)?.captures(&text);
+    Ok(found.context(anyhow!("{}: no version", list.display()))?[1].to_owned())
+}
+
 impl Exporter {
     pub(crate) fn is_grpc(self) -> bool {
         self.protocol == "grpc"
@@ -102,7 +115,7 @@ impl Language {
             Self::Go => "go",
             Self::Rust => "rust",
         };
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/senders").join(folder)
+        sources().join(folder)
     }
 
     /// Which versions of its exporters are pinned, and where that stands.
@@ -120,121 +133,45 @@ impl Language {
             Self::Go => ("go.mod", r"otlptracegrpc v(\S+)", "{}"),
             Self::Rust => ("Cargo.toml", r#"opentelemetry-otlp = \{ version = "([^"]+)""#, "{}"),
         };
-        let path = self.folder().join(file);
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let found = Regex::new(pattern)?.captures(&text).context(anyhow!("{file}: no version"))?;
-        Ok(shown.replace("{}", &found[1]))
+        Ok(shown.replace("{}", &pinned(&self.folder().join(file), pattern)?))
     }
 
     /// Installs its SDK, unless that was done before, and returns how the sending program is started.
     pub(crate) async fn install(self) -> anyhow::Result<Sender> {
-        let workshop = Path::new(env!("CARGO_TARGET_TMPDIR")).join("senders").join(self.name());
-        fs::create_dir_all(&workshop)?;
-        let folder = self.folder();
-        let sender = match self {
-            Self::Python => {
-                let python = workshop.join("venv/bin/python");
-                self.once(&workshop, &["requirements.txt"], async || {
-                    let mut create = command("python3");
-                    create.args(["-m", "venv", "--clear"]).arg(workshop.join("venv"));
-                    self.run(create).await?;
-                    let mut install = command(&python);
-                    install
-                        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-                        .args(["--no-deps", "--only-binary", ":all:", "--requirement"])
-                        .arg(folder.join("requirements.txt"));
-                    self.run(install).await
-                })
-                .await?;
-                vec![python, folder.join("send.py")]
-            }
+        let toolchain =
+            Toolchain { language: self, folder: self.folder(), workshop: workshop(self.name())? };
+        let Toolchain { folder, workshop, .. } = &toolchain;
+        let command = match self {
+            Self::Python => vec![toolchain.python().await?, folder.join("send.py")],
             Self::Node => {
-                for name in ["package.json", "package-lock.json", "send.js"] {
-                    fs::copy(folder.join(name), workshop.join(name)).context(name)?;
-                }
-                self.once(&workshop, &["package-lock.json"], async || {
-                    let mut install = command("npm");
-                    install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
-                    install.arg("--no-update-notifier").current_dir(&workshop);
-                    self.run(install).await
-                })
-                .await?;
+                toolchain.npm("send.js").await?;
                 vec!["node".into(), workshop.join("send.js")]
             }
             Self::Java => {
-                fs::copy(folder.join("pom.xml"), workshop.join("pom.xml"))?;
-                self.once(&workshop, &["pom.xml"], async || {
-                    let mut fetch = command("mvn");
-                    fetch.args(["--quiet", "--batch-mode", "package"]).current_dir(&workshop);
-                    self.run(fetch).await
-                })
-                .await?;
-                self.once(&workshop, &["Send.java"], async || {
-                    let mut compile = command("javac");
-                    compile.args(["-cp", "target/*", "-d", "."]).arg(folder.join("Send.java"));
-                    compile.current_dir(&workshop);
-                    self.run(compile).await
-                })
-                .await?;
+                toolchain.maven().await?;
+                toolchain.javac("Send.java").await?;
                 let classes = format!("{0}:{0}/target/*", workshop.display());
-                let fast = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
-                let mut java: Vec<PathBuf> = vec!["java".into()];
-                java.extend(fast.map(PathBuf::from));
-                java.extend(["-cp".into(), classes.into(), "Send".into()]);
-                java
+                [java(), vec!["-cp".into(), classes.into(), "Send".into()]].concat()
             }
             Self::Go => {
                 let program = workshop.join("send");
                 let mut build = command("go");
                 build.args(["build", "-mod=readonly", "-trimpath", "-o"]).arg(&program).arg(".");
-                build.current_dir(&folder);
-                self.run(build).await?;
+                build.current_dir(folder);
+                toolchain.run(build).await?;
                 vec![program]
             }
             Self::Rust => {
                 let mut build = command("cargo");
-                build.args(["build", "--locked", "--quiet"]).current_dir(&folder);
-                build.env("CARGO_TARGET_DIR", &workshop);
+                build.args(["build", "--locked", "--quiet"]).current_dir(folder);
+                build.env("CARGO_TARGET_DIR", workshop);
                 // Flags of the workspace around it are not its own.
                 build.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-                self.run(build).await?;
+                toolchain.run(build).await?;
                 vec![workshop.join("debug/send")]
             }
         };
-        Ok(Sender { command: sender })
-    }
-
-    /// Does what makes a folder what these files of the language's say, unless that was done for the very same files.
-    async fn once(
-        self,
-        workshop: &Path,
-        files: &[&str],
-        make: impl AsyncFnOnce() -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
-        for name in files {
-            let wanted = fs::read(self.folder().join(name)).context((*name).to_owned())?;
-            // Written last, so that a half-made folder is not taken for a whole one.
-            let done = workshop.join(format!("installed-{name}"));
-            if !fs::read(&done).is_ok_and(|has| has == wanted) {
-                make().await?;
-                return fs::write(done, wanted).map_err(Into::into);
-            }
-        }
-        Ok(())
-    }
-
-    async fn run(self, mut command: Command) -> anyhow::Result<()> {
-        let needs = match self {
-            Self::Python => "Python 3.10 or later with venv and pip",
-            Self::Node => "Node.js 20.6 or later with npm",
-            Self::Java => "a JDK of 17 or later with Maven",
-            Self::Go => "Go as new as tests/senders/go/go.mod says",
-            Self::Rust => "a Rust toolchain",
-        };
-        let ran = run(&mut command, INSTALL).await;
-        ran.map(drop).map_err(|error| {
-            anyhow!("the exporters of {} need {needs}, and a registry of packages that it can reach: {error}", self.name())
-        })
+        Ok(Sender { command, variables: Vec::new() })
     }
 }
 
@@ -271,7 +208,9 @@ pub(crate) struct Case {
 /// How the sending program of a language is started.
 #[derive(Debug, Clone)]
 pub(crate) struct Sender {
-    command: Vec<PathBuf>,
+    pub(crate) command: Vec<PathBuf>,
+    /// Variables of its environment.
+    pub(crate) variables: Vec<(&'static str, String)>,
 }
 
 /// A sending program that is ready. Dropped, it ends at once.
@@ -286,6 +225,7 @@ impl Sender {
     pub(crate) async fn start(&self, plan: &Plan) -> anyhow::Result<Sending> {
         let mut command = command(&self.command[0]);
         command.args(&self.command[1..]).env("NO_PROXY", "127.0.0.1");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("{:?}", self.command))?;
         let mut input = child.stdin.take().context("its input")?;

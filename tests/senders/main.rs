@@ -11,12 +11,14 @@
 //!
 //! ```text
 //! cargo test -p harness --test senders -- replies
+//! cargo test -p harness --test senders -- agents
 //! cargo test -p harness --test senders -- outages
 //! ```
 //!
-//! run each exporter against scripted replies, and the collector with a full queue through outages, and write what they saw into
-//! `docs/senders.md` and `docs/reliability.md`.
+//! run each exporter, and each agent that traces a program unchanged, against scripted replies, and the collector with a full queue
+//! through outages, and write what they saw into `docs/senders.md` and `docs/reliability.md`.
 
+mod agents;
 mod check;
 mod exporters;
 mod outages;
@@ -24,9 +26,11 @@ mod page;
 #[path = "../sdk/common/program.rs"]
 #[expect(dead_code, reason = "what the tests of SDKs need")]
 mod program;
+mod reference;
 mod replies;
 mod scripted;
 mod system;
+mod toolchain;
 
 use std::process::ExitCode;
 
@@ -54,7 +58,11 @@ async fn run() -> anyhow::Result<bool> {
     match asked.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => check::run().await,
         ["replies"] => replies::run().await,
-        ["outages"] => outages::run().await,
-        _ => bail!("`{}` is not known: give `replies`, `outages` or nothing", asked.join(" ")),
+        ["agents"] => agents::run().await,
+        ["outages", ref subjects @ ..] => outages::run(subjects).await,
+        _ => bail!(
+            "`{}` is not known: give `replies`, `agents`, `outages` or nothing",
+            asked.join(" ")
+        ),
     }
 }

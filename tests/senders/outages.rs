@@ -2,15 +2,20 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
+use anyhow::{anyhow, ensure};
 use tokio::time::sleep;
 
 use crate::{
-    exporters::{self, Exporter, Language, Sender, install},
+    exporters::{self, Exporter, Language, Sender, install, sources},
     page::{say, table, today, write},
-    system::{System, start_senders},
+    program,
+    system::{Subject, System, start_senders},
+    toolchain::workshop,
 };
 
 /// How many spans each exporter sends, and over how long.
@@ -22,49 +27,130 @@ const OUTAGES: [u64; 4] = [5, 10, 20, 30];
 const QUIET: Duration = Duration::from_secs(20);
 /// How long an SDK may take to shut down.
 const SHUTDOWN: Duration = Duration::from_secs(40);
+/// How long the build of the reference may take.
+const BUILD: Duration = Duration::from_secs(1800);
 
-/// Our collector in its settings, by what they are called.
-const SUBJECTS: [(&str, &[&str]); 2] = [
-    ("ours, its defaults", &[]),
-    ("ours, `block_on_overflow`", &["exporters.datadog.sending_queue.block_on_overflow=true"]),
+/// How often each is run.
+const RUNS: usize = 3;
+
+/// Collectors: what they are called on the command line and in the table.
+const SUBJECTS: [(&str, &str); 4] = [
+    ("defaults", "ours, its defaults"),
+    ("block", "ours, `block_on_overflow`"),
+    ("reference", "the reference, its Datadog exporter"),
+    ("reference-otlp", "the reference, its OTLP exporter"),
 ];
 
-/// Runs all, and writes the table into `docs/reliability.md`.
-pub(crate) async fn run() -> anyhow::Result<bool> {
-    let senders = install().await?;
-    let mut head = vec!["subject".to_owned()];
-    head.extend(OUTAGES.map(|seconds| format!("{seconds} s")));
-    let mut rows = Vec::new();
-    for (name, settings) in SUBJECTS {
-        let mut row = vec![name.to_owned()];
-        // All at the same time, since they mostly wait.
-        let runs = OUTAGES.map(|seconds| lose(&senders, settings, seconds));
-        for (lost, seconds) in futures_util::future::try_join_all(runs).await?.iter().zip(OUTAGES) {
-            let total: u32 = lost.values().sum();
-            let of = lost.iter().filter(|(_, spans)| **spans > 0);
-            let of: Vec<_> =
-                of.map(|(exporter, spans)| format!("{} {spans}", exporter.name())).collect();
-            say(&format!("{name}, {seconds} s: {total} lost: {}", of.join(", ")));
-            row.push(match of.is_empty() {
-                true => "**0**".to_owned(),
-                false => format!("**{total}** ({})", of.join(", ")),
-            });
-        }
-        rows.push(row);
+/// Lost spans: by subject, the seconds of the outage, and run, of each exporter by name.
+type Lost = BTreeMap<String, BTreeMap<u64, Vec<BTreeMap<String, u32>>>>;
+
+/// Runs the subjects and the outages that are named, or all, and writes the table into `docs/reliability.md`. What was lost in others is
+/// kept beside what is built, so that one after the other can be run.
+pub(crate) async fn run(named: &[&str]) -> anyhow::Result<bool> {
+    let (outages, subjects): (Vec<&str>, Vec<&str>) = named
+        .iter()
+        .copied()
+        .partition(|name| OUTAGES.iter().any(|seconds| *name == seconds.to_string()));
+    for name in &subjects {
+        ensure!(
+            SUBJECTS.iter().any(|(known, _)| known == name),
+            "`{name}` is none of the outages {OUTAGES:?} and subjects {:?}",
+            SUBJECTS.map(|(name, _)| name)
+        );
     }
-    let reported = format!("Seen on {}.\n\n{}", today(), table(&head, &rows));
-    write("reliability.md", "outages", &reported)?;
+    let subjects: Vec<_> = SUBJECTS
+        .into_iter()
+        .filter(|(name, _)| subjects.is_empty() || subjects.contains(name))
+        .collect();
+    let reference = match subjects.iter().any(|(name, _)| name.starts_with("reference")) {
+        true => Some(reference().await?),
+        false => None,
+    };
+    let subject = &|name: &str| match (name, &reference) {
+        ("reference", Some(path)) => Subject::Reference(path, "datadog"),
+        ("reference-otlp", Some(path)) => Subject::Reference(path, "otlphttp"),
+        ("block", _) => Subject::Ours(&["exporters.datadog.sending_queue.block_on_overflow=true"]),
+        _ => Subject::Ours(&[]),
+    };
+    let senders = &install().await?;
+    let kept = workshop("outages")?.join("lost.json");
+    let mut lost: Lost = match fs::read(&kept) {
+        Ok(json) if !named.is_empty() => serde_json::from_slice(&json)?,
+        _ => Lost::new(),
+    };
+    for seconds in OUTAGES {
+        if !outages.is_empty() && !outages.contains(&&*seconds.to_string()) {
+            continue;
+        }
+        // All at the same time, since they mostly wait, and so that they meet the same.
+        let runs = subjects
+            .iter()
+            .flat_map(|(name, _)| (0..RUNS).map(move |_| lose(senders, subject(name), seconds)));
+        let runs = futures_util::future::try_join_all(runs).await?;
+        for ((name, shown), runs) in subjects.iter().zip(runs.chunks(RUNS)) {
+            let by_name = |of_each: &BTreeMap<Exporter, u32>| -> BTreeMap<String, u32> {
+                let lost = of_each.iter().filter(|(_, spans)| **spans > 0);
+                lost.map(|(exporter, spans)| (exporter.name(), *spans)).collect()
+            };
+            let runs: Vec<_> = runs.iter().map(by_name).collect();
+            for of_each in &runs {
+                say(&format!("{shown}, {seconds} s: {} lost: {of_each:?}", total(of_each)));
+            }
+            lost.entry((*name).to_owned()).or_default().insert(seconds, runs);
+        }
+        fs::write(&kept, serde_json::to_vec(&lost)?)?;
+    }
+    write("reliability.md", "outages", &format!("Seen on {}.\n\n{}", today(), shown(&lost)))?;
     say("docs/reliability.md is written");
     Ok(true)
+}
+
+/// Builds the reference, unless it is built.
+async fn reference() -> anyhow::Result<PathBuf> {
+    let build = sources().join("../differential/build-reference");
+    let built = program::run(&mut program::command(&build), BUILD).await;
+    Ok(built.map_err(|error| anyhow!("{error}"))?.stdout.trim().into())
+}
+
+fn total(of_each: &BTreeMap<String, u32>) -> u32 {
+    of_each.values().sum()
+}
+
+/// The totals of each run, and of whom they were in the one in the middle.
+fn shown(lost: &Lost) -> String {
+    let mut head = vec!["subject".to_owned()];
+    head.extend(OUTAGES.map(|seconds| format!("{seconds} s")));
+    let rows: Vec<_> = SUBJECTS
+        .iter()
+        .filter_map(|(name, shown)| {
+            let runs = lost.get(*name)?;
+            let cells = OUTAGES.map(|seconds| {
+                let Some(runs) = runs.get(&seconds) else { return "–".to_owned() };
+                let mut runs = runs.clone();
+                runs.sort_by_key(total);
+                let totals: Vec<_> =
+                    runs.iter().map(|of_each| total(of_each).to_string()).collect();
+                let middle = runs.get(runs.len() / 2).cloned().unwrap_or_default();
+                let middle: Vec<_> =
+                    middle.iter().map(|(exporter, spans)| format!("{exporter} {spans}")).collect();
+                match middle.is_empty() {
+                    true => format!("**{}**", totals.join(", ")),
+                    false => format!("**{}** ({})", totals.join(", "), middle.join(", ")),
+                }
+            });
+            Some([vec![(*shown).to_owned()], cells.to_vec()].concat())
+        })
+        .collect();
+    table(&head, &rows)
 }
 
 /// Sends through an outage of so many seconds; returns how many spans of each exporter never arrived.
 async fn lose(
     senders: &BTreeMap<Language, Sender>,
-    settings: &[&str],
+    subject: Subject<'_>,
     outage: u64,
 ) -> anyhow::Result<BTreeMap<Exporter, u32>> {
-    let system = System::start(settings).await?;
+    let system = System::start_with(&subject).await?;
     let mut sendings = start_senders(senders, |_| &system, SPANS, SECONDS).await?;
     system.begin_outage().await?;
     let begun = Instant::now();

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How long is looked for attempts: the longest delay that is given, the batch processor's, and some more.
-const WATCHED: Duration = Duration::from_secs(140);
+pub(crate) const WATCHED: Duration = Duration::from_secs(140);
 /// Longer than any exporter waits for a reply.
 const LATE: Duration = Duration::from_secs(15);
 const SPANS: u32 = 10;
@@ -29,7 +29,7 @@ fn rejected(exporter: Exporter) -> String {
     format!("one span was rejected over {}", exporter.protocol)
 }
 
-const fn at_once(kind: Kind) -> Reply {
+pub(crate) const fn at_once(kind: Kind) -> Reply {
     Reply { kind, after: None, delay: Duration::ZERO }
 }
 
@@ -38,7 +38,7 @@ const fn after(kind: Kind, seconds: u64) -> Reply {
 }
 
 /// Refusals that are to be tried again, by what they say.
-const REFUSALS: [(&str, [Option<Reply>; 2]); 6] = {
+pub(crate) const REFUSALS: [(&str, [Option<Reply>; 2]); 6] = {
     const BUSY: Kind = Kind::Http(503);
     const AWAY: Kind = Kind::Grpc(Code::Unavailable);
     const SPENT: Kind = Kind::Grpc(Code::ResourceExhausted);
@@ -67,7 +67,7 @@ const CODES: [(&str, Code); 10] = [
     ("DATA_LOSS", Code::DataLoss),
 ];
 
-const TAKEN: Reply = at_once(Kind::Taken);
+pub(crate) const TAKEN: Reply = at_once(Kind::Taken);
 const PARTIAL: Reply = at_once(Kind::Partial);
 const TOO_LATE: Reply = Reply { kind: Kind::Taken, after: None, delay: LATE };
 
@@ -254,7 +254,7 @@ impl Results {
 }
 
 /// From the first refusal to the last attempt, and how many attempts there were.
-fn kept(attempts: &[Attempt]) -> String {
+pub(crate) fn kept(attempts: &[Attempt]) -> String {
     let (Some(first), Some(last)) = (attempts.first(), attempts.last()) else {
         return "nothing came".to_owned();
     };

@@ -52,7 +52,11 @@ pub(crate) struct Attempt {
     pub(crate) at: Instant,
     pub(crate) agent: String,
     pub(crate) compression: String,
+    /// Its content type.
+    pub(crate) kind: String,
 }
+
+const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 /// A stand-in that listens until it is dropped.
 pub(crate) struct Scripted {
@@ -104,11 +108,15 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let is_grpc = kind.starts_with("application/grpc");
     let is_json = kind.starts_with("application/json");
     let compression = if is_grpc { "grpc-encoding" } else { "content-encoding" };
-    shared.attempts().push(Attempt {
-        at: Instant::now(),
-        agent: text(request.headers(), "user-agent"),
-        compression: text(request.headers(), compression),
-    });
+    // Agents send metrics and logs, too.
+    if request.uri().path().ends_with("/v1/traces") || request.uri().path() == EXPORT {
+        shared.attempts().push(Attempt {
+            at: Instant::now(),
+            agent: text(request.headers(), "user-agent"),
+            compression: text(request.headers(), compression),
+            kind,
+        });
+    }
     // What is not read to its end would break the connection off.
     let _ = request.into_body().collect().await;
     let Reply { kind, after, delay } = shared.reply;

@@ -1,7 +1,8 @@
-//! A mock intake, and our collector with a small queue in front of it, as processes of their own.
+//! A mock intake, and a collector with a small queue in front of it, as processes of their own.
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -11,11 +12,13 @@ use harness::intake::{
     decode::Route,
     replies::Script,
 };
-use tokio::time::sleep;
+use reqwest::StatusCode;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     exporters::{self, Case, Exporter, Language, Plan, Sender, Sending},
     program::Program,
+    reference::Reference,
 };
 
 /// Shared by the collector and the intake, which refuses any other.
@@ -38,23 +41,62 @@ service: {extensions: [trace_ledger],
   telemetry: {metrics: {readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: 0}}}}]}},
   pipelines: {traces: {receivers: [otlp], processors: [batch], exporters: [datadog]}}}}";
 
+/// How many requests are to fill the queue of the reference, if it takes them all.
+const MOST_FILLERS: u64 = 200;
+/// After which time without an answer the reference holds a request.
+const IS_HELD: Duration = Duration::from_secs(2);
+
+/// Collector that spans are sent to.
+pub(crate) enum Subject<'a> {
+    /// Ours, with settings that are laid upon its config.
+    Ours(&'a [&'a str]),
+    /// The reference, with one of its exporters.
+    Reference(&'a Path, &'a str),
+}
+
+enum Collector {
+    Ours(Program),
+    Reference(Reference),
+}
+
+impl Collector {
+    fn url(&self, port: &str) -> String {
+        match self {
+            Self::Ours(program) => program.url(port),
+            Self::Reference(reference) => reference.url(port),
+        }
+    }
+}
+
 /// Both, and what the intake has.
 pub(crate) struct System {
     intake: Program,
-    collector: Program,
+    collector: Collector,
     captured: IntakeClient,
     http: reqwest::Client,
 }
 
 impl System {
-    /// Starts both; `settings` are laid upon the collector's config.
-    pub(crate) async fn start(settings: &[&str]) -> anyhow::Result<Self> {
+    /// Starts an intake and our collector, with its defaults.
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        Self::start_with(&Subject::Ours(&[])).await
+    }
+
+    /// Starts an intake and a collector.
+    pub(crate) async fn start_with(subject: &Subject<'_>) -> anyhow::Result<Self> {
         let intake = Program::start("intake", &["--listen", "127.0.0.1:0"], &[API_KEY]).await;
         let url = intake.url("http");
-        let mut args = vec!["--config", CONFIG];
-        args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
-        let variables = [API_KEY, ("INTAKE_URL", url.as_str())];
-        let collector = Program::start("collector", &args, &variables).await;
+        let collector = match subject {
+            Subject::Ours(settings) => {
+                let mut args = vec!["--config", CONFIG];
+                args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+                let variables = [API_KEY, ("INTAKE_URL", url.as_str())];
+                Collector::Ours(Program::start("collector", &args, &variables).await)
+            }
+            Subject::Reference(path, exporter) => {
+                Collector::Reference(Reference::start(path, exporter, &url, API_KEY.1).await?)
+            }
+        };
         let captured = IntakeClient::connect(&url, Settings::default()).await?;
         let http = reqwest::Client::builder().no_proxy().build()?;
         Ok(Self { intake, collector, captured, http })
@@ -75,6 +117,9 @@ impl System {
             let script = Script { path: route.path().to_owned(), ..Script::status(503) };
             self.captured.script_reply(&script).await?;
         }
+        if let Collector::Reference(_) = self.collector {
+            return self.fill_reference().await;
+        }
         let begun = Instant::now();
         for number in 1u64.. {
             let one = tokio::spawn(self.fill(number));
@@ -90,7 +135,18 @@ impl System {
         bail!("the queue was never full")
     }
 
-    fn fill(&self, number: u64) -> impl Future<Output = anyhow::Result<()>> + use<> {
+    /// Sends requests until one is not taken, or there were many.
+    async fn fill_reference(&self) -> anyhow::Result<()> {
+        for number in 1..=MOST_FILLERS {
+            match timeout(IS_HELD, self.fill(number)).await {
+                Ok(Ok(status)) if status.is_success() => {}
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn fill(&self, number: u64) -> impl Future<Output = anyhow::Result<StatusCode>> + use<> {
         let span = serde_json::json!({
             "traceId": format!("{number:032x}"), "spanId": format!("{number:016x}"), "name": FILLER,
         });
@@ -101,7 +157,10 @@ impl System {
         }] });
         let post = self.http.post(format!("{}/v1/traces", self.collector.url("otlp-http")));
         let post = post.json(&body).send();
-        async move { post.await.map(drop).context("a request that is to fill the queue") }
+        async move {
+            let answer = post.await.context("a request that is to fill the queue")?;
+            Ok(answer.status())
+        }
     }
 
     /// Has the collector refuse the next request, and give a delay of 1 s.
@@ -176,7 +235,10 @@ impl System {
 
     /// Ends both; what the collector holds is sent first. Returns what was captured then.
     pub(crate) async fn stop(self) -> anyhow::Result<BTreeMap<Exporter, u32>> {
-        self.collector.stop().await;
+        match self.collector {
+            Collector::Ours(program) => program.stop().await,
+            Collector::Reference(reference) => reference.stop().await?,
+        }
         self.captured.drain(PATIENCE).await?;
         let counts = count(&self.captured);
         self.intake.stop().await;
