@@ -93,9 +93,12 @@ impl Witness {
         lock(&self.requests).note(case, path, &self.topology);
     }
 
-    /// Notes the services that a scenario says take part in a request.
+    /// Notes the services that a scenario says take part in a request. Where others may send what is captured, what a request lacks shows
+    /// nothing: it may as well be in the trace of theirs.
     pub(super) fn note_asked_for(&self, case: &Case, services: BTreeSet<String>) {
-        lock(&self.requests).note_asked_for(case.trace_id, services);
+        if self.capabilities.contains(&Capability::Exclusiveness) {
+            lock(&self.requests).note_asked_for(case.trace_id, services);
+        }
     }
 
     /// Notes that a request was the harness's own, and no scenario's.
