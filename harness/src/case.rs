@@ -173,7 +173,7 @@ pub struct ServiceIdentity {
     /// The setting by which it exports to an address that is none of this system, as `NAME=value`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exports_elsewhere: Option<String>,
-    /// The environment variable, as `NAME=value`, that gives it a sampler which does not follow the parent, if one is set.
+    /// The environment variable, as `NAME=value`, by which its SDK drops some traces whatever their parents say, if one is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_sampler: Option<String>,
     /// Environment variables, as `NAME=value`, that leave some of its libraries or routes without instrumentation.

@@ -311,13 +311,15 @@ impl Workload {
         Some(format!("{name}={value}"))
     }
 
-    /// Returns the environment variable, as `NAME=value`, that gives its SDK a sampler which does not follow the parent; `None` if none does.
+    /// Returns the environment variable, as `NAME=value`, by which its SDK drops some traces whatever their parents say; `None` if none does.
     pub fn own_sampler(&self) -> Option<String> {
         let name = "OTEL_TRACES_SAMPLER";
         let sampler = self.env.get(name)?.trim();
-        ["always_on", "always_off", "traceidratio"]
-            .contains(&sampler)
-            .then(|| format!("{name}={sampler}"))
+        let share = self.env.get("OTEL_TRACES_SAMPLER_ARG");
+        let share = share.and_then(|share| share.trim().parse::<f64>().ok());
+        // Without a share, it keeps all.
+        let drops = sampler == "traceidratio" && share.is_some_and(|share| share < 1.0);
+        drops.then(|| format!("{name}={sampler}"))
     }
 
     /// Returns the environment variables, as `NAME=value`, that leave some of its libraries or routes without instrumentation: of Node's and
@@ -519,11 +521,16 @@ mod tests {
             shop.env.insert(name.to_owned(), value.to_owned());
             shop
         };
-        for (sampler, is_own) in
-            [("always_on", true), ("traceidratio", true), ("parentbased_traceidratio", false)]
-        {
-            let found = shop("OTEL_TRACES_SAMPLER", sampler).own_sampler();
-            assert_eq!(found, is_own.then(|| format!("OTEL_TRACES_SAMPLER={sampler}")));
+        for (sampler, share, drops) in [
+            ("always_on", "0.5", false),
+            ("traceidratio", "0.5", true),
+            ("traceidratio", "1.0", false),
+            ("traceidratio", "", false),
+            ("parentbased_traceidratio", "0.5", false),
+        ] {
+            let mut shop = shop("OTEL_TRACES_SAMPLER", sampler);
+            shop.env.insert("OTEL_TRACES_SAMPLER_ARG".to_owned(), share.to_owned());
+            assert_eq!(shop.own_sampler(), drops.then(|| format!("OTEL_TRACES_SAMPLER={sampler}")));
         }
         for (name, value, leaves_out) in [
             ("OTEL_NODE_DISABLED_INSTRUMENTATIONS", "undici", true),
