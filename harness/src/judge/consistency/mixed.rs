@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Finds calls of a service that are all there, as many as equal requests need, while some of the requests' traces have several and others
-/// none: whoever calls it takes one request's context for another's. Of requests that follow one another, it may keep that of one.
+/// none: whoever calls it takes one request's context for another's. Requests that follow one another have no other's context at hand.
 pub(super) fn mixed_up(
     differs: &Differs<'_>,
     service: &str,
@@ -34,20 +34,8 @@ pub(super) fn mixed_up(
     let (Some(caller), 1) = (callers.first(), callers.len()) else { return None };
     let is_one_each = calls == *all && with.len() + without.len() == *all;
     let overlap = without.iter().all(|lacking| with.iter().any(|host| at_once(host, lacking)));
-    if !is_one_each || counts.iter().all(|count| *count <= 1) {
+    if !is_one_each || counts.iter().all(|count| *count <= 1) || !overlap {
         return None;
-    }
-    // What stands below spans of requests that were over is another finding.
-    if !overlap && with.len() > 1 {
-        return None;
-    }
-    if !overlap {
-        let detail = format!(
-            "the trace of 1 of {all} equal requests ({asked}) has all {calls} calls of `{service}`, and the others have none: `{caller}` calls `{service}` in the context of that request, which it keeps (a thread, a task or a variable)"
-        );
-        return Some(
-            Failure::new(INCONSISTENT_TRACE, detail).about(caller).on_hop(caller, service),
-        );
     }
     let detail = format!(
         "the traces of {having} of {all} equal requests ({asked}) have all {calls} calls of `{service}`, up to {} in one, and the others, which were in progress at the same time, have none: `{caller}` calls `{service}` in the context of another request than the one that it works on (a global variable, a client or a connection that keeps what it was first given)",

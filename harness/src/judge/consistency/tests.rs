@@ -317,26 +317,6 @@ fn calls_that_some_of_the_requests_at_once_have_for_all_are_put_down_to_mixed_co
 }
 
 #[test]
-fn calls_that_are_all_in_the_trace_of_one_of_several_requests_in_turn_are_put_down_to_its_context()
-{
-    let mut world = mixed(3, 2, 2);
-    for (number, of) in (0..).zip(&mut world.record.cases) {
-        of.case.sent_at += number * 10_000_000_000;
-        of.case.ended_at += number * 10_000_000_000;
-    }
-    let result = judge(&world.record);
-    let details = reported(&result);
-    let [detail] = &details[..] else { panic!("{details:?}") };
-    for text in [
-        "the trace of 1 of 3 equal requests",
-        "has all 3 calls of `sample-app-2`",
-        "`sample-app-1` calls `sample-app-2` in the context of that request, which it keeps",
-    ] {
-        assert!(detail.contains(text), "{text}: {detail}");
-    }
-}
-
-#[test]
 fn calls_in_the_traces_of_several_earlier_requests_are_put_down_to_a_kept_context_as_well() {
     let world = kept_in(|number| (number % 2 == 1).then(|| number as usize - 1), 6, |_| {});
     let result = judge(&world.record);
